@@ -1,0 +1,7 @@
+"""``python -m railtracks``."""
+
+import sys
+
+from railtracks.cli import main
+
+sys.exit(main())

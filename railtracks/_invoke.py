@@ -1,0 +1,191 @@
+"""The node call: open the record, pass a checkpoint, run the node in its caller's task, close the record."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import trio
+
+from railtracks._errors import came_from_cleanup, describe, is_fatal, raise_unchanged, set_context, without_cancelled
+from railtracks._events import Observer
+from railtracks._nodes import Node
+from railtracks._scope import Frame, current_frame
+from railtracks._tree import Call
+from railtracks._workers import WorkerSlot, run_in_thread
+from railtracks.exceptions import NodeTimeoutError
+
+# A call costs two Python frames besides what its node adds. From this level on it runs in a task of its own: often
+# enough to stay far from the recursion limit and to keep checkpoints quick, rarely enough not to pay a task a call.
+FRESH_STACK_EVERY = 32
+
+
+async def invoke(
+    parent: Frame,
+    task: trio.lowlevel.Task,
+    node: Node[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    is_fresh: bool,  # noqa: FBT001 - on the path of every call, where a keyword costs
+) -> Any:
+    """Make one call for a task that `parent` belongs to, or that was just started in it.
+
+    A cancellation point, and a schedule point unless the task is fresh.
+    """
+    if parent.depth >= FRESH_STACK_EVERY and not is_fresh:
+        return await _invoke_on_a_fresh_stack(parent, task, node, args, kwargs)
+    scope = parent.scope
+    call = scope.tree.open(node, parent.call, args, kwargs)
+    observers = scope.observers
+    if observers.started:
+        _tell(observers.started, parent, call)
+    frame = Frame(scope, call, parent, task, 0 if is_fresh else parent.depth + 1, len(task.child_nurseries))
+    token = current_frame.set(frame)
+    if parent.slot is not None:
+        parent.slot.lend()
+    try:
+        if is_fresh:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            await trio.lowlevel.checkpoint()
+        if node.is_direct:
+            result = await node.fn(*args, **kwargs)
+        else:
+            result = await _attempt(frame, node, args, kwargs)
+    except BaseException as error:
+        frame.close()
+        current_frame.reset(token)
+        ends_session = _close_without_result(parent, call, error)
+        if parent.slot is not None:
+            await parent.slot.take_back()
+        if ends_session:
+            # The session's cancel reaches this task: let it unwind by that, which no `except Exception` of a parent can
+            # hold up. The session raises the error itself.
+            await trio.sleep_forever()
+        raise
+    frame.close()
+    current_frame.reset(token)
+    call.complete(result)
+    if observers.completed:
+        _tell(observers.completed, parent, call)
+    if parent.slot is not None:
+        await parent.slot.take_back()
+    if not node.is_async:
+        # A thread cannot be stopped: it comes back with a result after the session's timeout as well.
+        await trio.lowlevel.checkpoint_if_cancelled()
+    return result
+
+
+def _close_without_result(parent: Frame, call: Call, error: BaseException) -> bool:
+    """Close the record of a call that raised; say whether the session ends by it and its cancel reaches this task.
+
+    Nothing here may await: a `Cancelled` can be in flight, and the record must be closed before anyone looks at it
+    (test_cancellation.py::test_a_record_is_closed_before_the_error_goes_on).
+    """
+    scope = parent.scope
+    real = without_cancelled(error)
+    if real is None:
+        call.cancel()
+        audience = scope.observers.cancelled
+    else:
+        call.fail(describe(error, lambda: scope.tree.path(call)))
+        audience = scope.observers.failed
+    _tell(audience, parent, call)
+    if real is None or not (is_fatal(real) or (scope.end_on_error and isinstance(real, Exception))):
+        return False
+    # Under a shield the cancel does not come here: then the error goes up in place, and the session ends all the same.
+    return scope.end(real) and trio.current_effective_deadline() == -math.inf
+
+
+def _tell(audience: tuple[Observer, ...], parent: Frame, call: Call) -> None:
+    if audience:
+        event = parent.event(call)
+        for tell in audience:
+            tell(event)
+
+
+async def _attempt(frame: Frame, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run a node that has a timeout or runs in a thread.
+
+    Raises:
+        NodeTimeoutError: If the node's own timeout was what ended it.
+    """
+    if node.timeout is None:
+        return await _run_in_thread(frame, node, args, kwargs)
+    with trio.CancelScope(relative_deadline=node.timeout) as scope:
+        try:
+            if node.is_async:
+                return await node.fn(*args, **kwargs)
+            result = await _run_in_thread(frame, node, args, kwargs)
+        except Exception as error:
+            if scope.cancel_called and came_from_cleanup(error):
+                set_context(error, NodeTimeoutError(node.name, node.timeout))
+            raise
+        if not scope.cancel_called:
+            return result
+    raise NodeTimeoutError(node.name, node.timeout)
+
+
+async def _run_in_thread(frame: Frame, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    scope = frame.scope
+    if node.abandon_on_cancel:
+        return await _run_in_abandonable_thread(frame, node, args, kwargs)
+    frame.slot = WorkerSlot()
+    scope.watch()
+    scope.workers[frame] = node.name
+    try:
+        return await run_in_thread(frame.slot, node.name, node.fn, args, kwargs)
+    finally:
+        del scope.workers[frame]
+
+
+async def _run_in_abandonable_thread(
+    frame: Frame, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    # Such a thread can make no calls, so it has nothing to lend.
+    frame.slot = None
+    is_running = False
+
+    def work() -> Any:
+        nonlocal is_running
+        is_running = True
+        try:
+            return node.fn(*args, **kwargs)
+        finally:
+            is_running = False
+
+    try:
+        return await run_in_thread(None, node.name, work, (), {})
+    except trio.Cancelled:
+        if is_running and frame.call is not None and frame.outer is not None:
+            _tell(frame.scope.observers.left_behind, frame.outer, frame.call)
+        raise
+
+
+async def _invoke_on_a_fresh_stack(
+    parent: Frame, task: trio.lowlevel.Task, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Make the call in a task of its own that behaves like the caller's: same scopes, same context variables."""
+    result: Any = None
+    failure: BaseException | None = None
+
+    async def run() -> None:
+        nonlocal result, failure
+        own = trio.lowlevel.current_task()
+        own.context = task.context
+        # The context takes effect with the task's next step.
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        try:
+            result = await invoke(parent, own, node, args, kwargs, True)
+        except BaseException as error:  # noqa: BLE001 - raised again below, outside the group a nursery would make of it
+            failure = error
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run, name=node.name)
+    except BaseExceptionGroup as group:
+        # The task above raises nothing: this is Ctrl-C, which strikes the main task while it waits here.
+        failure = group.exceptions[0]
+    if failure is None:
+        return result
+    raise_unchanged(failure)

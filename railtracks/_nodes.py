@@ -1,0 +1,240 @@
+"""From a function to a node: what may become one, under which name, with which options.
+
+This room knows nothing of sessions. How a node is run is said in `_invoke`, where a sync one is run in `_workers`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Coroutine
+from types import MethodType
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, overload
+
+from railtracks._options import check_name, check_seconds
+from railtracks.exceptions import NodeCreationError
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+
+
+class NodeOptions(TypedDict, total=False):
+    """The options of a node, as keyword arguments."""
+
+    name: str | None
+    timeout: float | None
+    run_in: Literal["thread"] | None
+    abandon_on_cancel: bool
+
+
+class Node(Generic[P, R]):
+    """A function that can be called in a session: `await rt.call(node, ...)`.
+
+    Made by `function_node`, and never changed after that. It keeps the function's `__name__`, `__doc__`, `__wrapped__`
+    and signature, and like a function it binds when it is a method. Called directly it is the function itself,
+    untracked.
+
+    Attributes:
+        name: What the node is called in records, notes and logs.
+        fn: The function.
+        timeout: The seconds that an attempt may take, `None` for any.
+        abandon_on_cancel: Whether a cancelled call leaves its worker thread behind instead of waiting for it.
+        is_async: Whether the function is a coroutine function; any other runs in a worker thread.
+        is_direct: Whether a call is nothing but an `await` of the function.
+    """
+
+    __name__: str
+    __wrapped__: Callable[..., Any]
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        *,
+        is_async: bool,
+        name: str | None = None,
+        timeout: float | None = None,
+        run_in: Literal["thread"] | None = None,
+        abandon_on_cancel: bool = False,
+    ) -> None:
+        functools.update_wrapper(self, fn)
+        self.__name__ = _name_of(fn)
+        if name is not None:
+            check_name("the name of a node", name)
+        check_seconds("timeout", timeout)
+        if not isinstance(abandon_on_cancel, bool):
+            raise NodeCreationError(f"abandon_on_cancel must be True or False, not {abandon_on_cancel!r}")
+        if is_async and (run_in is not None or abandon_on_cancel):
+            option = "abandon_on_cancel" if run_in is None else "run_in"
+            raise NodeCreationError(f"{self.__name__} is a coroutine function: {option} is for functions that run in a worker")
+        if run_in not in {None, "thread"}:
+            raise NodeCreationError(f"run_in must be 'thread', not {run_in!r}")
+        self.fn = fn
+        self.name = self.__name__ if name is None else name
+        self.timeout = None if timeout == math.inf else timeout
+        self.abandon_on_cancel = abandon_on_cancel
+        self.is_async = is_async
+        self.is_direct = is_async and self.timeout is None
+        self._options = NodeOptions(name=name, timeout=timeout, run_in=run_in, abandon_on_cancel=abandon_on_cancel)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Call the function itself: no session, no record, no timeout."""
+        return self.fn(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<railtracks.Node {self.name!r}>"
+
+    def with_function(self, fn: Callable[..., Any]) -> Any:
+        """Return a copy that runs another function of the same kind under this node's name and options."""
+        options = NodeOptions(**{**self._options, "name": self.name})
+        return type(self)(fn, is_async=self.is_async, **options)
+
+    def _with_options(self, options: NodeOptions) -> Any:
+        unknown = sorted(set(options) - set(NodeOptions.__annotations__))
+        if unknown:
+            raise TypeError(f"a node has no option {unknown[0]!r}; it takes {', '.join(NodeOptions.__annotations__)}")
+        return type(self)(self.fn, is_async=self.is_async, **{**self._options, **options})
+
+    def argument_names(self, count: int) -> tuple[str | None, ...]:
+        """Return the names of the parameters that take the first `count` positional arguments."""
+        named, rest = self._positional_names
+        return (*named[:count], *(rest for _ in range(count - len(named))))
+
+    @functools.cached_property
+    def _positional_names(self) -> tuple[tuple[str, ...], str | None]:
+        try:
+            parameters = inspect.signature(self.fn).parameters.values()
+        except (TypeError, ValueError):
+            # Some builtins have no signature.
+            return (), None
+        positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+        named = tuple(parameter.name for parameter in parameters if parameter.kind in positional)
+        rest = (parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.VAR_POSITIONAL)
+        return named, next(rest, None)
+
+
+class AsyncNode(Node[P, R]):
+    """A node made of a coroutine function; it runs in its caller's task."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Call the coroutine function itself: no session, no record, no timeout."""
+        return cast("Coroutine[Any, Any, R]", self.fn(*args, **kwargs))
+
+    def with_options(self, **options: Unpack[NodeOptions]) -> AsyncNode[P, R]:
+        """Return a copy with other options; the ones that are not named stay as they are.
+
+        Raises:
+            NodeCreationError: If an option does not fit the function.
+        """
+        return cast("AsyncNode[P, R]", self._with_options(options))
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> AsyncNode[P, R]: ...
+    @overload
+    def __get__(
+        self: AsyncNode[Concatenate[Any, Q], R], instance: object, owner: type | None = None
+    ) -> AsyncNode[Q, R]: ...
+    def __get__(self, instance: object, owner: type | None = None) -> AsyncNode[..., R]:
+        """Bind like a function."""
+        return self if instance is None else cast("AsyncNode[..., R]", self.with_function(MethodType(self.fn, instance)))
+
+
+class SyncNode(Node[P, R]):
+    """A node made of a plain function; it runs in a worker thread."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function itself, in this thread: no session, no record, no timeout."""
+        return cast("R", self.fn(*args, **kwargs))
+
+    def with_options(self, **options: Unpack[NodeOptions]) -> SyncNode[P, R]:
+        """Return a copy with other options; the ones that are not named stay as they are.
+
+        Raises:
+            NodeCreationError: If an option does not fit the function.
+        """
+        return cast("SyncNode[P, R]", self._with_options(options))
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> SyncNode[P, R]: ...
+    @overload
+    def __get__(
+        self: SyncNode[Concatenate[Any, Q], R], instance: object, owner: type | None = None
+    ) -> SyncNode[Q, R]: ...
+    def __get__(self, instance: object, owner: type | None = None) -> SyncNode[..., R]:
+        """Bind like a function."""
+        return self if instance is None else cast("SyncNode[..., R]", self.with_function(MethodType(self.fn, instance)))
+
+
+class NodeDecorator(Protocol):
+    """What `function_node` is when it was given options only."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncNode[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> SyncNode[P, R]: ...
+
+
+@overload
+def function_node(
+    fn: Callable[P, Coroutine[Any, Any, R]], /, **options: Unpack[NodeOptions]
+) -> AsyncNode[P, R]: ...
+@overload
+def function_node(fn: Callable[P, R], /, **options: Unpack[NodeOptions]) -> SyncNode[P, R]: ...
+@overload
+def function_node(fn: None = None, /, **options: Unpack[NodeOptions]) -> NodeDecorator: ...
+def function_node(fn: Callable[..., Any] | None = None, /, **options: Unpack[NodeOptions]) -> Any:
+    """Make a node of a function: as a decorator, with or without options, or as a plain call.
+
+    Args:
+        fn: A coroutine function, or a function (it will run in a worker thread); also a method, a builtin, a
+            `functools.partial` or an object with `__call__`. A node gives a copy with these options.
+        **options: `name`, the name shown in records, by default the function's own; `timeout`, the seconds that an
+            attempt may take, waiting for a worker included, after which a call raises `NodeTimeoutError`; `run_in`,
+            where a sync function runs: `"thread"`; `abandon_on_cancel`, whether a cancelled call of a sync function
+            leaves its thread behind, to end when it ends, instead of waiting for it.
+
+    Raises:
+        NodeCreationError: If `fn` is a class, a generator function or not callable, or if an option does not fit it.
+        ValueError: If `timeout` is not more than 0.
+        TypeError: If `timeout` is no number.
+    """
+    if fn is None:
+        return functools.partial(function_node, **options)
+    if isinstance(fn, Node):
+        return fn._with_options(options)  # noqa: SLF001 - the room's own
+    is_async = is_coroutine_function(fn)
+    kind = AsyncNode if is_async else SyncNode
+    return kind(fn, is_async=is_async, **options)
+
+
+def is_coroutine_function(fn: object) -> bool:
+    """Say whether calling `fn` gives a coroutine.
+
+    Raises:
+        NodeCreationError: If `fn` is no function at all: a class, a generator function, or not callable.
+    """
+    target = _unwrapped(fn)
+    if isinstance(target, Node):
+        return target.is_async
+    if inspect.isclass(target):
+        raise NodeCreationError(f"a node is made of a function, not of the class {target.__qualname__}")
+    if not callable(target):
+        raise NodeCreationError(f"a node is made of a function, not of {target!r}")
+    spoken = target if inspect.isroutine(target) else type(target).__call__
+    if inspect.isgeneratorfunction(spoken) or inspect.isasyncgenfunction(spoken):
+        raise NodeCreationError(
+            f"a node gives back one result, but {_name_of(fn)} is a generator function: return a list, or broadcast items"
+        )
+    return inspect.iscoroutinefunction(spoken) or inspect.iscoroutinefunction(target)
+
+
+def _unwrapped(fn: object) -> object:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return fn
+
+
+def _name_of(fn: object) -> str:
+    target = _unwrapped(fn)
+    return str(getattr(target, "__name__", type(target).__name__))

@@ -1,0 +1,183 @@
+"""The options of a session, what each may be, and which value wins.
+
+An option is `None` when it was not given. It is checked where it is given, whichever door it came through: `Session`,
+`Flow`, the decorator or `set_config`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack, get_args
+
+from attrs import Attribute, define, evolve, field, fields
+
+LoggingSetting: TypeAlias = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "NONE"]
+BroadcastCallback: TypeAlias = Callable[[Any], Awaitable[object]] | Callable[[Any], object]
+PayloadCallback: TypeAlias = Callable[[dict[str, Any]], Awaitable[object]] | Callable[[dict[str, Any]], object]
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Raise `TypeError` or `ValueError` unless `value` is `None` or a positive number of seconds."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    if not value > 0:
+        raise ValueError(f"{name} must be more than 0 seconds (math.inf for none), not {value!r}")
+
+
+def check_name(what: str, value: object) -> None:
+    """Raise `TypeError` or `ValueError` unless `value` is a string with something in it."""
+    if not isinstance(value, str):
+        raise TypeError(f"{what} must be a string, not {type(value).__name__}")
+    if not value.strip():
+        raise ValueError(f"{what} must not be empty")
+
+
+def _seconds(_: object, attribute: Attribute[Any], value: object) -> None:
+    check_seconds(attribute.name, value)
+
+
+def _flag(_: object, attribute: Attribute[Any], value: object) -> None:
+    if value is not None and not isinstance(value, bool):
+        raise TypeError(f"{attribute.name} must be True or False, not {type(value).__name__}")
+
+
+def _callback(_: object, attribute: Attribute[Any], value: object) -> None:
+    if value is not None and not callable(value):
+        raise TypeError(f"{attribute.name} must be callable, not {type(value).__name__}")
+
+
+def _level(_: object, attribute: Attribute[Any], value: object) -> None:
+    if value is not None and value not in get_args(LoggingSetting):
+        raise ValueError(f"{attribute.name} must be one of {', '.join(get_args(LoggingSetting))}, not {value!r}")
+
+
+def _path(_: object, attribute: Attribute[Any], value: object) -> None:
+    if value is not None and not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{attribute.name} must be a path, not {type(value).__name__}")
+
+
+def _values(_: object, attribute: Attribute[Any], value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{attribute.name} must be a mapping from names to values, not {type(value).__name__}")
+    for key in value:
+        if not isinstance(key, str):
+            raise TypeError(f"the keys of {attribute.name} must be strings, not {key!r}")
+
+
+@define(frozen=True, kw_only=True, eq=False)
+class Options:
+    """One value for each option of a session, `None` where none was given."""
+
+    context: Mapping[str, Any] | None = field(default=None, validator=_values, repr=False)
+    timeout: float | None = field(default=None, validator=_seconds)
+    end_on_error: bool | None = field(default=None, validator=_flag)
+    logging_setting: LoggingSetting | None = field(default=None, validator=_level)
+    log_file: str | os.PathLike[str] | None = field(default=None, validator=_path)
+    broadcast_callback: BroadcastCallback | None = field(default=None, validator=_callback)
+    prompt_injection: bool | None = field(default=None, validator=_flag)
+    save_state: bool | None = field(default=None, validator=_flag)
+    payload_callback: PayloadCallback | None = field(default=None, validator=_callback)
+    cleanup_timeout: float | None = field(default=None, validator=_seconds)
+
+
+class GivenOptions(TypedDict, total=False):
+    """The options of a session as keyword arguments, for the doors that only hand them on.
+
+    What each does is said once, at `Session`.
+    """
+
+    context: Mapping[str, Any] | None
+    timeout: float | None
+    end_on_error: bool | None
+    logging_setting: LoggingSetting | None
+    log_file: str | os.PathLike[str] | None
+    broadcast_callback: BroadcastCallback | None
+    prompt_injection: bool | None
+    save_state: bool | None
+    payload_callback: PayloadCallback | None
+    cleanup_timeout: float | None
+
+
+NAMES = tuple(attribute.name for attribute in fields(Options))
+
+_DEFAULTS = Options(
+    timeout=math.inf,
+    end_on_error=False,
+    prompt_injection=True,
+    save_state=True,
+    cleanup_timeout=5.0,
+)
+
+# The one state of the process: what set_config was told, never changed in place but replaced as a whole, so that a
+# session in another thread reads either the old or the new.
+_configured = Options()
+
+
+def set_config(**options: Unpack[GivenOptions]) -> None:
+    """Set defaults for every session of this process that starts from now on.
+
+    A default counts where the session or flow was not given the option itself. `None` forgets a default that was set
+    before; options that are not named stay as they are.
+
+    Args:
+        **options: The options of `Session`, except `name`, `flow_name` and `flow_id`, which belong to one session.
+
+    Raises:
+        TypeError: If an option is unknown or of the wrong type.
+        ValueError: If an option has a value that it cannot have.
+    """
+    global _configured  # noqa: PLW0603 - the configured defaults are the one thing a process shares
+    unknown = sorted(set(options) - set(NAMES))
+    if unknown:
+        raise TypeError(f"set_config() has no option {unknown[0]!r}; it takes {', '.join(NAMES)}")
+    _configured = evolve(_configured, **options)
+
+
+def resolve(given: Options) -> Options:
+    """Return what counts: the option as given, else as configured, else the default."""
+    chosen: dict[str, Any] = {}
+    for name in NAMES:
+        value = getattr(given, name)
+        if value is None:
+            value = getattr(_configured, name)
+        if value is None:
+            value = getattr(_DEFAULTS, name)
+        chosen[name] = value
+    return Options(**chosen)
+
+
+def copied(value: Any) -> Any:
+    """Copy dicts, lists, tuples and sets, at any depth, and share everything else.
+
+    A value that contains itself comes back as a copy that contains itself.
+    """
+    return _copied(value, {})
+
+
+def _copied(value: Any, seen: dict[int, Any]) -> Any:
+    if id(value) in seen:
+        return seen[id(value)]
+    kind = type(value)
+    if kind is dict:
+        copy: Any = {}
+        seen[id(value)] = copy
+        for key, item in value.items():
+            copy[key] = _copied(item, seen)
+    elif kind is list:
+        copy = []
+        seen[id(value)] = copy
+        copy.extend(_copied(item, seen) for item in value)
+    elif kind is set:
+        # What is in a set is hashable, and so is shared or immutable.
+        copy = set(value)
+    elif kind is tuple:
+        copy = tuple([_copied(item, seen) for item in value])
+    else:
+        copy = value
+    return copy

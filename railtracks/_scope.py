@@ -1,0 +1,237 @@
+"""Where a task stands in the tree: the one ContextVar, and the walk from a task to the call it belongs to.
+
+A frame is the live side of a call, or of a session itself (its root). It keeps the task it was opened in and how many
+nurseries that task held then, which is all that is needed to say which call a nursery, and so a task, belongs to. A
+frame that is closed belongs to no task. What a frame's session offers to the rooms above is `SessionScope`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from types import BuiltinMethodType, MethodType
+from typing import Any
+
+import trio
+from attrs import define, field
+
+from railtracks._events import CallEvent, Observers
+from railtracks._nodes import Node, function_node
+from railtracks._tree import Call, CallTree
+from railtracks._workers import WorkerSlot
+from railtracks.exceptions import ContextError
+
+
+@define(eq=False)
+class SessionScope:
+    """A session as its calls see it.
+
+    Attributes:
+        identifier: The session's identifier.
+        label: What errors call the session.
+        values: Its context.
+        tree: The records of its calls.
+        end_on_error: Whether any call's failure ends it.
+        face: The `Session` that users hold; only the room that makes it knows its type.
+        end: Ends the session with an error, as the first cause if there is none yet. Says whether it did.
+        watch: Makes sure that a worker thread which keeps the ending session waiting is named.
+        observers: Who hears of its calls.
+        broadcast: Hands an item to its broadcast callback.
+        workers: The names of the nodes that are in a worker thread now, by their frames.
+        token: The Trio run that it belongs to.
+        is_over: Whether the block was left and nothing of the session runs any more.
+    """
+
+    identifier: str
+    label: str
+    values: dict[str, Any]
+    tree: CallTree
+    end_on_error: bool
+    face: Any
+    end: Callable[[BaseException], bool]
+    watch: Callable[[], None]
+    broadcast: Callable[[Any], Awaitable[None]]
+    observers: Observers
+    workers: dict[Frame, str] = field(factory=dict)
+    token: trio.lowlevel.TrioToken = field(factory=trio.lowlevel.current_trio_token)
+    is_over: bool = False
+    _nodes: dict[Any, Node[..., Any]] = field(factory=dict)
+
+    def node_of(self, fn: Any) -> Node[..., Any]:
+        """Return the node for a plain function; it is made once a session.
+
+        Raises:
+            NodeCreationError: If `fn` is nothing that a node can be made of.
+        """
+        # A method is a new object at each access. Everything else is itself, and stays alive as long as its node.
+        is_method = isinstance(fn, MethodType | BuiltinMethodType)
+        key = (getattr(fn, "__func__", fn.__name__), id(fn.__self__)) if is_method else id(fn)
+        node = self._nodes.get(key)
+        if node is None:
+            node = self._nodes[key] = function_node(fn)
+        return node
+
+
+class Frame:
+    """An open call, or the session itself: what the calls made in it need to know."""
+
+    __slots__ = ("call", "depth", "nurseries", "outer", "run_id", "scope", "slot", "task")
+
+    def __init__(
+        self,
+        scope: SessionScope,
+        call: Call | None,
+        outer: Frame | None,
+        task: trio.lowlevel.Task,
+        depth: int = 0,
+        nurseries: int = 0,
+    ) -> None:
+        self.scope = scope
+        self.call = call
+        self.outer = outer
+        # The top-level call that this frame is below, 0 in a root.
+        self.run_id = 0 if call is None or outer is None else outer.run_id or call.id
+        self.task: trio.lowlevel.Task | None = task
+        # Levels since the task's stack was fresh: they cost Python frames, the levels of the tree do not.
+        self.depth = depth
+        self.nurseries = nurseries
+        # The worker thread that waits while calls are made in this frame, if one does.
+        self.slot: WorkerSlot | None = None if outer is None else outer.slot
+
+    def close(self) -> None:
+        """Let go of the task: no call can be made in this frame any more."""
+        self.task = None
+
+    def holds(self, nursery: trio.Nursery) -> bool:
+        """Say whether a nursery of a task was opened in this frame."""
+        task = self.task
+        return task is nursery.parent_task and nursery in task.child_nurseries[self.nurseries :]
+
+    def is_within(self, scope: SessionScope) -> bool:
+        """Say whether this frame belongs to a session, or to one that was opened inside it."""
+        frame: Frame | None = self
+        while frame is not None and frame.scope is not scope:
+            frame = frame.outer
+        return frame is not None
+
+    def event(self, call: Call) -> CallEvent:
+        """Describe, for observers, a call made in this frame."""
+        parent = None if self.call is None else self.call.node.name
+        return CallEvent(call.id, self.run_id or call.id, call.node.name, parent)
+
+
+current_frame: ContextVar[Frame | None] = ContextVar("railtracks_frame", default=None)
+
+
+def current_scope() -> SessionScope | None:
+    """Return the session that is open around this code, worker threads of its calls included."""
+    frame = current_frame.get()
+    if frame is None:
+        return None
+    if trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is not frame.scope.token:
+        # A thread of a session started a Trio run of its own: that is another world.
+        return None
+    return frame.scope
+
+
+def open_scope() -> SessionScope:
+    """Return the session that is open around this code.
+
+    Raises:
+        ContextError: If there is none, or it is over.
+    """
+    scope = current_scope()
+    if scope is None:
+        raise ContextError("no session is open here: use 'async with rt.Session()', '@rt.session' or a Flow")
+    if scope.is_over:
+        raise ContextError(f"session {scope.label!r} is over")
+    return scope
+
+
+def current_task() -> trio.lowlevel.Task:
+    """Return this task.
+
+    Raises:
+        RuntimeError: If Trio is not running here.
+    """
+    try:
+        return trio.lowlevel.current_task()
+    except RuntimeError:
+        raise RuntimeError(
+            "a node can only be called while Trio runs: start with Flow.invoke(...) in a script, or with trio.run(...)"
+        ) from None
+
+
+def adopt(task: trio.lowlevel.Task) -> Frame | None:
+    """Find the call that a task belongs to, and let the task remember it.
+
+    The parent is the innermost open call whose scope holds the nursery that started the task, whoever handed the
+    nursery to whom. Looks at one task and its nurseries a step, up the tree.
+
+    Returns:
+        A frame of the task's own, or `None` if no session is around it.
+
+    Raises:
+        ContextError: If the task escaped its session, or is a system task of Trio's.
+    """
+    known = current_frame.get()
+    if known is not None and known.scope.token is not trio.lowlevel.current_trio_token():
+        known = None
+    found = _holder_of(task)
+    if found is None:
+        if _is_system_task(task):
+            raise ContextError(
+                "a system task belongs to no session: open one in it with 'async with rt.Session()'"
+                " (a node with abandon_on_cancel=True cannot make calls from its thread)"
+            )
+        if known is None:
+            return None
+    if known is not None and (found is None or not found.is_within(known.scope)):
+        label = known.scope.label
+        raise ContextError(
+            f"session {label!r} is over, and this task outlived it"
+            if known.scope.is_over
+            else f"this task runs outside session {label!r}: it was started in a nursery that is older than the session"
+        )
+    own = Frame(found.scope, found.call, found.outer, task)
+    own.run_id, own.slot = found.run_id, found.slot
+    current_frame.set(own)
+    return own
+
+
+def enclosing_frame(task: trio.lowlevel.Task) -> Frame | None:
+    """Return the frame that a new session of this task is opened in; a task that escaped its session has none."""
+    frame = current_frame.get()
+    if frame is not None and frame.task is task:
+        return frame
+    try:
+        return adopt(task)
+    except ContextError:
+        return None
+
+
+def _holder_of(task: trio.lowlevel.Task) -> Frame | None:
+    nursery = _nursery_of(task)
+    while nursery is not None:
+        owner = nursery.parent_task
+        frame = owner.context.get(current_frame)
+        while frame is not None:
+            if frame.holds(nursery):
+                return frame
+            frame = frame.outer
+        nursery = _nursery_of(owner)
+    return None
+
+
+def _nursery_of(task: trio.lowlevel.Task) -> trio.Nursery | None:
+    # While nursery.start() waits, only the eventual parent is the nursery that the task was started in.
+    return task.eventual_parent_nursery or task.parent_nursery
+
+
+def _is_system_task(task: trio.lowlevel.Task) -> bool:
+    root = trio.lowlevel.current_root_task()
+    nursery = _nursery_of(task)
+    while nursery is not None and nursery.parent_task is not root:
+        nursery = _nursery_of(nursery.parent_task)
+    # Trio's root task opens a nursery for its own tasks, one for system tasks, and inside these one for the main task.
+    return nursery is None or root is None or nursery not in root.child_nurseries[2:]

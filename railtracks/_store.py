@@ -1,0 +1,79 @@
+"""Where saved states are kept: one folder, names that cannot leave it, and files that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+# File systems allow 255; the identifier and the ending need the rest.
+_LONGEST_NAME = 200
+_FORBIDDEN: Final = frozenset('/\\<>:"|?*')
+_DEVICES: Final = frozenset(
+    ["CON", "PRN", "AUX", "NUL", *(f"COM{digit}" for digit in range(10)), *(f"LPT{digit}" for digit in range(10))],
+)
+
+
+def state_folder() -> Path:
+    """Return the folder for saved states: `$RAILTRACKS_HOME`, by default `.railtracks`."""
+    return Path(os.environ.get("RAILTRACKS_HOME") or ".railtracks")
+
+
+def is_safe_name(name: str) -> bool:
+    """Say whether a name is a file name on every system, and one that stays in its folder and is seen there."""
+    # What is not printable covers control characters, line separators, and marks that turn the direction of a text.
+    return (
+        bool(name)
+        and name.isprintable()
+        and name[0] not in ". "
+        and name[-1] not in ". "
+        and not _FORBIDDEN.intersection(name)
+        and name.partition(".")[0].rstrip().upper() not in _DEVICES
+        and len(name.encode("utf-8", "replace")) <= _LONGEST_NAME
+    )
+
+
+def state_path(identifier: str, name: str | None, flow_name: str | None) -> Path:
+    """Return the file for a session: by its name, else by its flow's, and where that is no safe name by its identifier."""
+    wanted = flow_name if name is None else name
+    if wanted is None or not is_safe_name(wanted):
+        stem = identifier
+    else:
+        stem = f"{flow_name}-{identifier}" if name is None else name
+    return state_folder() / f"{stem}.json"
+
+
+def write_whole(path: Path, chunks: Iterable[str]) -> None:
+    """Write a file so that at any moment either the old one or the whole new one is there.
+
+    Only the owner may read it. Blocks until it is on the disk.
+
+    Raises:
+        OSError: If it cannot be written; then nothing of it is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{os.urandom(8).hex()}.tmp"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    # The rename itself must survive a crash of the machine, too. Windows opens no folders and needs none of this.
+    with suppress(PermissionError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

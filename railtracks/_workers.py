@@ -1,0 +1,110 @@
+"""Where a sync function runs: in a worker thread, and at most `THREAD_LIMIT` of them at once.
+
+A thread that waits for calls it makes itself gives its slot to others meanwhile: otherwise functions that call each
+other could hold every slot and wait for one more.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Final
+
+import trio
+from trio.lowlevel import RunVar
+
+# As many as Trio's own default limiter; the limiter is ours, so that users' threads and ours cannot starve each other.
+THREAD_LIMIT: Final = 40
+
+# Saving needs a turn of its own: behind busy worker threads it would never come to it.
+_SAVING_LIMIT: Final = 8
+
+_workers: RunVar[trio.CapacityLimiter] = RunVar("railtracks_worker_threads")
+_savers: RunVar[trio.CapacityLimiter] = RunVar("railtracks_saving_threads")
+
+
+def worker_limiter() -> trio.CapacityLimiter:
+    """Return the limiter of this Trio run's sync nodes."""
+    return _limiter_in(_workers, THREAD_LIMIT)
+
+
+def saving_limiter() -> trio.CapacityLimiter:
+    """Return the limiter of this Trio run's threads that save states."""
+    return _limiter_in(_savers, _SAVING_LIMIT)
+
+
+def _limiter_in(place: RunVar[trio.CapacityLimiter], limit: int) -> trio.CapacityLimiter:
+    try:
+        return place.get()
+    except LookupError:
+        limiter = trio.CapacityLimiter(limit)
+        place.set(limiter)
+        return limiter
+
+
+class WorkerSlot:
+    """The right of one call to occupy a worker thread."""
+
+    __slots__ = ("_calls", "_is_held", "_limiter", "_taking")
+
+    def __init__(self) -> None:
+        self._limiter = worker_limiter()
+        self._taking = trio.Lock()
+        self._calls = 0
+        self._is_held = False
+
+    async def __aenter__(self) -> None:
+        await self._limiter.acquire_on_behalf_of(self)
+        self._is_held = True
+
+    async def __aexit__(self, *_: object) -> None:
+        self._release()
+
+    def lend(self) -> None:
+        """Lend the slot to others while the thread waits for a call that it makes."""
+        self._calls += 1
+        self._release()
+
+    async def take_back(self) -> None:
+        """End what `lend` began; with the last of several calls, wait for a slot again.
+
+        Shielded: the thread goes on even when the call it made was cancelled, and may only do so with its slot.
+        """
+        self._calls -= 1
+        with trio.CancelScope(shield=True):
+            async with self._taking:
+                if not self._calls and not self._is_held:
+                    await self._limiter.acquire_on_behalf_of(self)
+                    self._is_held = True
+                    # Another task of the same thread's call may have begun to wait in the meantime.
+                    if self._calls:
+                        self._release()
+
+    def _release(self) -> None:
+        if self._is_held:
+            self._is_held = False
+            self._limiter.release_on_behalf_of(self)
+
+
+async def run_in_thread(
+    slot: WorkerSlot | None, name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Run a function in a worker thread, with the caller's context variables, and wait for it whatever happens.
+
+    Without a slot the function may be left behind: when the caller is cancelled its thread goes on alone, and counts
+    against the limit until it ends.
+
+    Raises:
+        TypeError: If the function gives back a coroutine, and so was no sync function.
+    """
+    work = functools.partial(fn, *args, **kwargs)
+    if slot is None:
+        result = await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=worker_limiter())
+    else:
+        async with slot:
+            result = await trio.to_thread.run_sync(work, limiter=trio.CapacityLimiter(1))
+    if inspect.iscoroutine(result):
+        result.close()
+        raise TypeError(f"node {name!r} was made of a sync function, but it returned a coroutine: make it 'async def'")
+    return result

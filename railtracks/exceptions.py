@@ -1,0 +1,149 @@
+"""Every public error.
+
+This room imports nothing of the package, so that any other may raise what stands here. An error's text is made from
+its own fields, which are also what it is pickled as.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+__all__ = [
+    "ContextError",
+    "FatalError",
+    "GlobalTimeOutError",
+    "LLMError",
+    "NodeCreationError",
+    "NodeTimeoutError",
+    "PendingCallError",
+    "RTError",
+    "RailtracksError",
+    "SessionCancelledError",
+    "SessionTimeoutError",
+    "StateError",
+    "WorkerCrashedError",
+]
+
+
+class RailtracksError(Exception):
+    """The base of every error that this library raises of its own."""
+
+    _fields: ClassVar[tuple[str, ...]] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the fields, because a message is made from them and not the other way round."""
+        if not self._fields:
+            return super().__reduce__()
+        return type(self), tuple(getattr(self, field) for field in self._fields), self.__dict__
+
+
+RTError = RailtracksError
+
+
+class NodeCreationError(RailtracksError, TypeError):
+    """What was given cannot become a node, or an option does not fit the function it was given with."""
+
+
+class ContextError(RailtracksError, RuntimeError):
+    """No session belongs to the place that asked for one, or the session that does is over."""
+
+
+class FatalError(RailtracksError):
+    """For users to raise: it ends the session whatever a parent node would do with it."""
+
+
+class WorkerCrashedError(RailtracksError):
+    """A worker process ended without an answer."""
+
+
+class LLMError(RailtracksError):
+    """A model, or the way to it, failed."""
+
+
+class NodeTimeoutError(RailtracksError, TimeoutError):
+    """An attempt of a node took longer than the node's own `timeout`.
+
+    Attributes:
+        node: The node's name.
+        seconds: The timeout that ran out.
+    """
+
+    _fields = ("node", "seconds")
+
+    def __init__(self, node: str, seconds: float) -> None:
+        self.node = node
+        self.seconds = seconds
+        super().__init__(f"node {node!r} did not finish within its timeout of {seconds:g} seconds")
+
+
+class SessionTimeoutError(RailtracksError, TimeoutError):
+    """A session took longer than its `timeout`; by the time this is raised nothing of it runs any more.
+
+    Attributes:
+        session: What the session is called: its name, its flow's name, or its identifier.
+        timeout: The seconds that ran out.
+    """
+
+    _fields = ("session", "timeout")
+
+    def __init__(self, session: str, timeout: float) -> None:
+        self.session = session
+        self.timeout = timeout
+        super().__init__(f"session {session!r} did not finish within its timeout of {timeout:g} seconds")
+
+
+GlobalTimeOutError = SessionTimeoutError
+
+
+class SessionCancelledError(RailtracksError):
+    """A result was due, but the session was ended by `Session.cancel`.
+
+    Attributes:
+        reason: What was given to `Session.cancel`, if anything.
+    """
+
+    _fields = ("reason",)
+
+    def __init__(self, reason: str | None = None) -> None:
+        self.reason = reason
+        super().__init__("the session was cancelled" + (f": {reason}" if reason else ""))
+
+
+class PendingCallError(RailtracksError, RuntimeError):
+    """A pending call has no result to give: it is still running, or it was cancelled.
+
+    Attributes:
+        node: The node's name.
+        status: The status of the call.
+        reason: What was given to `PendingCall.cancel`, if anything.
+    """
+
+    _fields = ("node", "status", "reason")
+
+    def __init__(self, node: str, status: str, reason: str | None = None) -> None:
+        self.node = node
+        self.status = status
+        self.reason = reason
+        if status == "running":
+            text = f"the call of {node!r} is still running: wait for it with 'await pending.wait()'"
+        else:
+            text = f"the call of {node!r} was cancelled" + (f": {reason}" if reason else "")
+        super().__init__(text)
+
+
+class StateError(RailtracksError, ValueError):
+    """A saved state cannot be read.
+
+    Attributes:
+        path: The file.
+        place: Where in the file, as a JSON path (`$` is the whole).
+        problem: What is wrong there.
+    """
+
+    _fields = ("path", "place", "problem")
+
+    def __init__(self, path: str, place: str, problem: str) -> None:
+        self.path = path
+        self.place = place
+        self.problem = problem
+        super().__init__(f"{path}: at {place}: {problem}")
