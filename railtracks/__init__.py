@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from railtracks import context, exceptions
 from railtracks._broadcast import broadcast
-from railtracks._calls import call, call_batch, open_group
 from railtracks._decorator import session
-from railtracks._fanout import CallGroup, PendingCall
+from railtracks._fanout import CallGroup, call_batch, open_group
 from railtracks._flow import Flow
+from railtracks._invoke import call
 from railtracks._logging import enable_logging
 from railtracks._nodes import Node, function_node
 from railtracks._options import set_config
+from railtracks._pending import PendingCall
 from railtracks._redact import Secret
 from railtracks._saved_state import load_state
 from railtracks._session import Session, current_session, session_id

@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from railtracks._errors import raise_unchanged
-from railtracks._fanout import PendingCall
+from railtracks._pending import PendingCall
 from railtracks._nodes import Node
 from railtracks._scope import Frame
 

@@ -1,169 +1,29 @@
-"""Many calls side by side: a nursery whose tasks are calls, handles for them, and batches.
+"""Many calls side by side: batches of one node, and groups of different ones.
 
-An error of a call never goes through Trio's nursery, which would wrap it in a group: the task keeps it, cancels the
-rest, and it is raised when all have ended.
+Each verb finds the call it is made in, or opens a session for its whole block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import trio
 
-from railtracks._errors import bare, combined, raise_unchanged, without_cancelled
-from railtracks._invoke import invoke
+from railtracks import _invoke
+from railtracks._errors import without_cancelled
+from railtracks._invoke import call
 from railtracks._nodes import Node
-from railtracks._scope import Frame
+from railtracks._pending import CallNursery, PendingCall
+from railtracks._scope import Frame, adopt, current_frame, current_task
 from railtracks._tree import NO_KWARGS, Status
-from railtracks.exceptions import PendingCallError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 # Between two checkpoints of a feeder, what it started so far cannot run, and nor can anything else.
 _FEED = 100
-
-
-class PendingCall(Generic[R]):
-    """A call that runs side by side with its starter."""
-
-    __slots__ = ("__weakref__", "_cancel_scope", "_ended", "_error", "_node", "_reason", "_result", "_status")
-
-    def __init__(self, node: Node[..., R]) -> None:
-        self._node = node
-        self._cancel_scope = trio.CancelScope()
-        self._ended: trio.Event | None = None
-        self._status = Status.RUNNING
-        self._result: R | None = None
-        self._error: BaseException | None = None
-        self._reason: str | None = None
-
-    def __repr__(self) -> str:
-        return f"<railtracks.PendingCall of {self._node.name!r}: {self._status}>"
-
-    @property
-    def status(self) -> Status:
-        """Where the call stands."""
-        return self._status
-
-    @property
-    def node_name(self) -> str:
-        """The name of the node."""
-        return self._node.name
-
-    def result(self) -> R:
-        """Return what the node returned, or raise what it raised.
-
-        Raises:
-            PendingCallError: If the call is still running or was cancelled.
-        """
-        if self._status is Status.COMPLETED:
-            return cast("R", self._result)
-        if self._error is not None:
-            raise self._error
-        raise PendingCallError(self._node.name, str(self._status), self._reason)
-
-    async def wait(self) -> None:
-        """Wait until the call has ended, in whatever way; raises nothing of the call's own. A checkpoint."""
-        if self._status is not Status.RUNNING:
-            await trio.lowlevel.checkpoint()
-            return
-        if self._ended is None:
-            self._ended = trio.Event()
-        await self._ended.wait()
-
-    def cancel(self, reason: str | None = None) -> None:
-        """Cancel this call and nothing else. Does nothing to one that has ended.
-
-        Args:
-            reason: What `result` will say about it.
-        """
-        if self._status is Status.RUNNING and not self._cancel_scope.cancel_called:
-            self._reason = reason
-            self._cancel_scope.cancel()
-
-    async def run(
-        self, parent: Frame, args: tuple[Any, ...], kwargs: dict[str, Any], fail: Callable[[BaseException], object]
-    ) -> None:
-        """Make the call in a task that was just started for it; an error is kept and handed to `fail`."""
-        status = Status.CANCELLED
-        try:
-            with self._cancel_scope:
-                self._result = await invoke(parent, trio.lowlevel.current_task(), self._node, args, kwargs, True)
-                status = Status.COMPLETED
-        except BaseException as error:
-            self._error = without_cancelled(error)
-            if self._error is None:
-                raise
-            status = Status.FAILED
-            fail(self._error)
-        finally:
-            self._status = status
-            if self._ended is not None:
-                self._ended.set()
-
-
-async def close_nursery(
-    manager: AbstractAsyncContextManager[trio.Nursery], error: BaseException | None
-) -> BaseException | None:
-    """Leave a nursery's block with an error, or with none; return what comes out of it instead of raising."""
-    try:
-        if await manager.__aexit__(None if error is None else type(error), error, None):
-            return None
-    except BaseException as raised:  # noqa: BLE001 - handed on, for the caller to decide what is raised
-        return raised
-    return error
-
-
-class CallNursery:
-    """A nursery whose tasks are calls of one parent.
-
-    The first error, of a call or of the block, cancels the rest. What is raised is the one error, or a group if there
-    are several; `Cancelled` beside an error is dropped, alone it goes on.
-    """
-
-    def __init__(self, parent: Frame) -> None:
-        self._parent = parent
-        self._manager = trio.open_nursery()
-        self._errors: list[BaseException] = []
-        self._nursery: trio.Nursery
-
-    @property
-    def cancel_scope(self) -> trio.CancelScope:
-        """The scope around all of its calls."""
-        return self._nursery.cancel_scope
-
-    @trio.lowlevel.enable_ki_protection
-    async def __aenter__(self) -> CallNursery:
-        self._nursery = await self._manager.__aenter__()
-        return self
-
-    @trio.lowlevel.enable_ki_protection
-    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> bool:
-        real = None if error is None else without_cancelled(error)
-        if real is not None:
-            self.fail(real)
-        rest = await close_nursery(self._manager, error if real is None else None)
-        interrupt = None if rest is None else without_cancelled(rest)
-        if interrupt is not None:
-            self._errors.append(interrupt)
-        raised = combined(self._errors) or bare(rest)
-        # It would stand in the frame of its own traceback.
-        self._errors.clear()
-        if raised is None or raised is error:
-            return raised is None
-        raise_unchanged(raised)
-
-    def fail(self, error: BaseException) -> None:
-        """Cancel everything, and raise this when all have ended."""
-        self._errors.append(error)
-        self._nursery.cancel_scope.cancel()
-
-    def start(self, work: Callable[..., Coroutine[Any, Any, None]], *args: object, name: str) -> None:
-        """Start a task."""
-        self._nursery.start_soon(work, *args, name=name)
 
 
 class CallGroup(CallNursery):
@@ -193,7 +53,133 @@ class CallGroup(CallNursery):
         return pending
 
 
-async def run_batch(
+@asynccontextmanager
+async def open_group() -> AsyncIterator[CallGroup]:
+    """Open a group for calls of different nodes side by side; leaving its block waits for all of them.
+
+    It fails like a nursery: the first error, of a call or of the block, cancels the rest. The one error is raised bare,
+    several as an `ExceptionGroup`. Without a session around it, it opens one for the block.
+
+    Raises:
+        ContextError: As from `call`.
+    """
+    async with _frame_or_session() as frame, CallGroup(frame) as group:
+        yield group
+
+
+@asynccontextmanager
+async def _frame_or_session() -> AsyncIterator[Frame]:
+    task = current_task()
+    frame = current_frame.get()
+    if frame is None or frame.task is not task:
+        frame = adopt(task)
+    if frame is not None:
+        yield frame
+        return
+    async with _invoke.default_session():
+        frame = current_frame.get()
+        assert frame is not None
+        yield frame
+
+
+@overload
+async def call_batch(
+    node: Node[..., R],
+    /,
+    *iterables: Iterable[Any],
+    return_exceptions: Literal[True] = True,
+    limit: float | trio.CapacityLimiter | None = None,
+) -> list[R | Exception]: ...
+@overload
+async def call_batch(
+    node: Node[..., R],
+    /,
+    *iterables: Iterable[Any],
+    return_exceptions: Literal[False],
+    limit: float | trio.CapacityLimiter | None = None,
+) -> list[R]: ...
+@overload
+async def call_batch(
+    node: Callable[..., Coroutine[Any, Any, R]],
+    /,
+    *iterables: Iterable[Any],
+    return_exceptions: Literal[True] = True,
+    limit: float | trio.CapacityLimiter | None = None,
+) -> list[R | Exception]: ...
+@overload
+async def call_batch(
+    node: Callable[..., Coroutine[Any, Any, R]],
+    /,
+    *iterables: Iterable[Any],
+    return_exceptions: Literal[False],
+    limit: float | trio.CapacityLimiter | None = None,
+) -> list[R]: ...
+@overload
+async def call_batch(
+    node: Callable[..., R],
+    /,
+    *iterables: Iterable[Any],
+    return_exceptions: Literal[True] = True,
+    limit: float | trio.CapacityLimiter | None = None,
+) -> list[R | Exception]: ...
+@overload
+async def call_batch(
+    node: Callable[..., R],
+    /,
+    *iterables: Iterable[Any],
+    return_exceptions: Literal[False],
+    limit: float | trio.CapacityLimiter | None = None,
+) -> list[R]: ...
+async def call_batch(
+    node: Any,
+    /,
+    *iterables: Iterable[Any],
+    return_exceptions: bool = True,
+    limit: float | trio.CapacityLimiter | None = None,
+) -> list[Any]:
+    """Call a node once for each input, side by side, and return the results in the order of the inputs.
+
+    The inputs are the iterables zipped, as `map` does, and are drawn while calls run already: with `limit` one whenever
+    there is room, without at least 100 between two checkpoints. A checkpoint. On a cancellation all calls are
+    cancelled and awaited; a cancellation is never an item of the result.
+
+    Args:
+        node: A node, or a plain function.
+        *iterables: One for each positional argument of the node.
+        return_exceptions: Whether a call's exception stands in its place of the result. If not, the first one cancels the
+            other calls and is raised.
+        limit: How many calls may run at once: a number, or a `trio.CapacityLimiter` that is shared with others, in which
+            the pending call is the borrower. `None`: all at once.
+
+    Raises:
+        TypeError: If there is no iterable, or `limit` is neither number nor limiter.
+        ValueError: If `limit` is less than 1.
+        ContextError: As from `call`.
+        Exception: What an iterable raises, after the calls were cancelled.
+    """
+    if not iterables:
+        raise TypeError("call_batch() needs at least one iterable of inputs")
+    if not isinstance(return_exceptions, bool):
+        raise TypeError(f"return_exceptions must be True or False, not {type(return_exceptions).__name__}")
+    limiter = _limiter(limit)
+    inputs = zip(*iterables, strict=False)
+    async with _frame_or_session() as frame:
+        made = node if isinstance(node, Node) else frame.scope.node_of(node)
+        return await _run_batch(frame, made, inputs, return_exceptions=return_exceptions, limiter=limiter)
+
+
+def _limiter(limit: object) -> trio.CapacityLimiter | None:
+    if limit is None or isinstance(limit, trio.CapacityLimiter):
+        return limit
+    if isinstance(limit, bool) or not isinstance(limit, int | float):
+        raise TypeError(f"limit must be a number or a trio.CapacityLimiter, not {type(limit).__name__}")
+    if not limit >= 1:
+        raise ValueError(f"limit must be at least 1, not {limit!r}")
+    # Trio refuses a number that is neither whole nor infinite.
+    return trio.CapacityLimiter(limit)
+
+
+async def _run_batch(
     parent: Frame,
     node: Node[..., Any],
     inputs: Iterable[tuple[Any, ...]],
@@ -212,7 +198,8 @@ async def run_batch(
 
     async def run(place: int, args: tuple[Any, ...]) -> None:
         try:
-            results[place] = await invoke(parent, trio.lowlevel.current_task(), node, args, NO_KWARGS, True)
+            current_frame.set(parent.in_task(trio.lowlevel.current_task()))
+            results[place] = await call(node, *args)
         except BaseException as error:
             real = without_cancelled(error)
             if real is None:

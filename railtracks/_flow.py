@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
 from attrs import define
 
-from railtracks._calls import call
+from railtracks._invoke import call
 from railtracks._hosts import run_from_sync
 from railtracks._nodes import Node, function_node
 from railtracks._options import GivenOptions, check_name, copied

@@ -3,59 +3,100 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from typing import Any, ParamSpec, TypeVar, overload
 
 import trio
+from trio.lowlevel import Task, checkpoint, checkpoint_if_cancelled
 
 from railtracks._errors import came_from_cleanup, describe, is_fatal, raise_unchanged, set_context, without_cancelled
 from railtracks._events import Observer
 from railtracks._nodes import Node
-from railtracks._scope import Frame, current_frame
+from railtracks._scope import Frame, adopt, current_frame, current_task
 from railtracks._tree import Call
 from railtracks._workers import WorkerSlot, run_in_thread
 from railtracks.exceptions import NodeTimeoutError
 
-# A call costs two Python frames besides what its node adds. From this level on it runs in a task of its own: often
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# A call costs one Python frame besides what its node adds. From this level on it runs in a task of its own: often
 # enough to stay far from the recursion limit and to keep checkpoints quick, rarely enough not to pay a task a call.
-FRESH_STACK_EVERY = 32
+_FRESH_STACK_EVERY = 32
+
+# What opens a session for a call that has none around it. The room above, which makes sessions of calls, puts it here.
+default_session: Callable[[], AbstractAsyncContextManager[object]]
 
 
-async def invoke(
-    parent: Frame,
-    task: trio.lowlevel.Task,
-    node: Node[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    is_fresh: bool,  # noqa: FBT001 - on the path of every call, where a keyword costs
-) -> Any:
-    """Make one call for a task that `parent` belongs to, or that was just started in it.
+@overload
+async def call(node: Node[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+@overload
+async def call(node: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+@overload
+async def call(node: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+async def call(node: Any, /, *args: Any, **kwargs: Any) -> Any:
+    """Run a node as if awaited in place, and return its result.
 
-    A cancellation point, and a schedule point unless the task is fresh.
+    The record of the call is opened before the node starts, and closed on every way out, cancellation included. The node
+    runs under the same cancel scopes and context variables as its caller. It may run in another task: it must not take or
+    release its caller's `Lock`, `Condition` or limiter slot, nor leave a nursery or a cancel scope open.
+
+    Always a cancellation point, and a schedule point except for a task's first call. A call that is cancelled there is
+    recorded as cancelled, and its node has not run. One call after another: side by side is `call_batch` and
+    `open_group`.
+
+    Args:
+        node: A node, or a plain function, which is made one.
+        *args: Its positional arguments.
+        **kwargs: Its keyword arguments.
+
+    Returns:
+        What the node returns.
+
+    Raises:
+        ContextError: If this task escaped its session, or is a system task of Trio's. The node has not run.
+        NodeTimeoutError: If the node has a timeout and took longer.
+        NodeCreationError: If a node cannot be made of what was given.
+        RuntimeError: If Trio is not running.
+        BaseException: Whatever the node raises, as the same object, with a note that names the path of nodes.
     """
-    if parent.depth >= FRESH_STACK_EVERY and not is_fresh:
-        return await _invoke_on_a_fresh_stack(parent, task, node, args, kwargs)
+    task = current_task()
+    parent = current_frame.get()
+    if parent is None or parent.task is not task:
+        parent = adopt(task)
+        if parent is None:
+            async with default_session():
+                return await call(node, *args, **kwargs)
+    if not isinstance(node, Node):
+        node = parent.scope.node_of(node)
+    depth = parent.depth + 1
+    if depth > _FRESH_STACK_EVERY:
+        return await _call_on_a_fresh_stack(parent, task, node, args, kwargs)
     scope = parent.scope
-    call = scope.tree.open(node, parent.call, args, kwargs)
+    record = scope.tree.open(node, parent.call, args, kwargs)
     observers = scope.observers
     if observers.started:
-        _tell(observers.started, parent, call)
-    frame = Frame(scope, call, parent, task, 0 if is_fresh else parent.depth + 1, len(task.child_nurseries))
+        _tell(observers.started, parent, record)
+    frame = Frame(scope, record, parent, task, depth, len(task.child_nurseries))
     token = current_frame.set(frame)
     if parent.slot is not None:
         parent.slot.lend()
     try:
-        if is_fresh:
-            await trio.lowlevel.checkpoint_if_cancelled()
+        if depth:
+            await checkpoint()
         else:
-            await trio.lowlevel.checkpoint()
+            # The task has only just been started: that was a schedule point.
+            parent.depth = 0
+            await checkpoint_if_cancelled()
         if node.is_direct:
             result = await node.fn(*args, **kwargs)
         else:
             result = await _attempt(frame, node, args, kwargs)
     except BaseException as error:
-        frame.close()
+        frame.task = None
         current_frame.reset(token)
-        ends_session = _close_without_result(parent, call, error)
+        ends_session = _close_without_result(parent, record, error)
         if parent.slot is not None:
             await parent.slot.take_back()
         if ends_session:
@@ -63,16 +104,16 @@ async def invoke(
             # hold up. The session raises the error itself.
             await trio.sleep_forever()
         raise
-    frame.close()
+    frame.task = None
     current_frame.reset(token)
-    call.complete(result)
+    record.complete(result)
     if observers.completed:
-        _tell(observers.completed, parent, call)
+        _tell(observers.completed, parent, record)
     if parent.slot is not None:
         await parent.slot.take_back()
     if not node.is_async:
         # A thread cannot be stopped: it comes back with a result after the session's timeout as well.
-        await trio.lowlevel.checkpoint_if_cancelled()
+        await checkpoint_if_cancelled()
     return result
 
 
@@ -162,8 +203,8 @@ async def _run_in_abandonable_thread(
         raise
 
 
-async def _invoke_on_a_fresh_stack(
-    parent: Frame, task: trio.lowlevel.Task, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+async def _call_on_a_fresh_stack(
+    parent: Frame, task: Task, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Make the call in a task of its own that behaves like the caller's: same scopes, same context variables."""
     result: Any = None
@@ -175,10 +216,13 @@ async def _invoke_on_a_fresh_stack(
         own.context = task.context
         # The context takes effect with the task's next step.
         await trio.lowlevel.cancel_shielded_checkpoint()
+        token = current_frame.set(parent.in_task(own))
         try:
-            result = await invoke(parent, own, node, args, kwargs, True)
+            result = await call(node, *args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - raised again below, outside the group a nursery would make of it
             failure = error
+        finally:
+            current_frame.reset(token)
 
     try:
         async with trio.open_nursery() as nursery:

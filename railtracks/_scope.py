@@ -91,16 +91,19 @@ class Frame:
         self.outer = outer
         # The top-level call that this frame is below, 0 in a root.
         self.run_id = 0 if call is None or outer is None else outer.run_id or call.id
+        # A frame that is closed belongs to no task.
         self.task: trio.lowlevel.Task | None = task
-        # Levels since the task's stack was fresh: they cost Python frames, the levels of the tree do not.
+        # Levels since the task's stack was fresh, as these cost Python frames; -1 before the task's first call.
         self.depth = depth
         self.nurseries = nurseries
         # The worker thread that waits while calls are made in this frame, if one does.
         self.slot: WorkerSlot | None = None if outer is None else outer.slot
 
-    def close(self) -> None:
-        """Let go of the task: no call can be made in this frame any more."""
-        self.task = None
+    def in_task(self, task: trio.lowlevel.Task) -> Frame:
+        """Return the same place in the tree for a task that was started in this frame and has made no call yet."""
+        frame = Frame(self.scope, self.call, self.outer, task, depth=-1)
+        frame.run_id, frame.slot = self.run_id, self.slot
+        return frame
 
     def holds(self, nursery: trio.Nursery) -> bool:
         """Say whether a nursery of a task was opened in this frame."""
@@ -193,8 +196,7 @@ def adopt(task: trio.lowlevel.Task) -> Frame | None:
             if known.scope.is_over
             else f"this task runs outside session {label!r}: it was started in a nursery that is older than the session"
         )
-    own = Frame(found.scope, found.call, found.outer, task)
-    own.run_id, own.slot = found.run_id, found.slot
+    own = found.in_task(task)
     current_frame.set(own)
     return own
 

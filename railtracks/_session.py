@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypeVar, over
 
 import trio
 
+from railtracks import _invoke
 from railtracks._background import Background
 from railtracks._broadcast import Broadcaster, call_back
 from railtracks._ending import Cause, Ending
 from railtracks._errors import came_from_cleanup, combined, described, is_fatal, raise_unchanged, without_cancelled
-from railtracks._fanout import PendingCall, close_nursery
+from railtracks._pending import PendingCall, close_nursery
 from railtracks._logging import SessionLog
 from railtracks._nodes import Node
 from railtracks._options import BroadcastCallback, LoggingSetting, Options, PayloadCallback, resolve
@@ -326,7 +327,7 @@ class Session:
         interrupt = None if rest is None else without_cancelled(rest)
         raised = self._raised if interrupt is None else combined([interrupt])
         self._scope.is_over = True
-        self._root.close()
+        self._root.task = None
         self._log.close()
         # In another context than the one it was entered in, the variable was never set.
         with suppress(ValueError):
@@ -500,6 +501,10 @@ class Session:
 
         def __exit__(self, *_: object) -> NoReturn:
             raise AssertionError("never called, because __enter__ raises")
+
+
+# A call with no session around it opens one; the room of calls lies below this one.
+_invoke.default_session = Session
 
 
 def current_session() -> Session:
