@@ -1,0 +1,54 @@
+# One menu for people, hooks and CI. VENV and PYTHON choose another interpreter:
+#     make test PYTHON=python3.13 VENV=.venv-3.13
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# With --verifytypes pyright looks for the package where the first python of PATH has it, whatever --pythonpath says.
+ON_PATH := PATH="$(abspath $(BIN)):$$PATH"
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+# Two goals may install into one virtual environment.
+.NOTPARALLEL:
+.PHONY: help demo test check format bench bench-peers clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# One stamp for each extra of pyproject.toml: make demo does not wait for the checkers.
+$(VENV)/%.stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+demo: $(VENV)/cli.stamp ## run the main job: survey the standard library
+	$(BIN)/python -m railtracks demo
+
+test: $(VENV)/test.stamp ## run the tests, with branch coverage at 100 %
+	$(BIN)/python -m pytest --cov
+
+check: $(VENV)/check.stamp ## lint, format, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/flake8 railtracks tests benchmarks
+	$(BIN)/mypy
+	$(ON_PATH) pyright
+	$(ON_PATH) pyright --verifytypes railtracks --ignoreexternal
+	$(BIN)/lint-imports
+
+format: $(VENV)/check.stamp ## put the code into shape
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/test.stamp ## measure, beside plain Trio and the peers
+	$(BIN)/python -m benchmarks
+
+bench-peers: $(VENV)/test.stamp ## make the peers' virtual environments
+	$(BIN)/python -m benchmarks.peers
+
+clean: ## remove what the goals above have made
+	rm -rf .venv* .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .railtracks
