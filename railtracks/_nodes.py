@@ -199,8 +199,15 @@ def function_node(fn: Callable[..., Any] | None = None, /, **options: Unpack[Nod
         ValueError: If `timeout` is not more than 0.
         TypeError: If `timeout` is no number.
     """
-    if fn is None:
-        return functools.partial(function_node, **options)
+    return functools.partial(made_node, **options) if fn is None else made_node(fn, **options)
+
+
+def made_node(fn: Any, /, **options: Unpack[NodeOptions]) -> Any:
+    """Return the node for anything that was given as one, or refuse it.
+
+    Raises:
+        NodeCreationError: As from `function_node`.
+    """
     if isinstance(fn, Node):
         return fn._with_options(options)  # noqa: SLF001 - the room's own
     is_async = is_coroutine_function(fn)

@@ -16,7 +16,7 @@ import trio
 from attrs import define, field
 
 from railtracks._events import CallEvent, Observers
-from railtracks._nodes import Node, function_node
+from railtracks._nodes import Node, made_node
 from railtracks._tree import Call, CallTree
 from railtracks._workers import WorkerSlot
 from railtracks.exceptions import ContextError
@@ -68,7 +68,7 @@ class SessionScope:
         key = (getattr(fn, "__func__", fn.__name__), id(fn.__self__)) if is_method else id(fn)
         node = self._nodes.get(key)
         if node is None:
-            node = self._nodes[key] = function_node(fn)
+            node = self._nodes[key] = made_node(fn)
         return node
 
 

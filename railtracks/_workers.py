@@ -6,7 +6,6 @@ other could hold every slot and wait for one more.
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, Final
@@ -98,13 +97,15 @@ async def run_in_thread(
     Raises:
         TypeError: If the function gives back a coroutine, and so was no sync function.
     """
-    work = functools.partial(fn, *args, **kwargs)
+
+    def work() -> Any:
+        result = fn(*args, **kwargs)
+        if inspect.iscoroutine(result):
+            result.close()
+            raise TypeError(f"node {name!r} was made of a sync function, but it returned a coroutine: make it 'async def'")
+        return result
+
     if slot is None:
-        result = await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=worker_limiter())
-    else:
-        async with slot:
-            result = await trio.to_thread.run_sync(work, limiter=trio.CapacityLimiter(1))
-    if inspect.iscoroutine(result):
-        result.close()
-        raise TypeError(f"node {name!r} was made of a sync function, but it returned a coroutine: make it 'async def'")
-    return result
+        return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=worker_limiter())
+    async with slot:
+        return await trio.to_thread.run_sync(work, limiter=trio.CapacityLimiter(1))
