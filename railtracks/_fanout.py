@@ -16,8 +16,8 @@ from railtracks._errors import without_cancelled
 from railtracks._invoke import call
 from railtracks._nodes import Node
 from railtracks._pending import CallNursery, PendingCall
-from railtracks._scope import Frame, adopt, current_frame, current_task
-from railtracks._tree import NO_KWARGS, Status
+from railtracks._scope import Frame, adopt, current_frame, this_task
+from railtracks._tree import Status
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -69,7 +69,7 @@ async def open_group() -> AsyncIterator[CallGroup]:
 
 @asynccontextmanager
 async def _frame_or_session() -> AsyncIterator[Frame]:
-    task = current_task()
+    task = this_task()
     frame = current_frame.get()
     if frame is None or frame.task is not task:
         frame = adopt(task)
@@ -210,7 +210,7 @@ async def _run_batch(
         place: int, args: tuple[Any, ...], pending: PendingCall[Any], limiter: trio.CapacityLimiter
     ) -> None:
         try:
-            await pending.run(parent, args, NO_KWARGS, lambda error: keep(place, error))
+            await pending.run(parent, args, {}, lambda error: keep(place, error))
             if pending.status is Status.COMPLETED:
                 results[place] = pending.result()
         finally:

@@ -8,13 +8,12 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, ParamSpec, TypeVar, overload
 
 import trio
-from trio.lowlevel import Task, checkpoint, checkpoint_if_cancelled
+from trio.lowlevel import Task, checkpoint, checkpoint_if_cancelled, current_task
 
 from railtracks._errors import came_from_cleanup, describe, is_fatal, raise_unchanged, set_context, without_cancelled
 from railtracks._events import Observer
 from railtracks._nodes import Node
-from railtracks._scope import Frame, adopt, current_frame, current_task
-from railtracks._tree import Call
+from railtracks._scope import NO_TRIO, Frame, adopt, current_frame
 from railtracks._workers import WorkerSlot, run_in_thread
 from railtracks.exceptions import NodeTimeoutError
 
@@ -61,7 +60,10 @@ async def call(node: Any, /, *args: Any, **kwargs: Any) -> Any:
         RuntimeError: If Trio is not running.
         BaseException: Whatever the node raises, as the same object, with a note that names the path of nodes.
     """
-    task = current_task()
+    try:
+        task = current_task()
+    except RuntimeError:
+        raise RuntimeError(NO_TRIO) from None
     parent = current_frame.get()
     if parent is None or parent.task is not task:
         parent = adopt(task)
@@ -74,14 +76,17 @@ async def call(node: Any, /, *args: Any, **kwargs: Any) -> Any:
     if depth > _FRESH_STACK_EVERY:
         return await _call_on_a_fresh_stack(parent, task, node, args, kwargs)
     scope = parent.scope
-    record = scope.tree.open(node, parent.call, args, kwargs)
+    tree = scope.tree
+    call_id = tree.open(node, parent.call_id, args, kwargs)
     observers = scope.observers
     if observers.started:
-        _tell(observers.started, parent, record)
-    frame = Frame(scope, record, parent, task, depth, len(task.child_nurseries))
+        _tell(observers.started, parent, call_id)
+    slot = parent.slot
+    run_id = parent.run_id or call_id
+    frame = Frame(scope, call_id, parent, task, depth, len(task.child_nurseries), run_id, slot)
     token = current_frame.set(frame)
-    if parent.slot is not None:
-        parent.slot.lend()
+    if slot is not None:
+        slot.lend()
     try:
         if depth:
             await checkpoint()
@@ -96,9 +101,9 @@ async def call(node: Any, /, *args: Any, **kwargs: Any) -> Any:
     except BaseException as error:
         frame.task = None
         current_frame.reset(token)
-        ends_session = _close_without_result(parent, record, error)
-        if parent.slot is not None:
-            await parent.slot.take_back()
+        ends_session = _close_without_result(parent, call_id, error)
+        if slot is not None:
+            await slot.take_back()
         if ends_session:
             # The session's cancel reaches this task: let it unwind by that, which no `except Exception` of a parent can
             # hold up. The session raises the error itself.
@@ -106,18 +111,18 @@ async def call(node: Any, /, *args: Any, **kwargs: Any) -> Any:
         raise
     frame.task = None
     current_frame.reset(token)
-    record.complete(result)
+    tree.complete(call_id, result)
     if observers.completed:
-        _tell(observers.completed, parent, record)
-    if parent.slot is not None:
-        await parent.slot.take_back()
+        _tell(observers.completed, parent, call_id)
+    if slot is not None:
+        await slot.take_back()
     if not node.is_async:
         # A thread cannot be stopped: it comes back with a result after the session's timeout as well.
         await checkpoint_if_cancelled()
     return result
 
 
-def _close_without_result(parent: Frame, call: Call, error: BaseException) -> bool:
+def _close_without_result(parent: Frame, call_id: int, error: BaseException) -> bool:
     """Close the record of a call that raised; say whether the session ends by it and its cancel reaches this task.
 
     Nothing here may await: a `Cancelled` can be in flight, and the record must be closed before anyone looks at it
@@ -126,21 +131,21 @@ def _close_without_result(parent: Frame, call: Call, error: BaseException) -> bo
     scope = parent.scope
     real = without_cancelled(error)
     if real is None:
-        call.cancel()
+        scope.tree.cancel(call_id)
         audience = scope.observers.cancelled
     else:
-        call.fail(describe(error, lambda: scope.tree.path(call)))
+        scope.tree.fail(call_id, describe(error, lambda: scope.tree.path(call_id)))
         audience = scope.observers.failed
-    _tell(audience, parent, call)
+    _tell(audience, parent, call_id)
     if real is None or not (is_fatal(real) or (scope.end_on_error and isinstance(real, Exception))):
         return False
     # Under a shield the cancel does not come here: then the error goes up in place, and the session ends all the same.
     return scope.end(real) and trio.current_effective_deadline() == -math.inf
 
 
-def _tell(audience: tuple[Observer, ...], parent: Frame, call: Call) -> None:
+def _tell(audience: tuple[Observer, ...], parent: Frame, call_id: int) -> None:
     if audience:
-        event = parent.event(call)
+        event = parent.event(call_id)
         for tell in audience:
             tell(event)
 
@@ -198,8 +203,8 @@ async def _run_in_abandonable_thread(
     try:
         return await run_in_thread(None, node.name, work, (), {})
     except trio.Cancelled:
-        if is_running and frame.call is not None and frame.outer is not None:
-            _tell(frame.scope.observers.left_behind, frame.outer, frame.call)
+        if is_running and frame.outer is not None:
+            _tell(frame.scope.observers.left_behind, frame.outer, frame.call_id)
         raise
 
 

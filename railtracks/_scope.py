@@ -10,16 +10,22 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from types import BuiltinMethodType, MethodType
-from typing import Any
+from typing import Any, Final
 
 import trio
 from attrs import define, field
+from trio.lowlevel import Task
 
 from railtracks._events import CallEvent, Observers
 from railtracks._nodes import Node, made_node
-from railtracks._tree import Call, CallTree
+from railtracks._tree import CallTree
 from railtracks._workers import WorkerSlot
 from railtracks.exceptions import ContextError
+
+
+NO_TRIO: Final = (
+    "a node can only be called while Trio runs: start with Flow.invoke(...) in a script, or with trio.run(...)"
+)
 
 
 @define(eq=False)
@@ -75,35 +81,37 @@ class SessionScope:
 class Frame:
     """An open call, or the session itself: what the calls made in it need to know."""
 
-    __slots__ = ("call", "depth", "nurseries", "outer", "run_id", "scope", "slot", "task")
+    __slots__ = ("call_id", "depth", "nurseries", "outer", "run_id", "scope", "slot", "task")
 
     def __init__(
         self,
         scope: SessionScope,
-        call: Call | None,
+        call_id: int,
         outer: Frame | None,
-        task: trio.lowlevel.Task,
-        depth: int = 0,
-        nurseries: int = 0,
+        task: Task,
+        depth: int,
+        nurseries: int,
+        run_id: int,
+        slot: WorkerSlot | None,
     ) -> None:
         self.scope = scope
-        self.call = call
+        # As a run's id, 0 in the root of a session.
+        self.call_id = call_id
         self.outer = outer
-        # The top-level call that this frame is below, 0 in a root.
-        self.run_id = 0 if call is None or outer is None else outer.run_id or call.id
         # A frame that is closed belongs to no task.
-        self.task: trio.lowlevel.Task | None = task
+        self.task: Task | None = task
         # Levels since the task's stack was fresh, as these cost Python frames; -1 before the task's first call.
         self.depth = depth
         self.nurseries = nurseries
+        # The top-level call that this frame is below.
+        self.run_id = run_id
         # The worker thread that waits while calls are made in this frame, if one does.
-        self.slot: WorkerSlot | None = None if outer is None else outer.slot
+        self.slot = slot
 
-    def in_task(self, task: trio.lowlevel.Task) -> Frame:
+    def in_task(self, task: Task) -> Frame:
         """Return the same place in the tree for a task that was started in this frame and has made no call yet."""
-        frame = Frame(self.scope, self.call, self.outer, task, depth=-1)
-        frame.run_id, frame.slot = self.run_id, self.slot
-        return frame
+        # A task that stands in for this frame's own shares its context: the way up leads through here.
+        return Frame(self.scope, self.call_id, self, task, -1, 0, self.run_id, self.slot)
 
     def holds(self, nursery: trio.Nursery) -> bool:
         """Say whether a nursery of a task was opened in this frame."""
@@ -117,10 +125,10 @@ class Frame:
             frame = frame.outer
         return frame is not None
 
-    def event(self, call: Call) -> CallEvent:
+    def event(self, call_id: int) -> CallEvent:
         """Describe, for observers, a call made in this frame."""
-        parent = None if self.call is None else self.call.node.name
-        return CallEvent(call.id, self.run_id or call.id, call.node.name, parent)
+        tree = self.scope.tree
+        return CallEvent(call_id, self.run_id or call_id, tree.name(call_id) or "", tree.name(self.call_id))
 
 
 current_frame: ContextVar[Frame | None] = ContextVar("railtracks_frame", default=None)
@@ -151,8 +159,8 @@ def open_scope() -> SessionScope:
     return scope
 
 
-def current_task() -> trio.lowlevel.Task:
-    """Return this task.
+def this_task() -> Task:
+    """Return the task that runs this.
 
     Raises:
         RuntimeError: If Trio is not running here.
@@ -160,12 +168,10 @@ def current_task() -> trio.lowlevel.Task:
     try:
         return trio.lowlevel.current_task()
     except RuntimeError:
-        raise RuntimeError(
-            "a node can only be called while Trio runs: start with Flow.invoke(...) in a script, or with trio.run(...)"
-        ) from None
+        raise RuntimeError(NO_TRIO) from None
 
 
-def adopt(task: trio.lowlevel.Task) -> Frame | None:
+def adopt(task: Task) -> Frame | None:
     """Find the call that a task belongs to, and let the task remember it.
 
     The parent is the innermost open call whose scope holds the nursery that started the task, whoever handed the
@@ -201,7 +207,7 @@ def adopt(task: trio.lowlevel.Task) -> Frame | None:
     return own
 
 
-def enclosing_frame(task: trio.lowlevel.Task) -> Frame | None:
+def enclosing_frame(task: Task) -> Frame | None:
     """Return the frame that a new session of this task is opened in; a task that escaped its session has none."""
     frame = current_frame.get()
     if frame is not None and frame.task is task:
@@ -212,7 +218,7 @@ def enclosing_frame(task: trio.lowlevel.Task) -> Frame | None:
         return None
 
 
-def _holder_of(task: trio.lowlevel.Task) -> Frame | None:
+def _holder_of(task: Task) -> Frame | None:
     nursery = _nursery_of(task)
     while nursery is not None:
         owner = nursery.parent_task
@@ -225,12 +231,12 @@ def _holder_of(task: trio.lowlevel.Task) -> Frame | None:
     return None
 
 
-def _nursery_of(task: trio.lowlevel.Task) -> trio.Nursery | None:
+def _nursery_of(task: Task) -> trio.Nursery | None:
     # While nursery.start() waits, only the eventual parent is the nursery that the task was started in.
     return task.eventual_parent_nursery or task.parent_nursery
 
 
-def _is_system_task(task: trio.lowlevel.Task) -> bool:
+def _is_system_task(task: Task) -> bool:
     root = trio.lowlevel.current_root_task()
     nursery = _nursery_of(task)
     while nursery is not None and nursery.parent_task is not root:

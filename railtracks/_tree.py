@@ -6,6 +6,8 @@ appended and closed in the thread that runs Trio; once a session is over they ar
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
@@ -24,9 +26,8 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
-# To look a member up in its enum costs more than the store that follows.
-_RUNNING: Final = Status.RUNNING
-_COMPLETED: Final = Status.COMPLETED
+# How many names of a long path are told.
+_LONGEST_PATH: Final = 8
 
 
 @define(frozen=True)
@@ -140,128 +141,131 @@ class NodeLike(Protocol):
     def argument_names(self, count: int) -> tuple[str | None, ...]: ...
 
 
-NO_KWARGS: Final[dict[str, Any]] = {}
-
-
-class Call:
-    """The record of a call while it is being made: opened once, closed once."""
-
-    __slots__ = (
-        "args",
-        "attempt",
-        "ended_at",
-        "error",
-        "id",
-        "kwargs",
-        "node",
-        "parent_id",
-        "result",
-        "started_at",
-        "status",
-    )
-
-    def __init__(
-        self,
-        call_id: int,
-        parent_id: int | None,
-        node: NodeLike,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> None:
-        self.id = call_id
-        self.parent_id = parent_id
-        self.node = node
-        self.status = _RUNNING
-        self.attempt = 1
-        self.started_at = time()
-        self.ended_at: float | None = None
-        self.args = args
-        # An empty dict of its own would be a sixth of what a finished call keeps.
-        self.kwargs = kwargs or NO_KWARGS
-        self.result: Any = None
-        self.error: CallError | None = None
-
-    def complete(self, result: Any) -> None:
-        """Close the record with what the node returned."""
-        # On the path of every call: the steps of _close, without its price.
-        if self.status is not _RUNNING:
-            self._refuse()
-        self.status = _COMPLETED
-        self.ended_at = time()
-        self.result = result
-
-    def fail(self, error: CallError) -> None:
-        """Close the record with what the node raised."""
-        self._close(Status.FAILED)
-        self.error = error
-
-    def cancel(self) -> None:
-        """Close the record of a call that was cancelled."""
-        self._close(Status.CANCELLED)
-
-    def _close(self, status: Status) -> None:
-        if self.status is not _RUNNING:
-            self._refuse()
-        self.status = status
-        self.ended_at = time()
-
-    def _refuse(self) -> NoReturn:
-        raise RuntimeError(f"call {self.id} of {self.node.name!r} is already {self.status}")
-
-    def named_values(self) -> list[tuple[str | None, Any]]:
-        """Return arguments and result with the names that say whether they are secret."""
-        names = self.node.argument_names(len(self.args))
-        return [*zip(names, self.args, strict=True), *self.kwargs.items(), (None, self.result)]
-
-    def record(self) -> CallRecord:
-        """Return the record as it stands now."""
-        return CallRecord(
-            self.id,
-            self.parent_id,
-            self.node.name,
-            self.status,
-            self.attempt,
-            utc(self.started_at),
-            None if self.ended_at is None else utc(self.ended_at),
-            self.args,
-            dict(self.kwargs),
-            self.result,
-            self.error,
-        )
-
-
 def utc(seconds: float) -> datetime:
     """Return a wall time as an aware datetime."""
     return datetime.fromtimestamp(seconds, UTC)
 
 
 class CallTree:
-    """All calls of one session, in the order of their start."""
+    """All calls of one session, in the order of their start.
 
-    __slots__ = ("calls",)
+    A table with a column for each thing that is known of a call, and the call's id as its row: an object a call would cost
+    twice the memory, and keep the garbage collector busy on the path of every call. Row 0 stands for the session.
+    """
+
+    __slots__ = ("_args", "_ended_at", "_kwargs", "_nodes", "_outcomes", "_parents", "_started_at", "_unlucky")
 
     def __init__(self) -> None:
-        self.calls: list[Call] = []
+        self._nodes: list[NodeLike | None] = [None]
+        self._parents = [0]
+        self._args: list[tuple[Any, ...]] = [()]
+        self._kwargs: dict[int, dict[str, Any]] = {}
+        self._started_at = array("d", [0.0])
+        # 0.0 while the call runs.
+        self._ended_at = array("d", [0.0])
+        self._outcomes: list[Any] = [None]
+        # The calls that ended otherwise than with a result.
+        self._unlucky: dict[int, Status] = {}
 
-    def open(self, node: NodeLike, parent: Call | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        """Add a call, running from now on."""
-        calls = self.calls
-        call = Call(len(calls) + 1, None if parent is None else parent.id, node, args, kwargs)
-        calls.append(call)
-        return call
+    def __len__(self) -> int:
+        return len(self._nodes) - 1
 
-    def path(self, call: Call) -> tuple[str, ...]:
-        """Return the names of the nodes from the top-level call down to `call`; the middle of a long way is left out."""
-        names = [call.node.name]
-        while call.parent_id is not None and len(names) < 8:
-            call = self.calls[call.parent_id - 1]
-            names.append(call.node.name)
-        if call.parent_id is not None:
+    def open(self, node: NodeLike, parent_id: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+        """Add a call, running from now on, and return its id. The parent of a top-level call is 0."""
+        nodes = self._nodes
+        call_id = len(nodes)
+        nodes.append(node)
+        self._parents.append(parent_id)
+        self._args.append(args)
+        if kwargs:
+            self._kwargs[call_id] = kwargs
+        self._outcomes.append(None)
+        self._ended_at.append(0.0)
+        self._started_at.append(time())
+        return call_id
+
+    def complete(self, call_id: int, result: Any) -> None:
+        """Close a call with what its node returned."""
+        # On the path of every call: _close without its price.
+        if self._ended_at[call_id]:
+            self._refuse(call_id)
+        self._outcomes[call_id] = result
+        self._ended_at[call_id] = time()
+
+    def fail(self, call_id: int, error: CallError) -> None:
+        """Close a call with what its node raised."""
+        self._close(call_id, Status.FAILED, error)
+
+    def cancel(self, call_id: int) -> None:
+        """Close a call that was cancelled."""
+        self._close(call_id, Status.CANCELLED, None)
+
+    def cancel_what_is_open(self) -> None:
+        """Close what was left open: an interrupt can strike between any two steps of a call."""
+        for call_id in range(1, len(self._nodes)):
+            if not self._ended_at[call_id]:
+                self.cancel(call_id)
+
+    def _close(self, call_id: int, status: Status, outcome: CallError | None) -> None:
+        if self._ended_at[call_id]:
+            self._refuse(call_id)
+        self._unlucky[call_id] = status
+        self._outcomes[call_id] = outcome
+        self._ended_at[call_id] = time()
+
+    def _refuse(self, call_id: int) -> NoReturn:
+        raise RuntimeError(f"call {call_id} of {self.name(call_id)!r} is already {self.status(call_id)}")
+
+    def name(self, call_id: int) -> str | None:
+        """Return the name of a call's node, `None` for the session."""
+        node = self._nodes[call_id]
+        return None if node is None else node.name
+
+    def status(self, call_id: int) -> Status:
+        """Say where a call stands."""
+        return self._unlucky.get(call_id, Status.COMPLETED) if self._ended_at[call_id] else Status.RUNNING
+
+    def path(self, call_id: int) -> tuple[str, ...]:
+        """Return the names of the nodes from the top-level call down to a call; the middle of a long way is left out."""
+        names: list[str] = []
+        while call_id and len(names) < _LONGEST_PATH:
+            names.append(self.name(call_id) or "")
+            call_id = self._parents[call_id]
+        if call_id:
             names.append("...")
         return tuple(reversed(names))
 
-    def close_what_is_open(self) -> None:
-        """Close as cancelled what was left open: an interrupt can strike between any two steps of a call."""
-        for call in self.calls:
-            if call.status is Status.RUNNING:
-                call.cancel()
+    def argument_names(self, call_id: int) -> tuple[str | None, ...]:
+        """Return the names of the parameters that take a call's positional arguments."""
+        node = self._nodes[call_id]
+        return () if node is None else node.argument_names(len(self._args[call_id]))
+
+    def record(self, call_id: int) -> CallRecord:
+        """Return the record of a call as it stands now."""
+        status = self.status(call_id)
+        outcome = self._outcomes[call_id]
+        return CallRecord(
+            id=call_id,
+            parent_id=self._parents[call_id] or None,
+            node=self.name(call_id) or "",
+            status=status,
+            attempt=1,
+            started_at=utc(self._started_at[call_id]),
+            ended_at=None if status is Status.RUNNING else utc(self._ended_at[call_id]),
+            args=self._args[call_id],
+            kwargs=dict(self._kwargs.get(call_id, ())),
+            result=outcome if status is Status.COMPLETED else None,
+            error=outcome if status is Status.FAILED else None,
+        )
+
+    def records(self) -> Iterator[CallRecord]:
+        """Return the records of all calls, one at a time."""
+        return map(self.record, range(1, len(self._nodes)))
+
+    def named_values(self) -> Iterator[tuple[str | None, Any]]:
+        """Return all arguments and results, with the names that say whether they are secret."""
+        for call_id in range(1, len(self._nodes)):
+            yield from zip(self.argument_names(call_id), self._args[call_id], strict=True)
+            yield from self._kwargs.get(call_id, {}).items()
+            if call_id not in self._unlucky:
+                yield None, self._outcomes[call_id]
