@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Awaitable, Callable, Mapping
+from copy import copy
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack, get_args
 
 from attrs import Attribute, define, evolve, field, fields
@@ -24,7 +26,7 @@ def check_seconds(name: str, value: object) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if not value > 0:
+    if not (0 < value <= sys.float_info.max or value == math.inf):
         raise ValueError(f"{name} must be more than 0 seconds (math.inf for none), not {value!r}")
 
 
@@ -136,7 +138,8 @@ def set_config(**options: Unpack[GivenOptions]) -> None:
     unknown = sorted(set(options) - set(NAMES))
     if unknown:
         raise TypeError(f"set_config() has no option {unknown[0]!r}; it takes {', '.join(NAMES)}")
-    _configured = evolve(_configured, **options)
+    configured = evolve(_configured, **options)
+    _configured = evolve(configured, context=copied(configured.context))
 
 
 def resolve(given: Options) -> Options:
@@ -146,38 +149,38 @@ def resolve(given: Options) -> Options:
         value = getattr(given, name)
         if value is None:
             value = getattr(_configured, name)
+            if name == "context":
+                value = copied(value)
         if value is None:
             value = getattr(_DEFAULTS, name)
         chosen[name] = value
     return Options(**chosen)
 
 
-def copied(value: Any) -> Any:
-    """Copy dicts, lists, tuples and sets, at any depth, and share everything else.
+def copied(context: Any) -> Any:
+    """Return a context for one run: its dicts, lists, tuples and sets are copied at any depth, all else is shared.
 
-    A value that contains itself comes back as a copy that contains itself.
+    A value that contains itself comes back as a copy that contains itself. What is no mapping is left to be refused.
     """
-    return _copied(value, {})
+    return _copied(dict(context) if isinstance(context, Mapping) else context, {})
 
 
 def _copied(value: Any, seen: dict[int, Any]) -> Any:
     if id(value) in seen:
         return seen[id(value)]
-    kind = type(value)
-    if kind is dict:
-        copy: Any = {}
-        seen[id(value)] = copy
+    twin = value
+    if isinstance(value, dict):
+        twin = seen[id(value)] = copy(value)
         for key, item in value.items():
-            copy[key] = _copied(item, seen)
-    elif kind is list:
-        copy = []
-        seen[id(value)] = copy
-        copy.extend(_copied(item, seen) for item in value)
-    elif kind is set:
+            twin[key] = _copied(item, seen)
+    elif isinstance(value, list):
+        twin = seen[id(value)] = copy(value)
+        twin[:] = [_copied(item, seen) for item in value]
+    elif isinstance(value, set):
         # What is in a set is hashable, and so is shared or immutable.
-        copy = set(value)
-    elif kind is tuple:
-        copy = tuple([_copied(item, seen) for item in value])
-    else:
-        copy = value
-    return copy
+        twin = seen[id(value)] = copy(value)
+    elif isinstance(value, tuple):
+        # A tuple of another class is shared, unless it is a named tuple: who knows how it is made.
+        make = tuple if type(value) is tuple else getattr(type(value), "_make", lambda _: value)
+        twin = make([_copied(item, seen) for item in value])
+    return twin

@@ -1,0 +1,156 @@
+"""The context: what the nodes of one session share, and nobody else."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+import trio
+
+import railtracks as rt
+
+
+@rt.function_node
+async def read(key: str) -> object:
+    return rt.context.get(key)
+
+
+@rt.function_node
+def read_in_thread(key: str) -> object:
+    return rt.context.get(key)
+
+
+@rt.function_node
+def write_in_thread(key: str, value: object) -> None:
+    rt.context.put(key, value)
+
+
+async def test_all_nodes_of_a_session_share_it_sync_nodes_in_threads_included() -> None:
+    async with rt.Session(context={"user": "ada"}):
+        assert await rt.call(read, "user") == "ada"
+        assert await rt.call(read_in_thread, "user") == "ada"
+        await rt.call(write_in_thread, "city", "London")
+        assert await rt.call(read, "city") == "London"
+        assert rt.context.get("city") == "London"
+
+
+async def test_get_of_a_missing_key_is_a_key_error() -> None:
+    async with rt.Session():
+        with pytest.raises(KeyError, match="nothing"):
+            rt.context.get("nothing")
+
+
+@pytest.mark.parametrize("default", [None, 0, "", [], "other"])
+async def test_get_returns_the_default_whatever_it_is(default: object) -> None:
+    async with rt.Session():
+        assert rt.context.get("nothing", default) is default
+
+
+async def test_get_prefers_a_value_to_the_default_even_none() -> None:
+    async with rt.Session(context={"nothing": None}):
+        assert rt.context.get("nothing") is None
+        assert rt.context.get("nothing", 1) is None
+
+
+async def test_put_update_delete_and_keys() -> None:
+    async with rt.Session(context={"a": 1}):
+        rt.context.put("b", 2)
+        rt.context.update({"a": 3, "c": 4})
+        assert rt.context.keys() == ["a", "b", "c"]
+        rt.context.delete("b")
+        assert rt.context.keys() == ["a", "c"]
+        assert rt.context.get("a") == 3
+        assert rt.context.get("b", None) is None
+
+
+async def test_keys_are_a_list_of_its_own() -> None:
+    async with rt.Session(context={"a": 1}):
+        rt.context.keys().clear()
+        assert rt.context.keys() == ["a"]
+
+
+async def test_delete_of_a_missing_key_is_a_key_error() -> None:
+    async with rt.Session():
+        with pytest.raises(KeyError, match="nothing"):
+            rt.context.delete("nothing")
+
+
+async def test_a_key_that_is_no_string_is_refused_and_sets_nothing() -> None:
+    async with rt.Session():
+        with pytest.raises(TypeError, match="must be a string, not 1"):
+            rt.context.update({"a": 1, 1: 2})  # type: ignore[dict-item]  # the wrong argument is the subject
+        assert rt.context.keys() == []
+
+
+ACTIONS: list[Callable[[], object]] = [
+    lambda: rt.context.get("key"),
+    lambda: rt.context.get("key", None),
+    lambda: rt.context.put("key", 1),
+    lambda: rt.context.update({}),
+    lambda: rt.context.delete("key"),
+    rt.context.keys,
+]
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_outside_trio_there_is_no_context(action: Callable[[], object]) -> None:
+    with pytest.raises(rt.ContextError, match="no session is open here"):
+        action()
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+async def test_outside_a_session_there_is_no_context(action: Callable[[], object]) -> None:
+    async with rt.Session(context={"key": 1}):
+        pass
+    with pytest.raises(rt.ContextError, match="no session is open here"):
+        action()
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+async def test_a_task_that_outlived_its_session_has_no_context(action: Callable[[], object]) -> None:
+    over = trio.Event()
+
+    async def outlive() -> None:
+        await over.wait()
+        with pytest.raises(rt.ContextError, match="session 'short' is over"):
+            action()
+
+    async with trio.open_nursery() as nursery:
+        async with rt.Session(name="short", context={"key": 1}):
+            nursery.start_soon(outlive)
+        over.set()
+
+
+async def test_it_may_hold_what_cannot_be_copied() -> None:
+    lock = threading.Lock()
+    async with rt.Session(context={"lock": lock}):
+        assert await rt.call(read, "lock") is lock
+
+
+async def test_sessions_do_not_see_the_context_of_one_another() -> None:
+    async def run(value: int) -> None:
+        async with rt.Session(context={"value": value}):
+            await trio.testing.wait_all_tasks_blocked()
+            assert await rt.call(read, "value") == value
+            rt.context.put(f"only {value}", value)
+            await trio.testing.wait_all_tasks_blocked()
+            assert rt.context.keys() == ["value", f"only {value}"]
+
+    async with trio.open_nursery() as nursery:
+        for value in range(5):
+            nursery.start_soon(run, value)
+
+
+async def test_a_nested_session_leaves_the_outer_context_as_it_was() -> None:
+    async with rt.Session(context={"depth": 1}):
+        async with rt.Session(context={"depth": 2}):
+            rt.context.put("inner", True)
+            assert await rt.call(read, "depth") == 2
+        assert await rt.call(read, "depth") == 1
+        assert rt.context.keys() == ["depth"]
+
+
+async def test_the_dict_that_was_given_stays_as_it_was() -> None:
+    given = {"a": 1}
+    async with rt.Session(context=given):
+        rt.context.put("b", 2)
+    assert given == {"a": 1}
