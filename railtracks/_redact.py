@@ -1,13 +1,16 @@
 """What is secret, and how it is kept out of everything that leaves the process.
 
-A value is secret because of its name (`api_key`, `password`, ...) or because it is a `Secret`. The text of errors and of
-values' reprs is free text: there the secrets that are known by value, and whatever stands behind a secret name, are
+A value is secret because of its name (`api_key`, `password`, ...) or because it is a `Secret`. The text of errors and
+of values' reprs is free text: there the secrets that are known by value, and whatever stands behind a secret name, are
 replaced.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import itertools
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Generic, TypeVar
@@ -17,24 +20,27 @@ import attrs
 T_co = TypeVar("T_co", covariant=True)
 
 REDACTED: Final = "[redacted]"
+# Stands at the end of a text that was too long.
+CUT: Final = "..."
 
 # Shorter values would be replaced inside ordinary words.
-_SHORTEST = 4
+_SHORTEST: Final = 4
+_FEW: Final = 32
 
-_WORDS = frozenset(
-    "apikey apikeys authorization bearer credential credentials passphrase passwd password passwords pwd secret secrets "
-    "token tokens".split(),
-)
-_PAIRS = frozenset({("api", "key"), ("api", "keys"), ("private", "key"), ("access", "key"), ("auth", "key")})
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_WORDS: Final = {"authorization", "bearer", "passphrase", "passwd", "pwd"} | {
+    word + ending
+    for word in ("accesstoken", "apikey", "authtoken", "credential", "password", "secret", "secretkey", "token")
+    for ending in ("", "s")
+}
+_PAIRS: Final = {("api", "key"), ("api", "keys"), ("private", "key"), ("access", "key"), ("auth", "key")}
+_WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
-# `name=value`, `name: value` and `'name': 'value'`, as reprs and messages write them. A value in quotes ends with its
-# quote; a bare one ends at white space or a bracket, the scheme of an authorization header not being the value.
-_NAMED_VALUE = re.compile(
-    r"""(?P<name>[A-Za-z][A-Za-z0-9_\-]*)(?P<between>["']?\s*[:=]\s*)"""
-    r"""(?P<value>[bru]?(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|(?:(?:Bearer|Basic)\s+)?[^\s,;)\]}"'\[({]+)""",
-    re.IGNORECASE,
-)
+# What stands before a value in reprs, messages and headers: `name=`, `name: `, `'name': `, `"two words": `. Each place
+# of a text is looked at a bounded number of times, because a message can be a megabyte of letters.
+_NAME: Final = re.compile(r"""(?<![\w-])((?:[\w-]++[ ])?[\w-]++)["']?[ \t]*+[:=]++>?[ \t]*+""")
+_CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
+_AFTER_VALUE: Final = frozenset(" \t\r\n,;)]}")
+_AFTER_HEADER: Final = frozenset("\r\n)]}")
 
 
 class Secret(Generic[T_co]):
@@ -69,7 +75,7 @@ class Secret(Generic[T_co]):
 def is_secret_name(name: str) -> bool:
     """Say whether a value under this name is secret, however its words are joined."""
     words = [word.lower() for word in _WORD.findall(name)]
-    return any(word in _WORDS for word in words) or any(pair in _PAIRS for pair in zip(words, words[1:], strict=False))
+    return any(word in _WORDS for word in words) or any(pair in _PAIRS for pair in itertools.pairwise(words))
 
 
 def is_secret(name: str | None, value: object) -> bool:
@@ -84,52 +90,75 @@ def is_secret(name: str | None, value: object) -> bool:
 def known_secrets(values: Iterable[tuple[str | None, Any]]) -> set[str]:
     """Return the texts of all secrets among named values, at any depth."""
     found: set[str] = set()
-    seen: set[tuple[int, bool]] = set()
-    for name, value in values:
-        stack = [(value, is_secret(name, value))]
-        while stack:
-            value, is_inside = stack.pop()
-            if isinstance(value, Secret):
-                value, is_inside = value.reveal(), True
-            if isinstance(value, str | bytes | int | float):
-                if is_inside and not isinstance(value, bool):
-                    found |= _spellings(value)
-            elif value is not None and (id(value), is_inside) not in seen:
-                seen.add((id(value), is_inside))
-                stack.extend((item, is_inside or is_secret(key, item)) for key, item in named_items(value))
+    # The values too, so that no other can take the id of one that was only made for the look.
+    seen: dict[tuple[int, bool], Any] = {}
+    stack = [(value, is_secret(name, value)) for name, value in values]
+    while stack:
+        value, is_inside = stack.pop()
+        if isinstance(value, Secret):
+            stack.append((value.reveal(), True))
+        elif isinstance(value, str | bytes | bytearray | int | float):
+            if is_inside and not isinstance(value, bool):
+                found |= _spellings(value)
+        elif value is not None and (id(value), is_inside) not in seen:
+            seen[id(value), is_inside] = value
+            stack.extend((item, is_inside or is_secret(name, item)) for name, item in _visible_items(value))
     return found
+
+
+def _visible_items(value: Any) -> list[tuple[str | None, Any]]:
+    try:
+        # Of what is no field only the secrets are looked at: what an object refers to has no end.
+        others = [item for item in getattr(value, "__dict__", {}).items() if is_secret_name(item[0])]
+        return named_items(value) + others
+    except Exception:  # noqa: BLE001 - users' code: what cannot be looked at shows nothing
+        return []
 
 
 def named_items(value: object) -> list[tuple[str | None, Any]]:
     """Return what a container, an error, an attrs or a dataclass instance holds, with the names it is held under."""
-    if isinstance(value, dict):
-        return [(key if isinstance(key, str) else None, item) for key, item in list(value.items())]
+    if isinstance(value, dict | Mapping):
+        return [(key_name(key), item) for key, item in list(value.items())]
+    if isinstance(value, tuple) and (names := getattr(value, "_fields", ())):
+        return list(zip(names, value, strict=True))
     if isinstance(value, list | tuple | set | frozenset):
         return [(None, item) for item in list(value)]
     if isinstance(value, BaseException):
         return [(None, item) for item in value.args]
     items: list[tuple[str | None, Any]] = []
-    for name in field_names(type(value)):
+    for name in field_names(value):
         try:
             items.append((name, getattr(value, name)))
-        except Exception:  # noqa: BLE001, S112, PERF203 - users' code: a field that cannot be read holds nothing to show
+        except Exception:  # noqa: BLE001, S112 - users' code: a field that cannot be read holds nothing to show
             continue
     return items
 
 
+def key_name(key: object) -> str | None:
+    """Return the name that a key of a mapping is; headers have bytes for keys."""
+    if isinstance(key, bytes):
+        return key.decode("utf-8", "replace")
+    return key if isinstance(key, str) else None
+
+
+def field_names(value: object) -> tuple[str, ...]:
+    """Return the fields of an instance of an attrs class or a dataclass, none for any other."""
+    kind: Any = type(value)
+    return _fields_of(kind)
+
+
 @functools.lru_cache(maxsize=1024)
-def field_names(cls: type) -> tuple[str, ...]:
-    """Return the fields of an attrs class or a dataclass, none for any other."""
+def _fields_of(cls: Any) -> tuple[str, ...]:
     if attrs.has(cls):
         return tuple(attribute.name for attribute in attrs.fields(cls))
-    declared: Mapping[str, object] = getattr(cls, "__dataclass_fields__", {})
-    return tuple(declared)
+    return tuple(field.name for field in dataclasses.fields(cls)) if dataclasses.is_dataclass(cls) else ()
 
 
-def _spellings(value: str | bytes | float) -> set[str]:
-    """Return how a secret may be written in a text: as it is, and as its repr escapes it."""
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    return {spelling for spelling in (text, repr(text)[1:-1]) if len(spelling) >= _SHORTEST}
+def _spellings(value: str | bytes | bytearray | float) -> set[str]:
+    """Return how a secret may be written in a text: as it is, a line at a time, and as reprs and JSON escape it."""
+    text = str(value) if isinstance(value, str | int | float) else value.decode("utf-8", "replace")
+    spellings = (text, *text.splitlines(), repr(text)[1:-1], json.dumps(text)[1:-1])
+    return {spelling for spelling in spellings if len(spelling) >= _SHORTEST}
 
 
 class Scrubber:
@@ -139,10 +168,11 @@ class Scrubber:
         self._by_start: dict[str, list[str]] = {}
         for secret in sorted(secrets, key=len, reverse=True):
             self._by_start.setdefault(secret[:_SHORTEST], []).append(secret)
+        self._longest = max((len(secret) for group in self._by_start.values() for secret in group), default=0)
 
     def text(self, text: str) -> str:
         """Return free text without known secrets and without what stands behind a secret name."""
-        return _NAMED_VALUE.sub(_hide, self.exact(text))
+        return _without_named_values(self._without_cut_secret(self.exact(text)))
 
     def exact(self, text: str) -> str:
         """Return `text` without known secrets."""
@@ -162,7 +192,7 @@ class Scrubber:
 
     def _may_hold_one(self, text: str) -> bool:
         # A search for each start is quicker than a look at each place as long as there are few starts.
-        return len(self._by_start) > 32 or any(start in text for start in self._by_start)
+        return len(self._by_start) > _FEW or any(start in text for start in self._by_start)
 
     def _at(self, text: str, place: int) -> str | None:
         for secret in self._by_start.get(text[place : place + _SHORTEST], ()):
@@ -170,8 +200,72 @@ class Scrubber:
                 return secret
         return None
 
+    def _without_cut_secret(self, text: str) -> str:
+        """Return a text that was cut, which shows by its end, without the beginning of a secret there."""
+        if not text.endswith(CUT):
+            return text
+        body = text.removesuffix(CUT)
+        for place in range(max(0, len(body) - self._longest), len(body) - _SHORTEST + 1):
+            alike = self._by_start.get(body[place : place + _SHORTEST], ())
+            if any(secret.startswith(body[place:]) for secret in alike):
+                return f"{body[:place]}{REDACTED}{CUT}"
+        return text
 
-def _hide(match: re.Match[str]) -> str:
-    if not is_secret_name(match["name"]):
-        return match[0]
-    return f"{match['name']}{match['between']}{REDACTED}"
+
+def _without_named_values(text: str) -> str:
+    pieces: list[str] = []
+    kept = 0
+    match = _NAME.search(text)
+    while match is not None:
+        place = match.end()
+        if is_secret_name(match[1]):
+            end = _end_of_value(text, place, _AFTER_HEADER if "authorization" in match[1].lower() else _AFTER_VALUE)
+            if end > place:
+                pieces += (text[kept:place], REDACTED)
+                kept = place = end
+        match = _NAME.search(text, place)
+    return "".join((*pieces, text[kept:]))
+
+
+def _end_of_value(text: str, start: int, stops: frozenset[str]) -> int:
+    """Return where the value ends that starts here: quoted, in brackets, a call, or bare up to what ends it."""
+    place = start
+    while place < len(text) and text[place] not in stops:
+        if text[place] in "\"'":
+            quoted_from, place = place, _end_of_quote(text, place)
+            if quoted_from == start:
+                break
+        elif text[place] in _CLOSING:
+            place = _end_of_brackets(text, place)
+        else:
+            place += 1
+    return place
+
+
+def _end_of_quote(text: str, start: int) -> int:
+    """Return the place behind the closing quote; a text that was cut may have lost it, a line ends it too."""
+    place = start + 1
+    while place < len(text) and text[place] not in "\r\n":
+        if text[place] == text[start]:
+            return place + 1
+        place += 2 if text[place] == "\\" else 1
+    return min(place, len(text))
+
+
+def _end_of_brackets(text: str, start: int) -> int:
+    """Return the place behind the bracket that closes this one; a text that was cut may have lost it."""
+    closing: list[str] = []
+    place = start
+    while place < len(text):
+        char = text[place]
+        if char in "\"'":
+            place = _end_of_quote(text, place)
+            continue
+        place += 1
+        if char in _CLOSING:
+            closing.append(_CLOSING[char])
+        elif char == closing[-1]:
+            closing.pop()
+            if not closing:
+                break
+    return place

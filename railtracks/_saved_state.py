@@ -1,7 +1,7 @@
 """A session as plain data, and back: what is written of values that JSON has no word for, and what is left out.
 
-The one room that knows cattrs and the shape of the file. It runs in a thread of its own beside users' tasks, works a call
-at a time so that nothing has to be held whole, and never lets a value cost more than itself.
+The one room that knows cattrs and the shape of the file. It runs in a thread of its own beside users' tasks, works a
+call at a time so that nothing has to be held whole, and never lets a value cost more than itself.
 """
 
 from __future__ import annotations
@@ -11,20 +11,22 @@ import json
 import math
 import operator
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import partial
+from itertools import chain
 from pathlib import Path, PurePath
-from typing import Any, Final
+from typing import Any, Final, get_args
 from uuid import UUID
 
 from cattrs import Converter, transform_error
 from cattrs.errors import BaseValidationError
 
-from railtracks._redact import REDACTED, Scrubber, field_names, is_secret, known_secrets, named_items
-from railtracks._tree import Call, CallError, ExecutionInfo, utc
+from railtracks._redact import CUT, REDACTED, Scrubber, field_names, is_secret, key_name, known_secrets, named_items
+from railtracks._tree import CallError, CallRecord, CallTree, ExecutionInfo
 from railtracks.exceptions import StateError
 
 SCHEMA: Final = 1
@@ -32,37 +34,36 @@ SCHEMA: Final = 1
 # Deeper values are no data that anyone reads, and end the recursion of readers.
 _DEEPEST = 100
 _LONGEST_REPR = 1_000
-# Python refuses to write or read longer integers in decimal (sys.set_int_max_str_digits).
-_LARGEST_INT = 10**4000
+# What Python writes and reads in decimal under every setting of sys.set_int_max_str_digits.
+_LARGEST_INT = 10**sys.int_info.str_digits_check_threshold
 
 _LEAVES: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
-    (bytes | bytearray, lambda value: {"$bytes": base64.b64encode(value).decode("ascii")}),
     (datetime | date | time, lambda value: value.isoformat()),
     (timedelta, lambda value: value.total_seconds()),
     (PurePath | UUID | Decimal, str),
 )
 
 
-def chunks(head: ExecutionInfo, calls: Sequence[Call], context: Mapping[str, Any]) -> Iterator[str]:
+def chunks(head: ExecutionInfo, tree: CallTree, context: Mapping[str, Any]) -> Iterator[str]:
     """Write a session as JSON, a piece a call, so that no piece keeps other threads waiting long.
 
     Args:
         head: The session, without its calls.
-        calls: The calls.
+        tree: The calls.
         context: The context, whose values are not written but say what is secret.
     """
-    plain = _Plain(Scrubber(known_secrets(_everything(calls, context))))
-    yield f"{json.dumps(_head_document(head, plain), allow_nan=False)[:-1]}, \"calls\": ["
+    plain = _Plain(Scrubber(known_secrets(chain(context.items(), tree.named_values()))))
+    yield f'{json.dumps(_head_document(head, plain), allow_nan=False)[:-1]}, "calls": ['
     separator = "\n"
-    for call in calls:
-        yield separator + json.dumps(_call_document(call, plain), allow_nan=False)
+    for call in tree.records():
+        yield separator + json.dumps(_call_document(call, tree.argument_names(call.id), plain), allow_nan=False)
         separator = ",\n"
     yield "\n]}\n"
 
 
-def payload(head: ExecutionInfo, calls: Sequence[Call], context: Mapping[str, Any]) -> dict[str, Any]:
+def payload(head: ExecutionInfo, tree: CallTree, context: Mapping[str, Any]) -> dict[str, Any]:
     """Return the same as one value: what a reader of the file would get."""
-    document: dict[str, Any] = json.loads("".join(chunks(head, calls, context)))
+    document: dict[str, Any] = json.loads("".join(chunks(head, tree, context)))
     return document
 
 
@@ -71,38 +72,31 @@ def safe_text(text: str, *values: tuple[str | None, Any]) -> str:
     return Scrubber(known_secrets(values)).text(text)
 
 
-def _everything(calls: Sequence[Call], context: Mapping[str, Any]) -> Iterator[tuple[str | None, Any]]:
-    yield from context.items()
-    for call in calls:
-        yield from call.named_values()
-
-
 def _head_document(head: ExecutionInfo, plain: _Plain) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "session_id": head.session_id,
-        "session_name": head.session_name,
-        "flow_name": head.flow_name,
-        "flow_id": head.flow_id,
+        "session_name": _named(head.session_name),
+        "flow_name": _named(head.flow_name),
+        "flow_id": _named(head.flow_id),
         "status": head.status,
         "started_at": _moment(head.started_at),
         "ended_at": _moment(head.ended_at),
         "timeout": head.timeout,
         "error": plain.error(head.error),
-        "context_keys": list(head.context_keys),
+        "context_keys": [_writable(key) for key in head.context_keys],
     }
 
 
-def _call_document(call: Call, plain: _Plain) -> dict[str, Any]:
-    names = call.node.argument_names(len(call.args))
+def _call_document(call: CallRecord, names: Sequence[str | None], plain: _Plain) -> dict[str, Any]:
     return {
         "id": call.id,
         "parent_id": call.parent_id,
-        "node": call.node.name,
+        "node": call.node,
         "status": call.status,
         "attempt": call.attempt,
-        "started_at": _moment(utc(call.started_at)),
-        "ended_at": None if call.ended_at is None else _moment(utc(call.ended_at)),
+        "started_at": _moment(call.started_at),
+        "ended_at": _moment(call.ended_at),
         "args": [plain.value(value, name) for value, name in zip(call.args, names, strict=True)],
         "kwargs": {name: plain.value(value, name) for name, value in call.kwargs.items()},
         "result": plain.value(call.result),
@@ -125,52 +119,77 @@ class _Plain:
         """Return an error with its texts scrubbed."""
         if error is None:
             return None
-        text = self._scrubber.text
-        return {"type": error.type, "message": text(error.message), "traceback": text(error.traceback)}
+        return {"type": error.type, "message": self.text(error.message), "traceback": self.text(error.traceback)}
+
+    def text(self, text: str) -> str:
+        """Return free text without secrets, and without the lone surrogates that strict JSON has no place for."""
+        return _writable(self._scrubber.text(text))
 
     def value(self, value: Any, name: str | None = None) -> Any:
         """Return the plain form of a value that is kept under a name."""
         if value is None or value is True or value is False:
             return value
-        if is_secret(name, value):
-            return REDACTED
+        try:
+            return REDACTED if is_secret(name, value) else self._form(value, name)
+        except Exception:  # noqa: BLE001 - users' code, whose failure costs its own value only
+            return self._unserializable(value)
+
+    def _form(self, value: Any, name: str | None) -> Any:
         if isinstance(value, Enum):
             return self.value(value.value, name)
         if isinstance(value, str):
-            return self._scrubber.exact(str(value))
-        if isinstance(value, int) and -_LARGEST_INT < value < _LARGEST_INT:
-            return int(value)
-        if isinstance(value, float):
-            return float(value) if math.isfinite(value) else {"$float": _NOT_FINITE[str(float(value))]}
+            text = self._scrubber.exact(str(value))
+            # A lone surrogate has no place in strict JSON: this raises.
+            text.encode()
+            return text
+        if isinstance(value, int | float):
+            return self._number(value)
+        if isinstance(value, bytes | bytearray):
+            is_clean = self._is_clean(value.decode("utf-8", "replace"))
+            return {"$bytes": base64.b64encode(value).decode("ascii")} if is_clean else REDACTED
         for kind, plain_form in _LEAVES:
             if isinstance(value, kind):
                 return plain_form(value)
-        if isinstance(value, _CONTAINERS) or field_names(type(value)):
-            return self._container(value)
-        return self._unserializable(value)
+        is_container = isinstance(value, _CONTAINERS) or field_names(value)
+        return self._container(value) if is_container else self._unserializable(value)
+
+    def _number(self, value: Any) -> Any:
+        if isinstance(value, float):
+            return float(value) if math.isfinite(value) else {"$float": _NOT_FINITE[str(float(value))]}
+        if not -_LARGEST_INT < value < _LARGEST_INT:
+            return self._unserializable(value)
+        return int(value) if self._is_clean(str(int(value))) else REDACTED
+
+    def _is_clean(self, text: str) -> bool:
+        return self._scrubber.exact(text) == text
 
     def _container(self, value: Any) -> Any:
         if id(value) in self._open or len(self._open) >= _DEEPEST:
             return self._unserializable(value)
         self._open.add(id(value))
         try:
-            if isinstance(value, dict):
-                return self._dict(value)
-            items = named_items(value)
-            if isinstance(value, list | tuple):
-                return [self.value(item) for _, item in items]
-            if isinstance(value, set | frozenset):
-                return {"$set": [self.value(item) for _, item in items]}
-            return {name: self.value(item, name) for name, item in items}
+            if isinstance(value, dict | Mapping):
+                return self._mapping(value)
+            items = [(name, self.value(item, name)) for name, item in named_items(value)]
         finally:
             self._open.discard(id(value))
+        if isinstance(value, list | tuple):
+            return [item for _, item in items]
+        if isinstance(value, set | frozenset):
+            return {"$set": [item for _, item in items]}
+        return dict(items)
 
-    def _dict(self, value: dict[Any, Any]) -> Any:
-        items = list(value.items())
-        if all(isinstance(key, str) and not key.startswith("$") for key, _ in items):
-            return {self.value(str(key)): self.value(item, str(key)) for key, item in items}
+    def _mapping(self, value: Mapping[Any, Any]) -> Any:
+        items = [(key, self.value(key), self.value(item, key_name(key))) for key, item in list(value.items())]
+        words = {
+            plain
+            for key, plain, _ in items
+            if isinstance(key, str) and isinstance(plain, str) and not plain.startswith("$")
+        }
+        if len(words) == len(items):
+            return {plain: item for _, plain, item in items}
         # JSON's keys are strings, and the ones with a dollar are ours: pairs keep every key what it is.
-        return {"$dict": [[self.value(key), self.value(item, key if isinstance(key, str) else None)] for key, item in items]}
+        return {"$dict": [[plain, item] for _, plain, item in items]}
 
     def _unserializable(self, value: Any) -> dict[str, Any]:
         if id(value) in self._open:
@@ -180,10 +199,15 @@ class _Plain:
         else:
             text = _repr(value)
         kind = type(value)
-        return {"$unserializable": {"type": f"{kind.__module__}.{kind.__qualname__}", "repr": self._scrubber.text(text)}}
+        return {
+            "$unserializable": {
+                "type": self.text(f"{kind.__module__}.{kind.__qualname__}"),
+                "repr": self.text(text),
+            }
+        }
 
 
-_CONTAINERS: Final = (dict, list, tuple, set, frozenset)
+_CONTAINERS: Final = (dict, list, tuple, set, frozenset, Mapping)
 _NOT_FINITE: Final = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
@@ -192,7 +216,7 @@ def _repr(value: Any) -> str:
         text = repr(value)
     except Exception as error:  # noqa: BLE001 - users' code, whose failure costs its own value only
         return f"<no repr: {type(error).__name__}>"
-    return text if len(text) <= _LONGEST_REPR else f"{text[:_LONGEST_REPR]}..."
+    return text if len(text) <= _LONGEST_REPR else f"{text[:_LONGEST_REPR]}{CUT}"
 
 
 def _exactly(kind: type[Any], value: Any, _: Any) -> Any:
@@ -209,9 +233,11 @@ def _moment_from(value: Any, _: Any) -> datetime:
     return moment
 
 
-def _tuple_of(kind: Any, value: Any, _: Any) -> tuple[Any, ...]:
-    items = _exactly(list, value, _)
-    return tuple(items if kind is Any else (_exactly(kind, item, _) for item in items))
+def _tuple_from(value: Any, kind: Any) -> tuple[Any, ...]:
+    item_kind = get_args(kind)[0]
+    items = _exactly(list, value, kind)
+    list_of: Any = list
+    return tuple(items if item_kind is Any else _converter.structure(items, list_of[item_kind]))
 
 
 _converter = Converter()
@@ -219,8 +245,8 @@ for _kind in (int, float, str):
     _converter.register_structure_hook_func(partial(operator.is_, _kind), partial(_exactly, _kind))
 _converter.register_structure_hook(datetime, _moment_from)
 _converter.register_structure_hook_func(lambda kind: kind == dict[str, Any], partial(_exactly, dict))
-_converter.register_structure_hook_func(lambda kind: kind == tuple[Any, ...], partial(_tuple_of, Any))
-_converter.register_structure_hook_func(lambda kind: kind == tuple[str, ...], partial(_tuple_of, str))
+for _tuple in (tuple[Any, ...], tuple[str, ...], tuple[CallRecord, ...]):
+    _converter.register_structure_hook_func(partial(operator.eq, _tuple), _tuple_from)
 
 
 def load_state(path: str | os.PathLike[str]) -> ExecutionInfo:
@@ -239,22 +265,22 @@ def load_state(path: str | os.PathLike[str]) -> ExecutionInfo:
         document = json.loads(Path(path).read_bytes(), parse_constant=_refuse)
     except json.JSONDecodeError as error:
         raise StateError(str(path), f"line {error.lineno}, column {error.colno}", f"not JSON: {error.msg}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StateError(str(path), "$", str(error)) from error
     if not isinstance(document, dict):
         raise StateError(str(path), "$", f"expected an object, not {type(document).__name__}")
-    if document.get("schema") != SCHEMA:
+    if document.get("schema") != SCHEMA or isinstance(document["schema"], bool):
         raise StateError(str(path), "$.schema", f"expected schema {SCHEMA}, not {document.get('schema')!r}")
     try:
         info = _converter.structure(document, ExecutionInfo)
     except BaseValidationError as error:
         problem, _, place = transform_error(error)[0].partition(" @ ")
         raise StateError(str(path), place, problem) from error
-    for place, call in enumerate(info.calls):
-        if call.id != place + 1:
-            raise StateError(str(path), f"$.calls[{place}].id", f"expected {place + 1}, the call's place")
+    for index, call in enumerate(info.calls):
+        if call.id != index + 1:
+            raise StateError(str(path), f"$.calls[{index}].id", f"expected {index + 1}, the call's place")
         if call.parent_id is not None and not 0 < call.parent_id < call.id:
-            raise StateError(str(path), f"$.calls[{place}].parent_id", f"there is no earlier call {call.parent_id}")
+            raise StateError(str(path), f"$.calls[{index}].parent_id", f"there is no earlier call {call.parent_id}")
     return info
 
 

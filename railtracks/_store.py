@@ -36,7 +36,7 @@ def is_safe_name(name: str) -> bool:
 
 
 def state_path(identifier: str, name: str | None, flow_name: str | None) -> Path:
-    """Return the file for a session: by its name, else by its flow's, and where that is no safe name by its identifier."""
+    """Return the file for a session: by its name, else its flow's, where that is no safe name by its identifier."""
     wanted = flow_name if name is None else name
     if wanted is None or not is_safe_name(wanted):
         stem = identifier
