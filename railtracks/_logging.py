@@ -45,12 +45,15 @@ def enable_logging(level: LoggingSetting | None = None, log_file: str | os.PathL
         ValueError: If the level is none that there is.
         OSError: If the file cannot be opened.
     """
-    chosen = level or os.environ.get("RT_LOG_LEVEL") or "INFO"
+    chosen = level if level is not None else os.environ.get("RT_LOG_LEVEL") or "INFO"
     if chosen not in get_args(LoggingSetting):
         raise ValueError(f"the level must be one of {', '.join(get_args(LoggingSetting))}, not {chosen!r}")
-    path = log_file or os.environ.get("RT_LOG_FILE")
+    path = log_file if log_file is not None else os.environ.get("RT_LOG_FILE") or None
     logger = logging.getLogger(_ROOT)
-    handlers = [] if chosen == "NONE" else _handlers(chosen, path, time.time())
+    handlers = _handlers(chosen, None if chosen == "NONE" else path, time.time())
+    for handler in handlers:
+        if not isinstance(handler, logging.FileHandler):
+            handler.addFilter(_has_no_display)
     for handler in [handler for handler in logger.handlers if isinstance(handler.formatter, _Format)]:
         logger.removeHandler(handler)
         handler.close()
@@ -59,15 +62,23 @@ def enable_logging(level: LoggingSetting | None = None, log_file: str | os.PathL
     logger.setLevel(logging.NOTSET if chosen == "NONE" else chosen)
 
 
-def _handlers(level: str | None, path: str | os.PathLike[str] | None, started: float) -> list[logging.Handler]:
-    """Make the handlers for a level, `None` for no display on stderr, and a file."""
+def _has_no_display(record: logging.LogRecord) -> bool:
+    """Say whether a record is of no session that was told itself what to show on stderr."""
+    return not getattr(record, "has_display", False)
+
+
+def _handlers(setting: str | None, path: str | os.PathLike[str] | None, started: float) -> list[logging.Handler]:
+    """Make the handlers for a setting, `None` for no display on stderr, and a file."""
     handlers: list[logging.Handler] = []
     if path is not None:
         handlers.append(logging.FileHandler(path, encoding="utf-8"))
-    if level is not None:
+    if setting == "NONE":
+        # Where a logger has no handler at all, stdlib prints warnings as a last resort.
+        handlers.append(logging.NullHandler())
+    elif setting is not None:
         handlers.append(logging.StreamHandler(sys.stderr))
     for handler in handlers:
-        handler.setLevel(level or logging.INFO)
+        handler.setLevel(logging.INFO if setting in {None, "NONE"} else setting)
         handler.setFormatter(_Format(started))
     return handlers
 
@@ -79,9 +90,8 @@ class SessionLog:
         self, session_id: str, setting: LoggingSetting | None, log_file: str | os.PathLike[str] | None
     ) -> None:
         self._session_id = session_id
-        self._is_shown = setting is not None or log_file is not None
-        level = None if setting == "NONE" else setting
-        self._handlers = _handlers(level, log_file, time.time())
+        self._has_display = setting is not None
+        self._handlers = _handlers(setting, log_file, time.time())
 
     def close(self) -> None:
         """Let go of the session's own display."""
@@ -93,7 +103,9 @@ class SessionLog:
         observers = Observers(
             failed=(self._observer(logging.ERROR, "{0.node} FAILED"),),
             left_behind=(
-                self._observer(logging.WARNING, "{0.node} was cancelled, and its worker thread was left behind running"),
+                self._observer(
+                    logging.WARNING, "{0.node} was cancelled, and its worker thread was left behind running"
+                ),
             ),
         )
         if self._handlers or logging.getLogger(_ROOT).isEnabledFor(logging.INFO):
@@ -114,10 +126,11 @@ class SessionLog:
         """Log a text that holds no secrets."""
         target = logging.getLogger(logger)
         extra: dict[str, Any] = {"session_id": self._session_id, "node_id": node_id, "run_id": run_id}
+        extra["has_display"] = self._has_display
         record = target.makeRecord(target.name, level, __file__, 0, text, (), None, None, extra)
         for handler in self._handlers:
             if level >= handler.level:
                 handler.handle(record)
         # Where no logger has a handler, stdlib would print warnings as a last resort: once is enough.
-        if target.isEnabledFor(level) and (not self._is_shown or target.hasHandlers()):
+        if target.isEnabledFor(level) and (not self._handlers or target.hasHandlers()):
             target.handle(record)
