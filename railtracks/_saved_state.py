@@ -67,18 +67,19 @@ def payload(head: ExecutionInfo, tree: CallTree, context: Mapping[str, Any]) -> 
     return document
 
 
-def safe_text(text: str, *values: tuple[str | None, Any]) -> str:
-    """Return free text without the secrets that some named values hold."""
-    return Scrubber(known_secrets(values)).text(text)
+def safe_text(text: str, tree: CallTree, context: Mapping[str, Any], item: Any) -> str:
+    """Return free text without the secrets of a session, nor those of an item that it is about."""
+    values = chain(context.items(), tree.named_values(), [(None, item)])
+    return _writable(Scrubber(known_secrets(values)).text(text))
 
 
 def _head_document(head: ExecutionInfo, plain: _Plain) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "session_id": head.session_id,
-        "session_name": _named(head.session_name),
-        "flow_name": _named(head.flow_name),
-        "flow_id": _named(head.flow_id),
+        "session_name": _optional(head.session_name),
+        "flow_name": _optional(head.flow_name),
+        "flow_id": _optional(head.flow_id),
         "status": head.status,
         "started_at": _moment(head.started_at),
         "ended_at": _moment(head.ended_at),
@@ -92,16 +93,25 @@ def _call_document(call: CallRecord, names: Sequence[str | None], plain: _Plain)
     return {
         "id": call.id,
         "parent_id": call.parent_id,
-        "node": call.node,
+        "node": _writable(call.node),
         "status": call.status,
         "attempt": call.attempt,
         "started_at": _moment(call.started_at),
         "ended_at": _moment(call.ended_at),
         "args": [plain.value(value, name) for value, name in zip(call.args, names, strict=True)],
-        "kwargs": {name: plain.value(value, name) for name, value in call.kwargs.items()},
+        "kwargs": {_writable(name): plain.value(value, name) for name, value in call.kwargs.items()},
         "result": plain.value(call.result),
         "error": plain.error(call.error),
     }
+
+
+def _optional(text: str | None) -> str | None:
+    return None if text is None else _writable(text)
+
+
+def _writable(text: str) -> str:
+    """Return a text that strict JSON has a place for: without lone surrogates."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _moment(moment: datetime | None) -> str | None:
@@ -122,7 +132,7 @@ class _Plain:
         return {"type": error.type, "message": self.text(error.message), "traceback": self.text(error.traceback)}
 
     def text(self, text: str) -> str:
-        """Return free text without secrets, and without the lone surrogates that strict JSON has no place for."""
+        """Return free text without secrets."""
         return _writable(self._scrubber.text(text))
 
     def value(self, value: Any, name: str | None = None) -> Any:
