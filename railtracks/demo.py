@@ -10,7 +10,7 @@ import functools
 import heapq
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -134,17 +134,18 @@ def summarise(path: str, source: bytes) -> FileSurvey:
     Raises:
         SyntaxError: If it is not Python, or not in its encoding.
     """
-    definitions = list(ast.walk(ast.parse(source, path)))
-    functions = [
-        Function(node.name, node.lineno, (node.end_lineno or node.lineno) - node.lineno + 1)
-        for node in definitions
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    ]
+    functions: list[Function] = []
+    classes = 0
+    for node in ast.walk(ast.parse(source, path)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            functions.append(Function(node.name, node.lineno, (node.end_lineno or node.lineno) - node.lineno + 1))
+        elif isinstance(node, ast.ClassDef):
+            classes += 1
     return FileSurvey(
         path,
         lines=len(source.splitlines()),
         functions=len(functions),
-        classes=sum(isinstance(node, ast.ClassDef) for node in definitions),
+        classes=classes,
         longest=tuple(heapq.nlargest(_LONGEST, functions, key=lambda function: function.lines)),
     )
 
@@ -210,7 +211,7 @@ def _printable(path: str) -> str:
 
 
 @contextlib.contextmanager
-def open_progress() -> Iterator[Show]:
+def open_progress() -> Generator[Show]:
     """Show the progress on stderr while the block runs, and hand out the callback that is told of it.
 
     A bar if stdout is a terminal and rich is installed, else a line every so many files.

@@ -1,0 +1,34 @@
+"""Every block of code in the README runs, and says what it claims."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+FENCED = re.findall(r"^```(\w*)\n(.*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("code", [code for _, code in FENCED], ids=range(len(FENCED)))
+def test_a_block_of_the_readme_runs_as_a_script(code: str, tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.splitlines() == re.findall(r"^print\(.*\)  # (.*)$", code, re.MULTILINE)
+
+
+def test_every_block_is_code_that_the_test_above_can_run() -> None:
+    assert {language for language, _ in FENCED} == {"python"}
+    assert README.read_text("utf-8").count("```") == 2 * len(FENCED)
+
+
+def test_the_readme_stays_readable() -> None:
+    assert len(README.read_text("utf-8").splitlines()) <= 200
+
+
+def test_the_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", README.read_text("utf-8")):
+        assert (README.parent / target).exists(), target
