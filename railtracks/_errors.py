@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from traceback import TracebackException
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeGuard
 
 import trio
 
@@ -27,7 +27,9 @@ def without_cancelled(error: BaseException) -> BaseException | None:
     cancelled, rest = error.split(trio.Cancelled)
     if cancelled is None:
         return error
-    return rest if rest is None or len(rest.exceptions) > 1 else rest.exceptions[0]
+    while isinstance(rest, BaseExceptionGroup) and len(rest.exceptions) == 1:
+        rest = rest.exceptions[0]
+    return rest
 
 
 def combined(errors: Iterable[BaseException]) -> BaseException | None:
@@ -44,13 +46,13 @@ def combined(errors: Iterable[BaseException]) -> BaseException | None:
 
 def bare(error: BaseException | None) -> BaseException | None:
     """Return the `Cancelled` in a group of nothing else."""
-    while isinstance(error, BaseExceptionGroup):
+    while _is_group(error):
         error = error.exceptions[0]
     return error
 
 
 def _interrupt(error: BaseException) -> BaseException | None:
-    while isinstance(error, BaseExceptionGroup):
+    while _is_group(error):
         found = error.subgroup(KeyboardInterrupt)
         if found is None:
             return None
@@ -60,7 +62,7 @@ def _interrupt(error: BaseException) -> BaseException | None:
 
 def is_fatal(error: BaseException) -> bool:
     """Say whether an error is a `FatalError` or a group with one anywhere in it."""
-    if isinstance(error, BaseExceptionGroup):
+    if _is_group(error):
         return error.subgroup(FatalError) is not None
     return isinstance(error, FatalError)
 
@@ -76,7 +78,7 @@ def came_from_cleanup(error: BaseException) -> bool:
         if id(error) in seen:
             continue
         seen.add(id(error))
-        if isinstance(error, BaseExceptionGroup):
+        if _is_group(error):
             waiting.extend(error.exceptions)
         if error.__context__ is not None:
             waiting.append(error.__context__)
@@ -157,7 +159,7 @@ def _leave_out_cancelled(report: TracebackException, error: BaseException) -> No
         for inner, cause in ((report.__cause__, error.__cause__), (report.__context__, error.__context__)):
             if inner is not None and cause is not None:
                 waiting.append((inner, cause))
-        if report.exceptions is not None and isinstance(error, BaseExceptionGroup):
+        if report.exceptions is not None and _is_group(error):
             pairs = list(zip(report.exceptions, error.exceptions, strict=False))
             kept = [(inner, member) for inner, member in pairs if not isinstance(member, trio.Cancelled)]
             report.exceptions = [inner for inner, _ in kept]
