@@ -28,7 +28,7 @@ class Background:
         self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, is_service: bool
     ) -> PendingCall[Any]:
         """Start a call in a task of its own."""
-        pending: PendingCall[Any] = PendingCall(self._node(node))
+        pending: PendingCall[Any] = PendingCall(self._root.scope.node_of(node))
         self._nursery.start_soon(self._run, pending, args, kwargs, self._fail, name=pending.node_name)
         self._running[pending] = None
         if is_service:
@@ -37,7 +37,7 @@ class Background:
 
     async def start(self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Start a call in a task of its own and wait until it says that it has started."""
-        starting = _Starting(self._node(node), self._fail)
+        starting = _Starting(self._root.scope.node_of(node), self._fail)
         value = await self._nursery.start(starting.run, functools.partial(self._run, args=args, kwargs=kwargs))
         if starting.refusal is not None:
             raise_unchanged(starting.refusal)
@@ -49,9 +49,6 @@ class Background:
             service.cancel("the session ended")
         while self._running:
             await next(iter(self._running)).wait()
-
-    def _node(self, node: Any) -> Node[..., Any]:
-        return node if isinstance(node, Node) else self._root.scope.node_of(node)
 
     async def _run(
         self,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, overload
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from railtracks._nodes import is_coroutine_function
 from railtracks._options import GivenOptions, copied
@@ -60,7 +59,9 @@ def session(fn: Callable[..., Coroutine[Any, Any, Any]] | None = None, /, **opti
 
         @functools.wraps(fn)
         async def run(*args: P.args, **kwargs: P.kwargs) -> tuple[R, Session]:
-            own = Session(**{**options, "context": copied(options.get("context"))})
+            fresh = options.copy()
+            fresh["context"] = copied(options.get("context"))
+            own = Session(**fresh)
             return await result_of(own, functools.partial(fn, *args, **kwargs)), own
 
         return run

@@ -49,7 +49,7 @@ class Ending:
     timeout: float
     cause: Cause | None = None
     reason: str | None = None
-    errors: list[BaseException] = field(factory=list)
+    errors: list[BaseException] = field(factory=list[BaseException])
     status: Status = Status.RUNNING
 
     def note(self, cause: Cause) -> bool:

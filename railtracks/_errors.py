@@ -22,14 +22,19 @@ def without_cancelled(error: BaseException) -> BaseException | None:
     """Return what is real of an error: itself, what is beside `Cancelled` in a group, or `None` for `Cancelled` alone."""
     if isinstance(error, trio.Cancelled):
         return None
-    if not isinstance(error, BaseExceptionGroup):
+    if not _is_group(error):
         return error
     cancelled, rest = error.split(trio.Cancelled)
     if cancelled is None:
         return error
-    while isinstance(rest, BaseExceptionGroup) and len(rest.exceptions) == 1:
-        rest = rest.exceptions[0]
-    return rest
+    real: BaseException | None = rest
+    while _is_group(real) and len(real.exceptions) == 1:
+        real = real.exceptions[0]
+    return real
+
+
+def _is_group(error: BaseException | None) -> TypeGuard[BaseExceptionGroup[BaseException]]:
+    return isinstance(error, BaseExceptionGroup)
 
 
 def combined(errors: Iterable[BaseException]) -> BaseException | None:

@@ -5,7 +5,7 @@ Each verb finds the call it is made in, or opens a session for its whole block.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
@@ -48,13 +48,13 @@ class CallGroup(CallNursery):
         Raises:
             RuntimeError: If the group is closed.
         """
-        pending: PendingCall[Any] = PendingCall(node if isinstance(node, Node) else self._parent.scope.node_of(node))
+        pending: PendingCall[Any] = PendingCall(self._parent.scope.node_of(node))
         self.start(pending.run, self._parent, args, kwargs, self.fail, name=pending.node_name)
         return pending
 
 
 @asynccontextmanager
-async def open_group() -> AsyncIterator[CallGroup]:
+async def open_group() -> AsyncGenerator[CallGroup]:
     """Open a group for calls of different nodes side by side; leaving its block waits for all of them.
 
     It fails like a nursery: the first error, of a call or of the block, cancels the rest. The one error is raised bare,
@@ -63,12 +63,14 @@ async def open_group() -> AsyncIterator[CallGroup]:
     Raises:
         ContextError: As from `call`.
     """
-    async with _frame_or_session() as frame, CallGroup(frame) as group:
-        yield group
+    async with _frame_or_session() as frame:
+        group = CallGroup(frame)
+        async with group:
+            yield group
 
 
 @asynccontextmanager
-async def _frame_or_session() -> AsyncIterator[Frame]:
+async def _frame_or_session() -> AsyncGenerator[Frame]:
     task = this_task()
     frame = current_frame.get()
     if frame is None or frame.task is not task:
@@ -159,12 +161,12 @@ async def call_batch(
     """
     if not iterables:
         raise TypeError("call_batch() needs at least one iterable of inputs")
-    if not isinstance(return_exceptions, bool):
+    if not isinstance(return_exceptions, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
         raise TypeError(f"return_exceptions must be True or False, not {type(return_exceptions).__name__}")
     limiter = _limiter(limit)
     inputs = zip(*iterables, strict=False)
     async with _frame_or_session() as frame:
-        made = node if isinstance(node, Node) else frame.scope.node_of(node)
+        made = frame.scope.node_of(node)
         return await _run_batch(frame, made, inputs, return_exceptions=return_exceptions, limiter=limiter)
 
 

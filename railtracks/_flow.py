@@ -7,11 +7,9 @@ import hashlib
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
-from attrs import define
-
 from railtracks._invoke import call
 from railtracks._hosts import run_from_sync
-from railtracks._nodes import Node, function_node
+from railtracks._nodes import Node, made_node
 from railtracks._options import GivenOptions, check_name, copied
 from railtracks._session import Session, result_of
 
@@ -25,7 +23,6 @@ class FlowOptions(GivenOptions, total=False):
     flow_id: str | None
 
 
-@define(frozen=True, init=False, eq=False, repr=False)
 class Flow(Generic[P, R]):
     """A named entry point with the options of its runs. Immutable; each invocation is a fresh session.
 
@@ -35,20 +32,13 @@ class Flow(Generic[P, R]):
         **options: The options of `Session`. The context is copied for each invocation: dicts, lists, tuples and sets at
             any depth; other objects, such as a client or a lock, are shared.
 
-    Attributes:
-        name: The name.
-        entry_point: What was given.
-
     Raises:
         NodeCreationError: If a node cannot be made of the entry point.
         TypeError: If the name or an option is of the wrong type.
         ValueError: If the name is empty, or an option has a value that it cannot have.
     """
 
-    name: str
-    entry_point: Any
-    _node: Node[P, R]
-    _options: FlowOptions
+    __slots__ = ("_entry_point", "_name", "_node", "_options")
 
     @overload
     def __init__(self, name: str, entry_point: Node[P, R], **options: Unpack[FlowOptions]) -> None: ...
@@ -60,11 +50,24 @@ class Flow(Generic[P, R]):
     def __init__(self, name: str, entry_point: Callable[P, R], **options: Unpack[FlowOptions]) -> None: ...
     def __init__(self, name: str, entry_point: Any, **options: Unpack[FlowOptions]) -> None:
         check_name("the name of a flow", name)
-        kept = FlowOptions(**{**options, "context": copied(options.get("context"))})
+        kept = options.copy()
+        kept["context"] = copied(options.get("context"))
         # An option is refused where it is given, not at the first invocation.
         Session(flow_name=name, **kept)
-        node = entry_point if isinstance(entry_point, Node) else function_node(entry_point)
-        self.__attrs_init__(name, entry_point, node, kept)  # type: ignore[attr-defined]  # attrs makes it
+        self._name = name
+        self._entry_point = entry_point
+        self._node: Node[P, R] = made_node(entry_point)
+        self._options = kept
+
+    @property
+    def name(self) -> str:
+        """What the flow is called."""
+        return self._name
+
+    @property
+    def entry_point(self) -> Any:
+        """The node or function that it was made with."""
+        return self._entry_point
 
     def __repr__(self) -> str:
         return f"<railtracks.Flow {self.name!r}>"
@@ -89,14 +92,20 @@ class Flow(Generic[P, R]):
             SessionCancelledError: If it was ended by `Session.cancel`.
             BaseException: Whatever the entry point raises, as the same object.
         """
-        options = {**self._options, "context": copied(self._options.get("context"))}
+        options = self._options.copy()
+        options["context"] = copied(options.get("context"))
         own = Session(flow_name=self.name, **options)
-        return await result_of(own, functools.partial(call, self._node, *args, **kwargs))
+
+        async def work() -> R:
+            return await call(self._node, *args, **kwargs)
+
+        return await result_of(own, work)
 
     def update_context(self, values: Mapping[str, Any]) -> Flow[P, R]:
         """Return a flow with these values merged into the context; this one stays as it is."""
-        context = {**(self._options.get("context") or {}), **values}
-        return Flow(self.name, self.entry_point, **{**self._options, "context": context})
+        options = self._options.copy()
+        options["context"] = {**(options.get("context") or {}), **values}
+        return Flow(self.name, self.entry_point, **options)
 
     def equality_hash(self) -> str:
         """Return the SHA-256 of the name, in hexadecimal."""

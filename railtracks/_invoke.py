@@ -70,14 +70,14 @@ async def call(node: Any, /, *args: Any, **kwargs: Any) -> Any:
         if parent is None:
             async with default_session():
                 return await call(node, *args, **kwargs)
-    if not isinstance(node, Node):
-        node = parent.scope.node_of(node)
+    # isinstance cannot tell a node's parameters.
+    made: Node[..., Any] = node if isinstance(node, Node) else parent.scope.node_of(node)  # pyright: ignore[reportUnknownVariableType]
     depth = parent.depth + 1
     if depth > _FRESH_STACK_EVERY:
-        return await _call_on_a_fresh_stack(parent, task, node, args, kwargs)
+        return await _call_on_a_fresh_stack(parent, task, made, args, kwargs)
     scope = parent.scope
     tree = scope.tree
-    call_id = tree.open(node, parent.call_id, args, kwargs)
+    call_id = tree.open(made, parent.call_id, args, kwargs)
     observers = scope.observers
     if observers.started:
         _tell(observers.started, parent, call_id)
@@ -94,10 +94,10 @@ async def call(node: Any, /, *args: Any, **kwargs: Any) -> Any:
             # The task has only just been started: that was a schedule point.
             parent.depth = 0
             await checkpoint_if_cancelled()
-        if node.is_direct:
-            result = await node.fn(*args, **kwargs)
+        if made.is_direct:
+            result = await made.fn(*args, **kwargs)
         else:
-            result = await _attempt(frame, node, args, kwargs)
+            result = await _attempt(frame, made, args, kwargs)
     except BaseException as error:
         frame.task = None
         current_frame.reset(token)
@@ -116,7 +116,7 @@ async def call(node: Any, /, *args: Any, **kwargs: Any) -> Any:
         _tell(observers.completed, parent, call_id)
     if slot is not None:
         await slot.take_back()
-    if not node.is_async:
+    if not made.is_async:
         # A thread cannot be stopped: it comes back with a result after the session's timeout as well.
         await checkpoint_if_cancelled()
     return result

@@ -87,14 +87,17 @@ class Node(Generic[P, R]):
 
     def with_function(self, fn: Callable[..., Any]) -> Any:
         """Return a copy that runs another function of the same kind under this node's name and options."""
-        options = NodeOptions(**{**self._options, "name": self.name})
+        options = self._options.copy()
+        options["name"] = self.name
         return type(self)(fn, is_async=self.is_async, **options)
 
     def _with_options(self, options: NodeOptions) -> Any:
         unknown = sorted(set(options) - set(NodeOptions.__annotations__))
         if unknown:
             raise TypeError(f"a node has no option {unknown[0]!r}; it takes {', '.join(NodeOptions.__annotations__)}")
-        return type(self)(self.fn, is_async=self.is_async, **{**self._options, **options})
+        merged = self._options.copy()
+        merged.update(options)
+        return type(self)(self.fn, is_async=self.is_async, **merged)
 
     def argument_names(self, count: int) -> tuple[str | None, ...]:
         """Return the names of the parameters that take the first `count` positional arguments."""
@@ -236,7 +239,7 @@ def is_coroutine_function(fn: object) -> bool:
     return inspect.iscoroutinefunction(spoken) or inspect.iscoroutinefunction(target)
 
 
-def _unwrapped(fn: object) -> object:
+def _unwrapped(fn: Any) -> Any:
     while isinstance(fn, functools.partial):
         fn = fn.func
     return fn

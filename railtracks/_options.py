@@ -11,9 +11,11 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from copy import copy
-from typing import Any, Literal, TypeAlias, TypedDict, Unpack, get_args
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, get_args
 
 from attrs import Attribute, define, evolve, field, fields
+
+T = TypeVar("T")
 
 LoggingSetting: TypeAlias = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "NONE"]
 BroadcastCallback: TypeAlias = Callable[[Any], Awaitable[object]] | Callable[[Any], object]

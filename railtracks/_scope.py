@@ -58,17 +58,20 @@ class SessionScope:
     watch: Callable[[], None]
     broadcast: Callable[[Any], Awaitable[None]]
     observers: Observers
-    workers: dict[Frame, str] = field(factory=dict)
+    workers: dict[Frame, str] = field(factory=lambda: {})
     token: trio.lowlevel.TrioToken = field(factory=trio.lowlevel.current_trio_token)
     is_over: bool = False
-    _nodes: dict[Any, Node[..., Any]] = field(factory=dict)
+    _nodes: dict[Any, Node[..., Any]] = field(factory=lambda: {})
 
     def node_of(self, fn: Any) -> Node[..., Any]:
-        """Return the node for a plain function; it is made once a session.
+        """Return the node for a node, or for a plain function, of which one is made once a session.
 
         Raises:
             NodeCreationError: If `fn` is nothing that a node can be made of.
         """
+        if isinstance(fn, Node):
+            # isinstance cannot tell a node's parameters.
+            return fn  # pyright: ignore[reportUnknownVariableType]
         # A method is a new object at each access. Everything else is itself, and stays alive as long as its node.
         is_method = isinstance(fn, MethodType | BuiltinMethodType)
         key = (getattr(fn, "__func__", fn.__name__), id(fn.__self__)) if is_method else id(fn)
@@ -115,8 +118,8 @@ class Frame:
 
     def holds(self, nursery: trio.Nursery) -> bool:
         """Say whether a nursery of a task was opened in this frame."""
-        task = self.task
-        return task is nursery.parent_task and nursery in task.child_nurseries[self.nurseries :]
+        owner = nursery.parent_task
+        return self.task is owner and nursery in owner.child_nurseries[self.nurseries :]
 
     def is_within(self, scope: SessionScope) -> bool:
         """Say whether this frame belongs to a session, or to one that was opened inside it."""
@@ -195,7 +198,8 @@ def adopt(task: Task) -> Frame | None:
             )
         if known is None:
             return None
-    if known is not None and (found is None or not found.is_within(known.scope)):
+    if found is None or (known is not None and not found.is_within(known.scope)):
+        assert known is not None
         label = known.scope.label
         raise ContextError(
             f"session {label!r} is over, and this task outlived it"

@@ -76,9 +76,12 @@ class WorkerSlot:
                 if not self._calls and not self._is_held:
                     await self._limiter.acquire_on_behalf_of(self)
                     self._is_held = True
-                    # Another task of the same thread's call may have begun to wait in the meantime.
-                    if self._calls:
-                        self._release()
+                    self._release_for_calls()
+
+    def _release_for_calls(self) -> None:
+        # Another task of the same thread's call may have begun to wait while this one waited for the slot.
+        if self._calls:
+            self._release()
 
     def _release(self) -> None:
         if self._is_held:

@@ -33,7 +33,7 @@ class RailtracksError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by the fields, because a message is made from them and not the other way round."""
         if not self._fields:
-            return super().__reduce__()
+            return type(self), self.args, self.__dict__
         return type(self), tuple(getattr(self, field) for field in self._fields), self.__dict__
 
 
