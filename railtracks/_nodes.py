@@ -63,19 +63,19 @@ class Node(Generic[P, R]):
         if name is not None:
             check_name("the name of a node", name)
         check_seconds("timeout", timeout)
-        if not isinstance(abandon_on_cancel, bool):
+        if not isinstance(abandon_on_cancel, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
             raise NodeCreationError(f"abandon_on_cancel must be True or False, not {abandon_on_cancel!r}")
         if is_async and (run_in is not None or abandon_on_cancel):
             option = "abandon_on_cancel" if run_in is None else "run_in"
             raise NodeCreationError(f"{self.__name__} is a coroutine function: {option} is for functions that run in a worker")
         if run_in not in {None, "thread"}:
             raise NodeCreationError(f"run_in must be 'thread', not {run_in!r}")
-        self.fn = fn
-        self.name = self.__name__ if name is None else name
-        self.timeout = None if timeout == math.inf else timeout
-        self.abandon_on_cancel = abandon_on_cancel
-        self.is_async = is_async
-        self.is_direct = is_async and self.timeout is None
+        self.fn: Callable[..., Any] = fn
+        self.name: str = self.__name__ if name is None else name
+        self.timeout: float | None = None if timeout == math.inf else timeout
+        self.abandon_on_cancel: bool = abandon_on_cancel
+        self.is_async: bool = is_async
+        self.is_direct: bool = is_async and self.timeout is None
         self._options = NodeOptions(name=name, timeout=timeout, run_in=run_in, abandon_on_cancel=abandon_on_cancel)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
@@ -172,14 +172,18 @@ class SyncNode(Node[P, R]):
 class NodeDecorator(Protocol):
     """What `function_node` is when it was given options only."""
 
+    # A coroutine function is a function too; the first signature that fits is the one that counts.
     @overload
-    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncNode[P, R]: ...
+    def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+        self, fn: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncNode[P, R]: ...
     @overload
     def __call__(self, fn: Callable[P, R], /) -> SyncNode[P, R]: ...
 
 
+# As above: the first signature that fits counts.
 @overload
-def function_node(
+def function_node(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
     fn: Callable[P, Coroutine[Any, Any, R]], /, **options: Unpack[NodeOptions]
 ) -> AsyncNode[P, R]: ...
 @overload
@@ -212,9 +216,10 @@ def made_node(fn: Any, /, **options: Unpack[NodeOptions]) -> Any:
         NodeCreationError: As from `function_node`.
     """
     if isinstance(fn, Node):
-        return fn._with_options(options)  # noqa: SLF001 - the room's own
+        given: Node[..., Any] = cast("Node[..., Any]", fn)
+        return given._with_options(options)  # noqa: SLF001 - the room's own
     is_async = is_coroutine_function(fn)
-    kind = AsyncNode if is_async else SyncNode
+    kind: type[Node[..., Any]] = AsyncNode if is_async else SyncNode
     return kind(fn, is_async=is_async, **options)
 
 

@@ -4,6 +4,10 @@ An option is `None` when it was not given. It is checked where it is given, whic
 `Flow`, the decorator or `set_config`.
 """
 
+# Users' values pass through here: isinstance says what holds them, and nothing says what is in them.
+# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false, reportUnknownMemberType=false
+# pyright: reportUnknownLambdaType=false
+
 from __future__ import annotations
 
 import math

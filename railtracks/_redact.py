@@ -5,6 +5,10 @@ of values' reprs is free text: there the secrets that are known by value, and wh
 replaced.
 """
 
+# Users' values pass through here: isinstance says what holds them, and nothing says what is in them.
+# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false, reportUnknownMemberType=false
+# pyright: reportUnknownLambdaType=false
+
 from __future__ import annotations
 
 import dataclasses
@@ -92,27 +96,28 @@ def known_secrets(values: Iterable[tuple[str | None, Any]]) -> set[str]:
     found: set[str] = set()
     # The values too, so that no other can take the id of one that was only made for the look.
     seen: dict[tuple[int, bool], Any] = {}
-    stack = [(value, is_secret(name, value)) for name, value in values]
+    stack = [(name, value, False) for name, value in values]
     while stack:
-        value, is_inside = stack.pop()
-        if isinstance(value, Secret):
-            stack.append((value.reveal(), True))
-        elif isinstance(value, str | bytes | bytearray | int | float):
-            if is_inside and not isinstance(value, bool):
-                found |= _spellings(value)
-        elif value is not None and (id(value), is_inside) not in seen:
-            seen[id(value), is_inside] = value
-            stack.extend((item, is_inside or is_secret(name, item)) for name, item in _visible_items(value))
+        name, value, is_inside = stack.pop()
+        try:
+            is_inside = is_inside or is_secret(name, value)
+            if isinstance(value, Secret):
+                stack.append((None, value.reveal(), True))
+            elif isinstance(value, str | bytes | bytearray | int | float):
+                if is_inside and not isinstance(value, bool):
+                    found |= _spellings(value)
+            elif value is not None and (id(value), is_inside) not in seen:
+                seen[id(value), is_inside] = value
+                stack += [(name, item, is_inside) for name, item in _visible_items(value)]
+        except Exception:  # noqa: BLE001, S112 - users' code: what cannot be looked at shows nothing
+            continue
     return found
 
 
 def _visible_items(value: Any) -> list[tuple[str | None, Any]]:
-    try:
-        # Of what is no field only the secrets are looked at: what an object refers to has no end.
-        others = [item for item in getattr(value, "__dict__", {}).items() if is_secret_name(item[0])]
-        return named_items(value) + others
-    except Exception:  # noqa: BLE001 - users' code: what cannot be looked at shows nothing
-        return []
+    # Of what is no field only the secrets are looked at: what an object refers to has no end.
+    others = [item for item in getattr(value, "__dict__", {}).items() if is_secret_name(item[0])]
+    return named_items(value) + others
 
 
 def named_items(value: object) -> list[tuple[str | None, Any]]:

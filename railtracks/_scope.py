@@ -97,19 +97,19 @@ class Frame:
         run_id: int,
         slot: WorkerSlot | None,
     ) -> None:
-        self.scope = scope
+        self.scope: SessionScope = scope
         # As a run's id, 0 in the root of a session.
-        self.call_id = call_id
-        self.outer = outer
+        self.call_id: int = call_id
+        self.outer: Frame | None = outer
         # A frame that is closed belongs to no task.
         self.task: Task | None = task
         # Levels since the task's stack was fresh, as these cost Python frames; -1 before the task's first call.
-        self.depth = depth
-        self.nurseries = nurseries
+        self.depth: int = depth
+        self.nurseries: int = nurseries
         # The top-level call that this frame is below.
-        self.run_id = run_id
+        self.run_id: int = run_id
         # The worker thread that waits while calls are made in this frame, if one does.
-        self.slot = slot
+        self.slot: WorkerSlot | None = slot
 
     def in_task(self, task: Task) -> Frame:
         """Return the same place in the tree for a task that was started in this frame and has made no call yet."""
