@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import trio
 
 from railtracks._errors import raise_unchanged
-from railtracks._pending import PendingCall
 from railtracks._nodes import Node
+from railtracks._pending import PendingCall
 from railtracks._scope import Frame
+from railtracks._tree import Status
+from railtracks.exceptions import ContextError
+
+_REASON: Final = "the session ended"
 
 
 class Background:
@@ -22,7 +26,12 @@ class Background:
         self._root = root
         self._fail = fail
         self._running: dict[PendingCall[Any], None] = {}
+        # What the session's end has to cancel by itself: services, and calls on their way to `started`, which are in
+        # the scopes of whoever starts them until then.
         self._services: set[PendingCall[Any]] = set()
+        self._starting: set[PendingCall[Any]] = set()
+        self._takes_services = True
+        self._takes_starts = True
 
     def start_soon(
         self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, is_service: bool
@@ -33,22 +42,39 @@ class Background:
         self._running[pending] = None
         if is_service:
             self._services.add(pending)
+            if not self._takes_services:
+                pending.cancel(_REASON)
         return pending
 
     async def start(self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Start a call in a task of its own and wait until it says that it has started."""
         starting = _Starting(self._root.scope.node_of(node), self._fail)
-        value = await self._nursery.start(starting.run, functools.partial(self._run, args=args, kwargs=kwargs))
+        pending = starting.pending
+        self._starting.add(pending)
+        if not self._takes_starts:
+            pending.cancel(_REASON)
+        try:
+            run = functools.partial(self._run, args=args, kwargs=kwargs)
+            value = await self._nursery.start(starting.run, run, name=pending.node_name)
+        finally:
+            self._starting.discard(pending)
         if starting.refusal is not None:
             raise_unchanged(starting.refusal)
         return value
 
     async def drain(self) -> None:
         """Cancel the services and wait until nothing runs."""
+        self._takes_services = False
         for service in self._services:
-            service.cancel("the session ended")
+            service.cancel(_REASON)
         while self._running:
             await next(iter(self._running)).wait()
+
+    def cancel_starting(self) -> None:
+        """Cancel the calls that have not started yet, now that the session is cancelled."""
+        self._takes_starts = False
+        for pending in self._starting:
+            pending.cancel(_REASON)
 
     async def _run(
         self,
@@ -69,11 +95,11 @@ class _Starting:
     """A node on its way to `task_status.started()`, and the `task_status` that it gets."""
 
     def __init__(self, node: Node[..., Any], fail: Callable[[BaseException], object]) -> None:
-        self._node: Node[..., Any] = node.with_function(functools.partial(node.fn, task_status=self))
+        self.pending: PendingCall[Any] = PendingCall(node.with_function(functools.partial(node.fn, task_status=self)))
+        self.refusal: BaseException | None = None
         self._fail = fail
         self._task_status: trio.TaskStatus[Any]
         self._has_started = False
-        self.refusal: BaseException | None = None
 
     def started(self, value: Any = None) -> None:
         """Let the one who waits go on, like Trio's `started`."""
@@ -83,7 +109,11 @@ class _Starting:
     async def run(self, run: Callable[..., Any], *, task_status: trio.TaskStatus[Any]) -> None:
         """Run the node; an error before it has started is kept for the one who waits."""
         self._task_status = task_status
-        await run(PendingCall(self._node), fail=self._keep)
+        await run(self.pending, fail=self._keep)
+        if not self._has_started and self.pending.status is Status.CANCELLED:
+            # A task of the session is cancelled itself. One beside it only learns that the session is.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            self.refusal = ContextError(f"the session ended before {self.pending.node_name!r} had started")
         if self.refusal is not None:
             task_status.started()
 

@@ -9,6 +9,7 @@ import trio
 
 from railtracks._nodes import is_coroutine_function
 from railtracks._scope import open_scope
+from railtracks.exceptions import ContextError
 
 # How many items may wait for the callback before `broadcast` waits too.
 BUFFER = 100
@@ -38,49 +39,61 @@ async def call_back(callback: Callable[[Any], Any], value: Any) -> None:
     if is_coroutine_function(callback):
         await callback(value)
         return
-    result = await trio.to_thread.run_sync(callback, value, limiter=trio.CapacityLimiter(1))
+    # In a tuple, because Trio lets no thread return a coroutine: a plain function may hand on what a coroutine function
+    # gave it.
+    (result,) = await trio.to_thread.run_sync(lambda: (callback(value),), limiter=trio.CapacityLimiter(1))
     if isinstance(result, Awaitable):
-        # The function was a plain one that hands on what a coroutine function gave it.
         await result
 
 
 class Broadcaster:
-    """Delivers what one session broadcasts."""
+    """Delivers what one session broadcasts, in a task outside of what the session cancels."""
 
-    def __init__(self, callback: Callable[[Any], Any], report: Callable[[str, BaseException, Any], None]) -> None:
+    def __init__(
+        self,
+        callback: Callable[[Any], Any],
+        nursery: trio.Nursery,
+        report: Callable[[str, BaseException, Any], None],
+    ) -> None:
         self._callback = callback
+        self._nursery = nursery
         self._report = report
         self._send, self._receive = trio.open_memory_channel[Any](BUFFER)
-        self._done = trio.Event()
         self._scope = trio.CancelScope(shield=True)
+        self._has_begun = False
+        self._is_delivering = False
+        self._done = trio.Event()
 
     async def send(self, item: Any) -> None:
-        """Put an item into the buffer."""
-        await self._send.send(item)
-
-    async def deliver(self) -> None:
-        """Deliver until the session is over. A task of its own, outside of what the session cancels."""
+        """Put an item into the buffer; the first one starts the delivery."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._nursery.start_soon(self._deliver, name="railtracks: broadcast")
         try:
-            with self._scope:
+            await self._send.send(item)
+        except (trio.ClosedResourceError, trio.BrokenResourceError):
+            raise ContextError("the session has ended, and broadcasts nothing more") from None
+
+    async def close(self) -> None:
+        """Wait until everything is delivered, or given up."""
+        await self._send.aclose()
+        if self._has_begun:
+            await self._done.wait()
+
+    def abandon(self) -> int:
+        """Stop delivering; return how many items were not delivered whole."""
+        self._scope.cancel()
+        return self._is_delivering + self._receive.statistics().current_buffer_used
+
+    async def _deliver(self) -> None:
+        try:
+            with self._scope, self._receive:
                 async for item in self._receive:
+                    self._is_delivering = True
                     try:
                         await call_back(self._callback, item)
                     except Exception as error:  # noqa: BLE001 - a callback's failure is logged and changes nothing
                         self._report("broadcast_callback failed", error, item)
+                    self._is_delivering = False
         finally:
             self._done.set()
-
-    async def close(self) -> None:
-        """Wait until everything is delivered."""
-        await self._send.aclose()
-        await self._done.wait()
-
-    def abandon(self) -> int:
-        """Stop delivering; return how many items were not delivered whole."""
-        left = 0 if self._done.is_set() else 1 + self._receive.statistics().current_buffer_used
-        self._scope.cancel()
-        return left
-
-    async def wait_done(self) -> None:
-        """Wait until nothing is being delivered any more."""
-        await self._done.wait()

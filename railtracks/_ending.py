@@ -59,6 +59,15 @@ class Ending:
         self.cause = cause
         return True
 
+    def note_cancel(self, scope: trio.CancelScope) -> None:
+        """Note, if nothing is known yet, whose cancel reached the session that has this scope."""
+        if not scope.cancel_called:
+            self.note(Cause.OUTSIDE)
+        elif trio.current_time() >= scope.deadline:
+            self.note(Cause.TIMEOUT)
+        else:
+            self.note(Cause.CANCEL)
+
     def add(self, error: BaseException) -> None:
         """Add an error, a cause if it is the first."""
         self.note(Cause.INTERRUPT if isinstance(combined([error]), KeyboardInterrupt) else Cause.ERROR)

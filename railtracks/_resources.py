@@ -14,6 +14,7 @@ import trio
 from attrs import define, field
 
 from railtracks._errors import raise_unchanged, without_cancelled
+from railtracks.exceptions import ContextError
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ class _Host:
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     closing: trio.Event = field(factory=trio.Event)
     closed: trio.Event = field(factory=trio.Event)
-    is_open: bool = False
+    was_opened: bool = False
     refusal: BaseException | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[Any]) -> None:
@@ -38,31 +39,34 @@ class _Host:
                     # Whoever waits for the resource may have been cancelled meanwhile. Trio would then leave this task
                     # with them, and they would wait for a resource that waits for the end of the session.
                     await trio.lowlevel.checkpoint_if_cancelled()
-                    self.scope.shield = True
-                    self.is_open = True
-                    task_status.started(value)
-                    await self.closing.wait()
+                    if not self.closing.is_set():
+                        self.scope.shield = True
+                        self.was_opened = True
+                        task_status.started(value)
+                        await self.closing.wait()
+            if not self.was_opened:
+                raise ContextError("the session ended before the resource was open")
         except BaseException as error:
             real = without_cancelled(error)
             if real is None:
                 raise
-            if self.is_open:
+            if self.was_opened:
                 self.fail(real)
             else:
                 self.refusal = real
                 task_status.started(None)
         finally:
-            self.is_open = False
             self.closed.set()
 
 
 class Resources:
-    """The resources of one session, in the order in which they were entered."""
+    """The resources of one session, in the order in which they were opened."""
 
     def __init__(self, nursery: trio.Nursery, fail: Callable[[BaseException], object]) -> None:
         self._nursery = nursery
         self._fail = fail
-        self._hosts: list[_Host] = []
+        self._hosts: dict[_Host, None] = {}
+        self._is_abandoned = False
 
     @property
     def are_none(self) -> bool:
@@ -72,29 +76,28 @@ class Resources:
     async def enter(self, manager: AbstractAsyncContextManager[T]) -> T:
         """Enter a resource in a task of its own and return what it gives."""
         host = _Host(manager, self._fail)
-        value = await self._nursery.start(host.run)
+        # From the start on: a task beside the session may enter one while the session ends.
+        self._hosts[host] = None
+        try:
+            value = await self._nursery.start(host.run)
+        finally:
+            self._hosts.pop(host, None)
         if host.refusal is not None:
             raise_unchanged(host.refusal)
-        self._hosts.append(host)
+        self._hosts[host] = None
         return cast("T", value)
 
     async def close(self) -> None:
         """Leave all resources, the last one first."""
         while self._hosts:
-            host = self._hosts[-1]
+            host = next(reversed(self._hosts))
             host.closing.set()
+            if self._is_abandoned:
+                host.scope.cancel()
             await host.closed.wait()
-            self._hosts.pop()
+            self._hosts.pop(host, None)
 
     def abandon(self) -> int:
-        """Cancel what is still leaving; return how many resources were not left in peace."""
-        open_hosts = [host for host in self._hosts if not host.closed.is_set()]
-        for host in open_hosts:
-            host.scope.cancel()
-        return len(open_hosts)
-
-    async def wait_closed(self) -> None:
-        """Wait until no resource is open any more."""
-        while self._hosts:
-            await self._hosts[-1].closed.wait()
-            self._hosts.pop()
+        """Let `close` cancel what it closes from now on; return how many resources that will be."""
+        self._is_abandoned = True
+        return sum(not host.closed.is_set() for host in self._hosts)

@@ -1,0 +1,114 @@
+"""What a session does when its calls have ended: resources, broadcasts, the saved state, the payload, in this order."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+from attrs import define
+
+from railtracks._broadcast import Broadcaster, call_back
+from railtracks._logging import SessionLog
+from railtracks._options import Options, PayloadCallback
+from railtracks._record import SessionRecord
+from railtracks._resources import Resources
+from railtracks._store import write_whole
+from railtracks._workers import saving_limiter
+
+_LOGGER: Final = "RT.Session"
+
+
+@define(eq=False)
+class FinalWork:
+    """The end of one session, once no call of it runs any more.
+
+    Attributes:
+        raised: What the session's block is to raise, once that is decided.
+    """
+
+    record: SessionRecord
+    options: Options
+    path: Path | None
+    log: SessionLog
+    resources: Resources
+    broadcaster: Broadcaster | None
+    report: Callable[[str, BaseException, Any], None]
+    raised: BaseException | None = None
+
+    @property
+    def takes_time(self) -> bool:
+        """Whether there is more to do than to decide how the session ended."""
+        return bool(
+            self.path is not None
+            or self.options.payload_callback is not None
+            or self.broadcaster is not None
+            or not self.resources.are_none
+        )
+
+    def decide(self, outside: BaseException | None) -> None:
+        """Close the record of the session, which decides what is raised."""
+        self.raised = self.record.close(outside)
+
+    # In a task of its own: a Ctrl-C that struck the main task in here would otherwise cut the work short
+    # (test_ending.py::test_ctrl_c_while_a_resource_closes_still_closes_it_and_saves_the_state).
+    @trio.lowlevel.enable_ki_protection
+    async def run(self, outside: BaseException | None) -> None:
+        """Do everything, shielded."""
+        with trio.CancelScope(shield=True):
+            await self._release()
+            self.decide(outside)
+            if self.path is not None:
+                await self._save(self.path)
+            if self.options.payload_callback is not None:
+                await self._hand_out_payload(self.options.payload_callback)
+
+    async def _release(self) -> None:
+        """Close resources and deliver broadcasts, within `cleanup_timeout`."""
+        seconds = self.options.cleanup_timeout or math.inf
+        with trio.move_on_after(seconds):
+            await self._close()
+            return
+        resources = self.resources.abandon()
+        items = 0 if self.broadcaster is None else self.broadcaster.abandon()
+        self._log(
+            logging.WARNING,
+            f"cleanup did not finish within its {seconds:g} seconds (cleanup_timeout): "
+            f"{resources} resources were cancelled while they closed, {items} broadcasts were not delivered",
+        )
+        await self._close()
+
+    async def _close(self) -> None:
+        await self.resources.close()
+        if self.broadcaster is not None:
+            await self.broadcaster.close()
+
+    async def _save(self, path: Path) -> None:
+        try:
+            await trio.to_thread.run_sync(self._write, path, limiter=saving_limiter())
+        except Exception as error:  # noqa: BLE001 - whatever went wrong must not replace the result of the run
+            self._log(logging.ERROR, f"could not save the state to {path}: {error}")
+
+    def _write(self, path: Path) -> None:
+        record = self.record
+        called = record.flow_name if record.name is None else record.name
+        if called is not None and path.stem == record.identifier:
+            self._log(logging.WARNING, f"{called!r} is no safe file name, saving to {path} instead")
+        elif path.exists():
+            self._log(logging.WARNING, f"File {path} already exists, overwriting...")
+        write_whole(path, record.chunks())
+
+    async def _hand_out_payload(self, callback: PayloadCallback) -> None:
+        seconds = self.options.cleanup_timeout or math.inf
+        try:
+            with trio.fail_after(seconds):
+                payload = await trio.to_thread.run_sync(self.record.payload, limiter=saving_limiter())
+                await call_back(callback, payload)
+        except Exception as error:  # noqa: BLE001 - a callback's failure is logged and changes nothing
+            self.report("payload_callback failed", error, None)
+
+    def _log(self, level: int, text: str) -> None:
+        self.log.log(level, text, logger=_LOGGER)

@@ -1,0 +1,225 @@
+"""The life of a session: a nursery inside a cancel scope, its deadline, its first cause, and the order of its end."""
+
+from __future__ import annotations
+
+import logging
+import math
+from contextlib import AbstractAsyncContextManager, suppress
+from contextvars import Token
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from railtracks._background import Background
+from railtracks._broadcast import Broadcaster
+from railtracks._ending import Cause
+from railtracks._errors import came_from_cleanup, combined, described, is_fatal, raise_unchanged, without_cancelled
+from railtracks._final_work import FinalWork
+from railtracks._logging import SessionLog
+from railtracks._options import Options
+from railtracks._pending import close_nursery
+from railtracks._record import SessionRecord
+from railtracks._resources import Resources
+from railtracks._saved_state import safe_text
+from railtracks._scope import Frame, SessionScope, current_frame, enclosing_frame, this_task
+
+
+class Lifetime:
+    """What one session has while it is open.
+
+    Two nurseries, one around the other. The outer one holds what outlives the calls: resources, broadcasts, the final
+    work. The inner one holds background calls, and is inside of the scope that the session's end cancels.
+
+    Attributes:
+        is_open: Whether the session takes calls and resources.
+        cancel_scope: The scope around the calls.
+        background: The background calls.
+        resources: The resources.
+    """
+
+    background: Background
+    resources: Resources
+
+    _log: SessionLog
+    _scope: SessionScope
+    _root: Frame
+    _token: Token[Frame | None]
+    _around: AbstractAsyncContextManager[trio.Nursery]
+    _around_nursery: trio.Nursery
+    _inside: AbstractAsyncContextManager[trio.Nursery]
+    _nursery: trio.Nursery
+    _final_work: FinalWork
+
+    def __init__(self, face: object, record: SessionRecord, options: Options, path: Path | None) -> None:
+        self._face = face
+        self._record = record
+        self._ending = record.ending
+        self._options = options
+        self._path = path
+        self.is_open = False
+        self.cancel_scope = trio.CancelScope()
+        self._watching = trio.CancelScope()
+        self._is_watched = False
+        self._broadcaster: Broadcaster | None = None
+
+    async def open(self) -> None:
+        """Open the session in this task; not a checkpoint."""
+        ending, options = self._ending, self._options
+        if self._record.started_at is not None:
+            raise RuntimeError(f"session {ending.label!r} was entered before: make a new one for each run")
+        task = this_task()
+        outer = enclosing_frame(task)
+        self._log = SessionLog(self._record.identifier, options.logging_setting, options.log_file)
+        self._record.open()
+        self._around = trio.open_nursery()
+        self._around_nursery = around = await self._around.__aenter__()
+        self.resources = Resources(around, self._fail)
+        if options.broadcast_callback is not None:
+            self._broadcaster = Broadcaster(options.broadcast_callback, around, self._report)
+        self._final_work = FinalWork(
+            self._record, options, self._path, self._log, self.resources, self._broadcaster, self._report
+        )
+        self._scope = SessionScope(
+            identifier=self._record.identifier,
+            label=ending.label,
+            values=self._record.values,
+            tree=self._record.tree,
+            end_on_error=bool(options.end_on_error),
+            face=self._face,
+            end=self._end,
+            watch=self._watch,
+            broadcast=self._broadcast,
+            observers=self._log.observers(),
+        )
+        depth = outer.depth if outer is not None and outer.task is task else 0
+        slot = None if outer is None else outer.slot
+        self._root = Frame(self._scope, 0, outer, task, depth, len(task.child_nurseries), 0, slot)
+        self._token = current_frame.set(self._root)
+        if ending.timeout != math.inf:
+            self.cancel_scope.deadline = trio.current_time() + ending.timeout
+        self.cancel_scope.__enter__()
+        self._inside = trio.open_nursery()
+        self._nursery = await self._inside.__aenter__()
+        self.background = Background(self._nursery, self._root, self._fail)
+        self.is_open = True
+        if ending.timeout != math.inf:
+            self._watch()
+
+    async def close(self, error: BaseException | None) -> bool:
+        """Close the session whose block was left with an error, or with none; say whether that error is dealt with."""
+        outside = await self._end_calls(error)
+        self.is_open = False
+        final_work = self._final_work
+        if final_work.takes_time:
+            self._around_nursery.start_soon(final_work.run, outside)
+        else:
+            final_work.decide(outside)
+        rest = await close_nursery(self._around, None)
+        interrupt = None if rest is None else without_cancelled(rest)
+        raised = final_work.raised if interrupt is None else combined([interrupt])
+        final_work.raised = None
+        self._scope.is_over = True
+        self._root.task = None
+        self._log.close()
+        # In another context than the one it was entered in, the variable was never set.
+        with suppress(ValueError):
+            current_frame.reset(self._token)
+        outer = self._root.outer
+        if raised is not None and outer is not None and not outer.call_id and is_fatal(raised):
+            # No node stands between the two sessions that could catch it for the outer one.
+            outer.scope.end(raised)
+        if raised is None or raised is error:
+            return raised is None
+        raise_unchanged(raised)
+
+    async def _end_calls(self, error: BaseException | None) -> BaseException | None:
+        """Wait until no call runs any more; return the `Cancelled` of a scope around the session, if there is one."""
+        if error is None:
+            try:
+                await self.background.drain()
+            except BaseException as raised:  # noqa: BLE001 - a Cancelled, or Ctrl-C, which strikes the main task here
+                error = raised
+        if error is not None:
+            real = without_cancelled(error)
+            if real is None or (came_from_cleanup(real) and trio.current_effective_deadline() == -math.inf):
+                self._ending.note_cancel(self.cancel_scope)
+            if real is not None:
+                self._fail(real)
+                error = None
+        else:
+            # What came to its end without being asked whether its time was over.
+            if self.cancel_scope.cancel_called:
+                self._ending.note_cancel(self.cancel_scope)
+            self.cancel_scope.deadline = math.inf
+            self._watching.cancel()
+        rest = await close_nursery(self._inside, error)
+        try:
+            if self.cancel_scope.__exit__(None if rest is None else type(rest), rest, None):
+                rest = None
+        except BaseException as remaining:  # noqa: BLE001 - what is left of a group; decided on with everything else
+            rest = remaining
+        if self.cancel_scope.cancelled_caught:
+            self._ending.note_cancel(self.cancel_scope)
+        interrupt = None if rest is None else without_cancelled(rest)
+        if interrupt is not None:
+            self._fail(interrupt)
+        return rest if interrupt is None else None
+
+    # What the calls of the session, and the tasks beside them, reach it by.
+
+    async def start(self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Start a background call and wait until it has started."""
+        # Until then the call is in its starter's scopes, and somebody has to tell it that the session is cancelled.
+        self._watch()
+        return await self.background.start(node, args, kwargs)
+
+    def cancel(self, reason: str | None) -> None:
+        """End the session quietly."""
+        if self._ending.note(Cause.CANCEL):
+            self._ending.reason = reason
+        self.cancel_scope.cancel()
+
+    def _fail(self, error: BaseException) -> None:
+        """End the session with an error that nobody else will raise."""
+        self._ending.add(error)
+        self.cancel_scope.cancel()
+
+    def _end(self, error: BaseException) -> bool:
+        """End the session with a call's error, unless it is ending already and the error is an ordinary one."""
+        if self._ending.cause is not None and not is_fatal(error):
+            return False
+        self._fail(error)
+        return True
+
+    def _watch(self) -> None:
+        """Have a task that sees at once when the session is cancelled: by what, and who keeps it waiting then."""
+        if not self._is_watched:
+            self._is_watched = True
+            self._nursery.start_soon(self._watch_for_cancel, name="railtracks: watch for cancel")
+
+    async def _watch_for_cancel(self) -> None:
+        with self._watching:
+            try:
+                await trio.sleep_forever()
+            except trio.Cancelled:
+                if not self._watching.cancel_called:
+                    self._ending.note_cancel(self.cancel_scope)
+                    self.background.cancel_starting()
+                    self._name_who_keeps_waiting()
+                raise
+
+    def _name_who_keeps_waiting(self) -> None:
+        for node in sorted(set(self._scope.workers.values())):
+            text = f"session {self._ending.label!r} is ending and waits for node {node!r}: a worker thread cannot be stopped"
+            self._log.log(logging.WARNING, text, logger="RT.Session")
+
+    async def _broadcast(self, item: Any) -> None:
+        if self._broadcaster is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._broadcaster.send(item)
+
+    def _report(self, what: str, error: BaseException, item: Any) -> None:
+        text = safe_text(described(error).traceback, self._record.tree, self._record.values, item)
+        self._log.log(logging.ERROR, f"{what}\n{text}", logger="RT.Session")
