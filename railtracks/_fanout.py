@@ -18,6 +18,7 @@ from railtracks._nodes import Node
 from railtracks._pending import CallNursery, PendingCall
 from railtracks._scope import Frame, adopt, current_frame, this_task
 from railtracks._tree import Status
+from railtracks.exceptions import PendingCallError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -177,7 +178,7 @@ def _limiter(limit: object) -> trio.CapacityLimiter | None:
         raise TypeError(f"limit must be a number or a trio.CapacityLimiter, not {type(limit).__name__}")
     if not limit >= 1:
         raise ValueError(f"limit must be at least 1, not {limit!r}")
-    # Trio refuses a number that is neither whole nor infinite.
+    # Trio refuses a number that is neither an int nor infinite.
     return trio.CapacityLimiter(limit)
 
 
@@ -213,13 +214,17 @@ async def _run_batch(
     ) -> None:
         try:
             await pending.run(parent, args, {}, lambda error: keep(place, error))
-            if pending.status is Status.COMPLETED:
+            if pending.status is not Status.FAILED:
                 results[place] = pending.result()
+        except PendingCallError as refusal:
+            # The limiter's borrower was cancelled by itself: nothing can stand in its place.
+            nursery.fail(refusal)
         finally:
             limiter.release_on_behalf_of(pending)
 
     async with CallNursery(parent) as nursery:
         if limiter is None:
+            await trio.lowlevel.checkpoint_if_cancelled()
             for place, args in enumerate(inputs):
                 results.append(None)
                 nursery.start(run, place, args, name=node.name)

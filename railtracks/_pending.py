@@ -86,15 +86,17 @@ class PendingCall(Generic[R]):
         status = Status.CANCELLED
         try:
             with self._cancel_scope:
-                current_frame.set(parent.in_task(trio.lowlevel.current_task()))
-                self._result = await call(self._node, *args, **kwargs)
-                status = Status.COMPLETED
-        except BaseException as error:
-            self._error = without_cancelled(error)
-            if self._error is None:
-                raise
-            status = Status.FAILED
-            fail(self._error)
+                try:
+                    current_frame.set(parent.in_task(trio.lowlevel.current_task()))
+                    self._result = await call(self._node, *args, **kwargs)
+                    status = Status.COMPLETED
+                except BaseException as error:
+                    # Inside the scope, which would take its `Cancelled` out of a group and leave a group of the rest.
+                    self._error = without_cancelled(error)
+                    if self._error is None:
+                        raise
+                    status = Status.FAILED
+                    fail(self._error)
         finally:
             self._status = status
             if self._ended is not None:

@@ -1,0 +1,682 @@
+"""Many calls side by side: batches, groups, and the pending call."""
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
+
+import railtracks as rt
+
+
+@rt.function_node
+async def double(number: int) -> int:
+    return 2 * number
+
+
+@rt.function_node
+async def nap(seconds: float) -> float:
+    await trio.sleep(seconds)
+    return seconds
+
+
+@rt.function_node
+async def odd(number: int) -> int:
+    if number % 2 == 0:
+        raise ValueError(number)
+    return number
+
+
+@rt.function_node
+async def forever(*_: object) -> None:
+    await trio.sleep_forever()
+
+
+def statuses(session: rt.Session) -> list[str]:
+    """Return the statuses of all calls, in no order: side by side, any call may come first."""
+    return sorted(call.status for call in session.info.calls)
+
+
+# call_batch: results and errors.
+
+
+@pytest.mark.parametrize("limit", [None, 2, math.inf])
+async def test_results_stand_in_the_order_of_the_inputs(limit: float | None, autojump_clock: MockClock) -> None:
+    assert await rt.call_batch(nap, [3, 1, 2], limit=limit) == [3, 1, 2]
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+async def test_errors_stand_in_their_places(limit: float | None) -> None:
+    async with rt.Session() as session:
+        first, second, third = await rt.call_batch(odd, [1, 2, 3], limit=limit)
+    assert (first, third) == (1, 3)
+    assert isinstance(second, ValueError)
+    assert second.args == (2,)
+    assert session.status is rt.Status.COMPLETED
+    assert statuses(session) == ["completed", "completed", "failed"]
+
+
+async def test_iterables_are_zipped_as_by_map() -> None:
+    def join(*parts: str) -> str:
+        return "".join(parts)
+
+    assert await rt.call_batch(join, "abc", iter("de"), ("f", "g", "h", "i")) == ["adf", "beg"]
+    assert await rt.call_batch(join, "abc", []) == []
+
+
+async def test_a_batch_without_iterables_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="at least one iterable"):
+        await rt.call_batch(double)
+    with pytest.raises(TypeError, match="not iterable"):
+        await rt.call_batch(double, 5)  # type: ignore[call-overload]
+
+
+async def test_a_batch_of_what_cannot_be_a_node_is_refused() -> None:
+    with pytest.raises(rt.NodeCreationError):
+        await rt.call_batch(int, [1])
+    with pytest.raises(rt.NodeCreationError):
+        await rt.call_batch(None, [1])  # type: ignore[call-overload]
+
+
+async def test_return_exceptions_is_true_or_false() -> None:
+    with pytest.raises(TypeError, match="return_exceptions"):
+        await rt.call_batch(double, [1], return_exceptions="no")  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+async def test_without_return_exceptions_the_first_failure_cancels_the_rest_and_is_raised(limit: float | None) -> None:
+    unwound = []
+
+    async def work(number: int) -> None:
+        if number == 2:
+            await wait_all_tasks_blocked()
+            raise ValueError(number)
+        try:
+            await trio.sleep_forever()
+        finally:
+            unwound.append(number)
+
+    async with rt.Session() as session:
+        with pytest.raises(ValueError, match="2"):
+            await rt.call_batch(work, [0, 1, 2], return_exceptions=False, limit=limit)
+        assert sorted(unwound) == [0, 1]
+    assert statuses(session) == ["cancelled", "cancelled", "failed"]
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+async def test_a_failure_ends_even_an_endless_batch(limit: float | None) -> None:
+    with pytest.raises(ValueError, match="50"):
+        await rt.call_batch(fail_at_fifty, itertools.count(), return_exceptions=False, limit=limit)
+
+
+async def fail_at_fifty(number: int) -> None:
+    if number == 50:
+        raise ValueError(number)
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+async def test_several_failures_are_a_group(limit: float | None) -> None:
+    async def work(number: int) -> None:
+        try:
+            if number:
+                await trio.sleep_forever()
+            await wait_all_tasks_blocked()
+        finally:
+            raise ValueError(number)
+
+    with pytest.RaisesGroup(ValueError, ValueError, ValueError) as caught:
+        await rt.call_batch(work, range(3), return_exceptions=False, limit=limit)
+    assert sorted(error.args[0] for error in caught.value.exceptions) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+async def test_what_is_no_exception_is_never_an_item(limit: float | None) -> None:
+    async def leave(number: int) -> None:
+        raise SystemExit(number)
+
+    with pytest.raises(SystemExit):
+        await rt.call_batch(leave, [1], limit=limit)
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+@pytest.mark.parametrize("return_exceptions", [True, False])
+async def test_a_cancellation_is_never_an_item(
+    limit: float | None, return_exceptions: bool, autojump_clock: MockClock
+) -> None:
+    results: list[Any] = []
+    async with rt.Session() as session:
+        with trio.move_on_after(2) as scope:
+            results = await rt.call_batch(nap, [1, 5, 9], return_exceptions=return_exceptions, limit=limit)
+        assert scope.cancelled_caught
+        assert trio.current_time() == 2
+    assert results == []
+    assert statuses(session) == ["cancelled", "cancelled", "completed"]
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+async def test_a_fatal_error_ends_the_session_and_is_no_item(limit: float | None) -> None:
+    error = rt.FatalError("enough")
+
+    async def work(number: int) -> None:
+        if number:
+            raise error
+        await trio.sleep_forever()
+
+    with pytest.raises(rt.FatalError) as caught:
+        await rt.call_batch(work, [0, 1], limit=limit)
+    assert caught.value is error
+
+
+async def test_an_item_is_the_nodes_own_error_and_keeps_no_context() -> None:
+    error = ValueError("mine")
+
+    async def work() -> None:
+        raise error
+
+    assert await rt.call_batch(lambda _: trio.from_thread.run(rt.call, work), [1]) == [error]
+    assert error.__context__ is None
+
+
+# call_batch: inputs.
+
+
+class IterableError(Exception):
+    pass
+
+
+def broken(count: int, error: BaseException) -> Iterator[int]:
+    yield from range(count)
+    raise error
+
+
+@pytest.mark.parametrize("limit", [None, 10])
+@pytest.mark.parametrize("return_exceptions", [True, False])
+async def test_an_error_of_the_iterable_cancels_the_rest_and_is_raised(
+    limit: float | None, return_exceptions: bool
+) -> None:
+    error = IterableError("no more")
+    async with rt.Session() as session:
+        with pytest.raises(IterableError) as caught:
+            await rt.call_batch(forever, broken(3, error), return_exceptions=return_exceptions, limit=limit)
+        assert caught.value is error
+        assert statuses(session) == ["cancelled"] * 3
+    assert session.status is rt.Status.COMPLETED
+
+
+async def test_an_error_of_the_iterable_goes_before_the_failures_of_calls() -> None:
+    error = IterableError("no more")
+    with pytest.raises(IterableError):
+        await rt.call_batch(odd, broken(300, error))
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+async def test_with_a_limit_inputs_are_drawn_when_there_is_room(limit: int, autojump_clock: MockClock) -> None:
+    drawn: list[tuple[int, float]] = []
+
+    def inputs() -> Iterator[int]:
+        for number in range(3 * limit):
+            drawn.append((number, trio.current_time()))
+            yield 1
+
+    await rt.call_batch(nap, inputs(), limit=limit)
+    assert drawn == [(number, number // limit) for number in range(3 * limit)]
+
+
+async def test_without_a_limit_all_calls_run_at_once(autojump_clock: MockClock) -> None:
+    await rt.call_batch(nap, [1] * 250)
+    assert trio.current_time() == 1
+
+
+class Steps(trio.abc.Instrument):
+    """Counts the steps of a task; each schedule point begins one."""
+
+    def __init__(self) -> None:
+        self.task = trio.lowlevel.current_task()
+        self.taken = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.taken += task is self.task
+
+
+@pytest.mark.parametrize("limit", [None, 1000, math.inf])
+async def test_the_feeding_passes_a_checkpoint_at_least_every_100_inputs(limit: float | None) -> None:
+    steps = Steps()
+    trio.lowlevel.add_instrument(steps)
+    drawn = (steps.taken for _ in range(1000))
+    counted = await rt.call_batch(double, drawn, limit=limit)
+    trio.lowlevel.remove_instrument(steps)
+    assert max(Counter(counted).values()) <= 100
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+@pytest.mark.parametrize("inputs", [[], [1]])
+async def test_a_batch_is_a_checkpoint_even_an_empty_one(limit: float | None, inputs: list[int]) -> None:
+    async with rt.Session():
+        with assert_checkpoints():
+            await rt.call_batch(double, inputs, limit=limit)
+
+
+# call_batch: the limit.
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5])
+async def test_at_most_as_many_as_the_limit_run_at_once(limit: float, autojump_clock: MockClock) -> None:
+    running: set[int] = set()
+    most = 0
+
+    async def work(number: int) -> None:
+        nonlocal most
+        running.add(number)
+        most = max(most, len(running))
+        await trio.sleep(number % 3)
+        running.remove(number)
+
+    await rt.call_batch(work, range(20), limit=limit)
+    assert most == limit
+
+
+async def test_a_limiter_is_shared_and_the_pending_call_is_its_borrower() -> None:
+    limiter = trio.CapacityLimiter(3)
+    release = trio.Event()
+
+    async def work(number: int) -> int:
+        await release.wait()
+        return number
+
+    async with rt.Session(), trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: rt.call_batch(work, range(5), limit=limiter))
+        nursery.start_soon(lambda: rt.call_batch(work, range(5), limit=limiter))
+        await wait_all_tasks_blocked()
+        borrowers = limiter.statistics().borrowers
+        assert len(borrowers) == 3
+        for borrower in borrowers:
+            assert isinstance(borrower, rt.PendingCall)
+            assert (borrower.node_name, borrower.status) == ("work", rt.Status.RUNNING)
+        release.set()
+    assert limiter.borrowed_tokens == 0
+
+
+@pytest.mark.parametrize("ending", ["failure", "iterable", "cancel"])
+async def test_a_limiter_gets_everything_back_however_the_batch_ends(ending: str, autojump_clock: MockClock) -> None:
+    limiter = trio.CapacityLimiter(2)
+
+    async def work(number: int) -> None:
+        await trio.sleep(number)
+        raise ValueError(number)
+
+    async with rt.Session():
+        if ending == "failure":
+            with pytest.raises(ValueError, match="1"):
+                await rt.call_batch(work, [1, 9, 9], limit=limiter, return_exceptions=False)
+        elif ending == "iterable":
+            with pytest.raises(IterableError):
+                await rt.call_batch(work, broken(3, IterableError()), limit=limiter)
+        else:
+            with trio.move_on_after(1):
+                await rt.call_batch(work, [5, 5, 5], limit=limiter)
+        assert limiter.borrowed_tokens == 0
+
+
+async def test_a_batch_without_the_result_of_a_call_that_was_cancelled_alone_fails() -> None:
+    limiter = trio.CapacityLimiter(2)
+
+    async def cancel_one() -> None:
+        await wait_all_tasks_blocked()
+        borrower = next(iter(limiter.statistics().borrowers))
+        assert isinstance(borrower, rt.PendingCall)
+        borrower.cancel("not needed")
+
+    async def block() -> None:
+        async with rt.open_group() as group:
+            group.start_soon(cancel_one)
+            await rt.call_batch(forever, [1, 2, 3], limit=limiter)
+
+    with pytest.raises(rt.PendingCallError, match="not needed"):
+        await block()
+    assert limiter.borrowed_tokens == 0
+
+
+@pytest.mark.parametrize("limit", ["2", True, [2], 2.5, 2.0])
+async def test_a_limit_that_is_no_whole_number_and_no_limiter_is_a_type_error(limit: Any) -> None:
+    with pytest.raises(TypeError):
+        await rt.call_batch(double, [1], limit=limit)
+
+
+@pytest.mark.parametrize("limit", [0, -1, 0.5, math.nan])
+async def test_a_limit_below_one_is_a_value_error(limit: float) -> None:
+    with pytest.raises(ValueError, match="limit"):
+        await rt.call_batch(double, [1], limit=limit)
+
+
+# Parents and sessions.
+
+
+async def test_the_calls_of_a_batch_and_of_a_group_are_children_of_the_call_they_are_made_in() -> None:
+    async def fan_out() -> None:
+        await rt.call_batch(double, [1, 2])
+        await rt.call_batch(double, [3], limit=1)
+        async with rt.open_group() as group:
+            group.start_soon(double, 4)
+
+    async with rt.Session() as session:
+        await rt.call(fan_out)
+    info = session.info
+    assert [call.parent_id for call in info.calls] == [None, 1, 1, 1, 1]
+    assert info.calls[0].ended_at is not None
+    assert all(call.ended_at and call.ended_at <= info.calls[0].ended_at for call in info.children(1))
+
+
+async def test_a_group_handed_down_makes_calls_of_the_call_that_opened_it() -> None:
+    async def borrower(group: rt.CallGroup) -> None:
+        group.start_soon(double, 1)
+
+    async def opener() -> None:
+        async with rt.open_group() as group:
+            await rt.call(borrower, group)
+
+    async with rt.Session() as session:
+        await rt.call(opener)
+    assert [(call.node, call.parent_id) for call in session.info.calls] == [
+        ("opener", None),
+        ("borrower", 1),
+        ("double", 1),
+    ]
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+async def test_a_batch_without_a_session_opens_one_for_the_whole_of_it(limit: float | None) -> None:
+    async def look(_: int) -> str | None:
+        return rt.session_id()
+
+    first, second = await rt.call_batch(look, [1, 2], limit=limit)
+    assert first == second
+    assert first is not None
+    assert rt.session_id() is None
+
+
+async def test_a_group_without_a_session_opens_one_for_its_block() -> None:
+    async def look() -> str | None:
+        return rt.session_id()
+
+    async with rt.open_group() as group:
+        inside = rt.session_id()
+        pending = group.start_soon(look)
+        assert await rt.call(look) == inside
+    assert pending.result() == inside
+    assert inside is not None
+    assert rt.session_id() is None
+
+
+async def test_in_a_tasks_own_frame_a_batch_needs_no_second_look() -> None:
+    async def task() -> None:
+        await rt.call(double, 1)
+        await rt.call_batch(double, [2])
+
+    async with rt.Session() as session, trio.open_nursery() as nursery:
+        nursery.start_soon(task)
+    assert [call.parent_id for call in session.info.calls] == [None, None]
+
+
+@pytest.mark.parametrize("verb", [rt.call_batch, rt.open_group])
+async def test_without_trio_running_it_says_how_to_start(verb: Any) -> None:
+    coroutine = verb(double, [1]) if verb is rt.call_batch else verb().__aenter__()
+
+    def outside() -> None:
+        with pytest.raises(RuntimeError, match=r"Flow\.invoke.*trio\.run"):
+            coroutine.send(None)
+
+    await trio.to_thread.run_sync(outside)
+
+
+# open_group.
+
+
+async def test_a_group_runs_different_nodes_side_by_side(autojump_clock: MockClock) -> None:
+    async with rt.open_group() as group:
+        slow = group.start_soon(nap, 2)
+        quick = group.start_soon(nap, seconds=1)
+        plain = group.start_soon(lambda: "from a thread")
+    assert (slow.result(), quick.result(), plain.result()) == (2, 1, "from a thread")
+    assert trio.current_time() == 2
+
+
+async def test_a_groups_failing_call_cancels_the_rest_and_the_block(autojump_clock: MockClock) -> None:
+    unwound = []
+
+    async def fail() -> None:
+        await trio.sleep(1)
+        raise ValueError("first")
+
+    async def block() -> None:
+        async with rt.open_group() as group:
+            group.start_soon(fail)
+            pending.append(group.start_soon(forever))
+            try:
+                await trio.sleep_forever()
+            finally:
+                unwound.append("block")
+
+    pending: list[rt.PendingCall[None]] = []
+    async with rt.Session() as session:
+        with pytest.raises(ValueError, match="first"):
+            await block()
+        assert pending[0].status is rt.Status.CANCELLED
+        assert unwound == ["block"]
+    assert statuses(session) == ["cancelled", "failed"]
+
+
+async def test_an_error_of_the_block_cancels_the_calls_and_is_raised_bare() -> None:
+    error = ValueError("of the block")
+
+    async def block() -> None:
+        async with rt.open_group() as group:
+            pending.append(group.start_soon(forever))
+            await wait_all_tasks_blocked()
+            raise error
+
+    pending: list[rt.PendingCall[None]] = []
+    with pytest.raises(ValueError, match="of the block") as caught:
+        await block()
+    assert caught.value is error
+    assert error.__context__ is None
+    assert pending[0].status is rt.Status.CANCELLED
+
+
+async def test_a_closed_group_takes_no_calls() -> None:
+    async with rt.Session():
+        async with rt.open_group() as group:
+            pass
+        with pytest.raises(RuntimeError, match="closed"):
+            group.start_soon(double, 1)
+
+
+async def test_a_group_refuses_at_once_what_cannot_be_a_node() -> None:
+    async with rt.open_group() as group:
+        with pytest.raises(rt.NodeCreationError):
+            group.start_soon(int, 1)
+
+
+async def test_a_groups_cancel_scope_ends_its_calls_and_no_more(autojump_clock: MockClock) -> None:
+    async with rt.Session() as session:
+        async with rt.open_group() as group:
+            pending = group.start_soon(forever)
+            await wait_all_tasks_blocked()
+            group.cancel_scope.cancel()
+        assert pending.status is rt.Status.CANCELLED
+        assert await rt.call(double, 1) == 2
+    assert session.status is rt.Status.COMPLETED
+
+
+# A pending call.
+
+
+async def test_a_pending_calls_status_and_result_while_it_runs_and_afterwards() -> None:
+    release = trio.Event()
+
+    async def work() -> str:
+        await release.wait()
+        return "done"
+
+    async with rt.open_group() as group:
+        pending = group.start_soon(work)
+        assert pending.status is rt.Status.RUNNING
+        assert repr(pending) == "<railtracks.PendingCall of 'work': running>"
+        with pytest.raises(rt.PendingCallError, match="still running") as caught:
+            pending.result()
+        assert (caught.value.node, caught.value.status, caught.value.reason) == ("work", "running", None)
+        release.set()
+        await pending.wait()
+        assert pending.status is rt.Status.COMPLETED
+        assert pending.result() == pending.result() == "done"
+
+
+async def test_a_failed_pending_call_raises_the_calls_own_error() -> None:
+    error = ValueError("mine")
+
+    async def fail() -> None:
+        raise error
+
+    async def block() -> None:
+        async with rt.open_group() as group:
+            pending.append(group.start_soon(fail))
+
+    pending: list[rt.PendingCall[None]] = []
+    with pytest.raises(ValueError, match="mine"):
+        await block()
+    assert pending[0].status is rt.Status.FAILED
+    for _ in range(2):
+        with pytest.raises(ValueError, match="mine") as caught:
+            pending[0].result()
+        assert caught.value is error
+
+
+async def test_cancelling_a_pending_call_cancels_nothing_else(autojump_clock: MockClock) -> None:
+    async with rt.Session() as session:
+        async with rt.open_group() as group:
+            one, other = group.start_soon(forever), group.start_soon(nap, 1)
+            await wait_all_tasks_blocked()
+            one.cancel("not needed")
+            one.cancel("the first reason counts")
+            await one.wait()
+            assert one.status is rt.Status.CANCELLED
+        assert other.result() == 1
+        with pytest.raises(rt.PendingCallError, match="cancelled: not needed") as caught:
+            one.result()
+        assert (caught.value.status, caught.value.reason) == ("cancelled", "not needed")
+    assert session.status is rt.Status.COMPLETED
+    assert statuses(session) == ["cancelled", "completed"]
+
+
+async def test_a_pending_call_that_is_cancelled_before_it_starts_does_not_run() -> None:
+    ran = []
+
+    async def work() -> None:
+        ran.append(1)
+
+    async with rt.Session() as session, rt.open_group() as group:
+        pending = group.start_soon(work)
+        pending.cancel()
+    with pytest.raises(rt.PendingCallError, match=r"was cancelled$"):
+        pending.result()
+    assert ran == []
+    assert statuses(session) == ["cancelled"]
+
+
+async def test_cancelling_a_pending_call_that_has_ended_does_nothing() -> None:
+    async with rt.open_group() as group:
+        pending = group.start_soon(double, 1)
+        await pending.wait()
+        pending.cancel("too late")
+    assert pending.result() == 2
+    assert pending.status is rt.Status.COMPLETED
+
+
+async def test_a_pending_call_that_answers_its_cancel_with_a_result_or_an_error_has_it() -> None:
+    async def answer() -> str:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            return "all the same"
+
+    async def fail() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("in cleanup")
+
+    async def block(node: Any) -> None:
+        async with rt.open_group() as group:
+            pending.append(group.start_soon(node))
+            await wait_all_tasks_blocked()
+            pending[-1].cancel()
+
+    pending: list[rt.PendingCall[Any]] = []
+    await block(answer)
+    assert pending[0].result() == "all the same"
+    with pytest.raises(ValueError, match="in cleanup"):
+        await block(fail)
+    with pytest.raises(ValueError, match="in cleanup"):
+        pending[1].result()
+
+
+async def test_an_error_beside_the_cancel_of_a_pending_call_is_bare() -> None:
+    error = ValueError("in cleanup")
+
+    async def fail() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise error
+
+    async def node() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail)
+            await trio.sleep_forever()
+
+    async def block() -> None:
+        async with rt.open_group() as group:
+            pending = group.start_soon(node)
+            await wait_all_tasks_blocked()
+            pending.cancel()
+
+    with pytest.raises(ValueError, match="in cleanup") as caught:
+        await block()
+    assert caught.value is error
+
+
+async def test_waiting_for_a_pending_call_raises_nothing_of_its_own_and_is_a_checkpoint() -> None:
+    async def fail() -> None:
+        raise ValueError("mine")
+
+    async def block() -> None:
+        async with rt.open_group() as group:
+            pending = group.start_soon(fail)
+            with trio.CancelScope(shield=True):
+                await pending.wait()
+                assert pending.status is rt.Status.FAILED
+                with assert_checkpoints():
+                    await pending.wait()
+            waited.append(1)
+
+    waited: list[int] = []
+    with pytest.raises(ValueError, match="mine"):
+        await block()
+    assert waited == [1]
+
+
+async def test_any_number_of_tasks_can_wait_for_a_pending_call(autojump_clock: MockClock) -> None:
+    woken = []
+
+    async def wait(pending: rt.PendingCall[float]) -> None:
+        await pending.wait()
+        woken.append((pending.result(), trio.current_time()))
+
+    async with trio.open_nursery() as nursery, rt.open_group() as group:
+        pending = group.start_soon(nap, 2)
+        for _ in range(3):
+            nursery.start_soon(wait, pending)
+    assert woken == [(2, 2)] * 3
