@@ -129,42 +129,47 @@ class Lifetime:
         if raised is not None and outer is not None and not outer.call_id and is_fatal(raised):
             # No node stands between the two sessions that could catch it for the outer one.
             outer.scope.end(raised)
-        if raised is None or raised is error:
-            return raised is None
-        raise_unchanged(raised)
+        if raised is not None and raised is not error:
+            raise_unchanged(raised)
+        return raised is None
 
     async def _end_calls(self, error: BaseException | None) -> BaseException | None:
         """Wait until no call runs any more; return the `Cancelled` of a scope around the session, if there is one."""
+        error = await self._drained() if error is None else error
         if error is None:
-            try:
-                await self.background.drain()
-            except BaseException as raised:  # noqa: BLE001 - a Cancelled, or Ctrl-C, which strikes the main task here
-                error = raised
-        if error is not None:
-            real = without_cancelled(error)
-            if real is None or (came_from_cleanup(real) and trio.current_effective_deadline() == -math.inf):
-                self._ending.note_cancel(self.cancel_scope)
-            if real is not None:
-                self._fail(real)
-                error = None
-        else:
-            # What came to its end without being asked whether its time was over.
-            if self.cancel_scope.cancel_called:
-                self._ending.note_cancel(self.cancel_scope)
+            # The body may have ended without passing a checkpoint since it was cancelled, or its time was over.
+            self._note_own_cancel()
             self.cancel_scope.deadline = math.inf
             self._watching.cancel()
-        rest = await close_nursery(self._inside, error)
-        try:
-            if self.cancel_scope.__exit__(None if rest is None else type(rest), rest, None):
-                rest = None
-        except BaseException as remaining:  # noqa: BLE001 - what is left of a group; decided on with everything else
-            rest = remaining
+        elif (real := without_cancelled(error)) is None:
+            self._ending.note_cancel(self.cancel_scope)
+        else:
+            self._fail(real)
+            error = None
+        rest = await self._unwound(error)
         if self.cancel_scope.cancelled_caught:
             self._ending.note_cancel(self.cancel_scope)
         interrupt = None if rest is None else without_cancelled(rest)
         if interrupt is not None:
             self._fail(interrupt)
         return rest if interrupt is None else None
+
+    async def _drained(self) -> BaseException | None:
+        """Wait for the background calls; return what struck meanwhile: a `Cancelled`, or Ctrl-C in the main task."""
+        try:
+            await self.background.drain()
+        except BaseException as error:  # noqa: BLE001 - ends the session like an error of the body
+            return error
+        return None
+
+    async def _unwound(self, error: BaseException | None) -> BaseException | None:
+        """Leave the inner nursery and the cancel scope with an error, or with none; return what comes out of them."""
+        rest = await close_nursery(self._inside, error)
+        try:
+            is_done = self.cancel_scope.__exit__(None if rest is None else type(rest), rest, None)
+        except BaseException as remaining:  # noqa: BLE001 - what is left of a group; decided on with everything else
+            return remaining
+        return None if is_done else rest
 
     # What the calls of the session, and the tasks beside them, reach it by.
 
@@ -181,16 +186,30 @@ class Lifetime:
         self.cancel_scope.cancel()
 
     def _fail(self, error: BaseException) -> None:
-        """End the session with an error that nobody else will raise."""
-        self._ending.add(error)
-        self.cancel_scope.cancel()
+        """End the session with an error that has left its task, and that nobody else will raise."""
+        # Out here no scope is left but the session's and those around it.
+        if came_from_cleanup(error) and trio.current_effective_deadline() == -math.inf:
+            self._ending.note_cancel(self.cancel_scope)
+        self._add(error)
 
     def _end(self, error: BaseException) -> bool:
         """End the session with a call's error, unless it is ending already and the error is an ordinary one."""
+        self._note_own_cancel()
         if self._ending.cause is not None and not is_fatal(error):
             return False
-        self._fail(error)
+        self._add(error)
         return True
+
+    def _add(self, error: BaseException) -> None:
+        self._note_own_cancel()
+        self._ending.add(error)
+        self.cancel_scope.cancel()
+
+    def _note_own_cancel(self) -> None:
+        # The task that watches may not have had its turn: Trio wakes what a scope cancels in any order
+        # (test_ending.py::test_timeout_is_the_first_cause_in_whatever_order_tasks_wake).
+        if self.cancel_scope.cancel_called:
+            self._ending.note_cancel(self.cancel_scope)
 
     def _watch(self) -> None:
         """Have a task that sees at once when the session is cancelled: by what, and who keeps it waiting then."""
@@ -211,8 +230,8 @@ class Lifetime:
 
     def _name_who_keeps_waiting(self) -> None:
         for node in sorted(set(self._scope.workers.values())):
-            text = f"session {self._ending.label!r} is ending and waits for node {node!r}: a worker thread cannot be stopped"
-            self._log.log(logging.WARNING, text, logger="RT.Session")
+            text = f"session {self._ending.label!r} is ending and waits for node {node!r}: "
+            self._log.log(logging.WARNING, f"{text}a worker thread cannot be stopped", logger="RT.Session")
 
     async def _broadcast(self, item: Any) -> None:
         if self._broadcaster is None:

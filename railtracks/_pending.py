@@ -21,6 +21,7 @@ from railtracks.exceptions import PendingCallError
 
 R = TypeVar("R")
 
+
 class PendingCall(Generic[R]):
     """A call that runs side by side with its starter."""
 
@@ -96,7 +97,9 @@ class PendingCall(Generic[R]):
                     if self._error is None:
                         raise
                     status = Status.FAILED
-                    fail(self._error)
+            if self._error is not None:
+                # Out here the scopes are those of the one who is told: what reaches this task reaches them.
+                fail(self._error)
         finally:
             self._status = status
             if self._ended is not None:

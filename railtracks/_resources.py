@@ -45,7 +45,7 @@ class _Host:
                         task_status.started(value)
                         await self.closing.wait()
             if not self.was_opened:
-                raise ContextError("the session ended before the resource was open")
+                self._refuse(ContextError("the session ended before the resource was open"), task_status)
         except BaseException as error:
             real = without_cancelled(error)
             if real is None:
@@ -53,10 +53,14 @@ class _Host:
             if self.was_opened:
                 self.fail(real)
             else:
-                self.refusal = real
-                task_status.started(None)
+                self._refuse(real, task_status)
         finally:
             self.closed.set()
+
+    def _refuse(self, error: BaseException, task_status: trio.TaskStatus[Any]) -> None:
+        # A nursery that raised it would put it into a group.
+        self.refusal = error
+        task_status.started(None)
 
 
 class Resources:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar, overload
 
 import trio
 
@@ -34,8 +34,8 @@ class Session:
     Use it as `async with rt.Session(...) as session:`, once. For a function that is a run each time use `@rt.session`,
     for an entry point that is invoked again and again a `Flow`.
 
-    When the block is left, services are cancelled and background calls awaited; on an error, a timeout or a cancel all of
-    them are cancelled and awaited. Then resources close and broadcasts are delivered, then the state is saved.
+    When the block is left, services are cancelled and background calls awaited; on an error, a timeout or a cancel all
+    of them are cancelled and awaited. Then resources close and broadcasts are delivered, then the state is saved.
 
     Args:
         context: Values for `rt.context`, which all nodes of the session share.
@@ -52,8 +52,8 @@ class Session:
             thread. Its errors are logged and change nothing.
         prompt_injection: Whether agents fill their prompts from the context; kept for them.
         save_state: Whether the session is written to `$RAILTRACKS_HOME` at its end; the default is that it is.
-        payload_callback: Called with `payload()` after the state was saved, like `broadcast_callback`, and cancelled after
-            `cleanup_timeout` seconds. Its failure is logged.
+        payload_callback: Called with `payload()` after the state was saved, like `broadcast_callback`, and cancelled
+            after `cleanup_timeout` seconds. Its failure is logged.
         cleanup_timeout: The seconds that resources and broadcasts together may take at the end, by default 5.
 
     Raises:
@@ -78,7 +78,8 @@ class Session:
         payload_callback: PayloadCallback | None = None,
         cleanup_timeout: float | None = None,
     ) -> None:
-        for what, text in (("name", name), ("flow_name", flow_name), ("flow_id", flow_id)):
+        names: dict[str, object] = {"name": name, "flow_name": flow_name, "flow_id": flow_id}
+        for what, text in names.items():
             if text is not None and not isinstance(text, str):
                 raise TypeError(f"{what} must be a string, not {type(text).__name__}")
         options = resolve(
@@ -230,14 +231,14 @@ class Session:
     # Ctrl-C strikes between any two steps of unprotected code.
 
     @trio.lowlevel.enable_ki_protection
-    async def __aenter__(self) -> Session:
+    async def __aenter__(self) -> Self:
         """Open the session; not a checkpoint."""
         await self._lifetime.open()
         return self
 
     @trio.lowlevel.enable_ki_protection
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> bool:
-        """Close the session, in the order that the class tells. A checkpoint."""
+        """Close the session, in the order that the class tells; a cancellation point where it waits for calls."""
         return await self._lifetime.close(error)
 
     if not TYPE_CHECKING:
