@@ -16,24 +16,30 @@ import math
 import operator
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import partial
 from itertools import chain
 from pathlib import Path, PurePath
-from typing import Any, Final, get_args
+from time import monotonic, sleep
+from typing import Any, Final, TypeVar, get_args
 from uuid import UUID
 
 from cattrs import Converter, transform_error
 from cattrs.errors import BaseValidationError
 
 from railtracks._redact import CUT, REDACTED, Scrubber, field_names, is_secret, key_name, known_secrets, named_items
-from railtracks._tree import CallError, CallRecord, CallTree, ExecutionInfo
+from railtracks._tree import CallError, CallRecord, CallTree, ExecutionInfo, Status
 from railtracks.exceptions import StateError
 
+T = TypeVar("T")
+
 SCHEMA: Final = 1
+
+# Seconds. Shorter turns would let a busy event loop keep the saving thread waiting.
+_TURN = 0.002
 
 # Deeper values are no data that anyone reads, and end the recursion of readers.
 _DEEPEST = 100
@@ -56,13 +62,23 @@ def chunks(head: ExecutionInfo, tree: CallTree, context: Mapping[str, Any]) -> I
         tree: The calls.
         context: The context, whose values are not written but say what is secret.
     """
-    plain = _Plain(Scrubber(known_secrets(chain(context.items(), tree.named_values()))))
+    plain = _Plain(Scrubber(known_secrets(_gently(chain(context.items(), tree.named_values())))))
     yield f'{json.dumps(_head_document(head, plain), allow_nan=False)[:-1]}, "calls": ['
     separator = "\n"
-    for call in tree.records():
+    for call in _gently(tree.records()):
         yield separator + json.dumps(_call_document(call, tree.argument_names(call.id), plain), allow_nan=False)
         separator = ",\n"
     yield "\n]}\n"
+
+
+def _gently(items: Iterable[T]) -> Iterator[T]:
+    """Let other threads run in between: of itself Python does so every 5 ms only, and an event loop asks many times."""
+    due = monotonic() + _TURN
+    for item in items:
+        if monotonic() > due:
+            sleep(0)
+            due = monotonic() + _TURN
+        yield item
 
 
 def payload(head: ExecutionInfo, tree: CallTree, context: Mapping[str, Any]) -> dict[str, Any]:
@@ -258,6 +274,7 @@ _converter = Converter()
 for _kind in (int, float, str):
     _converter.register_structure_hook(_kind, partial(_exactly, _kind))
 _converter.register_structure_hook(datetime, _moment_from)
+_converter.register_structure_hook(Status, lambda value, _: Status(value))
 _converter.register_structure_hook_func(lambda kind: kind == dict[str, Any], partial(_exactly, dict))
 for _tuple in (tuple[Any, ...], tuple[str, ...], tuple[CallRecord, ...]):
     _converter.register_structure_hook_func(partial(operator.eq, _tuple), _tuple_from)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 import railtracks as rt
 
@@ -129,10 +130,10 @@ async def test_it_may_hold_what_cannot_be_copied() -> None:
 async def test_sessions_do_not_see_the_context_of_one_another() -> None:
     async def run(value: int) -> None:
         async with rt.Session(context={"value": value}):
-            await trio.testing.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
             assert await rt.call(read, "value") == value
             rt.context.put(f"only {value}", value)
-            await trio.testing.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
             assert rt.context.keys() == ["value", f"only {value}"]
 
     async with trio.open_nursery() as nursery:
