@@ -26,7 +26,9 @@ class SessionOptions(GivenOptions, total=False):
 class SessionDecorator(Protocol):
     """What `session` is when it was given options only."""
 
-    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Callable[P, Coroutine[Any, Any, tuple[R, Session]]]: ...
+    def __call__(
+        self, fn: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> Callable[P, Coroutine[Any, Any, tuple[R, Session]]]: ...
 
 
 @overload

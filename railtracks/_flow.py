@@ -7,8 +7,8 @@ import hashlib
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
-from railtracks._invoke import call
 from railtracks._hosts import run_from_sync
+from railtracks._invoke import call
 from railtracks._nodes import Node, made_node
 from railtracks._options import GivenOptions, check_name, copied
 from railtracks._session import Session, result_of

@@ -14,8 +14,8 @@ R = TypeVar("R")
 def run_from_sync(work: Callable[[], Coroutine[Any, Any, R]]) -> R:
     """Run an async function from sync code, and wait for it.
 
-    In a worker thread of a Trio run it runs in that run, in the task that waits for the thread, and is cancelled with it.
-    Elsewhere it gets a Trio run of its own.
+    In a worker thread of a Trio run it runs in that run, in the task that waits for the thread, and is cancelled with
+    it. Elsewhere it gets a Trio run of its own.
 
     Raises:
         RuntimeError: If an event loop is running in this thread.

@@ -146,13 +146,7 @@ class Lifetime:
         else:
             self._fail(real)
             error = None
-        rest = await self._unwound(error)
-        if self.cancel_scope.cancelled_caught:
-            self._ending.note_cancel(self.cancel_scope)
-        interrupt = None if rest is None else without_cancelled(rest)
-        if interrupt is not None:
-            self._fail(interrupt)
-        return rest if interrupt is None else None
+        return await self._unwound(error)
 
     async def _drained(self) -> BaseException | None:
         """Wait for the background calls; return what struck meanwhile: a `Cancelled`, or Ctrl-C in the main task."""
@@ -163,13 +157,16 @@ class Lifetime:
         return None
 
     async def _unwound(self, error: BaseException | None) -> BaseException | None:
-        """Leave the inner nursery and the cancel scope with an error, or with none; return what comes out of them."""
+        """Leave the inner nursery and the cancel scope with a `Cancelled`, or with nothing; return one from outside."""
         rest = await close_nursery(self._inside, error)
-        try:
-            is_done = self.cancel_scope.__exit__(None if rest is None else type(rest), rest, None)
-        except BaseException as remaining:  # noqa: BLE001 - what is left of a group; decided on with everything else
-            return remaining
-        return None if is_done else rest
+        interrupt = None if rest is None else without_cancelled(rest)
+        if interrupt is not None:
+            self._fail(interrupt)
+            rest = None
+        is_caught = self.cancel_scope.__exit__(None if rest is None else type(rest), rest, None)
+        if self.cancel_scope.cancelled_caught:
+            self._ending.note_cancel(self.cancel_scope)
+        return None if is_caught else rest
 
     # What the calls of the session, and the tasks beside them, reach it by.
 

@@ -268,6 +268,14 @@ async def test_sync_callback_over_the_cleanup_timeout_is_awaited_as_a_thread_can
     assert "2 broadcasts were not delivered" in caplog.text
 
 
+async def test_callback_that_nothing_is_broadcast_to_is_not_called() -> None:
+    heard: list[object] = []
+    async with rt.Session(broadcast_callback=heard.append) as session:
+        pass
+    assert heard == []
+    assert session.status == "completed"
+
+
 async def test_callback_of_another_session_hears_nothing() -> None:
     heard: list[str] = []
 

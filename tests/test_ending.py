@@ -792,6 +792,13 @@ def test_ctrl_c_in_the_body_runs_cleanup_saves_the_state_and_is_raised_bare() ->
     assert session.status == rt.load_state(session.state_path).status == "cancelled"
 
 
+def test_ctrl_c_in_the_last_step_of_the_body_is_raised_bare() -> None:
+    async def body(session: rt.Session) -> None:
+        press_ctrl_c()
+
+    assert interrupted(body, timeout=60).status == "cancelled"
+
+
 def test_ctrl_c_in_unprotected_code_of_a_node_is_raised_bare_and_ends_the_session() -> None:
     @rt.function_node
     async def work() -> None:
