@@ -179,7 +179,7 @@ class _Plain:
             return {"$bytes": base64.b64encode(value).decode("ascii")} if is_clean else REDACTED
         for kind, plain_form in _LEAVES:
             if isinstance(value, kind):
-                return plain_form(value)
+                return self.value(plain_form(value))
         is_container = isinstance(value, _CONTAINERS) or field_names(value)
         return self._container(value) if is_container else self._unserializable(value)
 
