@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +12,7 @@ from attrs import define
 
 from railtracks._broadcast import Broadcaster, call_back
 from railtracks._logging import SessionLog
-from railtracks._options import Options, PayloadCallback
+from railtracks._options import PayloadCallback, Settings
 from railtracks._record import SessionRecord
 from railtracks._resources import Resources
 from railtracks._store import write_whole
@@ -31,7 +30,7 @@ class FinalWork:
     """
 
     record: SessionRecord
-    options: Options
+    options: Settings
     path: Path | None
     log: SessionLog
     resources: Resources
@@ -68,7 +67,7 @@ class FinalWork:
 
     async def _release(self) -> None:
         """Close resources and deliver broadcasts, within `cleanup_timeout`."""
-        seconds = self.options.cleanup_timeout or math.inf
+        seconds = self.options.cleanup_timeout
         with trio.move_on_after(seconds):
             await self._close()
             return
@@ -102,7 +101,7 @@ class FinalWork:
         write_whole(path, record.chunks())
 
     async def _hand_out_payload(self, callback: PayloadCallback) -> None:
-        seconds = self.options.cleanup_timeout or math.inf
+        seconds = self.options.cleanup_timeout
         try:
             with trio.fail_after(seconds):
                 payload = await trio.to_thread.run_sync(self.record.payload, limiter=saving_limiter())

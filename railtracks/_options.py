@@ -94,6 +94,22 @@ class Options:
     cleanup_timeout: float | None = field(default=None, validator=_seconds)
 
 
+@define(kw_only=True, eq=False)
+class Settings:
+    """What counts for one session: every option that has a default has a value. Its parts were checked where given."""
+
+    context: Mapping[str, Any] | None = None
+    timeout: float = math.inf
+    end_on_error: bool = False
+    logging_setting: LoggingSetting | None = None
+    log_file: str | os.PathLike[str] | None = None
+    broadcast_callback: BroadcastCallback | None = None
+    prompt_injection: bool = True
+    save_state: bool = True
+    payload_callback: PayloadCallback | None = None
+    cleanup_timeout: float = 5.0
+
+
 class GivenOptions(TypedDict, total=False):
     """The options of a session as keyword arguments, for the doors that only hand them on.
 
@@ -113,14 +129,6 @@ class GivenOptions(TypedDict, total=False):
 
 
 NAMES = tuple(attribute.name for attribute in fields(Options))
-
-_DEFAULTS = Options(
-    timeout=math.inf,
-    end_on_error=False,
-    prompt_injection=True,
-    save_state=True,
-    cleanup_timeout=5.0,
-)
 
 # The one state of the process: what set_config was told, never changed in place but replaced as a whole, so that a
 # session in another thread reads either the old or the new.
@@ -148,19 +156,19 @@ def set_config(**options: Unpack[GivenOptions]) -> None:
     _configured = evolve(configured, context=copied(configured.context))
 
 
-def resolve(given: Options) -> Options:
+def resolve(given: Options) -> Settings:
     """Return what counts: the option as given, else as configured, else the default."""
+    configured = _configured
     chosen: dict[str, Any] = {}
     for name in NAMES:
         value = getattr(given, name)
         if value is None:
-            value = getattr(_configured, name)
-            if name == "context":
-                value = copied(value)
-        if value is None:
-            value = getattr(_DEFAULTS, name)
-        chosen[name] = value
-    return Options(**chosen)
+            value = getattr(configured, name)
+        if value is not None:
+            chosen[name] = value
+    if given.context is None and configured.context is not None:
+        chosen["context"] = copied(configured.context)
+    return Settings(**chosen)
 
 
 def copied(context: Any) -> Any:
