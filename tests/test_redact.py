@@ -1,5 +1,6 @@
 """What is secret, and that no output shows it."""
 
+import json
 import logging
 import os
 import time
@@ -203,8 +204,6 @@ def test_numbers_are_known_as_well() -> None:
 
 @pytest.mark.parametrize("secret", ["line one\nline two", "tab\tand 'quote'", 'ümlaut "quoted"', "back\\slash"])
 def test_secrets_are_known_as_reprs_json_and_lines_spell_them(secret: str) -> None:
-    import json  # noqa: PLC0415 - only here
-
     scrubber = Scrubber(known_secrets([("token", secret)]))
     indented = "\n  | ".join(secret.splitlines())
     for spelled in (secret, repr(secret), repr({"x": secret}), json.dumps(secret), indented):

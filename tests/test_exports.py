@@ -1,0 +1,151 @@
+"""What the package exports, and what importing it does not do."""
+
+import inspect
+import json
+import pickle
+import subprocess
+import sys
+from importlib.resources import files
+from types import ModuleType
+from typing import TypeVar
+
+import pytest
+
+import railtracks as rt
+from railtracks import context, exceptions
+
+ROOMS = [rt, context, exceptions]
+
+
+def is_exported(module: ModuleType, value: object) -> bool:
+    if isinstance(value, ModuleType):
+        return value in ROOMS
+    home = "railtracks" if module is rt else module.__name__
+    return getattr(value, "__module__", "").startswith(home) and not isinstance(value, TypeVar)
+
+
+@pytest.mark.parametrize("module", ROOMS, ids=lambda module: module.__name__)
+def test_all_is_sorted_and_is_what_there_is(module: ModuleType) -> None:
+    assert module.__all__ == sorted(module.__all__)
+    assert len(set(module.__all__)) == len(module.__all__)
+    assert set(module.__all__) == {
+        name for name, value in vars(module).items() if not name.startswith("_") and is_exported(module, value)
+    }
+
+
+def test_every_public_error_is_at_rt_as_well() -> None:
+    for name in exceptions.__all__:
+        assert getattr(rt, name) is getattr(exceptions, name)
+        assert name in rt.__all__
+    assert rt.RTError is rt.RailtracksError
+    assert rt.GlobalTimeOutError is rt.SessionTimeoutError
+
+
+@pytest.mark.parametrize("name", rt.__all__)
+def test_every_public_name_is_documented(name: str) -> None:
+    thing = getattr(rt, name)
+    assert inspect.getdoc(thing)
+    if inspect.isclass(thing) and thing.__module__.startswith("railtracks"):
+        assert thing.__doc__, f"{name} inherits its docstring"
+        undocumented = [
+            member
+            for member, value in vars(thing).items()
+            if not member.startswith("_")
+            and (inspect.isfunction(value) or isinstance(value, property | classmethod | staticmethod))
+            and not inspect.getdoc(value)
+        ]
+        assert undocumented == []
+
+
+@pytest.mark.parametrize("name", context.__all__)
+def test_every_function_of_the_context_is_documented(name: str) -> None:
+    assert inspect.getdoc(getattr(context, name))
+
+
+ERRORS: list[tuple[type[Exception], type[Exception], tuple[object, ...], str]] = [
+    (rt.NodeCreationError, TypeError, ("no node",), "no node"),
+    (
+        rt.NodeTimeoutError,
+        TimeoutError,
+        ("fetch", 1.5),
+        "node 'fetch' did not finish within its timeout of 1.5 seconds",
+    ),
+    (
+        rt.SessionTimeoutError,
+        TimeoutError,
+        ("run", 30),
+        "session 'run' did not finish within its timeout of 30 seconds",
+    ),
+    (rt.SessionCancelledError, Exception, (), "the session was cancelled"),
+    (rt.SessionCancelledError, Exception, ("enough",), "the session was cancelled: enough"),
+    (rt.ContextError, RuntimeError, ("no session",), "no session"),
+    (
+        rt.PendingCallError,
+        RuntimeError,
+        ("fetch", "running"),
+        "the call of 'fetch' is still running: wait for it with 'await pending.wait()'",
+    ),
+    (rt.PendingCallError, RuntimeError, ("fetch", "cancelled"), "the call of 'fetch' was cancelled"),
+    (rt.PendingCallError, RuntimeError, ("fetch", "cancelled", "enough"), "the call of 'fetch' was cancelled: enough"),
+    (rt.StateError, ValueError, ("a.json", "$.calls", "missing"), "a.json: at $.calls: missing"),
+    (rt.FatalError, Exception, ("stop",), "stop"),
+    (rt.WorkerCrashedError, Exception, ("killed",), "killed"),
+    (rt.LLMError, Exception, ("no answer",), "no answer"),
+    (rt.RailtracksError, Exception, ("anything",), "anything"),
+]
+
+
+def test_every_public_error_is_in_the_table_of_this_file() -> None:
+    assert {error for error, *_ in ERRORS} == {getattr(exceptions, name) for name in exceptions.__all__}
+
+
+@pytest.mark.parametrize(("kind", "base", "args", "text"), ERRORS)
+def test_errors_are_plain_text_and_survive_pickling(
+    kind: type[Exception], base: type[Exception], args: tuple[object, ...], text: str
+) -> None:
+    error = kind(*args)
+    error.add_note("a note")
+    assert isinstance(error, rt.RailtracksError)
+    assert isinstance(error, base)
+    twin = pickle.loads(pickle.dumps(error))  # noqa: S301 - its own pickle
+    assert type(twin) is kind
+    assert str(twin) == str(error) == text
+    assert vars(twin) == vars(error)
+    assert twin.__notes__ == ["a note"]
+    assert text.isascii()
+
+
+IMPORT = """
+import json, logging, sys, threading
+import trio, attrs, cattrs
+before = set(sys.modules)
+handlers = lambda: [repr(logging.root.handlers), logging.root.level, sorted(
+    (name, repr(logger.handlers), logger.level)
+    for name, logger in logging.root.manager.loggerDict.items() if isinstance(logger, logging.Logger))]
+handlers_before, threads, hooks = handlers(), threading.active_count(), (sys.excepthook, threading.excepthook)
+import railtracks
+assert handlers() == handlers_before
+assert threading.active_count() == threads
+assert (sys.excepthook, threading.excepthook) == hooks
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+
+def test_importing_the_package_has_no_side_effects_and_brings_the_core_only() -> None:
+    done = subprocess.run([sys.executable, "-W", "error", "-c", IMPORT], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    brought = {name.partition(".")[0] for name in json.loads(done.stdout)}
+    assert brought - sys.stdlib_module_names == {"railtracks"}
+    assert brought.isdisjoint({"asyncio", "concurrent", "multiprocessing", "pickle", "rich", "sqlite3", "http", "ssl"})
+
+
+def test_optional_rooms_are_not_imported() -> None:
+    script = (
+        "import railtracks, sys; print({'railtracks.cli', 'railtracks.demo', 'rich', 'asyncio'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_the_types_ship_with_the_package() -> None:
+    assert (files(rt) / "py.typed").is_file()
