@@ -47,6 +47,9 @@ _LONGEST_REPR = 1_000
 # What Python writes and reads in decimal under every setting of sys.set_int_max_str_digits.
 _LARGEST_INT = 10**sys.int_info.str_digits_check_threshold
 
+# One encoder for all calls: json.dumps would make one for each.
+_encode = json.JSONEncoder(allow_nan=False).encode
+
 _LEAVES: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (datetime | date | time, lambda value: value.isoformat()),
     (timedelta, lambda value: value.total_seconds()),
@@ -63,10 +66,10 @@ def chunks(head: ExecutionInfo, tree: CallTree, context: Mapping[str, Any]) -> I
         context: The context, whose values are not written but say what is secret.
     """
     plain = _Plain(Scrubber(known_secrets(_gently(chain(context.items(), tree.named_values())))))
-    yield f'{json.dumps(_head_document(head, plain), allow_nan=False)[:-1]}, "calls": ['
+    yield f'{_encode(_head_document(head, plain))[:-1]}, "calls": ['
     separator = "\n"
     for call in _gently(tree.records()):
-        yield separator + json.dumps(_call_document(call, tree.argument_names(call.id), plain), allow_nan=False)
+        yield separator + _encode(_call_document(call, tree.argument_names(call.id), plain))
         separator = ",\n"
     yield "\n]}\n"
 
