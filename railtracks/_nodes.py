@@ -122,7 +122,7 @@ class AsyncNode(Node[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Call the coroutine function itself: no session, no record, no timeout."""
-        return cast("Coroutine[Any, Any, R]", self.fn(*args, **kwargs))
+        return cast("Coroutine[Any, Any, R]", super().__call__(*args, **kwargs))
 
     def with_options(self, **options: Unpack[NodeOptions]) -> AsyncNode[P, R]:
         """Return a copy with other options; the ones that are not named stay as they are.
@@ -148,7 +148,7 @@ class SyncNode(Node[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself, in this thread: no session, no record, no timeout."""
-        return cast("R", self.fn(*args, **kwargs))
+        return cast("R", super().__call__(*args, **kwargs))
 
     def with_options(self, **options: Unpack[NodeOptions]) -> SyncNode[P, R]:
         """Return a copy with other options; the ones that are not named stay as they are.

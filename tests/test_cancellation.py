@@ -722,3 +722,40 @@ def test_ctrl_c_out_of_a_flow_is_bare() -> None:
         rt.Flow("interrupted", entry_point=entry).invoke()
     assert type(caught.value) is KeyboardInterrupt
     assert unwound == [1]
+
+
+# Trio can still be asked to raise one error without a group around it.
+
+
+async def by_a_groups_block(node: Any) -> None:
+    async with rt.open_group():
+        await rt.call(node, 1)
+
+
+def run_without_groups(main: Callable[[], Awaitable[None]]) -> None:
+    with pytest.warns(trio.TrioDeprecationWarning):
+        trio.run(main, clock=MockClock(autojump_threshold=0), strict_exception_groups=False)
+
+
+def test_without_strict_groups_a_cancelled_call_has_cleaned_up_too(work: Work) -> None:
+    async def main() -> None:
+        for verb in (*VERBS, by_a_groups_block):
+            async with rt.Session() as session:
+                with trio.move_on_after(2) as scope:
+                    await verb(work.tick)
+                assert scope.cancelled_caught
+                assert_closed(session)
+                await work.assert_ended()
+
+    run_without_groups(main)
+
+
+def test_without_strict_groups_ctrl_c_unwinds_a_deep_tree_too(work: Work) -> None:
+    async def main() -> None:
+        async with rt.Session() as session:
+            session.start_soon(press_ctrl_c_soon)
+            await by_deep_call(work.tick)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_without_groups(main)
+    assert work.unwound == work.started == 1

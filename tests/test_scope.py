@@ -292,6 +292,9 @@ async def test_a_task_that_outlived_its_session_is_refused() -> None:
         with pytest.raises(rt.ContextError, match=r"session 'mine' is over.*outlived") as caught:
             await rt.call(never)
         errors.append(caught.value)
+        with pytest.raises(rt.ContextError, match="session 'mine' is over"):
+            rt.current_session()
+        assert rt.session_id() is None
 
     async with trio.open_nursery() as older:
         async with rt.Session(name="mine") as session:

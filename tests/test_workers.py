@@ -348,12 +348,18 @@ async def test_a_thread_left_behind_counts_against_the_limit_until_it_ends(gate:
             await rt.call(threading.get_ident)
 
 
-async def test_a_thread_that_never_ran_is_not_left_behind(caplog: pytest.LogCaptureFixture) -> None:
-    async with rt.Session() as session:
-        with trio.CancelScope() as scope:
-            scope.cancel()
-            await rt.call(rt.function_node(threading.get_ident, abandon_on_cancel=True))
-    assert session.info.calls[0].status is rt.Status.CANCELLED
+async def test_a_thread_that_never_ran_is_not_left_behind(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
+    node = rt.function_node(threading.get_ident, name="late", abandon_on_cancel=True)
+    async with rt.Session() as session, rt.open_group() as group:
+        for _ in range(THREAD_LIMIT):
+            group.start_soon(gate.wait)
+        await gate.holds(THREAD_LIMIT)
+        late = group.start_soon(node)
+        await wait_all_tasks_blocked()
+        late.cancel()
+        await late.wait()
+        gate.open()
+    assert {call.node: call.status for call in session.info.calls}["late"] is rt.Status.CANCELLED
     assert caplog.records == []
 
 
