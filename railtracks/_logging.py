@@ -77,8 +77,9 @@ def _handlers(setting: str | None, path: str | os.PathLike[str] | None, started:
         handlers.append(logging.NullHandler())
     elif setting is not None:
         handlers.append(logging.StreamHandler(sys.stderr))
+    level = "INFO" if setting is None or setting == "NONE" else setting
     for handler in handlers:
-        handler.setLevel(logging.INFO if setting in {None, "NONE"} else setting)
+        handler.setLevel(level)
         handler.setFormatter(_Format(started))
     return handlers
 

@@ -44,6 +44,13 @@ def check_name(what: str, value: object) -> None:
         raise ValueError(f"{what} must not be empty")
 
 
+def check_keys(what: str, values: Mapping[Any, Any]) -> None:
+    """Raise `TypeError` unless all keys are strings."""
+    for key in values:
+        if not isinstance(key, str):
+            raise TypeError(f"the keys of {what} must be strings, not {key!r}")
+
+
 def _seconds(_: object, attribute: Attribute[Any], value: object) -> None:
     check_seconds(attribute.name, value)
 
@@ -73,9 +80,7 @@ def _values(_: object, attribute: Attribute[Any], value: object) -> None:
         return
     if not isinstance(value, Mapping):
         raise TypeError(f"{attribute.name} must be a mapping from names to values, not {type(value).__name__}")
-    for key in value:
-        if not isinstance(key, str):
-            raise TypeError(f"the keys of {attribute.name} must be strings, not {key!r}")
+    check_keys(attribute.name, value)
 
 
 @define(frozen=True, kw_only=True, eq=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar, overload
 
+from railtracks._options import check_keys
 from railtracks._scope import open_scope
 
 __all__ = ["delete", "get", "keys", "put", "update"]
@@ -54,9 +55,7 @@ def update(values: Mapping[str, Any]) -> None:
         ContextError: If no session is open here.
     """
     scope = open_scope()
-    for key in values:
-        if not isinstance(key, str):
-            raise TypeError(f"a key of the context must be a string, not {key!r}")
+    check_keys("the context", values)
     scope.values.update(values)
 
 

@@ -77,7 +77,7 @@ async def test_delete_of_a_missing_key_is_a_key_error() -> None:
 
 async def test_a_key_that_is_no_string_is_refused_and_sets_nothing() -> None:
     async with rt.Session():
-        with pytest.raises(TypeError, match="must be a string, not 1"):
+        with pytest.raises(TypeError, match="the keys of the context must be strings, not 1"):
             rt.context.update({"a": 1, 1: 2})  # type: ignore[dict-item]  # the wrong argument is the subject
         assert rt.context.keys() == []
 

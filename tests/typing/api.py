@@ -1,0 +1,283 @@
+"""The public functions, used rightly and wrongly. Only the type checkers read this file.
+
+A wrong use is an error that both expect: one that is missing is an error itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, assert_type
+
+import trio
+
+import railtracks as rt
+
+
+@rt.function_node
+async def greet(name: str, *, loud: bool = False) -> str:
+    return name.upper() if loud else name
+
+
+@rt.function_node
+def add(left: int, right: int = 0) -> int:
+    return left + right
+
+
+@rt.function_node()
+async def bare() -> None: ...
+
+
+@rt.function_node(name="shout", timeout=5)
+def shout(text: str) -> str:
+    return text.upper()
+
+
+async def plain(number: int) -> float:
+    return number / 2
+
+
+def plain_sync(number: int) -> list[int]:
+    return [number]
+
+
+class Service:
+    @rt.function_node
+    async def fetch(self, url: str) -> bytes:
+        return url.encode()
+
+    @rt.function_node(timeout=5)
+    def load(self, key: int) -> str:
+        return str(key)
+
+    @staticmethod
+    @rt.function_node
+    async def ping(times: int) -> bool:
+        return times > 0
+
+    async def method(self, url: str) -> int:
+        return len(url)
+
+    async def __call__(self, number: int) -> str:
+        return str(number)
+
+
+service = Service()
+
+
+def nodes() -> None:
+    assert_type(greet.name, str)
+    assert_type(add(1, 2), int)
+    assert_type(shout("a"), str)
+    assert_type(add.with_options(name="plus")(1), int)
+    assert_type(rt.function_node(plain_sync)(1), list[int])
+    assert_type(rt.function_node(random.random)(), float)
+    assert_type(rt.function_node(functools.partial(plain_sync, 1))(), list[int])
+    assert_type(rt.function_node(lambda: 1)(), int)
+    assert_type(service.load(1), str)
+
+    add("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    shout()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    service.load("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    add.with_options(timeout="1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    rt.function_node(plain_sync, time_out=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    rt.function_node(5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+async def calls() -> None:
+    assert_type(await greet("Ada"), str)
+    assert_type(await greet.with_options(timeout=1)("Ada"), str)
+    assert_type(await service.fetch("a"), bytes)
+    await greet(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+    assert_type(await rt.call(greet, "Ada"), str)
+    assert_type(await rt.call(greet, name="Ada", loud=True), str)
+    assert_type(await rt.call(add, 1), int)
+    assert_type(await rt.call(bare), None)
+    assert_type(await rt.call(plain, 1), float)
+    assert_type(await rt.call(plain_sync, 1), list[int])
+    assert_type(await rt.call(random.random), float)
+    assert_type(await rt.call(functools.partial(plain, 1)), float)
+    assert_type(await rt.call(functools.partial(plain_sync, number=1)), list[int])
+    assert_type(await rt.call(service.fetch, "a"), bytes)
+    assert_type(await rt.call(service.load, 1), str)
+    assert_type(await rt.call(Service.ping, 1), bool)
+    assert_type(await rt.call(Service.fetch, service, "a"), bytes)
+    assert_type(await rt.call(service.method, "a"), int)
+    assert_type(await rt.call(service, 1), str)
+    assert_type(await rt.call(greet.with_options(timeout=1), "Ada"), str)
+
+    await rt.call(greet, 1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await rt.call(greet)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    await rt.call(greet, "Ada", loud="yes")  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await rt.call(greet, "Ada", True)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    await rt.call(greet, nmae="Ada")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    await rt.call(add, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await rt.call(plain, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await rt.call(plain_sync, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await rt.call(service.fetch, 1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await rt.call(service.load, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await rt.call(Service.ping, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await rt.call("greet", "Ada")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+async def batches() -> None:
+    assert_type(await rt.call_batch(greet, ["a"]), list[str | Exception])
+    assert_type(await rt.call_batch(greet, ["a"], return_exceptions=True), list[str | Exception])
+    assert_type(await rt.call_batch(greet, ["a"], return_exceptions=False), list[str])
+    assert_type(await rt.call_batch(add, range(3), range(3), limit=2), list[int | Exception])
+    assert_type(await rt.call_batch(plain, [1], return_exceptions=False, limit=trio.CapacityLimiter(1)), list[float])
+    assert_type(await rt.call_batch(plain_sync, [1]), list[list[int] | Exception])
+
+    await rt.call_batch(greet, 5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await rt.call_batch(greet, ["a"], limit="2")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await rt.call_batch(greet, ["a"], limits=2)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    await rt.call_batch("greet", ["a"])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+async def groups() -> None:
+    async with rt.open_group() as group:
+        assert_type(group, rt.CallGroup)
+        pending = group.start_soon(greet, "Ada")
+        assert_type(pending, rt.PendingCall[str])
+        assert_type(group.start_soon(add, 1, right=2), rt.PendingCall[int])
+        assert_type(group.start_soon(plain, 1), rt.PendingCall[float])
+        assert_type(group.start_soon(plain_sync, 1), rt.PendingCall[list[int]])
+        assert_type(group.start_soon(service.fetch, "a"), rt.PendingCall[bytes])
+
+        group.start_soon(greet, 1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+        group.start_soon(greet)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+        group.start_soon(add, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+        group.start_soon(plain, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+        group.start_soon(plain_sync)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    assert_type(pending.result(), str)
+    assert_type(pending.status, rt.Status)
+    assert_type(await pending.wait(), None)
+    pending.cancel("enough")
+    pending.cancel(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@asynccontextmanager
+async def resource() -> AsyncGenerator[bytes]:
+    yield b"resource"
+
+
+async def sessions() -> None:
+    async with rt.Session({"user": "ada"}, name="run", timeout=30, log_file=Path("a.log")) as session:
+        assert_type(session, rt.Session)
+        assert_type(session.start_soon(greet, "Ada"), rt.PendingCall[str])
+        assert_type(session.start_service(plain, 1), rt.PendingCall[float])
+        assert_type(session.start_soon(plain_sync, 1), rt.PendingCall[list[int]])
+        assert_type(await session.enter_async_context(resource()), bytes)
+        await session.start(greet, "Ada")
+        session.cancel("enough")
+
+        session.start_soon(greet, 1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+        session.start_service(plain, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+        session.start_soon(add)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+        await session.enter_async_context("a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert_type(session.identifier, str)
+    assert_type(session.name, str | None)
+    assert_type(session.status, rt.Status)
+    assert_type(session.state_path, Path | None)
+    assert_type(session.cancel_scope, trio.CancelScope)
+    assert_type(session.payload(), dict[str, Any])
+    assert_type(session.info, rt.ExecutionInfo)
+    assert_type(session.info.calls, tuple[rt.CallRecord, ...])
+    assert_type(session.info.roots, tuple[rt.CallRecord, ...])
+    assert_type(session.info.children(1), tuple[rt.CallRecord, ...])
+    assert_type(session.info.calls[0].error, rt.CallError | None)
+    assert_type(rt.load_state("a.json"), rt.ExecutionInfo)
+    assert_type(rt.session_id(), str | None)
+    assert_type(rt.current_session(), rt.Session)
+
+    with rt.Session():  # type: ignore[attr-defined]  # pyright: ignore[reportGeneralTypeIssues]
+        pass
+    rt.Session(timeout="30")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    rt.Session(time_out=30)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    rt.Session(logging_setting="LOUD")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    rt.Session({1: 2})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+    session.status = rt.Status.FAILED  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    session.info.status = rt.Status.FAILED  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@rt.session
+async def first(number: int) -> str:
+    return str(number)
+
+
+@rt.session()
+async def second() -> tuple[int, int]:
+    return 1, 2
+
+
+@rt.session(timeout=30, name="my-run", broadcast_callback=print, context={"a": 1})
+async def third(*, text: str) -> None: ...
+
+
+async def decorated() -> None:
+    assert_type(await first(1), tuple[str, rt.Session])
+    assert_type(await second(), tuple[tuple[int, int], rt.Session])
+    assert_type(await third(text="a"), tuple[None, rt.Session])
+
+    await first("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await third("a")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    rt.session(plain_sync)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    rt.session()(plain_sync)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    rt.session(time_out=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+
+
+async def flows() -> None:
+    flow = rt.Flow("greeting", greet, timeout=60, context={"key": 1}, logging_setting="INFO", flow_id="7")
+    assert_type(flow.invoke("Ada"), str)
+    assert_type(await flow.ainvoke("Ada", loud=True), str)
+    assert_type(flow.update_context({"key": 2}).invoke("Ada"), str)
+    assert_type(rt.Flow("plain", plain).invoke(1), float)
+    assert_type(await rt.Flow("plain", plain_sync).ainvoke(number=1), list[int])
+    assert_type(rt.Flow("method", service.fetch).invoke("a"), bytes)
+    assert_type(rt.Flow("partial", functools.partial(plain_sync, 1)).invoke(), list[int])
+    assert_type(flow.name, str)
+    assert_type(flow.equality_hash(), str)
+
+    flow.invoke(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    flow.invoke()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    flow.invoke("Ada", quiet=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await flow.ainvoke(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await flow.ainvoke("Ada", loud="yes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    rt.Flow("plain", plain).invoke("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    rt.Flow("plain", plain_sync).invoke("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    rt.Flow("method", service.fetch).invoke(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    rt.Flow("greeting", greet, time_out=5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    rt.Flow("greeting", greet, timeout="5")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    rt.Flow("greeting", greet, name="x")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    flow.name = "other"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+async def the_rest() -> None:
+    assert_type(rt.context.get("key"), Any)
+    rt.context.put("key", 1)
+    rt.context.update({"key": 1})
+    rt.context.delete("key")
+    assert_type(rt.context.keys(), list[str])
+    rt.context.put(1, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    rt.context.get()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+
+    assert_type(await rt.broadcast({"any": "thing"}), None)
+    assert_type(rt.Secret("value").reveal(), str)
+    assert_type(rt.Secret(5), rt.Secret[int])
+    rt.set_config(timeout=5, save_state=False, payload_callback=None)
+    rt.set_config(timeout="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    rt.set_config(name="run")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    rt.enable_logging("INFO", Path("a.log"))
+    rt.enable_logging(10)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+    sync_callback: Callable[[Any], None] = print
+    rt.Session(broadcast_callback=sync_callback, payload_callback=print)
+    rt.Session(broadcast_callback=take)
+    rt.Session(broadcast_callback="take")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def take(item: Any) -> None: ...
