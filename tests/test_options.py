@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import railtracks as rt
@@ -111,6 +111,20 @@ def test_what_belongs_to_one_session_is_no_configuration(name: str) -> None:
         set_config(**{name: "x"})  # type: ignore[misc]  # the wrong argument is the subject
 
 
+@pytest.mark.parametrize(
+    ("name", "error", "text"),
+    [
+        ("", ValueError, "the name of a flow must not be empty"),
+        (" \t", ValueError, "the name of a flow must not be empty"),
+        (None, TypeError, "the name of a flow must be a string, not NoneType"),
+        (1, TypeError, "the name of a flow must be a string, not int"),
+    ],
+)
+def test_a_flow_needs_a_name(name: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        rt.Flow(name, work)
+
+
 @pytest.mark.parametrize("name", ["name", "flow_name", "flow_id"])
 def test_names_must_be_strings(name: str) -> None:
     with pytest.raises(TypeError, match=f"{name} must be a string, not int"):
@@ -143,6 +157,7 @@ CHOICES = st.fixed_dictionaries(
 
 
 @given(given_options=CHOICES, configured=CHOICES)
+@settings(max_examples=50)
 def test_given_wins_over_configured_and_configured_over_the_default(
     given_options: dict[str, Any], configured: dict[str, Any]
 ) -> None:
@@ -290,10 +305,11 @@ def test_a_context_may_contain_itself() -> None:
 JSON = st.recursive(
     st.none() | st.integers() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
-    max_leaves=10,
+    max_leaves=5,
 )
 
 
-@given(st.dictionaries(st.text(), JSON))
+@given(st.dictionaries(st.text(), JSON, max_size=3))
+@settings(max_examples=30)
 def test_a_copy_is_equal(context: dict[str, Any]) -> None:
     assert copied(context) == context

@@ -485,6 +485,38 @@ def raise_it(error: BaseException) -> None:
     raise error
 
 
+async def test_what_a_cancel_reason_quotes_is_never_stored(home: Path) -> None:
+    quoted: list[str] = []
+
+    @rt.function_node
+    async def clean_up() -> None:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled as cancelled:
+            quoted.append(str(cancelled.reason))
+            raise_it(RuntimeError("while cleaning up"))
+
+    @rt.function_node
+    async def clean_up_inside() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rt.call, clean_up)
+
+    async def break_down() -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        raise ValueError(CANARY)
+
+    async with rt.Session(name="quoted"):
+        with pytest.raises(ExceptionGroup):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(rt.call, clean_up)
+                nursery.start_soon(rt.call, clean_up_inside)
+                nursery.start_soon(break_down)
+    text = (home / "quoted.json").read_text()
+    assert [CANARY in reason for reason in quoted] == [True, True]
+    assert text.count("while cleaning up") > 2
+    assert CANARY not in text
+
+
 async def test_context_values_are_never_saved_only_their_keys(home: Path) -> None:
     async with rt.Session(name="keys", context={"plain": "value-of-plain", "token": CANARY}) as session:
         pass

@@ -661,7 +661,7 @@ def test_a_circular_value_costs_only_its_second_appearance() -> None:
 
 
 def test_a_value_that_is_too_deep_costs_only_what_is_below() -> None:
-    found = written(nested(100_000))
+    found = written(nested(5_000))
     for _ in range(100):
         (found,) = found
     assert found == {"$unserializable": {"type": "builtins.list", "repr": "<more than 100 levels deep>"}}
@@ -728,7 +728,7 @@ ANYTHING = st.recursive(
 
 
 @given(ANYTHING)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_the_value_the_file_is_strict_json_of_the_schemas_shape(value: object) -> None:
     written(value)
 
@@ -784,7 +784,7 @@ HEADS = st.builds(
 
 
 @given(calls=CALLS, head=HEADS)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 def test_a_saved_state_comes_back_equal(calls: list[Any], head: rt.ExecutionInfo, tmp_path: Path) -> None:
     tree = CallTree()
     for args, kwargs, end, result, message, parent in calls:
