@@ -12,8 +12,8 @@ from typing import Any, Literal, ParamSpec, TypeVar, overload
 import trio
 
 from railtracks import _invoke
-from railtracks._errors import without_cancelled
-from railtracks._invoke import call
+from railtracks._errors import raise_unchanged, without_cancelled
+from railtracks._invoke import outcome_of
 from railtracks._nodes import Node
 from railtracks._pending import CallNursery, PendingCall
 from railtracks._scope import Frame, adopt, current_frame, this_task
@@ -200,14 +200,14 @@ async def _run_batch(
             nursery.fail(error)
 
     async def run(place: int, args: tuple[Any, ...]) -> None:
-        try:
-            current_frame.set(parent.in_task(trio.lowlevel.current_task()))
-            results[place] = await call(node, *args)
-        except BaseException as error:
-            real = without_cancelled(error)
-            if real is None:
-                raise
+        result, error = await outcome_of(parent, node, args, {})
+        real = None if error is None else without_cancelled(error)
+        if real is not None:
             keep(place, real)
+        elif error is not None:
+            raise_unchanged(error)
+        else:
+            results[place] = result
 
     async def run_limited(
         place: int, args: tuple[Any, ...], pending: PendingCall[Any], limiter: trio.CapacityLimiter

@@ -122,6 +122,22 @@ async def call(node: Any, /, *args: Any, **kwargs: Any) -> Any:
     return result
 
 
+async def outcome_of(
+    parent: Frame, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, BaseException | None]:
+    """Make the call that a task was just started for; return its result, or else its error.
+
+    An error holds the frames that it went through, and is caught in here so that none of them holds the error.
+    """
+    token = current_frame.set(parent.in_task(current_task()))
+    try:
+        return await call(node, *args, **kwargs), None
+    except BaseException as error:  # noqa: BLE001 - to be raised, or kept, by the caller
+        return None, error
+    finally:
+        current_frame.reset(token)
+
+
 def _close_without_result(parent: Frame, call_id: int, error: BaseException) -> bool:
     """Close the record of a call that raised; say whether the session ends by it and its cancel reaches this task.
 
@@ -212,29 +228,29 @@ async def _call_on_a_fresh_stack(
     parent: Frame, task: Task, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Make the call in a task of its own that behaves like the caller's: same scopes, same context variables."""
-    result: Any = None
-    failure: BaseException | None = None
+    outcome: tuple[Any, BaseException | None] = (None, None)
 
     async def run() -> None:
-        nonlocal result, failure
+        nonlocal outcome
         own = trio.lowlevel.current_task()
         own.context = task.context
         # The context takes effect with the task's next step.
         await trio.lowlevel.cancel_shielded_checkpoint()
-        token = current_frame.set(parent.in_task(own))
-        try:
-            result = await call(node, *args, **kwargs)
-        except BaseException as error:  # noqa: BLE001 - raised again below, outside the group a nursery would make of it
-            failure = error
-        finally:
-            current_frame.reset(token)
+        outcome = await outcome_of(parent, node, args, kwargs)
 
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run, name=node.name)
     except BaseExceptionGroup as group:
         # The task above raises nothing: this is Ctrl-C, which strikes the main task while it waits here.
-        failure = group.exceptions[0]
-    if failure is None:
+        outcome = (None, group.exceptions[0])
+    result, error = outcome
+    if error is None:
         return result
-    raise_unchanged(failure)
+    try:
+        # Outside of the nursery, which would make a group of it.
+        raise_unchanged(error)
+    finally:
+        # This frame is among those that the error holds.
+        outcome = (None, None)
+        del error

@@ -13,9 +13,9 @@ from typing import Any, Generic, TypeVar, cast
 import trio
 
 from railtracks._errors import bare, combined, raise_unchanged, without_cancelled
-from railtracks._invoke import call
+from railtracks._invoke import outcome_of
 from railtracks._nodes import Node
-from railtracks._scope import Frame, current_frame
+from railtracks._scope import Frame
 from railtracks._tree import Status
 from railtracks.exceptions import PendingCallError
 
@@ -87,16 +87,13 @@ class PendingCall(Generic[R]):
         status = Status.CANCELLED
         try:
             with self._cancel_scope:
-                try:
-                    current_frame.set(parent.in_task(trio.lowlevel.current_task()))
-                    self._result = await call(self._node, *args, **kwargs)
-                    status = Status.COMPLETED
-                except BaseException as error:
-                    # Inside the scope, which would take its `Cancelled` out of a group and leave a group of the rest.
-                    self._error = without_cancelled(error)
-                    if self._error is None:
-                        raise
-                    status = Status.FAILED
+                result, error = await outcome_of(parent, self._node, args, kwargs)
+                # Inside the scope, which would take its `Cancelled` out of a group and leave a group of the rest.
+                self._error = None if error is None else without_cancelled(error)
+                if error is not None and self._error is None:
+                    raise_unchanged(error)
+                self._result = result
+                status = Status.COMPLETED if error is None else Status.FAILED
             if self._error is not None:
                 # Out here the scopes are those of the one who is told: what reaches this task reaches them.
                 fail(self._error)

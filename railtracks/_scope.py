@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from types import BuiltinMethodType, MethodType
 from typing import Any, Final
+from weakref import ref
 
 import trio
 from attrs import define, field
@@ -114,7 +115,7 @@ class Frame:
     def in_task(self, task: Task) -> Frame:
         """Return the same place in the tree for a task that was started in this frame and has made no call yet."""
         # A task that stands in for this frame's own shares its context: the way up leads through here.
-        return Frame(self.scope, self.call_id, self, task, -1, 0, self.run_id, self.slot)
+        return _TaskFrame(self.scope, self.call_id, self, task, -1, 0, self.run_id, self.slot)
 
     def holds(self, nursery: trio.Nursery) -> bool:
         """Say whether a nursery of a task was opened in this frame."""
@@ -132,6 +133,20 @@ class Frame:
         """Describe, for observers, a call made in this frame."""
         tree = self.scope.tree
         return CallEvent(call_id, self.run_id or call_id, tree.name(call_id) or "", tree.name(self.call_id))
+
+
+class _TaskFrame(Frame):
+    """A frame that a task keeps in its context: it must not keep the task, which would be a cycle for every task."""
+
+    __slots__ = ("_task",)
+
+    @property
+    def task(self) -> Task | None:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+        return None if self._task is None else self._task()
+
+    @task.setter
+    def task(self, task: Task | None) -> None:
+        self._task = None if task is None else ref(task)
 
 
 current_frame: ContextVar[Frame | None] = ContextVar("railtracks_frame", default=None)
