@@ -27,6 +27,7 @@ REDACTED: Final = "[redacted]"
 # Stands at the end of a text that was too long.
 CUT: Final = "..."
 
+_TEXTS: Final = (str, int, float, bytes, bytearray)
 # Shorter values would be replaced inside ordinary words.
 _SHORTEST: Final = 4
 _FEW: Final = 32
@@ -96,21 +97,22 @@ def known_secrets(values: Iterable[tuple[str | None, Any]]) -> set[str]:
     found: set[str] = set()
     # The values too, so that no other can take the id of one that was only made for the look.
     seen: dict[tuple[int, bool], Any] = {}
-    stack = [(name, value, False) for name, value in values]
-    while stack:
-        name, value, is_inside = stack.pop()
-        try:
-            is_inside = is_inside or is_secret(name, value)
-            if isinstance(value, Secret):
-                stack.append((None, value.reveal(), True))
-            elif isinstance(value, str | bytes | bytearray | int | float):
-                if is_inside and not isinstance(value, bool):
-                    found |= _spellings(value)
-            elif value is not None and (id(value), is_inside) not in seen:
-                seen[id(value), is_inside] = value
-                stack += [(name, item, is_inside) for name, item in _visible_items(value)]
-        except Exception:  # noqa: BLE001, S112 - users' code: what cannot be looked at shows nothing
-            continue
+    for named in values:
+        stack = [(*named, False)]
+        while stack:
+            name, value, is_inside = stack.pop()
+            try:
+                is_inside = is_inside or is_secret(name, value)
+                if isinstance(value, Secret):
+                    stack.append((None, value.reveal(), True))
+                elif isinstance(value, _TEXTS):
+                    if is_inside and not isinstance(value, bool):
+                        found |= _spellings(value)
+                elif value is not None and (id(value), is_inside) not in seen:
+                    seen[id(value), is_inside] = value
+                    stack += [(name, item, is_inside) for name, item in _visible_items(value)]
+            except Exception:  # noqa: BLE001, S112 - users' code: what cannot be looked at shows nothing
+                continue
     return found
 
 
