@@ -10,7 +10,7 @@ import inspect
 import math
 from collections.abc import Callable, Coroutine
 from types import MethodType
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, overload
+from typing import Any, ClassVar, Concatenate, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, overload
 
 from railtracks._options import check_name, check_seconds
 from railtracks.exceptions import NodeCreationError
@@ -48,11 +48,12 @@ class Node(Generic[P, R]):
     __name__: str
     __wrapped__: Callable[..., Any]
 
+    is_async: ClassVar[bool]
+
     def __init__(
         self,
         fn: Callable[..., Any],
         *,
-        is_async: bool,
         name: str | None = None,
         timeout: float | None = None,
         run_in: Literal["thread"] | None = None,
@@ -65,17 +66,16 @@ class Node(Generic[P, R]):
         check_seconds("timeout", timeout)
         if not isinstance(abandon_on_cancel, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
             raise NodeCreationError(f"abandon_on_cancel must be True or False, not {abandon_on_cancel!r}")
-        if is_async and (run_in is not None or abandon_on_cancel):
+        if self.is_async and (run_in is not None or abandon_on_cancel):
             option = "abandon_on_cancel" if run_in is None else "run_in"
             raise NodeCreationError(f"{self.__name__} is a coroutine function: {option} is for functions that run in a worker")
-        if run_in not in {None, "thread"}:
+        if run_in not in (None, "thread"):  # noqa: PLR6201 - a set would want it hashable
             raise NodeCreationError(f"run_in must be 'thread', not {run_in!r}")
         self.fn: Callable[..., Any] = fn
         self.name: str = self.__name__ if name is None else name
         self.timeout: float | None = None if timeout == math.inf else timeout
         self.abandon_on_cancel: bool = abandon_on_cancel
-        self.is_async: bool = is_async
-        self.is_direct: bool = is_async and self.timeout is None
+        self.is_direct: bool = self.is_async and self.timeout is None
         self._options = NodeOptions(name=name, timeout=timeout, run_in=run_in, abandon_on_cancel=abandon_on_cancel)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
@@ -89,7 +89,7 @@ class Node(Generic[P, R]):
         """Return a copy that runs another function of the same kind under this node's name and options."""
         options = self._options.copy()
         options["name"] = self.name
-        return type(self)(fn, is_async=self.is_async, **options)
+        return type(self)(fn, **options)
 
     def _with_options(self, options: NodeOptions) -> Any:
         unknown = sorted(set(options) - set(NodeOptions.__annotations__))
@@ -97,7 +97,7 @@ class Node(Generic[P, R]):
             raise TypeError(f"a node has no option {unknown[0]!r}; it takes {', '.join(NodeOptions.__annotations__)}")
         merged = self._options.copy()
         merged.update(options)
-        return type(self)(self.fn, is_async=self.is_async, **merged)
+        return type(self)(self.fn, **merged)
 
     def argument_names(self, count: int) -> tuple[str | None, ...]:
         """Return the names of the parameters that take the first `count` positional arguments."""
@@ -119,6 +119,8 @@ class Node(Generic[P, R]):
 
 class AsyncNode(Node[P, R]):
     """A node made of a coroutine function; it runs in its caller's task."""
+
+    is_async = True
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Call the coroutine function itself: no session, no record, no timeout."""
@@ -145,6 +147,8 @@ class AsyncNode(Node[P, R]):
 
 class SyncNode(Node[P, R]):
     """A node made of a plain function; it runs in a worker thread."""
+
+    is_async = False
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself, in this thread: no session, no record, no timeout."""
@@ -218,9 +222,8 @@ def made_node(fn: Any, /, **options: Unpack[NodeOptions]) -> Any:
     if isinstance(fn, Node):
         given: Node[..., Any] = cast("Node[..., Any]", fn)
         return given._with_options(options)  # noqa: SLF001 - the room's own
-    is_async = is_coroutine_function(fn)
-    kind: type[Node[..., Any]] = AsyncNode if is_async else SyncNode
-    return kind(fn, is_async=is_async, **options)
+    made: Node[..., Any] = AsyncNode(fn, **options) if is_coroutine_function(fn) else SyncNode(fn, **options)
+    return made
 
 
 def is_coroutine_function(fn: object) -> bool:

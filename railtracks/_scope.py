@@ -141,11 +141,11 @@ class _TaskFrame(Frame):
     __slots__ = ("_task",)
 
     @property
-    def task(self) -> Task | None:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+    def task(self) -> Task | None:
         return None if self._task is None else self._task()
 
     @task.setter
-    def task(self, task: Task | None) -> None:
+    def task(self, task: Task | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self._task = None if task is None else ref(task)
 
 
