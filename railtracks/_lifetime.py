@@ -184,6 +184,7 @@ class Lifetime:
 
     def _fail(self, error: BaseException) -> None:
         """End the session with an error that has left its task, and that nobody else will raise."""
+        self._note_own_cancel()
         # Out here no scope is left but the session's and those around it.
         if came_from_cleanup(error) and trio.current_effective_deadline() == -math.inf:
             self._ending.note_cancel(self.cancel_scope)
@@ -198,7 +199,6 @@ class Lifetime:
         return True
 
     def _add(self, error: BaseException) -> None:
-        self._note_own_cancel()
         self._ending.add(error)
         self.cancel_scope.cancel()
 

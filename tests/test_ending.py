@@ -1,5 +1,6 @@
 """How a session ends: the first cause decides the status, no error is lost, and cleanup always runs."""
 
+import contextlib
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -104,6 +105,36 @@ async def test_body_that_comes_back_after_its_time_has_timed_out(mock_clock: Moc
         async with rt.Session(timeout=1) as session:
             mock_clock.jump(2)
     assert session.status == "timed_out"
+
+
+async def test_body_that_ends_in_time_has_completed_though_time_runs_out_while_the_session_closes(
+    mock_clock: MockClock,
+) -> None:
+    go_on = trio.Event()
+    has_jumped = False
+
+    async def run() -> None:
+        session = rt.Session(timeout=1, save_state=False)
+        was_late = False
+        with contextlib.suppress(rt.SessionTimeoutError):
+            async with session:
+                await go_on.wait()
+                was_late = has_jumped
+        assert session.status == ("timed_out" if was_late else "completed")
+
+    async def jump() -> None:
+        nonlocal has_jumped
+        await go_on.wait()
+        mock_clock.jump(2)
+        has_jumped = True
+
+    # Trio wakes them in random order: some of eight sessions have their bodies end just before the clock jumps.
+    async with trio.open_nursery() as nursery:
+        for _ in range(8):
+            nursery.start_soon(run)
+        nursery.start_soon(jump)
+        await wait_all_tasks_blocked()
+        go_on.set()
 
 
 async def test_shielded_body_that_ends_at_the_very_deadline_has_timed_out(autojump_clock: MockClock) -> None:
@@ -681,6 +712,14 @@ async def test_cancel_after_the_end_does_nothing() -> None:
         pass
     session.cancel("too late")
     assert (session.status, session.cancel_reason) == ("completed", None)
+
+
+async def test_error_after_a_cancel_of_the_scope_is_raised_and_is_not_the_first_cause() -> None:
+    with pytest.raises(ValueError, match="late"):
+        async with rt.Session() as session:
+            session.cancel_scope.cancel()
+            raise ValueError("late")
+    assert session.status == "cancelled"
 
 
 async def test_error_in_cleanup_after_a_cancel_is_raised() -> None:
