@@ -192,6 +192,7 @@ async def _run_batch(
 ) -> list[Any]:
     """Call a node once for each input, side by side; return results and, if asked to, errors in the inputs' places."""
     results: list[Any] = []
+    landing = parent.landing()
 
     def keep(place: int, error: BaseException) -> None:
         if return_exceptions and isinstance(error, Exception):
@@ -200,7 +201,8 @@ async def _run_batch(
             nursery.fail(error)
 
     async def run(place: int, args: tuple[Any, ...]) -> None:
-        result, error = await outcome_of(parent, node, args, {})
+        current_frame.set(landing)
+        result, error = await outcome_of(node, args, {})
         real = None if error is None else without_cancelled(error)
         if real is not None:
             keep(place, real)

@@ -13,7 +13,7 @@ from trio.lowlevel import Task, checkpoint, checkpoint_if_cancelled, current_tas
 from railtracks._errors import came_from_cleanup, describe, is_fatal, raise_unchanged, set_context, without_cancelled
 from railtracks._events import Observer
 from railtracks._nodes import Node
-from railtracks._scope import NO_TRIO, Frame, adopt, current_frame
+from railtracks._scope import LANDING, NO_TRIO, Frame, adopt, current_frame
 from railtracks._workers import WorkerSlot, run_in_thread
 from railtracks.exceptions import NodeTimeoutError
 
@@ -65,7 +65,7 @@ async def call(node: Any, /, *args: Any, **kwargs: Any) -> Any:
     except RuntimeError:
         raise RuntimeError(NO_TRIO) from None
     parent = current_frame.get()
-    if parent is None or parent.task is not task:
+    if parent is None or (parent.task is not task and parent.depth != LANDING):
         parent = adopt(task)
         if parent is None:
             async with default_session():
@@ -75,6 +75,12 @@ async def call(node: Any, /, *args: Any, **kwargs: Any) -> Any:
     depth = parent.depth + 1
     if depth > _FRESH_STACK_EVERY:
         return await _call_on_a_fresh_stack(parent, task, made, args, kwargs)
+    is_fresh = depth < 1
+    if is_fresh:
+        # The task has only just been started: that was a schedule point.
+        depth = 0
+        if parent.task is task:
+            parent.depth = 0
     scope = parent.scope
     tree = scope.tree
     call_id = tree.open(made, parent.call_id, args, kwargs)
@@ -88,12 +94,10 @@ async def call(node: Any, /, *args: Any, **kwargs: Any) -> Any:
     if slot is not None:
         slot.lend()
     try:
-        if depth:
-            await checkpoint()
-        else:
-            # The task has only just been started: that was a schedule point.
-            parent.depth = 0
+        if is_fresh:
             await checkpoint_if_cancelled()
+        else:
+            await checkpoint()
         if made.is_direct:
             result = await made.fn(*args, **kwargs)
         else:
@@ -123,19 +127,16 @@ async def call(node: Any, /, *args: Any, **kwargs: Any) -> Any:
 
 
 async def outcome_of(
-    parent: Frame, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, BaseException | None]:
-    """Make the call that a task was just started for; return its result, or else its error.
+    """Make a call; return its result, or else its error, to be raised or kept.
 
     An error holds the frames that it went through, and is caught in here so that none of them holds the error.
     """
-    token = current_frame.set(parent.in_task(current_task()))
     try:
         return await call(node, *args, **kwargs), None
-    except BaseException as error:  # noqa: BLE001 - to be raised, or kept, by the caller
+    except BaseException as error:  # noqa: BLE001 - whoever asked decides
         return None, error
-    finally:
-        current_frame.reset(token)
 
 
 def _close_without_result(parent: Frame, call_id: int, error: BaseException) -> bool:
@@ -236,7 +237,9 @@ async def _call_on_a_fresh_stack(
         own.context = task.context
         # The context takes effect with the task's next step.
         await trio.lowlevel.cancel_shielded_checkpoint()
-        outcome = await outcome_of(parent, node, args, kwargs)
+        token = current_frame.set(parent.landing())
+        outcome = await outcome_of(node, args, kwargs)
+        current_frame.reset(token)
 
     try:
         async with trio.open_nursery() as nursery:

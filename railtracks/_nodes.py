@@ -10,7 +10,20 @@ import inspect
 import math
 from collections.abc import Callable, Coroutine
 from types import MethodType
-from typing import Any, ClassVar, Concatenate, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, overload
+from typing import (
+    Any,
+    ClassVar,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 from railtracks._options import check_name, check_seconds
 from railtracks.exceptions import NodeCreationError
@@ -68,8 +81,10 @@ class Node(Generic[P, R]):
             raise NodeCreationError(f"abandon_on_cancel must be True or False, not {abandon_on_cancel!r}")
         if self.is_async and (run_in is not None or abandon_on_cancel):
             option = "abandon_on_cancel" if run_in is None else "run_in"
-            raise NodeCreationError(f"{self.__name__} is a coroutine function: {option} is for functions that run in a worker")
-        if run_in not in (None, "thread"):  # noqa: PLR6201 - a set would want it hashable
+            raise NodeCreationError(
+                f"{self.__name__} is a coroutine function: {option} is for functions that run in a worker"
+            )
+        if run_in not in (None, "thread"):
             raise NodeCreationError(f"run_in must be 'thread', not {run_in!r}")
         self.fn: Callable[..., Any] = fn
         self.name: str = self.__name__ if name is None else name
@@ -142,7 +157,9 @@ class AsyncNode(Node[P, R]):
     ) -> AsyncNode[Q, R]: ...
     def __get__(self, instance: object, owner: type | None = None) -> AsyncNode[..., R]:
         """Bind like a function."""
-        return self if instance is None else cast("AsyncNode[..., R]", self.with_function(MethodType(self.fn, instance)))
+        return (
+            self if instance is None else cast("AsyncNode[..., R]", self.with_function(MethodType(self.fn, instance)))
+        )
 
 
 class SyncNode(Node[P, R]):

@@ -15,7 +15,7 @@ import trio
 from railtracks._errors import bare, combined, raise_unchanged, without_cancelled
 from railtracks._invoke import outcome_of
 from railtracks._nodes import Node
-from railtracks._scope import Frame
+from railtracks._scope import Frame, current_frame
 from railtracks._tree import Status
 from railtracks.exceptions import PendingCallError
 
@@ -87,7 +87,8 @@ class PendingCall(Generic[R]):
         status = Status.CANCELLED
         try:
             with self._cancel_scope:
-                result, error = await outcome_of(parent, self._node, args, kwargs)
+                current_frame.set(parent.landing())
+                result, error = await outcome_of(self._node, args, kwargs)
                 # Inside the scope, which would take its `Cancelled` out of a group and leave a group of the rest.
                 self._error = None if error is None else without_cancelled(error)
                 if error is not None and self._error is None:

@@ -23,7 +23,6 @@ from railtracks._tree import CallTree
 from railtracks._workers import WorkerSlot
 from railtracks.exceptions import ContextError
 
-
 NO_TRIO: Final = (
     "a node can only be called while Trio runs: start with Flow.invoke(...) in a script, or with trio.run(...)"
 )
@@ -59,10 +58,10 @@ class SessionScope:
     watch: Callable[[], None]
     broadcast: Callable[[Any], Awaitable[None]]
     observers: Observers
-    workers: dict[Frame, str] = field(factory=lambda: {})
+    workers: dict[Frame, str] = field(factory=dict)
     token: trio.lowlevel.TrioToken = field(factory=trio.lowlevel.current_trio_token)
     is_over: bool = False
-    _nodes: dict[Any, Node[..., Any]] = field(factory=lambda: {})
+    _nodes: dict[Any, Node[..., Any]] = field(factory=dict)
 
     def node_of(self, fn: Any) -> Node[..., Any]:
         """Return the node for a node, or for a plain function, of which one is made once a session.
@@ -82,6 +81,10 @@ class SessionScope:
         return node
 
 
+# The depth of a frame in which any task may make its first call, and none a second.
+LANDING: Final = -2
+
+
 class Frame:
     """An open call, or the session itself: what the calls made in it need to know."""
 
@@ -92,7 +95,7 @@ class Frame:
         scope: SessionScope,
         call_id: int,
         outer: Frame | None,
-        task: Task,
+        task: Task | None,
         depth: int,
         nurseries: int,
         run_id: int,
@@ -104,13 +107,17 @@ class Frame:
         self.outer: Frame | None = outer
         # A frame that is closed belongs to no task.
         self.task: Task | None = task
-        # Levels since the task's stack was fresh, as these cost Python frames; -1 before the task's first call.
+        # Levels since the task's stack was fresh, as these cost Python frames; less than 0 before the task's first call.
         self.depth: int = depth
         self.nurseries: int = nurseries
         # The top-level call that this frame is below.
         self.run_id: int = run_id
         # The worker thread that waits while calls are made in this frame, if one does.
         self.slot: WorkerSlot | None = slot
+
+    def landing(self) -> Frame:
+        """Return the same place in the tree for tasks that are started for one call each."""
+        return Frame(self.scope, self.call_id, self, None, LANDING, 0, self.run_id, self.slot)
 
     def in_task(self, task: Task) -> Frame:
         """Return the same place in the tree for a task that was started in this frame and has made no call yet."""

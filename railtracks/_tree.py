@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn, Protocol
 
 from attrs import define, field
 
+
 class Status(StrEnum):
     """Where a call or a session stands. Only a session is ever `TIMED_OUT`."""
 

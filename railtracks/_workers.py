@@ -105,7 +105,9 @@ async def run_in_thread(
         result = fn(*args, **kwargs)
         if inspect.iscoroutine(result):
             result.close()
-            raise TypeError(f"node {name!r} was made of a sync function, but it returned a coroutine: make it 'async def'")
+            raise TypeError(
+                f"node {name!r} was made of a sync function, but it returned a coroutine: make it 'async def'"
+            )
         return result
 
     if slot is None:
