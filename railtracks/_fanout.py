@@ -90,23 +90,15 @@ async def call_batch(
     node: Node[..., R],
     /,
     *iterables: Iterable[Any],
-    return_exceptions: Literal[True] = True,
+    return_exceptions: Literal[False],
     limit: float | trio.CapacityLimiter | None = None,
-) -> list[R | Exception]: ...
+) -> list[R]: ...
 @overload
 async def call_batch(
     node: Node[..., R],
     /,
     *iterables: Iterable[Any],
-    return_exceptions: Literal[False],
-    limit: float | trio.CapacityLimiter | None = None,
-) -> list[R]: ...
-@overload
-async def call_batch(
-    node: Callable[..., Coroutine[Any, Any, R]],
-    /,
-    *iterables: Iterable[Any],
-    return_exceptions: Literal[True] = True,
+    return_exceptions: bool = True,
     limit: float | trio.CapacityLimiter | None = None,
 ) -> list[R | Exception]: ...
 @overload
@@ -119,10 +111,10 @@ async def call_batch(
 ) -> list[R]: ...
 @overload
 async def call_batch(
-    node: Callable[..., R],
+    node: Callable[..., Coroutine[Any, Any, R]],
     /,
     *iterables: Iterable[Any],
-    return_exceptions: Literal[True] = True,
+    return_exceptions: bool = True,
     limit: float | trio.CapacityLimiter | None = None,
 ) -> list[R | Exception]: ...
 @overload
@@ -133,6 +125,14 @@ async def call_batch(
     return_exceptions: Literal[False],
     limit: float | trio.CapacityLimiter | None = None,
 ) -> list[R]: ...
+@overload
+async def call_batch(
+    node: Callable[..., R],
+    /,
+    *iterables: Iterable[Any],
+    return_exceptions: bool = True,
+    limit: float | trio.CapacityLimiter | None = None,
+) -> list[R | Exception]: ...
 async def call_batch(
     node: Any,
     /,

@@ -17,7 +17,7 @@ from railtracks._ending import Cause
 from railtracks._errors import came_from_cleanup, combined, described, is_fatal, raise_unchanged, without_cancelled
 from railtracks._final_work import FinalWork
 from railtracks._logging import SessionLog
-from railtracks._options import Options
+from railtracks._options import Settings
 from railtracks._pending import close_nursery
 from railtracks._record import SessionRecord
 from railtracks._resources import Resources
@@ -51,7 +51,7 @@ class Lifetime:
     _nursery: trio.Nursery
     _final_work: FinalWork
 
-    def __init__(self, face: object, record: SessionRecord, options: Options, path: Path | None) -> None:
+    def __init__(self, face: object, record: SessionRecord, options: Settings, path: Path | None) -> None:
         self._face = face
         self._record = record
         self._ending = record.ending
@@ -85,7 +85,7 @@ class Lifetime:
             label=ending.label,
             values=self._record.values,
             tree=self._record.tree,
-            end_on_error=bool(options.end_on_error),
+            end_on_error=options.end_on_error,
             face=self._face,
             end=self._end,
             watch=self._watch,

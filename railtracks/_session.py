@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -97,7 +96,7 @@ class Session:
             )
         )
         identifier = os.urandom(16).hex()
-        self._ending = Ending(name or flow_name or identifier, options.timeout or math.inf)
+        self._ending = Ending(name or flow_name or identifier, options.timeout)
         values = dict(options.context or {})
         self._record = SessionRecord(identifier, name, flow_name, flow_id, self._ending, values)
         self._state_path = state_path(identifier, name, flow_name) if options.save_state else None
