@@ -111,8 +111,7 @@ class _Starting:
         self._task_status = task_status
         await run(self.pending, fail=self._keep)
         if not self._has_started and self.pending.status is Status.CANCELLED:
-            # A task of the session is cancelled itself. One beside it only learns that the session is.
-            await trio.lowlevel.checkpoint_if_cancelled()
+            # Not by a scope of the one who waits: that cancel would have gone on to them.
             self.refusal = ContextError(f"the session ended before {self.pending.node_name!r} had started")
         if self.refusal is not None:
             task_status.started()

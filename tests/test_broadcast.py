@@ -68,7 +68,7 @@ async def test_item_is_handed_over_as_it_is() -> None:
     assert heard[0] is item
 
 
-@pytest.mark.parametrize("how", ["end", "error", "cancel", "timeout"])
+@pytest.mark.parametrize("how", ["end", "error", "cancel", "timeout", "outside"])
 async def test_everything_is_delivered_before_the_session_ends_whatever_its_end(
     how: str, autojump_clock: MockClock
 ) -> None:
@@ -85,11 +85,16 @@ async def test_everything_is_delivered_before_the_session_ends_whatever_its_end(
                 raise ValueError("body")
             if how == "cancel":
                 session.cancel()
-            if how == "timeout":
+            if how == "outside":
+                outside.cancel()
+            if how in {"timeout", "outside"}:
                 await trio.sleep_forever()
 
     if how in {"end", "cancel"}:
         await run()
+    elif how == "outside":
+        with trio.CancelScope() as outside:
+            await run()
     else:
         with pytest.raises((ValueError, rt.SessionTimeoutError)):
             await run()
@@ -243,11 +248,11 @@ async def test_callback_has_all_of_its_time_when_it_takes_no_longer_than_the_cle
 
 
 async def test_sync_callback_over_the_cleanup_timeout_is_awaited_as_a_thread_cannot_be_stopped(
-    mock_clock: MockClock, caplog: pytest.LogCaptureFixture
+    mock_clock: MockClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[str] = []
     began, warned = trio.Event(), trio.Event()
-    caplog.handler.addFilter(lambda record: warned.set() or True)
+    monkeypatch.setattr(caplog.handler, "filters", [lambda record: warned.set() or True])
     token = trio.lowlevel.current_trio_token()
 
     def hear(item: str) -> None:
