@@ -1,7 +1,7 @@
 """Workflows and agents on Trio that stop when they are told to.
 
-A session is a nursery inside a cancel scope, a call of a node is an `await` in the caller's task, and the call tree, the
-scope tree and the trace are one tree. Meant to be imported as `import railtracks as rt`.
+A session is a nursery inside a cancel scope, a call of a node is an `await` in the caller's task, and the call tree,
+the scope tree and the trace are one tree. Meant to be imported as `import railtracks as rt`.
 """
 
 from __future__ import annotations

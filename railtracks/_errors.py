@@ -19,7 +19,7 @@ _LONGEST_MESSAGE: Final = 20_000
 
 
 def without_cancelled(error: BaseException) -> BaseException | None:
-    """Return what is real of an error: itself, what is beside `Cancelled` in a group, or `None` for `Cancelled` alone."""
+    """Return what is real of an error: itself, what is beside `Cancelled` in a group, `None` for `Cancelled` alone."""
     if isinstance(error, trio.Cancelled):
         return None
     if not _is_group(error):

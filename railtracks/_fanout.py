@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
 import trio
 
@@ -50,7 +50,7 @@ class CallGroup(CallNursery):
             RuntimeError: If the group is closed.
         """
         pending: PendingCall[Any] = PendingCall(self._parent.scope.node_of(node))
-        self.start(pending.run, self._parent, args, kwargs, self.fail, name=pending.node_name)
+        self.start_task(pending.run, self._parent, args, kwargs, self.fail, name=pending.node_name)
         return pending
 
 
@@ -80,9 +80,7 @@ async def _frame_or_session() -> AsyncGenerator[Frame]:
         yield frame
         return
     async with _invoke.default_session():
-        frame = current_frame.get()
-        assert frame is not None
-        yield frame
+        yield cast("Frame", current_frame.get())
 
 
 @overload
@@ -149,10 +147,10 @@ async def call_batch(
     Args:
         node: A node, or a plain function.
         *iterables: One for each positional argument of the node.
-        return_exceptions: Whether a call's exception stands in its place of the result. If not, the first one cancels the
-            other calls and is raised.
-        limit: How many calls may run at once: a number, or a `trio.CapacityLimiter` that is shared with others, in which
-            the pending call is the borrower. `None`: all at once.
+        return_exceptions: Whether a call's exception stands in its place of the result. If not, the first one cancels
+            the other calls and is raised.
+        limit: How many calls may run at once: a number, or a `trio.CapacityLimiter` that is shared with others, in
+            which the pending call is the borrower. `None`: all at once.
 
     Raises:
         TypeError: If there is no iterable, or `limit` is neither number nor limiter.
@@ -168,7 +166,7 @@ async def call_batch(
     inputs = zip(*iterables, strict=False)
     async with _frame_or_session() as frame:
         made = frame.scope.node_of(node)
-        return await _run_batch(frame, made, inputs, return_exceptions=return_exceptions, limiter=limiter)
+        return await _Batch(frame, made, return_exceptions=return_exceptions).run(inputs, limiter)
 
 
 def _limiter(limit: object) -> trio.CapacityLimiter | None:
@@ -182,62 +180,68 @@ def _limiter(limit: object) -> trio.CapacityLimiter | None:
     return trio.CapacityLimiter(limit)
 
 
-async def _run_batch(
-    parent: Frame,
-    node: Node[..., Any],
-    inputs: Iterable[tuple[Any, ...]],
-    *,
-    return_exceptions: bool,
-    limiter: trio.CapacityLimiter | None,
-) -> list[Any]:
-    """Call a node once for each input, side by side; return results and, if asked to, errors in the inputs' places."""
-    results: list[Any] = []
-    landing = parent.landing()
+class _Batch:
+    """The calls of one batch, and what became of them, in the inputs' places."""
 
-    def keep(place: int, error: BaseException) -> None:
-        if return_exceptions and isinstance(error, Exception):
-            results[place] = error
-        else:
-            nursery.fail(error)
+    def __init__(self, parent: Frame, node: Node[..., Any], *, return_exceptions: bool) -> None:
+        self._landing = parent.landing()
+        self._node = node
+        self._return_exceptions = return_exceptions
+        self._nursery = CallNursery(parent)
+        self._results: list[Any] = []
 
-    async def run(place: int, args: tuple[Any, ...]) -> None:
-        current_frame.set(landing)
-        result, error = await outcome_of(node, args, {})
+    async def run(self, inputs: Iterable[tuple[Any, ...]], limiter: trio.CapacityLimiter | None) -> list[Any]:
+        """Make all calls; return the results and, if asked to, errors."""
+        async with self._nursery:
+            if limiter is None:
+                await self._feed(inputs)
+            else:
+                await self._feed_limited(iter(inputs), limiter)
+        return self._results
+
+    async def _feed(self, inputs: Iterable[tuple[Any, ...]]) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        for place, args in enumerate(inputs):
+            self._results.append(None)
+            self._nursery.start_task(self._call, place, args, name=self._node.name)
+            if not (place + 1) % _FEED:
+                await trio.lowlevel.checkpoint()
+
+    async def _feed_limited(self, inputs: Iterator[tuple[Any, ...]], limiter: trio.CapacityLimiter) -> None:
+        while (admitted := await _admit(limiter, self._node, inputs)) is not None:
+            self._results.append(None)
+            place = len(self._results) - 1
+            self._nursery.start_task(self._call_limited, place, *admitted, limiter, name=self._node.name)
+
+    async def _call(self, place: int, args: tuple[Any, ...]) -> None:
+        current_frame.set(self._landing)
+        result, error = await outcome_of(self._node, args, {})
         real = None if error is None else without_cancelled(error)
         if real is not None:
-            keep(place, real)
+            self._keep(place, real)
         elif error is not None:
             raise_unchanged(error)
         else:
-            results[place] = result
+            self._results[place] = result
 
-    async def run_limited(
-        place: int, args: tuple[Any, ...], pending: PendingCall[Any], limiter: trio.CapacityLimiter
+    async def _call_limited(
+        self, place: int, args: tuple[Any, ...], pending: PendingCall[Any], limiter: trio.CapacityLimiter
     ) -> None:
         try:
-            await pending.run(parent, args, {}, lambda error: keep(place, error))
+            await pending.run(self._landing, args, {}, lambda error: self._keep(place, error))
             if pending.status is not Status.FAILED:
-                results[place] = pending.result()
+                self._results[place] = pending.result()
         except PendingCallError as refusal:
             # The limiter's borrower was cancelled by itself: nothing can stand in its place.
-            nursery.fail(refusal)
+            self._nursery.fail(refusal)
         finally:
             limiter.release_on_behalf_of(pending)
 
-    async with CallNursery(parent) as nursery:
-        if limiter is None:
-            await trio.lowlevel.checkpoint_if_cancelled()
-            for place, args in enumerate(inputs):
-                results.append(None)
-                nursery.start(run, place, args, name=node.name)
-                if not (place + 1) % _FEED:
-                    await trio.lowlevel.checkpoint()
+    def _keep(self, place: int, error: BaseException) -> None:
+        if self._return_exceptions and isinstance(error, Exception):
+            self._results[place] = error
         else:
-            drawn = iter(inputs)
-            while (admitted := await _admit(limiter, node, drawn)) is not None:
-                results.append(None)
-                nursery.start(run_limited, len(results) - 1, *admitted, limiter, name=node.name)
-    return results
+            self._nursery.fail(error)
 
 
 async def _admit(

@@ -34,12 +34,14 @@ async def call(node: Node[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 async def call(node: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 @overload
 async def call(node: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
-async def call(node: Any, /, *args: Any, **kwargs: Any) -> Any:
+async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, where each function costs
+    node: Any, /, *args: Any, **kwargs: Any
+) -> Any:
     """Run a node as if awaited in place, and return its result.
 
-    The record of the call is opened before the node starts, and closed on every way out, cancellation included. The node
-    runs under the same cancel scopes and context variables as its caller. It may run in another task: it must not take or
-    release its caller's `Lock`, `Condition` or limiter slot, nor leave a nursery or a cancel scope open.
+    The record of the call is opened before the node starts, and closed on every way out, cancellation included. The
+    node runs under the same cancel scopes and context variables as its caller. It may run in another task: it must not
+    take or release its caller's `Lock`, `Condition` or limiter slot, nor leave a nursery or a cancel scope open.
 
     Always a cancellation point, and a schedule point except for a task's first call. A call that is cancelled there is
     recorded as cancelled, and its node has not run. One call after another: side by side is `call_batch` and
@@ -68,7 +70,7 @@ async def call(node: Any, /, *args: Any, **kwargs: Any) -> Any:
     if parent is None or (parent.task is not task and parent.depth != LANDING):
         parent = adopt(task)
         if parent is None:
-            async with default_session():
+            async with default_session():  # noqa: F821 - the room of sessions has put it here
                 return await call(node, *args, **kwargs)
     # isinstance cannot tell a node's parameters.
     made: Node[..., Any] = node if isinstance(node, Node) else parent.scope.node_of(node)  # pyright: ignore[reportUnknownVariableType]
@@ -107,11 +109,11 @@ async def call(node: Any, /, *args: Any, **kwargs: Any) -> Any:
         current_frame.reset(token)
         ends_session = _close_without_result(parent, call_id, error)
         if slot is not None:
-            await slot.take_back()
+            await slot.take_back()  # noqa: ASYNC102 - shielded in there
         if ends_session:
             # The session's cancel reaches this task: let it unwind by that, which no `except Exception` of a parent can
             # hold up. The session raises the error itself.
-            await trio.sleep_forever()
+            await trio.sleep_forever()  # noqa: ASYNC102 - to be cancelled is its purpose
         raise
     frame.task = None
     current_frame.reset(token)
@@ -135,8 +137,8 @@ async def outcome_of(
     """
     try:
         return await call(node, *args, **kwargs), None
-    except BaseException as error:  # noqa: BLE001 - whoever asked decides
-        return None, error
+    except BaseException as error:  # noqa: ASYNC103, BLE001 - whoever asked decides
+        return None, error  # noqa: ASYNC104 - the same
 
 
 def _close_without_result(parent: Frame, call_id: int, error: BaseException) -> bool:
@@ -242,7 +244,7 @@ async def _call_on_a_fresh_stack(
         current_frame.reset(token)
 
     try:
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:  # noqa: ASYNC112 - the task is the purpose
             nursery.start_soon(run, name=node.name)
     except BaseExceptionGroup as group:
         # The task above raises nothing: this is Ctrl-C, which strikes the main task while it waits here.

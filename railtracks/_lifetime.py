@@ -129,9 +129,20 @@ class Lifetime:
         if raised is not None and outer is not None and not outer.call_id and is_fatal(raised):
             # No node stands between the two sessions that could catch it for the outer one.
             outer.scope.end(raised)
-        if raised is not None and raised is not error:
-            raise_unchanged(raised)
-        return raised is None
+        self._forget()
+        try:
+            if raised is not None and raised is not error:
+                raise_unchanged(raised)
+            return raised is None
+        finally:
+            # This frame is among those that the error holds.
+            del raised, error, rest, interrupt, outside
+
+    def _forget(self) -> None:
+        """Let go of everything that leads back here, or a session would stay in memory until cycles are collected."""
+        del self.background, self.resources, self._final_work, self._scope, self._root, self._around, self._inside
+        del self._around_nursery, self._nursery, self._token
+        self._face = self._broadcaster = None
 
     async def _end_calls(self, error: BaseException | None) -> BaseException | None:
         """Wait until no call runs any more; return the `Cancelled` of a scope around the session, if there is one."""
@@ -152,8 +163,8 @@ class Lifetime:
         """Wait for the background calls; return what struck meanwhile: a `Cancelled`, or Ctrl-C in the main task."""
         try:
             await self.background.drain()
-        except BaseException as error:  # noqa: BLE001 - ends the session like an error of the body
-            return error
+        except BaseException as error:  # noqa: ASYNC103, BLE001 - ends the session like an error of the body
+            return error  # noqa: ASYNC104 - the same
         return None
 
     async def _unwound(self, error: BaseException | None) -> BaseException | None:

@@ -259,7 +259,7 @@ def is_coroutine_function(fn: object) -> bool:
     spoken = target if inspect.isroutine(target) else type(target).__call__
     if inspect.isgeneratorfunction(spoken) or inspect.isasyncgenfunction(spoken):
         raise NodeCreationError(
-            f"a node gives back one result, but {_name_of(fn)} is a generator function: return a list, or broadcast items"
+            f"a node gives back one result, but {_name_of(fn)} is a generator function: return a list, or use broadcast"
         )
     return inspect.iscoroutinefunction(spoken) or inspect.iscoroutinefunction(target)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar, cast
 
 import trio
 
@@ -111,8 +111,8 @@ async def close_nursery(
     try:
         if await manager.__aexit__(None if error is None else type(error), error, None):
             return None
-    except BaseException as raised:  # noqa: BLE001 - handed on, for the caller to decide what is raised
-        return raised
+    except BaseException as raised:  # noqa: ASYNC103, BLE001 - handed on, for the caller to decide what is raised
+        return raised  # noqa: ASYNC104 - the same
     return error
 
 
@@ -135,7 +135,7 @@ class CallNursery:
         return self._nursery.cancel_scope
 
     @trio.lowlevel.enable_ki_protection
-    async def __aenter__(self) -> CallNursery:
+    async def __aenter__(self) -> Self:
         self._nursery = await self._manager.__aenter__()
         return self
 
@@ -144,22 +144,26 @@ class CallNursery:
         real = None if error is None else without_cancelled(error)
         if real is not None:
             self.fail(real)
-        rest = await close_nursery(self._manager, error if real is None else None)
+        rest = await close_nursery(self._manager, error if real is None else None)  # noqa: ASYNC102 - waits as a nursery does
         interrupt = None if rest is None else without_cancelled(rest)
         if interrupt is not None:
             self._errors.append(interrupt)
         raised = combined(self._errors) or bare(rest)
         # It would stand in the frame of its own traceback.
         self._errors.clear()
-        if raised is None or raised is error:
+        try:
+            if raised is not None and raised is not error:
+                raise_unchanged(raised)
             return raised is None
-        raise_unchanged(raised)
+        finally:
+            # This frame is among those that the error holds.
+            del raised, real, error, rest, interrupt
 
     def fail(self, error: BaseException) -> None:
         """Cancel everything, and raise this when all have ended."""
         self._errors.append(error)
         self._nursery.cancel_scope.cancel()
 
-    def start(self, work: Callable[..., Coroutine[Any, Any, None]], *args: object, name: str) -> None:
+    def start_task(self, work: Callable[..., Coroutine[Any, Any, None]], *args: object, name: str) -> None:
         """Start a task."""
         self._nursery.start_soon(work, *args, name=name)

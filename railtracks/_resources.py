@@ -46,7 +46,7 @@ class _Host:
                         await self.closing.wait()
             if not self.was_opened:
                 self._refuse(ContextError("the session ended before the resource was open"), task_status)
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103 - Cancelled goes on below, beside an error it is dropped
             real = without_cancelled(error)
             if real is None:
                 raise

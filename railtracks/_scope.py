@@ -58,10 +58,14 @@ class SessionScope:
     watch: Callable[[], None]
     broadcast: Callable[[Any], Awaitable[None]]
     observers: Observers
-    workers: dict[Frame, str] = field(factory=dict)
+    workers: dict[Frame, str] = field(init=False)
     token: trio.lowlevel.TrioToken = field(factory=trio.lowlevel.current_trio_token)
     is_over: bool = False
-    _nodes: dict[Any, Node[..., Any]] = field(factory=dict)
+    _nodes: dict[Any, Node[..., Any]] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.workers = {}
+        self._nodes = {}
 
     def node_of(self, fn: Any) -> Node[..., Any]:
         """Return the node for a node, or for a plain function, of which one is made once a session.
@@ -90,7 +94,7 @@ class Frame:
 
     __slots__ = ("call_id", "depth", "nurseries", "outer", "run_id", "scope", "slot", "task")
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - on the path of every call, where keywords cost
         self,
         scope: SessionScope,
         call_id: int,
@@ -107,7 +111,7 @@ class Frame:
         self.outer: Frame | None = outer
         # A frame that is closed belongs to no task.
         self.task: Task | None = task
-        # Levels since the task's stack was fresh, as these cost Python frames; less than 0 before the task's first call.
+        # Levels since the task's stack was fresh, as these cost Python frames; below 0 before the task's first call.
         self.depth: int = depth
         self.nurseries: int = nurseries
         # The top-level call that this frame is below.
@@ -212,23 +216,19 @@ def adopt(task: Task) -> Frame | None:
     if known is not None and known.scope.token is not trio.lowlevel.current_trio_token():
         known = None
     found = _holder_of(task)
-    if found is None:
-        if _is_system_task(task):
-            raise ContextError(
-                "a system task belongs to no session: open one in it with 'async with rt.Session()'"
-                " (a node with abandon_on_cancel=True cannot make calls from its thread)"
-            )
-        if known is None:
-            return None
-    if found is None or (known is not None and not found.is_within(known.scope)):
-        assert known is not None
+    if found is None and _is_system_task(task):
+        raise ContextError(
+            "a system task belongs to no session: open one in it with 'async with rt.Session()'"
+            " (a node with abandon_on_cancel=True cannot make calls from its thread)"
+        )
+    if known is not None and (found is None or not found.is_within(known.scope)):
         label = known.scope.label
         raise ContextError(
             f"session {label!r} is over, and this task outlived it"
             if known.scope.is_over
             else f"this task runs outside session {label!r}: it was started in a nursery that is older than the session"
         )
-    own = found.in_task(task)
+    own = None if found is None else found.in_task(task)
     current_frame.set(own)
     return own
 

@@ -238,7 +238,7 @@ class Session:
     @trio.lowlevel.enable_ki_protection
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> bool:
         """Close the session, in the order that the class tells; a cancellation point where it waits for calls."""
-        return await self._lifetime.close(error)
+        return await self._lifetime.close(error)  # noqa: ASYNC102 - waits as a nursery does
 
     if not TYPE_CHECKING:
 

@@ -150,8 +150,8 @@ def utc(seconds: float) -> datetime:
 class CallTree:
     """All calls of one session, in the order of their start.
 
-    A table with a column for each thing that is known of a call, and the call's id as its row: an object a call would cost
-    twice the memory, and keep the garbage collector busy on the path of every call. Row 0 stands for the session.
+    A table with a column for each thing that is known of a call, and the call's id as its row: an object a call would
+    cost twice the memory, and keep the garbage collector busy on the path of every call. Row 0 stands for the session.
     """
 
     __slots__ = ("_args", "_ended_at", "_kwargs", "_nodes", "_outcomes", "_parents", "_started_at", "_unlucky")
@@ -227,7 +227,7 @@ class CallTree:
         return self._unlucky.get(call_id, Status.COMPLETED) if self._ended_at[call_id] else Status.RUNNING
 
     def path(self, call_id: int) -> tuple[str, ...]:
-        """Return the names of the nodes from the top-level call down to a call; the middle of a long way is left out."""
+        """Return the names of the nodes from the top-level call down to a call; of a long way the lower end."""
         names: list[str] = []
         while call_id and len(names) < _LONGEST_PATH:
             names.append(self.name(call_id) or "")

@@ -1,0 +1,1 @@
+"""Measurements of this project beside plain Trio and beside its peers: ``python -m benchmarks --help``."""

@@ -1,0 +1,138 @@
+"""What is measured, in which sizes, in which units, and by whom: plain data."""
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+OURS = "railtracks on Trio"
+PLAIN = "plain Trio"
+
+
+@attrs.frozen
+class Measurement:
+    """One question that every side answers in a process of its own.
+
+    Attributes:
+        name: How the command line calls it.
+        title: The heading of its table.
+        module: Our script that measures it, beside plain Trio.
+        sizes: The values of N for ours; peers get those that they can be expected to finish.
+        units: What each of its figures is called, with its unit; the key is the name in the samples.
+        peers: The peers that know the notion, with their sizes where they are others.
+        samples: How many samples of each series at least.
+        counted: What N counts.
+    """
+
+    name: str
+    title: str
+    module: str
+    sizes: Sequence[int]
+    units: Mapping[str, str]
+    peers: Mapping[str, Sequence[int]] = attrs.field(factory=dict)
+    samples: int = 7
+    counted: str = "calls"
+
+
+_CALLS = {"": "µs a call"}
+_SMALL = (100, 1_000, 10_000)
+_EVERYBODY = ("pydantic-graph", "langgraph", "railtracks")
+
+MEASUREMENTS = (
+    Measurement(
+        name="sequential",
+        title="Calls one after another",
+        module="benchmarks.ours_calls",
+        sizes=(*_SMALL, 100_000),
+        units=_CALLS,
+        peers=dict.fromkeys(_EVERYBODY, _SMALL),
+    ),
+    Measurement(
+        name="side-by-side",
+        title="Calls side by side",
+        module="benchmarks.ours_calls",
+        sizes=(*_SMALL, 100_000),
+        units=_CALLS,
+        peers=dict.fromkeys(_EVERYBODY, _SMALL),
+    ),
+    Measurement(
+        name="nested",
+        title="Calls nested",
+        module="benchmarks.ours_calls",
+        sizes=(500, 10_000),
+        units={"": "µs a level"},
+        peers=dict.fromkeys(_EVERYBODY, (100, 500)),
+        counted="levels",
+    ),
+    Measurement(
+        name="invoke",
+        title="Repeated sync invoke",
+        module="benchmarks.ours_runs",
+        sizes=(10,),
+        units={"unsaved": "ms, nothing saved", "saved": "ms, state saved"},
+        peers=dict.fromkeys(_EVERYBODY, (10,)),
+        samples=40,
+        counted="in a row",
+    ),
+    Measurement(
+        name="import",
+        title="Import",
+        module="benchmarks.ours_runs",
+        sizes=(1,),
+        units={"whole": "ms, whole interpreter", "beyond": "ms beyond bare Python"},
+        peers=dict.fromkeys(_EVERYBODY, (1,)),
+        samples=15,
+        counted="imports",
+    ),
+    Measurement(
+        name="memory",
+        title="Memory of a finished call",
+        module="benchmarks.ours_records",
+        sizes=(10_000,),
+        units={"": "bytes a call"},
+        peers={"langgraph": (1_000,), "railtracks": (1_000,)},
+        samples=3,
+    ),
+    Measurement(
+        name="save",
+        title="Saving the state",
+        module="benchmarks.ours_records",
+        sizes=(1_000, 10_000, 100_000),
+        units={"seconds": "s to end the session", "wait": "ms that another task waits"},
+        peers={"railtracks": (1_000, 10_000)},
+        samples=5,
+    ),
+    Measurement(
+        name="timeout",
+        title="Timeout of 0.2 s",
+        module="benchmarks.ours_runs",
+        sizes=(100,),
+        units={
+            "late": "ms too late",
+            "active": "nodes still active",
+            "ticks": "things done in the 0.3 s after",
+            "tasks": "Trio tasks left",
+        },
+        peers=dict.fromkeys(_EVERYBODY, (100,)),
+        samples=7,
+        counted="nodes",
+    ),
+    Measurement(
+        name="feed",
+        title="Feeding a batch",
+        module="benchmarks.ours_calls",
+        sizes=(100_000,),
+        units={"wait": "ms that another task waits", "seconds": "s for all of it"},
+        samples=5,
+        counted="inputs",
+    ),
+)
+
+# Names of series as the scripts print them, as the tables show them.
+SERIES = {
+    "plain": PLAIN,
+    "plain, an await a level": "plain Trio, an await a level",
+    "plain, a full checkpoint a task": "plain Trio, a full checkpoint a task",
+    "plain, nothing to do": "plain Trio, nothing to do",
+    "ours, one after another": "railtracks on Trio, one after another",
+    "ours, save_state=False": "railtracks on Trio, save_state=False",
+}

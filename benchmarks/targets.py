@@ -1,0 +1,114 @@
+"""The project's targets, each held against the figures of one run. Nothing here fails: it tells."""
+
+from collections.abc import Callable, Iterator
+
+import attrs
+
+from benchmarks.figures import Figures, Key
+from benchmarks.measurements import OURS, PLAIN
+
+BESIDE = "railtracks on Trio, one after another"
+
+
+@attrs.frozen
+class Target:
+    """A promise about one figure.
+
+    Attributes:
+        name: What is promised.
+        figure: Finds the figure, or None where it was not measured.
+        limit: The figure is to be at most this.
+        unit: What stands behind both numbers.
+    """
+
+    name: str
+    figure: Callable[[Figures], float | None]
+    limit: float
+    unit: str = ""
+
+
+def _median(measurement: str, size: int, what: str = "") -> Callable[[Figures], float | None]:
+    def figure(figures: Figures) -> float | None:
+        spread = figures.spread(Key(measurement, size, OURS, what))
+        return spread.median if spread else None
+
+    return figure
+
+
+def _worst(measurement: str, size: int, what: str) -> Callable[[Figures], float | None]:
+    def figure(figures: Figures) -> float | None:
+        spread = figures.spread(Key(measurement, size, OURS, what))
+        return spread.greatest if spread else None
+
+    return figure
+
+
+def _ratio(measurement: str, size: int, what: str = "", beside: str = PLAIN) -> Callable[[Figures], float | None]:
+    def figure(figures: Figures) -> float | None:
+        ratio = figures.ratio(Key(measurement, size, OURS, what), Key(measurement, size, beside, what))
+        return ratio.median if ratio else None
+
+    return figure
+
+
+def _flat(measurement: str, least: int) -> Callable[[Figures], float | None]:
+    """The greatest ratio to plain Trio over the least one, from a size on."""
+
+    def figure(figures: Figures) -> float | None:
+        sizes = [size for size in figures.sizes(measurement) if size >= least]
+        ratios = [ratio for size in sizes if (ratio := _ratio(measurement, size)(figures)) is not None]
+        return max(ratios) / min(ratios) if len(ratios) > 1 else None
+
+    return figure
+
+
+def _flat_time(measurement: str, least: int) -> Callable[[Figures], float | None]:
+    """The greatest time a call over the least one, from a size on."""
+
+    def figure(figures: Figures) -> float | None:
+        sizes = [size for size in figures.sizes(measurement) if size >= least]
+        medians = [median for size in sizes if (median := _median(measurement, size)(figures)) is not None]
+        return max(medians) / min(medians) if len(medians) > 1 else None
+
+    return figure
+
+
+def _growth(figures: Figures) -> float | None:
+    """How much more a call costs to save in the largest session than in one of 10,000 calls."""
+    few = figures.spread(Key("save", 10_000, OURS, "seconds"))
+    many = figures.spread(Key("save", 100_000, OURS, "seconds"))
+    return many.median / few.median / 10 if few and many else None
+
+
+def _left(figures: Figures) -> float | None:
+    """Nodes still active, things done and tasks left after a timeout, all of them together."""
+    spreads = [figures.spread(Key("timeout", 100, OURS, what)) for what in ("active", "ticks", "tasks")]
+    return sum(spread.greatest for spread in spreads if spread) if any(spreads) else None
+
+
+def _all_sizes(name: str, measurement: str, sizes: tuple[int, ...], limit: float) -> Iterator[Target]:
+    for size in sizes:
+        yield Target(f"{name}, N = {size:,}", _ratio(measurement, size), limit, "x")
+
+
+TARGETS = (
+    *_all_sizes("one after another, to a checkpoint", "sequential", (1_000, 10_000, 100_000), 1.8),
+    Target("one after another, that ratio, greatest to least from N = 1,000", _flat("sequential", 1_000), 1.3, "x"),
+    Target("one after another, time a call, likewise", _flat_time("sequential", 1_000), 1.3, "x"),
+    *_all_sizes("side by side, to a plain nursery", "side-by-side", (100, 1_000, 10_000, 100_000), 1.6),
+    Target("side by side, that ratio, greatest to least from N = 100", _flat("side-by-side", 100), 1.3, "x"),
+    Target("nested 500 deep, a level to a call one after another", _ratio("nested", 500, beside=BESIDE), 3, "x"),
+    Target("nested 10,000 deep, likewise (it works)", _ratio("nested", 10_000, beside=BESIDE), 3, "x"),
+    Target("invoke, nothing saved, to trio.run", _ratio("invoke", 10, "unsaved"), 1.5, "x"),
+    Target("import, beyond bare Python, to import trio", _ratio("import", 1, "beyond"), 1.5, "x"),
+    Target("import, whole interpreter, to import trio", _ratio("import", 1, "whole"), 1.5, "x"),
+    Target("memory of a finished call", _median("memory", 10_000), 450, " bytes"),
+    Target("saving 10,000 calls", _median("save", 10_000, "seconds"), 0.5, " s"),
+    Target("saving 100,000 calls, a call, to 10,000", _growth, 1.3, "x"),
+    Target("saving 10,000 calls, longest wait of another task", _median("save", 10_000, "wait"), 50, " ms"),
+    Target("saving 10,000 calls, the worst sample of it", _worst("save", 10_000, "wait"), 50, " ms"),
+    Target("timeout, too late by", _median("timeout", 100, "late"), 20, " ms"),
+    Target("timeout, left and done after it", _left, 0),
+    Target("feeding 100,000 inputs, longest wait of another task", _median("feed", 100_000, "wait"), 20, " ms"),
+    Target("feeding 100,000 inputs, the worst sample of it", _worst("feed", 100_000, "wait"), 20, " ms"),
+)
