@@ -53,7 +53,7 @@ class Broadcaster:
         self,
         callback: Callable[[Any], Any],
         nursery: trio.Nursery,
-        report: Callable[[str, BaseException, Any], None],
+        report: Callable[[str, BaseException, Any], Awaitable[None]],
     ) -> None:
         self._callback = callback
         self._nursery = nursery
@@ -93,7 +93,7 @@ class Broadcaster:
                     try:
                         await call_back(self._callback, item)
                     except Exception as error:  # noqa: BLE001 - a callback's failure is logged and changes nothing
-                        self._report("broadcast_callback failed", error, item)
+                        await self._report("broadcast_callback failed", error, item)
                     self._is_delivering = False
         finally:
             self._done.set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,7 +35,7 @@ class FinalWork:
     log: SessionLog
     resources: Resources
     broadcaster: Broadcaster | None
-    report: Callable[[str, BaseException, Any], None]
+    report: Callable[[str, BaseException, Any], Awaitable[None]]
     raised: BaseException | None = None
 
     @property
@@ -107,7 +107,7 @@ class FinalWork:
                 payload = await trio.to_thread.run_sync(self.record.payload, limiter=saving_limiter())
                 await call_back(callback, payload)
         except Exception as error:  # noqa: BLE001 - a callback's failure is logged and changes nothing
-            self.report("payload_callback failed", error, None)
+            await self.report("payload_callback failed", error, None)
 
     def _log(self, level: int, text: str) -> None:
         self.log.log(level, text, logger=_LOGGER)

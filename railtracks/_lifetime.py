@@ -23,6 +23,7 @@ from railtracks._record import SessionRecord
 from railtracks._resources import Resources
 from railtracks._saved_state import safe_text
 from railtracks._scope import Frame, SessionScope, current_frame, enclosing_frame, this_task
+from railtracks._workers import saving_limiter
 
 
 class Lifetime:
@@ -247,6 +248,10 @@ class Lifetime:
         else:
             await self._broadcaster.send(item)
 
-    def _report(self, what: str, error: BaseException, item: Any) -> None:
-        text = safe_text(described(error).traceback, self._record.tree, self._record.values, item)
-        self._log.log(logging.ERROR, f"{what}\n{text}", logger="RT.Session")
+    async def _report(self, what: str, error: BaseException, item: Any) -> None:
+        """Log the failure of a callback; in a thread, because all that the session knows may have to be searched."""
+        text, record = described(error).traceback, self._record
+        safe = await trio.to_thread.run_sync(
+            safe_text, text, record.tree, record.values, item, limiter=saving_limiter()
+        )
+        self._log.log(logging.ERROR, f"{what}\n{safe}", logger="RT.Session")
