@@ -158,7 +158,7 @@ class CallTree:
 
     def __init__(self) -> None:
         self._nodes: list[NodeLike | None] = [None]
-        self._parents = [0]
+        self._parents = array("q", [0])
         self._args: list[tuple[Any, ...]] = [()]
         self._kwargs: dict[int, dict[str, Any]] = {}
         self._started_at = array("d", [0.0])
