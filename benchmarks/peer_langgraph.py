@@ -32,7 +32,7 @@ class Collecting(TypedDict):
     results: Annotated[list[int], operator.add]
 
 
-def _looping(checkpointer: InMemorySaver | None = None) -> Any:
+def _counting(checkpointer: InMemorySaver | None = None) -> Any:
     async def step(state: Counting) -> dict[str, int]:
         return {"done": state["done"] + 1}
 
@@ -59,7 +59,7 @@ def _fanning(ticking: Ticking | None = None) -> Any:
 
 
 def sequential(plan: Plan) -> None:
-    graph = _looping()
+    graph = _counting()
 
     async def steps(size: int) -> float:
         start = time.perf_counter()
@@ -128,7 +128,7 @@ def imports(plan: Plan) -> None:
 def memory(plan: Plan) -> None:
     async def kept(size: int) -> float:
         saver = InMemorySaver()
-        graph = _looping(saver)
+        graph = _counting(saver)
         config = {"recursion_limit": size + 10, "configurable": {"thread_id": "kept"}}
         tracemalloc.start()
         before = tracemalloc.get_traced_memory()[0]

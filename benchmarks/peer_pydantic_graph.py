@@ -24,7 +24,7 @@ class Again(BaseNode[None, None, int]):
         return Again(self.left - 1) if self.left else End(0)
 
 
-def _looping() -> Graph[None, None, int, int]:
+def _counting() -> Graph[None, None, int, int]:
     builder = GraphBuilder(input_type=int, output_type=int)
 
     @builder.step
@@ -83,7 +83,7 @@ def _ticking() -> Graph[None, Ticking, list[int], list[None]]:
 
 
 def sequential(plan: Plan) -> None:
-    graph = _looping()
+    graph = _counting()
 
     async def steps(size: int) -> float:
         start = time.perf_counter()

@@ -94,7 +94,6 @@ def take_imports(plan: Plan, statements: Mapping[str, str]) -> None:
         plan: How much to measure.
         statements: What to run, by the name of its series.
     """
-
     # What pip installs it compiles, what is installed in place its first import does: where that is switched off, one
     # side would be compiled anew each time and the other not.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}

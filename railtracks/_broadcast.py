@@ -93,7 +93,8 @@ class Broadcaster:
                     try:
                         await call_back(self._callback, item)
                     except Exception as error:  # noqa: BLE001 - a callback's failure is logged and changes nothing
-                        await self._report("broadcast_callback failed", error, item)
+                        with trio.CancelScope(shield=True):
+                            await self._report("broadcast_callback failed", error, item)
                     self._is_delivering = False
         finally:
             self._done.set()

@@ -49,6 +49,11 @@ def combined(errors: Iterable[BaseException]) -> BaseException | None:
     return distinct[0] if len(distinct) == 1 else BaseExceptionGroup("several calls failed", distinct)
 
 
+def members(error: BaseException) -> Sequence[BaseException]:
+    """Return what a nursery of this library made a group of."""
+    return error.exceptions if _is_group(error) else (error,)
+
+
 def bare(error: BaseException | None) -> BaseException | None:
     """Return the `Cancelled` in a group of nothing else."""
     while _is_group(error):

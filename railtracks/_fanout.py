@@ -27,8 +27,17 @@ R = TypeVar("R")
 _FEED = 100
 
 
-class CallGroup(CallNursery):
+class CallGroup:
     """Calls of different nodes side by side, made by `open_group`."""
+
+    def __init__(self, parent: Frame, nursery: CallNursery) -> None:
+        self._parent = parent
+        self._nursery = nursery
+
+    @property
+    def cancel_scope(self) -> trio.CancelScope:
+        """The scope around all of its calls."""
+        return self._nursery.cancel_scope
 
     @overload
     def start_soon(self, node: Node[P, R], /, *args: P.args, **kwargs: P.kwargs) -> PendingCall[R]: ...
@@ -47,10 +56,12 @@ class CallGroup(CallNursery):
             **kwargs: Its keyword arguments.
 
         Raises:
+            NodeCreationError: If a node cannot be made of what was given.
             RuntimeError: If the group is closed.
         """
         pending: PendingCall[Any] = PendingCall(self._parent.scope.node_of(node))
-        self.start_task(pending.run, self._parent, args, kwargs, self.fail, name=pending.node_name)
+        nursery = self._nursery
+        nursery.start_task(pending.run, self._parent, args, kwargs, nursery.fail, name=pending.node_name)
         return pending
 
 
@@ -63,11 +74,10 @@ async def open_group() -> AsyncGenerator[CallGroup]:
 
     Raises:
         ContextError: As from `call`.
+        RuntimeError: If Trio is not running.
     """
-    async with _frame_or_session() as frame:
-        group = CallGroup(frame)
-        async with group:
-            yield group
+    async with _frame_or_session() as frame, CallNursery() as nursery:
+        yield CallGroup(frame, nursery)
 
 
 @asynccontextmanager
@@ -156,6 +166,8 @@ async def call_batch(
         TypeError: If there is no iterable, or `limit` is neither number nor limiter.
         ValueError: If `limit` is less than 1.
         ContextError: As from `call`.
+        NodeCreationError: If a node cannot be made of what was given.
+        RuntimeError: If Trio is not running.
         Exception: What an iterable raises, after the calls were cancelled.
     """
     if not iterables:
@@ -187,7 +199,7 @@ class _Batch:
         self._landing = parent.landing()
         self._node = node
         self._return_exceptions = return_exceptions
-        self._nursery = CallNursery(parent)
+        self._nursery = CallNursery()
         self._results: list[Any] = []
 
     async def run(self, inputs: Iterable[tuple[Any, ...]], limiter: trio.CapacityLimiter | None) -> list[Any]:

@@ -103,8 +103,8 @@ class FinalWork:
     async def _hand_out_payload(self, callback: PayloadCallback) -> None:
         seconds = self.options.cleanup_timeout
         try:
+            payload = await trio.to_thread.run_sync(self.record.payload, limiter=saving_limiter())
             with trio.fail_after(seconds):
-                payload = await trio.to_thread.run_sync(self.record.payload, limiter=saving_limiter())
                 await call_back(callback, payload)
         except Exception as error:  # noqa: BLE001 - a callback's failure is logged and changes nothing
             await self.report("payload_callback failed", error, None)

@@ -72,7 +72,7 @@ class Flow(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<railtracks.Flow {self.name!r}>"
 
-    def invoke(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def invoke(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the flow from sync code and return its result.
 
         In a script it is a `trio.run` of its own. In a worker thread of a running session, as a sync node is, it runs
@@ -84,7 +84,7 @@ class Flow(Generic[P, R]):
         """
         return run_from_sync(functools.partial(self.ainvoke, *args, **kwargs))
 
-    async def ainvoke(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def ainvoke(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the flow and return its result. A checkpoint.
 
         Raises:
@@ -102,7 +102,11 @@ class Flow(Generic[P, R]):
         return await result_of(own, work)
 
     def update_context(self, values: Mapping[str, Any]) -> Flow[P, R]:
-        """Return a flow with these values merged into the context; this one stays as it is."""
+        """Return a flow with these values merged into the context; this one stays as it is.
+
+        Raises:
+            TypeError: If a key is no string.
+        """
         options = self._options.copy()
         options["context"] = {**(options.get("context") or {}), **values}
         return Flow(self.name, self.entry_point, **options)

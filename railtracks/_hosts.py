@@ -8,6 +8,9 @@ from typing import Any, TypeVar
 
 import trio
 
+from railtracks._scope import is_system_task
+from railtracks.exceptions import ContextError
+
 R = TypeVar("R")
 
 
@@ -19,12 +22,20 @@ def run_from_sync(work: Callable[[], Coroutine[Any, Any, R]]) -> R:
 
     Raises:
         RuntimeError: If an event loop is running in this thread.
+        ContextError: If this is a worker thread that may be left behind (`abandon_on_cancel=True`).
     """
     if trio.lowlevel.in_trio_run() or _is_asyncio_running():
         raise RuntimeError("Cannot invoke flow synchronously within an active event loop. Use 'ainvoke' instead.")
     if _is_worker_thread():
-        return trio.from_thread.run(work)
+        return trio.from_thread.run(_run_in_host, work)
     return trio.run(work)
+
+
+async def _run_in_host(work: Callable[[], Coroutine[Any, Any, R]]) -> R:
+    if is_system_task(trio.lowlevel.current_task()):
+        # Trio runs it there for a thread that may be left behind, and nothing would cancel it.
+        raise ContextError("a flow cannot be invoked in a thread with abandon_on_cancel=True: nothing would cancel it")
+    return await work()
 
 
 def _is_asyncio_running() -> bool:

@@ -182,10 +182,12 @@ async def _attempt(frame: Frame, node: Node[..., Any], args: tuple[Any, ...], kw
             if node.is_async:
                 return await node.fn(*args, **kwargs)
             result = await _run_in_thread(frame, node, args, kwargs)
-        except Exception as error:
-            if scope.cancel_called and came_from_cleanup(error):
-                set_context(error, NodeTimeoutError(node.name, node.timeout))
-            raise
+        except BaseException as error:  # noqa: ASYNC103 - goes on in either branch
+            real = without_cancelled(error)
+            if real is None or not (scope.cancel_called and came_from_cleanup(error)):
+                raise
+            set_context(real, NodeTimeoutError(node.name, node.timeout))
+            raise_unchanged(real)
         if not scope.cancel_called:
             return result
     raise NodeTimeoutError(node.name, node.timeout)

@@ -14,7 +14,15 @@ import trio
 from railtracks._background import Background
 from railtracks._broadcast import Broadcaster
 from railtracks._ending import Cause
-from railtracks._errors import came_from_cleanup, combined, described, is_fatal, raise_unchanged, without_cancelled
+from railtracks._errors import (
+    came_from_cleanup,
+    combined,
+    described,
+    is_fatal,
+    members,
+    raise_unchanged,
+    without_cancelled,
+)
 from railtracks._final_work import FinalWork
 from railtracks._logging import SessionLog
 from railtracks._options import Settings
@@ -118,7 +126,7 @@ class Lifetime:
             final_work.decide(outside)
         rest = await close_nursery(self._around, None)
         interrupt = None if rest is None else without_cancelled(rest)
-        raised = final_work.raised if interrupt is None else combined([interrupt])
+        raised = final_work.raised if interrupt is None else combined(members(interrupt))
         final_work.raised = None
         self._scope.is_over = True
         self._root.task = None

@@ -38,7 +38,8 @@ def enable_logging(level: LoggingSetting | None = None, log_file: str | os.PathL
     Calling it again replaces what an earlier call set up.
 
     Args:
-        level: The lowest level that is shown, by default `$RT_LOG_LEVEL`, else `INFO`. `NONE` shows nothing.
+        level: The lowest level that is shown, by default `$RT_LOG_LEVEL`, else `INFO`. `NONE` shows nothing on stderr,
+            and a file gets what is `INFO` or higher.
         log_file: A file to append to as well, by default `$RT_LOG_FILE`, else none.
 
     Raises:
@@ -50,7 +51,7 @@ def enable_logging(level: LoggingSetting | None = None, log_file: str | os.PathL
         raise ValueError(f"the level must be one of {', '.join(get_args(LoggingSetting))}, not {chosen!r}")
     path = log_file if log_file is not None else os.environ.get("RT_LOG_FILE") or None
     logger = logging.getLogger(_ROOT)
-    handlers = _handlers(chosen, None if chosen == "NONE" else path, time.time())
+    handlers = _handlers(chosen, path, time.time())
     for handler in handlers:
         if not isinstance(handler, logging.FileHandler):
             handler.addFilter(_has_no_display)
@@ -59,7 +60,8 @@ def enable_logging(level: LoggingSetting | None = None, log_file: str | os.PathL
         handler.close()
     for handler in handlers:
         logger.addHandler(handler)
-    logger.setLevel(logging.NOTSET if chosen == "NONE" else chosen)
+    silent = logging.NOTSET if path is None else logging.INFO
+    logger.setLevel(silent if chosen == "NONE" else chosen)
 
 
 def _has_no_display(record: logging.LogRecord) -> bool:

@@ -72,28 +72,24 @@ class Node(Generic[P, R]):
         run_in: Literal["thread"] | None = None,
         abandon_on_cancel: bool = False,
     ) -> None:
+        options = NodeOptions(name=name, timeout=timeout, run_in=run_in, abandon_on_cancel=abandon_on_cancel)
+        _check(options)
+        # First, because it copies the attributes of the function over ours.
         functools.update_wrapper(self, fn)
+        self._options = options
         self.__name__ = _name_of(fn)
-        if name is not None:
-            check_name("the name of a node", name)
-        check_seconds("timeout", timeout)
-        if not isinstance(abandon_on_cancel, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
-            raise NodeCreationError(f"abandon_on_cancel must be True or False, not {abandon_on_cancel!r}")
         if self.is_async and (run_in is not None or abandon_on_cancel):
             option = "abandon_on_cancel" if run_in is None else "run_in"
             raise NodeCreationError(
-                f"{self.__name__} is a coroutine function: {option} is for functions that run in a worker"
+                f"{self.__name__} is a coroutine function: {option} is for functions run in a worker"
             )
-        if run_in not in (None, "thread"):
-            raise NodeCreationError(f"run_in must be 'thread', not {run_in!r}")
         self.fn: Callable[..., Any] = fn
         self.name: str = self.__name__ if name is None else name
         self.timeout: float | None = None if timeout == math.inf else timeout
         self.abandon_on_cancel: bool = abandon_on_cancel
         self.is_direct: bool = self.is_async and self.timeout is None
-        self._options = NodeOptions(name=name, timeout=timeout, run_in=run_in, abandon_on_cancel=abandon_on_cancel)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Call the function itself: no session, no record, no timeout."""
         return self.fn(*args, **kwargs)
 
@@ -107,9 +103,7 @@ class Node(Generic[P, R]):
         return type(self)(fn, **options)
 
     def _with_options(self, options: NodeOptions) -> Any:
-        unknown = sorted(set(options) - set(NodeOptions.__annotations__))
-        if unknown:
-            raise TypeError(f"a node has no option {unknown[0]!r}; it takes {', '.join(NodeOptions.__annotations__)}")
+        _check(options)
         merged = self._options.copy()
         merged.update(options)
         return type(self)(self.fn, **merged)
@@ -137,7 +131,7 @@ class AsyncNode(Node[P, R]):
 
     is_async = True
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Call the coroutine function itself: no session, no record, no timeout."""
         return cast("Coroutine[Any, Any, R]", super().__call__(*args, **kwargs))
 
@@ -167,7 +161,7 @@ class SyncNode(Node[P, R]):
 
     is_async = False
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself, in this thread: no session, no record, no timeout."""
         return cast("R", super().__call__(*args, **kwargs))
 
@@ -227,6 +221,7 @@ def function_node(fn: Callable[..., Any] | None = None, /, **options: Unpack[Nod
         ValueError: If `timeout` is not more than 0.
         TypeError: If `timeout` is no number.
     """
+    _check(options)
     return functools.partial(made_node, **options) if fn is None else made_node(fn, **options)
 
 
@@ -241,6 +236,21 @@ def made_node(fn: Any, /, **options: Unpack[NodeOptions]) -> Any:
         return given._with_options(options)  # noqa: SLF001 - the room's own
     made: Node[..., Any] = AsyncNode(fn, **options) if is_coroutine_function(fn) else SyncNode(fn, **options)
     return made
+
+
+def _check(options: NodeOptions) -> None:
+    """Refuse options that no node can have."""
+    unknown = sorted(set(options) - set(NodeOptions.__annotations__))
+    if unknown:
+        raise TypeError(f"a node has no option {unknown[0]!r}; it takes {', '.join(NodeOptions.__annotations__)}")
+    if options.get("name") is not None:
+        check_name("the name of a node", options.get("name"))
+    check_seconds("timeout", options.get("timeout"))
+    given: dict[str, object] = dict(options)
+    if not isinstance(given.get("abandon_on_cancel", False), bool):
+        raise NodeCreationError(f"abandon_on_cancel must be True or False, not {given['abandon_on_cancel']!r}")
+    if options.get("run_in") not in (None, "thread"):
+        raise NodeCreationError(f"run_in must be 'thread', not {options.get('run_in')!r}")
 
 
 def is_coroutine_function(fn: object) -> bool:

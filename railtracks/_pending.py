@@ -105,11 +105,11 @@ class PendingCall(Generic[R]):
 
 
 async def close_nursery(
-    manager: AbstractAsyncContextManager[trio.Nursery], error: BaseException | None
+    cm: AbstractAsyncContextManager[trio.Nursery], error: BaseException | None
 ) -> BaseException | None:
     """Leave a nursery's block with an error, or with none; return what comes out of it instead of raising."""
     try:
-        if await manager.__aexit__(None if error is None else type(error), error, None):
+        if await cm.__aexit__(None if error is None else type(error), error, None):
             return None
     except BaseException as raised:  # noqa: ASYNC103, BLE001 - handed on, for the caller to decide what is raised
         return raised  # noqa: ASYNC104 - the same
@@ -117,15 +117,14 @@ async def close_nursery(
 
 
 class CallNursery:
-    """A nursery whose tasks are calls of one parent.
+    """A nursery whose tasks are calls.
 
     The first error, of a call or of the block, cancels the rest. What is raised is the one error, or a group if there
     are several; `Cancelled` beside an error is dropped, alone it goes on.
     """
 
-    def __init__(self, parent: Frame) -> None:
-        self._parent = parent
-        self._manager = trio.open_nursery()
+    def __init__(self) -> None:
+        self._opened = trio.open_nursery()
         self._errors: list[BaseException] = []
         self._nursery: trio.Nursery
 
@@ -136,7 +135,7 @@ class CallNursery:
 
     @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Self:
-        self._nursery = await self._manager.__aenter__()
+        self._nursery = await self._opened.__aenter__()
         return self
 
     @trio.lowlevel.enable_ki_protection
@@ -144,7 +143,7 @@ class CallNursery:
         real = None if error is None else without_cancelled(error)
         if real is not None:
             self.fail(real)
-        rest = await close_nursery(self._manager, error if real is None else None)  # noqa: ASYNC102 - waits as a nursery does
+        rest = await close_nursery(self._opened, error if real is None else None)  # noqa: ASYNC102 - waits as a nursery does
         interrupt = None if rest is None else without_cancelled(rest)
         if interrupt is not None:
             self._errors.append(interrupt)

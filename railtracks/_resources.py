@@ -23,7 +23,7 @@ T = TypeVar("T")
 class _Host:
     """One resource, and the task that holds it open."""
 
-    manager: AbstractAsyncContextManager[Any]
+    cm: AbstractAsyncContextManager[Any]
     fail: Callable[[BaseException], object]
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     closing: trio.Event = field(factory=trio.Event)
@@ -35,7 +35,7 @@ class _Host:
         """Enter the resource, hold it until the session closes it, and leave it, all in this task."""
         try:
             with self.scope:
-                async with self.manager as value:
+                async with self.cm as value:
                     # Whoever waits for the resource may have been cancelled meanwhile. Trio would then leave this task
                     # with them, and they would wait for a resource that waits for the end of the session.
                     await trio.lowlevel.checkpoint_if_cancelled()
@@ -77,9 +77,9 @@ class Resources:
         """Whether there is nothing to close."""
         return not self._hosts
 
-    async def enter(self, manager: AbstractAsyncContextManager[T]) -> T:
+    async def enter(self, cm: AbstractAsyncContextManager[T]) -> T:
         """Enter a resource in a task of its own and return what it gives."""
-        host = _Host(manager, self._fail)
+        host = _Host(cm, self._fail)
         # From the start on: a task beside the session may enter one while the session ends.
         self._hosts[host] = None
         try:

@@ -284,7 +284,7 @@ for _tuple in (tuple[Any, ...], tuple[str, ...], tuple[CallRecord, ...]):
 
 
 def load_state(path: str | os.PathLike[str]) -> ExecutionInfo:
-    """Read a saved state.
+    """Read a saved state; blocks until it is read.
 
     Values come back as JSON says them: tuples as lists, times as text, and what had no JSON form tagged, as the schema
     in `railtracks/state.schema.json` tells.

@@ -216,7 +216,7 @@ def adopt(task: Task) -> Frame | None:
     if known is not None and known.scope.token is not trio.lowlevel.current_trio_token():
         known = None
     found = _holder_of(task)
-    if found is None and _is_system_task(task):
+    if found is None and is_system_task(task):
         raise ContextError(
             "a system task belongs to no session: open one in it with 'async with rt.Session()'"
             " (a node with abandon_on_cancel=True cannot make calls from its thread)"
@@ -262,7 +262,8 @@ def _nursery_of(task: Task) -> trio.Nursery | None:
     return task.eventual_parent_nursery or task.parent_nursery
 
 
-def _is_system_task(task: Task) -> bool:
+def is_system_task(task: Task) -> bool:
+    """Say whether a task is one of Trio's own, which no nursery of the program holds."""
     root = trio.lowlevel.current_root_task()
     nursery = _nursery_of(task)
     while nursery is not None and nursery.parent_task is not root:

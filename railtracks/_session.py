@@ -49,7 +49,7 @@ class Session:
         log_file: Append this session's log records to a file, from `INFO` on or from the level of `logging_setting`.
         broadcast_callback: Where `rt.broadcast` hands its items: an async function, or a sync one that is run in a
             thread. Its errors are logged and change nothing.
-        prompt_injection: Whether agents fill their prompts from the context; kept for them.
+        prompt_injection: Whether agents fill their prompts from the context; they read it off the session.
         save_state: Whether the session is written to `$RAILTRACKS_HOME` at its end; the default is that it is.
         payload_callback: Called with `payload()` after the state was saved, like `broadcast_callback`, and cancelled
             after `cleanup_timeout` seconds. Its failure is logged.
@@ -95,6 +95,7 @@ class Session:
                 cleanup_timeout=cleanup_timeout,
             )
         )
+        self._prompt_injection = options.prompt_injection
         identifier = os.urandom(16).hex()
         self._ending = Ending(name or flow_name or identifier, options.timeout)
         values = dict(options.context or {})
@@ -116,6 +117,11 @@ class Session:
     def flow_name(self) -> str | None:
         """The name of the flow it is a run of."""
         return self._record.flow_name
+
+    @property
+    def prompt_injection(self) -> bool:
+        """Whether agents fill their prompts from the context."""
+        return self._prompt_injection
 
     @property
     def status(self) -> Status:
@@ -143,7 +149,7 @@ class Session:
         return self._record.info()
 
     def payload(self) -> dict[str, Any]:
-        """Return what the saved state says, as it stands now: plain data without secrets."""
+        """Return what the saved state says, as it stands now: plain data without secrets. Blocks until it is made."""
         return self._record.payload()
 
     def cancel(self, reason: str | None = None) -> None:
@@ -171,6 +177,7 @@ class Session:
         It is a top-level call of this session, whatever task starts it. Its failure ends the session.
 
         Raises:
+            NodeCreationError: If a node cannot be made of what was given.
             ContextError: If the session was not entered, or takes no more calls.
         """
         return self._open().background.start_soon(node, args, kwargs, is_service=False)
@@ -189,6 +196,7 @@ class Session:
         Otherwise like `start_soon`.
 
         Raises:
+            NodeCreationError: If a node cannot be made of what was given.
             ContextError: If the session was not entered, or takes no more calls.
         """
         return self._open().background.start_soon(node, args, kwargs, is_service=True)
@@ -205,11 +213,12 @@ class Session:
 
         Raises:
             RuntimeError: If the node returns without having started.
+            NodeCreationError: If a node cannot be made of what was given.
             ContextError: If the session was not entered, or takes no more calls.
         """
         return await self._open().start(node, args, kwargs)
 
-    async def enter_async_context(self, manager: AbstractAsyncContextManager[T]) -> T:
+    async def enter_async_context(self, cm: AbstractAsyncContextManager[T]) -> T:
         """Open a resource of the session, which any of its calls may use, and which the session's end closes.
 
         It is entered and left in a task of its own, outside of what the session cancels, so it may hold nurseries and
@@ -219,7 +228,7 @@ class Session:
         Raises:
             ContextError: If the session was not entered, or takes no more resources.
         """
-        return await self._open().resources.enter(manager)
+        return await self._open().resources.enter(cm)
 
     def _open(self) -> Lifetime:
         if not self._lifetime.is_open:

@@ -6,6 +6,7 @@ its own fields, which are also what it is pickled as.
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 __all__ = [
@@ -81,7 +82,7 @@ class SessionTimeoutError(RailtracksError, TimeoutError):
 
     Attributes:
         session: What the session is called: its name, its flow's name, or its identifier.
-        timeout: The seconds that ran out.
+        timeout: The seconds that ran out, infinite if only a deadline was set.
     """
 
     _fields = ("session", "timeout")
@@ -89,7 +90,9 @@ class SessionTimeoutError(RailtracksError, TimeoutError):
     def __init__(self, session: str, timeout: float) -> None:
         self.session = session
         self.timeout = timeout
-        super().__init__(f"session {session!r} did not finish within its timeout of {timeout:g} seconds")
+        # A scope's deadline can be set where no timeout was given.
+        limit = "before its deadline" if timeout == math.inf else f"within its timeout of {timeout:g} seconds"
+        super().__init__(f"session {session!r} did not finish {limit}")
 
 
 GlobalTimeOutError = SessionTimeoutError
