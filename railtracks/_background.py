@@ -67,8 +67,8 @@ class Background:
         self._takes_services = False
         for service in self._services:
             service.cancel(_REASON)
-        while self._running:
-            await next(iter(self._running)).wait()
+        while self._running or self._starting:
+            await next(iter(self._running or self._starting)).wait()
 
     def cancel_starting(self) -> None:
         """Cancel the calls that have not started yet, now that the session is cancelled."""

@@ -62,10 +62,13 @@ class Broadcaster:
         self._scope = trio.CancelScope(shield=True)
         self._has_begun = False
         self._is_delivering = False
+        self._deliverer: trio.lowlevel.Task | None = None
         self._done = trio.Event()
 
     async def send(self, item: Any) -> None:
         """Put an item into the buffer; the first one starts the delivery."""
+        if trio.lowlevel.current_task() is self._deliverer:
+            raise ContextError("a broadcast_callback cannot broadcast: it would wait for itself")
         if not self._has_begun:
             self._has_begun = True
             self._nursery.start_soon(self._deliver, name="railtracks: broadcast")
@@ -86,6 +89,7 @@ class Broadcaster:
         return self._is_delivering + self._receive.statistics().current_buffer_used
 
     async def _deliver(self) -> None:
+        self._deliverer = trio.lowlevel.current_task()
         try:
             with self._scope, self._receive:
                 async for item in self._receive:
@@ -97,4 +101,5 @@ class Broadcaster:
                             await self._report("broadcast_callback failed", error, item)
                     self._is_delivering = False
         finally:
+            self._deliverer = None
             self._done.set()

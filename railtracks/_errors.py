@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from traceback import TracebackException
-from typing import Final, NoReturn, TypeGuard
+from textwrap import indent
+from traceback import format_tb
+from typing import Final, NoReturn, TypeGuard, cast
 
 import trio
 
@@ -14,6 +15,11 @@ from railtracks.exceptions import FatalError
 
 # Enough to show where an error came from. A traceback through a deep tree repeats the same two frames a level.
 _FRAMES: Final = 30
+_LONGEST_CHAIN: Final = 10
+_DEEPEST_GROUP: Final = 5
+_WIDEST_GROUP: Final = 15
+_CAUSE: Final = "\nThe above exception was the direct cause of the following exception:\n\n"
+_CONTEXT: Final = "\nDuring handling of the above exception, another exception occurred:\n\n"
 # Beyond this a message is data, and belongs into the result of a call.
 _LONGEST_MESSAGE: Final = 20_000
 
@@ -128,25 +134,63 @@ def describe(error: BaseException, path: Callable[[], Sequence[str]]) -> CallErr
     The innermost call that an error leaves describes it, the calls around it share that text: describing it anew on
     every level would cost the square of the depth.
     """
-    for note in getattr(error, "__notes__", ()):
+    for note in _notes(error):
         if isinstance(note, _PathNote):
             return note.described
     text = described(error)
     note = _PathNote(f"in {' > '.join(path())}")
     note.described = text
-    # A frozen class, or one with notes of its own making, stays as it is: the record's place in the tree is the path.
-    with suppress(AttributeError, TypeError):
+    # A class that forbids it, by whatever error, stays as it is: the record's place in the tree is the path.
+    with suppress(Exception):
         error.add_note(note)
     return text
 
 
+def _notes(error: BaseException) -> list[object]:
+    notes: object = getattr(error, "__notes__", None)
+    return cast("list[object]", notes) if isinstance(notes, list) else []
+
+
 def described(error: BaseException) -> CallError:
     """Return an error as text, so that the error itself and the frames that it holds can go."""
+    return CallError(_class_name(error), _message(error), "".join(_told(error, _DEEPEST_GROUP)))
+
+
+def _class_name(error: BaseException) -> str:
     kind = type(error)
-    report = TracebackException(kind, error, error.__traceback__, limit=-_FRAMES, compact=True)
-    _leave_out_cancelled(report, error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return CallError(name, _message(error), "".join(report.format()))
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _told(error: BaseException, levels: int) -> Iterator[str]:
+    """Tell of an error, of what led to it, and of the members of a group, as Python does but within bounds.
+
+    Python's own report takes in all that led to an error: where each level of a tree wraps the error of the one below
+    that costs the square of the depth, on the event loop. `Cancelled` is left out: its text quotes other errors.
+    """
+    for link, transition in reversed(list(_links(error))):
+        if link.__traceback__ is not None:
+            yield "Traceback (most recent call last):\n"
+            yield from format_tb(link.__traceback__, limit=-_FRAMES)
+        yield f"{_class_name(link)}: {_message(link)}\n"
+        yield from (f"{note}\n" for note in _notes(link))
+        if _is_group(link) and levels:
+            told = [member for member in link.exceptions if not isinstance(member, trio.Cancelled)]
+            for number, member in enumerate(told[:_WIDEST_GROUP], 1):
+                yield f"  ---------------- {number} ----------------\n"
+                yield indent("".join(_told(member, levels - 1)), "  ")
+        yield transition
+
+
+def _links(error: BaseException) -> Iterator[tuple[BaseException, str]]:
+    """Return an error and what led to it, each with the words that lead over to the error it led to."""
+    transition = ""
+    for _ in range(_LONGEST_CHAIN):
+        yield error, transition
+        led = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        if led is None or isinstance(led, trio.Cancelled):
+            return
+        transition = _CAUSE if error.__cause__ is not None else _CONTEXT
+        error = led
 
 
 def _message(error: BaseException) -> str:
@@ -155,22 +199,3 @@ def _message(error: BaseException) -> str:
     except Exception as failure:  # noqa: BLE001 - users' code, whose failure must not hide the error
         return f"<no text: {type(failure).__name__} in __str__>"
     return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}..."
-
-
-def _leave_out_cancelled(report: TracebackException, error: BaseException) -> None:
-    """Drop every `Cancelled` from a report: its text quotes the error that a nursery was cancelled for."""
-    waiting = [(report, error)]
-    while waiting:
-        report, error = waiting.pop()
-        if isinstance(error.__context__, trio.Cancelled):
-            report.__context__ = None
-        if isinstance(error.__cause__, trio.Cancelled):
-            report.__cause__ = None
-        for inner, cause in ((report.__cause__, error.__cause__), (report.__context__, error.__context__)):
-            if inner is not None and cause is not None:
-                waiting.append((inner, cause))
-        if report.exceptions is not None and _is_group(error):
-            pairs = list(zip(report.exceptions, error.exceptions, strict=False))
-            kept = [(inner, member) for inner, member in pairs if not isinstance(member, trio.Cancelled)]
-            report.exceptions = [inner for inner, _ in kept]
-            waiting.extend(kept)

@@ -5,8 +5,8 @@ Each verb finds the call it is made in, or opens a session for its whole block.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
 import trio
@@ -15,7 +15,7 @@ from railtracks import _invoke
 from railtracks._errors import raise_unchanged, without_cancelled
 from railtracks._invoke import outcome_of
 from railtracks._nodes import Node
-from railtracks._pending import CallNursery, PendingCall
+from railtracks._pending import CallNursery, PendingCall, leave
 from railtracks._scope import Frame, adopt, current_frame, this_task
 from railtracks._tree import Status
 from railtracks.exceptions import PendingCallError
@@ -65,32 +65,57 @@ class CallGroup:
         return pending
 
 
-@asynccontextmanager
-async def open_group() -> AsyncGenerator[CallGroup]:
+def open_group() -> AbstractAsyncContextManager[CallGroup]:
     """Open a group for calls of different nodes side by side; leaving its block waits for all of them.
 
     It fails like a nursery: the first error, of a call or of the block, cancels the rest. The one error is raised bare,
-    several as an `ExceptionGroup`. Without a session around it, it opens one for the block.
+    several as an `ExceptionGroup`. Without a session around it, it opens one for the block. Entering is no checkpoint,
+    leaving waits as a nursery does.
 
     Raises:
         ContextError: As from `call`.
         RuntimeError: If Trio is not running.
     """
-    async with _frame_or_session() as frame, CallNursery() as nursery:
-        yield CallGroup(frame, nursery)
+    return _OpenGroup()
 
 
-@asynccontextmanager
-async def _frame_or_session() -> AsyncGenerator[Frame]:
+class _OpenGroup:
+    """The block of a group, and where there was none around it the session that it is made in."""
+
+    def __init__(self) -> None:
+        self._opened: list[AbstractAsyncContextManager[Any]] = []
+
+    @trio.lowlevel.enable_ki_protection
+    async def __aenter__(self) -> CallGroup:
+        frame = _frame_here()
+        if frame is None:
+            session = _invoke.default_session()
+            await session.__aenter__()
+            self._opened.append(session)
+            frame = cast("Frame", current_frame.get())
+        nursery = CallNursery()
+        await nursery.__aenter__()
+        self._opened.append(nursery)
+        return CallGroup(frame, nursery)
+
+    @trio.lowlevel.enable_ki_protection
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        left = error
+        while self._opened:
+            left = await leave(self._opened.pop(), left)  # noqa: ASYNC102 - waits as a nursery does
+        try:
+            if left is not None and left is not error:
+                raise_unchanged(left)
+            return left is None
+        finally:
+            # This frame is among those that the error holds.
+            del left, error
+
+
+def _frame_here() -> Frame | None:
     task = this_task()
     frame = current_frame.get()
-    if frame is None or frame.task is not task:
-        frame = adopt(task)
-    if frame is not None:
-        yield frame
-        return
-    async with _invoke.default_session():
-        yield cast("Frame", current_frame.get())
+    return adopt(task) if frame is None or frame.task is not task else frame
 
 
 @overload
@@ -175,10 +200,12 @@ async def call_batch(
     if not isinstance(return_exceptions, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
         raise TypeError(f"return_exceptions must be True or False, not {type(return_exceptions).__name__}")
     limiter = _limiter(limit)
-    inputs = zip(*iterables, strict=False)
-    async with _frame_or_session() as frame:
-        made = frame.scope.node_of(node)
-        return await _Batch(frame, made, return_exceptions=return_exceptions).run(inputs, limiter)
+    frame = _frame_here()
+    if frame is None:
+        async with _invoke.default_session():
+            return await call_batch(node, *iterables, return_exceptions=return_exceptions, limit=limit)
+    batch = _Batch(frame, frame.scope.node_of(node), return_exceptions=return_exceptions)
+    return await batch.run(zip(*iterables, strict=False), limiter)
 
 
 def _limiter(limit: object) -> trio.CapacityLimiter | None:

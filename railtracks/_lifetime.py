@@ -26,7 +26,7 @@ from railtracks._errors import (
 from railtracks._final_work import FinalWork
 from railtracks._logging import SessionLog
 from railtracks._options import Settings
-from railtracks._pending import close_nursery
+from railtracks._pending import leave
 from railtracks._record import SessionRecord
 from railtracks._resources import Resources
 from railtracks._saved_state import safe_text
@@ -124,9 +124,13 @@ class Lifetime:
             self._around_nursery.start_soon(final_work.run, outside)
         else:
             final_work.decide(outside)
-        rest = await close_nursery(self._around, None)
+        rest = await leave(self._around, None)
         interrupt = None if rest is None else without_cancelled(rest)
-        raised = final_work.raised if interrupt is None else combined(members(interrupt))
+        raised = final_work.raised
+        if interrupt is not None:
+            decided = [] if raised is None else [raised]
+            raised = combined([*filter(without_cancelled, decided), *members(interrupt)])
+            del decided
         final_work.raised = None
         self._scope.is_over = True
         self._root.task = None
@@ -159,6 +163,7 @@ class Lifetime:
         if error is None:
             # The body may have ended without passing a checkpoint since it was cancelled, or its time was over.
             self._note_own_cancel()
+            self.is_open = False
             self.cancel_scope.deadline = math.inf
             self._watching.cancel()
         elif (real := without_cancelled(error)) is None:
@@ -178,7 +183,7 @@ class Lifetime:
 
     async def _unwound(self, error: BaseException | None) -> BaseException | None:
         """Leave the inner nursery and the cancel scope with a `Cancelled`, or with nothing; return one from outside."""
-        rest = await close_nursery(self._inside, error)
+        rest = await leave(self._inside, error)
         interrupt = None if rest is None else without_cancelled(rest)
         if interrupt is not None:
             self._fail(interrupt)

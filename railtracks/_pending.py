@@ -104,10 +104,8 @@ class PendingCall(Generic[R]):
                 self._ended.set()
 
 
-async def close_nursery(
-    cm: AbstractAsyncContextManager[trio.Nursery], error: BaseException | None
-) -> BaseException | None:
-    """Leave a nursery's block with an error, or with none; return what comes out of it instead of raising."""
+async def leave(cm: AbstractAsyncContextManager[Any], error: BaseException | None) -> BaseException | None:
+    """Leave the block of a context manager with an error, or with none; return what comes out instead of raising."""
     try:
         if await cm.__aexit__(None if error is None else type(error), error, None):
             return None
@@ -143,7 +141,7 @@ class CallNursery:
         real = None if error is None else without_cancelled(error)
         if real is not None:
             self.fail(real)
-        rest = await close_nursery(self._opened, error if real is None else None)  # noqa: ASYNC102 - waits as a nursery does
+        rest = await leave(self._opened, error if real is None else None)  # noqa: ASYNC102 - waits as a nursery does
         interrupt = None if rest is None else without_cancelled(rest)
         if interrupt is not None:
             self._errors.append(interrupt)
