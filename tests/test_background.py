@@ -425,3 +425,19 @@ async def test_after_the_session_they_are_context_errors() -> None:
     with pytest.raises(rt.ContextError, match="session 'run' takes no more calls"):
         session.start_soon(double, 4)
     assert session.info.calls == ()
+
+
+async def test_a_start_from_beside_the_session_does_not_outlive_its_end() -> None:
+    @rt.function_node
+    async def never_starts(task_status: object) -> None:
+        await trio.sleep_forever()
+
+    async def go(session: rt.Session) -> None:
+        with pytest.raises(rt.ContextError):
+            await session.start(never_starts)
+
+    async with trio.open_nursery() as beside, rt.Session() as session:
+        beside.start_soon(go, session)
+        await trio.testing.wait_all_tasks_blocked()
+        session.cancel()
+    assert session.status == "cancelled"

@@ -354,3 +354,17 @@ async def test_callback_may_not_call_nodes(caplog: pytest.LogCaptureFixture) -> 
         await rt.broadcast("item")
     assert "ContextError" in caplog.text
     assert session.info.calls == ()
+
+
+async def test_a_callback_that_broadcasts_is_refused_as_it_would_wait_for_itself() -> None:
+    refusals: list[BaseException] = []
+
+    async def again(item: str) -> None:
+        try:
+            await rt.broadcast(item)
+        except rt.ContextError as error:
+            refusals.append(error)
+
+    async with rt.Session(broadcast_callback=again):
+        await rt.broadcast("once")
+    assert len(refusals) == 1

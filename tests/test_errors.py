@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import railtracks as rt
 from railtracks import exceptions
-from railtracks._errors import bare, came_from_cleanup, combined, set_context, without_cancelled
+from railtracks._errors import bare, came_from_cleanup, combined, described, set_context, without_cancelled
 
 CANARY = "canary-4711-secret"
 
@@ -464,3 +464,34 @@ def test_each_public_error_is_also_in_the_package_itself() -> None:
     assert {name: getattr(rt, name) for name in exceptions.__all__} == {
         name: getattr(exceptions, name) for name in exceptions.__all__
     }
+
+
+def test_a_long_way_of_wrapped_errors_is_told_within_bounds() -> None:
+    error = ValueError("the first")
+    for level in range(100):
+        wrapper = RuntimeError(f"level {level}.")
+        wrapper.__cause__ = error
+        error = wrapper
+    told = described(error).traceback
+    assert "level 99." in told
+    assert "level 90." in told
+    assert "level 89." not in told
+
+
+async def test_an_error_that_refuses_its_note_in_any_way_is_still_the_one_that_ends_the_session() -> None:
+    class StubbornError(rt.FatalError):
+        def add_note(self, note: str) -> None:
+            raise LookupError(note)
+
+    error = StubbornError("final")
+
+    @rt.function_node
+    async def fail() -> None:
+        raise error
+
+    with pytest.raises(StubbornError) as caught:
+        async with rt.Session() as session:
+            await rt.call(fail)
+    assert caught.value is error
+    assert session.status == "failed"
+    assert session.info.calls[0].status == "failed"

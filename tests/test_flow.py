@@ -327,3 +327,10 @@ def test_entry_point_that_is_no_function_is_a_node_creation_error(entry_point: o
 def test_options_are_refused_where_they_are_given(options: dict[str, object], error: type) -> None:
     with pytest.raises(error, match=next(iter(options))):
         rt.Flow("flow", entry_point=double, **options)
+
+
+def test_parameters_of_any_name_are_passed_on() -> None:
+    async def take(**kwargs: int) -> dict[str, int]:
+        return kwargs
+
+    assert rt.Flow("take", take, save_state=False).invoke(self=1) == {"self": 1}

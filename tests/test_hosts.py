@@ -162,12 +162,13 @@ async def test_invoke_in_a_worker_thread_hands_back_the_error_as_it_is() -> None
     assert caught.value is error
 
 
-async def test_invoke_in_a_thread_that_may_be_left_behind_works_too() -> None:
+async def test_invoke_in_a_thread_that_may_be_left_behind_is_refused_as_nothing_would_cancel_it() -> None:
     @rt.function_node(abandon_on_cancel=True)
     def nest() -> int:
         return FLOW.invoke(4)
 
-    assert await rt.call(nest) == 8
+    with pytest.raises(rt.ContextError, match="abandon_on_cancel"):
+        await rt.call(nest)
 
 
 async def test_invoke_in_a_thread_that_trio_knows_nothing_of_is_a_run_of_its_own() -> None:

@@ -421,3 +421,47 @@ async def test_the_log_tells_every_step_of_a_call(caplog: pytest.LogCaptureFixtu
     ]
     assert {record.session_id for record in caplog.records} == {session.identifier}  # type: ignore[attr-defined]
     assert [record.run_id for record in caplog.records] == [1, 1, 1, 1, 1, 1, 4, 4, 5, 5]  # type: ignore[attr-defined]
+
+
+async def test_a_cancel_from_outside_comes_before_the_timeout_of_a_late_thread() -> None:
+    release = threading.Event()
+
+    @rt.function_node(timeout=0.05)
+    def keep_waiting() -> str:
+        release.wait()
+        return "late"
+
+    async def let_go() -> None:
+        # Real time: the node's timeout runs out while its thread waits, after the cancel from outside.
+        await trio.sleep(0.1)
+        release.set()
+
+    async with rt.Session() as session, trio.open_nursery() as nursery:
+        nursery.start_soon(let_go)
+        with trio.move_on_after(0.01) as scope:
+            await rt.call(keep_waiting)
+    assert scope.cancelled_caught
+    assert session.info.calls[0].result == "late"
+
+
+async def test_an_error_of_a_childs_cleanup_under_a_nodes_timeout_is_bare_and_tells_of_the_timeout(
+    autojump_clock: MockClock,
+) -> None:
+    error = ValueError("cleanup")
+
+    async def child() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise error
+
+    @rt.function_node(timeout=1)
+    async def parent() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(child)
+            await trio.sleep_forever()
+
+    with pytest.raises(ValueError, match="cleanup") as caught:
+        await rt.call(parent)
+    assert caught.value is error
+    assert isinstance(caught.value.__context__, rt.NodeTimeoutError)

@@ -379,13 +379,15 @@ def test_enable_logging_again_replaces_what_it_set_up(capsys: pytest.CaptureFixt
     assert own in logging.getLogger("RT").handlers
 
 
-def test_enable_logging_of_none_shows_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_enable_logging_of_none_shows_nothing_and_still_writes_its_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     rt.enable_logging("INFO")
     rt.enable_logging("NONE", tmp_path / "file.log")
     with pytest.raises(ValueError, match="broken"):
         trio.run(rt.call, break_down)
     assert capsys.readouterr().err == ""
-    assert not (tmp_path / "file.log").exists()
+    assert "break_down FAILED" in (tmp_path / "file.log").read_text("utf-8")
 
 
 def test_none_silences_what_stdlib_prints_as_a_last_resort() -> None:

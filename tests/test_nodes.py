@@ -298,3 +298,9 @@ def test_positional_arguments_have_the_names_of_their_parameters(
     fn: Callable[..., Any], count: int, names: tuple[str | None, ...]
 ) -> None:
     assert rt.function_node(fn).argument_names(count) == names
+
+
+@pytest.mark.parametrize("options", [{"timeout": -1}, {"name": ""}, {"colour": 1}, {"run_in": "process"}])
+def test_options_are_refused_where_they_are_given_before_there_is_a_function(options: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        rt.function_node(**options)

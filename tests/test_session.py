@@ -496,3 +496,10 @@ async def test_system_task_may_open_a_session() -> None:
     trio.lowlevel.spawn_system_task(run)
     await done.wait()
     assert answers == [8]
+
+
+async def test_agents_read_off_the_session_whether_to_fill_their_prompts() -> None:
+    assert rt.Session().prompt_injection is True
+    rt.set_config(prompt_injection=False)
+    assert rt.Session().prompt_injection is False
+    assert rt.Session(prompt_injection=True).prompt_injection is True
