@@ -61,7 +61,7 @@ class CallGroup:
         """
         pending: PendingCall[Any] = PendingCall(self._parent.scope.node_of(node))
         nursery = self._nursery
-        nursery.start_task(pending.run, self._parent, args, kwargs, nursery.fail, name=pending.node_name)
+        nursery.start_soon(pending.run, self._parent, args, kwargs, nursery.fail, name=pending.node_name)
         return pending
 
 
@@ -240,9 +240,11 @@ class _Batch:
 
     async def _feed(self, inputs: Iterable[tuple[Any, ...]]) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
+        start_soon, call_one, name = self._nursery.start_soon, self._call, self._node.name
+        results = self._results
         for place, args in enumerate(inputs):
-            self._results.append(None)
-            self._nursery.start_task(self._call, place, args, name=self._node.name)
+            results.append(None)
+            start_soon(call_one, place, args, name=name)
             if not (place + 1) % _FEED:
                 await trio.lowlevel.checkpoint()
 
@@ -250,18 +252,17 @@ class _Batch:
         while (admitted := await _admit(limiter, self._node, inputs)) is not None:
             self._results.append(None)
             place = len(self._results) - 1
-            self._nursery.start_task(self._call_limited, place, *admitted, limiter, name=self._node.name)
+            self._nursery.start_soon(self._call_limited, place, *admitted, limiter, name=self._node.name)
 
     async def _call(self, place: int, args: tuple[Any, ...]) -> None:
         current_frame.set(self._landing)
         result, error = await outcome_of(self._node, args, {})
-        real = None if error is None else without_cancelled(error)
-        if real is not None:
-            self._keep(place, real)
-        elif error is not None:
-            raise_unchanged(error)
-        else:
+        if error is None:
             self._results[place] = result
+        elif (real := without_cancelled(error)) is not None:
+            self._keep(place, real)
+        else:
+            raise_unchanged(error)
 
     async def _call_limited(
         self, place: int, args: tuple[Any, ...], pending: PendingCall[Any], limiter: trio.CapacityLimiter

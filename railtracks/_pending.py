@@ -6,7 +6,7 @@ rest, and it is raised when all have ended.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, Self, TypeVar, cast
 
@@ -161,6 +161,7 @@ class CallNursery:
         self._errors.append(error)
         self._nursery.cancel_scope.cancel()
 
-    def start_task(self, work: Callable[..., Coroutine[Any, Any, None]], *args: object, name: str) -> None:
-        """Start a task."""
-        self._nursery.start_soon(work, *args, name=name)
+    @property
+    def start_soon(self) -> Callable[..., None]:
+        """Start a task, as Trio's nurseries do."""
+        return self._nursery.start_soon

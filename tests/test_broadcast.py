@@ -368,3 +368,32 @@ async def test_a_callback_that_broadcasts_is_refused_as_it_would_wait_for_itself
     async with rt.Session(broadcast_callback=again):
         await rt.broadcast("once")
     assert len(refusals) == 1
+
+
+async def test_error_in_the_cleanup_of_a_callback_that_was_given_up_is_logged(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def hang(item: str) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("cleanup")
+
+    async with rt.Session(broadcast_callback=hang, cleanup_timeout=3, save_state=False) as session:
+        await rt.broadcast("item")
+    assert session.status == "completed"
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.getMessage().startswith("broadcast_callback failed\n")
+    assert "ValueError: cleanup" in record.getMessage()
+
+
+async def test_system_exit_of_an_async_callback_comes_out_bare() -> None:
+    error = SystemExit(3)
+
+    async def leave(item: str) -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        async with rt.Session(broadcast_callback=leave):
+            await rt.broadcast("item")
+    assert caught.value is error

@@ -1,9 +1,13 @@
 """Every way out of a call: result, error, cancelled before its start, cancelled midway; and nothing runs on."""
 
 import functools
+import inspect
+import itertools
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -11,6 +15,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import railtracks as rt
+from railtracks._pending import CallNursery
 
 
 class Work:
@@ -702,6 +707,48 @@ def test_ctrl_c_while_a_resource_closes_still_saves_the_state() -> None:
     assert sessions[0].state_path is not None
     saved = rt.load_state(sessions[0].state_path)
     assert [call.status for call in saved.calls] == [rt.Status.COMPLETED]
+
+
+@pytest.mark.parametrize("room", [rt.Session, type(rt.open_group()), CallNursery])
+@pytest.mark.parametrize("method", ["__aenter__", "__aexit__"])
+def test_ctrl_c_strikes_at_no_step_of_opening_or_closing(room: type, method: str) -> None:
+    code = inspect.unwrap(getattr(room, method)).__code__
+
+    def run_and_press_at(wanted: int) -> bool:
+        """Press Ctrl-C at one step of the method; say whether there is such a step."""
+        steps = itertools.count()
+        pressed = []
+
+        def watch(frame: FrameType, *_: object) -> None:
+            if frame.f_code is code and next(steps) == wanted:
+                pressed.append(1)
+                signal.raise_signal(signal.SIGINT)
+
+        async def run() -> None:
+            # Tracing would take the place of what measures the coverage.
+            sys.setprofile(watch)
+            async with session:
+                async with rt.open_group() as group:
+                    group.start_soon(trio.lowlevel.checkpoint)
+                await rt.call_batch(trio.sleep, [0])
+
+        session = rt.Session()
+        ended = "completed"
+        try:
+            trio.run(run)
+        except KeyboardInterrupt:
+            ended = "interrupted"
+        finally:
+            sys.setprofile(None)
+        assert ended == ("interrupted" if pressed else "completed")
+        assert_closed(session)
+        assert session.state_path is not None
+        saved = rt.load_state(session.state_path)
+        assert saved.status == session.status != "running"
+        assert [call.status for call in saved.calls] == [call.status for call in session.info.calls]
+        return bool(pressed)
+
+    assert sum(itertools.takewhile(bool, map(run_and_press_at, itertools.count()))) > 1
 
 
 def test_ctrl_c_out_of_a_flow_is_bare() -> None:

@@ -322,6 +322,17 @@ async def test_scope_outside_alone_cancels_the_session_and_goes_on() -> None:
     assert session.info.error is None
 
 
+async def test_deadline_that_was_set_without_a_timeout_is_a_timeout_that_speaks_of_no_seconds(
+    autojump_clock: MockClock,
+) -> None:
+    with pytest.raises(rt.SessionTimeoutError, match="did not finish before its deadline") as caught:
+        async with rt.Session() as session:
+            session.cancel_scope.deadline = trio.current_time() + 2
+            await rt.call(sleep_forever)
+    assert "inf" not in str(caught.value)
+    assert session.status == "timed_out"
+
+
 async def test_deadline_outside_is_not_the_sessions_timeout(autojump_clock: MockClock) -> None:
     with pytest.raises(trio.TooSlowError):
         with trio.fail_after(1):

@@ -329,8 +329,13 @@ def test_options_are_refused_where_they_are_given(options: dict[str, object], er
         rt.Flow("flow", entry_point=double, **options)
 
 
-def test_parameters_of_any_name_are_passed_on() -> None:
-    async def take(**kwargs: int) -> dict[str, int]:
-        return kwargs
+async def take(**kwargs: int) -> dict[str, int]:
+    return kwargs
 
+
+def test_parameters_of_any_name_are_passed_on() -> None:
     assert rt.Flow("take", take, save_state=False).invoke(self=1) == {"self": 1}
+
+
+async def test_parameters_of_any_name_are_passed_on_in_trio() -> None:
+    assert await rt.Flow("take", take, save_state=False).ainvoke(self=1) == {"self": 1}

@@ -387,7 +387,10 @@ def test_enable_logging_of_none_shows_nothing_and_still_writes_its_file(
     with pytest.raises(ValueError, match="broken"):
         trio.run(rt.call, break_down)
     assert capsys.readouterr().err == ""
-    assert "break_down FAILED" in (tmp_path / "file.log").read_text("utf-8")
+    assert lines_of((tmp_path / "file.log").read_text("utf-8")) == [
+        "RT          : INFO     - START CREATED break_down",
+        "RT          : ERROR    - break_down FAILED",
+    ]
 
 
 def test_none_silences_what_stdlib_prints_as_a_last_resort() -> None:

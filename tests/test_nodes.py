@@ -300,7 +300,29 @@ def test_positional_arguments_have_the_names_of_their_parameters(
     assert rt.function_node(fn).argument_names(count) == names
 
 
-@pytest.mark.parametrize("options", [{"timeout": -1}, {"name": ""}, {"colour": 1}, {"run_in": "process"}])
-def test_options_are_refused_where_they_are_given_before_there_is_a_function(options: dict[str, Any]) -> None:
-    with pytest.raises((TypeError, ValueError)):
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"timeout": -1}, ValueError),
+        ({"name": ""}, ValueError),
+        ({"colour": 1}, TypeError),
+        ({"run_in": "process"}, rt.NodeCreationError),
+    ],
+)
+def test_options_are_refused_where_they_are_given_before_there_is_a_function(
+    options: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=next(iter(options))):
         rt.function_node(**options)
+
+
+async def test_parameters_of_any_name_are_passed_on() -> None:
+    def give(**kwargs: int) -> dict[str, int]:
+        return kwargs
+
+    async def agive(**kwargs: int) -> dict[str, int]:
+        return kwargs
+
+    node, anode = rt.function_node(give), rt.function_node(agive)
+    assert node(self=1) == await anode(self=1) == {"self": 1}
+    assert await rt.call(node, self=1) == await rt.call(anode, self=1) == {"self": 1}

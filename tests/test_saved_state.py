@@ -430,6 +430,24 @@ def test_the_new_file_is_there_only_when_it_is_whole(home: Path) -> None:
     assert path.read_text() == "onetwo"
 
 
+def test_the_file_is_on_the_disk_before_it_has_its_name_and_its_name_thereafter(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = home / "state.json"
+    steps: list[tuple[str, bool]] = []
+    real_fsync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        what = "folder" if os.path.samestat(status, home.stat()) else f"file of {status.st_size}"
+        steps.append((what, path.exists()))
+        real_fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_whole(path, ["who", "le"])
+    assert steps == [("file of 5", False), ("folder", True)]
+
+
 def test_a_folder_that_cannot_be_opened_to_be_synced_is_no_failure(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real_open = os.open
 

@@ -353,6 +353,39 @@ async def test_payload_callback_that_hangs_is_cancelled_after_the_cleanup_timeou
     assert "payload_callback failed\n" in caplog.text
 
 
+async def test_payload_callback_has_all_of_its_time_however_long_the_payload_takes(mock_clock: MockClock) -> None:
+    class Slow:
+        def __repr__(self) -> str:
+            trio.from_thread.run_sync(mock_clock.jump, 10)
+            return "slow"
+
+    async def give(_: object) -> None:
+        pass
+
+    async def receive(payload: object) -> None:
+        await trio.lowlevel.checkpoint()
+        heard.append(payload)
+
+    heard: list[object] = []
+    async with rt.Session(payload_callback=receive, cleanup_timeout=3, save_state=False):
+        await rt.call(give, Slow())
+    assert trio.current_time() >= 10
+    assert len(heard) == 1
+
+
+async def test_system_exit_of_the_payload_callback_comes_out_bare() -> None:
+    error = SystemExit(3)
+
+    async def leave(_: object) -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        async with rt.Session(payload_callback=leave) as session:
+            pass
+    assert caught.value is error
+    assert session.state_path.exists()
+
+
 # Beside other sessions
 
 

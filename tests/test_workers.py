@@ -253,6 +253,25 @@ async def expect_timeout(node: rt.Node[[], None]) -> None:
         await rt.call(node)
 
 
+async def test_a_session_is_saved_though_threads_of_another_hold_every_slot(gate: Gate) -> None:
+    node = rt.function_node(gate.wait, abandon_on_cancel=True)
+
+    async def hold_every_slot() -> None:
+        async with rt.Session(save_state=False), rt.open_group() as group:
+            for _ in range(THREAD_LIMIT):
+                group.start_soon(node)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hold_every_slot)
+        await gate.holds(THREAD_LIMIT)
+        with trio.fail_after(PATIENCE):
+            async with rt.Session() as session:
+                pass
+        assert rt.load_state(session.state_path).status == "completed"
+        assert gate.inside == THREAD_LIMIT
+        gate.open()
+
+
 # Cancelling.
 
 
