@@ -24,7 +24,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 # Between two checkpoints of a feeder, what it started so far cannot run, and nor can anything else.
-_FEED = 100
+_FEED = 50
 
 
 class CallGroup:
@@ -176,7 +176,7 @@ async def call_batch(
     """Call a node once for each input, side by side, and return the results in the order of the inputs.
 
     The inputs are the iterables zipped, as `map` does, and are drawn while calls run already: with `limit` one whenever
-    there is room, without at least 100 between two checkpoints. A checkpoint. On a cancellation all calls are
+    there is room, without it at most 50 between two checkpoints. A checkpoint. On a cancellation all calls are
     cancelled and awaited; a cancellation is never an item of the result.
 
     Args:
