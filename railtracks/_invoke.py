@@ -10,12 +10,11 @@ from typing import Any, ParamSpec, TypeVar, overload
 import trio
 from trio.lowlevel import Task, checkpoint, checkpoint_if_cancelled, current_task
 
-from railtracks._errors import came_from_cleanup, describe, is_fatal, raise_unchanged, set_context, without_cancelled
+from railtracks._attempt import attempt
+from railtracks._errors import describe, is_fatal, raise_unchanged, without_cancelled
 from railtracks._events import Observer
 from railtracks._nodes import Node
 from railtracks._scope import LANDING, NO_TRIO, Frame, adopt, current_frame
-from railtracks._workers import WorkerSlot, run_in_thread
-from railtracks.exceptions import NodeTimeoutError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -103,7 +102,7 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
         if made.is_direct:
             result = await made.fn(*args, **kwargs)
         else:
-            result = await _attempt(frame, made, args, kwargs)
+            result = await attempt(frame, made, args, kwargs)
     except BaseException as error:
         frame.task = None
         current_frame.reset(token)
@@ -167,70 +166,6 @@ def _tell(audience: tuple[Observer, ...], parent: Frame, call_id: int) -> None:
         event = parent.event(call_id)
         for tell in audience:
             tell(event)
-
-
-async def _attempt(frame: Frame, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run a node that has a timeout or runs in a thread.
-
-    Raises:
-        NodeTimeoutError: If the node's own timeout was what ended it.
-    """
-    if node.timeout is None:
-        return await _run_in_thread(frame, node, args, kwargs)
-    result: Any = None
-    with trio.CancelScope(relative_deadline=node.timeout) as scope:
-        try:
-            if node.is_async:
-                return await node.fn(*args, **kwargs)
-            result = await _run_in_thread(frame, node, args, kwargs)
-        except BaseException as error:  # noqa: ASYNC103 - goes on in either branch
-            real = without_cancelled(error)
-            if real is None or not (scope.cancel_called and came_from_cleanup(error)):
-                raise
-            set_context(real, NodeTimeoutError(node.name, node.timeout))
-            raise_unchanged(real)
-        if not scope.cancel_called:
-            return result
-    if not node.is_async and trio.current_effective_deadline() == -math.inf:
-        # A thread cannot be stopped: who cancelled it from outside meanwhile comes first, at the next checkpoint.
-        return result
-    raise NodeTimeoutError(node.name, node.timeout)
-
-
-async def _run_in_thread(frame: Frame, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    scope = frame.scope
-    if node.abandon_on_cancel:
-        return await _run_in_abandonable_thread(frame, node, args, kwargs)
-    frame.slot = WorkerSlot()
-    scope.watch()
-    scope.workers[frame] = node.name
-    try:
-        return await run_in_thread(frame.slot, node.name, node.fn, args, kwargs)
-    finally:
-        del scope.workers[frame]
-
-
-async def _run_in_abandonable_thread(
-    frame: Frame, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    # Such a thread can make no calls, so it has nothing to lend.
-    frame.slot = None
-    is_running = False
-
-    def work() -> Any:
-        nonlocal is_running
-        is_running = True
-        try:
-            return node.fn(*args, **kwargs)
-        finally:
-            is_running = False
-
-    try:
-        return await run_in_thread(None, node.name, work, (), {})
-    except trio.Cancelled:
-        if is_running and frame.outer is not None:
-            _tell(frame.scope.observers.left_behind, frame.outer, frame.call_id)
-        raise
 
 
 async def _call_on_a_fresh_stack(

@@ -46,6 +46,7 @@ class SessionScope:
         workers: The names of the nodes that are in a worker thread now, by their frames.
         token: The Trio run that it belongs to.
         is_over: Whether the block was left and nothing of the session runs any more.
+        is_draining: Whether it takes no new top-level calls.
     """
 
     identifier: str
@@ -61,6 +62,7 @@ class SessionScope:
     workers: dict[Frame, str] = field(init=False)
     token: trio.lowlevel.TrioToken = field(factory=trio.lowlevel.current_trio_token)
     is_over: bool = False
+    is_draining: bool = False
     _nodes: dict[Any, Node[..., Any]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -122,6 +124,15 @@ class Frame:
     def landing(self) -> Frame:
         """Return the same place in the tree for tasks that are started for one call each."""
         return Frame(self.scope, self.call_id, self, None, LANDING, 0, self.run_id, self.slot)
+
+    def admit(self) -> None:
+        """Refuse a new call in this frame if it would be a top-level call of a session that drains.
+
+        Raises:
+            ContextError: If it is refused.
+        """
+        if not self.call_id and self.scope.is_draining:
+            raise ContextError(f"session {self.scope.label!r} is draining: it takes no new top-level calls")
 
     def in_task(self, task: Task) -> Frame:
         """Return the same place in the tree for a task that was started in this frame and has made no call yet."""

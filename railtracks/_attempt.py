@@ -1,0 +1,80 @@
+"""One attempt of a node that is more than an `await`: its timeout, and the worker that a sync function runs in."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import trio
+
+from railtracks._errors import came_from_cleanup, raise_unchanged, set_context, without_cancelled
+from railtracks._nodes import Node
+from railtracks._scope import Frame
+from railtracks._workers import WorkerSlot, run_in_thread
+from railtracks.exceptions import NodeTimeoutError
+
+
+async def attempt(frame: Frame, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run a node that has a timeout or runs in a thread.
+
+    Raises:
+        NodeTimeoutError: If the node's own timeout was what ended it.
+    """
+    if node.timeout is None:
+        return await _run_in_thread(frame, node, args, kwargs)
+    result: Any = None
+    with trio.CancelScope(relative_deadline=node.timeout) as scope:
+        try:
+            if node.is_async:
+                return await node.fn(*args, **kwargs)
+            result = await _run_in_thread(frame, node, args, kwargs)
+        except BaseException as error:  # noqa: ASYNC103 - goes on in either branch
+            real = without_cancelled(error)
+            if real is None or not (scope.cancel_called and came_from_cleanup(error)):
+                raise
+            set_context(real, NodeTimeoutError(node.name, node.timeout))
+            raise_unchanged(real)
+        if not scope.cancel_called:
+            return result
+    if not node.is_async and trio.current_effective_deadline() == -math.inf:
+        # A thread cannot be stopped: who cancelled it from outside meanwhile comes first, at the next checkpoint.
+        return result
+    raise NodeTimeoutError(node.name, node.timeout)
+
+
+async def _run_in_thread(frame: Frame, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    scope = frame.scope
+    if node.abandon_on_cancel:
+        return await _run_in_abandonable_thread(frame, node, args, kwargs)
+    frame.slot = WorkerSlot()
+    scope.watch()
+    scope.workers[frame] = node.name
+    try:
+        return await run_in_thread(frame.slot, node.name, node.fn, args, kwargs)
+    finally:
+        del scope.workers[frame]
+
+
+async def _run_in_abandonable_thread(
+    frame: Frame, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    # Such a thread can make no calls, so it has nothing to lend.
+    frame.slot = None
+    is_running = False
+
+    def work() -> Any:
+        nonlocal is_running
+        is_running = True
+        try:
+            return node.fn(*args, **kwargs)
+        finally:
+            is_running = False
+
+    try:
+        return await run_in_thread(None, node.name, work, (), {})
+    except trio.Cancelled:
+        if is_running and frame.outer is not None:
+            event = frame.outer.event(frame.call_id)
+            for tell in frame.scope.observers.left_behind:
+                tell(event)
+        raise
