@@ -17,6 +17,7 @@ from railtracks._nodes import Node, function_node
 from railtracks._options import set_config
 from railtracks._pending import PendingCall
 from railtracks._redact import Secret
+from railtracks._retries import Retry
 from railtracks._saved_state import load_state
 from railtracks._session import Session, current_session, session_id
 from railtracks._tree import CallError, CallRecord, ExecutionInfo, Status
@@ -53,6 +54,7 @@ __all__ = [
     "PendingCallError",
     "RTError",
     "RailtracksError",
+    "Retry",
     "Secret",
     "Session",
     "SessionCancelledError",

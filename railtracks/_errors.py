@@ -78,9 +78,21 @@ def _interrupt(error: BaseException) -> BaseException | None:
 
 def is_fatal(error: BaseException) -> bool:
     """Say whether an error is a `FatalError` or a group with one anywhere in it."""
+    return holds(error, FatalError)
+
+
+def holds(error: BaseException, kind: type[BaseException]) -> bool:
+    """Say whether an error is of a kind, or a group with one of it anywhere in it."""
     if _is_group(error):
-        return error.subgroup(FatalError) is not None
-    return isinstance(error, FatalError)
+        return error.subgroup(kind) is not None
+    return isinstance(error, kind)
+
+
+def is_wholly(error: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
+    """Say whether an error is of some kinds, or a group of nothing else."""
+    if _is_group(error):
+        return error.split(kinds)[1] is None
+    return isinstance(error, kinds)
 
 
 def came_from_cleanup(error: BaseException) -> bool:

@@ -38,5 +38,6 @@ class Observers:
     started: tuple[Observer, ...] = field(default=())
     completed: tuple[Observer, ...] = field(default=())
     failed: tuple[Observer, ...] = field(default=())
+    retried: tuple[Observer, ...] = field(default=())
     cancelled: tuple[Observer, ...] = field(default=())
     left_behind: tuple[Observer, ...] = field(default=())

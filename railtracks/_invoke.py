@@ -14,6 +14,7 @@ from railtracks._attempt import attempt
 from railtracks._errors import describe, is_fatal, raise_unchanged, without_cancelled
 from railtracks._events import Observer
 from railtracks._nodes import Node
+from railtracks._retries import Retry
 from railtracks._scope import LANDING, NO_TRIO, Frame, adopt, current_frame
 
 P = ParamSpec("P")
@@ -73,6 +74,8 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
                 return await call(node, *args, **kwargs)
     # isinstance cannot tell a node's parameters.
     made: Node[..., Any] = node if isinstance(node, Node) else parent.scope.node_of(node)  # pyright: ignore[reportUnknownVariableType]
+    if made.retry is not None:
+        return await _call_again_and_again(parent, made, made.retry, args, kwargs)
     depth = parent.depth + 1
     if depth > _FRESH_STACK_EVERY:
         return await _call_on_a_fresh_stack(parent, task, made, args, kwargs)
@@ -83,6 +86,8 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
         if parent.task is task:
             parent.depth = 0
     scope = parent.scope
+    if not parent.call_id and scope.is_draining and parent.depth != LANDING and made.attempt == 1:
+        parent.admit()
     tree = scope.tree
     call_id = tree.open(made, parent.call_id, args, kwargs)
     observers = scope.observers
@@ -106,7 +111,7 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
     except BaseException as error:
         frame.task = None
         current_frame.reset(token)
-        ends_session = _close_without_result(parent, call_id, error)
+        ends_session = _close_without_result(parent, call_id, made, error)
         if slot is not None:
             await slot.take_back()  # noqa: ASYNC102 - shielded in there
         if ends_session:
@@ -140,7 +145,7 @@ async def outcome_of(
         return None, error  # noqa: ASYNC104 - the same
 
 
-def _close_without_result(parent: Frame, call_id: int, error: BaseException) -> bool:
+def _close_without_result(parent: Frame, call_id: int, node: Node[..., Any], error: BaseException) -> bool:
     """Close the record of a call that raised; say whether the session ends by it and its cancel reaches this task.
 
     Nothing here may await: a `Cancelled` can be in flight, and the record must be closed before anyone looks at it
@@ -148,14 +153,17 @@ def _close_without_result(parent: Frame, call_id: int, error: BaseException) -> 
     """
     scope = parent.scope
     real = without_cancelled(error)
+    is_tried_again = node.again is not None and node.again.is_worth(error)
     if real is None:
         scope.tree.cancel(call_id)
         audience = scope.observers.cancelled
     else:
         scope.tree.fail(call_id, describe(error, lambda: scope.tree.path(call_id)))
-        audience = scope.observers.failed
+        audience = scope.observers.retried if is_tried_again else scope.observers.failed
     _tell(audience, parent, call_id)
-    if real is None or not (is_fatal(real) or (scope.end_on_error and isinstance(real, Exception))):
+    if real is None or is_tried_again:
+        return False
+    if not (is_fatal(real) or (scope.end_on_error and isinstance(real, Exception))):
         return False
     # Under a shield the cancel does not come here: then the error goes up in place, and the session ends all the same.
     return scope.end(real) and trio.current_effective_deadline() == -math.inf
@@ -166,6 +174,28 @@ def _tell(audience: tuple[Observer, ...], parent: Frame, call_id: int) -> None:
         event = parent.event(call_id)
         for tell in audience:
             tell(event)
+
+
+async def _call_again_and_again(
+    parent: Frame, node: Node[..., Any], retry: Retry, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Make attempts of a call, each a call of its own, and return what the last one gives."""
+    slot = parent.slot
+    if slot is not None:
+        # In the pauses too the worker thread does nothing but wait.
+        slot.lend()
+    try:
+        result, error = await retry.outcome_of(lambda number: outcome_of(node.as_attempt(number, retry), args, kwargs))
+    finally:
+        if slot is not None:
+            await slot.take_back()  # noqa: ASYNC102 - shielded in there
+    if error is None:
+        return result
+    try:
+        raise_unchanged(error)
+    finally:
+        # This frame is among those that the error holds.
+        del error
 
 
 async def _call_on_a_fresh_stack(

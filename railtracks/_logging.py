@@ -105,6 +105,7 @@ class SessionLog:
         """Return who listens to calls; where nobody reads a kind of record, nobody listens for it."""
         observers = Observers(
             failed=(self._observer(logging.ERROR, "{0.node} FAILED"),),
+            retried=(self._observer(logging.WARNING, "{0.node} FAILED, and will be tried again"),),
             left_behind=(
                 self._observer(
                     logging.WARNING, "{0.node} was cancelled, and its worker thread was left behind running"

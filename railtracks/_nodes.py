@@ -9,6 +9,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Coroutine
+from copy import copy
 from types import MethodType
 from typing import (
     Any,
@@ -26,6 +27,7 @@ from typing import (
 )
 
 from railtracks._options import check_name, check_seconds
+from railtracks._retries import Retry
 from railtracks.exceptions import NodeCreationError
 
 P = ParamSpec("P")
@@ -38,6 +40,7 @@ class NodeOptions(TypedDict, total=False):
 
     name: str | None
     timeout: float | None
+    retry: Retry | None
     run_in: Literal["thread"] | None
     abandon_on_cancel: bool
 
@@ -53,6 +56,9 @@ class Node(Generic[P, R]):
         name: What the node is called in records, notes and logs.
         fn: The function.
         timeout: The seconds that an attempt may take, `None` for any.
+        retry: How often a failed call is tried again, `None` for never.
+        attempt: Which attempt of a call this node stands for, counted from 1.
+        again: By which rule another attempt may follow the one that this node stands for, if any may.
         abandon_on_cancel: Whether a cancelled call leaves its worker thread behind instead of waiting for it.
         is_async: Whether the function is a coroutine function; any other runs in a worker thread.
         is_direct: Whether a call is nothing but an `await` of the function.
@@ -69,10 +75,13 @@ class Node(Generic[P, R]):
         *,
         name: str | None = None,
         timeout: float | None = None,
+        retry: Retry | None = None,
         run_in: Literal["thread"] | None = None,
         abandon_on_cancel: bool = False,
     ) -> None:
-        options = NodeOptions(name=name, timeout=timeout, run_in=run_in, abandon_on_cancel=abandon_on_cancel)
+        options = NodeOptions(
+            name=name, timeout=timeout, retry=retry, run_in=run_in, abandon_on_cancel=abandon_on_cancel
+        )
         _check(options)
         # First, because it copies the attributes of the function over ours.
         functools.update_wrapper(self, fn)
@@ -86,6 +95,9 @@ class Node(Generic[P, R]):
         self.fn: Callable[..., Any] = fn
         self.name: str = self.__name__ if name is None else name
         self.timeout: float | None = None if timeout == math.inf else timeout
+        self.retry: Retry | None = retry
+        self.attempt: int = 1
+        self.again: Retry | None = None
         self.abandon_on_cancel: bool = abandon_on_cancel
         self.is_direct: bool = self.is_async and self.timeout is None
 
@@ -107,6 +119,14 @@ class Node(Generic[P, R]):
         merged = self._options.copy()
         merged.update(options)
         return type(self)(self.fn, **merged)
+
+    def as_attempt(self, number: int, retry: Retry) -> Node[P, R]:
+        """Return the node that stands for one attempt of a call of this one."""
+        twin = copy(self)
+        twin.attempt = number
+        twin.retry = None
+        twin.again = retry if number < retry.attempts else None
+        return twin
 
     def argument_names(self, count: int) -> tuple[str | None, ...]:
         """Return the names of the parameters that take the first `count` positional arguments."""
@@ -212,7 +232,8 @@ def function_node(fn: Callable[..., Any] | None = None, /, **options: Unpack[Nod
         fn: A coroutine function, or a function (it will run in a worker thread); also a method, a builtin, a
             `functools.partial` or an object with `__call__`. A node gives a copy with these options.
         **options: `name`, the name shown in records, by default the function's own; `timeout`, the seconds that an
-            attempt may take, waiting for a worker included, after which a call raises `NodeTimeoutError`; `run_in`,
+            attempt may take, waiting for a worker included, after which a call raises `NodeTimeoutError`;
+            `retry`, how often a failed call is tried again (`Retry`), by default never; `run_in`,
             where a sync function runs: `"thread"`; `abandon_on_cancel`, whether a cancelled call of a sync function
             leaves its thread behind, to end when it ends, instead of waiting for it.
 
@@ -247,6 +268,9 @@ def _check(options: NodeOptions) -> None:
         check_name("the name of a node", options.get("name"))
     check_seconds("timeout", options.get("timeout"))
     given: dict[str, object] = dict(options)
+    retry = given.get("retry")
+    if retry is not None and not isinstance(retry, Retry):
+        raise TypeError(f"retry must be an rt.Retry, not {type(retry).__name__}")
     if not isinstance(given.get("abandon_on_cancel", False), bool):
         raise NodeCreationError(f"abandon_on_cancel must be True or False, not {given['abandon_on_cancel']!r}")
     if options.get("run_in") not in (None, "thread"):
