@@ -37,6 +37,7 @@ class Background:
         self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, is_service: bool
     ) -> PendingCall[Any]:
         """Start a call in a task of its own."""
+        self._root.admit()
         pending: PendingCall[Any] = PendingCall(self._root.scope.node_of(node))
         self._nursery.start_soon(self._run, pending, args, kwargs, self._fail, name=pending.node_name)
         self._running[pending] = None
@@ -48,6 +49,7 @@ class Background:
 
     async def start(self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Start a call in a task of its own and wait until it says that it has started."""
+        self._root.admit()
         starting = _Starting(self._root.scope.node_of(node), self._fail)
         pending = starting.pending
         self._starting.add(pending)
@@ -58,15 +60,25 @@ class Background:
             value = await self._nursery.start(starting.run, run, name=pending.node_name)
         finally:
             self._starting.discard(pending)
+            self._root.scope.stirred()
         if starting.refusal is not None:
             raise_unchanged(starting.refusal)
         return value
 
-    async def drain(self) -> None:
-        """Cancel the services and wait until nothing runs."""
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything runs, or is on its way to."""
+        return bool(self._running or self._starting)
+
+    def cancel_services(self) -> None:
+        """Cancel the services, and from now on each that is started."""
         self._takes_services = False
         for service in self._services:
             service.cancel(_REASON)
+
+    async def drain(self) -> None:
+        """Cancel the services and wait until nothing runs."""
+        self.cancel_services()
         while self._running or self._starting:
             await next(iter(self._running or self._starting)).wait()
 
@@ -89,6 +101,7 @@ class Background:
         finally:
             del self._running[pending]
             self._services.discard(pending)
+            self._root.scope.stirred()
 
 
 class _Starting:

@@ -83,10 +83,11 @@ class Broadcaster:
         if self._has_begun:
             await self._done.wait()
 
-    def abandon(self) -> int:
-        """Stop delivering; return how many items were not delivered whole."""
+    def abandon(self) -> tuple[str, int]:
+        """Stop delivering; return the callback's name, and how many items were not delivered whole."""
         self._scope.cancel()
-        return self._is_delivering + self._receive.statistics().current_buffer_used
+        name = str(getattr(self._callback, "__name__", type(self._callback).__name__))
+        return name, self._is_delivering + self._receive.statistics().current_buffer_used
 
     async def _deliver(self) -> None:
         self._deliverer = trio.lowlevel.current_task()

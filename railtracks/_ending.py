@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from enum import Enum, auto
-
 import trio
 from attrs import define, field
 
 from railtracks._errors import bare, combined, set_context
-from railtracks._tree import Status
+from railtracks._tree import CauseKind, EndCause, Status
 from railtracks.exceptions import SessionCancelledError, SessionTimeoutError
-
-
-class Cause(Enum):
-    """What can end a session before its time."""
-
-    ERROR = auto()
-    TIMEOUT = auto()
-    CANCEL = auto()
-    OUTSIDE = auto()
-    INTERRUPT = auto()
-
 
 _STATUS = {
     None: Status.COMPLETED,
-    Cause.ERROR: Status.FAILED,
-    Cause.TIMEOUT: Status.TIMED_OUT,
-    Cause.CANCEL: Status.CANCELLED,
-    Cause.OUTSIDE: Status.CANCELLED,
-    Cause.INTERRUPT: Status.CANCELLED,
+    CauseKind.ERROR: Status.FAILED,
+    CauseKind.DEADLINE: Status.TIMED_OUT,
+    CauseKind.CANCEL: Status.CANCELLED,
+    CauseKind.OUTER_SCOPE: Status.CANCELLED,
+    CauseKind.CTRL_C: Status.CANCELLED,
+    CauseKind.SIGTERM: Status.CANCELLED,
 }
 
 
@@ -40,37 +28,39 @@ class Ending:
         label: What errors call the session.
         timeout: Its seconds.
         cause: The first cause.
-        reason: What `Session.cancel` was given.
         errors: The errors that reached the session, in their order; no `Cancelled`.
         status: What the session ended as, once that is decided.
     """
 
     label: str
     timeout: float
-    cause: Cause | None = None
-    reason: str | None = None
+    cause: EndCause | None = None
     errors: list[BaseException] = field(factory=list[BaseException])
     status: Status = Status.RUNNING
 
-    def note(self, cause: Cause) -> bool:
-        """Note a cause; say whether it is the first."""
-        if self.cause is not None or self.status is not Status.RUNNING:
-            return False
-        self.cause = cause
-        return True
+    @property
+    def kind(self) -> CauseKind | None:
+        """What the first cause was."""
+        return None if self.cause is None else self.cause.kind
+
+    def note(self, cause: EndCause) -> None:
+        """Note a cause if it is the first."""
+        if self.cause is None and self.status is Status.RUNNING:
+            self.cause = cause
 
     def note_cancel(self, scope: trio.CancelScope) -> None:
         """Note, if nothing is known yet, whose cancel reached the session that has this scope."""
         if not scope.cancel_called:
-            self.note(Cause.OUTSIDE)
+            self.note(EndCause(CauseKind.OUTER_SCOPE))
         elif trio.current_time() >= scope.deadline:
-            self.note(Cause.TIMEOUT)
+            self.note(EndCause(CauseKind.DEADLINE))
         else:
-            self.note(Cause.CANCEL)
+            self.note(EndCause(CauseKind.CANCEL))
 
-    def add(self, error: BaseException) -> None:
+    def add(self, error: BaseException, call_id: int | None) -> None:
         """Add an error, a cause if it is the first."""
-        self.note(Cause.INTERRUPT if isinstance(combined([error]), KeyboardInterrupt) else Cause.ERROR)
+        is_interrupt = isinstance(combined([error]), KeyboardInterrupt)
+        self.note(EndCause(CauseKind.CTRL_C) if is_interrupt else EndCause(CauseKind.ERROR, call_id=call_id))
         self.errors.append(error)
 
     def decide(self, outside: BaseException | None) -> BaseException | None:
@@ -80,12 +70,12 @@ class Ending:
             outside: The `Cancelled` of a scope around the session, if one was cancelled before the session had unwound.
         """
         if outside is not None:
-            self.note(Cause.OUTSIDE)
-        self.status = _STATUS[self.cause]
+            self.note(EndCause(CauseKind.OUTER_SCOPE))
+        self.status = _STATUS[self.kind]
         error = combined(self.errors)
         # The frames that raise the errors lead here.
         self.errors.clear()
-        if self.cause is Cause.TIMEOUT and not isinstance(error, KeyboardInterrupt):
+        if self.kind is CauseKind.DEADLINE and not isinstance(error, KeyboardInterrupt):
             timeout_error = SessionTimeoutError(self.label, self.timeout)
             if error is not None:
                 set_context(error, timeout_error)
@@ -97,6 +87,6 @@ class Ending:
         """Return the error that the records tell of; of a `Cancelled` they tell nothing, it quotes other errors."""
         if raised is not None and not isinstance(raised, trio.Cancelled):
             return raised
-        if self.cause is Cause.CANCEL:
-            return SessionCancelledError(self.reason)
-        return SessionTimeoutError(self.label, self.timeout) if self.cause is Cause.TIMEOUT else None
+        if self.cause is not None and self.kind in {CauseKind.CANCEL, CauseKind.SIGTERM}:
+            return SessionCancelledError(self.cause.reason)
+        return SessionTimeoutError(self.label, self.timeout) if self.kind is CauseKind.DEADLINE else None

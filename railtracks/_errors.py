@@ -146,9 +146,9 @@ def describe(error: BaseException, path: Callable[[], Sequence[str]]) -> CallErr
     The innermost call that an error leaves describes it, the calls around it share that text: describing it anew on
     every level would cost the square of the depth.
     """
-    for note in _notes(error):
-        if isinstance(note, _PathNote):
-            return note.described
+    known = _path_note(error)
+    if known is not None:
+        return known.described
     text = described(error)
     note = _PathNote(f"in {' > '.join(path())}")
     note.described = text
@@ -156,6 +156,19 @@ def describe(error: BaseException, path: Callable[[], Sequence[str]]) -> CallErr
     with suppress(Exception):
         error.add_note(note)
     return text
+
+
+def description(error: BaseException) -> CallError | None:
+    """Return the text that `describe` made of an error, or of the first member of a group that left a call."""
+    note = _path_note(error)
+    if note is not None:
+        return note.described
+    found = map(description, error.exceptions) if _is_group(error) else ()
+    return next(filter(None, found), None)
+
+
+def _path_note(error: BaseException) -> _PathNote | None:
+    return next((note for note in _notes(error) if isinstance(note, _PathNote)), None)
 
 
 def _notes(error: BaseException) -> list[object]:

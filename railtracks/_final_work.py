@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,14 +71,22 @@ class FinalWork:
         with trio.move_on_after(seconds):
             await self._close()
             return
-        resources = self.resources.abandon()
-        items = 0 if self.broadcaster is None else self.broadcaster.abandon()
         self._log(
             logging.WARNING,
-            f"cleanup did not finish within its {seconds:g} seconds (cleanup_timeout): "
-            f"{resources} resources were cancelled while they closed, {items} broadcasts were not delivered",
+            f"cleanup did not finish within its {seconds:g} seconds (cleanup_timeout): {'; '.join(self._abandon())}",
         )
         await self._close()
+
+    def _abandon(self) -> Iterator[str]:
+        """Cancel what is left of the cleanup, and tell who was the culprit."""
+        resources = self.resources.abandon()
+        if resources:
+            behind = f", and so were {len(resources) - 1} that waited for it" if resources[1:] else ""
+            yield f"resource {resources[0]!r} was cancelled while it closed{behind}"
+        if self.broadcaster is not None:
+            name, items = self.broadcaster.abandon()
+            if items:
+                yield f"broadcast_callback {name!r} has not taken {items} of its items"
 
     async def _close(self) -> None:
         await self.resources.close()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Callable, Coroutine
+import threading
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import trio
@@ -14,11 +17,16 @@ from railtracks.exceptions import ContextError
 R = TypeVar("R")
 
 
-def run_from_sync(work: Callable[[], Coroutine[Any, Any, R]]) -> R:
+def run_from_sync(work: Callable[[], Coroutine[Any, Any, R]], on_sigterm: Callable[[], bool] | None) -> R:
     """Run an async function from sync code, and wait for it.
 
     In a worker thread of a Trio run it runs in that run, in the task that waits for the thread, and is cancelled with
     it. Elsewhere it gets a Trio run of its own.
+
+    Args:
+        work: The function.
+        on_sigterm: What SIGTERM does meanwhile, if this is the main thread: called in the Trio run. Says whether that
+            was of use; if not, whoever handled the signal before gets it afterwards.
 
     Raises:
         RuntimeError: If an event loop is running in this thread.
@@ -28,7 +36,53 @@ def run_from_sync(work: Callable[[], Coroutine[Any, Any, R]]) -> R:
         raise RuntimeError("Cannot invoke flow synchronously within an active event loop. Use 'ainvoke' instead.")
     if _is_worker_thread():
         return trio.from_thread.run(_run_in_host, work)
-    return trio.run(work)
+    if on_sigterm is None or threading.current_thread() is not threading.main_thread():
+        return trio.run(work)
+    sigterm = _Sigterm(on_sigterm)
+    with sigterm.handled():
+        return trio.run(sigterm.run, work)
+
+
+class _Sigterm:
+    """SIGTERM on its way into one Trio run."""
+
+    def __init__(self, act: Callable[[], bool]) -> None:
+        self._act = act
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._waiting = 0
+
+    @contextmanager
+    def handled(self) -> Generator[None]:
+        """Handle the signal while the block runs, and hand on afterwards what came too late for it."""
+        before = signal.getsignal(signal.SIGTERM)
+        if before is None or before is signal.SIG_IGN:
+            # Set by other means than Python's, or not wanted: so it stays.
+            yield
+            return
+        signal.signal(signal.SIGTERM, self._receive)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            if self._waiting:
+                signal.raise_signal(signal.SIGTERM)
+
+    async def run(self, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        """Run the function as the main task of the Trio run."""
+        self._token = trio.lowlevel.current_trio_token()
+        self._deliver()
+        return await work()
+
+    def _receive(self, _: int, __: object) -> None:
+        # Between any two steps of the main thread: nothing here may wait, or touch what Trio is working on.
+        self._waiting += 1
+        if self._token is not None:
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._deliver)
+
+    def _deliver(self) -> None:
+        while self._waiting and self._act():
+            self._waiting -= 1
 
 
 async def _run_in_host(work: Callable[[], Coroutine[Any, Any, R]]) -> R:

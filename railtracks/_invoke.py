@@ -185,7 +185,10 @@ async def _call_again_and_again(
         # In the pauses too the worker thread does nothing but wait.
         slot.lend()
     try:
-        result, error = await retry.outcome_of(lambda number: outcome_of(node.as_attempt(number, retry), args, kwargs))
+        with parent.promise():
+            result, error = await retry.outcome_of(
+                lambda number: outcome_of(node.as_attempt(number, retry), args, kwargs)
+            )
     finally:
         if slot is not None:
             await slot.take_back()  # noqa: ASYNC102 - shielded in there

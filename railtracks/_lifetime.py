@@ -13,7 +13,7 @@ import trio
 
 from railtracks._background import Background
 from railtracks._broadcast import Broadcaster
-from railtracks._ending import Cause
+from railtracks._drain import Drain
 from railtracks._errors import (
     came_from_cleanup,
     combined,
@@ -31,6 +31,7 @@ from railtracks._record import SessionRecord
 from railtracks._resources import Resources
 from railtracks._saved_state import safe_text
 from railtracks._scope import Frame, SessionScope, current_frame, enclosing_frame, this_task
+from railtracks._tree import CauseKind, EndCause
 from railtracks._workers import saving_limiter
 
 
@@ -71,6 +72,7 @@ class Lifetime:
         self._watching = trio.CancelScope()
         self._is_watched = False
         self._broadcaster: Broadcaster | None = None
+        self._drain: Drain | None = None
 
     async def open(self) -> None:
         """Open the session in this task; not a checkpoint."""
@@ -155,7 +157,7 @@ class Lifetime:
         """Let go of everything that leads back here, or a session would stay in memory until cycles are collected."""
         del self.background, self.resources, self._final_work, self._scope, self._root, self._around, self._inside
         del self._around_nursery, self._nursery, self._token
-        self._face = self._broadcaster = None
+        self._face = self._broadcaster = self._drain = None
 
     async def _end_calls(self, error: BaseException | None) -> BaseException | None:
         """Wait until no call runs any more; return the `Cancelled` of a scope around the session, if there is one."""
@@ -201,11 +203,40 @@ class Lifetime:
         self._watch()
         return await self.background.start(node, args, kwargs)
 
-    def cancel(self, reason: str | None) -> None:
+    def cancel(self, cause: EndCause) -> None:
         """End the session quietly."""
-        if self._ending.note(Cause.CANCEL):
-            self._ending.reason = reason
+        self._note_own_cancel()
+        self._ending.note(cause)
         self.cancel_scope.cancel()
+
+    async def drain(self, grace: float, kind: CauseKind) -> None:
+        """Take no new top-level calls, wait for the ones that run, and cancel what is left after the grace."""
+        if not self.is_open:
+            await trio.lowlevel.checkpoint()
+            return
+        frame = enclosing_frame(this_task())
+        if frame is not None and frame.is_in_call_of(self._scope):
+            raise RuntimeError(f"a node of session {self._ending.label!r} cannot drain it: it would wait for itself")
+        if self._drain is None:
+            self._drain = Drain(self._scope, self.background)
+        drain = self._drain
+        with trio.move_on_after(grace):
+            await drain.wait()
+            return
+        why = "SIGTERM: calls" if kind is CauseKind.SIGTERM else "calls"
+        self.cancel(EndCause(kind, f"{why} were still running {grace:g} seconds after the session began to drain"))
+        await drain.wait()
+
+    def drain_soon(self, grace: float) -> bool:
+        """Drain after SIGTERM, a second time cancel at once; say whether there was anything to end."""
+        if not self.is_open and self._record.started_at is not None:
+            return False
+        if self._drain is None and self.is_open:
+            self._drain = Drain(self._scope, self.background)
+            self._nursery.start_soon(self.drain, grace, CauseKind.SIGTERM, name="railtracks: drain")
+        else:
+            self.cancel(EndCause(CauseKind.SIGTERM, "SIGTERM"))
+        return True
 
     def _fail(self, error: BaseException) -> None:
         """End the session with an error that has left its task, and that nobody else will raise."""
@@ -224,7 +255,7 @@ class Lifetime:
         return True
 
     def _add(self, error: BaseException) -> None:
-        self._ending.add(error)
+        self._ending.add(error, None if self._ending.cause is not None else self._record.call_of(error))
         self.cancel_scope.cancel()
 
     def _note_own_cancel(self) -> None:

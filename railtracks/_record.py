@@ -10,7 +10,7 @@ from typing import Any
 from attrs import define, field
 
 from railtracks._ending import Ending
-from railtracks._errors import described
+from railtracks._errors import described, description
 from railtracks._saved_state import chunks, payload
 from railtracks._tree import CallError, CallRecord, CallTree, ExecutionInfo, utc
 
@@ -46,6 +46,11 @@ class SessionRecord:
     def open(self) -> None:
         """Note that the session was entered."""
         self.started_at = time.time()
+
+    def call_of(self, error: BaseException) -> int | None:
+        """Return the innermost call that an error came out of."""
+        told = description(error)
+        return None if told is None else self.tree.failed_with(told)
 
     def close(self, outside: BaseException | None) -> BaseException | None:
         """Close what was left open, decide how the session ended, and return what is to be raised.

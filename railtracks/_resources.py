@@ -101,7 +101,12 @@ class Resources:
             await host.closed.wait()
             self._hosts.pop(host, None)
 
-    def abandon(self) -> int:
-        """Let `close` cancel what it closes from now on; return how many resources that will be."""
+    def abandon(self) -> list[str]:
+        """Let `close` cancel what it closes from now on; return what that will be, the one that closes now first."""
         self._is_abandoned = True
-        return sum(not host.closed.is_set() for host in self._hosts)
+        return [_name_of(host.cm) for host in reversed(self._hosts) if not host.closed.is_set()]
+
+
+def _name_of(cm: object) -> str:
+    # What contextlib makes of a generator function is told by the function's name.
+    return str(getattr(getattr(cm, "gen", None), "__name__", type(cm).__name__))

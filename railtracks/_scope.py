@@ -7,7 +7,8 @@ frame that is closed belongs to no task. What a frame's session offers to the ro
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from types import BuiltinMethodType, MethodType
 from typing import Any, Final
@@ -26,6 +27,10 @@ from railtracks.exceptions import ContextError
 NO_TRIO: Final = (
     "a node can only be called while Trio runs: start with Flow.invoke(...) in a script, or with trio.run(...)"
 )
+
+
+def _nobody() -> None:
+    """Hear nothing."""
 
 
 @define(eq=False)
@@ -47,6 +52,9 @@ class SessionScope:
         token: The Trio run that it belongs to.
         is_over: Whether the block was left and nothing of the session runs any more.
         is_draining: Whether it takes no new top-level calls.
+        promised: How many top-level calls were begun that need not have an open record: they wait for room, or pause
+            between two attempts.
+        stirred: Told when one of these is over; only a drain listens.
     """
 
     identifier: str
@@ -63,6 +71,8 @@ class SessionScope:
     token: trio.lowlevel.TrioToken = field(factory=trio.lowlevel.current_trio_token)
     is_over: bool = False
     is_draining: bool = False
+    promised: int = 0
+    stirred: Callable[[], None] = field(default=_nobody)
     _nodes: dict[Any, Node[..., Any]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -150,6 +160,23 @@ class Frame:
         while frame is not None and frame.scope is not scope:
             frame = frame.outer
         return frame is not None
+
+    def is_in_call_of(self, scope: SessionScope) -> bool:
+        """Say whether this frame is a call of a session, or below one."""
+        frame: Frame | None = self
+        while frame is not None and (frame.scope is not scope or not frame.call_id):
+            frame = frame.outer
+        return frame is not None
+
+    @contextmanager
+    def promise(self) -> Generator[None]:
+        """Say that a call in this frame goes on although it may have no open record for a while."""
+        self.scope.promised += not self.call_id
+        try:
+            yield
+        finally:
+            self.scope.promised -= not self.call_id
+            self.scope.stirred()
 
     def event(self, call_id: int) -> CallEvent:
         """Describe, for observers, a call made in this frame."""

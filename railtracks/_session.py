@@ -19,7 +19,7 @@ from railtracks._pending import PendingCall
 from railtracks._record import SessionRecord
 from railtracks._scope import current_scope, open_scope
 from railtracks._store import state_path
-from railtracks._tree import ExecutionInfo, Status
+from railtracks._tree import CauseKind, EndCause, ExecutionInfo, Status
 from railtracks.exceptions import ContextError, SessionCancelledError
 
 P = ParamSpec("P")
@@ -141,7 +141,7 @@ class Session:
     @property
     def cancel_reason(self) -> str | None:
         """What `cancel` was given, if that was what ended the session."""
-        return self._ending.reason
+        return None if self._ending.cause is None else self._ending.cause.reason
 
     @property
     def info(self) -> ExecutionInfo:
@@ -161,7 +161,39 @@ class Session:
         Args:
             reason: What `SessionCancelledError` says.
         """
-        self._lifetime.cancel(reason)
+        self._lifetime.cancel(EndCause(CauseKind.CANCEL, reason))
+
+    async def drain(self, grace: float) -> None:
+        """Let the session come to rest: new top-level calls are refused, the ones that run go on.
+
+        So do calls made by running calls, and further attempts of a call. Services are cancelled, as the end of the
+        block would do. What is left after the grace is cancelled, and the session ends as `cancel` ends it. Returns
+        when no call of the session runs; its block goes on. A checkpoint; if it is cancelled the session stays closed
+        to new calls. Does nothing once the session has ended.
+
+        Args:
+            grace: Seconds, 0 or more; `math.inf` to wait for as long as it takes.
+
+        Raises:
+            RuntimeError: If it is called in a node of the session, which would wait for itself.
+            ContextError: If the session was not entered.
+            TypeError: If `grace` is no number.
+            ValueError: If `grace` is negative or NaN.
+        """
+        if isinstance(grace, bool) or not isinstance(grace, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
+            raise TypeError(f"grace must be a number of seconds, not {type(grace).__name__}")
+        if not grace >= 0:
+            raise ValueError(f"grace must be 0 seconds or more, not {grace!r}")
+        if self._record.started_at is None:
+            raise ContextError(f"session {self._ending.label!r} was not entered: use 'async with'")
+        await self._lifetime.drain(grace, CauseKind.CANCEL)
+
+    def drain_soon(self, grace: float) -> bool:
+        """Begin to drain because of SIGTERM; a second time, cancel. Says whether there was anything to end.
+
+        For signal handlers, through `TrioToken.run_sync_soon`: it returns at once.
+        """
+        return self._lifetime.drain_soon(grace)
 
     @overload
     def start_soon(self, node: Node[P, R], /, *args: P.args, **kwargs: P.kwargs) -> PendingCall[R]: ...

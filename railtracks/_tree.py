@@ -27,6 +27,32 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
+class CauseKind(StrEnum):
+    """What can end a session before its time."""
+
+    ERROR = "error"
+    DEADLINE = "deadline"
+    CANCEL = "cancel"
+    OUTER_SCOPE = "outer_scope"
+    CTRL_C = "ctrl_c"
+    SIGTERM = "sigterm"
+
+
+@define(frozen=True)
+class EndCause:
+    """What ended a session before its time: the first cause, if there were several.
+
+    Attributes:
+        kind: What it was.
+        reason: Of a cancel, why: what `Session.cancel` was given, or what a drain says.
+        call_id: Of an error, the innermost call that it came out of, `None` if it came from the body of the session.
+    """
+
+    kind: CauseKind
+    reason: str | None = None
+    call_id: int | None = None
+
+
 # How many names of a long path are told.
 _LONGEST_PATH: Final = 8
 
@@ -240,6 +266,17 @@ class CallTree:
         """Return the names of the parameters that take a call's positional arguments."""
         node = self._nodes[call_id]
         return () if node is None else node.argument_names(len(self._args[call_id]))
+
+    def failed_with(self, error: CallError) -> int | None:
+        """Return the innermost call that failed with an error, which the calls around it share."""
+        outcomes = self._outcomes
+        return max((call_id for call_id in self._unlucky if outcomes[call_id] is error), default=None)
+
+    def open_roots(self) -> set[int]:
+        """Return the top-level calls that run."""
+        return {
+            call_id for call_id in range(1, len(self._nodes)) if not (self._parents[call_id] or self._ended_at[call_id])
+        }
 
     def record(self, call_id: int) -> CallRecord:
         """Return the record of a call as it stands now."""

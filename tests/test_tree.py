@@ -279,4 +279,4 @@ def test_an_event_is_frozen_and_nobody_listens_unless_asked() -> None:
     event = CallEvent(call_id=2, run_id=1, node="leaf", parent="branch")
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         event.node = "other"  # type: ignore[misc]  # that it is refused is the subject
-    assert attrs.astuple(Observers(), recurse=False) == ((), (), (), (), ())
+    assert attrs.astuple(Observers(), recurse=False) == ((),) * 6
