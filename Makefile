@@ -1,8 +1,10 @@
 # One menu for people, hooks and CI. VENV and PYTHON choose another interpreter:
 #     make test PYTHON=python3.13 VENV=.venv-3.13
+# SHARE is how much of its rounds a proof takes: make prove SHARE=0.1
 
 PYTHON ?= python3
 VENV ?= .venv
+SHARE ?= 1
 BIN := $(VENV)/bin
 # With --verifytypes pyright looks for the package where the first python of PATH has it, whatever --pythonpath says.
 ON_PATH := PATH="$(abspath $(BIN)):$$PATH"
@@ -12,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 # Two goals may install into one virtual environment.
 .NOTPARALLEL:
-.PHONY: help demo test check format bench bench-peers clean
+.PHONY: help demo test prove check format bench bench-peers clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +32,9 @@ demo: $(VENV)/cli.stamp ## run the main job: survey the standard library
 
 test: $(VENV)/test.stamp ## run the tests, with branch coverage at 100 %
 	$(BIN)/python -m pytest --cov
+
+prove: $(VENV)/test.stamp ## run the long proofs with all of their rounds
+	RAILTRACKS_PROOF=$(SHARE) $(BIN)/python -m pytest -m proof --durations=0 -o faulthandler_timeout=1800
 
 check: $(VENV)/check.stamp ## lint, format, types, layers
 	$(BIN)/ruff check .
