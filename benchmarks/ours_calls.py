@@ -80,6 +80,32 @@ async def _nursery(size: int) -> list[int]:
     return results
 
 
+async def _group(size: int) -> list[int]:
+    async with rt.open_group() as group:
+        pending = [group.start_soon(tracked, item) for item in range(size)]
+    return [call.result() for call in pending]
+
+
+async def _completed(size: int) -> list[int]:
+    async with rt.as_completed(tracked, range(size)) as finished:
+        return [pending.result() async for pending in finished]
+
+
+async def _channel(size: int) -> list[int]:
+    send, receive = trio.open_memory_channel[int](size)
+
+    async def task(send: trio.MemorySendChannel[int], index: int) -> None:
+        with send:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            send.send_nowait(await node(index))
+
+    async with trio.open_nursery() as nursery:
+        with send:
+            for index in range(size):
+                nursery.start_soon(task, send.clone(), index)
+        return [result async for result in receive]
+
+
 async def _nursery_of_checkpoints(size: int) -> list[int]:
     results = [0] * size
 
@@ -121,6 +147,16 @@ def side_by_side(plan: Plan) -> None:
     take(plan, series)
 
 
+def groups(plan: Plan) -> None:
+    note("Plain Trio in groups: the nursery of the calls side by side.")
+    take(plan, {SUBJECT: _in_session(_group), PLAIN: _plain(_nursery)})
+
+
+def completed(plan: Plan) -> None:
+    note("Plain Trio as completed: that nursery, whose tasks send their results through a memory channel.")
+    take(plan, {SUBJECT: _in_session(_completed), PLAIN: _plain(_channel)})
+
+
 def nested(plan: Plan) -> None:
     by_await = _plain(_awaits)
     note(
@@ -155,6 +191,13 @@ def feed(plan: Plan) -> None:
 
 if __name__ == "__main__":
     main(
-        {"sequential": sequential, "side-by-side": side_by_side, "nested": nested, "feed": feed},
+        {
+            "sequential": sequential,
+            "side-by-side": side_by_side,
+            "groups": groups,
+            "as-completed": completed,
+            "nested": nested,
+            "feed": feed,
+        },
         distribution="trio",
     )
