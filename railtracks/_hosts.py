@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import trio
@@ -38,9 +38,7 @@ def run_from_sync(work: Callable[[], Coroutine[Any, Any, R]], on_sigterm: Callab
         return trio.from_thread.run(_run_in_host, work)
     if on_sigterm is None or threading.current_thread() is not threading.main_thread():
         return trio.run(work)
-    sigterm = _Sigterm(on_sigterm)
-    with sigterm.handled():
-        return trio.run(sigterm.run, work)
+    return _Sigterm(on_sigterm).run(work)
 
 
 class _Sigterm:
@@ -51,24 +49,21 @@ class _Sigterm:
         self._token: trio.lowlevel.TrioToken | None = None
         self._waiting = 0
 
-    @contextmanager
-    def handled(self) -> Generator[None]:
-        """Handle the signal while the block runs, and hand on afterwards what came too late for it."""
+    def run(self, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        """Handle the signal while the function runs, and hand on afterwards what came too late for it."""
         before = signal.getsignal(signal.SIGTERM)
         if before is None or before is signal.SIG_IGN:
-            # Set by other means than Python's, or not wanted: so it stays.
-            yield
-            return
+            # Set by other means than Python's, which could not set it again afterwards; or not wanted.
+            return trio.run(work)
         signal.signal(signal.SIGTERM, self._receive)
         try:
-            yield
+            return trio.run(self._main, work)
         finally:
             signal.signal(signal.SIGTERM, before)
             if self._waiting:
                 signal.raise_signal(signal.SIGTERM)
 
-    async def run(self, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
-        """Run the function as the main task of the Trio run."""
+    async def _main(self, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
         self._token = trio.lowlevel.current_trio_token()
         self._deliver()
         return await work()

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, get_args
 
 from railtracks._events import CallEvent, Observers
@@ -119,10 +120,10 @@ class SessionLog:
         return observers
 
     def _observer(self, level: int, text: str) -> Callable[[CallEvent], None]:
-        def observe(event: CallEvent) -> None:
-            self.log(level, text.format(event, event.parent or "START"), node_id=event.call_id, run_id=event.run_id)
+        return partial(self._observe, level, text)
 
-        return observe
+    def _observe(self, level: int, text: str, event: CallEvent) -> None:
+        self.log(level, text.format(event, event.parent or "START"), node_id=event.call_id, run_id=event.run_id)
 
     def log(
         self, level: int, text: str, *, logger: str = _ROOT, node_id: int | None = None, run_id: int | None = None
