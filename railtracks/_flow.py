@@ -102,7 +102,7 @@ class Flow(Generic[P, R]):
         """
         own = self._session()
         grace = self._grace
-        stop = None if grace is None else functools.partial(own.drain_soon, grace)
+        stop = None if grace is None else functools.partial(own._drain_soon, grace)  # noqa: SLF001 - the session's other face
         return run_from_sync(functools.partial(self._run, own, args, kwargs), stop)
 
     async def ainvoke(self, /, *args: P.args, **kwargs: P.kwargs) -> R:

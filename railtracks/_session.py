@@ -188,7 +188,7 @@ class Session:
             raise ContextError(f"session {self._ending.label!r} was not entered: use 'async with'")
         await self._lifetime.drain(grace, CauseKind.CANCEL)
 
-    def drain_soon(self, grace: float) -> bool:
+    def _drain_soon(self, grace: float) -> bool:
         """Begin to drain because of SIGTERM; a second time, cancel. Says whether there was anything to end.
 
         For signal handlers, through `TrioToken.run_sync_soon`: it returns at once.
