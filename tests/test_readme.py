@@ -32,3 +32,13 @@ def test_the_readme_stays_readable() -> None:
 def test_the_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\((?!http)([^)]+)\)", README.read_text("utf-8")):
         assert (README.parent / target).exists(), target
+
+
+def test_the_test_of_each_guarantee_is_there() -> None:
+    chapter = README.read_text("utf-8").partition("## What is guaranteed")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (?!guarantee|---).*\| (?:◆ )?`([^`]*)` \|$", chapter, re.MULTILINE)
+    assert len(rows) > 20
+    assert len(rows) == len(re.findall(r"^\| ", chapter, re.MULTILINE)) - 1
+    for row in rows:
+        file, _, name = row.partition("::")
+        assert re.search(rf"^(async )?def {name}\(", (Path(__file__).parent / file).read_text("utf-8"), re.MULTILINE), row
