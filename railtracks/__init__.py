@@ -20,7 +20,7 @@ from railtracks._redact import Secret
 from railtracks._retries import Retry
 from railtracks._saved_state import load_state
 from railtracks._session import Session, current_session, session_id
-from railtracks._tree import CallError, CallRecord, ExecutionInfo, Status
+from railtracks._tree import CallError, CallRecord, CauseKind, EndCause, ExecutionInfo, Status
 from railtracks.exceptions import (
     ContextError,
     FatalError,
@@ -41,7 +41,9 @@ __all__ = [
     "CallError",
     "CallGroup",
     "CallRecord",
+    "CauseKind",
     "ContextError",
+    "EndCause",
     "ExecutionInfo",
     "FatalError",
     "Flow",

@@ -30,7 +30,7 @@ from railtracks._pending import leave
 from railtracks._record import SessionRecord
 from railtracks._resources import Resources
 from railtracks._saved_state import safe_text
-from railtracks._scope import Frame, SessionScope, current_frame, enclosing_frame, this_task
+from railtracks._scope import Frame, SessionScope, current_frame, enclosing_frame, opened, this_task
 from railtracks._tree import CauseKind, EndCause
 from railtracks._workers import saving_limiter
 
@@ -116,6 +116,9 @@ class Lifetime:
         self.is_open = True
         if ending.timeout != math.inf:
             self._watch()
+        witnessed = opened.get()
+        if witnessed is not None:
+            witnessed.append(self._face)
 
     async def close(self, error: BaseException | None) -> bool:
         """Close the session whose block was left with an error, or with none; say whether that error is dealt with."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
 from copy import copy
 from types import MethodType
 from typing import (
@@ -48,9 +49,9 @@ class NodeOptions(TypedDict, total=False):
 class Node(Generic[P, R]):
     """A function that can be called in a session: `await rt.call(node, ...)`.
 
-    Made by `function_node`, and never changed after that. It keeps the function's `__name__`, `__doc__`, `__wrapped__`
-    and signature, and like a function it binds when it is a method. Called directly it is the function itself,
-    untracked.
+    Made by `function_node`, and never changed after that but by `testing.replace_node`. It keeps the function's
+    `__name__`, `__doc__`, `__wrapped__` and signature, and like a function it binds when it is a method. Called
+    directly it is the function itself, untracked.
 
     Attributes:
         name: What the node is called in records, notes and logs.
@@ -117,8 +118,18 @@ class Node(Generic[P, R]):
     def _with_options(self, options: NodeOptions) -> Any:
         _check(options)
         merged = self._options.copy()
+        merged["name"] = self.name
         merged.update(options)
         return type(self)(self.fn, **merged)
+
+    @contextmanager
+    def running(self, fn: Callable[..., Any]) -> Generator[None]:
+        """Run another function of the same kind, wherever this node is called, while the block runs."""
+        kept, self.fn = self.fn, fn
+        try:
+            yield
+        finally:
+            self.fn = kept
 
     def as_attempt(self, number: int, retry: Retry) -> Node[P, R]:
         """Return the node that stands for one attempt of a call of this one."""
@@ -136,7 +147,7 @@ class Node(Generic[P, R]):
     @functools.cached_property
     def _positional_names(self) -> tuple[tuple[str, ...], str | None]:
         try:
-            parameters = inspect.signature(self.fn).parameters.values()
+            parameters = inspect.signature(self.__wrapped__).parameters.values()
         except (TypeError, ValueError):
             # Some builtins have no signature.
             return (), None
@@ -254,7 +265,7 @@ def made_node(fn: Any, /, **options: Unpack[NodeOptions]) -> Any:
     """
     if isinstance(fn, Node):
         given: Node[..., Any] = cast("Node[..., Any]", fn)
-        return given._with_options(options)  # noqa: SLF001 - the room's own
+        return given._with_options(options) if options else given  # noqa: SLF001 - the room's own
     made: Node[..., Any] = AsyncNode(fn, **options) if is_coroutine_function(fn) else SyncNode(fn, **options)
     return made
 

@@ -60,6 +60,15 @@ def _flag(_: object, attribute: Attribute[Any], value: object) -> None:
         raise TypeError(f"{attribute.name} must be True or False, not {type(value).__name__}")
 
 
+def _limit(_: object, attribute: Attribute[Any], value: object) -> None:
+    if value is None or value == math.inf:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{attribute.name} must be a whole number of calls, not {type(value).__name__}")
+    if value < 0:
+        raise ValueError(f"{attribute.name} must be 0 or more calls (math.inf for all), not {value!r}")
+
+
 def _callback(_: object, attribute: Attribute[Any], value: object) -> None:
     if value is not None and not callable(value):
         raise TypeError(f"{attribute.name} must be callable, not {type(value).__name__}")
@@ -97,6 +106,7 @@ class Options:
     save_state: bool | None = field(default=None, validator=_flag)
     payload_callback: PayloadCallback | None = field(default=None, validator=_callback)
     cleanup_timeout: float | None = field(default=None, validator=_seconds)
+    history_limit: float | None = field(default=None, validator=_limit)
 
 
 @define(kw_only=True, eq=False)
@@ -113,6 +123,7 @@ class Settings:
     save_state: bool = True
     payload_callback: PayloadCallback | None = None
     cleanup_timeout: float = 5.0
+    history_limit: float = math.inf
 
 
 class GivenOptions(TypedDict, total=False):
@@ -131,6 +142,7 @@ class GivenOptions(TypedDict, total=False):
     save_state: bool | None
     payload_callback: PayloadCallback | None
     cleanup_timeout: float | None
+    history_limit: float | None
 
 
 NAMES = tuple(attribute.name for attribute in fields(Options))

@@ -30,6 +30,7 @@ class SessionRecord:
         started_at: When it was entered.
         ended_at: When its calls had ended and its resources were closed.
         error: What ended it.
+        left_behind: The nodes that were left running, by name.
     """
 
     identifier: str
@@ -42,6 +43,7 @@ class SessionRecord:
     started_at: float | None = None
     ended_at: float | None = None
     error: CallError | None = None
+    left_behind: list[str] = field(factory=list[str])
 
     def open(self) -> None:
         """Note that the session was entered."""
@@ -90,4 +92,7 @@ class SessionRecord:
             error=self.error,
             context_keys=tuple(self.values),
             calls=calls,
+            cause=self.ending.cause,
+            left_behind=tuple(self.left_behind),
+            dropped_calls=self.tree.dropped,
         )

@@ -31,7 +31,7 @@ from cattrs import Converter, transform_error
 from cattrs.errors import BaseValidationError
 
 from railtracks._redact import CUT, REDACTED, Scrubber, field_names, is_secret, key_name, known_secrets, named_items
-from railtracks._tree import CallError, CallRecord, CallTree, ExecutionInfo, Status
+from railtracks._tree import CallError, CallRecord, CallTree, CauseKind, EndCause, ExecutionInfo, Status
 from railtracks.exceptions import StateError
 
 T = TypeVar("T")
@@ -108,8 +108,18 @@ def _head_document(head: ExecutionInfo, plain: _Plain) -> dict[str, Any]:
         "ended_at": _moment(head.ended_at),
         "timeout": head.timeout,
         "error": plain.error(head.error),
+        "cause": _cause_document(head.cause, plain),
         "context_keys": [_writable(key) for key in head.context_keys],
+        "left_behind": [_writable(name) for name in head.left_behind],
+        "dropped_calls": head.dropped_calls,
     }
+
+
+def _cause_document(cause: EndCause | None, plain: _Plain) -> dict[str, Any] | None:
+    if cause is None:
+        return None
+    reason = None if cause.reason is None else plain.text(cause.reason)
+    return {"kind": cause.kind, "reason": reason, "call_id": cause.call_id}
 
 
 def _call_document(call: CallRecord, names: Sequence[str | None], plain: _Plain) -> dict[str, Any]:
@@ -278,6 +288,7 @@ for _kind in (int, float, str):
     _converter.register_structure_hook(_kind, partial(_exactly, _kind))
 _converter.register_structure_hook(datetime, _moment_from)
 _converter.register_structure_hook(Status, lambda value, _: Status(value))
+_converter.register_structure_hook(CauseKind, lambda value, _: CauseKind(value))
 _converter.register_structure_hook_func(lambda kind: kind == dict[str, Any], partial(_exactly, dict))
 for _tuple in (tuple[Any, ...], tuple[str, ...], tuple[CallRecord, ...]):
     _converter.register_structure_hook_func(partial(operator.eq, _tuple), _tuple_from)
@@ -310,11 +321,16 @@ def load_state(path: str | os.PathLike[str]) -> ExecutionInfo:
     except BaseValidationError as error:
         problem, _, place = transform_error(error)[0].partition(" @ ")
         raise StateError(str(path), place, problem) from error
+    known: set[int | None] = {None}
+    last = 0
     for index, call in enumerate(info.calls):
-        if call.id != index + 1:
-            raise StateError(str(path), f"$.calls[{index}].id", f"expected {index + 1}, the call's place")
-        if call.parent_id is not None and not 0 < call.parent_id < call.id:
+        # Where calls were dropped there are gaps, but a call's parent is not dropped before it.
+        if call.id != last + 1 and not (info.dropped_calls and call.id > last):
+            raise StateError(str(path), f"$.calls[{index}].id", f"expected {last + 1}, the call's place")
+        if call.parent_id not in known:
             raise StateError(str(path), f"$.calls[{index}].parent_id", f"there is no earlier call {call.parent_id}")
+        last = call.id
+        known.add(last)
     return info
 
 

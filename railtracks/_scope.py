@@ -1,4 +1,4 @@
-"""Where a task stands in the tree: the one ContextVar, and the walk from a task to the call it belongs to.
+"""Where a task stands in the tree: a ContextVar, and the walk from a task to the call it belongs to.
 
 A frame is the live side of a call, or of a session itself (its root). It keeps the task it was opened in and how many
 nurseries that task held then, which is all that is needed to say which call a nursery, and so a task, belongs to. A
@@ -27,6 +27,10 @@ from railtracks.exceptions import ContextError
 NO_TRIO: Final = (
     "a node can only be called while Trio runs: start with Flow.invoke(...) in a script, or with trio.run(...)"
 )
+
+
+# How many plain functions a session knows the nodes of.
+_MOST_NODES: Final = 1_000
 
 
 def _nobody() -> None:
@@ -93,6 +97,9 @@ class SessionScope:
         key = (getattr(fn, "__func__", fn.__name__), id(fn.__self__)) if is_method else id(fn)
         node = self._nodes.get(key)
         if node is None:
+            if len(self._nodes) >= _MOST_NODES:
+                # The oldest: a session that calls a new function each time would keep every one.
+                del self._nodes[next(iter(self._nodes))]
             node = self._nodes[key] = made_node(fn)
         return node
 
@@ -199,6 +206,9 @@ class _TaskFrame(Frame):
 
 
 current_frame: ContextVar[Frame | None] = ContextVar("railtracks_frame", default=None)
+
+# Gets every session that is opened where it is set: tests want to know them all.
+opened: ContextVar[list[Any] | None] = ContextVar("railtracks_opened", default=None)
 
 
 def current_scope() -> SessionScope | None:

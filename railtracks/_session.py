@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -12,6 +13,7 @@ import trio
 
 from railtracks import _invoke
 from railtracks._ending import Ending
+from railtracks._history import BoundedCallTree
 from railtracks._lifetime import Lifetime
 from railtracks._nodes import Node
 from railtracks._options import BroadcastCallback, LoggingSetting, Options, PayloadCallback, resolve
@@ -19,7 +21,7 @@ from railtracks._pending import PendingCall
 from railtracks._record import SessionRecord
 from railtracks._scope import current_scope, open_scope
 from railtracks._store import state_path
-from railtracks._tree import CauseKind, EndCause, ExecutionInfo, Status
+from railtracks._tree import CallTree, CauseKind, EndCause, ExecutionInfo, Status
 from railtracks.exceptions import ContextError, SessionCancelledError
 
 P = ParamSpec("P")
@@ -54,6 +56,8 @@ class Session:
         payload_callback: Called with `payload()` after the state was saved, like `broadcast_callback`, and cancelled
             after `cleanup_timeout` seconds. Its failure is logged.
         cleanup_timeout: The seconds that resources and broadcasts together may take at the end, by default 5.
+        history_limit: How many finished calls the record keeps, the last ones, besides all that run. The others are
+            counted. `math.inf`: all of them, the default.
 
     Raises:
         TypeError: If an option is of the wrong type.
@@ -76,6 +80,7 @@ class Session:
         save_state: bool | None = None,
         payload_callback: PayloadCallback | None = None,
         cleanup_timeout: float | None = None,
+        history_limit: float | None = None,
     ) -> None:
         names: dict[str, object] = {"name": name, "flow_name": flow_name, "flow_id": flow_id}
         for what, text in names.items():
@@ -93,13 +98,16 @@ class Session:
                 save_state=save_state,
                 payload_callback=payload_callback,
                 cleanup_timeout=cleanup_timeout,
+                history_limit=history_limit,
             )
         )
         self._prompt_injection = options.prompt_injection
         identifier = os.urandom(16).hex()
         self._ending = Ending(name or flow_name or identifier, options.timeout)
         values = dict(options.context or {})
-        self._record = SessionRecord(identifier, name, flow_name, flow_id, self._ending, values)
+        limit = options.history_limit
+        tree = CallTree() if limit == math.inf else BoundedCallTree(int(limit))
+        self._record = SessionRecord(identifier, name, flow_name, flow_id, self._ending, values, tree)
         self._state_path = state_path(identifier, name, flow_name) if options.save_state else None
         self._lifetime = Lifetime(self, self._record, options, self._state_path)
 

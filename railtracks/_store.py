@@ -10,6 +10,7 @@ from typing import Final
 
 # File systems allow 255; the identifier and the ending need the rest.
 _LONGEST_NAME = 200
+_UNFINISHED: Final = ".tmp"
 _FORBIDDEN: Final = frozenset('/\\<>:"|?*')
 _DEVICES: Final = frozenset(
     ["CON", "PRN", "AUX", "NUL", *(f"COM{digit}" for digit in range(10)), *(f"LPT{digit}" for digit in range(10))],
@@ -54,7 +55,7 @@ def write_whole(path: Path, chunks: Iterable[str]) -> None:
         OSError: If it cannot be written; then nothing of it is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{os.urandom(8).hex()}.tmp"
+    temporary = path.parent / f".{os.urandom(8).hex()}{_UNFINISHED}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
@@ -67,6 +68,11 @@ def write_whole(path: Path, chunks: Iterable[str]) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def unfinished_files() -> set[Path]:
+    """Return the files in the folder for saved states that are being written, or were given up."""
+    return set(state_folder().glob(f".*{_UNFINISHED}"))
 
 
 def _sync_folder(folder: Path) -> None:

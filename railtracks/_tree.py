@@ -7,14 +7,16 @@ appended and closed in the thread that runs Trio; once a session is over they ar
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
 from time import time
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 from attrs import define, field
+
+T = TypeVar("T")
 
 
 class Status(StrEnum):
@@ -119,6 +121,9 @@ class ExecutionInfo:
         error: What ended it, as text.
         context_keys: The keys of its context. The values are never saved.
         calls: The calls, in the order of their start.
+        cause: What ended it before its time, `None` if nothing did.
+        left_behind: The nodes with `abandon_on_cancel=True` that were cancelled and left running, by name.
+        dropped_calls: How many finished calls are not among `calls`, because of `history_limit`.
     """
 
     session_id: str
@@ -132,6 +137,9 @@ class ExecutionInfo:
     error: CallError | None
     context_keys: tuple[str, ...]
     calls: tuple[CallRecord, ...] = field(repr=False)
+    cause: EndCause | None = None
+    left_behind: tuple[str, ...] = ()
+    dropped_calls: int = 0
 
     @property
     def answer(self) -> Any:
@@ -159,11 +167,23 @@ class ExecutionInfo:
         return {parent_id: tuple(calls) for parent_id, calls in found.items()}
 
 
+class Column(Protocol[T]):
+    """What is known of each call under one head; a list, an array, or a window of one that forgets."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> T: ...
+    def __setitem__(self, index: int, value: T, /) -> None: ...
+    def append(self, value: T, /) -> None: ...
+
+
 class NodeLike(Protocol):
     """What a record needs to know of its node."""
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def attempt(self) -> int: ...
 
     def argument_names(self, count: int) -> tuple[str | None, ...]: ...
 
@@ -183,19 +203,28 @@ class CallTree:
     __slots__ = ("_args", "_ended_at", "_kwargs", "_nodes", "_outcomes", "_parents", "_started_at", "_unlucky")
 
     def __init__(self) -> None:
-        self._nodes: list[NodeLike | None] = [None]
-        self._parents = array("q", [0])
-        self._args: list[tuple[Any, ...]] = [()]
+        self._nodes: Column[NodeLike | None] = [None]
+        self._parents: Column[int] = array("q", [0])
+        self._args: Column[tuple[Any, ...]] = [()]
         self._kwargs: dict[int, dict[str, Any]] = {}
-        self._started_at = array("d", [0.0])
+        self._started_at: Column[float] = array("d", [0.0])
         # 0.0 while the call runs.
-        self._ended_at = array("d", [0.0])
-        self._outcomes: list[Any] = [None]
+        self._ended_at: Column[float] = array("d", [0.0])
+        self._outcomes: Column[Any] = [None]
         # The calls that ended otherwise than with a result.
         self._unlucky: dict[int, Status] = {}
 
     def __len__(self) -> int:
         return len(self._nodes) - 1
+
+    @property
+    def dropped(self) -> int:
+        """How many calls it has had and no longer knows."""
+        return 0
+
+    def _ids(self) -> Iterable[int]:
+        """Return the calls that it knows, in the order of their start."""
+        return range(1, len(self._nodes))
 
     def open(self, node: NodeLike, parent_id: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
         """Add a call, running from now on, and return its id. The parent of a top-level call is 0."""
@@ -229,7 +258,7 @@ class CallTree:
 
     def cancel_what_is_open(self) -> None:
         """Close what was left open: an interrupt can strike between any two steps of a call."""
-        for call_id in range(1, len(self._nodes)):
+        for call_id in self._ids():
             if not self._ended_at[call_id]:
                 self.cancel(call_id)
 
@@ -274,20 +303,19 @@ class CallTree:
 
     def open_roots(self) -> set[int]:
         """Return the top-level calls that run."""
-        return {
-            call_id for call_id in range(1, len(self._nodes)) if not (self._parents[call_id] or self._ended_at[call_id])
-        }
+        return {call_id for call_id in self._ids() if not (self._parents[call_id] or self._ended_at[call_id])}
 
     def record(self, call_id: int) -> CallRecord:
         """Return the record of a call as it stands now."""
         status = self.status(call_id)
         outcome = self._outcomes[call_id]
+        node = self._nodes[call_id]
         return CallRecord(
             id=call_id,
             parent_id=self._parents[call_id] or None,
-            node=self.name(call_id) or "",
+            node="" if node is None else node.name,
             status=status,
-            attempt=1,
+            attempt=1 if node is None else node.attempt,
             started_at=utc(self._started_at[call_id]),
             ended_at=None if status is Status.RUNNING else utc(self._ended_at[call_id]),
             args=self._args[call_id],
@@ -298,11 +326,11 @@ class CallTree:
 
     def records(self) -> Iterator[CallRecord]:
         """Return the records of all calls, one at a time."""
-        return map(self.record, range(1, len(self._nodes)))
+        return map(self.record, self._ids())
 
     def named_values(self) -> Iterator[tuple[str | None, Any]]:
         """Return all arguments and results, with the names that say whether they are secret."""
-        for call_id in range(1, len(self._nodes)):
+        for call_id in self._ids():
             yield from zip(self.argument_names(call_id), self._args[call_id], strict=True)
             yield from self._kwargs.get(call_id, {}).items()
             if call_id not in self._unlucky:

@@ -1,0 +1,328 @@
+"""What tests of workflows need: fakes for nodes, a clock that jumps, and proofs that nothing is left.
+
+    def test_a_slow_server_is_given_up() -> None:
+        with testing.replace_node(fetch, lambda url: "<html>"):
+            assert testing.run_with_mock_clock(survey, "https://example.org") == 1
+
+Meant to be imported as `from railtracks import testing`; the core does not know it. It needs no test framework:
+fixtures for pytest are in `railtracks.pytest_plugin`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, TypeVarTuple, Unpack, cast, overload
+
+import trio
+from trio.lowlevel import Task
+from trio.testing import MockClock
+
+from railtracks._flow import Flow
+from railtracks._nodes import AsyncNode, Node, SyncNode, is_coroutine_function
+from railtracks._saved_state import load_state
+from railtracks._scope import Frame, current_frame, is_system_task, opened
+from railtracks._session import Session
+from railtracks._store import unfinished_files
+from railtracks._tree import ExecutionInfo, Status
+from railtracks._workers import saving_limiter, worker_limiter
+from railtracks.exceptions import StateError
+
+__all__ = [
+    "assert_quiescent",
+    "cancel_at_every_checkpoint",
+    "opened_sessions",
+    "replace_node",
+    "run_with_mock_clock",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
+
+
+def busy_workers() -> int:
+    return worker_limiter().borrowed_tokens + saving_limiter().borrowed_tokens
+
+
+@contextmanager
+def opened_sessions() -> Generator[list[Session]]:
+    """Get every session that is opened in this block, in their order: by a flow, by a decorated function, or by hand.
+
+    Sessions of tasks and worker threads that were started in the block count, of others not.
+    """
+    sessions: list[Session] = []
+    token = opened.set(sessions)
+    try:
+        yield sessions
+    finally:
+        opened.reset(token)
+        around = opened.get()
+        if around is not None:
+            around.extend(sessions)
+
+
+def assert_quiescent(session: Session) -> None:
+    """Assert that a session is over and that nothing of it is left.
+
+    It was entered and has ended; each of its calls is closed; and no task of this Trio run stands in it, in a session
+    inside of it, or was started there, in whatever nursery. May be called outside Trio as well, when there are no tasks
+    any more. A thread that a node with `abandon_on_cancel=True` left behind is allowed, as its node was.
+
+    Raises:
+        AssertionError: If anything is left. It names all of it.
+    """
+    left = [*_unfinished(session.info), *_running(session)]
+    if left:
+        raise AssertionError(f"of session {_label(session)!r} there is left: {'; '.join(left)}")
+
+
+def _label(session: Session) -> str:
+    return session.name or session.flow_name or session.identifier
+
+
+def _unfinished(info: ExecutionInfo) -> Iterator[str]:
+    if info.started_at is None:
+        yield "everything, it was never entered"
+    elif info.status is Status.RUNNING or info.ended_at is None:
+        yield "itself, it has not ended"
+    for call in info.calls:
+        if call.status is Status.RUNNING or call.ended_at is None:
+            yield f"call {call.id} of node {call.node!r}, which is {call.status}"
+
+
+def _running(session: Session) -> Iterator[str]:
+    if not trio.lowlevel.in_trio_run():
+        return
+    for task in _tasks() - {trio.lowlevel.current_task()}:
+        frame: Frame | None = task.context.get(current_frame)
+        while frame is not None:
+            if frame.scope.face is session:
+                yield f"task {task.name!r}, in {' > '.join(frame.scope.tree.path(frame.call_id)) or 'its block'}"
+                break
+            frame = frame.outer
+
+
+def _tasks() -> set[Task]:
+    """Return all tasks of this Trio run but Trio's own."""
+    root = trio.lowlevel.current_root_task()
+    found: set[Task] = set()
+    waiting = [] if root is None else [root]
+    while waiting:
+        task = waiting.pop()
+        found.add(task)
+        for nursery in task.child_nurseries:
+            waiting.extend(nursery.child_tasks)
+    return {task for task in found if not (task.name.startswith("trio.") and is_system_task(task))}
+
+
+async def cancel_at_every_checkpoint(
+    async_fn: Callable[[Unpack[Ts]], Awaitable[object]], /, *args: *Ts, every: int = 1
+) -> int:
+    """Run an async function again and again, each time cancelled at another place, and assert that nothing is left.
+
+    The first round is cancelled before it starts, the next one where its first step ends, the next one where its second
+    step ends, and so on until a round ends before its cancel. A step is what a task does between two checkpoints; the
+    steps of all tasks that the function starts count.
+
+    After each round no task is left that was not there before, no worker works, every session of the round is
+    quiescent (`assert_quiescent`), and its saved state is whole and says what the session says.
+
+    The function must come to an end by itself, and be repeatable: each round runs it as a whole, so the time it takes
+    grows with the square of its steps. Run it with a `MockClock`, so that sleeping costs nothing, and beside nothing
+    that starts or ends tasks in the same Trio run.
+
+    Args:
+        async_fn: The function. Whatever it raises, other than the `Cancelled` of its round, is a failure.
+        *args: Its arguments.
+        every: How many steps each round goes further than the one before: more than 1 for a sample.
+
+    Returns:
+        The number of rounds.
+
+    Raises:
+        AssertionError: If anything is left. A note says where the cancel struck.
+        TypeError: If `every` is no whole number.
+        ValueError: If `every` is less than 1.
+        Exception: What the function raised, as the same object, with the same note.
+    """
+    if isinstance(every, bool) or not isinstance(every, int):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
+        raise TypeError(f"every must be a whole number, not {type(every).__name__}")
+    if every < 1:
+        raise ValueError(f"every must be at least 1, not {every!r}")
+    number = 0
+    while True:
+        strike = _Strike(number * every)
+        number += 1
+        try:
+            await _round(strike, functools.partial(async_fn, *args))
+        except Exception as error:
+            error.add_note(strike.told())
+            raise
+        if not strike.scope.cancel_called:
+            return number
+
+
+async def _round(strike: _Strike, run: Callable[[], Awaitable[object]]) -> None:
+    tasks, workers, files = _tasks(), busy_workers(), unfinished_files()
+    with opened_sessions() as sessions, strike.armed(), strike.scope:
+        await run()
+    for task in _tasks() - tasks:
+        raise AssertionError(f"task {task.name!r} is left")
+    if busy_workers() > workers:
+        raise AssertionError(f"{busy_workers() - workers} workers are left")
+    for session in sessions:
+        assert_quiescent(session)
+    _assert_saved(sessions)
+    for file in unfinished_files() - files:
+        raise AssertionError(f"a file is left that was not written to its end: {file}")
+
+
+def _assert_saved(sessions: Iterable[Session]) -> None:
+    saved = {session.identifier: session for session in sessions if session.state_path is not None}
+    # Sessions of one name overwrite each other.
+    for path in {session.state_path for session in saved.values()}:
+        try:
+            state = load_state(cast("Path", path))
+        except StateError as error:
+            raise AssertionError(f"a saved state is not whole: {error}") from error
+        session = saved.get(state.session_id)
+        if session is None:
+            raise AssertionError(f"the state in {path} is of another session: {state.session_id}")
+        if _outline(state) != _outline(session.info):
+            raise AssertionError(f"the state in {path} does not say what session {_label(session)!r} says")
+
+
+def _outline(info: ExecutionInfo) -> tuple[object, ...]:
+    return info.status, *((call.id, call.parent_id, call.status) for call in info.calls)
+
+
+_strike: ContextVar[_Strike | None] = ContextVar("railtracks_strike", default=None)
+
+
+class _Strike(trio.abc.Instrument):
+    """A cancel that strikes at the end of a certain step of the tasks that were started while it was armed."""
+
+    def __init__(self, at: int) -> None:
+        self.scope = trio.CancelScope()
+        self._at = at
+        self._steps = 0
+        self._place = ""
+
+    @contextmanager
+    def armed(self) -> Generator[None]:
+        token = _strike.set(self)
+        trio.lowlevel.add_instrument(self)
+        if not self._at:
+            self.scope.cancel()
+        try:
+            yield
+        finally:
+            trio.lowlevel.remove_instrument(self)
+            _strike.reset(token)
+
+    def after_task_step(self, task: Task) -> None:
+        if task.context.get(_strike) is not self:
+            return
+        self._steps += 1
+        if self._steps == self._at:
+            self._place = f" in task {task.name!r}{''.join(_places(task))}"
+            self.scope.cancel()
+
+    def told(self) -> str:
+        """Say where the cancel struck."""
+        if not self.scope.cancel_called:
+            return f"the cancel did not strike in these {self._steps} steps"
+        return f"the cancel struck after step {self._at}{self._place}"
+
+
+def _places(task: Task) -> Iterator[str]:
+    """Tell where a task waits, from the outside in, down to where Trio begins."""
+    # Before 0.32 Trio could not look at a task that has ended.
+    with suppress(AttributeError):
+        for frame, line in task.iter_await_frames():
+            if not str(frame.f_globals.get("__name__")).startswith("trio."):
+                yield f"\n  {frame.f_code.co_filename}:{line} in {frame.f_code.co_qualname}"
+
+
+@overload
+def run_with_mock_clock(flow: Flow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+@overload
+def run_with_mock_clock(flow: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+def run_with_mock_clock(flow: Any, /, *args: Any, **kwargs: Any) -> Any:
+    """Run a flow, or an async function, in a Trio run of its own on a clock that jumps.
+
+    Whenever everything waits, the clock jumps to the next deadline, so sleeping and timeouts cost no time. It stands
+    still while a worker of this library works, so a sync node, or the saving of a state, never times out: only Trio's
+    time passes here. A worker that waits for a call it makes itself does not hold the clock.
+
+    Raises:
+        RuntimeError: If Trio is running in this thread.
+        BaseException: Whatever the flow raises.
+    """
+    if trio.lowlevel.in_trio_run():
+        raise RuntimeError(
+            "run_with_mock_clock starts a Trio run of its own: call it in a sync test, or await the flow's ainvoke here"
+        )
+    clock = MockClock()
+    run: Callable[..., Coroutine[Any, Any, Any]] = flow.ainvoke if isinstance(flow, Flow) else flow
+    return trio.run(functools.partial(run, *args, **kwargs), clock=clock, instruments=[_HeldClock(clock)])
+
+
+class _HeldClock(trio.abc.Instrument):
+    """Lets a clock jump, but not while workers work: a jump would let the time pass that they are given."""
+
+    def __init__(self, clock: MockClock) -> None:
+        self._clock = clock
+
+    def after_task_step(self, task: Task) -> None:  # noqa: ARG002 - whichever task it was
+        # A worker begins and ends in a step of the task that waits for it.
+        threshold = math.inf if busy_workers() else 0
+        if self._clock.autojump_threshold != threshold:
+            self._clock.autojump_threshold = threshold
+
+
+@overload
+def replace_node(
+    node: AsyncNode[P, R], fake: Callable[P, Coroutine[Any, Any, R]], /
+) -> AbstractContextManager[None]: ...
+@overload
+def replace_node(node: AsyncNode[P, R], fake: Callable[P, R], /) -> AbstractContextManager[None]: ...
+@overload
+def replace_node(node: SyncNode[P, R], fake: Callable[P, R], /) -> AbstractContextManager[None]: ...
+def replace_node(node: Any, fake: Any, /) -> AbstractContextManager[None]:
+    """Run another function in place of a node's, in the whole process, while a `with` block runs.
+
+    The node's name, timeout and retry stay, and it is recorded as ever. Whoever holds the node gets the fake, direct
+    calls included; copies that `with_options` made before keep what they run. A method is replaced on its class:
+    `replace_node(Service.fetch, fake)`, where the fake takes `self`.
+
+    Args:
+        node: The node.
+        fake: What runs instead. For an async node an async or a plain function, which runs in the event loop; for a
+            sync node a plain function, which runs in a worker thread.
+
+    Raises:
+        TypeError: If `node` is no node, or `fake` does not fit it.
+    """
+    if not isinstance(node, Node):
+        raise TypeError(f"only a node can be replaced, not {node!r}: make it one with @rt.function_node")
+    is_async = is_coroutine_function(fake)
+    if is_async and not node.is_async:
+        raise TypeError(f"node {node.name!r} is made of a sync function: its fake must be one, too")
+    return node.running(_awaitable(fake) if node.is_async and not is_async else fake)
+
+
+def _awaitable(fake: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    @functools.wraps(fake)
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        result = fake(*args, **kwargs)
+        # A plain function may hand on what a coroutine function gave it.
+        return await result if inspect.isawaitable(result) else result
+
+    return run
