@@ -70,6 +70,7 @@ async def test_it_takes_every_option_of_session() -> None:
         "save_state": False,
         "payload_callback": hear,
         "cleanup_timeout": 1,
+        "history_limit": 10,
     }
     assert set(options) == set(inspect.signature(rt.Session).parameters)
 

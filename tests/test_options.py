@@ -52,6 +52,7 @@ RIGHT: dict[str, list[Any]] = {
     "log_file": ["file.log", Path("file.log")],
     "broadcast_callback": [print, work],
     "payload_callback": [print, work],
+    "history_limit": [0, 1, 10**9, math.inf],
 }
 SECONDS = [
     *((value, ValueError) for value in (0, 0.0, -1, -math.inf, math.nan, 10**400)),
@@ -68,6 +69,7 @@ WRONG: dict[str, list[tuple[Any, type[Exception]]]] = {
     "log_file": [(1, TypeError), (True, TypeError), (b"file.log", TypeError)],
     "broadcast_callback": [("print", TypeError), (1, TypeError)],
     "payload_callback": [({}, TypeError), (False, TypeError)],
+    "history_limit": [(-1, ValueError), (True, TypeError), (2.0, TypeError), ("5", TypeError), (math.nan, TypeError)],
 }
 
 
@@ -161,7 +163,14 @@ CHOICES = st.fixed_dictionaries(
 def test_given_wins_over_configured_and_configured_over_the_default(
     given_options: dict[str, Any], configured: dict[str, Any]
 ) -> None:
-    defaults = Options(timeout=math.inf, end_on_error=False, prompt_injection=True, save_state=True, cleanup_timeout=5)
+    defaults = Options(
+        timeout=math.inf,
+        end_on_error=False,
+        prompt_injection=True,
+        save_state=True,
+        cleanup_timeout=5,
+        history_limit=math.inf,
+    )
     set_config(**configured)  # type: ignore[misc]  # a dict of all options
     options = resolve(Options(**given_options))
     for name in _options.NAMES:

@@ -311,7 +311,10 @@ def test_it_has_the_shape_of_the_contract(home: Path) -> None:
         "ended_at",
         "timeout",
         "error",
+        "cause",
         "context_keys",
+        "left_behind",
+        "dropped_calls",
         "calls",
     ]
     call, failed = state["calls"]

@@ -1,0 +1,181 @@
+"""A session with a limit keeps the last calls that have finished, all that run, and the count of the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from attrs import define
+from hypothesis import given
+from hypothesis import strategies as st
+
+import railtracks as rt
+from railtracks._history import BoundedCallTree
+from railtracks._tree import CallError, CallTree
+
+
+@define
+class Made:
+    """What a tree needs to know of a node."""
+
+    name: str
+    attempt: int = 1
+
+    def argument_names(self, count: int) -> tuple[str | None, ...]:
+        return ("number",) * count
+
+
+async def double(number: int) -> int:
+    return 2 * number
+
+
+async def test_the_last_finished_calls_are_kept_and_the_others_counted() -> None:
+    async with rt.Session(history_limit=3, save_state=False) as session:
+        for number in range(10):
+            await rt.call(double, number)
+    info = session.info
+    assert [(call.id, call.args, call.result) for call in info.calls] == [(8, (7,), 14), (9, (8,), 16), (10, (9,), 18)]
+    assert info.dropped_calls == 7
+
+
+async def test_running_calls_are_kept_with_their_ancestors_whatever_finishes_meanwhile() -> None:
+    async def inner() -> None:
+        for number in range(5):
+            await rt.call(double, number)
+        info = rt.current_session().info
+        assert [(call.node, call.status) for call in info.calls] == [("outer", "running"), ("inner", "running")]
+        assert info.children(1) == info.calls[1:]
+        assert info.dropped_calls == 5
+
+    async def outer() -> str:
+        await rt.call(inner)
+        return "answer"
+
+    async with rt.Session(history_limit=0, save_state=False):
+        assert await rt.call(outer) == "answer"
+
+
+async def test_by_default_and_with_inf_all_calls_are_kept() -> None:
+    rt.set_config(history_limit=1)
+    async with rt.Session(history_limit=float("inf"), save_state=False) as session:
+        await rt.call_batch(double, range(5))
+    assert (len(session.info.calls), session.info.dropped_calls) == (5, 0)
+
+
+async def test_a_flows_answer_is_kept_as_its_entry_point_finishes_last(home: Path) -> None:
+    async def entry() -> int:
+        return len(await rt.call_batch(double, range(100)))
+
+    assert await rt.Flow("bounded", entry, history_limit=1).ainvoke() == 100
+    (path,) = home.iterdir()
+    state = rt.load_state(path)
+    assert (state.answer, state.dropped_calls, [call.id for call in state.calls]) == (100, 100, [1])
+
+
+async def test_what_is_saved_of_a_session_that_forgot_comes_back(home: Path) -> None:
+    async def fail(number: int, *, token: str) -> None:
+        raise ValueError(f"{number} {token}")
+
+    async with rt.Session(history_limit=2) as session:
+        for number in range(4):
+            with pytest.raises(ValueError, match=f"^{number} "):
+                await rt.call(fail, number, token="canary-of-the-history")  # type: ignore[misc]
+    assert session.state_path is not None
+    assert "canary" not in session.state_path.read_text("utf-8")
+    state = rt.load_state(session.state_path)
+    assert state.dropped_calls == 2
+    assert [(call.id, call.parent_id, call.status) for call in state.calls] == [
+        (3, None, "failed"),
+        (4, None, "failed"),
+    ]
+
+
+async def test_a_session_that_calls_new_functions_all_the_time_does_not_keep_them() -> None:
+    async with rt.Session(history_limit=1, save_state=False):
+        for number in range(2_000):
+
+            async def fresh(number: int = number) -> int:
+                return number
+
+            assert await rt.call(fresh) == number
+        scope: Any = rt.current_session()._lifetime._scope
+        assert len(scope._nodes) <= 1_000
+
+
+async def test_the_table_of_a_session_that_forgets_does_not_grow() -> None:
+    async with rt.Session(history_limit=10, save_state=False):
+        scope: Any = rt.current_session()._lifetime._scope
+
+        async def call_many() -> None:
+            for number in range(500):
+                await rt.call(double, number=number)
+                with trio.CancelScope() as cancelled:
+                    cancelled.cancel()
+                    await rt.call(double, number)
+
+        await call_many()
+        tree = scope.tree
+        # Row 0 stands for the session.
+        assert {len(rows) for rows in tree._windows} == {11}
+        assert len(tree._kwargs) + len(tree._unlucky) <= 20
+
+
+# What happens to a tree: a call opens in an open one, or the innermost of some open ones closes in some way.
+steps = st.lists(st.tuples(st.sampled_from(["open", "complete", "fail", "cancel"]), st.integers(0, 20)), max_size=60)
+
+
+@given(steps=steps, limit=st.integers(0, 5))
+def test_a_bounded_tree_is_the_whole_one_without_what_finished_long_ago(
+    steps: list[tuple[str, int]], limit: int
+) -> None:
+    whole, bounded = CallTree(), BoundedCallTree(limit)
+    children: dict[int, set[int]] = {0: set()}
+    finished: list[int] = []
+    for what, pick in steps:
+        running = sorted(children)
+        if what == "open":
+            parent = running[pick % len(running)]
+            made, kwargs = Made(f"node {pick}", 1 + pick % 2), {"more": pick} if pick % 2 else {}
+            ids = {tree.open(made, parent, (pick,), kwargs) for tree in (whole, bounded)}
+            assert ids == {len(whole)} == {len(bounded)}
+            children[parent] |= ids
+            children[len(whole)] = set()
+            continue
+        leaves = [call_id for call_id in running if call_id and not children[call_id]]
+        if not leaves:
+            continue
+        call_id = leaves[pick % len(leaves)]
+        for tree in (whole, bounded):
+            match what:
+                case "complete":
+                    tree.complete(call_id, pick)
+                case "fail":
+                    tree.fail(call_id, CallError("ValueError", str(pick)))
+                case _:
+                    tree.cancel(call_id)
+        del children[call_id]
+        for brothers in children.values():
+            brothers.discard(call_id)
+        finished.append(call_id)
+    kept = {*(children.keys() - {0}), *(finished[-limit:] if limit else [])}
+    expected = [record for record in whole.records() if record.id in kept]
+    assert [timeless(record) for record in bounded.records()] == [timeless(record) for record in expected]
+    assert bounded.dropped == len(whole) - len(kept)
+    assert bounded.open_roots() == whole.open_roots()
+    assert list(bounded.named_values()) == [
+        value
+        for record in expected
+        for value in (
+            *(("number", number) for number in record.args),
+            *record.kwargs.items(),
+            *([(None, record.result)] if record.status in {"completed", "running"} else []),
+        )
+    ]
+    bounded.cancel_what_is_open()
+    assert not bounded.open_roots()
+
+
+def timeless(record: rt.CallRecord) -> tuple[Any, ...]:
+    return record.id, record.parent_id, record.node, record.status, record.attempt, record.args, record.kwargs
