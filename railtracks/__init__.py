@@ -7,10 +7,12 @@ the scope tree and the trace are one tree. Meant to be imported as `import railt
 from __future__ import annotations
 
 from railtracks import context, exceptions
+from railtracks._as_completed import as_completed
 from railtracks._broadcast import broadcast
 from railtracks._decorator import session
-from railtracks._fanout import CallGroup, call_batch, open_group
+from railtracks._fanout import call_batch
 from railtracks._flow import Flow
+from railtracks._group import CallGroup, open_group
 from railtracks._invoke import call
 from railtracks._logging import enable_logging
 from railtracks._nodes import Node, function_node
@@ -64,6 +66,7 @@ __all__ = [
     "StateError",
     "Status",
     "WorkerCrashedError",
+    "as_completed",
     "broadcast",
     "call",
     "call_batch",

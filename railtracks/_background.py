@@ -38,8 +38,8 @@ class Background:
     ) -> PendingCall[Any]:
         """Start a call in a task of its own."""
         self._root.admit()
-        pending: PendingCall[Any] = PendingCall(self._root.scope.node_of(node))
-        self._nursery.start_soon(self._run, pending, args, kwargs, self._fail, name=pending.node_name)
+        pending: PendingCall[Any] = PendingCall(self._root.scope.node_of(node), args, kwargs)
+        self._nursery.start_soon(self._run, pending, self._fail, name=pending.node_name)
         self._running[pending] = None
         if is_service:
             self._services.add(pending)
@@ -50,14 +50,13 @@ class Background:
     async def start(self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Start a call in a task of its own and wait until it says that it has started."""
         self._root.admit()
-        starting = _Starting(self._root.scope.node_of(node), self._fail)
+        starting = _Starting(self._root.scope.node_of(node), args, kwargs, self._fail)
         pending = starting.pending
         self._starting.add(pending)
         if not self._takes_starts:
             pending.cancel(_REASON)
         try:
-            run = functools.partial(self._run, args=args, kwargs=kwargs)
-            value = await self._nursery.start(starting.run, run, name=pending.node_name)
+            value = await self._nursery.start(starting.run, self._run, name=pending.node_name)
         finally:
             self._starting.discard(pending)
             self._root.scope.stirred()
@@ -88,16 +87,12 @@ class Background:
         for pending in self._starting:
             pending.cancel(_REASON)
 
-    async def _run(
-        self,
-        pending: PendingCall[Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        fail: Callable[[BaseException], object],
-    ) -> None:
+    async def _run(self, pending: PendingCall[Any], fail: Callable[[BaseException], object]) -> None:
         self._running[pending] = None
         try:
-            await pending.run(self._root, args, kwargs, fail)
+            error = await pending.run(self._root.landing())
+            if error is not None:
+                fail(error)
         finally:
             del self._running[pending]
             self._services.discard(pending)
@@ -107,8 +102,15 @@ class Background:
 class _Starting:
     """A node on its way to `task_status.started()`, and the `task_status` that it gets."""
 
-    def __init__(self, node: Node[..., Any], fail: Callable[[BaseException], object]) -> None:
-        self.pending: PendingCall[Any] = PendingCall(node.with_function(functools.partial(node.fn, task_status=self)))
+    def __init__(
+        self,
+        node: Node[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        fail: Callable[[BaseException], object],
+    ) -> None:
+        telling = node.with_function(functools.partial(node.fn, task_status=self))
+        self.pending: PendingCall[Any] = PendingCall(telling, args, kwargs)
         self.refusal: BaseException | None = None
         self._fail = fail
         self._task_status: trio.TaskStatus[Any]
@@ -122,7 +124,7 @@ class _Starting:
     async def run(self, run: Callable[..., Any], *, task_status: trio.TaskStatus[Any]) -> None:
         """Run the node; an error before it has started is kept for the one who waits."""
         self._task_status = task_status
-        await run(self.pending, fail=self._keep)
+        await run(self.pending, self._keep)
         if not self._has_started and self.pending.status is Status.CANCELLED:
             # Not by a scope of the one who waits: that cancel would have gone on to them.
             self.refusal = ContextError(f"the session ended before {self.pending.node_name!r} had started")

@@ -1,4 +1,4 @@
-"""A call that runs side by side with its starter, and a nursery for such calls.
+"""A call that runs side by side with its starter; a nursery for such calls, and the block around it.
 
 An error of a call never goes through Trio's nursery, which would wrap it in a group: the task keeps it, cancels the
 rest, and it is raised when all have ended.
@@ -6,16 +6,18 @@ rest, and it is raised when all have ended.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, Self, TypeVar, cast
 
 import trio
 
-from railtracks._errors import bare, combined, raise_unchanged, without_cancelled
+from railtracks import _invoke
+from railtracks._errors import bare, came_from_cleanup, combined, raise_unchanged, without_cancelled
 from railtracks._invoke import outcome_of
 from railtracks._nodes import Node
-from railtracks._scope import Frame, current_frame
+from railtracks._scope import Frame, adopt, current_frame, this_task
 from railtracks._tree import Status
 from railtracks.exceptions import PendingCallError
 
@@ -25,10 +27,23 @@ R = TypeVar("R")
 class PendingCall(Generic[R]):
     """A call that runs side by side with its starter."""
 
-    __slots__ = ("__weakref__", "_cancel_scope", "_ended", "_error", "_node", "_reason", "_result", "_status")
+    __slots__ = (
+        "__weakref__",
+        "_args",
+        "_cancel_scope",
+        "_ended",
+        "_error",
+        "_kwargs",
+        "_node",
+        "_reason",
+        "_result",
+        "_status",
+    )
 
-    def __init__(self, node: Node[..., R]) -> None:
+    def __init__(self, node: Node[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._node = node
+        self._args = args
+        self._kwargs = kwargs
         self._cancel_scope = trio.CancelScope()
         self._ended: trio.Event | None = None
         self._status = Status.RUNNING
@@ -48,6 +63,16 @@ class PendingCall(Generic[R]):
     def node_name(self) -> str:
         """The name of the node."""
         return self._node.name
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The positional arguments: of `as_completed`, the input."""
+        return self._args
+
+    @property
+    def kwargs(self) -> Mapping[str, Any]:
+        """The keyword arguments."""
+        return self._kwargs
 
     def result(self) -> R:
         """Return what the node returned, or raise what it raised.
@@ -80,28 +105,47 @@ class PendingCall(Generic[R]):
             self._reason = reason
             self._cancel_scope.cancel()
 
-    async def run(
-        self, parent: Frame, args: tuple[Any, ...], kwargs: dict[str, Any], fail: Callable[[BaseException], object]
-    ) -> None:
-        """Make the call in a task that was just started for it; an error is kept and handed to `fail`."""
+    def take_args(self, args: tuple[Any, ...]) -> None:
+        """Set the positional arguments of a call that had to wait before they were drawn."""
+        self._args = args
+
+    def explain(self, reason: str | None) -> None:
+        """Say why the call was cancelled, if it was by somebody else than `cancel`."""
+        if self._status is Status.CANCELLED and not self._cancel_scope.cancel_called:
+            self._reason = reason
+
+    async def run(self, landing: Frame, limiter: trio.CapacityLimiter | None = None) -> BaseException | None:
+        """Make the call in a task that was just started for it; return its error.
+
+        Only what cancels the scopes around it is raised. With a limiter the call waits for room before it begins.
+        """
         status = Status.CANCELLED
         try:
             with self._cancel_scope:
-                current_frame.set(parent.landing())
-                result, error = await outcome_of(self._node, args, kwargs)
+                current_frame.set(landing)
+                if limiter is None:
+                    result, error = await outcome_of(self._node, self._args, self._kwargs)
+                else:
+                    result, error = await self._outcome_within(limiter, landing)
                 # Inside the scope, which would take its `Cancelled` out of a group and leave a group of the rest.
                 self._error = None if error is None else without_cancelled(error)
                 if error is not None and self._error is None:
                     raise_unchanged(error)
                 self._result = result
                 status = Status.COMPLETED if error is None else Status.FAILED
-            if self._error is not None:
-                # Out here the scopes are those of the one who is told: what reaches this task reaches them.
-                fail(self._error)
         finally:
             self._status = status
             if self._ended is not None:
                 self._ended.set()
+        return self._error
+
+    async def _outcome_within(self, limiter: trio.CapacityLimiter, landing: Frame) -> tuple[Any, BaseException | None]:
+        with landing.promise():
+            await limiter.acquire_on_behalf_of(self)
+            try:
+                return await outcome_of(self._node, self._args, self._kwargs)
+            finally:
+                limiter.release_on_behalf_of(self)
 
 
 async def leave(cm: AbstractAsyncContextManager[Any], error: BaseException | None) -> BaseException | None:
@@ -119,9 +163,13 @@ class CallNursery:
 
     The first error, of a call or of the block, cancels the rest. What is raised is the one error, or a group if there
     are several; `Cancelled` beside an error is dropped, alone it goes on.
+
+    Attributes:
+        reason: Why its calls were cancelled, if it was by one of these errors and not from outside.
     """
 
     def __init__(self) -> None:
+        self.reason: str | None = None
         self._opened = trio.open_nursery()
         self._errors: list[BaseException] = []
         self._nursery: trio.Nursery
@@ -156,12 +204,71 @@ class CallNursery:
             # This frame is among those that the error holds.
             del raised, real, error, rest, interrupt
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException, whose: str = "the block around it") -> None:
         """Cancel everything, and raise this when all have ended."""
         self._errors.append(error)
+        if trio.current_effective_deadline() != -math.inf:
+            self.reason = f"{whose} failed"
         self._nursery.cancel_scope.cancel()
 
     @property
     def start_soon(self) -> Callable[..., None]:
         """Start a task, as Trio's nurseries do."""
         return self._nursery.start_soon
+
+
+class CallBlock:
+    """A block with a nursery for calls, and where there is no session around it one that it is made in."""
+
+    nursery: CallNursery
+
+    def __init__(self) -> None:
+        self._opened: list[AbstractAsyncContextManager[Any]] = []
+
+    async def open(self) -> Frame:
+        """Return the call, or the session, whose calls the block makes."""
+        frame = frame_here()
+        if frame is None:
+            session = _invoke.default_session()
+            await session.__aenter__()
+            self._opened.append(session)
+            frame = cast("Frame", current_frame.get())
+        self.nursery = CallNursery()
+        await self.nursery.__aenter__()
+        self._opened.append(self.nursery)
+        return frame
+
+    @trio.lowlevel.enable_ki_protection
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        left = error
+        while self._opened:
+            left = await leave(self._opened.pop(), left)  # noqa: ASYNC102 - waits as a nursery does
+        try:
+            if left is not None and left is not error:
+                raise_unchanged(left)
+            return left is None
+        finally:
+            # This frame is among those that the error holds.
+            del left, error
+
+
+def frame_here() -> Frame | None:
+    """Return the frame that calls made here belong to, or `None` if no session is around this task.
+
+    Raises:
+        ContextError: As from `call`.
+        RuntimeError: If Trio is not running.
+    """
+    task = this_task()
+    frame = current_frame.get()
+    return adopt(task) if frame is None or frame.task is not task else frame
+
+
+def can_be_handed_out(error: BaseException) -> bool:
+    """Say whether a call's error, out of its task, may wait for somebody to look at it.
+
+    What is to end the program may not; nor what the cleanup after a cancel raised, as whoever would look is cancelled.
+    """
+    if not isinstance(error, Exception):
+        return False
+    return trio.current_effective_deadline() != -math.inf or not came_from_cleanup(error)
