@@ -7,7 +7,7 @@ its children, and what it keeps is always a tree.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any, Generic, TypeVar
 
 from railtracks._tree import CallError, CallTree, Status
@@ -57,10 +57,11 @@ class BoundedCallTree(CallTree):
     @property
     def dropped(self) -> int:
         """How many calls it has had and no longer knows."""
-        return len(self) - len(self._windows[0]) + 1
+        return len(self) - len(self._ids())
 
-    def _ids(self) -> Iterable[int]:
-        return list(self._windows[0])[1:]
+    def _ids(self) -> Collection[int]:
+        hidden = () if self._limit else self._finished
+        return [call_id for call_id in self._windows[0] if call_id and call_id not in hidden]
 
     def complete(self, call_id: int, result: Any) -> None:
         """Close a call with what its node returned."""
@@ -74,7 +75,8 @@ class BoundedCallTree(CallTree):
     def _forget(self, call_id: int) -> None:
         """Forget the call that has finished first, if this one is one too many."""
         self._finished.append(call_id)
-        if len(self._finished) > self._limit:
+        # The last one stays in any case: who hears of its end asks for its name.
+        if len(self._finished) > (self._limit or 1):
             gone = self._finished.popleft()
             for rows in self._windows:
                 del rows[gone]

@@ -7,7 +7,7 @@ appended and closed in the thread that runs Trio; once a session is over they ar
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
@@ -222,7 +222,7 @@ class CallTree:
         """How many calls it has had and no longer knows."""
         return 0
 
-    def _ids(self) -> Iterable[int]:
+    def _ids(self) -> Collection[int]:
         """Return the calls that it knows, in the order of their start."""
         return range(1, len(self._nodes))
 

@@ -183,3 +183,13 @@ def test_a_bounded_tree_is_the_whole_one_without_what_finished_long_ago(
 
 def timeless(record: rt.CallRecord) -> tuple[Any, ...]:
     return record.id, record.parent_id, record.node, record.status, record.attempt, record.args, record.kwargs
+
+
+async def test_a_session_that_keeps_no_finished_call_logs_like_any_other(capsys: pytest.CaptureFixture[str]) -> None:
+    async with rt.Session(history_limit=0, save_state=False, logging_setting="INFO") as session:
+        await rt.call(double, 1)
+    assert (session.info.calls, session.info.dropped_calls) == ((), 1)
+    assert [line.partition(" - ")[2] for line in capsys.readouterr().err.splitlines()] == [
+        "START CREATED double",
+        "double DONE",
+    ]

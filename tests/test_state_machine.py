@@ -272,8 +272,8 @@ class World:
         self.is_stopping = True
         for actor in list(self.in_threads):
             actor.release.set()
-        # What is shielded still sleeps to its end.
-        self.clock.autojump_threshold = 0
+        # What is shielded still sleeps to its end. At 0 Trio would spin for as long as a thread works.
+        self.clock.autojump_threshold = 0.001
         self.nursery.cancel_scope.cancel()
 
     # What must hold.
@@ -367,6 +367,8 @@ class Machine(RuleBasedStateMachine):
         self.folder = TemporaryDirectory()
         self.patch = pytest.MonkeyPatch()
         self.patch.setenv("RAILTRACKS_HOME", self.folder.name)
+        # That a state is on the disk in time is for other tests; here it would be most of the time.
+        self.patch.setattr("os.fsync", lambda _: None)
         self.world = World(Path(self.folder.name))
         self.errors: list[BaseException] = []
         self.is_on = threading.Event()
