@@ -46,7 +46,7 @@ R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
 
-def busy_workers() -> int:
+def _busy_workers() -> int:
     return worker_limiter().borrowed_tokens + saving_limiter().borrowed_tokens
 
 
@@ -169,18 +169,18 @@ async def cancel_at_every_checkpoint(
 
 
 async def _round(strike: _Strike, run: Callable[[], Awaitable[object]]) -> None:
-    tasks, workers, files = _tasks(), busy_workers(), unfinished_files()
+    tasks, workers, files = _tasks(), _busy_workers(), unfinished_files()
     with opened_sessions() as sessions, strike.armed(), strike.scope:
         await run()
-    for task in _tasks() - tasks:
-        raise AssertionError(f"task {task.name!r} is left")
-    if busy_workers() > workers:
-        raise AssertionError(f"{busy_workers() - workers} workers are left")
     for session in sessions:
         assert_quiescent(session)
     _assert_saved(sessions)
-    for file in unfinished_files() - files:
-        raise AssertionError(f"a file is left that was not written to its end: {file}")
+    left = [f"task {task.name!r}" for task in _tasks() - tasks]
+    left += [f"unfinished file {file}" for file in unfinished_files() - files]
+    if _busy_workers() > workers:
+        left.append(f"{_busy_workers() - workers} busy workers")
+    if left:
+        raise AssertionError(f"there is left: {'; '.join(left)}")
 
 
 def _assert_saved(sessions: Iterable[Session]) -> None:
@@ -241,13 +241,17 @@ class _Strike(trio.abc.Instrument):
         return f"the cancel struck after step {self._at}{self._place}"
 
 
-def _places(task: Task) -> Iterator[str]:
-    """Tell where a task waits, from the outside in, down to where Trio begins."""
+def _places(task: Task) -> list[str]:
+    """Tell where a task of a round waits, from the outside in, down to where Trio begins."""
+    places: list[str] = []
     # Before 0.32 Trio could not look at a task that has ended.
     with suppress(AttributeError):
         for frame, line in task.iter_await_frames():
-            if not str(frame.f_globals.get("__name__")).startswith("trio."):
-                yield f"\n  {frame.f_code.co_filename}:{line} in {frame.f_code.co_qualname}"
+            if frame.f_code is _round.__code__:
+                places.clear()
+            elif not str(frame.f_globals.get("__name__")).startswith("trio."):
+                places.append(f"\n  {frame.f_code.co_filename}:{line} in {frame.f_code.co_qualname}")
+    return places
 
 
 @overload
@@ -282,7 +286,7 @@ class _HeldClock(trio.abc.Instrument):
 
     def after_task_step(self, task: Task) -> None:  # noqa: ARG002 - whichever task it was
         # A worker begins and ends in a step of the task that waits for it.
-        threshold = math.inf if busy_workers() else 0
+        threshold = math.inf if _busy_workers() else 0
         if self._clock.autojump_threshold != threshold:
             self._clock.autojump_threshold = threshold
 

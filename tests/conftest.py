@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["railtracks.pytest_plugin"]
+pytest_plugins = ["pytester", "railtracks.pytest_plugin"]
 
 # How long an example takes says more about the machine than about the code. CI tries the same examples each time: what
 # it says of a change has to be about that change.

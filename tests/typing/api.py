@@ -15,6 +15,7 @@ from typing import Any, assert_type
 import trio
 
 import railtracks as rt
+from railtracks import testing
 
 
 @rt.function_node
@@ -281,3 +282,51 @@ async def the_rest() -> None:
 
 
 async def take(item: Any) -> None: ...
+
+
+async def fake_greet(name: str, *, loud: bool = False) -> str:
+    return name
+
+
+def fake_greet_inline(name: str, *, loud: bool = False) -> str:
+    return name
+
+
+def fake_add(left: int, right: int = 0) -> int:
+    return 0
+
+
+def fakes() -> None:
+    with testing.replace_node(greet, fake_greet):
+        pass
+    with testing.replace_node(greet, fake_greet_inline), testing.replace_node(add, fake_add):
+        pass
+    with testing.replace_node(shout, lambda text: text), testing.replace_node(shout, shout):
+        pass
+    with testing.replace_node(Service.load, lambda self, key: str(key)):
+        pass
+
+    testing.replace_node(greet, fake_add)  # type: ignore[arg-type, misc]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    testing.replace_node(greet, plain)  # type: ignore[misc]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    testing.replace_node(add, fake_greet)  # type: ignore[misc]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    testing.replace_node(shout, lambda: "")  # type: ignore[arg-type, misc]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    testing.replace_node(shout, len)  # type: ignore[misc]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    testing.replace_node(plain_sync, plain_sync)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+async def proofs() -> None:
+    flow = rt.Flow("greeting", greet)
+    assert_type(testing.run_with_mock_clock(flow, "Ada", loud=True), str)
+    assert_type(testing.run_with_mock_clock(plain, 1), float)
+    assert_type(await testing.cancel_at_every_checkpoint(flow.ainvoke, "Ada"), int)
+    assert_type(await testing.cancel_at_every_checkpoint(plain, 1, every=2), int)
+    assert_type(testing.run_with_mock_clock(testing.cancel_at_every_checkpoint, bare), int)
+    with testing.opened_sessions() as sessions:
+        assert_type(sessions, list[rt.Session])
+        testing.assert_quiescent(sessions[0])
+
+    testing.run_with_mock_clock(flow, 1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    testing.run_with_mock_clock(plain_sync, 1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await testing.cancel_at_every_checkpoint(plain, "1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await testing.cancel_at_every_checkpoint(plain)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    testing.assert_quiescent(flow)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
