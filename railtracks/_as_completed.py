@@ -144,7 +144,8 @@ class _Calls(AsyncIterator[PendingCall[R]]):
 
     async def _draw(self) -> PendingCall[R] | None:
         if self._limiter is not None:
-            while self._held >= self._limiter.total_tokens:
+            # A limiter may have no tokens at all: then it is what has to be waited for.
+            while self._held >= max(1, self._limiter.total_tokens):
                 await self._handed_out.park()
         return await self._feed.draw()
 

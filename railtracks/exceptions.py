@@ -19,6 +19,7 @@ __all__ = [
     "PendingCallError",
     "RTError",
     "RailtracksError",
+    "RemoteError",
     "SessionCancelledError",
     "SessionTimeoutError",
     "StateError",
@@ -54,7 +55,38 @@ class FatalError(RailtracksError):
 
 
 class WorkerCrashedError(RailtracksError):
-    """A worker process ended without an answer."""
+    """A worker process ended without an answer.
+
+    Attributes:
+        node: The name of the node that it ran.
+        exit_code: What the process ended with, negative for the number of a signal; `None` if it is not known.
+    """
+
+    _fields = ("node", "exit_code")
+
+    def __init__(self, node: str, exit_code: int | None = None) -> None:
+        self.node = node
+        self.exit_code = exit_code
+        how = "" if exit_code is None else f" by signal {-exit_code}" if exit_code < 0 else f" with exit code {exit_code}"
+        super().__init__(f"the worker process of node {node!r} ended{how} before it had an answer")
+
+
+class RemoteError(RailtracksError):
+    """What a node raised in another process, and what could not be brought over as it was: its class forbids it.
+
+    Attributes:
+        type: The qualified name of its class.
+        message: Its text.
+        traceback: Where in the other process it came from.
+    """
+
+    _fields = ("type", "message", "traceback")
+
+    def __init__(self, type: str, message: str, traceback: str) -> None:  # noqa: A002 - as in the records of errors
+        self.type = type
+        self.message = message
+        self.traceback = traceback
+        super().__init__(f"{type}: {message}\n\nin the worker:\n{traceback.rstrip()}")
 
 
 class LLMError(RailtracksError):
@@ -118,7 +150,7 @@ class PendingCallError(RailtracksError, RuntimeError):
     Attributes:
         node: The node's name.
         status: The status of the call.
-        reason: What was given to `PendingCall.cancel`, if anything.
+        reason: What was given to `PendingCall.cancel`, or which failure beside the call cancelled it, if either.
     """
 
     _fields = ("node", "status", "reason")

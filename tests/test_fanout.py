@@ -1,4 +1,4 @@
-"""Many calls side by side: batches, groups, and the pending call."""
+"""Batches: one node called once for each input, side by side."""
 
 import itertools
 import math
@@ -355,36 +355,17 @@ async def test_a_limit_below_one_is_a_value_error(limit: float) -> None:
 # Parents and sessions.
 
 
-async def test_the_calls_of_a_batch_and_of_a_group_are_children_of_the_call_they_are_made_in() -> None:
+async def test_the_calls_of_a_batch_are_children_of_the_call_they_are_made_in() -> None:
     async def fan_out() -> None:
         await rt.call_batch(double, [1, 2])
         await rt.call_batch(double, [3], limit=1)
-        async with rt.open_group() as group:
-            group.start_soon(double, 4)
 
     async with rt.Session() as session:
         await rt.call(fan_out)
     info = session.info
-    assert [call.parent_id for call in info.calls] == [None, 1, 1, 1, 1]
+    assert [call.parent_id for call in info.calls] == [None, 1, 1, 1]
     assert info.calls[0].ended_at is not None
     assert all(call.ended_at and call.ended_at <= info.calls[0].ended_at for call in info.children(1))
-
-
-async def test_a_group_handed_down_makes_calls_of_the_call_that_opened_it() -> None:
-    async def borrower(group: rt.CallGroup) -> None:
-        group.start_soon(double, 1)
-
-    async def opener() -> None:
-        async with rt.open_group() as group:
-            await rt.call(borrower, group)
-
-    async with rt.Session() as session:
-        await rt.call(opener)
-    assert [(call.node, call.parent_id) for call in session.info.calls] == [
-        ("opener", None),
-        ("borrower", 1),
-        ("double", 1),
-    ]
 
 
 @pytest.mark.parametrize("limit", [None, 2])
@@ -398,19 +379,6 @@ async def test_a_batch_without_a_session_opens_one_for_the_whole_of_it(limit: fl
     assert rt.session_id() is None
 
 
-async def test_a_group_without_a_session_opens_one_for_its_block() -> None:
-    async def look() -> str | None:
-        return rt.session_id()
-
-    async with rt.open_group() as group:
-        inside = rt.session_id()
-        pending = group.start_soon(look)
-        assert await rt.call(look) == inside
-    assert pending.result() == inside
-    assert inside is not None
-    assert rt.session_id() is None
-
-
 async def test_in_a_tasks_own_frame_a_batch_needs_no_second_look() -> None:
     async def task() -> None:
         await rt.call(double, 1)
@@ -421,262 +389,11 @@ async def test_in_a_tasks_own_frame_a_batch_needs_no_second_look() -> None:
     assert [call.parent_id for call in session.info.calls] == [None, None]
 
 
-@pytest.mark.parametrize("verb", [rt.call_batch, rt.open_group])
-async def test_without_trio_running_it_says_how_to_start(verb: Any) -> None:
-    coroutine = verb(double, [1]) if verb is rt.call_batch else verb().__aenter__()
+async def test_without_trio_running_a_batch_says_how_to_start() -> None:
+    coroutine = rt.call_batch(double, [1])
 
     def outside() -> None:
         with pytest.raises(RuntimeError, match=r"Flow\.invoke.*trio\.run"):
             coroutine.send(None)
 
     await trio.to_thread.run_sync(outside)
-
-
-# open_group.
-
-
-async def test_a_group_runs_different_nodes_side_by_side(autojump_clock: MockClock) -> None:
-    async with rt.open_group() as group:
-        slow = group.start_soon(nap, 2)
-        quick = group.start_soon(nap, seconds=1)
-        plain = group.start_soon(lambda: "from a thread")
-    assert (slow.result(), quick.result(), plain.result()) == (2, 1, "from a thread")
-    assert trio.current_time() == 2
-
-
-async def test_a_groups_failing_call_cancels_the_rest_and_the_block(autojump_clock: MockClock) -> None:
-    unwound = []
-
-    async def fail() -> None:
-        await trio.sleep(1)
-        raise ValueError("first")
-
-    async def block() -> None:
-        async with rt.open_group() as group:
-            group.start_soon(fail)
-            pending.append(group.start_soon(forever))
-            try:
-                await trio.sleep_forever()
-            finally:
-                unwound.append("block")
-
-    pending: list[rt.PendingCall[None]] = []
-    async with rt.Session() as session:
-        with pytest.raises(ValueError, match="first"):
-            await block()
-        assert pending[0].status is rt.Status.CANCELLED
-        assert unwound == ["block"]
-    assert statuses(session) == ["cancelled", "failed"]
-
-
-async def test_an_error_of_the_block_cancels_the_calls_and_is_raised_bare() -> None:
-    error = ValueError("of the block")
-
-    async def block() -> None:
-        async with rt.open_group() as group:
-            pending.append(group.start_soon(forever))
-            await wait_all_tasks_blocked()
-            raise error
-
-    pending: list[rt.PendingCall[None]] = []
-    with pytest.raises(ValueError, match="of the block") as caught:
-        await block()
-    assert caught.value is error
-    assert error.__context__ is None
-    assert pending[0].status is rt.Status.CANCELLED
-
-
-async def test_a_closed_group_takes_no_calls() -> None:
-    async with rt.Session():
-        async with rt.open_group() as group:
-            pass
-        with pytest.raises(RuntimeError, match="closed"):
-            group.start_soon(double, 1)
-
-
-async def test_a_group_refuses_at_once_what_cannot_be_a_node() -> None:
-    async with rt.open_group() as group:
-        with pytest.raises(rt.NodeCreationError):
-            group.start_soon(int, 1)
-
-
-async def test_a_groups_cancel_scope_ends_its_calls_and_no_more(autojump_clock: MockClock) -> None:
-    async with rt.Session() as session:
-        async with rt.open_group() as group:
-            pending = group.start_soon(forever)
-            await wait_all_tasks_blocked()
-            group.cancel_scope.cancel()
-        assert pending.status is rt.Status.CANCELLED
-        assert await rt.call(double, 1) == 2
-    assert session.status is rt.Status.COMPLETED
-
-
-# A pending call.
-
-
-async def test_a_pending_calls_status_and_result_while_it_runs_and_afterwards() -> None:
-    release = trio.Event()
-
-    async def work() -> str:
-        await release.wait()
-        return "done"
-
-    async with rt.open_group() as group:
-        pending = group.start_soon(work)
-        assert pending.status is rt.Status.RUNNING
-        assert repr(pending) == "<railtracks.PendingCall of 'work': running>"
-        with pytest.raises(rt.PendingCallError, match="still running") as caught:
-            pending.result()
-        assert (caught.value.node, caught.value.status, caught.value.reason) == ("work", "running", None)
-        release.set()
-        await pending.wait()
-        assert pending.status is rt.Status.COMPLETED
-        assert pending.result() == pending.result() == "done"
-
-
-async def test_a_failed_pending_call_raises_the_calls_own_error() -> None:
-    error = ValueError("mine")
-
-    async def fail() -> None:
-        raise error
-
-    async def block() -> None:
-        async with rt.open_group() as group:
-            pending.append(group.start_soon(fail))
-
-    pending: list[rt.PendingCall[None]] = []
-    with pytest.raises(ValueError, match="mine"):
-        await block()
-    assert pending[0].status is rt.Status.FAILED
-    for _ in range(2):
-        with pytest.raises(ValueError, match="mine") as caught:
-            pending[0].result()
-        assert caught.value is error
-
-
-async def test_cancelling_a_pending_call_cancels_nothing_else(autojump_clock: MockClock) -> None:
-    async with rt.Session() as session:
-        async with rt.open_group() as group:
-            one, other = group.start_soon(forever), group.start_soon(nap, 1)
-            await wait_all_tasks_blocked()
-            one.cancel("not needed")
-            one.cancel("the first reason counts")
-            await one.wait()
-            assert one.status is rt.Status.CANCELLED
-        assert other.result() == 1
-        with pytest.raises(rt.PendingCallError, match="cancelled: not needed") as caught:
-            one.result()
-        assert (caught.value.status, caught.value.reason) == ("cancelled", "not needed")
-    assert session.status is rt.Status.COMPLETED
-    assert statuses(session) == ["cancelled", "completed"]
-
-
-async def test_a_pending_call_that_is_cancelled_before_it_starts_does_not_run() -> None:
-    ran = []
-
-    async def work() -> None:
-        ran.append(1)
-
-    async with rt.Session() as session, rt.open_group() as group:
-        pending = group.start_soon(work)
-        pending.cancel()
-    with pytest.raises(rt.PendingCallError, match=r"was cancelled$"):
-        pending.result()
-    assert ran == []
-    assert statuses(session) == ["cancelled"]
-
-
-async def test_cancelling_a_pending_call_that_has_ended_does_nothing() -> None:
-    async with rt.open_group() as group:
-        pending = group.start_soon(double, 1)
-        await pending.wait()
-        pending.cancel("too late")
-    assert pending.result() == 2
-    assert pending.status is rt.Status.COMPLETED
-
-
-async def test_a_pending_call_that_answers_its_cancel_with_a_result_or_an_error_has_it() -> None:
-    async def answer() -> str:
-        try:
-            await trio.sleep_forever()
-        except trio.Cancelled:
-            return "all the same"
-
-    async def fail() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            raise ValueError("in cleanup")
-
-    async def block(node: Any) -> None:
-        async with rt.open_group() as group:
-            pending.append(group.start_soon(node))
-            await wait_all_tasks_blocked()
-            pending[-1].cancel()
-
-    pending: list[rt.PendingCall[Any]] = []
-    await block(answer)
-    assert pending[0].result() == "all the same"
-    with pytest.raises(ValueError, match="in cleanup"):
-        await block(fail)
-    with pytest.raises(ValueError, match="in cleanup"):
-        pending[1].result()
-
-
-async def test_an_error_beside_the_cancel_of_a_pending_call_is_bare() -> None:
-    error = ValueError("in cleanup")
-
-    async def fail() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            raise error
-
-    async def node() -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(fail)
-            await trio.sleep_forever()
-
-    async def block() -> None:
-        async with rt.open_group() as group:
-            pending = group.start_soon(node)
-            await wait_all_tasks_blocked()
-            pending.cancel()
-
-    with pytest.raises(ValueError, match="in cleanup") as caught:
-        await block()
-    assert caught.value is error
-
-
-async def test_waiting_for_a_pending_call_raises_nothing_of_its_own_and_is_a_checkpoint() -> None:
-    async def fail() -> None:
-        raise ValueError("mine")
-
-    async def block() -> None:
-        async with rt.open_group() as group:
-            pending = group.start_soon(fail)
-            with trio.CancelScope(shield=True):
-                await pending.wait()
-                assert pending.status is rt.Status.FAILED
-                with assert_checkpoints():
-                    await pending.wait()
-            waited.append(1)
-
-    waited: list[int] = []
-    with pytest.raises(ValueError, match="mine"):
-        await block()
-    assert waited == [1]
-
-
-async def test_any_number_of_tasks_can_wait_for_a_pending_call(autojump_clock: MockClock) -> None:
-    woken = []
-
-    async def wait(pending: rt.PendingCall[float]) -> None:
-        await pending.wait()
-        woken.append((pending.result(), trio.current_time()))
-
-    async with trio.open_nursery() as nursery, rt.open_group() as group:
-        pending = group.start_soon(nap, 2)
-        for _ in range(3):
-            nursery.start_soon(wait, pending)
-    assert woken == [(2, 2)] * 3
