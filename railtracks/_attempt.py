@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import Executor
 from typing import Any
 
 import trio
 
 from railtracks._errors import came_from_cleanup, raise_unchanged, set_context, without_cancelled
+from railtracks._executors import run_in_executor
 from railtracks._nodes import Node
 from railtracks._scope import Frame
 from railtracks._workers import WorkerSlot, run_in_thread
@@ -21,13 +23,13 @@ async def attempt(frame: Frame, node: Node[..., Any], args: tuple[Any, ...], kwa
         NodeTimeoutError: If the node's own timeout was what ended it.
     """
     if node.timeout is None:
-        return await _run_in_thread(frame, node, args, kwargs)
+        return await _run_in_worker(frame, node, args, kwargs)
     result: Any = None
     with trio.CancelScope(relative_deadline=node.timeout) as scope:
         try:
             if node.is_async:
                 return await node.fn(*args, **kwargs)
-            result = await _run_in_thread(frame, node, args, kwargs)
+            result = await _run_in_worker(frame, node, args, kwargs)
         except BaseException as error:  # noqa: ASYNC103 - goes on in either branch
             real = without_cancelled(error)
             if real is None or not (scope.cancel_called and came_from_cleanup(error)):
@@ -42,24 +44,36 @@ async def attempt(frame: Frame, node: Node[..., Any], args: tuple[Any, ...], kwa
     raise NodeTimeoutError(node.name, node.timeout)
 
 
-async def _run_in_thread(frame: Frame, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+async def _run_in_worker(frame: Frame, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     scope = frame.scope
+    if node.run_in == "process":
+        # A process is killed: it keeps nobody waiting.
+        return await scope.processes().run(node.name, node.fn, args, kwargs)
     if node.abandon_on_cancel:
-        return await _run_in_abandonable_thread(frame, node, args, kwargs)
-    frame.slot = WorkerSlot()
+        return await _run_abandonable(frame, node, args, kwargs)
     scope.watch()
     scope.workers[frame] = node.name
     try:
+        if node.run_in is not None:
+            return await run_in_executor(node.run_in, node.name, node.fn, args, kwargs, None)
+        frame.slot = WorkerSlot()
         return await run_in_thread(frame.slot, node.name, node.fn, args, kwargs)
     finally:
         del scope.workers[frame]
 
 
-async def _run_in_abandonable_thread(
-    frame: Frame, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+async def _run_abandonable(frame: Frame, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def leave_behind() -> None:
+        if frame.outer is not None:
+            frame.scope.left_behind.append(node.name)
+            event = frame.outer.event(frame.call_id)
+            for tell in frame.scope.observers.left_behind:
+                tell(event)
+
     # Such a thread can make no calls, so it has nothing to lend.
     frame.slot = None
+    if isinstance(node.run_in, Executor):
+        return await run_in_executor(node.run_in, node.name, node.fn, args, kwargs, leave_behind)
     is_running = False
 
     def work() -> Any:
@@ -73,8 +87,6 @@ async def _run_in_abandonable_thread(
     try:
         return await run_in_thread(None, node.name, work, (), {})
     except trio.Cancelled:
-        if is_running and frame.outer is not None:
-            event = frame.outer.event(frame.call_id)
-            for tell in frame.scope.observers.left_behind:
-                tell(event)
+        if is_running:
+            leave_behind()
         raise

@@ -9,6 +9,7 @@ import trio
 
 from railtracks._nodes import is_coroutine_function
 from railtracks._scope import open_scope
+from railtracks._workers import in_thread
 from railtracks.exceptions import ContextError
 
 # How many items may wait for the callback before `broadcast` waits too.
@@ -41,7 +42,7 @@ async def call_back(callback: Callable[[Any], Any], value: Any) -> None:
         return
     # In a tuple, because Trio lets no thread return a coroutine: a plain function may hand on what a coroutine function
     # gave it.
-    (result,) = await trio.to_thread.run_sync(lambda: (callback(value),), limiter=trio.CapacityLimiter(1))
+    (result,) = await in_thread(lambda: (callback(value),))
     if isinstance(result, Awaitable):
         await result
 

@@ -15,8 +15,9 @@ from railtracks._logging import SessionLog
 from railtracks._options import PayloadCallback, Settings
 from railtracks._record import SessionRecord
 from railtracks._resources import Resources
+from railtracks._scope import WorkerProcesses
 from railtracks._store import write_whole
-from railtracks._workers import saving_limiter
+from railtracks._workers import in_thread, saving_limiter
 
 _LOGGER: Final = "RT.Session"
 
@@ -26,6 +27,7 @@ class FinalWork:
     """The end of one session, once no call of it runs any more.
 
     Attributes:
+        processes: The worker processes, if there were any and they are this session's own.
         raised: What the session's block is to raise, once that is decided.
     """
 
@@ -36,6 +38,7 @@ class FinalWork:
     resources: Resources
     broadcaster: Broadcaster | None
     report: Callable[[str, BaseException, Any], Awaitable[None]]
+    processes: WorkerProcesses | None = None
     raised: BaseException | None = None
 
     @property
@@ -45,6 +48,7 @@ class FinalWork:
             self.path is not None
             or self.options.payload_callback is not None
             or self.broadcaster is not None
+            or self.processes is not None
             or not self.resources.are_none
         )
 
@@ -59,6 +63,8 @@ class FinalWork:
         """Do everything, shielded."""
         with trio.CancelScope(shield=True):
             await self._release()
+            if self.processes is not None:
+                await self.processes.close()
             self.decide(outside)
             if self.path is not None:
                 await self._save(self.path)
@@ -95,7 +101,7 @@ class FinalWork:
 
     async def _save(self, path: Path) -> None:
         try:
-            await trio.to_thread.run_sync(self._write, path, limiter=saving_limiter())
+            await in_thread(self._write, path, limiter=saving_limiter())
         except Exception as error:  # noqa: BLE001 - whatever went wrong must not replace the result of the run
             self._log(logging.ERROR, f"could not save the state to {path}: {error}")
 
@@ -111,7 +117,7 @@ class FinalWork:
     async def _hand_out_payload(self, callback: PayloadCallback) -> None:
         seconds = self.options.cleanup_timeout
         try:
-            payload = await trio.to_thread.run_sync(self.record.payload, limiter=saving_limiter())
+            payload = await in_thread(self.record.payload, limiter=saving_limiter())
             with trio.fail_after(seconds):
                 await call_back(callback, payload)
         except Exception as error:  # noqa: BLE001 - a callback's failure is logged and changes nothing

@@ -30,9 +30,17 @@ from railtracks._pending import leave
 from railtracks._record import SessionRecord
 from railtracks._resources import Resources
 from railtracks._saved_state import safe_text
-from railtracks._scope import Frame, SessionScope, current_frame, enclosing_frame, opened, this_task
+from railtracks._scope import (
+    Frame,
+    SessionScope,
+    WorkerProcesses,
+    current_frame,
+    enclosing_frame,
+    opened,
+    this_task,
+)
 from railtracks._tree import CauseKind, EndCause
-from railtracks._workers import saving_limiter
+from railtracks._workers import in_thread, saving_limiter
 
 
 class Lifetime:
@@ -102,6 +110,8 @@ class Lifetime:
             watch=self._watch,
             broadcast=self._broadcast,
             observers=self._log.observers(),
+            processes=self._open_processes if outer is None or outer.scope.is_over else outer.scope.processes,
+            left_behind=self._record.left_behind,
         )
         depth = outer.depth if outer is not None and outer.task is task else 0
         slot = None if outer is None else outer.slot
@@ -199,6 +209,15 @@ class Lifetime:
         return None if is_caught else rest
 
     # What the calls of the session, and the tasks beside them, reach it by.
+
+    def _open_processes(self) -> WorkerProcesses:
+        """Return the worker processes of the session, and of the sessions inside it."""
+        if self._final_work.processes is None:
+            # The extra "process" brings what it needs.
+            from railtracks._processes import WorkerPool  # noqa: PLC0415
+
+            self._final_work.processes = WorkerPool()
+        return self._final_work.processes
 
     async def start(self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Start a background call and wait until it has started."""
@@ -298,7 +317,5 @@ class Lifetime:
     async def _report(self, what: str, error: BaseException, item: Any) -> None:
         """Log the failure of a callback; in a thread, because all that the session knows may have to be searched."""
         text, record = described(error).traceback, self._record
-        safe = await trio.to_thread.run_sync(
-            safe_text, text, record.tree, record.values, item, limiter=saving_limiter()
-        )
+        safe = await in_thread(safe_text, text, record.tree, record.values, item, limiter=saving_limiter())
         self._log.log(logging.ERROR, f"{what}\n{safe}", logger="RT.Session")

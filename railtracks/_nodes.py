@@ -9,17 +9,21 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from copy import copy
+from importlib.util import find_spec
 from types import MethodType
 from typing import (
     Any,
     ClassVar,
     Concatenate,
+    Final,
     Generic,
     Literal,
     ParamSpec,
     Protocol,
+    TypeAlias,
     TypedDict,
     TypeVar,
     Unpack,
@@ -36,13 +40,16 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 
 
+RunIn: TypeAlias = Literal["thread", "process"] | Executor | None
+
+
 class NodeOptions(TypedDict, total=False):
     """The options of a node, as keyword arguments."""
 
     name: str | None
     timeout: float | None
     retry: Retry | None
-    run_in: Literal["thread"] | None
+    run_in: RunIn
     abandon_on_cancel: bool
 
 
@@ -60,8 +67,9 @@ class Node(Generic[P, R]):
         retry: How often a failed call is tried again, `None` for never.
         attempt: Which attempt of a call this node stands for, counted from 1.
         again: By which rule another attempt may follow the one that this node stands for, if any may.
+        run_in: Where a sync function runs: `"process"`, an executor, or `None` for a thread.
         abandon_on_cancel: Whether a cancelled call leaves its worker thread behind instead of waiting for it.
-        is_async: Whether the function is a coroutine function; any other runs in a worker thread.
+        is_async: Whether the function is a coroutine function; any other runs in a worker.
         is_direct: Whether a call is nothing but an `await` of the function.
     """
 
@@ -77,7 +85,7 @@ class Node(Generic[P, R]):
         name: str | None = None,
         timeout: float | None = None,
         retry: Retry | None = None,
-        run_in: Literal["thread"] | None = None,
+        run_in: RunIn = None,
         abandon_on_cancel: bool = False,
     ) -> None:
         options = NodeOptions(
@@ -99,6 +107,9 @@ class Node(Generic[P, R]):
         self.retry: Retry | None = retry
         self.attempt: int = 1
         self.again: Retry | None = None
+        self.run_in: Literal["process"] | Executor | None = None if run_in == "thread" else run_in
+        if run_in == "process":
+            _check_for_processes(self.__name__, fn, abandon_on_cancel=abandon_on_cancel)
         self.abandon_on_cancel: bool = abandon_on_cancel
         self.is_direct: bool = self.is_async and self.timeout is None
 
@@ -126,10 +137,12 @@ class Node(Generic[P, R]):
     def running(self, fn: Callable[..., Any]) -> Generator[None]:
         """Run another function of the same kind, wherever this node is called, while the block runs."""
         kept, self.fn = self.fn, fn
+        # It need not be anything that can be pickled.
+        place, self.run_in = self.run_in, None
         try:
             yield
         finally:
-            self.fn = kept
+            self.fn, self.run_in = kept, place
 
     def as_attempt(self, number: int, retry: Retry) -> Node[P, R]:
         """Return the node that stands for one attempt of a call of this one."""
@@ -188,7 +201,7 @@ class AsyncNode(Node[P, R]):
 
 
 class SyncNode(Node[P, R]):
-    """A node made of a plain function; it runs in a worker thread."""
+    """A node made of a plain function; it runs in a worker."""
 
     is_async = False
 
@@ -245,11 +258,14 @@ def function_node(fn: Callable[..., Any] | None = None, /, **options: Unpack[Nod
         **options: `name`, the name shown in records, by default the function's own; `timeout`, the seconds that an
             attempt may take, waiting for a worker included, after which a call raises `NodeTimeoutError`;
             `retry`, how often a failed call is tried again (`Retry`), by default never; `run_in`,
-            where a sync function runs: `"thread"`; `abandon_on_cancel`, whether a cancelled call of a sync function
-            leaves its thread behind, to end when it ends, instead of waiting for it.
+            where a sync function runs: `"thread"`, the default; `"process"`, in a worker process that is killed with
+            its children when the call is cancelled (extra `process`; function, arguments and result are pickled); or
+            any `concurrent.futures.Executor`, which stays yours; `abandon_on_cancel`, whether a cancelled call of a
+            sync function leaves its thread behind, to end when it ends, instead of waiting for it.
 
     Raises:
         NodeCreationError: If `fn` is a class, a generator function or not callable, or if an option does not fit it.
+        ImportError: If `run_in` is `"process"` and what it needs is not installed.
         ValueError: If `timeout` is not more than 0.
         TypeError: If `timeout` is no number.
     """
@@ -284,8 +300,32 @@ def _check(options: NodeOptions) -> None:
         raise TypeError(f"retry must be an rt.Retry, not {type(retry).__name__}")
     if not isinstance(given.get("abandon_on_cancel", False), bool):
         raise NodeCreationError(f"abandon_on_cancel must be True or False, not {given['abandon_on_cancel']!r}")
-    if options.get("run_in") not in (None, "thread"):
-        raise NodeCreationError(f"run_in must be 'thread', not {options.get('run_in')!r}")
+    run_in = given.get("run_in")
+    if not (run_in is None or isinstance(run_in, Executor) or (isinstance(run_in, str) and run_in in _PLACES)):
+        raise NodeCreationError(f"run_in must be 'thread', 'process' or a concurrent.futures.Executor, not {run_in!r}")
+
+
+_PLACES: Final = ("thread", "process")
+
+
+def _check_for_processes(name: str, fn: object, *, abandon_on_cancel: bool) -> None:
+    """Refuse what cannot run in a worker process."""
+    qualname = str(getattr(_unwrapped(fn), "__qualname__", ""))
+    if "<lambda>" in qualname or "<locals>" in qualname:
+        raise NodeCreationError(
+            f"{name} cannot run in a worker process, which has to find it by name: define it at the top of a module"
+        )
+    if abandon_on_cancel:
+        raise NodeCreationError(
+            f"{name} runs in a process, which is killed on a cancel: abandon_on_cancel is for threads"
+        )
+    if not _has_processes():
+        raise ImportError("run_in='process' needs trio-parallel and psutil: pip install 'railtracks-trio[process]'")
+
+
+@functools.cache
+def _has_processes() -> bool:
+    return all(find_spec(name) is not None for name in ("trio_parallel", "psutil"))
 
 
 def is_coroutine_function(fn: object) -> bool:

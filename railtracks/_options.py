@@ -69,6 +69,15 @@ def _limit(_: object, attribute: Attribute[Any], value: object) -> None:
         raise ValueError(f"{attribute.name} must be 0 or more calls (math.inf for all), not {value!r}")
 
 
+def _threads(_: object, attribute: Attribute[Any], value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{attribute.name} must be a whole number of threads, not {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{attribute.name} must be at least 1 thread, not {value!r}")
+
+
 def _callback(_: object, attribute: Attribute[Any], value: object) -> None:
     if value is not None and not callable(value):
         raise TypeError(f"{attribute.name} must be callable, not {type(value).__name__}")
@@ -126,6 +135,13 @@ class Settings:
     history_limit: float = math.inf
 
 
+@define(frozen=True, kw_only=True, eq=False)
+class Configured(Options):
+    """What `set_config` was told: defaults for sessions, and what belongs to the whole process."""
+
+    thread_limit: int | None = field(default=None, validator=_threads)
+
+
 class GivenOptions(TypedDict, total=False):
     """The options of a session as keyword arguments, for the doors that only hand them on.
 
@@ -145,32 +161,45 @@ class GivenOptions(TypedDict, total=False):
     history_limit: float | None
 
 
+class ConfigOptions(GivenOptions, total=False):
+    """What `set_config` takes, as keyword arguments."""
+
+    thread_limit: int | None
+
+
 NAMES = tuple(attribute.name for attribute in fields(Options))
 
 # The one state of the process: what set_config was told, never changed in place but replaced as a whole, so that a
 # session in another thread reads either the old or the new.
-_configured = Options()
+_configured = Configured()
 
 
-def set_config(**options: Unpack[GivenOptions]) -> None:
+def set_config(**options: Unpack[ConfigOptions]) -> None:
     """Set defaults for every session of this process that starts from now on.
 
     A default counts where the session or flow was not given the option itself. `None` forgets a default that was set
     before; options that are not named stay as they are.
 
     Args:
-        **options: The options of `Session`, except `name`, `flow_name` and `flow_id`, which belong to one session.
+        **options: The options of `Session`, except `name`, `flow_name` and `flow_id`, which belong to one session. And
+            `thread_limit`: how many sync nodes may be in worker threads at once, in each Trio run; by default 40.
 
     Raises:
         TypeError: If an option is unknown or of the wrong type.
         ValueError: If an option has a value that it cannot have.
     """
     global _configured  # noqa: PLW0603 - the configured defaults are the one thing a process shares
-    unknown = sorted(set(options) - set(NAMES))
+    names = [*NAMES, "thread_limit"]
+    unknown = sorted(set(options) - set(names))
     if unknown:
-        raise TypeError(f"set_config() has no option {unknown[0]!r}; it takes {', '.join(NAMES)}")
+        raise TypeError(f"set_config() has no option {unknown[0]!r}; it takes {', '.join(names)}")
     configured = evolve(_configured, **options)
     _configured = evolve(configured, context=copied(configured.context))
+
+
+def configured_thread_limit() -> int | None:
+    """Return how many sync nodes may be in worker threads at once, `None` if nothing was configured."""
+    return _configured.thread_limit
 
 
 def resolve(given: Options) -> Settings:

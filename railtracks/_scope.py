@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import BuiltinMethodType, MethodType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from weakref import ref
 
 import trio
@@ -37,6 +37,13 @@ def _nobody() -> None:
     """Hear nothing."""
 
 
+class WorkerProcesses(Protocol):
+    """Where process nodes run."""
+
+    async def run(self, name: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
+    async def close(self) -> None: ...
+
+
 @define(eq=False)
 class SessionScope:
     """A session as its calls see it.
@@ -52,7 +59,9 @@ class SessionScope:
         watch: Makes sure that a worker thread which keeps the ending session waiting is named.
         observers: Who hears of its calls.
         broadcast: Hands an item to its broadcast callback.
-        workers: The names of the nodes that are in a worker thread now, by their frames.
+        processes: Its worker processes, which are those of the outermost session.
+        left_behind: The names of the nodes that were left running.
+        workers: The names of the nodes that are in a worker now which cannot be stopped, by their frames.
         token: The Trio run that it belongs to.
         is_over: Whether the block was left and nothing of the session runs any more.
         is_draining: Whether it takes no new top-level calls.
@@ -71,6 +80,8 @@ class SessionScope:
     watch: Callable[[], None]
     broadcast: Callable[[Any], Awaitable[None]]
     observers: Observers
+    processes: Callable[[], WorkerProcesses]
+    left_behind: list[str]
     workers: dict[Frame, str] = field(init=False)
     token: trio.lowlevel.TrioToken = field(factory=trio.lowlevel.current_trio_token)
     is_over: bool = False

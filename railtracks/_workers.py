@@ -7,11 +7,17 @@ other could hold every slot and wait for one more.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import trio
 from trio.lowlevel import RunVar
+
+from railtracks._options import configured_thread_limit
+
+T = TypeVar("T")
 
 # As many as Trio's own default limiter; the limiter is ours, so that users' threads and ours cannot starve each other.
 THREAD_LIMIT: Final = 40
@@ -20,12 +26,17 @@ THREAD_LIMIT: Final = 40
 _SAVING_LIMIT: Final = 8
 
 _workers: RunVar[trio.CapacityLimiter] = RunVar("railtracks_worker_threads")
+_busy: RunVar[list[int]] = RunVar("railtracks_busy_workers")
 _savers: RunVar[trio.CapacityLimiter] = RunVar("railtracks_saving_threads")
 
 
 def worker_limiter() -> trio.CapacityLimiter:
-    """Return the limiter of this Trio run's sync nodes."""
-    return _limiter_in(_workers, THREAD_LIMIT)
+    """Return the limiter of this Trio run's sync nodes, which `set_config` has the last word on."""
+    limit = configured_thread_limit() or THREAD_LIMIT
+    limiter = _limiter_in(_workers, limit)
+    if limiter.total_tokens != limit:
+        limiter.total_tokens = limit
+    return limiter
 
 
 def saving_limiter() -> trio.CapacityLimiter:
@@ -40,6 +51,53 @@ def _limiter_in(place: RunVar[trio.CapacityLimiter], limit: int) -> trio.Capacit
         limiter = trio.CapacityLimiter(limit)
         place.set(limiter)
         return limiter
+
+
+@contextmanager
+def working() -> Generator[None]:
+    """Count as a worker that has no slot while the block runs."""
+    count = _count_here()
+    count[0] += 1
+    try:
+        yield
+    finally:
+        count[0] -= 1
+
+
+def busy_workers() -> int:
+    """Return how many workers of this library are at work in this Trio run: threads, processes, jobs of executors.
+
+    A thread that waits for a call it makes itself is not at work.
+    """
+    return _count_here()[0] + worker_limiter().borrowed_tokens
+
+
+def _count_here() -> list[int]:
+    try:
+        return _busy.get()
+    except LookupError:
+        count = [0]
+        _busy.set(count)
+        return count
+
+
+async def in_thread(fn: Callable[..., T], *args: Any, limiter: trio.CapacityLimiter | None = None) -> T:
+    """Run a function of the library's own in a worker thread, by default one that waits for no other."""
+    with working():
+        return await trio.to_thread.run_sync(fn, *args, limiter=limiter or trio.CapacityLimiter(1))
+
+
+def checked(name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a node's function.
+
+    Raises:
+        TypeError: If it gives back a coroutine, and so was no sync function.
+    """
+    result = fn(*args, **kwargs)
+    if inspect.iscoroutine(result):
+        result.close()
+        raise TypeError(f"node {name!r} was made of a sync function, but it returned a coroutine: make it 'async def'")
+    return result
 
 
 class WorkerSlot:
@@ -100,16 +158,7 @@ async def run_in_thread(
     Raises:
         TypeError: If the function gives back a coroutine, and so was no sync function.
     """
-
-    def work() -> Any:
-        result = fn(*args, **kwargs)
-        if inspect.iscoroutine(result):
-            result.close()
-            raise TypeError(
-                f"node {name!r} was made of a sync function, but it returned a coroutine: make it 'async def'"
-            )
-        return result
-
+    work = partial(checked, name, fn, args, kwargs)
     if slot is None:
         return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=worker_limiter())
     async with slot:

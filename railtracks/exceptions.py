@@ -67,7 +67,10 @@ class WorkerCrashedError(RailtracksError):
     def __init__(self, node: str, exit_code: int | None = None) -> None:
         self.node = node
         self.exit_code = exit_code
-        how = "" if exit_code is None else f" by signal {-exit_code}" if exit_code < 0 else f" with exit code {exit_code}"
+        if exit_code is None:
+            how = ""
+        else:
+            how = f" by signal {-exit_code}" if exit_code < 0 else f" with exit code {exit_code}"
         super().__init__(f"the worker process of node {node!r} ended{how} before it had an answer")
 
 

@@ -1,0 +1,128 @@
+"""Sync functions in worker processes: killed when their call is cancelled, and with them whatever they have started.
+
+The processes are those of trio-parallel, which does not tell which of them runs what. So each leads a process group of
+its own, and says who it is as it begins a job, in the job's place of a file that it shares with this process.
+"""
+
+# trio-parallel has no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import tempfile
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
+from typing import IO, Any, Final
+
+import psutil
+import trio
+import trio_parallel  # type: ignore[import-untyped]
+
+from railtracks._envelope import packed, run_packed, unpacked
+from railtracks._workers import in_thread, working
+from railtracks.exceptions import WorkerCrashedError
+
+# Seconds that an idle worker has for its end. It has nothing left to do.
+_GRACE: Final = 0.5
+# What a worker starts finds the worker's mark in its environment, and so can be found.
+_MARK: Final = "RAILTRACKS_WORKER"
+# Bytes of a process id in the file.
+_WIDTH: Final = 8
+
+
+class WorkerPool:
+    """The worker processes of one session, and of the sessions inside it."""
+
+    def __init__(self) -> None:
+        self._claims: IO[bytes] = tempfile.NamedTemporaryFile(prefix="railtracks-", buffering=0)  # noqa: SIM115
+        self._opened: AbstractAsyncContextManager[Any] = trio_parallel.open_worker_context(
+            idle_timeout=math.inf, init=partial(_lead_a_group, self._claims.name), grace_period=_GRACE
+        )
+        self._context: Any = None
+        self._places: list[int] = []
+        self._most = 0
+        # The workers that have run something, each the leader of its process group.
+        self._leaders: set[int] = set()
+
+    async def run(self, name: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a function in a worker process, which is killed with its children when the caller is cancelled.
+
+        Raises:
+            WorkerCrashedError: If the process ended without an answer.
+            TypeError: If function, arguments or result cannot be brought over the border of the process.
+        """
+        payload = packed(name, fn, args, kwargs)
+        if self._context is None:
+            # No checkpoint: its workers start as they are needed.
+            self._context = await self._opened.__aenter__()
+        if not self._places:
+            self._places.append(self._most)
+            self._most += 1
+        place = self._places.pop()
+        os.pwrite(self._claims.fileno(), bytes(_WIDTH), place * _WIDTH)
+        try:
+            with working():
+                reply = await self._context.run_sync(_work, place, payload, kill_on_cancel=True)
+        except BaseException as error:
+            # Its process is dead now, killed or crashed; what it has started need not be.
+            with trio.CancelScope(shield=True):
+                await in_thread(self._kill_what_it_left, self._claimed(place))
+            if isinstance(error, trio_parallel.BrokenWorkerError):
+                raise WorkerCrashedError(name, _exit_code(error)) from None
+            raise
+        finally:
+            self._places.append(place)
+        self._leaders.add(self._claimed(place))
+        return unpacked(name, reply)
+
+    def _claimed(self, place: int) -> int:
+        """Return the process that runs a job, 0 if it has not begun."""
+        return int.from_bytes(os.pread(self._claims.fileno(), _WIDTH, place * _WIDTH), "little")
+
+    def _kill_what_it_left(self, leader: int) -> None:
+        """Kill the group of a worker, and what it has started that has left the group; of all workers for 0."""
+        for group in [leader] if leader else list(self._leaders):
+            self._leaders.discard(group)
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
+        pool = self._claims.name
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                mark = process.environ().get(_MARK, "")
+                if mark == f"{pool}:{leader}" or (not leader and mark.startswith(f"{pool}:")):
+                    process.kill()
+
+    async def close(self) -> None:
+        """End the workers, which are all idle, and what they have left running."""
+        if self._context is not None:
+            # Those that do not end in time are killed, which is what it raises for.
+            with suppress(trio_parallel.BrokenWorkerError):
+                await self._opened.__aexit__(None, None, None)
+            await in_thread(self._kill_what_it_left, 0)
+        self._claims.close()
+
+
+def _exit_code(error: BaseException) -> int | None:
+    code: int | None = getattr(error.args[-1], "exitcode", None)
+    return code
+
+
+# What runs in the worker.
+
+
+_file = -1
+
+
+def _lead_a_group(claims: str) -> None:
+    global _file  # noqa: PLW0603 - a worker has one pool, and no call of its own to keep it in
+    _file = os.open(claims, os.O_WRONLY)
+    os.environ[_MARK] = f"{claims}:{os.getpid()}"
+    os.setsid()
+
+
+def _work(place: int, payload: bytes) -> bytes:
+    os.pwrite(_file, os.getpid().to_bytes(_WIDTH, "little"), place * _WIDTH)
+    return run_packed(payload)
