@@ -30,7 +30,7 @@ from railtracks._scope import Frame, current_frame, is_system_task, opened
 from railtracks._session import Session
 from railtracks._store import unfinished_files
 from railtracks._tree import ExecutionInfo, Status
-from railtracks._workers import saving_limiter, worker_limiter
+from railtracks._workers import busy_workers
 from railtracks.exceptions import StateError
 
 __all__ = [
@@ -44,10 +44,6 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
-
-
-def _busy_workers() -> int:
-    return worker_limiter().borrowed_tokens + saving_limiter().borrowed_tokens
 
 
 @contextmanager
@@ -169,7 +165,7 @@ async def cancel_at_every_checkpoint(
 
 
 async def _round(strike: _Strike, run: Callable[[], Awaitable[object]]) -> None:
-    tasks, workers, files = _tasks(), _busy_workers(), unfinished_files()
+    tasks, workers, files = _tasks(), busy_workers(), unfinished_files()
     with opened_sessions() as sessions, strike.armed(), strike.scope:
         await run()
     for session in sessions:
@@ -177,8 +173,8 @@ async def _round(strike: _Strike, run: Callable[[], Awaitable[object]]) -> None:
     _assert_saved(sessions)
     left = [f"task {task.name!r}" for task in _tasks() - tasks]
     left += [f"unfinished file {file}" for file in unfinished_files() - files]
-    if _busy_workers() > workers:
-        left.append(f"{_busy_workers() - workers} busy workers")
+    if busy_workers() > workers:
+        left.append(f"{busy_workers() - workers} busy workers")
     if left:
         raise AssertionError(f"there is left: {'; '.join(left)}")
 
@@ -286,7 +282,7 @@ class _HeldClock(trio.abc.Instrument):
 
     def after_task_step(self, task: Task) -> None:  # noqa: ARG002 - whichever task it was
         # A worker begins and ends in a step of the task that waits for it.
-        threshold = math.inf if _busy_workers() else 0
+        threshold = math.inf if busy_workers() else 0
         if self._clock.autojump_threshold != threshold:
             self._clock.autojump_threshold = threshold
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import trio
+import trio_parallel
 
 import railtracks as rt
 
@@ -86,6 +87,8 @@ async def stop(ready: str) -> None:
 async def work(folder: str) -> None:
     """Have a call of every kind at work, and a flow in a thread besides."""
     ready = str(Path(folder, "ready"))
+    # Whatever machine this is, there is room for both.
+    trio_parallel.current_default_worker_limiter().total_tokens = 2
     async with rt.open_group() as group:
         group.start_soon(spin, ready)
         group.start_soon(loop)
@@ -102,8 +105,8 @@ def counted() -> dict[str, int]:
 
 
 def settled(expected: dict[str, int] | None) -> dict[str, int]:
-    """Return the counts when they are what is expected, or after some seconds."""
-    deadline = time.monotonic() + 5
+    """Return the counts when they are what is expected, or after some seconds; at first, when threads have gone."""
+    deadline = time.monotonic() + (0.5 if expected is None else 5)
     while (found := counted()) != expected and time.monotonic() < deadline:
         time.sleep(0.01)
     return found
@@ -113,7 +116,7 @@ def main() -> None:
     """Run the rounds."""
     # Trio keeps a thread for ten seconds, for the next that is wanted. Here the ones in use are what counts.
     trio._core._thread_cache.IDLE_TIMEOUT = 0.01  # type: ignore[attr-defined]  # noqa: SLF001
-    options: dict[str, Any] = {"timeout": 2.0} if HOW == "timeout" else {}
+    options: dict[str, Any] = {"timeout": 1.5} if HOW == "timeout" else {}
     flow = rt.Flow("stopped", work, stop_on_sigterm=0, **options)
     before = None
     # The first round is for what stays in a process once it was used, such as the tracker of multiprocessing.
