@@ -40,7 +40,7 @@ class _Pickler(pickle.Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, FunctionType) and (behind := _place_of(obj)) is not None:
-            return _function, (behind.module, behind.qualname)
+            return _unwrapped, (behind.module, behind.qualname)
         return NotImplemented
 
 

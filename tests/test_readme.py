@@ -41,4 +41,5 @@ def test_the_test_of_each_guarantee_is_there() -> None:
     assert len(rows) == len(re.findall(r"^\| ", chapter, re.MULTILINE)) - 1
     for row in rows:
         file, _, name = row.partition("::")
-        assert re.search(rf"^(async )?def {name}\(", (Path(__file__).parent / file).read_text("utf-8"), re.MULTILINE), row
+        text = (Path(__file__).parent / file).read_text("utf-8")
+        assert re.search(rf"^(async )?def {name}\(", text, re.MULTILINE), row

@@ -1,0 +1,185 @@
+"""Nodes in executors of the user's own: waited for from Trio, never begun once cancelled, never broken by an error."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import loky
+import pytest
+import trio
+import worker_functions as functions
+from trio.testing import wait_all_tasks_blocked
+
+import railtracks as rt
+
+
+@pytest.fixture
+def threads() -> Iterator[concurrent.futures.ThreadPoolExecutor]:
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        yield executor
+
+
+class Held:
+    """A function that tells when it has begun, and goes on when it may."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.go = threading.Event()
+
+    def __call__(self) -> str:
+        self.begun.set()
+        self.go.wait()
+        return "done"
+
+    async def wait_until_begun(self) -> None:
+        await trio.to_thread.run_sync(self.begun.wait)
+
+
+async def test_in_a_thread_pool_a_node_sees_context_and_session(threads: concurrent.futures.Executor) -> None:
+    def look(key: str) -> tuple[Any, str | None, str]:
+        return rt.context.get(key), rt.session_id(), threading.current_thread().name
+
+    async with rt.Session(context={"a": 1}, save_state=False) as session:
+        value, identifier, thread = await rt.call(rt.function_node(look, run_in=threads), "a")
+    assert (value, identifier) == (1, session.identifier)
+    assert thread.startswith("ThreadPoolExecutor")
+
+
+async def test_in_a_thread_pool_an_error_is_the_same_object(threads: concurrent.futures.Executor) -> None:
+    error = functions.LockedError("the same")
+
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(functions.LockedError) as caught:
+        await rt.call(rt.function_node(fail, run_in=threads))
+    assert caught.value is error
+    assert error.__notes__ == ["in fail"]
+
+
+async def test_in_a_thread_pool_a_coroutine_is_no_result(threads: concurrent.futures.Executor) -> None:
+    with pytest.raises(TypeError, match="it returned a coroutine"):
+        await rt.call(rt.function_node(functions.hand_on_a_coroutine, run_in=threads))
+
+
+async def test_work_that_has_not_begun_when_it_is_cancelled_never_begins(threads: concurrent.futures.Executor) -> None:
+    held, never = Held(), Held()
+    async with rt.Session(save_state=False) as session:
+        session.start_soon(rt.function_node(held, run_in=threads, name="held"))
+        await held.wait_until_begun()
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(rt.call, rt.function_node(never, run_in=threads, name="never"))
+                await wait_all_tasks_blocked()
+                scope.cancel()
+        assert session.info.calls[1].status == "cancelled"
+        held.go.set()
+    assert not never.begun.is_set()
+    assert [call.status for call in session.info.calls] == ["completed", "cancelled"]
+
+
+async def test_work_that_has_begun_is_waited_for_and_the_one_who_waits_is_named(
+    threads: concurrent.futures.Executor, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = Held()
+    async with rt.Session(save_state=False) as session:
+        session.start_soon(rt.function_node(held, run_in=threads, name="held"))
+        await held.wait_until_begun()
+        session.cancel()
+        with trio.CancelScope(shield=True):
+            await wait_all_tasks_blocked()
+            assert session.info.calls[0].status == "running"
+            held.go.set()
+    (record,) = session.info.calls
+    assert (record.status, record.result) == ("completed", "done")
+    assert "waits for node 'held'" in caplog.text
+
+
+async def test_abandon_on_cancel_leaves_what_has_begun_and_says_so_in_log_and_record(
+    threads: concurrent.futures.Executor, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = Held()
+    async with rt.Session(save_state=False) as session:
+        session.start_soon(rt.function_node(held, run_in=threads, name="held", abandon_on_cancel=True))
+        await held.wait_until_begun()
+        session.cancel()
+    assert session.info.calls[0].status == "cancelled"
+    assert session.info.left_behind == ("held",)
+    assert "held was cancelled, and its worker thread was left behind running" in caplog.text
+    held.go.set()
+
+
+async def test_abandon_on_cancel_gives_results_like_any_other(threads: concurrent.futures.Executor) -> None:
+    node = rt.function_node(functions.add, run_in=threads, abandon_on_cancel=True)
+    assert await rt.call(node, 1, 2) == 3
+
+
+async def test_a_cancel_that_comes_when_the_work_is_done_waits_for_its_result() -> None:
+    class Late(concurrent.futures.Executor):
+        """Has done the work before anyone can wait for it."""
+
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
+            future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+            future.set_running_or_notify_cancel()
+            future.set_result(fn(*args, **kwargs))
+            scope.cancel()
+            return future
+
+    node = rt.function_node(functions.add, run_in=Late(), abandon_on_cancel=True)
+    async with rt.Session(save_state=False) as session:
+        with trio.CancelScope() as scope:
+            await rt.call(node, 1, 2)
+    assert session.info.calls[0].result == 3
+    assert session.info.left_behind == ()
+
+
+async def test_an_executor_that_is_shut_down_says_so_itself() -> None:
+    executor = concurrent.futures.ThreadPoolExecutor(1)
+    executor.shutdown()
+    with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
+        await rt.call(rt.function_node(functions.add, run_in=executor), 1, 2)
+
+
+async def test_a_call_that_outlives_its_run_wakes_nobody(threads: concurrent.futures.Executor) -> None:
+    held = Held()
+
+    async def main() -> None:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(rt.call, rt.function_node(held, run_in=threads, abandon_on_cancel=True, name="held"))
+                await held.wait_until_begun()
+                scope.cancel()
+
+    await trio.to_thread.run_sync(trio.run, main)
+    held.go.set()
+    assert await rt.call(rt.function_node(functions.add, run_in=threads), 1, 2) == 3
+
+
+@pytest.mark.parametrize("kind", ["concurrent.futures", "loky"])
+async def test_no_exception_breaks_a_pool_of_processes(kind: str) -> None:
+    make = concurrent.futures.ProcessPoolExecutor if kind == "concurrent.futures" else loky.ProcessPoolExecutor
+    executor = make(1)
+    try:
+        async with rt.Session(save_state=False):
+            for fn, error in (
+                (functions.fail_with_keyword, rt.RemoteError),
+                (functions.fail_locked, rt.RemoteError),
+                (functions.make_lock, TypeError),
+            ):
+                with pytest.raises(error):
+                    await rt.call(rt.function_node(fn, run_in=executor))
+            with pytest.raises(functions.UserError) as caught:
+                await rt.call(rt.function_node(functions.fail_with_cause, run_in=executor), "why")
+            assert caught.value.__notes__[-1] == "in fail_with_cause"
+            node = rt.function_node(functions.process_id.fn, run_in=executor)
+            assert await rt.call(node) != os.getpid()
+            with pytest.raises(rt.WorkerCrashedError) as crashed:
+                await rt.call(rt.function_node(functions.crash.fn, run_in=executor), 3)
+            assert crashed.value.exit_code is None
+            assert isinstance(crashed.value.__cause__, concurrent.futures.BrokenExecutor)
+    finally:
+        await trio.to_thread.run_sync(executor.shutdown)
