@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -26,7 +27,7 @@ THREAD_LIMIT: Final = 40
 _SAVING_LIMIT: Final = 8
 
 _workers: RunVar[trio.CapacityLimiter] = RunVar("railtracks_worker_threads")
-_busy: RunVar[list[int]] = RunVar("railtracks_busy_workers")
+_works: RunVar[set[Work]] = RunVar("railtracks_works")
 _savers: RunVar[trio.CapacityLimiter] = RunVar("railtracks_saving_threads")
 
 
@@ -53,38 +54,60 @@ def _limiter_in(place: RunVar[trio.CapacityLimiter], limit: int) -> trio.Capacit
         return limiter
 
 
+class Work:
+    """What a worker does while a task waits for it."""
+
+    def __init__(self) -> None:
+        self._task = trio.lowlevel.current_task()
+
+    def do(self, fn: Callable[..., T], *args: Any) -> T:
+        """Do it, in a thread that has a context of its own."""
+        _doing.set(self)
+        return fn(*args)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the thread waits for Trio: what it has asked for runs in the task, and in the thread's context."""
+        return self._task.context.get(_doing) is self
+
+
+# The work that a thread does.
+_doing: ContextVar[Work | None] = ContextVar("railtracks_work", default=None)
+
+
 @contextmanager
-def working() -> Generator[None]:
-    """Count as a worker that has no slot while the block runs."""
-    count = _count_here()
-    count[0] += 1
+def working() -> Generator[Work]:
+    """Count as a worker at work while the block runs."""
+    works, work = _works_here(), Work()
+    works.add(work)
     try:
-        yield
+        yield work
     finally:
-        count[0] -= 1
+        works.remove(work)
 
 
 def busy_workers() -> int:
     """Return how many workers of this library are at work in this Trio run: threads, processes, jobs of executors.
 
-    A thread that waits for a call it makes itself is not at work.
+    A thread that waits for Trio, as for a call it makes itself, is not at work, and one that was left behind does not
+    count.
     """
-    return _count_here()[0] + worker_limiter().borrowed_tokens
+    return sum(not work.is_paused for work in _works_here())
 
 
-def _count_here() -> list[int]:
+def _works_here() -> set[Work]:
     try:
-        return _busy.get()
+        return _works.get()
     except LookupError:
-        count = [0]
-        _busy.set(count)
-        return count
+        works: set[Work] = set()
+        _works.set(works)
+        return works
 
 
 async def in_thread(fn: Callable[..., T], *args: Any, limiter: trio.CapacityLimiter | None = None) -> T:
     """Run a function of the library's own in a worker thread, by default one that waits for no other."""
-    with working():
-        return await trio.to_thread.run_sync(fn, *args, limiter=limiter or trio.CapacityLimiter(1))
+    with working() as work:
+        return await trio.to_thread.run_sync(work.do, fn, *args, limiter=limiter or trio.CapacityLimiter(1))
 
 
 def checked(name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -158,8 +181,10 @@ async def run_in_thread(
     Raises:
         TypeError: If the function gives back a coroutine, and so was no sync function.
     """
-    work = partial(checked, name, fn, args, kwargs)
+    run = partial(checked, name, fn, args, kwargs)
     if slot is None:
-        return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=worker_limiter())
+        with working():
+            return await trio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=worker_limiter())
     async with slot:
-        return await trio.to_thread.run_sync(work, limiter=trio.CapacityLimiter(1))
+        with working() as work:
+            return await trio.to_thread.run_sync(work.do, run, limiter=trio.CapacityLimiter(1))

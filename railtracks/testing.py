@@ -126,8 +126,9 @@ async def cancel_at_every_checkpoint(
     step ends, and so on until a round ends before its cancel. A step is what a task does between two checkpoints; the
     steps of all tasks that the function starts count.
 
-    After each round no task is left that was not there before, no worker works, every session of the round is
-    quiescent (`assert_quiescent`), and its saved state is whole and says what the session says.
+    After each round no task is left that was not there before, no worker works (but threads that their nodes allow to
+    be left behind), every session of the round is quiescent (`assert_quiescent`), and its saved state is whole and says
+    what the session says.
 
     The function must come to an end by itself, and be repeatable: each round runs it as a whole, so the time it takes
     grows with the square of its steps. Run it with a `MockClock`, so that sleeping costs nothing, and beside nothing
@@ -259,7 +260,7 @@ def run_with_mock_clock(flow: Any, /, *args: Any, **kwargs: Any) -> Any:
 
     Whenever everything waits, the clock jumps to the next deadline, so sleeping and timeouts cost no time. It stands
     still while a worker of this library works, so a sync node, or the saving of a state, never times out: only Trio's
-    time passes here. A worker that waits for a call it makes itself does not hold the clock.
+    time passes here. A thread that waits for Trio, as for a call it makes itself, does not hold the clock.
 
     Raises:
         RuntimeError: If Trio is running in this thread.

@@ -21,7 +21,7 @@ from trio.testing import MockClock
 
 import railtracks as rt
 from railtracks import testing
-from railtracks._workers import worker_limiter
+from railtracks._workers import in_thread
 
 
 @rt.function_node
@@ -283,10 +283,6 @@ async def leave_a_session() -> None:
         await trio.testing.wait_all_tasks_blocked()
 
 
-async def leave_a_worker() -> None:
-    worker_limiter().acquire_on_behalf_of_nowait(object())
-
-
 async def swallow_the_cancel_and_leave_a_file() -> None:
     with suppress(trio.Cancelled):
         await trio.lowlevel.checkpoint()
@@ -302,7 +298,6 @@ async def swallow_the_cancel_and_leave_a_file() -> None:
             leave_a_session,
             "of session 'mine' there is left: itself, it has not ended; task 'left', in its block",
         ),
-        (leave_a_worker, "there is left: 1 busy workers"),
         (swallow_the_cancel_and_leave_a_file, "there is left: unfinished file {home}/.1234.tmp"),
     ],
 )
@@ -311,6 +306,19 @@ async def test_whatever_is_left_fails_the_round(leave: Callable[[], Any], text: 
         await testing.cancel_at_every_checkpoint(leave)
     assert str(caught.value) == text.replace("{home}", str(home))
     assert caught.value.__notes__ == ["the cancel struck after step 0"]
+
+
+async def test_a_worker_that_is_left_fails_the_round() -> None:
+    release = threading.Event()
+
+    async def leave_a_worker() -> None:
+        trio.lowlevel.spawn_system_task(in_thread, release.wait, name="left")
+        with trio.CancelScope(shield=True):
+            await trio.testing.wait_all_tasks_blocked()
+
+    with pytest.raises(AssertionError, match=r"^there is left: task 'left'; 1 busy workers\n"):
+        await testing.cancel_at_every_checkpoint(leave_a_worker)
+    release.set()
 
 
 def truncate(path: Path) -> None:
@@ -356,7 +364,6 @@ async def test_of_sessions_that_share_a_file_the_last_one_counts() -> None:
 async def test_what_was_there_before_is_no_fault(home: Path, nursery: trio.Nursery) -> None:
     (home / ".1234.tmp").touch()
     nursery.start_soon(trio.sleep_forever)
-    await leave_a_worker()
     assert await testing.cancel_at_every_checkpoint(nap, 0) > 1
     nursery.cancel_scope.cancel()
 
@@ -390,12 +397,41 @@ def test_the_clock_stands_still_while_a_worker_works() -> None:
     assert times[1] - times[0] == 5
 
 
-def test_a_worker_that_waits_for_its_own_call_does_not_hold_the_clock() -> None:
-    @rt.function_node
-    def outer() -> float:
-        return trio.from_thread.run(rt.call, nap, 1000)
+@pytest.mark.parametrize(
+    "wait", [lambda: trio.from_thread.run(rt.call, nap, 1000), lambda: trio.from_thread.run(trio.sleep, 1000)]
+)
+def test_a_thread_that_waits_for_trio_does_not_hold_the_clock(wait: Callable[[], object]) -> None:
+    outer = rt.function_node(wait, name="outer")
+    before = time.perf_counter()
+    testing.run_with_mock_clock(rt.Flow("outer", outer, timeout=2000))
+    with pytest.raises(rt.SessionTimeoutError):
+        testing.run_with_mock_clock(rt.Flow("outer", outer, timeout=500))
+    assert time.perf_counter() - before < 100
 
-    assert testing.run_with_mock_clock(rt.Flow("outer", outer, timeout=2000)) == 1000
+
+def test_a_thread_below_one_that_waits_holds_the_clock() -> None:
+    inner = rt.function_node(lambda: time.sleep(0.05), name="inner")
+
+    @rt.function_node
+    def outer() -> None:
+        trio.from_thread.run(rt.call, inner)
+
+    testing.run_with_mock_clock(rt.Flow("outer", outer, timeout=1000))
+
+
+def test_a_thread_that_was_left_behind_does_not_hold_the_clock() -> None:
+    release = threading.Event()
+    stuck = rt.function_node(release.wait, name="stuck", abandon_on_cancel=True)
+
+    async def main() -> None:
+        async with rt.Session() as session:
+            session.start_soon(stuck, 60)
+            await trio.testing.wait_all_tasks_blocked()
+            session.cancel()
+        await trio.sleep(1000)
+
+    testing.run_with_mock_clock(main)
+    release.set()
 
 
 def test_an_error_comes_back_as_it_is() -> None:
