@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from copy import copy
-from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, get_args
+from typing import Any, Final, Literal, TypeAlias, TypedDict, TypeVar, Unpack, get_args
 
 from attrs import Attribute, define, evolve, field, fields
 
@@ -69,13 +69,13 @@ def _limit(_: object, attribute: Attribute[Any], value: object) -> None:
         raise ValueError(f"{attribute.name} must be 0 or more calls (math.inf for all), not {value!r}")
 
 
-def _threads(_: object, attribute: Attribute[Any], value: object) -> None:
+def _check_threads(value: object) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{attribute.name} must be a whole number of threads, not {type(value).__name__}")
+        raise TypeError(f"thread_limit must be a whole number of threads, not {type(value).__name__}")
     if value < 1:
-        raise ValueError(f"{attribute.name} must be at least 1 thread, not {value!r}")
+        raise ValueError(f"thread_limit must be at least 1 thread, not {value!r}")
 
 
 def _callback(_: object, attribute: Attribute[Any], value: object) -> None:
@@ -135,13 +135,6 @@ class Settings:
     history_limit: float = math.inf
 
 
-@define(frozen=True, kw_only=True, eq=False)
-class Configured(Options):
-    """What `set_config` was told: defaults for sessions, and what belongs to the whole process."""
-
-    thread_limit: int | None = field(default=None, validator=_threads)
-
-
 class GivenOptions(TypedDict, total=False):
     """The options of a session as keyword arguments, for the doors that only hand them on.
 
@@ -170,8 +163,9 @@ class ConfigOptions(GivenOptions, total=False):
 NAMES = tuple(attribute.name for attribute in fields(Options))
 
 # The one state of the process: what set_config was told, never changed in place but replaced as a whole, so that a
-# session in another thread reads either the old or the new.
-_configured = Configured()
+# session in another thread reads either the old or the new: the defaults of sessions, and the limit of threads.
+UNCONFIGURED: Final[tuple[Options, int | None]] = (Options(), None)
+_configured = UNCONFIGURED
 
 
 def set_config(**options: Unpack[ConfigOptions]) -> None:
@@ -193,18 +187,23 @@ def set_config(**options: Unpack[ConfigOptions]) -> None:
     unknown = sorted(set(options) - set(names))
     if unknown:
         raise TypeError(f"set_config() has no option {unknown[0]!r}; it takes {', '.join(names)}")
-    configured = evolve(_configured, **options)
-    _configured = evolve(configured, context=copied(configured.context))
+    defaults, thread_limit = _configured
+    if "thread_limit" in options:
+        thread_limit = options["thread_limit"]
+        _check_threads(thread_limit)
+    given = {name: value for name, value in options.items() if name != "thread_limit"}
+    defaults = evolve(defaults, **given)
+    _configured = (evolve(defaults, context=copied(defaults.context)), thread_limit)
 
 
 def configured_thread_limit() -> int | None:
     """Return how many sync nodes may be in worker threads at once, `None` if nothing was configured."""
-    return _configured.thread_limit
+    return _configured[1]
 
 
 def resolve(given: Options) -> Settings:
     """Return what counts: the option as given, else as configured, else the default."""
-    configured = _configured
+    configured, _ = _configured
     chosen: dict[str, Any] = {}
     for name in NAMES:
         value = getattr(given, name)

@@ -24,7 +24,7 @@ def railtracks_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def railtracks_config(monkeypatch: pytest.MonkeyPatch) -> None:
     """No defaults of `set_config` but those that the test sets; afterwards they are what they were."""
-    monkeypatch.setattr(_options, "_configured", _options.Configured())
+    monkeypatch.setattr(_options, "_configured", _options.UNCONFIGURED)
 
 
 @pytest.fixture

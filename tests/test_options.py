@@ -322,3 +322,25 @@ JSON = st.recursive(
 @settings(max_examples=30)
 def test_a_copy_is_equal(context: dict[str, Any]) -> None:
     assert copied(context) == context
+
+
+@pytest.mark.parametrize(
+    ("limit", "error"), [(0, ValueError), (-1, ValueError), (True, TypeError), (2.0, TypeError), ("4", TypeError)]
+)
+def test_a_thread_limit_that_is_none_is_refused(limit: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="thread_limit"):
+        set_config(timeout=5, thread_limit=limit)
+    # Nothing of it counts.
+    assert resolve(Options()).timeout == math.inf
+
+
+def test_the_thread_limit_is_of_the_process_and_no_option_of_a_session() -> None:
+    set_config(timeout=5, thread_limit=2)
+    assert _options.configured_thread_limit() == 2
+    set_config(timeout=6)
+    assert _options.configured_thread_limit() == 2
+    set_config(thread_limit=None)
+    assert _options.configured_thread_limit() is None
+    assert resolve(Options()).timeout == 6
+    with pytest.raises(TypeError, match="thread_limit"):
+        rt.Session(thread_limit=2)  # type: ignore[call-arg]

@@ -400,3 +400,32 @@ async def test_an_abandonable_node_cannot_make_calls() -> None:
 
     with pytest.raises(rt.ContextError, match="abandon_on_cancel"):
         await rt.call(rt.function_node(calling, abandon_on_cancel=True))
+
+
+async def test_the_thread_limit_can_be_set_for_the_process_also_while_it_runs() -> None:
+    seen: list[int] = []
+    running = 0
+
+    def work() -> None:
+        nonlocal running
+        running += 1
+        seen.append(running)
+        trio.from_thread.run(trio.sleep, 0.001)
+        running -= 1
+
+    for limit in (2, 1):
+        rt.set_config(thread_limit=limit)
+        async with rt.open_group() as group:
+            for _ in range(6):
+                group.start_soon(work)
+        assert max(seen) == limit
+        seen.clear()
+
+
+async def test_with_one_thread_only_sync_nodes_that_call_each_other_do_not_deadlock() -> None:
+    rt.set_config(thread_limit=1)
+
+    def count(levels: int) -> int:
+        return 1 + trio.from_thread.run(rt.call, count, levels - 1) if levels else 0
+
+    assert await rt.call_batch(count, [5, 6, 7]) == [5, 6, 7]
