@@ -191,7 +191,7 @@ def set_config(**options: Unpack[ConfigOptions]) -> None:
     if "thread_limit" in options:
         thread_limit = options["thread_limit"]
         _check_threads(thread_limit)
-    given = {name: value for name, value in options.items() if name != "thread_limit"}
+    given: dict[str, Any] = {name: value for name, value in options.items() if name != "thread_limit"}
     defaults = evolve(defaults, **given)
     _configured = (evolve(defaults, context=copied(defaults.context)), thread_limit)
 
