@@ -119,16 +119,11 @@ class _Batch:
         self._return_exceptions = return_exceptions
         self._nursery = CallNursery()
         self._results: list[Any] = []
-        self._refusal: ContextError | None = None
 
     async def run(self, inputs: Iterator[tuple[Any, ...]], limiter: trio.CapacityLimiter | None) -> list[Any]:
         """Make all calls; return the results and, if asked to, errors."""
         async with self._nursery:
             await (self._feed(inputs) if limiter is None else self._feed_limited(inputs, limiter))
-            if self._refusal is not None and not self._return_exceptions:
-                raise self._refusal
-        if self._refusal is not None:
-            raise self._refusal
         return self._results
 
     async def _feed(self, inputs: Iterator[tuple[Any, ...]]) -> None:
@@ -140,8 +135,9 @@ class _Batch:
                 if place:
                     await trio.lowlevel.checkpoint()
                 # Between two checkpoints no session begins to drain.
-                self._refusal = refusal_of(self._parent)
-                if self._refusal is not None:
+                refusal = refusal_of(self._parent)
+                if refusal is not None:
+                    self._refuse(refusal)
                     return
             results.append(None)
             start_soon(call_one, place, args, name=name)
@@ -152,7 +148,14 @@ class _Batch:
             self._results.append(None)
             place = len(self._results) - 1
             self._nursery.start_soon(self._call_limited, place, pending, feed, name=self._node.name)
-        self._refusal = feed.refusal
+        if feed.refusal is not None:
+            self._refuse(feed.refusal)
+
+    def _refuse(self, refusal: ContextError) -> None:
+        if self._return_exceptions:
+            self._nursery.keep(refusal)
+        else:
+            self._nursery.fail(refusal)
 
     async def _call(self, place: int, args: tuple[Any, ...]) -> None:
         current_frame.set(self._landing)

@@ -206,10 +206,14 @@ class CallNursery:
 
     def fail(self, error: BaseException, whose: str = "the block around it") -> None:
         """Cancel everything, and raise this when all have ended."""
-        self._errors.append(error)
+        self.keep(error)
         if trio.current_effective_deadline() != -math.inf:
             self.reason = f"{whose} failed"
         self._nursery.cancel_scope.cancel()
+
+    def keep(self, error: BaseException) -> None:
+        """Raise this when all have ended, and cancel nothing."""
+        self._errors.append(error)
 
     @property
     def start_soon(self) -> Callable[..., None]:

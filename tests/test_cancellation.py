@@ -91,6 +91,22 @@ async def by_group(node: Any) -> Any:
     return pending.result()
 
 
+async def by_limited_group(node: Any) -> Any:
+    async with rt.open_group(limit=1) as group:
+        pending = group.start_soon(node, 1)
+    return pending.result()
+
+
+async def by_completion(node: Any) -> Any:
+    async with rt.as_completed(node, [1]) as finished:
+        return (await anext(finished)).result()
+
+
+async def by_limited_completion(node: Any) -> Any:
+    async with rt.as_completed(node, [1], limit=1) as finished:
+        return (await anext(finished)).result()
+
+
 async def by_pending_call(node: Any) -> Any:
     async with rt.open_group() as group:
         pending = group.start_soon(node, 1)
@@ -119,6 +135,9 @@ VERBS = [
     by_batch,
     by_limited_batch,
     by_group,
+    by_limited_group,
+    by_completion,
+    by_limited_completion,
     by_pending_call,
     by_nursery,
 ]

@@ -226,6 +226,27 @@ async def test_with_a_limit_inputs_are_drawn_when_there_is_room(limit: int, auto
     assert drawn == [(number, number // limit) for number in range(3 * limit)]
 
 
+@pytest.mark.parametrize("limit", [10, trio.CapacityLimiter(10)])
+async def test_with_a_limit_no_more_inputs_than_that_are_drawn_and_in_work(
+    limit: float | trio.CapacityLimiter, autojump_clock: MockClock
+) -> None:
+    drawn = ended = most = 0
+
+    def inputs() -> Iterator[int]:
+        nonlocal drawn, most
+        for drawn in range(1, 10_001):
+            most = max(most, drawn - ended)
+            yield drawn
+
+    async def work(_: int) -> None:
+        nonlocal ended
+        await trio.sleep(1)
+        ended += 1
+
+    await rt.call_batch(work, inputs(), limit=limit)
+    assert (drawn, ended, most) == (10_000, 10_000, 10)
+
+
 async def test_without_a_limit_all_calls_run_at_once(autojump_clock: MockClock) -> None:
     await rt.call_batch(nap, [1] * 250)
     assert trio.current_time() == 1
@@ -350,6 +371,62 @@ async def test_a_limit_that_is_no_whole_number_and_no_limiter_is_a_type_error(li
 async def test_a_limit_below_one_is_a_value_error(limit: float) -> None:
     with pytest.raises(ValueError, match="limit"):
         await rt.call_batch(double, [1], limit=limit)
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+@pytest.mark.parametrize("return_exceptions", [True, False])
+async def test_what_a_cleanup_raises_is_no_item(
+    limit: float | None, return_exceptions: bool, autojump_clock: MockClock
+) -> None:
+    error = ValueError("in cleanup")
+
+    async def work(_: int) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise error
+
+    async with rt.Session():
+        with pytest.raises(ValueError, match="in cleanup") as caught, trio.move_on_after(1):
+            await rt.call_batch(work, [1], limit=limit, return_exceptions=return_exceptions)
+        assert caught.value is error
+
+
+# A session that drains.
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+@pytest.mark.parametrize("return_exceptions", [True, False])
+async def test_a_batch_of_a_session_that_drains_is_refused_the_rest_of_its_inputs(
+    limit: float | None, return_exceptions: bool, autojump_clock: MockClock
+) -> None:
+    def inputs() -> Iterator[int]:
+        for number in range(1000):
+            if number == 2:
+                nursery.start_soon(session.drain, 10)
+            yield 1
+
+    async with trio.open_nursery() as nursery, rt.Session() as session:
+        with pytest.raises(rt.ContextError, match="is draining"):
+            await rt.call_batch(nap, inputs(), limit=limit, return_exceptions=return_exceptions)
+    assert 2 <= len(session.info.calls) <= 100
+    # Calls that run when the session begins to drain go on, if a failure beside them does not cancel them.
+    expected = {"completed"} if return_exceptions else {"completed", "cancelled"}
+    assert set(statuses(session)) <= expected
+    assert session.status is rt.Status.COMPLETED
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+async def test_a_batch_that_has_its_inputs_is_not_touched_by_a_drain(
+    limit: float | None, autojump_clock: MockClock
+) -> None:
+    async def drain() -> None:
+        await wait_all_tasks_blocked()
+        await session.drain(10)
+
+    async with trio.open_nursery() as nursery, rt.Session() as session:
+        nursery.start_soon(drain)
+        assert await rt.call_batch(nap, [1, 1], limit=limit) == [1, 1]
 
 
 # Parents and sessions.

@@ -194,12 +194,12 @@ async def test_at_most_as_many_calls_of_a_group_as_its_limit_run_at_once(limit: 
 
 async def test_a_call_of_a_group_that_waits_for_room_has_no_record_yet(autojump_clock: MockClock) -> None:
     async with rt.Session() as session, rt.open_group(limit=1) as group:
-        first, second = group.start_soon(nap, 1), group.start_soon(nap, 2)
-        await wait_all_tasks_blocked()
-        assert [pending.status for pending in (first, second)] == ["running", "running"]
+        pending = [group.start_soon(nap, 2) for _ in range(2)]
+        await trio.sleep(1)
+        assert [call.status for call in pending] == ["running", "running"]
         assert len(session.info.calls) == 1
-        await first.wait()
-        await wait_all_tasks_blocked()
+        await trio.sleep(2)
+        assert sorted(call.status for call in pending) == ["completed", "running"]
         assert len(session.info.calls) == 2
 
 
@@ -242,15 +242,19 @@ async def test_a_groups_limiter_is_shared_and_the_pending_call_is_its_borrower()
 async def test_a_groups_limiter_gets_everything_back_when_a_call_fails() -> None:
     limiter = trio.CapacityLimiter(2)
 
-    async def fail() -> None:
-        await wait_all_tasks_blocked()
+    async def fail_at(moment: trio.Event) -> None:
+        await moment.wait()
         raise ValueError("first")
 
     async def block() -> None:
         async with rt.open_group(limit=limiter) as group:
-            group.start_soon(fail)
+            moment = trio.Event()
+            group.start_soon(fail_at, moment)
+            await wait_all_tasks_blocked()
             group.start_soon(forever)
             group.start_soon(forever)
+            await wait_all_tasks_blocked()
+            moment.set()
 
     with pytest.raises(ValueError, match="first"):
         await block()
@@ -274,20 +278,18 @@ def test_a_group_with_a_limit_below_one_is_a_value_error() -> None:
 async def test_a_group_takes_no_top_level_call_of_a_session_that_drains_and_those_that_wait_for_room_go_on(
     autojump_clock: MockClock,
 ) -> None:
-    async def block(session: rt.Session) -> None:
-        async with rt.open_group(limit=1) as group:
-            pending.extend(group.start_soon(nap, seconds) for seconds in (1, 2))
-            await wait_all_tasks_blocked()
-            nursery.start_soon(session.drain, 10)
-            await wait_all_tasks_blocked()
-            with pytest.raises(rt.ContextError, match="is draining"):
-                group.start_soon(nap, 3)
-
-    pending: list[rt.PendingCall[float]] = []
-    async with trio.open_nursery() as nursery, rt.Session() as session:
-        await block(session)
+    async def drain() -> None:
+        await session.drain(10)
         assert trio.current_time() == 3
-    assert [call.result() for call in pending] == [1, 2]
+        assert [call.result() for call in pending] == [1, 2]
+
+    async with trio.open_nursery() as nursery, rt.Session() as session, rt.open_group(limit=1) as group:
+        pending = [group.start_soon(nap, seconds) for seconds in (1, 2)]
+        await wait_all_tasks_blocked()
+        nursery.start_soon(drain)
+        await wait_all_tasks_blocked()
+        with pytest.raises(rt.ContextError, match="is draining"):
+            group.start_soon(nap, 3)
     assert session.status is rt.Status.COMPLETED
 
 

@@ -43,7 +43,11 @@ def wider(plans: st.SearchStrategy[list[Step]]) -> st.SearchStrategy[list[Step]]
             st.tuples(st.just("call and catch"), plans),
             st.tuples(st.just("call within"), st.tuples(seconds, plans)),
             st.tuples(st.just("batch"), st.tuples(several, st.booleans(), st.sampled_from([None, 1, 2]))),
-            st.tuples(st.just("group"), several),
+            st.tuples(st.just("group"), st.tuples(several, st.sampled_from([None, 1, 2]))),
+            st.tuples(
+                st.just("as completed"),
+                st.tuples(several, st.sampled_from([None, 1, 2]), st.integers(min_value=0, max_value=4)),
+            ),
             st.tuples(st.just("nursery"), several),
             st.tuples(st.just("background"), plans),
             st.tuples(st.just("service"), plans),
@@ -110,15 +114,29 @@ class Run:
             case "call within":
                 with trio.move_on_after(argument[0]):
                     await rt.call(self.node, argument[1])
+            case _:
+                await self.side_by_side(what, argument)
+
+    async def side_by_side(self, what: str, argument: Any) -> None:
+        match what:
             case "batch":
                 batch, return_exceptions, limit = argument
                 results = await rt.call_batch(self.node, batch, return_exceptions=return_exceptions, limit=limit)
                 for plan, result in zip(batch, results, strict=True):
                     assert result == len(plan) or (return_exceptions and isinstance(result, Exception))
             case "group":
-                async with rt.open_group() as group:
-                    pending = [group.start_soon(self.node, plan) for plan in argument]
-                assert [call.result() for call in pending] == [len(plan) for plan in argument]
+                plans, limit = argument
+                async with rt.open_group(limit=limit) as group:
+                    pending = [group.start_soon(self.node, plan) for plan in plans]
+                assert [call.result() for call in pending] == [len(plan) for plan in plans]
+            case "as completed":
+                plans, limit, wanted = argument
+                async with rt.as_completed(self.node, plans, limit=limit) as finished:
+                    async for call in finished:
+                        assert call.status is rt.Status.FAILED or call.result() == len(call.args[0])
+                        wanted -= 1
+                        if not wanted:
+                            break
             case "nursery":
                 async with trio.open_nursery() as nursery:
                     for plan in argument:

@@ -6,8 +6,9 @@ A wrong use is an error that both expect: one that is missing is an error itself
 from __future__ import annotations
 
 import functools
+import math
 import random
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, assert_type
@@ -154,11 +155,40 @@ async def groups() -> None:
         group.start_soon(add, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
         group.start_soon(plain, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
         group.start_soon(plain_sync)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+
+    async with rt.open_group(limit=2) as group, rt.open_group(limit=trio.CapacityLimiter(2)):
+        assert_type(group, rt.CallGroup)
+    rt.open_group(limit="2")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    rt.open_group(2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     assert_type(pending.result(), str)
     assert_type(pending.status, rt.Status)
     assert_type(await pending.wait(), None)
+    assert_type(pending.args, tuple[Any, ...])
+    assert_type(pending.kwargs, Mapping[str, Any])
+    pending.args = ()  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    pending.kwargs["loud"] = True  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
     pending.cancel("enough")
     pending.cancel(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def completions() -> None:
+    async with rt.as_completed(greet, ["a"]) as finished:
+        assert_type(finished, AsyncIterator[rt.PendingCall[str]])
+        async for pending in finished:
+            assert_type(pending, rt.PendingCall[str])
+            assert_type(pending.result(), str)
+    async with rt.as_completed(plain, [1], limit=2) as floats:
+        assert_type(await anext(floats), rt.PendingCall[float])
+    async with rt.as_completed(plain_sync, [1], limit=trio.CapacityLimiter(1)) as lists:
+        assert_type(await anext(lists), rt.PendingCall[list[int]])
+    async with rt.as_completed(service.fetch, ["a"], limit=math.inf) as pages:
+        assert_type(await anext(pages), rt.PendingCall[bytes])
+
+    rt.as_completed(greet, 5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    rt.as_completed(greet, ["a"], limit="2")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    rt.as_completed(greet, ["a"], return_exceptions=True)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    rt.as_completed("greet", ["a"])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await anext(rt.as_completed(greet, ["a"]))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
 
 
 @asynccontextmanager
