@@ -12,8 +12,8 @@ from railtracks._errors import raise_unchanged, without_cancelled
 from railtracks._feed import FEED, Feed, inputs_of, limiter_of, refusal_of
 from railtracks._invoke import outcome_of
 from railtracks._nodes import Node
-from railtracks._pending import CallNursery, PendingCall, can_be_handed_out, frame_here
-from railtracks._scope import Frame, current_frame
+from railtracks._pending import CallNursery, PendingCall, can_be_handed_out
+from railtracks._scope import Frame, current_frame, frame_here
 from railtracks.exceptions import ContextError, PendingCallError
 
 R = TypeVar("R")

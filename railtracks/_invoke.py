@@ -44,8 +44,8 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
     take or release its caller's `Lock`, `Condition` or limiter slot, nor leave a nursery or a cancel scope open.
 
     Always a cancellation point, and a schedule point except for a task's first call. A call that is cancelled there is
-    recorded as cancelled, and its node has not run. One call after another: side by side is `call_batch` and
-    `open_group`.
+    recorded as cancelled, and its node has not run. One call after another: side by side are `call_batch`,
+    `as_completed` and `open_group`.
 
     Args:
         node: A node, or a plain function, which is made one.

@@ -17,7 +17,7 @@ from railtracks import _invoke
 from railtracks._errors import bare, came_from_cleanup, combined, raise_unchanged, without_cancelled
 from railtracks._invoke import outcome_of
 from railtracks._nodes import Node
-from railtracks._scope import Frame, adopt, current_frame, this_task
+from railtracks._scope import Frame, current_frame, frame_here
 from railtracks._tree import Status
 from railtracks.exceptions import PendingCallError
 
@@ -254,18 +254,6 @@ class CallBlock:
         finally:
             # This frame is among those that the error holds.
             del left, error
-
-
-def frame_here() -> Frame | None:
-    """Return the frame that calls made here belong to, or `None` if no session is around this task.
-
-    Raises:
-        ContextError: As from `call`.
-        RuntimeError: If Trio is not running.
-    """
-    task = this_task()
-    frame = current_frame.get()
-    return adopt(task) if frame is None or frame.task is not task else frame
 
 
 def can_be_handed_out(error: BaseException) -> bool:

@@ -292,6 +292,18 @@ def adopt(task: Task) -> Frame | None:
     return own
 
 
+def frame_here() -> Frame | None:
+    """Return the frame that calls made here belong to, or `None` if no session is around this task.
+
+    Raises:
+        ContextError: If the task escaped its session, or is a system task of Trio's.
+        RuntimeError: If Trio is not running.
+    """
+    task = this_task()
+    frame = current_frame.get()
+    return adopt(task) if frame is None or frame.task is not task else frame
+
+
 def enclosing_frame(task: Task) -> Frame | None:
     """Return the frame that a new session of this task is opened in; a task that escaped its session has none."""
     frame = current_frame.get()
