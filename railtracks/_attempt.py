@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from concurrent.futures import Executor
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from railtracks._errors import came_from_cleanup, raise_unchanged, set_context, without_cancelled
-from railtracks._executors import run_in_executor
 from railtracks._nodes import Node
 from railtracks._scope import Frame
 from railtracks._workers import WorkerSlot, run_in_thread
 from railtracks.exceptions import NodeTimeoutError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 async def attempt(frame: Frame, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -55,7 +57,7 @@ async def _run_in_worker(frame: Frame, node: Node[..., Any], args: tuple[Any, ..
     scope.workers[frame] = node.name
     try:
         if node.run_in is not None:
-            return await run_in_executor(node.run_in, node.name, node.fn, args, kwargs, None)
+            return await _run_in_executor(node.run_in, node, args, kwargs, None)
         frame.slot = WorkerSlot()
         return await run_in_thread(frame.slot, node.name, node.fn, args, kwargs)
     finally:
@@ -72,8 +74,8 @@ async def _run_abandonable(frame: Frame, node: Node[..., Any], args: tuple[Any, 
 
     # Such a thread can make no calls, so it has nothing to lend.
     frame.slot = None
-    if isinstance(node.run_in, Executor):
-        return await run_in_executor(node.run_in, node.name, node.fn, args, kwargs, leave_behind)
+    if node.run_in is not None and node.run_in != "process":
+        return await _run_in_executor(node.run_in, node, args, kwargs, leave_behind)
     is_running = False
 
     def work() -> Any:
@@ -90,3 +92,16 @@ async def _run_abandonable(frame: Frame, node: Node[..., Any], args: tuple[Any, 
         if is_running:
             leave_behind()
         raise
+
+
+async def _run_in_executor(
+    executor: Executor,
+    node: Node[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    leave_behind: Callable[[], object] | None,
+) -> Any:
+    # Whoever has an executor has imported what it needs; nobody else has to wait for that.
+    from railtracks._executors import run_in_executor  # noqa: PLC0415
+
+    return await run_in_executor(executor, node.name, node.fn, args, kwargs, leave_behind)

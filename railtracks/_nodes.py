@@ -8,13 +8,14 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import sys
 from collections.abc import Callable, Coroutine, Generator
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from copy import copy
 from importlib.util import find_spec
 from types import MethodType
 from typing import (
+    TYPE_CHECKING,
     Any,
     ClassVar,
     Concatenate,
@@ -35,12 +36,15 @@ from railtracks._options import check_name, check_seconds
 from railtracks._retries import Retry
 from railtracks.exceptions import NodeCreationError
 
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 
 
-RunIn: TypeAlias = Literal["thread", "process"] | Executor | None
+RunIn: TypeAlias = "Literal['thread', 'process'] | Executor | None"
 
 
 class NodeOptions(TypedDict, total=False):
@@ -301,8 +305,14 @@ def _check(options: NodeOptions) -> None:
     if not isinstance(given.get("abandon_on_cancel", False), bool):
         raise NodeCreationError(f"abandon_on_cancel must be True or False, not {given['abandon_on_cancel']!r}")
     run_in = given.get("run_in")
-    if not (run_in is None or isinstance(run_in, Executor) or (isinstance(run_in, str) and run_in in _PLACES)):
+    if not (run_in is None or _is_executor(run_in) or (isinstance(run_in, str) and run_in in _PLACES)):
         raise NodeCreationError(f"run_in must be 'thread', 'process' or a concurrent.futures.Executor, not {run_in!r}")
+
+
+def _is_executor(value: object) -> bool:
+    # Whoever has an executor has imported its class; nobody else has to wait for that.
+    futures = sys.modules.get("concurrent.futures")
+    return futures is not None and isinstance(value, futures.Executor)
 
 
 _PLACES: Final = ("thread", "process")

@@ -15,6 +15,7 @@ import signal
 import tempfile
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
+from time import monotonic, sleep
 from typing import IO, Any, Final
 
 import psutil
@@ -25,8 +26,9 @@ from railtracks._envelope import packed, run_packed, unpacked
 from railtracks._workers import in_thread, working
 from railtracks.exceptions import WorkerCrashedError
 
-# Seconds that an idle worker has for its end. It has nothing left to do.
+# Seconds that an idle worker has for its end, as it has nothing left to do; and that a killed process may take to go.
 _GRACE: Final = 0.5
+_PAUSE: Final = 0.001
 # What a worker starts finds the worker's mark in its environment, and so can be found.
 _MARK: Final = "RAILTRACKS_WORKER"
 # Bytes of a process id in the file.
@@ -88,12 +90,22 @@ class WorkerPool:
             self._leaders.discard(group)
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGKILL)
-        pool = self._claims.name
-        for process in psutil.process_iter():
+        marked = [process for process in psutil.process_iter() if self._has_started(process, leader)]
+        for process in marked:
             with suppress(psutil.Error):
-                mark = process.environ().get(_MARK, "")
-                if mark == f"{pool}:{leader}" or (not leader and mark.startswith(f"{pool}:")):
-                    process.kill()
+                process.kill()
+        deadline = monotonic() + _GRACE
+        while any(map(_is_alive, marked)) and monotonic() < deadline:
+            sleep(_PAUSE)
+
+    def _has_started(self, process: psutil.Process, leader: int) -> bool:
+        """Say whether a worker has started a process; any worker for 0."""
+        try:
+            mark = process.environ().get(_MARK, "")
+        except psutil.Error:
+            return False
+        pool = self._claims.name
+        return mark == f"{pool}:{leader}" if leader else mark.startswith(f"{pool}:")
 
     async def close(self) -> None:
         """End the workers, which are all idle, and what they have left running."""
@@ -103,6 +115,14 @@ class WorkerPool:
                 await self._opened.__aexit__(None, None, None)
             await in_thread(self._kill_what_it_left, 0)
         self._claims.close()
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        # An orphan that nobody waits for stays a zombie in some containers.
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _exit_code(error: BaseException) -> int | None:

@@ -258,9 +258,9 @@ class CallTree:
 
     def cancel_what_is_open(self) -> None:
         """Close what was left open: an interrupt can strike between any two steps of a call."""
-        for call_id in self._ids():
-            if not self._ended_at[call_id]:
-                self.cancel(call_id)
+        # Children first, as ever.
+        for call_id in sorted((each for each in self._ids() if not self._ended_at[each]), reverse=True):
+            self.cancel(call_id)
 
     def _close(self, call_id: int, status: Status, outcome: CallError | None) -> None:
         if self._ended_at[call_id]:

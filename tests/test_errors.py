@@ -401,6 +401,8 @@ MADE: dict[type[rt.RailtracksError], Callable[[], rt.RailtracksError]] = {
     rt.SessionCancelledError: lambda: rt.SessionCancelledError("enough"),
     rt.PendingCallError: lambda: rt.PendingCallError("slow", "running"),
     rt.StateError: lambda: rt.StateError("a.json", "$.calls", "no list"),
+    rt.WorkerCrashedError: lambda: rt.WorkerCrashedError("slow", 3),
+    rt.RemoteError: lambda: rt.RemoteError("m.SomeError", "text", "where"),
 }
 PUBLIC = [kind for name in exceptions.__all__ if issubclass(kind := getattr(exceptions, name), rt.RailtracksError)]
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-import loky
 import pytest
 import trio
 import worker_functions as functions
@@ -159,27 +161,34 @@ async def test_a_call_that_outlives_its_run_wakes_nobody(threads: concurrent.fut
     assert await rt.call(rt.function_node(functions.add, run_in=threads), 1, 2) == 3
 
 
-@pytest.mark.parametrize("kind", ["concurrent.futures", "loky"])
-async def test_no_exception_breaks_a_pool_of_processes(kind: str) -> None:
-    make = concurrent.futures.ProcessPoolExecutor if kind == "concurrent.futures" else loky.ProcessPoolExecutor
-    executor = make(1)
+async def use_a_pool(executor: concurrent.futures.Executor) -> None:
+    async with rt.Session(save_state=False, logging_setting="NONE"):
+        for fn, error in (
+            (functions.fail_with_keyword, rt.RemoteError),
+            (functions.fail_locked, rt.RemoteError),
+            (functions.make_lock, TypeError),
+        ):
+            with pytest.raises(error):
+                await rt.call(rt.function_node(fn, run_in=executor))
+        with pytest.raises(functions.UserError) as caught:
+            await rt.call(rt.function_node(functions.fail_with_cause, run_in=executor), "why")
+        assert caught.value.__notes__[-1] == "in fail_with_cause"
+        assert await rt.call(rt.function_node(functions.process_id.fn, run_in=executor)) != os.getpid()
+        with pytest.raises(rt.WorkerCrashedError) as crashed:
+            await rt.call(rt.function_node(functions.crash.fn, run_in=executor), 3)
+        assert crashed.value.exit_code is None
+        assert isinstance(crashed.value.__cause__, concurrent.futures.BrokenExecutor)
+
+
+async def test_no_exception_breaks_a_pool_of_processes() -> None:
+    executor = concurrent.futures.ProcessPoolExecutor(1)
     try:
-        async with rt.Session(save_state=False):
-            for fn, error in (
-                (functions.fail_with_keyword, rt.RemoteError),
-                (functions.fail_locked, rt.RemoteError),
-                (functions.make_lock, TypeError),
-            ):
-                with pytest.raises(error):
-                    await rt.call(rt.function_node(fn, run_in=executor))
-            with pytest.raises(functions.UserError) as caught:
-                await rt.call(rt.function_node(functions.fail_with_cause, run_in=executor), "why")
-            assert caught.value.__notes__[-1] == "in fail_with_cause"
-            node = rt.function_node(functions.process_id.fn, run_in=executor)
-            assert await rt.call(node) != os.getpid()
-            with pytest.raises(rt.WorkerCrashedError) as crashed:
-                await rt.call(rt.function_node(functions.crash.fn, run_in=executor), 3)
-            assert crashed.value.exit_code is None
-            assert isinstance(crashed.value.__cause__, concurrent.futures.BrokenExecutor)
+        await use_a_pool(executor)
     finally:
         await trio.to_thread.run_sync(executor.shutdown)
+
+
+def test_no_exception_breaks_a_pool_of_lokys() -> None:
+    # In an interpreter of its own: loky's workers do not start where trio-parallel was imported.
+    code = "import loky, trio, test_executors as t; trio.run(t.use_a_pool, loky.ProcessPoolExecutor(1))"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=True)

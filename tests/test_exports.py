@@ -94,7 +94,14 @@ ERRORS: list[tuple[type[Exception], type[Exception], tuple[object, ...], str]] =
     (rt.PendingCallError, RuntimeError, ("fetch", "cancelled", "enough"), "the call of 'fetch' was cancelled: enough"),
     (rt.StateError, ValueError, ("a.json", "$.calls", "missing"), "a.json: at $.calls: missing"),
     (rt.FatalError, Exception, ("stop",), "stop"),
-    (rt.WorkerCrashedError, Exception, ("killed",), "killed"),
+    (rt.WorkerCrashedError, Exception, ("w", None), "the worker process of node 'w' ended before it had an answer"),
+    (
+        rt.WorkerCrashedError,
+        Exception,
+        ("work", -9),
+        "the worker process of node 'work' ended by signal 9 before it had an answer",
+    ),
+    (rt.RemoteError, Exception, ("m.SomeError", "text", "where\n"), "m.SomeError: text\n\nin the worker:\nwhere"),
     (rt.LLMError, Exception, ("no answer",), "no answer"),
     (rt.RailtracksError, Exception, ("anything",), "anything"),
 ]

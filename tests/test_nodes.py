@@ -306,7 +306,7 @@ def test_positional_arguments_have_the_names_of_their_parameters(
         ({"timeout": -1}, ValueError),
         ({"name": ""}, ValueError),
         ({"colour": 1}, TypeError),
-        ({"run_in": "process"}, rt.NodeCreationError),
+        ({"run_in": "fork"}, rt.NodeCreationError),
     ],
 )
 def test_options_are_refused_where_they_are_given_before_there_is_a_function(
