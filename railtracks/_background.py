@@ -115,9 +115,12 @@ class _Starting:
         self._fail = fail
         self._task_status: trio.TaskStatus[Any]
         self._has_started = False
+        self._is_tried_again = node.retry is not None
 
     def started(self, value: Any = None) -> None:
-        """Let the one who waits go on, like Trio's `started`."""
+        """Let the one who waits go on, like Trio's `started`; a later attempt has nobody to tell."""
+        if self._has_started and self._is_tried_again:
+            return
         self._task_status.started(value)
         self._has_started = True
 

@@ -75,7 +75,10 @@ class Retry:
             raise ImportError("rt.Retry needs tenacity: install it with  pip install 'railtracks-trio[retry]'")
 
     def is_worth(self, error: BaseException) -> bool:
-        """Say whether a failure is one after which to try again."""
+        """Say whether a failure, in the scopes it is asked in, is one after which to try again."""
+        if trio.current_effective_deadline() == -math.inf:
+            # Another attempt would be cancelled at once, and this error be lost.
+            return False
         if without_cancelled(error) is not error or is_fatal(error) or holds(error, ContextError):
             return False
         return is_wholly(error, self.on)
