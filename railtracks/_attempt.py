@@ -66,11 +66,10 @@ async def _run_in_worker(frame: Frame, node: Node[..., Any], args: tuple[Any, ..
 
 async def _run_abandonable(frame: Frame, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     def leave_behind() -> None:
-        if frame.outer is not None:
-            frame.scope.left_behind.append(node.name)
-            event = frame.outer.event(frame.call_id)
-            for tell in frame.scope.observers.left_behind:
-                tell(event)
+        frame.scope.left_behind.append(node.name)
+        event = (frame.outer or frame).event(frame.call_id)
+        for tell in frame.scope.observers.left_behind:
+            tell(event)
 
     # Such a thread can make no calls, so it has nothing to lend.
     frame.slot = None

@@ -1,10 +1,16 @@
 """Process nodes: killed when they have to be, with all that they started; and what crosses the border of a process."""
 
+# Parts of what runs in a worker are called here, in the process that is measured.
+# ruff: noqa: SLF001
+
 from __future__ import annotations
 
 import functools
 import importlib.util
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +20,7 @@ import trio
 import worker_functions as functions
 
 import railtracks as rt
+from railtracks import _processes
 from railtracks._envelope import packed, run_packed, unpacked
 
 
@@ -141,16 +148,47 @@ def test_options_that_do_not_fit_are_refused() -> None:
 def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     from railtracks import _nodes  # noqa: PLC0415
 
-    _nodes._has_processes.cache_clear()  # noqa: SLF001 - asked once a process
+    _nodes._has_processes.cache_clear()
     find = importlib.util.find_spec
     monkeypatch.setattr(_nodes, "find_spec", lambda name: None if name == "trio_parallel" else find(name))
     with pytest.raises(ImportError, match=r"pip install 'railtracks-trio\[process\]'"):
         rt.function_node(functions.add, run_in="process")
-    _nodes._has_processes.cache_clear()  # noqa: SLF001 - the same
+    _nodes._has_processes.cache_clear()
 
 
 def test_a_crash_says_how_the_process_ended() -> None:
     assert str(rt.WorkerCrashedError("work")) == "the worker process of node 'work' ended before it had an answer"
+
+
+async def test_a_session_whose_process_calls_were_all_refused_has_nothing_to_end() -> None:
+    async with rt.Session(save_state=False):
+        with pytest.raises(TypeError, match="cannot be sent to a worker"):
+            await rt.call(functions.double, lambda: 1)  # type: ignore[arg-type]
+    assert children() == []
+
+
+def test_a_worker_says_who_it_is_and_marks_what_it_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    led: list[str] = []
+    claims = tmp_path / "claims"
+    claims.touch()
+    monkeypatch.setattr(os, "setsid", lambda: led.append("group"))
+    monkeypatch.setenv("RAILTRACKS_WORKER", "none")
+    _processes._lead_a_group(str(claims))
+    try:
+        assert led == ["group"]
+        assert os.environ["RAILTRACKS_WORKER"] == f"{claims}:{os.getpid()}"
+        reply = _processes._work(2, packed("node", functions.add, (1, 2), {}))
+        assert unpacked("node", reply) == 3
+        assert int.from_bytes(claims.read_bytes()[16:], "little") == os.getpid()
+    finally:
+        os.close(_processes._file)
+
+
+def test_a_process_that_is_gone_is_not_alive() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        told = psutil.Process(process.pid)
+    assert not _processes._is_alive(told)
+    assert _processes._is_alive(psutil.Process())
 
 
 # The envelope, opened in the process that closed it
@@ -181,7 +219,11 @@ def test_an_error_comes_with_notes_and_with_what_led_to_it() -> None:
 
 @pytest.mark.parametrize(
     ("fn", "kind", "message"),
-    [(functions.fail_with_keyword, "KeywordError", "code 7"), (functions.fail_locked, "LockedError", "locked")],
+    [
+        (functions.fail_with_keyword, "KeywordError", "code 7"),
+        (functions.fail_locked, "LockedError", "locked"),
+        (functions.fail_wordily, "WordyError", "wordy: once"),
+    ],
 )
 def test_an_error_that_cannot_be_pickled_comes_as_a_record(fn: Any, kind: str, message: str) -> None:
     with pytest.raises(rt.RemoteError) as caught:

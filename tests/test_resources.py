@@ -358,6 +358,22 @@ async def test_cleanup_timeout_cancels_a_resource_that_hangs_and_closes_the_othe
     )
 
 
+async def test_a_callback_that_has_taken_everything_is_no_culprit(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Slow:
+        async def __aenter__(self) -> None:
+            pass
+
+        async def __aexit__(self, *_: object) -> None:
+            await trio.sleep_forever()
+
+    async with rt.Session(broadcast_callback=print, cleanup_timeout=3, save_state=False) as session:
+        await session.enter_async_context(Slow())
+    (record,) = caplog.records
+    assert record.getMessage().endswith("(cleanup_timeout): resource 'Slow' was cancelled while it closed")
+
+
 async def test_cleanup_timeout_is_five_seconds_by_default(autojump_clock: MockClock) -> None:
     @asynccontextmanager
     async def hanging() -> AsyncIterator[None]:

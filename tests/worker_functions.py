@@ -33,6 +33,13 @@ class LockedError(Exception):
         self.lock = threading.Lock()
 
 
+class WordyError(Exception):
+    """An exception that is another one when it was pickled: it is made of its own text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"wordy: {text}")
+
+
 class FrozenError(Exception):
     """An exception that takes no notes."""
 
@@ -90,6 +97,10 @@ def fail_locked() -> NoReturn:
 
 def fail_with_keyword() -> NoReturn:
     raise KeywordError(code=7)
+
+
+def fail_wordily() -> NoReturn:
+    raise WordyError("once")
 
 
 def make_lock() -> threading.Lock:
