@@ -128,8 +128,8 @@ def run_packed(payload: bytes) -> bytes:
             raise TypeError(  # noqa: TRY301 - goes the way of every error
                 f"node {name!r} was made of a sync function, but it returned a coroutine: make it 'async def'"
             )
-    except BaseException as error:  # noqa: BLE001 - all of it goes back to the caller
-        return _dumped((False, _packed_error(error, _LONGEST_CHAIN)))
+    except BaseException as error:  # noqa: ASYNC103, BLE001 - all of it goes back to the caller; there is no Trio here
+        return _dumped((False, _packed_error(error, _LONGEST_CHAIN)))  # noqa: ASYNC104 - the same
     try:
         return _dumped((True, result))
     except Exception as error:  # noqa: BLE001 - users' code, whatever it raises

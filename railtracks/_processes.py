@@ -68,29 +68,36 @@ class WorkerPool:
         try:
             with working():
                 reply = await self._context.run_sync(_work, place, payload, kill_on_cancel=True)
-        except BaseException as error:
-            # Its process is dead now, killed or crashed; what it has started need not be.
-            with trio.CancelScope(shield=True):
-                await in_thread(self._kill_what_it_left, self._claimed(place))
-            if isinstance(error, trio_parallel.BrokenWorkerError):
-                raise WorkerCrashedError(name, _exit_code(error)) from None
+        except trio_parallel.BrokenWorkerError as error:
+            await self._end_what_is_left_of(place)  # noqa: ASYNC120 - shielded in there
+            raise WorkerCrashedError(name, _exit_code(error)) from None
+        except BaseException:
+            await self._end_what_is_left_of(place)  # noqa: ASYNC102, ASYNC120 - shielded in there
             raise
         finally:
             self._places.append(place)
         self._leaders.add(self._claimed(place))
         return unpacked(name, reply)
 
+    async def _end_what_is_left_of(self, place: int) -> None:
+        # The worker is dead by now, killed or crashed; what it has started need not be.
+        leader = self._claimed(place)
+        if leader:
+            self._leaders.discard(leader)
+            with trio.CancelScope(shield=True):
+                await in_thread(self._kill_what_was_started_by, {leader})
+
     def _claimed(self, place: int) -> int:
         """Return the process that runs a job, 0 if it has not begun."""
         return int.from_bytes(os.pread(self._claims.fileno(), _WIDTH, place * _WIDTH), "little")
 
-    def _kill_what_it_left(self, leader: int) -> None:
-        """Kill the group of a worker, and what it has started that has left the group; of all workers for 0."""
-        for group in [leader] if leader else list(self._leaders):
-            self._leaders.discard(group)
+    def _kill_what_was_started_by(self, leaders: set[int]) -> None:
+        """Kill the groups of dead workers, and what they have started that has left the group."""
+        for leader in leaders:
             with suppress(ProcessLookupError, PermissionError):
-                os.killpg(group, signal.SIGKILL)
-        marked = [process for process in psutil.process_iter() if self._has_started(process, leader)]
+                os.killpg(leader, signal.SIGKILL)
+        marks = {f"{self._claims.name}:{leader}" for leader in leaders}
+        marked = [process for process in psutil.process_iter() if _mark_of(process) in marks]
         for process in marked:
             with suppress(psutil.Error):
                 process.kill()
@@ -98,23 +105,21 @@ class WorkerPool:
         while any(map(_is_alive, marked)) and monotonic() < deadline:
             sleep(_PAUSE)
 
-    def _has_started(self, process: psutil.Process, leader: int) -> bool:
-        """Say whether a worker has started a process; any worker for 0."""
-        try:
-            mark = process.environ().get(_MARK, "")
-        except psutil.Error:
-            return False
-        pool = self._claims.name
-        return mark == f"{pool}:{leader}" if leader else mark.startswith(f"{pool}:")
-
     async def close(self) -> None:
         """End the workers, which are all idle, and what they have left running."""
         if self._context is not None:
             # Those that do not end in time are killed, which is what it raises for.
             with suppress(trio_parallel.BrokenWorkerError):
                 await self._opened.__aexit__(None, None, None)
-            await in_thread(self._kill_what_it_left, 0)
+            await in_thread(self._kill_what_was_started_by, self._leaders)
         self._claims.close()
+
+
+def _mark_of(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get(_MARK)
+    except psutil.Error:
+        return None
 
 
 def _is_alive(process: psutil.Process) -> bool:

@@ -17,7 +17,9 @@ from typing import Any
 import psutil
 import pytest
 import trio
+import trio_parallel
 import worker_functions as functions
+from trio.testing import wait_all_tasks_blocked
 
 import railtracks as rt
 from railtracks import _processes
@@ -115,6 +117,24 @@ async def test_what_a_process_node_leaves_running_ends_with_the_session(tmp_path
         await rt.call(functions.leave_children, str(path), and_stay=False)
         processes = await told(path)
         assert not any(is_gone(each) for each in processes)
+    assert all(is_gone(each) for each in processes)
+
+
+async def test_a_cancel_before_the_job_has_begun_leaves_other_workers_alone(tmp_path: Path) -> None:
+    limiter = trio_parallel.current_default_worker_limiter()
+    limiter.total_tokens = 1
+    path = tmp_path / "told"
+    async with rt.Session(save_state=False), rt.open_group() as group:
+        busy = group.start_soon(functions.leave_children, str(path), and_stay=True)
+        processes = await told(path)
+        waiting = group.start_soon(functions.double, 1)
+        await wait_all_tasks_blocked()
+        waiting.cancel()
+        await waiting.wait()
+        assert waiting.status == "cancelled"
+        assert not any(is_gone(each) for each in processes)
+        assert busy.status == "running"
+        group.cancel_scope.cancel()
     assert all(is_gone(each) for each in processes)
 
 
