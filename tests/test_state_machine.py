@@ -29,6 +29,7 @@ from railtracks._scope import current_frame
 from railtracks.testing import assert_quiescent
 
 MOST_ACTORS = 40
+MOST_ATTEMPTS = {"plain": 1, "retried": 3, "timed": 1, "both": 2, "thread": 1}
 
 pytestmark = pytest.mark.proof
 
@@ -116,6 +117,9 @@ class World:
         self.in_threads: dict[Actor, None] = {}
         self.problems: list[str] = []
         self.is_stopping = False
+        self.shielded = 0
+        # How many top-level calls the sessions had that have come to rest.
+        self.rested: dict[rt.Session, int] = {}
         self.nursery: trio.Nursery
         self.clock = MockClock()
         plain = rt.function_node(self.act, name="plain")
@@ -200,13 +204,16 @@ class World:
 
     def sleeping(self, seconds: float, how: str) -> Callable[[Actor], Any]:
         async def order(actor: Actor) -> None:
-            with trio.CancelScope(shield=how == "shielded"):
+            with trio.CancelScope(shield=how == "shielded") as scope:
+                self.shielded += scope.shield
                 try:
                     await trio.sleep(seconds)
                 except trio.Cancelled:
                     if how == "raising in cleanup":
                         raise CleanupError(how) from None
                     raise
+                finally:
+                    self.shielded -= scope.shield
 
         return order
 
@@ -262,6 +269,7 @@ class World:
             left = [call.id for call in session.info.calls if call.status is rt.Status.RUNNING]
             if left:
                 self.problems.append(f"drained, but {left} run")
+            self.rested[session] = len(session.info.roots)
 
         self.nursery.start_soon(drain)
 
@@ -283,6 +291,10 @@ class World:
         infos = {session: session.info for session in self.sessions}
         for session, info in infos.items():
             check_tree(info)
+            if not info.dropped_calls:
+                assert self.rested.get(session, len(info.roots)) == len(info.roots)
+            if session.cancel_scope.cancel_called and not (self.shielded or self.in_threads):
+                assert session.status is not rt.Status.RUNNING
             if session.status is not rt.Status.RUNNING:
                 assert_quiescent(session)
                 assert all(call.status is not rt.Status.RUNNING for call in info.calls)
@@ -304,6 +316,7 @@ def check_tree(info: rt.ExecutionInfo) -> None:
     for call in info.calls:
         assert (call.ended_at is None) is (call.status is rt.Status.RUNNING)
         assert (call.error is not None) is (call.status is rt.Status.FAILED)
+        assert 1 <= call.attempt <= MOST_ATTEMPTS[call.node]
         if call.parent_id is not None:
             parent = known[call.parent_id]
             assert parent.id < call.id
