@@ -203,6 +203,27 @@ async def test_further_attempts_of_a_running_call_are_no_new_calls(autojump_cloc
         assert background.result() == "done"
 
 
+async def test_a_pause_between_attempts_is_part_of_a_call_of_the_body(autojump_clock: MockClock) -> None:
+    outcomes = [OSError()]
+
+    @rt.function_node(retry=rt.Retry(2, wait_initial=10, jitter=0))
+    async def flaky() -> str:
+        if outcomes:
+            raise outcomes.pop()
+        await trio.sleep(1)
+        return "done"
+
+    async with trio.open_nursery() as nursery, rt.Session(save_state=False) as session:
+
+        async def drain() -> None:
+            await trio.sleep(5)
+            await session.drain(60)
+            assert [call.status for call in session.info.calls] == ["failed", "completed"]
+
+        nursery.start_soon(drain)
+        assert await rt.call(flaky) == "done"
+
+
 async def test_a_batch_that_is_being_fed_finishes_what_runs_and_says_what_was_refused(
     autojump_clock: MockClock,
 ) -> None:

@@ -120,6 +120,7 @@ class World:
         self.shielded = 0
         # How many top-level calls the sessions had that have come to rest.
         self.rested: dict[rt.Session, int] = {}
+        self.told_to_end: set[rt.Session] = set()
         self.nursery: trio.Nursery
         self.clock = MockClock()
         plain = rt.function_node(self.act, name="plain")
@@ -234,6 +235,7 @@ class World:
 
     def cancelling(self) -> Callable[[Actor], Any]:
         async def order(actor: Actor) -> None:
+            self.told_to_end.add(actor.session)
             actor.session.cancel("as told")
 
         return order
@@ -293,7 +295,8 @@ class World:
             check_tree(info)
             if not info.dropped_calls:
                 assert self.rested.get(session, len(info.roots)) == len(info.roots)
-            if session.cancel_scope.cancel_called and not (self.shielded or self.in_threads):
+            is_told = session in self.told_to_end or session.cancel_scope.cancel_called
+            if is_told and not (self.shielded or self.in_threads):
                 assert session.status is not rt.Status.RUNNING
             if session.status is not rt.Status.RUNNING:
                 assert_quiescent(session)
