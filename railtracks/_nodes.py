@@ -8,31 +8,26 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from copy import copy
-from importlib.util import find_spec
 from types import MethodType
 from typing import (
     TYPE_CHECKING,
     Any,
     ClassVar,
     Concatenate,
-    Final,
     Generic,
     Literal,
     ParamSpec,
     Protocol,
-    TypeAlias,
-    TypedDict,
     TypeVar,
     Unpack,
     cast,
     overload,
 )
 
-from railtracks._options import check_name, check_seconds
+from railtracks._node_options import NodeOptions, RunIn, check_for_processes, check_options
 from railtracks._retries import Retry
 from railtracks.exceptions import NodeCreationError
 
@@ -42,19 +37,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
-
-
-RunIn: TypeAlias = "Literal['thread', 'process'] | Executor | None"
-
-
-class NodeOptions(TypedDict, total=False):
-    """The options of a node, as keyword arguments."""
-
-    name: str | None
-    timeout: float | None
-    retry: Retry | None
-    run_in: RunIn
-    abandon_on_cancel: bool
 
 
 class Node(Generic[P, R]):
@@ -95,7 +77,7 @@ class Node(Generic[P, R]):
         options = NodeOptions(
             name=name, timeout=timeout, retry=retry, run_in=run_in, abandon_on_cancel=abandon_on_cancel
         )
-        _check(options)
+        check_options(options)
         # First, because it copies the attributes of the function over ours.
         functools.update_wrapper(self, fn)
         self._options = options
@@ -113,7 +95,7 @@ class Node(Generic[P, R]):
         self.again: Retry | None = None
         self.run_in: Literal["process"] | Executor | None = None if run_in == "thread" else run_in
         if run_in == "process":
-            _check_for_processes(self.__name__, fn, abandon_on_cancel=abandon_on_cancel)
+            check_for_processes(self.__name__, _unwrapped(fn), abandon_on_cancel=abandon_on_cancel)
         self.abandon_on_cancel: bool = abandon_on_cancel
         self.is_direct: bool = self.is_async and self.timeout is None
 
@@ -131,7 +113,7 @@ class Node(Generic[P, R]):
         return type(self)(fn, **options)
 
     def _with_options(self, options: NodeOptions) -> Any:
-        _check(options)
+        check_options(options)
         merged = self._options.copy()
         merged["name"] = self.name
         merged.update(options)
@@ -273,7 +255,7 @@ def function_node(fn: Callable[..., Any] | None = None, /, **options: Unpack[Nod
         ValueError: If `timeout` is not more than 0.
         TypeError: If `timeout` is no number.
     """
-    _check(options)
+    check_options(options)
     return functools.partial(made_node, **options) if fn is None else made_node(fn, **options)
 
 
@@ -288,54 +270,6 @@ def made_node(fn: Any, /, **options: Unpack[NodeOptions]) -> Any:
         return given._with_options(options) if options else given  # noqa: SLF001 - the room's own
     made: Node[..., Any] = AsyncNode(fn, **options) if is_coroutine_function(fn) else SyncNode(fn, **options)
     return made
-
-
-def _check(options: NodeOptions) -> None:
-    """Refuse options that no node can have."""
-    unknown = sorted(set(options) - set(NodeOptions.__annotations__))
-    if unknown:
-        raise TypeError(f"a node has no option {unknown[0]!r}; it takes {', '.join(NodeOptions.__annotations__)}")
-    if options.get("name") is not None:
-        check_name("the name of a node", options.get("name"))
-    check_seconds("timeout", options.get("timeout"))
-    given: dict[str, object] = dict(options)
-    retry = given.get("retry")
-    if retry is not None and not isinstance(retry, Retry):
-        raise TypeError(f"retry must be an rt.Retry, not {type(retry).__name__}")
-    if not isinstance(given.get("abandon_on_cancel", False), bool):
-        raise NodeCreationError(f"abandon_on_cancel must be True or False, not {given['abandon_on_cancel']!r}")
-    run_in = given.get("run_in")
-    if not (run_in is None or _is_executor(run_in) or (isinstance(run_in, str) and run_in in _PLACES)):
-        raise NodeCreationError(f"run_in must be 'thread', 'process' or a concurrent.futures.Executor, not {run_in!r}")
-
-
-def _is_executor(value: object) -> bool:
-    # Whoever has an executor has imported its class; nobody else has to wait for that.
-    futures = sys.modules.get("concurrent.futures")
-    return futures is not None and isinstance(value, futures.Executor)
-
-
-_PLACES: Final = ("thread", "process")
-
-
-def _check_for_processes(name: str, fn: object, *, abandon_on_cancel: bool) -> None:
-    """Refuse what cannot run in a worker process."""
-    qualname = str(getattr(_unwrapped(fn), "__qualname__", ""))
-    if "<lambda>" in qualname or "<locals>" in qualname:
-        raise NodeCreationError(
-            f"{name} cannot run in a worker process, which has to find it by name: define it at the top of a module"
-        )
-    if abandon_on_cancel:
-        raise NodeCreationError(
-            f"{name} runs in a process, which is killed on a cancel: abandon_on_cancel is for threads"
-        )
-    if not _has_processes():
-        raise ImportError("run_in='process' needs trio-parallel and psutil: pip install 'railtracks-trio[process]'")
-
-
-@functools.cache
-def _has_processes() -> bool:
-    return all(find_spec(name) is not None for name in ("trio_parallel", "psutil"))
 
 
 def is_coroutine_function(fn: object) -> bool:

@@ -166,14 +166,14 @@ def test_options_that_do_not_fit_are_refused() -> None:
 
 
 def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from railtracks import _nodes  # noqa: PLC0415
+    from railtracks import _node_options  # noqa: PLC0415
 
-    _nodes._has_processes.cache_clear()
+    _node_options._has_processes.cache_clear()
     find = importlib.util.find_spec
-    monkeypatch.setattr(_nodes, "find_spec", lambda name: None if name == "trio_parallel" else find(name))
+    monkeypatch.setattr(_node_options, "find_spec", lambda name: None if name == "trio_parallel" else find(name))
     with pytest.raises(ImportError, match=r"pip install 'railtracks-trio\[process\]'"):
         rt.function_node(functions.add, run_in="process")
-    _nodes._has_processes.cache_clear()
+    _node_options._has_processes.cache_clear()
 
 
 def test_a_crash_says_how_the_process_ended() -> None:
