@@ -9,6 +9,7 @@ import functools
 import math
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, assert_type
@@ -360,3 +361,31 @@ async def proofs() -> None:
     await testing.cancel_at_every_checkpoint(plain, "1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await testing.cancel_at_every_checkpoint(plain)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     testing.assert_quiescent(flow)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@rt.function_node(run_in="process", retry=rt.Retry(3, on=(OSError, KeyError)))
+def measured(text: str) -> int:
+    return len(text)
+
+
+async def workers_and_ends() -> None:
+    assert_type(await rt.call(measured, "a"), int)
+    assert_type(await rt.call(rt.function_node(plain_sync, run_in=ThreadPoolExecutor()), 1), list[int])
+    flow = rt.Flow("ends", greet, history_limit=10, stop_on_sigterm=2.5)
+    rt.set_config(thread_limit=4, history_limit=math.inf)
+    async with rt.Session(history_limit=10) as session:
+        assert_type(await session.drain(5), None)
+    cause = session.info.cause
+    assert_type(cause, rt.EndCause | None)
+    if cause is not None:
+        assert_type(cause.kind, rt.CauseKind)
+        assert_type(cause.call_id, int | None)
+
+    await rt.call(measured, 1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    rt.function_node(plain_sync, run_in="fork")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    rt.function_node(plain_sync, retry=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    rt.Retry("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    rt.Retry(3, on=KeyboardInterrupt)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    rt.Session(stop_on_sigterm=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await session.drain("5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    flow.update_context(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
