@@ -6,6 +6,8 @@ the scope tree and the trace are one tree. Meant to be imported as `import railt
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from railtracks import context, exceptions
 from railtracks._as_completed import as_completed
 from railtracks._broadcast import broadcast
@@ -13,6 +15,7 @@ from railtracks._decorator import session
 from railtracks._fanout import call_batch
 from railtracks._flow import Flow
 from railtracks._group import CallGroup, open_group
+from railtracks._identity import fencing_number, idempotency_key, random, uuid4
 from railtracks._invoke import call
 from railtracks._logging import enable_logging
 from railtracks._nodes import Node, function_node
@@ -21,10 +24,12 @@ from railtracks._pending import PendingCall
 from railtracks._redact import Secret
 from railtracks._retries import Retry
 from railtracks._saved_state import load_state
+from railtracks._seam import durable_wing
 from railtracks._session import Session, current_session, session_id
 from railtracks._tree import CallError, CallRecord, CauseKind, EndCause, ExecutionInfo, Status
 from railtracks.exceptions import (
     ContextError,
+    DurableValueError,
     FatalError,
     GlobalTimeOutError,
     LLMError,
@@ -33,12 +38,24 @@ from railtracks.exceptions import (
     PendingCallError,
     RailtracksError,
     RemoteError,
+    ReplayMismatchError,
     RTError,
     SessionCancelledError,
+    SessionLostError,
+    SessionOwnedError,
     SessionTimeoutError,
+    SessionWaiting,
+    SignalTimeoutError,
     StateError,
+    StoreError,
     WorkerCrashedError,
 )
+
+if TYPE_CHECKING:
+    from railtracks.durable._ownership import DurableStatus
+    from railtracks.durable._recovery import Recovery, recover
+    from railtracks.durable._signals import send_signal, wait_for_signal
+    from railtracks.durable._store import DurableStore, StoredSession
 
 __all__ = [
     "CallError",
@@ -46,6 +63,9 @@ __all__ = [
     "CallRecord",
     "CauseKind",
     "ContextError",
+    "DurableStatus",
+    "DurableStore",
+    "DurableValueError",
     "EndCause",
     "ExecutionInfo",
     "FatalError",
@@ -59,14 +79,22 @@ __all__ = [
     "PendingCallError",
     "RTError",
     "RailtracksError",
+    "Recovery",
     "RemoteError",
+    "ReplayMismatchError",
     "Retry",
     "Secret",
     "Session",
     "SessionCancelledError",
+    "SessionLostError",
+    "SessionOwnedError",
     "SessionTimeoutError",
+    "SessionWaiting",
+    "SignalTimeoutError",
     "StateError",
     "Status",
+    "StoreError",
+    "StoredSession",
     "WorkerCrashedError",
     "as_completed",
     "broadcast",
@@ -76,10 +104,34 @@ __all__ = [
     "current_session",
     "enable_logging",
     "exceptions",
+    "fencing_number",
     "function_node",
+    "idempotency_key",
     "load_state",
     "open_group",
+    "random",
+    "recover",
+    "send_signal",
     "session",
     "session_id",
     "set_config",
+    "uuid4",
+    "wait_for_signal",
 ]
+
+# The names of the wing of durable sessions, and the rooms they are in: imported when somebody asks for one.
+_WING = {
+    "DurableStatus": "_ownership",
+    "DurableStore": "_store",
+    "Recovery": "_recovery",
+    "StoredSession": "_store",
+    "recover": "_recovery",
+    "send_signal": "_signals",
+    "wait_for_signal": "_signals",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WING:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(durable_wing(_WING[name]), name)

@@ -83,7 +83,7 @@ class _AsCompleted(CallBlock, Generic[R]):
     async def __aenter__(self) -> AsyncIterator[PendingCall[R]]:
         parent = await self.open()
         feed = Feed(parent, self._node, self._inputs, self._limiter)
-        self._calls = _Calls(parent.landing(), feed, self._limiter, self.nursery)
+        self._calls = _Calls(parent.landings(), feed, self._limiter, self.nursery)
         self.nursery.start_soon(self._calls.start_all, name=f"railtracks: feed {self._node.name}")
         return self._calls
 
@@ -100,8 +100,14 @@ class _AsCompleted(CallBlock, Generic[R]):
 class _Calls(AsyncIterator[PendingCall[R]]):
     """The calls of one block: those that run, and those that have ended and were not handed out yet."""
 
-    def __init__(self, landing: Frame, feed: Feed, limiter: trio.CapacityLimiter | None, nursery: CallNursery) -> None:
-        self._landing = landing
+    def __init__(
+        self,
+        next_landing: Callable[[], Frame],
+        feed: Feed,
+        limiter: trio.CapacityLimiter | None,
+        nursery: CallNursery,
+    ) -> None:
+        self._next_landing = next_landing
         self._feed = feed
         self._limiter = limiter
         self._nursery = nursery
@@ -129,7 +135,7 @@ class _Calls(AsyncIterator[PendingCall[R]]):
             while (pending := await self._draw()) is not None:
                 self._held += 1
                 self._unfinished += 1
-                self._nursery.start_soon(self._run, pending, name=pending.node_name)
+                self._nursery.start_soon(self._run, pending, self._next_landing(), name=pending.node_name)
         except trio.Cancelled:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever an iterable raises
@@ -149,9 +155,9 @@ class _Calls(AsyncIterator[PendingCall[R]]):
                 await self._handed_out.park()
         return await self._feed.draw()
 
-    async def _run(self, pending: PendingCall[R]) -> None:
+    async def _run(self, pending: PendingCall[R], landing: Frame) -> None:
         try:
-            error = await pending.run(self._landing)
+            error = await pending.run(landing)
         finally:
             self._feed.give_back(pending)
         if error is not None and not can_be_handed_out(error):

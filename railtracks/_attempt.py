@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from railtracks._errors import came_from_cleanup, raise_unchanged, set_context, without_cancelled
+from railtracks._identity import identified
 from railtracks._nodes import Node
 from railtracks._scope import Frame
 from railtracks._workers import WorkerSlot, run_in_thread
@@ -50,14 +51,14 @@ async def _run_in_worker(frame: Frame, node: Node[..., Any], args: tuple[Any, ..
     scope = frame.scope
     if node.run_in == "process":
         # A process is killed: it keeps nobody waiting.
-        return await scope.processes().run(node.name, node.fn, args, kwargs)
+        return await scope.processes().run(node.name, identified(frame, node.fn), args, kwargs)
     if node.abandon_on_cancel:
         return await _run_abandonable(frame, node, args, kwargs)
     scope.watch()
     scope.workers[frame] = node.name
     try:
         if node.run_in is not None:
-            return await _run_in_executor(node.run_in, node, args, kwargs, None)
+            return await _run_in_executor(frame, node.run_in, node, args, kwargs, None)
         frame.slot = WorkerSlot()
         return await run_in_thread(frame.slot, node.name, node.fn, args, kwargs)
     finally:
@@ -74,7 +75,7 @@ async def _run_abandonable(frame: Frame, node: Node[..., Any], args: tuple[Any, 
     # Such a thread can make no calls, so it has nothing to lend.
     frame.slot = None
     if node.run_in is not None and node.run_in != "process":
-        return await _run_in_executor(node.run_in, node, args, kwargs, leave_behind)
+        return await _run_in_executor(frame, node.run_in, node, args, kwargs, leave_behind)
     is_running = False
 
     def work() -> Any:
@@ -94,6 +95,7 @@ async def _run_abandonable(frame: Frame, node: Node[..., Any], args: tuple[Any, 
 
 
 async def _run_in_executor(
+    frame: Frame,
     executor: Executor,
     node: Node[..., Any],
     args: tuple[Any, ...],
@@ -103,4 +105,4 @@ async def _run_in_executor(
     # Whoever has an executor has imported what it needs; nobody else has to wait for that.
     from railtracks._executors import run_in_executor  # noqa: PLC0415
 
-    return await run_in_executor(executor, node.name, node.fn, args, kwargs, leave_behind)
+    return await run_in_executor(executor, node.name, identified(frame, node.fn), args, kwargs, leave_behind)

@@ -11,7 +11,7 @@ import trio
 from railtracks._errors import raise_unchanged
 from railtracks._nodes import Node
 from railtracks._pending import PendingCall
-from railtracks._scope import Frame
+from railtracks._scope import Frame, current_frame
 from railtracks._tree import Status
 from railtracks.exceptions import ContextError
 
@@ -38,8 +38,33 @@ class Background:
     ) -> PendingCall[Any]:
         """Start a call in a task of its own."""
         self._root.admit()
-        pending: PendingCall[Any] = PendingCall(self._root.scope.node_of(node), args, kwargs)
-        self._nursery.start_soon(self._run, pending, self._fail, name=pending.node_name)
+        made = self._root.scope.node_of(node)
+        landing = self._root.landing()
+        journal = self._root.scope.journal
+        if journal is not None:
+            landing.strand = journal.start(self._frame_here(), made, args, kwargs, is_service=is_service)
+        return self._start(made, args, kwargs, landing, is_service=is_service)
+
+    def restart(self) -> None:
+        """Start again what an earlier run of a durable session had started, and nobody will start anew."""
+        journal = self._root.scope.journal
+        for node, args, kwargs, is_service, strand in () if journal is None else journal.restarts():
+            landing = self._root.landing()
+            landing.strand = strand
+            self._start(node, args, kwargs, landing, is_service=is_service)
+
+    def _frame_here(self) -> Frame | None:
+        """Return the frame of this session that this code is in, if it is in one."""
+        frame = current_frame.get()
+        while frame is not None and frame.scope is not self._root.scope:
+            frame = frame.outer
+        return frame
+
+    def _start(
+        self, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], landing: Frame, *, is_service: bool
+    ) -> PendingCall[Any]:
+        pending: PendingCall[Any] = PendingCall(node, args, kwargs)
+        self._nursery.start_soon(self._run, pending, self._fail, landing, name=pending.node_name)
         self._running[pending] = None
         if is_service:
             self._services.add(pending)
@@ -50,7 +75,17 @@ class Background:
     async def start(self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Start a call in a task of its own and wait until it says that it has started."""
         self._root.admit()
-        starting = _Starting(self._root.scope.node_of(node), args, kwargs, self._fail)
+        made = self._root.scope.node_of(node)
+        landing = self._root.landing()
+        journal = self._root.scope.journal
+        if journal is not None:
+            frame = self._frame_here()
+            if frame is not None:
+                journal.refuse_resource(frame)
+            # What it says when it has started is in no record: it starts again each time.
+            made = made.unrecorded()
+            landing.strand = journal.start(frame, made, args, kwargs, is_service=False)
+        starting = _Starting(made, args, kwargs, self._fail, landing)
         pending = starting.pending
         self._starting.add(pending)
         if not self._takes_starts:
@@ -87,10 +122,12 @@ class Background:
         for pending in self._starting:
             pending.cancel(_REASON)
 
-    async def _run(self, pending: PendingCall[Any], fail: Callable[[BaseException], object]) -> None:
+    async def _run(
+        self, pending: PendingCall[Any], fail: Callable[[BaseException], object], landing: Frame
+    ) -> None:
         self._running[pending] = None
         try:
-            error = await pending.run(self._root.landing())
+            error = await pending.run(landing)
             if error is not None:
                 fail(error)
         finally:
@@ -108,7 +145,9 @@ class _Starting:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         fail: Callable[[BaseException], object],
+        landing: Frame,
     ) -> None:
+        self._landing = landing
         telling = node.with_function(functools.partial(node.fn, task_status=self))
         self.pending: PendingCall[Any] = PendingCall(telling, args, kwargs)
         self.refusal: BaseException | None = None
@@ -127,7 +166,7 @@ class _Starting:
     async def run(self, run: Callable[..., Any], *, task_status: trio.TaskStatus[Any]) -> None:
         """Run the node; an error before it has started is kept for the one who waits."""
         self._task_status = task_status
-        await run(self.pending, self._keep)
+        await run(self.pending, self._keep, self._landing)
         if not self._has_started and self.pending.status is Status.CANCELLED:
             # Not by a scope of the one who waits: that cancel would have gone on to them.
             self.refusal = ContextError(f"the session ended before {self.pending.node_name!r} had started")

@@ -7,8 +7,10 @@ from typing import Any
 
 import trio
 
+from railtracks._identity import Identity, carry
 from railtracks._nodes import is_coroutine_function
 from railtracks._scope import open_scope
+from railtracks._seam import SessionJournal
 from railtracks._workers import in_thread
 from railtracks.exceptions import ContextError
 
@@ -55,26 +57,43 @@ class Broadcaster:
         callback: Callable[[Any], Any],
         nursery: trio.Nursery,
         report: Callable[[str, BaseException, Any], Awaitable[None]],
+        journal: SessionJournal | None = None,
     ) -> None:
+        self._journal = journal
         self._callback = callback
         self._nursery = nursery
         self._report = report
-        self._send, self._receive = trio.open_memory_channel[Any](BUFFER)
+        self._send, self._receive = trio.open_memory_channel[tuple[Any, str | None]](BUFFER)
         self._scope = trio.CancelScope(shield=True)
         self._has_begun = False
         self._is_delivering = False
         self._deliverer: trio.lowlevel.Task | None = None
         self._done = trio.Event()
 
-    async def send(self, item: Any) -> None:
-        """Put an item into the buffer; the first one starts the delivery."""
+    async def send(self, item: Any, frame: Any) -> None:
+        """Put an item, broadcast in a frame, into the buffer; the first one starts the delivery."""
         if trio.lowlevel.current_task() is self._deliverer:
             raise ContextError("a broadcast_callback cannot broadcast: it would wait for itself")
+        key = None
+        if self._journal is not None and frame is not None:
+            key = self._journal.broadcast(frame, item)
+            if key is None:
+                # An earlier run has delivered it.
+                await trio.lowlevel.checkpoint()
+                return
+        await self._put(item, key)
+
+    async def send_again(self) -> None:
+        """Deliver what an earlier run of a durable session did not, and will not broadcast anew."""
+        for key, item in () if self._journal is None else self._journal.broadcasts():
+            await self._put(item, key)
+
+    async def _put(self, item: Any, key: str | None) -> None:
         if not self._has_begun:
             self._has_begun = True
             self._nursery.start_soon(self._deliver, name="railtracks: broadcast")
         try:
-            await self._send.send(item)
+            await self._send.send((item, key))
         except (trio.ClosedResourceError, trio.BrokenResourceError):
             raise ContextError("the session has ended, and broadcasts nothing more") from None
 
@@ -94,13 +113,18 @@ class Broadcaster:
         self._deliverer = trio.lowlevel.current_task()
         try:
             with self._scope, self._receive:
-                async for item in self._receive:
+                async for item, key in self._receive:
                     self._is_delivering = True
+                    if key is not None and self._journal is not None:
+                        fence = self._journal.identity(None)[2]
+                        carry(Identity(f"{self._journal.session_id}:{key}", key, fence))
                     try:
                         await call_back(self._callback, item)
                     except Exception as error:  # noqa: BLE001 - a callback's failure is logged and changes nothing
                         with trio.CancelScope(shield=True):
                             await self._report("broadcast_callback failed", error, item)
+                    if key is not None and self._journal is not None:
+                        self._journal.delivered(key)
                     self._is_delivering = False
         finally:
             self._deliverer = None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from railtracks._nodes import is_coroutine_function
-from railtracks._options import GivenOptions, copied
+from railtracks._options import DurableOption, GivenOptions, copied
 from railtracks._session import Session, result_of
 from railtracks.exceptions import NodeCreationError
 
@@ -21,6 +21,9 @@ class SessionOptions(GivenOptions, total=False):
     name: str | None
     flow_name: str | None
     flow_id: str | None
+    durable: DurableOption
+    resume: str | None
+    session_id: str | None
 
 
 class SessionDecorator(Protocol):

@@ -167,6 +167,11 @@ def description(error: BaseException) -> CallError | None:
     return next(filter(None, found), None)
 
 
+def users_notes(error: BaseException) -> list[str]:
+    """Return the notes of an error but the one that `describe` adds."""
+    return [note for note in _notes(error) if isinstance(note, str) and not isinstance(note, _PathNote)]
+
+
 def _path_note(error: BaseException) -> _PathNote | None:
     return next((note for note in _notes(error) if isinstance(note, _PathNote)), None)
 

@@ -6,7 +6,7 @@ Observers know the core, the core does not know them. A kind of event nobody lis
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from attrs import define, field
 
@@ -41,3 +41,7 @@ class Observers:
     retried: tuple[Observer, ...] = field(default=())
     cancelled: tuple[Observer, ...] = field(default=())
     left_behind: tuple[Observer, ...] = field(default=())
+
+
+# For what is not to be told of: nobody adds to these.
+NOBODY: Final = Observers()

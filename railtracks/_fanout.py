@@ -114,7 +114,7 @@ class _Batch:
 
     def __init__(self, parent: Frame, node: Node[..., Any], *, return_exceptions: bool) -> None:
         self._parent = parent
-        self._landing = parent.landing()
+        self._next_landing = parent.landings()
         self._node = node
         self._return_exceptions = return_exceptions
         self._nursery = CallNursery()
@@ -129,7 +129,7 @@ class _Batch:
     async def _feed(self, inputs: Iterator[tuple[Any, ...]]) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
         start_soon, call_one, name = self._nursery.start_soon, self._call, self._node.name
-        results = self._results
+        results, next_landing = self._results, self._next_landing
         for place, args in enumerate(inputs):
             if not place % FEED:
                 if place:
@@ -140,14 +140,15 @@ class _Batch:
                     self._refuse(refusal)
                     return
             results.append(None)
-            start_soon(call_one, place, args, name=name)
+            start_soon(call_one, next_landing(), place, args, name=name)
 
     async def _feed_limited(self, inputs: Iterator[tuple[Any, ...]], limiter: trio.CapacityLimiter) -> None:
         feed = Feed(self._parent, self._node, inputs, limiter)
         while (pending := await feed.draw()) is not None:
             self._results.append(None)
             place = len(self._results) - 1
-            self._nursery.start_soon(self._call_limited, place, pending, feed, name=self._node.name)
+            landing = self._next_landing()
+            self._nursery.start_soon(self._call_limited, landing, place, pending, feed, name=self._node.name)
         if feed.refusal is not None:
             self._refuse(feed.refusal)
 
@@ -157,8 +158,8 @@ class _Batch:
         else:
             self._nursery.fail(refusal)
 
-    async def _call(self, place: int, args: tuple[Any, ...]) -> None:
-        current_frame.set(self._landing)
+    async def _call(self, landing: Frame, place: int, args: tuple[Any, ...]) -> None:
+        current_frame.set(landing)
         result, error = await outcome_of(self._node, args, {})
         if error is None:
             self._results[place] = result
@@ -167,9 +168,9 @@ class _Batch:
         else:
             raise_unchanged(error)
 
-    async def _call_limited(self, place: int, pending: PendingCall[Any], feed: Feed) -> None:
+    async def _call_limited(self, landing: Frame, place: int, pending: PendingCall[Any], feed: Feed) -> None:
         try:
-            error = await pending.run(self._landing)
+            error = await pending.run(landing)
         finally:
             feed.give_back(pending)
         if error is not None:

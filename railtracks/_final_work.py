@@ -16,8 +16,10 @@ from railtracks._options import PayloadCallback, Settings
 from railtracks._record import SessionRecord
 from railtracks._resources import Resources
 from railtracks._scope import WorkerProcesses
+from railtracks._seam import DurableRun
 from railtracks._store import write_whole
 from railtracks._workers import in_thread, saving_limiter
+from railtracks.exceptions import FatalError
 
 _LOGGER: Final = "RT.Session"
 
@@ -27,6 +29,8 @@ class FinalWork:
     """The end of one session, once no call of it runs any more.
 
     Attributes:
+        durable: What writes down, last of all, how a durable session ended.
+        was_draining: Whether it took no new calls when it ended.
         processes: The worker processes, if there were any and they are this session's own.
         raised: What the session's block is to raise, once that is decided.
     """
@@ -38,7 +42,9 @@ class FinalWork:
     resources: Resources
     broadcaster: Broadcaster | None
     report: Callable[[str, BaseException, Any], Awaitable[None]]
+    durable: DurableRun | None = None
     processes: WorkerProcesses | None = None
+    was_draining: bool = False
     raised: BaseException | None = None
 
     @property
@@ -49,6 +55,7 @@ class FinalWork:
             or self.options.payload_callback is not None
             or self.broadcaster is not None
             or self.processes is not None
+            or self.durable is not None
             or not self.resources.are_none
         )
 
@@ -70,6 +77,18 @@ class FinalWork:
                 await self._save(self.path)
             if self.options.payload_callback is not None:
                 await self._hand_out_payload(self.options.payload_callback)
+            if self.durable is not None:
+                await self._close_journal(self.durable)
+
+    async def _close_journal(self, durable: DurableRun) -> None:
+        try:
+            await durable.close(self.record.ending, self.raised, is_draining=self.was_draining)
+        except FatalError as error:
+            # What was acknowledged is in the store. An error that ended the session says more than this one.
+            if self.raised is None:
+                self.raised = error
+            else:
+                self._log(logging.ERROR, f"the end of the session is not in its store: {error}")
 
     async def _release(self) -> None:
         """Close resources and deliver broadcasts, within `cleanup_timeout`."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
+import os
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
 from railtracks._hosts import run_from_sync
 from railtracks._invoke import call
 from railtracks._nodes import Node, made_node
-from railtracks._options import GivenOptions, check_name, copied
+from railtracks._options import DurableOption, GivenOptions, Options, check_name, copied, resolve
+from railtracks._seam import durable_wing
 from railtracks._session import Session, result_of
+from railtracks._store import is_safe_name
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,6 +34,8 @@ class FlowOptions(RunOptions, total=False):
     """These and a flow's own."""
 
     stop_on_sigterm: float | bool | None
+    durable: DurableOption
+    version: str | None
 
 
 class Flow(Generic[P, R]):
@@ -42,7 +48,9 @@ class Flow(Generic[P, R]):
             any depth; other objects, such as a client or a lock, are shared. And `stop_on_sigterm`: whether SIGTERM
             drains what `invoke` runs in the main thread (`Session.drain`), by default after 4 seconds of grace; a
             number gives other seconds, `False` leaves the signal alone. Docker kills 10 seconds after SIGTERM: 4 for
-            the grace and 5 for `cleanup_timeout` leave one for the state.
+            the grace and 5 for `cleanup_timeout` leave one for the state. `durable`: record each invocation, so that
+            one which was killed can be resumed; as of `Session`. `version`: what the code of a durable flow is called;
+            a session is resumed by the version that began it.
 
     Raises:
         NodeCreationError: If a node cannot be made of the entry point.
@@ -50,7 +58,7 @@ class Flow(Generic[P, R]):
         ValueError: If the name is empty, or an option has a value that it cannot have.
     """
 
-    __slots__ = ("_entry_point", "_grace", "_name", "_node", "_options", "_stop_on_sigterm")
+    __slots__ = ("_entry_point", "_grace", "_name", "_node", "_options", "_stop_on_sigterm", "_store", "_version")
 
     @overload
     def __init__(self, name: str, entry_point: Node[P, R], **options: Unpack[FlowOptions]) -> None: ...
@@ -66,6 +74,13 @@ class Flow(Generic[P, R]):
         kept["context"] = copied(options.get("context"))
         self._stop_on_sigterm = kept.pop("stop_on_sigterm", None)
         self._grace = _grace(self._stop_on_sigterm)
+        durable = kept.pop("durable", None)
+        self._version = kept.pop("version", None)
+        self._store = None if durable is None or durable is False else durable_wing().store_of(durable)
+        if self._version is not None and not isinstance(self._version, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
+            raise TypeError(f"version must be a string, not {type(self._version).__name__}")
+        if self._version is not None and self._store is None:
+            raise ValueError("version is for durable flows: give durable=True, a URL or a store")
         self._name = name
         self._entry_point = entry_point
         self._node: Node[P, R] = made_node(entry_point)
@@ -83,10 +98,24 @@ class Flow(Generic[P, R]):
         """The node or function that it was made with."""
         return self._entry_point
 
+    @property
+    def version(self) -> str | None:
+        """What the code of a durable flow is called."""
+        return self._version
+
+    @property
+    def store(self) -> Any:
+        """Where the sessions of a durable flow are kept, `None` for any other."""
+        return self._store
+
     def __repr__(self) -> str:
         return f"<railtracks.Flow {self.name!r}>"
 
-    def invoke(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    @overload
+    def invoke(self, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def invoke(self, /, *args: Any, session_id: str, **kwargs: Any) -> R: ...
+    def invoke(self, /, *args: Any, **kwargs: Any) -> R:
         """Run the flow from sync code and return its result.
 
         In a script it is a `trio.run` of its own. In a worker thread of a running session, as a sync node is, it runs
@@ -96,16 +125,25 @@ class Flow(Generic[P, R]):
         its result; what does not is cancelled, and this raises `SessionCancelledError`. A second SIGTERM cancels at
         once, one that finds nothing left to end goes to the handler that was there before, which is back afterwards.
 
+        Of a durable flow `session_id=` may name the session: one that is there already, of the same flow and inputs,
+        is gone on with, and of one that is over this returns the recorded result.
+
         Raises:
             RuntimeError: If Trio or asyncio is running in this thread.
             BaseException: As from `ainvoke`.
         """
+        if self._store is not None:
+            return self._invoke_durable(_Invocation(self, args, kwargs))
         own = self._session()
         grace = self._grace
         stop = None if grace is None else functools.partial(own._drain_soon, grace)  # noqa: SLF001 - the session's other face
         return run_from_sync(functools.partial(self._run, own, args, kwargs), stop)
 
-    async def ainvoke(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    @overload
+    async def ainvoke(self, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    async def ainvoke(self, /, *args: Any, session_id: str, **kwargs: Any) -> R: ...
+    async def ainvoke(self, /, *args: Any, **kwargs: Any) -> R:
         """Run the flow and return its result. A checkpoint.
 
         Raises:
@@ -113,7 +151,48 @@ class Flow(Generic[P, R]):
             SessionCancelledError: If it was ended by `Session.cancel`.
             BaseException: Whatever the entry point raises, as the same object.
         """
+        if self._store is not None:
+            result: R = await _Invocation(self, args, kwargs).run()
+            return result
         return await self._run(self._session(), args, kwargs)
+
+    def resume(self, session_id: str, *, wait: float = 0.0) -> R:
+        """Go on with a durable session from sync code, as `invoke` runs one, and return its result.
+
+        Args:
+            session_id: Its identifier.
+            wait: Seconds to wait for it if a live owner has it.
+
+        Raises:
+            RuntimeError: As from `invoke`.
+            BaseException: As from `aresume`.
+        """
+        return self._invoke_durable(_Invocation(self, (), {}, session_id, wait))
+
+    async def aresume(self, session_id: str, *, wait: float = 0.0) -> R:
+        """Go on with a durable session, and return its result. A checkpoint.
+
+        A call whose outcome had reached its caller does not run again; one that began and did not return does. Of a
+        session that is over the recorded result is returned, or the recorded error raised.
+
+        Args:
+            session_id: Its identifier.
+            wait: Seconds to wait for it if a live owner has it.
+
+        Raises:
+            ValueError: If the flow is not durable.
+            SessionOwnedError: If a live owner has the session.
+            ReplayMismatchError: If the code, the flow or its version is not the one that began it.
+            StoreError: If there is no such session, it is stuck, or the store cannot be used.
+            BaseException: As from `ainvoke`.
+        """
+        result: R = await _Invocation(self, (), {}, session_id, wait).run()
+        return result
+
+    def _invoke_durable(self, invocation: _Invocation) -> R:
+        grace = self._grace
+        stop = None if grace is None else functools.partial(invocation.drain_soon, grace)
+        return run_from_sync(invocation.run, stop)
 
     async def _run(self, session: Session, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         node = self._node
@@ -123,10 +202,10 @@ class Flow(Generic[P, R]):
 
         return await result_of(session, work)
 
-    def _session(self) -> Session:
+    def _session(self, session_id: str | None = None, durable: DurableOption = None) -> Session:
         options = self._options.copy()
         options["context"] = copied(options.get("context"))
-        return Session(flow_name=self.name, **options)
+        return Session(flow_name=self.name, session_id=session_id, durable=durable, **options)
 
     def update_context(self, values: Mapping[str, Any]) -> Flow[P, R]:
         """Return a flow with these values merged into the context; this one stays as it is.
@@ -136,11 +215,116 @@ class Flow(Generic[P, R]):
         """
         options = self._options.copy()
         options["context"] = {**(options.get("context") or {}), **values}
-        return Flow(self.name, self.entry_point, stop_on_sigterm=self._stop_on_sigterm, **options)
+        return Flow(
+            self.name,
+            self.entry_point,
+            stop_on_sigterm=self._stop_on_sigterm,
+            durable=self._store,
+            version=self._version,
+            **options,
+        )
+
+    def in_store(self, store: Any) -> Flow[P, R]:
+        """Return a flow like this one that keeps its sessions in a store."""
+        if self._store is store:
+            return self
+        return Flow(
+            self.name,
+            self.entry_point,
+            stop_on_sigterm=self._stop_on_sigterm,
+            durable=store,
+            version=self._version,
+            **self._options,
+        )
+
+    @property
+    def _timeout(self) -> float:
+        """The seconds that count for an invocation."""
+        return resolve(Options(timeout=self._options.get("timeout"))).timeout
 
     def equality_hash(self) -> str:
         """Return the SHA-256 of the name, in hexadecimal."""
         return hashlib.sha256(self.name.encode()).hexdigest()
+
+
+class _Invocation:
+    """One invocation of a durable flow: a new session, or one that is gone on with."""
+
+    def __init__(
+        self,
+        flow: Flow[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        resumed: str | None = None,
+        wait: float = 0.0,
+    ) -> None:
+        if flow._store is None:
+            raise ValueError(f"flow {flow.name!r} is not durable: make it with durable=True, a URL or a store")
+        if isinstance(wait, bool) or not isinstance(wait, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
+            raise TypeError(f"wait must be a number of seconds, not {type(wait).__name__}")
+        if not wait >= 0:
+            raise ValueError(f"wait must be 0 seconds or more, not {wait!r}")
+        self._flow = flow
+        self._args = args
+        self._kwargs = dict(kwargs)
+        self._given = self._kwargs.pop("session_id", None) if resumed is None else resumed
+        if self._given is not None:
+            if not isinstance(self._given, str):
+                raise TypeError(f"session_id must be a string, not {type(self._given).__name__}")
+            if not is_safe_name(self._given):
+                raise ValueError(f"session_id must be a safe file name, not {self._given!r}")
+        self._is_resumed = resumed is not None
+        self._wait = wait
+        self._session: Session | None = None
+        self._stop_after: list[float] = []
+
+    def drain_soon(self, grace: float) -> bool:
+        """Begin to drain because of SIGTERM, which may come before there is a session."""
+        if self._session is None:
+            self._stop_after.append(grace)
+            return True
+        return self._session._drain_soon(grace)  # noqa: SLF001 - the session's other face
+
+    async def run(self) -> Any:
+        """Take the session, run it, and return its result, or the recorded one."""
+        flow, wing = self._flow, durable_wing()
+        store, node = flow._store, flow._node  # noqa: SLF001 - the room's own
+        inputs, fingerprint = None, None
+        if not self._is_resumed:
+            inputs, fingerprint = store.values.dump_arguments(node, self._args, self._kwargs)
+        given = self._given
+        is_inner = given is None and (given := await wing.inner_id(store, flow.name, fingerprint)) is not None
+        identifier = given or os.urandom(16).hex()
+        timeout = flow._timeout  # noqa: SLF001 - the same
+        wanted = wing.Wanted(
+            session_id=identifier,
+            flow_name=flow.name,
+            version=flow.version,
+            entry_point=node.name,
+            inputs=inputs,
+            inputs_print=fingerprint,
+            session_name=flow._options.get("name"),  # noqa: SLF001 - the same
+            timeout=None if timeout == math.inf else timeout,
+            may_be_new=not self._is_resumed,
+            may_be_there=given is not None,
+        )
+        run = wing.Run(store, wanted)
+        taken = await run.take(self._wait)
+        if taken.fence is None:
+            return wing.outcome_of_final(store, taken, node)
+        args, kwargs = self._args, self._kwargs
+        try:
+            if is_inner:
+                await wing.until_outer_is_live()
+            if self._is_resumed:
+                args, kwargs = store.values.load_arguments(node, taken.session.inputs)
+            session = self._session = flow._session(identifier, run)  # noqa: SLF001 - the same
+        except BaseException:
+            await run.abandon()
+            raise
+        for grace in self._stop_after:
+            session._drain_soon(grace)  # noqa: SLF001 - the session's other face
+        return await result_of(session, functools.partial(call, node, *args, **kwargs))
 
 
 def _grace(given: object) -> float | None:

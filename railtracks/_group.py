@@ -22,7 +22,7 @@ class CallGroup:
 
     def __init__(self, parent: Frame, nursery: CallNursery, limiter: trio.CapacityLimiter | None) -> None:
         self._parent = parent
-        self._landing = parent.landing()
+        self._next_landing = parent.landings()
         self._nursery = nursery
         self._limiter = limiter
 
@@ -55,13 +55,13 @@ class CallGroup:
         parent = self._parent
         parent.admit()
         pending: PendingCall[Any] = PendingCall(parent.scope.node_of(node), args, kwargs)
-        self._nursery.start_soon(self._run, pending, name=pending.node_name)
+        self._nursery.start_soon(self._run, pending, self._next_landing(), name=pending.node_name)
         return pending
 
-    async def _run(self, pending: PendingCall[Any]) -> None:
+    async def _run(self, pending: PendingCall[Any], landing: Frame) -> None:
         nursery = self._nursery
         try:
-            error = await pending.run(self._landing, self._limiter)
+            error = await pending.run(landing, self._limiter)
         finally:
             pending.explain(nursery.reason)
         if error is not None:

@@ -82,3 +82,4 @@ class BoundedCallTree(CallTree):
                 del rows[gone]
             self._kwargs.pop(gone, None)
             self._unlucky.pop(gone, None)
+            self._replayed.discard(gone)

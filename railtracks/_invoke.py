@@ -12,7 +12,7 @@ from trio.lowlevel import Task, checkpoint, checkpoint_if_cancelled, current_tas
 
 from railtracks._attempt import attempt
 from railtracks._errors import describe, is_fatal, raise_unchanged, without_cancelled
-from railtracks._events import Observer
+from railtracks._events import NOBODY, Observer, Observers
 from railtracks._nodes import Node
 from railtracks._retries import Retry
 from railtracks._scope import LANDING, NO_TRIO, Frame, adopt, current_frame
@@ -91,6 +91,12 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
     tree = scope.tree
     call_id = tree.open(made, parent.call_id, args, kwargs)
     observers = scope.observers
+    durable = None
+    if scope.journal is not None:
+        durable = scope.journal.enter(parent, made, args, kwargs)
+        if durable.is_replayed:
+            tree.mark_replayed(call_id)
+            observers = NOBODY
     if observers.started:
         _tell(observers.started, parent, call_id)
     slot = parent.slot
@@ -104,14 +110,19 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
             await checkpoint_if_cancelled()
         else:
             await checkpoint()
-        if made.is_direct:
+        if durable is not None:
+            frame.strand = durable.strand
+            result = await durable.run(frame, args, kwargs)
+        elif made.is_direct:
             result = await made.fn(*args, **kwargs)
         else:
             result = await attempt(frame, made, args, kwargs)
     except BaseException as error:
         frame.task = None
         current_frame.reset(token)
-        ends_session = _close_without_result(parent, call_id, made, error)
+        if durable is not None:
+            durable.left(error)
+        ends_session = _close_without_result(parent, call_id, made, error, observers)
         if slot is not None:
             await slot.take_back()  # noqa: ASYNC102 - shielded in there
         if ends_session:
@@ -121,6 +132,8 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
         raise
     frame.task = None
     current_frame.reset(token)
+    if durable is not None:
+        durable.left(None)
     tree.complete(call_id, result)
     if observers.completed:
         _tell(observers.completed, parent, call_id)
@@ -145,7 +158,9 @@ async def outcome_of(
         return None, error  # noqa: ASYNC104 - the same
 
 
-def _close_without_result(parent: Frame, call_id: int, node: Node[..., Any], error: BaseException) -> bool:
+def _close_without_result(
+    parent: Frame, call_id: int, node: Node[..., Any], error: BaseException, observers: Observers
+) -> bool:
     """Close the record of a call that raised; say whether the session ends by it and its cancel reaches this task.
 
     Nothing here may await: a `Cancelled` can be in flight, and the record must be closed before anyone looks at it
@@ -156,10 +171,10 @@ def _close_without_result(parent: Frame, call_id: int, node: Node[..., Any], err
     is_tried_again = node.again is not None and node.again.is_worth(error)
     if real is None:
         scope.tree.cancel(call_id)
-        audience = scope.observers.cancelled
+        audience = observers.cancelled
     else:
         scope.tree.fail(call_id, describe(error, lambda: scope.tree.path(call_id)))
-        audience = scope.observers.retried if is_tried_again else scope.observers.failed
+        audience = observers.retried if is_tried_again else observers.failed
     _tell(audience, parent, call_id)
     if real is None or is_tried_again:
         return False
@@ -180,14 +195,19 @@ async def _call_again_and_again(
     parent: Frame, node: Node[..., Any], retry: Retry, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Make attempts of a call, each a call of its own, and return what the last one gives."""
-    slot = parent.slot
+    slot, journal = parent.slot, parent.scope.journal
+
+    async def pause(seconds: float) -> None:
+        if journal is None or journal.is_pausing(parent):
+            await trio.sleep(seconds)
+
     if slot is not None:
         # In the pauses too the worker thread does nothing but wait.
         slot.lend()
     try:
         with parent.promise():
             result, error = await retry.outcome_of(
-                lambda number: outcome_of(node.as_attempt(number, retry), args, kwargs)
+                lambda number: outcome_of(node.as_attempt(number, retry), args, kwargs), pause
             )
     finally:
         if slot is not None:

@@ -39,8 +39,10 @@ from railtracks._scope import (
     opened,
     this_task,
 )
+from railtracks._seam import DurableRun, SessionJournal
 from railtracks._tree import CauseKind, EndCause
 from railtracks._workers import in_thread, saving_limiter
+from railtracks.exceptions import FatalError
 
 
 class Lifetime:
@@ -69,7 +71,15 @@ class Lifetime:
     _nursery: trio.Nursery
     _final_work: FinalWork
 
-    def __init__(self, face: object, record: SessionRecord, options: Settings, path: Path | None) -> None:
+    def __init__(
+        self,
+        face: object,
+        record: SessionRecord,
+        options: Settings,
+        path: Path | None,
+        durable: DurableRun | None = None,
+    ) -> None:
+        self._durable = durable
         self._face = face
         self._record = record
         self._ending = record.ending
@@ -83,11 +93,15 @@ class Lifetime:
         self._drain: Drain | None = None
 
     async def open(self) -> None:
-        """Open the session in this task; not a checkpoint."""
+        """Open the session in this task; not a checkpoint, unless it is durable."""
         ending, options = self._ending, self._options
         if self._record.started_at is not None:
             raise RuntimeError(f"session {ending.label!r} was entered before: make a new one for each run")
         task = this_task()
+        journal, timeout = None, ending.timeout
+        if self._durable is not None:
+            journal, remaining = await self._durable.open(self._face)
+            timeout = math.inf if remaining is None else remaining
         outer = enclosing_frame(task)
         self._log = SessionLog(self._record.identifier, options.logging_setting, options.log_file)
         self._record.open()
@@ -95,9 +109,9 @@ class Lifetime:
         self._around_nursery = around = await self._around.__aenter__()
         self.resources = Resources(around, self._fail)
         if options.broadcast_callback is not None:
-            self._broadcaster = Broadcaster(options.broadcast_callback, around, self._report)
+            self._broadcaster = Broadcaster(options.broadcast_callback, around, self._report, journal)
         self._final_work = FinalWork(
-            self._record, options, self._path, self._log, self.resources, self._broadcaster, self._report
+            self._record, options, self._path, self._log, self.resources, self._broadcaster, self._report, self._durable
         )
         self._scope = SessionScope(
             identifier=self._record.identifier,
@@ -112,29 +126,46 @@ class Lifetime:
             observers=self._log.observers(),
             processes=self._open_processes if outer is None or outer.scope.is_over else outer.scope.processes,
             left_behind=self._record.left_behind,
+            journal=journal,
         )
         depth = outer.depth if outer is not None and outer.task is task else 0
         slot = None if outer is None else outer.slot
         self._root = Frame(self._scope, 0, outer, task, depth, len(task.child_nurseries), 0, slot)
         self._token = current_frame.set(self._root)
-        if ending.timeout != math.inf:
-            self.cancel_scope.deadline = trio.current_time() + ending.timeout
+        if timeout != math.inf:
+            self.cancel_scope.deadline = trio.current_time() + timeout
         self.cancel_scope.__enter__()
         self._inside = trio.open_nursery()
         self._nursery = await self._inside.__aenter__()
         self.background = Background(self._nursery, self._root, self._fail)
         self.is_open = True
-        if ending.timeout != math.inf:
+        if timeout != math.inf:
             self._watch()
+        if journal is not None and self._durable is not None:
+            self._go_on(journal, self._durable)
         witnessed = opened.get()
         if witnessed is not None:
             witnessed.append(self._face)
+
+    def _go_on(self, journal: SessionJournal, durable: DurableRun) -> None:
+        """Go on where an earlier run of a durable session, if there was one, left off."""
+        self._root.strand = journal.strand
+        durable.attach(self._record.values, self._log.log, self._end)
+        self._around_nursery.start_soon(durable.keep, self._fail, name="railtracks: keep the lease")
+        self._nursery.start_soon(durable.watch, name="railtracks: watch the journal")
+        try:
+            self.background.restart()
+        except FatalError as error:
+            self._fail(error)
+        if self._broadcaster is not None:
+            self._nursery.start_soon(self._broadcaster.send_again, name="railtracks: broadcast again")
 
     async def close(self, error: BaseException | None) -> bool:
         """Close the session whose block was left with an error, or with none; say whether that error is dealt with."""
         outside = await self._end_calls(error)
         self.is_open = False
         final_work = self._final_work
+        final_work.was_draining = self._scope.is_draining
         if final_work.takes_time:
             self._around_nursery.start_soon(final_work.run, outside)
         else:
@@ -181,12 +212,23 @@ class Lifetime:
             self.is_open = False
             self.cancel_scope.deadline = math.inf
             self._watching.cancel()
+            self._end_journal()
         elif (real := without_cancelled(error)) is None:
             self._ending.note_cancel(self.cancel_scope)
         else:
             self._fail(real)
             error = None
         return await self._unwound(error)
+
+    def _end_journal(self) -> None:
+        if self._durable is None:
+            return
+        self._durable.stop()
+        if self._ending.cause is None:
+            try:
+                self._durable.check_end()
+            except FatalError as mismatch:
+                self._fail(mismatch)
 
     async def _drained(self) -> BaseException | None:
         """Wait for the background calls; return what struck meanwhile: a `Cancelled`, or Ctrl-C in the main task."""
@@ -312,7 +354,7 @@ class Lifetime:
         if self._broadcaster is None:
             await trio.lowlevel.checkpoint()
         else:
-            await self._broadcaster.send(item)
+            await self._broadcaster.send(item, current_frame.get())
 
     async def _report(self, what: str, error: BaseException, item: Any) -> None:
         """Log the failure of a callback; in a thread, because all that the session knows may have to be searched."""

@@ -25,6 +25,8 @@ class NodeOptions(TypedDict, total=False):
     retry: Retry | None
     run_in: RunIn
     abandon_on_cancel: bool
+    durable: bool
+    key: str | None
 
 
 def check_options(options: NodeOptions) -> None:
@@ -41,6 +43,10 @@ def check_options(options: NodeOptions) -> None:
         raise TypeError(f"retry must be an rt.Retry, not {type(retry).__name__}")
     if not isinstance(given.get("abandon_on_cancel", False), bool):
         raise NodeCreationError(f"abandon_on_cancel must be True or False, not {given['abandon_on_cancel']!r}")
+    if not isinstance(given.get("durable", True), bool):
+        raise TypeError(f"durable must be True or False, not {given['durable']!r}")
+    if given.get("key") is not None:
+        check_name("the key of a node", given.get("key"))
     run_in = given.get("run_in")
     if not (run_in is None or _is_executor(run_in) or (isinstance(run_in, str) and run_in in _PLACES)):
         raise NodeCreationError(f"run_in must be 'thread', 'process' or a concurrent.futures.Executor, not {run_in!r}")

@@ -56,6 +56,8 @@ class Node(Generic[P, R]):
         run_in: Where a sync function runs: `"process"`, an executor, or `None` for a thread.
         abandon_on_cancel: Whether a cancelled call leaves its worker thread behind instead of waiting for it.
         is_async: Whether the function is a coroutine function; any other runs in a worker.
+        is_durable: Whether a durable session records its calls; one that does not runs them again when it is resumed.
+        key: What tells calls of equal arguments apart in tasks that have no order.
         is_direct: Whether a call is nothing but an `await` of the function.
     """
 
@@ -73,9 +75,17 @@ class Node(Generic[P, R]):
         retry: Retry | None = None,
         run_in: RunIn = None,
         abandon_on_cancel: bool = False,
+        durable: bool = True,
+        key: str | None = None,
     ) -> None:
         options = NodeOptions(
-            name=name, timeout=timeout, retry=retry, run_in=run_in, abandon_on_cancel=abandon_on_cancel
+            name=name,
+            timeout=timeout,
+            retry=retry,
+            run_in=run_in,
+            abandon_on_cancel=abandon_on_cancel,
+            durable=durable,
+            key=key,
         )
         check_options(options)
         # First, because it copies the attributes of the function over ours.
@@ -97,6 +107,8 @@ class Node(Generic[P, R]):
         if run_in == "process":
             check_for_processes(self.__name__, _unwrapped(fn), abandon_on_cancel=abandon_on_cancel)
         self.abandon_on_cancel: bool = abandon_on_cancel
+        self.is_durable: bool = durable
+        self.key: str | None = key
         self.is_direct: bool = self.is_async and self.timeout is None
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
@@ -136,6 +148,13 @@ class Node(Generic[P, R]):
         twin.attempt = number
         twin.retry = None
         twin.again = retry if number < retry.attempts else None
+        return twin
+
+    def unrecorded(self) -> Node[P, R]:
+        """Return a twin whose calls no durable session records."""
+        twin = copy(self)
+        twin.is_durable = False
+        twin._options = {**self._options, "durable": False}
         return twin
 
     def argument_names(self, count: int) -> tuple[str | None, ...]:
@@ -247,7 +266,10 @@ def function_node(fn: Callable[..., Any] | None = None, /, **options: Unpack[Nod
             where a sync function runs: `"thread"`, the default; `"process"`, in a worker process that is killed with
             its children when the call is cancelled (extra `process`; function, arguments and result are pickled); or
             any `concurrent.futures.Executor`, which stays yours; `abandon_on_cancel`, whether a cancelled call of a
-            sync function leaves its thread behind, to end when it ends, instead of waiting for it.
+            sync function leaves its thread behind, to end when it ends, instead of waiting for it; `durable`, whether
+            a durable session records its calls, the default: `False` is for cheap pure functions, which may run again
+            when it is resumed; `key`, what tells two calls with equal arguments apart that run in tasks of a nursery
+            at the same time, in a durable session.
 
     Raises:
         NodeCreationError: If `fn` is a class, a generator function or not callable, or if an option does not fit it.

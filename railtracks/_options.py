@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 LoggingSetting: TypeAlias = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "NONE"]
 BroadcastCallback: TypeAlias = Callable[[Any], Awaitable[object]] | Callable[[Any], object]
+# True for the default store, a path or a URL, or an `rt.DurableStore`.
+DurableOption: TypeAlias = Any
 PayloadCallback: TypeAlias = Callable[[dict[str, Any]], Awaitable[object]] | Callable[[dict[str, Any]], object]
 
 

@@ -83,11 +83,14 @@ class Retry:
             return False
         return is_wholly(error, self.on)
 
-    async def outcome_of(self, attempt: Callable[[int], Awaitable[Outcome]]) -> Outcome:
+    async def outcome_of(
+        self, attempt: Callable[[int], Awaitable[Outcome]], pause: Callable[[float], Awaitable[None]]
+    ) -> Outcome:
         """Make attempts, counted from 1, until one succeeds or there shall be no other; return the last one's outcome.
 
         Args:
             attempt: Makes the attempt of that number and returns its result, or else its error.
+            pause: Waits so many seconds before the next one.
         """
         # The extra "retry" brings it.
         import tenacity  # noqa: PLC0415
@@ -105,7 +108,7 @@ class Retry:
             return outcome[1] is not None and self.is_worth(outcome[1])
 
         return await tenacity.AsyncRetrying(
-            sleep=trio.sleep,
+            sleep=pause,
             stop=tenacity.stop_after_attempt(self.attempts),
             wait=tenacity.wait_exponential_jitter(multiplier=self.wait_initial, max=self.wait_max, jitter=self.jitter),
             retry=tenacity.retry_if_result(is_to_be_retried),

@@ -20,6 +20,7 @@ from trio.lowlevel import Task
 
 from railtracks._events import CallEvent, Observers
 from railtracks._nodes import Node, made_node
+from railtracks._seam import SessionJournal
 from railtracks._tree import CallTree
 from railtracks._workers import WorkerSlot
 from railtracks.exceptions import ContextError
@@ -62,6 +63,7 @@ class SessionScope:
         processes: Its worker processes, which are those of the outermost session.
         left_behind: The names of the nodes that were left running.
         workers: The names of the nodes that are in a worker now which cannot be stopped, by their frames.
+        journal: What records its calls, if it is durable.
         token: The Trio run that it belongs to.
         is_over: Whether the block was left and nothing of the session runs any more.
         is_draining: Whether it takes no new top-level calls.
@@ -82,6 +84,7 @@ class SessionScope:
     observers: Observers
     processes: Callable[[], WorkerProcesses]
     left_behind: list[str]
+    journal: SessionJournal | None = None
     workers: dict[Frame, str] = field(init=False)
     token: trio.lowlevel.TrioToken = field(factory=trio.lowlevel.current_trio_token)
     is_over: bool = False
@@ -122,7 +125,7 @@ LANDING: Final = -2
 class Frame:
     """An open call, or the session itself: what the calls made in it need to know."""
 
-    __slots__ = ("call_id", "depth", "nurseries", "outer", "run_id", "scope", "slot", "task")
+    __slots__ = ("call_id", "depth", "nurseries", "outer", "run_id", "scope", "slot", "strand", "task")
 
     def __init__(  # noqa: PLR0917 - on the path of every call, where keywords cost
         self,
@@ -148,10 +151,29 @@ class Frame:
         self.run_id: int = run_id
         # The worker thread that waits while calls are made in this frame, if one does.
         self.slot: WorkerSlot | None = slot
+        # In a durable session, what the calls made here are known by.
+        self.strand: Any = None
 
     def landing(self) -> Frame:
         """Return the same place in the tree for tasks that are started for one call each."""
-        return Frame(self.scope, self.call_id, self, None, LANDING, 0, self.run_id, self.slot)
+        landing = Frame(self.scope, self.call_id, self, None, LANDING, 0, self.run_id, self.slot)
+        landing.strand = self.strand
+        return landing
+
+    def landings(self) -> Callable[[], Frame]:
+        """Return what gives one landing after another, for the calls of a fan-out in the order of their start."""
+        journal = self.scope.journal
+        if journal is None:
+            landing = self.landing()
+            return lambda: landing
+        next_strand = journal.fan_out(self)
+
+        def next_landing() -> Frame:
+            own = self.landing()
+            own.strand = next_strand()
+            return own
+
+        return next_landing
 
     def admit(self) -> None:
         """Refuse a new call in this frame if it would be a top-level call of a session that drains.

@@ -16,11 +16,12 @@ from railtracks._ending import Ending
 from railtracks._history import BoundedCallTree
 from railtracks._lifetime import Lifetime
 from railtracks._nodes import Node
-from railtracks._options import BroadcastCallback, LoggingSetting, Options, PayloadCallback, resolve
+from railtracks._options import BroadcastCallback, DurableOption, LoggingSetting, Options, PayloadCallback, resolve
 from railtracks._pending import PendingCall
 from railtracks._record import SessionRecord
-from railtracks._scope import current_scope, open_scope
-from railtracks._store import state_path
+from railtracks._scope import current_frame, current_scope, open_scope
+from railtracks._seam import DurableRun, durable_wing
+from railtracks._store import is_safe_name, state_path
 from railtracks._tree import CallTree, CauseKind, EndCause, ExecutionInfo, Status
 from railtracks.exceptions import ContextError, SessionCancelledError
 
@@ -58,6 +59,12 @@ class Session:
         cleanup_timeout: The seconds that resources and broadcasts together may take at the end, by default 5.
         history_limit: How many finished calls the record keeps, the last ones, besides all that run. The others are
             counted. `math.inf`: all of them, the default.
+        durable: Record the calls, so that a session which was killed can be resumed: `True` for the default store, a
+            path or a URL, or an `rt.DurableStore`. Needs the extra `durable`. Its end then waits for the store.
+        resume: The identifier of a durable session to go on with. The block is run again, and calls that are recorded
+            hand their outcomes over instead of running.
+        session_id: The identifier of a new durable session, by default a fresh one. If there is one already, as
+            `resume`.
 
     Raises:
         TypeError: If an option is of the wrong type.
@@ -81,8 +88,17 @@ class Session:
         payload_callback: PayloadCallback | None = None,
         cleanup_timeout: float | None = None,
         history_limit: float | None = None,
+        durable: DurableOption = None,
+        resume: str | None = None,
+        session_id: str | None = None,
     ) -> None:
-        names: dict[str, object] = {"name": name, "flow_name": flow_name, "flow_id": flow_id}
+        names: dict[str, object] = {
+            "name": name,
+            "flow_name": flow_name,
+            "flow_id": flow_id,
+            "resume": resume,
+            "session_id": session_id,
+        }
         for what, text in names.items():
             if text is not None and not isinstance(text, str):
                 raise TypeError(f"{what} must be a string, not {type(text).__name__}")
@@ -102,14 +118,53 @@ class Session:
             )
         )
         self._prompt_injection = options.prompt_injection
-        identifier = os.urandom(16).hex()
+        identifier = resume or session_id or os.urandom(16).hex()
+        run = self._durable_run(durable, identifier, resume, session_id, name, flow_name, options.timeout)
         self._ending = Ending(name or flow_name or identifier, options.timeout)
         values = dict(options.context or {})
         limit = options.history_limit
         tree = CallTree() if limit == math.inf else BoundedCallTree(int(limit))
         self._record = SessionRecord(identifier, name, flow_name, flow_id, self._ending, values, tree)
         self._state_path = state_path(identifier, name, flow_name) if options.save_state else None
-        self._lifetime = Lifetime(self, self._record, options, self._state_path)
+        self._lifetime = Lifetime(self, self._record, options, self._state_path, run)
+
+    @staticmethod
+    def _durable_run(
+        durable: DurableOption,
+        identifier: str,
+        resume: str | None,
+        session_id: str | None,
+        name: str | None,
+        flow_name: str | None,
+        timeout: float,
+    ) -> DurableRun | None:
+        given = resume or session_id
+        if durable is None or durable is False:
+            if given is not None:
+                raise ValueError("resume and session_id are for durable sessions: give durable=True, a URL or a store")
+            return None
+        if resume is not None and session_id is not None and resume != session_id:
+            raise ValueError("resume and session_id name two sessions: give one of them")
+        if not is_safe_name(identifier):
+            raise ValueError(f"the identifier of a session must be a safe file name, not {identifier!r}")
+        if isinstance(durable, DurableRun):
+            # A flow has taken it already.
+            return durable
+        wing = durable_wing()
+        wanted = wing.Wanted(
+            session_id=identifier,
+            flow_name=flow_name,
+            version=None,
+            entry_point=None,
+            inputs=None,
+            inputs_print=None,
+            session_name=name,
+            timeout=None if timeout == math.inf else timeout,
+            may_be_new=resume is None,
+            may_be_there=given is not None,
+        )
+        run: DurableRun = wing.Run(wing.store_of(durable), wanted)
+        return run
 
     @property
     def identifier(self) -> str:
@@ -266,9 +321,14 @@ class Session:
         Resources close in reverse order. A checkpoint; if it is cancelled while the resource opens, that is left again.
 
         Raises:
-            ContextError: If the session was not entered, or takes no more resources.
+            ContextError: If the session was not entered, or takes no more resources; or if it is durable and this is
+                a call that it records, below the entry point.
         """
-        return await self._open().resources.enter(cm)
+        lifetime = self._open()
+        scope, frame = current_scope(), current_frame.get()
+        if scope is not None and scope.face is self and scope.journal is not None and frame is not None:
+            scope.journal.refuse_resource(frame)
+        return await lifetime.resources.enter(cm)
 
     def _open(self) -> Lifetime:
         if not self._lifetime.is_open:

@@ -67,7 +67,7 @@ def write_whole(path: Path, chunks: Iterable[str]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def unfinished_files() -> set[Path]:
@@ -75,7 +75,8 @@ def unfinished_files() -> set[Path]:
     return set(state_folder().glob(f".*{_UNFINISHED}"))
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder survive a crash of the machine."""
     # The rename itself must survive a crash of the machine, too. Windows opens no folders and needs none of this.
     with suppress(PermissionError):
         descriptor = os.open(folder, os.O_RDONLY)

@@ -90,6 +90,7 @@ class CallRecord:
         kwargs: The keyword arguments.
         result: What the node returned; `None` unless the call is completed.
         error: What the node raised, as text; `None` unless the call failed.
+        is_replayed: Whether its outcome is that of an earlier run of a durable session, and the node did not run.
     """
 
     id: int
@@ -103,6 +104,7 @@ class CallRecord:
     kwargs: dict[str, Any]
     result: Any
     error: CallError | None
+    is_replayed: bool = False
 
 
 @define(frozen=True)
@@ -200,7 +202,7 @@ class CallTree:
     cost twice the memory, and keep the garbage collector busy on the path of every call. Row 0 stands for the session.
     """
 
-    __slots__ = ("_args", "_ended_at", "_kwargs", "_nodes", "_outcomes", "_parents", "_started_at", "_unlucky")
+    __slots__ = ("_args", "_ended_at", "_kwargs", "_nodes", "_outcomes", "_parents", "_replayed", "_started_at", "_unlucky")
 
     def __init__(self) -> None:
         self._nodes: Column[NodeLike | None] = [None]
@@ -213,6 +215,7 @@ class CallTree:
         self._outcomes: Column[Any] = [None]
         # The calls that ended otherwise than with a result.
         self._unlucky: dict[int, Status] = {}
+        self._replayed: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._nodes) - 1
@@ -239,6 +242,10 @@ class CallTree:
         self._ended_at.append(0.0)
         self._started_at.append(time())
         return call_id
+
+    def mark_replayed(self, call_id: int) -> None:
+        """Say that the outcome of a call is that of an earlier run."""
+        self._replayed.add(call_id)
 
     def complete(self, call_id: int, result: Any) -> None:
         """Close a call with what its node returned."""
@@ -322,6 +329,7 @@ class CallTree:
             kwargs=dict(self._kwargs.get(call_id, ())),
             result=outcome if status is Status.COMPLETED else None,
             error=outcome if status is Status.FAILED else None,
+            is_replayed=call_id in self._replayed,
         )
 
     def records(self) -> Iterator[CallRecord]:

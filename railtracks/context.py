@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeVar, overload
 
 from railtracks._options import check_keys
-from railtracks._scope import open_scope
+from railtracks._scope import current_frame, open_scope
 
 __all__ = ["delete", "get", "keys", "put", "update"]
 
@@ -56,6 +56,9 @@ def update(values: Mapping[str, Any]) -> None:
     """
     scope = open_scope()
     check_keys("the context", values)
+    frame = current_frame.get()
+    if scope.journal is not None and frame is not None:
+        scope.journal.wrote(frame, dict(values))
     scope.values.update(values)
 
 
@@ -66,7 +69,11 @@ def delete(key: str) -> None:
         KeyError: If there is no such key.
         ContextError: If no session is open here.
     """
-    del open_scope().values[key]
+    scope = open_scope()
+    del scope.values[key]
+    frame = current_frame.get()
+    if scope.journal is not None and frame is not None:
+        scope.journal.deleted(frame, key)
 
 
 def keys() -> list[str]:

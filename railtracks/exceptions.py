@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 __all__ = [
     "ContextError",
+    "DurableValueError",
     "FatalError",
     "GlobalTimeOutError",
     "LLMError",
@@ -20,9 +21,15 @@ __all__ = [
     "RTError",
     "RailtracksError",
     "RemoteError",
+    "ReplayMismatchError",
     "SessionCancelledError",
+    "SessionLostError",
+    "SessionOwnedError",
     "SessionTimeoutError",
+    "SessionWaiting",
+    "SignalTimeoutError",
     "StateError",
+    "StoreError",
     "WorkerCrashedError",
 ]
 
@@ -185,3 +192,123 @@ class StateError(RailtracksError, ValueError):
         self.place = place
         self.problem = problem
         super().__init__(f"{path}: at {place}: {problem}")
+
+
+class DurableValueError(RailtracksError, TypeError):
+    """A value cannot be stored, or would not come back as it is.
+
+    Attributes:
+        place: What it is, and the path to the part that is wrong.
+        problem: What is wrong.
+    """
+
+    _fields = ("place", "problem")
+
+    def __init__(self, place: str, problem: str) -> None:
+        self.place = place
+        self.problem = problem
+        super().__init__(f"{place} cannot be stored: {problem}")
+
+
+class StoreError(FatalError):
+    """The store of a durable session cannot be used. The session is left as it stands there, to be resumed.
+
+    Attributes:
+        problem: What went wrong.
+    """
+
+    _fields = ("problem",)
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(problem)
+
+
+class ReplayMismatchError(FatalError):
+    """What a resumed session does is not what its record says. The node in question has not run.
+
+    Attributes:
+        session: The identifier of the session.
+        recorded: What the record says.
+        asked: What the code asks for now.
+    """
+
+    _fields = ("session", "recorded", "asked")
+
+    def __init__(self, session: str, recorded: str, asked: str) -> None:
+        self.session = session
+        self.recorded = recorded
+        self.asked = asked
+        super().__init__(
+            f"session {session}: the record says {recorded}, the code asks for {asked}. Resume it with the code that it"
+            " was begun with, or fork it"
+        )
+
+
+class SessionLostError(FatalError):
+    """Another owner has taken the session over, or this one could not renew its lease: nothing more is committed here.
+
+    Attributes:
+        session: The identifier of the session.
+        reason: How it was lost.
+    """
+
+    _fields = ("session", "reason")
+
+    def __init__(self, session: str, reason: str) -> None:
+        self.session = session
+        self.reason = reason
+        super().__init__(f"session {session} is not owned here any more: {reason}")
+
+
+class SessionOwnedError(RailtracksError):
+    """A live owner has the session.
+
+    Attributes:
+        session: The identifier of the session.
+        host: The machine of the owner.
+        process_id: Its process.
+        lease_until: When its lease ends if it is not renewed, in UTC, ISO 8601.
+    """
+
+    _fields = ("session", "host", "process_id", "lease_until")
+
+    def __init__(self, session: str, host: str, process_id: int, lease_until: str) -> None:
+        self.session = session
+        self.host = host
+        self.process_id = process_id
+        self.lease_until = lease_until
+        super().__init__(
+            f"session {session} is run by process {process_id} on {host}, whose lease ends {lease_until}: wait for it"
+            " with wait=seconds"
+        )
+
+
+class SessionWaiting(RailtracksError):  # noqa: N818 - it says where the session stands, and is no failure
+    """A session was put aside until a signal comes: nothing in it is open but waits with `park=True`.
+
+    Attributes:
+        session: The identifier of the session, to be resumed or recovered.
+    """
+
+    _fields = ("session",)
+
+    def __init__(self, session: str) -> None:
+        self.session = session
+        super().__init__(f"session {session} waits for a signal: recover() wakes it")
+
+
+class SignalTimeoutError(RailtracksError, TimeoutError):
+    """No signal came in time.
+
+    Attributes:
+        name: The name of the signal.
+        seconds: How long it was waited for.
+    """
+
+    _fields = ("name", "seconds")
+
+    def __init__(self, name: str, seconds: float) -> None:
+        self.name = name
+        self.seconds = seconds
+        super().__init__(f"no signal {name!r} came within {seconds:g} seconds")

@@ -1,0 +1,105 @@
+"""What a durable session's journal is to the rooms of the core: these words, and nothing of databases.
+
+The wing `durable` makes it. A session that is not durable has none, and pays for asking once a call.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, runtime_checkable
+
+from railtracks._nodes import Node
+
+
+def durable_wing(room: str = "_run") -> Any:
+    """Return a room of the wing of durable sessions, which is imported when somebody needs it.
+
+    Raises:
+        ImportError: If what it needs is not installed.
+    """
+    try:
+        return importlib.import_module(f"railtracks.durable.{room}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("railtracks"):
+            raise
+        raise ImportError(
+            f"durable sessions need {error.name}: install it with  pip install 'railtracks-trio[durable]'"
+        ) from error
+
+
+class DurableCall(Protocol):
+    """One call of a durable session."""
+
+    strand: Any
+
+    @property
+    def is_replayed(self) -> bool:
+        """Whether it hands over what is recorded, and runs nothing."""
+        ...
+
+    async def run(self, frame: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Hand over what is recorded, or run the node and record what becomes of it."""
+        ...
+
+    def left(self, error: BaseException | None) -> None:
+        """Note that the call is over; does not wait."""
+        ...
+
+
+class SessionJournal(Protocol):
+    """The journal of one durable session, while it is open."""
+
+    strand: Any
+    session_id: str
+
+    def enter(self, parent: Any, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> DurableCall: ...
+    def fan_out(self, frame: Any) -> Callable[[], Any]: ...
+    def start(
+        self, frame: Any, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, is_service: bool
+    ) -> Any: ...
+    def restarts(self) -> Iterator[tuple[Any, tuple[Any, ...], dict[str, Any], bool, Any]]: ...
+    def broadcast(self, frame: Any, item: Any) -> str | None: ...
+    def broadcasts(self) -> Iterator[tuple[str, Any]]: ...
+    def delivered(self, key: str) -> None: ...
+    def wrote(self, frame: Any, values: dict[str, Any]) -> None: ...
+    def deleted(self, frame: Any, name: str) -> None: ...
+    def identity(self, frame: Any) -> tuple[str, str, int, Any]: ...
+    def inner_id(self, frame: Any, flow: str, fingerprint: str) -> str: ...
+    def is_pausing(self, frame: Any) -> bool: ...
+    def refuse_resource(self, frame: Any) -> None: ...
+
+
+@runtime_checkable
+class DurableRun(Protocol):
+    """A durable session on its way from its beginning to its end here."""
+
+    async def open(self, session: Any) -> tuple[SessionJournal, float | None]:
+        """Own the session; return its journal and the seconds until its deadline."""
+        ...
+
+    def attach(
+        self, values: dict[str, Any], log: Callable[..., None], end: Callable[[BaseException], bool]
+    ) -> None:
+        """Learn of the session's context and log, and of what ends it."""
+        ...
+
+    async def watch(self) -> None:
+        """See when the session is cancelled, until `stop`."""
+        ...
+
+    async def keep(self, lose: Callable[[BaseException], object]) -> None:
+        """Keep the lease, until `stop`."""
+        ...
+
+    def stop(self) -> None:
+        """End `watch`."""
+        ...
+
+    def check_end(self) -> None:
+        """Refuse to end with recorded calls that nobody has asked for."""
+        ...
+
+    async def close(self, ending: Any, raised: BaseException | None, *, is_draining: bool) -> None:
+        """Write down how the session ended, and let go of it."""
+        ...

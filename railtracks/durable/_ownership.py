@@ -1,0 +1,222 @@
+"""Who runs a session: it is begun, taken over, let go of and ended here, each in one transaction."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+import sqlalchemy as sa
+from attrs import define
+from sqlalchemy.engine import Connection
+
+from railtracks.durable._database import Database
+from railtracks.durable._schema import calls, owners, sessions
+from railtracks.exceptions import ReplayMismatchError, SessionOwnedError, StoreError
+
+
+class DurableStatus(StrEnum):
+    """Where a session stands in its store."""
+
+    RUNNING = "running"
+    WAITING = "waiting"
+    INTERRUPTED = "interrupted"
+    STUCK = "stuck"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+
+
+FINAL: Final = frozenset(
+    [DurableStatus.COMPLETED, DurableStatus.FAILED, DurableStatus.TIMED_OUT, DurableStatus.CANCELLED]
+)
+
+# What of a session's row has to be the same when somebody asks for it again, and what errors call it.
+_SAME: Final = (("flow_name", "flow"), ("version", "version"), ("entry_point", "entry point"), ("inputs_print", "inputs"))
+
+
+@define(frozen=True, kw_only=True)
+class Wanted:
+    """A session that somebody wants to run.
+
+    Attributes:
+        session_id: Its identifier.
+        flow_name: The flow that it is a run of.
+        version: The version of that flow.
+        entry_point: The name of the flow's node.
+        inputs: The arguments, if the session may be new.
+        inputs_print: Their fingerprint.
+        session_name: Its name.
+        timeout: Its seconds, `None` for none.
+        may_be_new: Whether it is begun if there is none.
+        may_be_there: Whether it is gone on with if there is one.
+    """
+
+    session_id: str
+    flow_name: str | None
+    version: str | None
+    entry_point: str | None
+    inputs: bytes | None
+    inputs_print: str | None
+    session_name: str | None
+    timeout: float | None
+    may_be_new: bool
+    may_be_there: bool
+
+
+@define(frozen=True)
+class Taken:
+    """A session as it was found, and the fence if this process may write to it now.
+
+    Attributes:
+        session: Its row.
+        rows: What happened in it so far, in the order of the commits; empty if it is over.
+        fence: The number of this owner, `None` if the session is over and has none.
+        remaining: The seconds until its deadline by the clock of the database, `None` for none.
+    """
+
+    session: Any
+    rows: list[Any]
+    fence: int | None
+    remaining: float | None
+
+
+class Owner:
+    """This process, as the owner of sessions in one store."""
+
+    def __init__(self, database: Database, lease: float, max_recoveries: int) -> None:
+        self.token = os.urandom(16).hex()
+        self._database = database
+        self._lease = lease
+        self._max_recoveries = max_recoveries
+        # The sessions that are open here.
+        self.open: set[str] = set()
+        database.hold(self.token)
+        with database.writing() as connection:
+            now = database.now(connection)
+            # Nobody asks for these any more: a day is more than any lease.
+            connection.execute(sa.delete(owners).where(owners.c.lease_until < now - 86_400))
+            connection.execute(
+                sa.insert(owners).values(
+                    token=self.token, host=platform.node(), process_id=os.getpid(), lease_until=now + lease
+                )
+            )
+
+    def close(self) -> None:
+        """Be the owner of nothing any more."""
+        with self._database.writing() as connection:
+            connection.execute(sa.delete(owners).where(owners.c.token == self.token))
+
+    def renew(self) -> bool:
+        """Make the lease a whole one again; say whether this was still an owner."""
+        self._database.hold_again(self.token)
+        with self._database.writing() as connection:
+            until = self._database.now(connection) + self._lease
+            renewed = connection.execute(sa.update(owners).where(owners.c.token == self.token).values(lease_until=until))
+            return renewed.rowcount == 1
+
+    def take(self, wanted: Wanted) -> Taken:
+        """Begin a session, or take over one that is nobody's; one that is over is only read.
+
+        Raises:
+            SessionOwnedError: If a live owner has it.
+            ReplayMismatchError: If it is a session of another flow, or of other inputs.
+            StoreError: If there is none and it may not be new, or it is stuck.
+        """
+        stuck = False
+        with self._database.writing() as connection:
+            query = sa.select(sessions).where(sessions.c.session_id == wanted.session_id)
+            found = connection.execute(query.with_for_update()).one_or_none()
+            if found is None:
+                return self._begun(connection, wanted)
+            _compare(found, wanted)
+            if found.status in FINAL:
+                return Taken(found, _rows(connection, found.session_id), None, None)
+            if found.status == DurableStatus.STUCK:
+                raise StoreError(f"session {wanted.session_id} is stuck: it was taken over too often. Fork it to run it")
+            refusal = self._refusal(connection, found)
+            if refusal is not None:
+                raise refusal
+            # A session that was let go of is no burden on its successor.
+            recoveries = found.recoveries + (found.status == DurableStatus.RUNNING)
+            stuck = recoveries > self._max_recoveries
+            values: dict[str, Any] = {"owner": self.token, "fence": found.fence + 1, "recoveries": recoveries}
+            values["status"] = DurableStatus.STUCK if stuck else DurableStatus.RUNNING
+            if stuck:
+                values["owner"] = None
+            connection.execute(sa.update(sessions).where(sessions.c.session_id == found.session_id).values(**values))
+            rows = _rows(connection, found.session_id)
+            remaining = None if found.deadline_at is None else found.deadline_at - self._database.now(connection)
+        if stuck:
+            raise StoreError(
+                f"session {wanted.session_id} is stuck: it was taken over from {recoveries} owners that did not let go"
+                " of it, and is left alone now. Fork it to run it"
+            )
+        self.open.add(wanted.session_id)
+        return Taken(found, rows, found.fence + 1, remaining)
+
+    def _begun(self, connection: Connection, wanted: Wanted) -> Taken:
+        if not wanted.may_be_new:
+            raise StoreError(f"there is no session {wanted.session_id} in the store {self._database.url!r}")
+        now = self._database.now(connection)
+        values: dict[str, Any] = {
+            "session_id": wanted.session_id,
+            "session_name": wanted.session_name,
+            "flow_name": wanted.flow_name,
+            "version": wanted.version,
+            "entry_point": wanted.entry_point,
+            "inputs": wanted.inputs,
+            "inputs_print": wanted.inputs_print,
+            "seed": wanted.session_id,
+            "status": DurableStatus.RUNNING,
+            "timeout": wanted.timeout,
+            "created_at": now,
+            "deadline_at": None if wanted.timeout is None else now + wanted.timeout,
+            "owner": self.token,
+            "fence": 1,
+            "recoveries": 0,
+        }
+        connection.execute(sa.insert(sessions).values(**values))
+        self.open.add(wanted.session_id)
+        found = connection.execute(sa.select(sessions).where(sessions.c.session_id == wanted.session_id)).one()
+        return Taken(found, [], 1, wanted.timeout)
+
+    def _refusal(self, connection: Connection, found: Any) -> SessionOwnedError | None:
+        """Return who has a session, if a live owner does."""
+        if found.owner is None or (found.owner == self.token and found.session_id not in self.open):
+            return None
+        owner = connection.execute(sa.select(owners).where(owners.c.token == found.owner)).one_or_none()
+        if owner is None:
+            return None
+        is_own = found.owner == self.token
+        is_alive = is_own or (
+            owner.lease_until > self._database.now(connection) and self._database.is_held(connection, found.owner)
+        )
+        if not is_alive:
+            return None
+        until = datetime.fromtimestamp(owner.lease_until, UTC).isoformat(timespec="seconds")
+        return SessionOwnedError(found.session_id, owner.host, owner.process_id, until)
+
+    def is_free(self, connection: Connection, found: Any) -> bool:
+        """Say whether nobody runs a session."""
+        return self._refusal(connection, found) is None
+
+
+def _rows(connection: Connection, session_id: str) -> list[Any]:
+    query = sa.select(calls).where(calls.c.session_id == session_id).order_by(calls.c.seq)
+    return list(connection.execute(query))
+
+
+def _compare(found: Any, wanted: Wanted) -> None:
+    if not wanted.may_be_there:
+        raise StoreError(f"there is a session {wanted.session_id} already")
+    for column, what in _SAME:
+        now, then = getattr(wanted, column), getattr(found, column)
+        if column == "inputs_print":
+            if now is not None and now != then:
+                raise ReplayMismatchError(wanted.session_id, "other inputs", "these inputs")
+        elif now != then:
+            raise ReplayMismatchError(wanted.session_id, f"{what} {then!r}", f"{what} {now!r}")

@@ -1,0 +1,137 @@
+"""Sessions that nobody runs any more, resumed by whoever has their flows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+import trio
+from attrs import define
+
+from railtracks._feed import limiter_of
+from railtracks._flow import Flow
+from railtracks._workers import in_thread
+from railtracks.durable._ownership import DurableStatus
+from railtracks.durable._past import OPENED
+from railtracks.durable._schema import calls, sessions, signals
+from railtracks.durable._signals import WAIT
+from railtracks.durable._store import DurableStore
+from railtracks.exceptions import RailtracksError, SessionOwnedError, SessionWaiting, StoreError
+
+_OPEN = (DurableStatus.RUNNING, DurableStatus.INTERRUPTED, DurableStatus.WAITING, DurableStatus.STUCK)
+
+
+@define(frozen=True)
+class Recovery:
+    """What `recover` did.
+
+    Attributes:
+        resumed: The sessions that it resumed and that have ended, for good or waiting again.
+        failed: Those that it resumed and that ended with an error, and the errors.
+        skipped: Those that it left alone, and why.
+    """
+
+    resumed: tuple[str, ...]
+    failed: dict[str, BaseException]
+    skipped: dict[str, str]
+
+
+async def recover(
+    store: DurableStore, flows: Sequence[Flow[..., Any]], limit: float | trio.CapacityLimiter | None = 10
+) -> Recovery:
+    """Resume the sessions of these flows that nobody runs, and wait for them.
+
+    Sessions of another version than a flow's own are left alone, and so are those that a live owner has, that are
+    stuck, and that wait for a signal which has not come. Errors of sessions are told and cancel nothing. A checkpoint;
+    a cancellation interrupts what was resumed.
+
+    Args:
+        store: The store to look in.
+        flows: The flows; nothing is imported because a store names it.
+        limit: How many sessions may run at once: a number, or a `trio.CapacityLimiter`. `None`: all.
+
+    Raises:
+        ValueError: If two flows have the same name and version, or `limit` is less than 1.
+        TypeError: If something given is no flow, or `limit` is neither number nor limiter.
+        StoreError: If the store cannot be read.
+    """
+    known: dict[tuple[str, str | None], Flow[..., Any]] = {}
+    for flow in flows:
+        if not isinstance(flow, Flow):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
+            raise TypeError(f"recover() resumes flows, not {type(flow).__name__}")
+        if known.setdefault((flow.name, flow.version), flow) is not flow:
+            raise ValueError(f"two flows are called {flow.name!r} in version {flow.version!r}")
+    limiter = limiter_of(limit)
+    resumed: list[str] = []
+    failed: dict[str, BaseException] = {}
+    skipped: dict[str, str] = {}
+    wanted: list[tuple[Flow[..., Any], str]] = []
+    for row, why in await in_thread(_look, store):
+        flow = known.get((row.flow_name, row.version))
+        if flow is None:
+            names = {name for name, _ in known}
+            problem = f"it is of version {row.version!r}" if row.flow_name in names else "its flow was not given"
+            skipped[row.session_id] = problem
+        elif why is not None:
+            skipped[row.session_id] = why
+        else:
+            wanted.append((flow.in_store(store), row.session_id))
+
+    async def resume(flow: Flow[..., Any], session_id: str) -> None:
+        try:
+            if limiter is None:
+                await flow.aresume(session_id)
+            else:
+                async with limiter:
+                    await flow.aresume(session_id)
+        except SessionOwnedError as error:
+            # Somebody was quicker.
+            skipped[session_id] = str(error)
+        except SessionWaiting:
+            resumed.append(session_id)
+        except StoreError as error:
+            skipped[session_id] = str(error)
+        except RailtracksError as error:
+            failed[session_id] = error
+        except Exception as error:  # noqa: BLE001 - a session's own error is its outcome, told and not raised
+            failed[session_id] = error
+        else:
+            resumed.append(session_id)
+
+    await trio.lowlevel.checkpoint()
+    async with trio.open_nursery() as nursery:
+        for flow, session_id in wanted:
+            nursery.start_soon(resume, flow, session_id)
+    return Recovery(tuple(resumed), failed, skipped)
+
+
+def _look(store: DurableStore) -> list[tuple[Any, str | None]]:
+    """Return the sessions that are not over, and why each is to be left alone, if it is."""
+    found: list[tuple[Any, str | None]] = []
+    with store.reading() as (connection, database, owner):
+        now = database.now(connection)
+        query = sa.select(sessions).where(sessions.c.status.in_(_OPEN)).order_by(sessions.c.created_at)
+        for row in connection.execute(query).all():
+            why = None
+            if row.status == DurableStatus.STUCK:
+                why = f"it is stuck: it was taken over {row.recoveries} times"
+            elif not owner.is_free(connection, row):
+                why = "a live owner has it"
+            elif row.status == DurableStatus.WAITING and not _is_due(connection, row, now):
+                why = "it waits for a signal"
+            found.append((row, why))
+    return found
+
+
+def _is_due(connection: Any, row: Any, now: float) -> bool:
+    """Say whether a session that waits has something to wake up for."""
+    times = [each for each in (row.wakes_at, row.deadline_at) if each is not None]
+    if times and min(times) <= now:
+        return True
+    waits = sa.select(calls.c.node).where(
+        calls.c.session_id == row.session_id, calls.c.status == OPENED, calls.c.node.startswith(WAIT)
+    )
+    names = {name.removeprefix(WAIT) for name in connection.execute(waits).scalars()}
+    there = sa.select(signals.c.name).where(signals.c.session_id == row.session_id, signals.c.consumed_by.is_(None))
+    return bool(names & set(connection.execute(there).scalars()))

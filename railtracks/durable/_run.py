@@ -1,0 +1,293 @@
+"""One durable session on its way here: taken from the store, kept by a lease, written to its end, let go of."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+import trio
+
+from railtracks._ending import Ending
+from railtracks._errors import holds, raise_unchanged
+from railtracks._nodes import Node
+from railtracks._options import DurableOption
+from railtracks._scope import frame_here
+from railtracks._tree import CauseKind, Status
+from railtracks._workers import in_thread
+from railtracks.durable._failures import dump_failure, load_failure
+from railtracks.durable._journal import INTERRUPTING, Journal
+from railtracks.durable._ownership import DurableStatus, Taken, Wanted
+from railtracks.durable._past import COMPLETED, FAILED, Past
+from railtracks.durable._schema import sessions
+from railtracks.durable._store import LOOK, DurableStore
+from railtracks.durable._strands import ROOT, key_of
+from railtracks.durable._values import shape_of
+from railtracks.exceptions import (
+    ContextError,
+    SessionCancelledError,
+    SessionLostError,
+    SessionOwnedError,
+    SessionWaiting,
+    StoreError,
+)
+
+_ENTRY = key_of(ROOT, "call", 0)
+# Shares of a lease: it is renewed after one third, and given up this much before its end.
+_RENEWALS = 3
+_MARGIN = 6
+
+
+def store_of(durable: DurableOption) -> DurableStore | None:
+    """Return the store for what was given as `durable`.
+
+    Raises:
+        TypeError: If it is nothing of the sort.
+    """
+    if durable is None or durable is False:
+        return None
+    if isinstance(durable, DurableStore):
+        return durable
+    if durable is True:
+        return DurableStore()
+    if isinstance(durable, str | os.PathLike):
+        return DurableStore(durable)
+    raise TypeError(f"durable must be True, a URL or an rt.DurableStore, not {type(durable).__name__}")
+
+
+class Run:
+    """One durable session, from the moment it is taken to the moment it is let go of."""
+
+    def __init__(self, store: DurableStore, wanted: Wanted) -> None:
+        self.store = store
+        self.wanted = wanted
+        self.journal: Journal
+        self._taken: Taken | None = None
+        self._keeping = trio.CancelScope()
+        self._deadline = math.inf
+
+    # Taking.
+
+    async def take(self, wait: float = 0.0) -> Taken:
+        """Take the session, and wait so many seconds for it if a live owner has it. A checkpoint.
+
+        Raises:
+            SessionOwnedError: If it still has it then.
+            StoreError: If the store cannot be used, or has no such session.
+            ReplayMismatchError: If it is a session of another flow, or of other inputs.
+        """
+        before = trio.current_time()
+        with trio.CancelScope(shield=True):
+            await in_thread(self.store.open)
+        try:
+            taken = await self._take(trio.current_time() + wait)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await in_thread(self.store.leave)
+            raise
+        self._taken = taken
+        self._deadline = before + self.store.lease
+        if taken.fence is None:
+            with trio.CancelScope(shield=True):
+                await in_thread(self.store.leave)
+        return taken
+
+    async def _take(self, until: float) -> Taken:
+        while True:
+            await trio.lowlevel.checkpoint()
+            try:
+                with trio.CancelScope(shield=True):
+                    return await in_thread(self.store.take, self.wanted)
+            except SessionOwnedError:
+                if trio.current_time() >= until:
+                    raise
+            await trio.sleep(LOOK)
+
+    async def open(self, _: object) -> tuple[Journal, float | None]:
+        """Take the session if that was not done yet; return its journal and the seconds until its deadline."""
+        taken = self._taken or await self.take()
+        writer = None
+        if taken.fence is not None:
+            database, _owner = self.store.open()
+            self.store.leave()
+            writer = self.store.writer(database)
+        self.journal = Journal(
+            self.wanted.session_id, taken.session.seed, taken.fence or 0, Past(taken.rows), self.store.values, writer
+        )
+        return self.journal, taken.remaining
+
+    def attach(
+        self, values: dict[str, Any], log: Callable[..., None], end: Callable[[BaseException], bool]
+    ) -> None:
+        """Learn of the session's context and log, and of what ends it."""
+        self.journal.attach(values, log, end)
+
+    # Keeping.
+
+    async def watch(self) -> None:
+        """See when the session is cancelled, until `stop`."""
+        await self.journal.watch()
+
+    def stop(self) -> None:
+        """End `watch`."""
+        self.journal.stop_watching()
+
+    def check_end(self) -> None:
+        """Refuse to end with recorded calls that nobody has asked for."""
+        self.journal.check_end()
+
+    async def keep(self, lose: Callable[[BaseException], object]) -> None:
+        """Keep the lease, until the session is closed; give the session up some time before the lease would end.
+
+        Counted on Trio's clock from before the renewal is sent, so that the database's clock never sees it end first.
+        """
+        if self._taken is None or self._taken.fence is None:
+            return
+        with self._keeping:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._renew, lose)
+                while True:
+                    deadline = self._deadline
+                    await trio.sleep_until(deadline - self.store.lease / _MARGIN)
+                    if deadline == self._deadline:
+                        self.journal.is_cut = True
+                        lose(SessionLostError(self.wanted.session_id, "its lease could not be renewed in time"))
+                        nursery.cancel_scope.cancel()
+
+    async def _renew(self, lose: Callable[[BaseException], object]) -> None:
+        _, owner = self.store.open()
+        self.store.leave()
+        while True:
+            await trio.sleep(self.store.lease / _RENEWALS)
+            before = trio.current_time()
+            try:
+                is_owner = await trio.to_thread.run_sync(owner.renew, abandon_on_cancel=True)
+            except (sa.exc.DBAPIError, StoreError):
+                # There is time for another try, or there is none: then the lease ends the session.
+                continue
+            if not is_owner:
+                self.journal.is_cut = True
+                lose(SessionLostError(self.wanted.session_id, "the store does not know this owner any more"))
+                return
+            self._deadline = before + self.store.lease
+
+    # Letting go.
+
+    async def abandon(self) -> None:
+        """Let go of a session that was taken and did not come to run. Shielded."""
+        with trio.CancelScope(shield=True):
+            await in_thread(self._abandon)
+
+    def _abandon(self) -> None:
+        taken = self._taken
+        if taken is None or taken.fence is None:
+            return
+        try:
+            with self.store.writing() as (connection, _, owner):
+                connection.execute(
+                    sa.update(sessions)
+                    .where(sessions.c.session_id == self.wanted.session_id, sessions.c.fence == taken.fence)
+                    .values(status=DurableStatus.INTERRUPTED, owner=None)
+                )
+                owner.open.discard(self.wanted.session_id)
+        finally:
+            self.store.leave()
+
+    async def close(self, ending: Ending, raised: BaseException | None, *, is_draining: bool) -> None:
+        """Write down how the session ended, and let go of it.
+
+        Raises:
+            StoreError: If that cannot be written; nothing that was acknowledged is lost by it.
+            SessionLostError: If another owner has the session.
+        """
+        try:
+            if self._taken is not None and self._taken.fence is not None:
+                status = self._status(ending, raised, is_draining=is_draining)
+                await self._settle(status, raised, None if ending.cause is None else ending.cause.reason)
+        finally:
+            self._keeping.cancel()
+            if self._taken is not None and self._taken.fence is not None:
+                self.store.leave_writer()
+                await in_thread(self._leave)
+
+    def _leave(self) -> None:
+        _, owner = self.store.open()
+        owner.open.discard(self.wanted.session_id)
+        self.store.leave()
+        self.store.leave()
+
+    async def _settle(self, status: DurableStatus, raised: BaseException | None, reason: str | None) -> None:
+        failure = None
+        told = SessionCancelledError(reason) if status is DurableStatus.CANCELLED else raised
+        if status in {DurableStatus.FAILED, DurableStatus.CANCELLED, DurableStatus.TIMED_OUT} and told is not None:
+            failure, _ = dump_failure(told, self.store.values)
+        is_final = status not in {DurableStatus.INTERRUPTED, DurableStatus.WAITING}
+        database, _owner = self.store.open()
+        self.store.leave()
+        wakes_at = self.journal.wakes_at if status is DurableStatus.WAITING else None
+
+        def settle(connection: Any) -> None:
+            now = database.now(connection)
+            connection.execute(
+                sa.update(sessions)
+                .where(sessions.c.session_id == self.wanted.session_id)
+                .values(
+                    status=status,
+                    owner=None,
+                    failure=failure,
+                    ended_at=now if is_final else None,
+                    wakes_at=wakes_at,
+                )
+            )
+
+        await self.journal.settle(settle)
+
+    def _status(self, ending: Ending, raised: BaseException | None, *, is_draining: bool) -> DurableStatus:
+        if self.journal.is_parked:
+            return DurableStatus.WAITING
+        if raised is not None and (
+            any(holds(raised, kind) for kind in INTERRUPTING)
+            or (ending.status is Status.FAILED and not isinstance(raised, Exception))
+            or (is_draining and holds(raised, ContextError))
+        ):
+            return DurableStatus.INTERRUPTED
+        if ending.status is Status.CANCELLED:
+            is_asked_for = ending.kind is CauseKind.CANCEL and not is_draining
+            return DurableStatus.CANCELLED if is_asked_for else DurableStatus.INTERRUPTED
+        return DurableStatus(ending.status)
+
+
+# Flows.
+
+
+def outcome_of_final(store: DurableStore, taken: Taken, node: Node[..., Any]) -> Any:
+    """Return the recorded result of a session that is over, or raise its recorded error."""
+    row = taken.session
+    if row.failure is not None:
+        raise_unchanged(load_failure(row.failure, store.values))
+    for call in taken.rows:
+        if call.key == _ENTRY and call.status == COMPLETED:
+            return store.values.load(call.outcome, shape_of(node.fn).result)
+        if call.key == _ENTRY and call.status == FAILED:
+            raise_unchanged(load_failure(call.outcome, store.values))
+    raise StoreError(f"session {row.session_id} is {row.status}, and its result is not in the store")
+
+
+async def inner_id(store: DurableStore, flow: str, fingerprint: str) -> str | None:
+    """Return the identifier of a durable session that is opened inside a durable one, `None` if it is in none."""
+    frame = frame_here()
+    if frame is None or frame.scope.journal is None:
+        return None
+    return frame.scope.journal.inner_id(frame, flow, fingerprint)
+
+
+async def until_outer_is_live() -> None:
+    """Wait until the session around this code has nothing recorded any more that it has to repeat."""
+    frame = frame_here()
+    if frame is not None and isinstance(frame.scope.journal, Journal):
+        await frame.scope.journal.until_live()
+
+
+__all__ = ["Run", "SessionWaiting", "Wanted", "inner_id", "outcome_of_final", "store_of", "until_outer_is_live"]

@@ -1,0 +1,193 @@
+"""Words from outside to a durable session, and the wait for one: first in, first out, each heard once."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, TypeVar, overload
+
+import sqlalchemy as sa
+import trio
+from sqlalchemy.engine import Connection
+
+from railtracks._invoke import call
+from railtracks._nodes import Node, function_node
+from railtracks._options import check_name, check_seconds
+from railtracks._scope import frame_here
+from railtracks._workers import in_thread
+from railtracks.durable._database import clock_of
+from railtracks.durable._failures import dump_failure
+from railtracks.durable._journal import Call, Journal
+from railtracks.durable._past import COMPLETED, FAILED
+from railtracks.durable._schema import calls, signals
+from railtracks.durable._store import LOOK, DurableStore
+from railtracks.exceptions import ContextError, SignalTimeoutError
+
+T = TypeVar("T")
+
+# What the node of a wait is called, with the name of the signal behind it.
+WAIT: Final = "wait for signal "
+
+
+async def send_signal(
+    session_id: str, name: str, value: Any = None, *, store: DurableStore, key: str | None = None
+) -> None:
+    """Send a signal to a durable session, whoever runs it, now or later. A checkpoint.
+
+    Args:
+        session_id: The session.
+        name: Which of its waits it is for.
+        value: What the wait returns; a value of JSON's own.
+        store: The store that the session is in.
+        key: A name for this signal: sent twice with the same key it is one signal.
+
+    Raises:
+        StoreError: If there is no such session, it is over, or the store cannot be written.
+        DurableValueError: If the value cannot be stored.
+    """
+    check_name("the name of a signal", name)
+    await in_thread(store.send, session_id, name, value, key)
+
+
+@overload
+async def wait_for_signal(
+    name: str, kind: type[T], /, *, timeout: float | None = None, park: bool = False
+) -> T: ...
+@overload
+async def wait_for_signal(name: str, /, *, timeout: float | None = None, park: bool = False) -> Any: ...
+async def wait_for_signal(
+    name: str, kind: Any = Any, /, *, timeout: float | None = None, park: bool = False
+) -> Any:
+    """Wait for a signal to this durable session, and return its value. A checkpoint.
+
+    A call like any other: recorded in the same transaction that consumes the signal, so that each is heard once.
+
+    Args:
+        name: Which signal.
+        kind: What its value is, for the check and for your type checker.
+        timeout: Seconds from the first time that this was waited for, by the clock of the store; a session that is
+            resumed gets what remains.
+        park: When nothing but such waits is open in the session, put it aside: `SessionWaiting` is raised where it was
+            invoked, and `recover` wakes it for a signal or when a timeout is over.
+
+    Raises:
+        SignalTimeoutError: If none came in time.
+        ContextError: If no durable session is open here.
+    """
+    check_name("the name of a signal", name)
+    check_seconds("timeout", timeout)
+    if not isinstance(park, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
+        raise TypeError(f"park must be True or False, not {type(park).__name__}")
+    frame = frame_here()
+    if frame is None or frame.scope.journal is None:
+        raise ContextError("wait_for_signal() is for durable sessions, and none is open here")
+    node: Node[..., Any] = function_node(_Wait(name, kind), name=f"{WAIT}{name}")
+    return await call(node, timeout, park)
+
+
+class _Wait:
+    """The wait for one signal, as the function of a node."""
+
+    def __init__(self, name: str, kind: Any) -> None:
+        self._name = name
+        self.__annotations__ = {"return": kind}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Wait)
+
+    def __hash__(self) -> int:
+        return hash(_Wait)
+
+    async def __call__(self, timeout: float | None, park: bool) -> Any:  # noqa: ASYNC109, FBT001 - recorded as they are given
+        raise NotImplementedError
+
+    async def durable_run(self, made: Any, args: tuple[Any, ...], _: dict[str, Any]) -> Any:
+        """Wait as a call of a durable session."""
+        timeout, park = args
+        return await _Waiting(made, self._name, self.__annotations__["return"], timeout).run(may_park=park)
+
+
+class _Waiting:
+    """One wait, while it lasts."""
+
+    def __init__(self, made: Call, name: str, kind: Any, timeout: float | None) -> None:
+        self._made = made
+        self._journal: Journal = made.journal
+        self._name = name
+        self._kind = kind
+        self._timeout = timeout
+        self._until: float | None = None
+        self._row: dict[str, Any] = {}
+
+    async def run(self, *, may_park: bool) -> Any:
+        """Wait, consume and record."""
+        journal, made = self._journal, self._made
+        await self._begin()
+        journal.waiting[made.key] = (self._until, may_park)
+        try:
+            while not await journal.peek(self._is_due):
+                journal.park_if_idle()
+                await trio.sleep(LOOK)
+        finally:
+            del journal.waiting[made.key]
+        self._row = journal.next_row(made)
+        found = await journal.decide([], self._consume)
+        if found is None:
+            # Another wait was quicker.
+            return await self.run(may_park=may_park)
+        made.settle_as_is()
+        status, outcome = found
+        if status == FAILED:
+            raise SignalTimeoutError(self._name, self._timeout or 0.0)
+        return journal.values.load(outcome, self._kind)
+
+    async def _begin(self) -> None:
+        """Have the store know of the wait, and since when: its timeout counts from there."""
+        journal, made = self._journal, self._made
+        if made.recorded is not None:
+            if made.recorded.row.outcome is not None:
+                self._until = json.loads(made.recorded.row.outcome)
+            return
+        rows = made.openings()
+        if rows:
+            if self._timeout is not None:
+                self._until = await journal.peek(now_of) + self._timeout
+            rows[-1]["outcome"] = json.dumps(self._until).encode()
+            await journal.decide(rows, None)
+
+    def _is_due(self, connection: Connection) -> bool:
+        is_late = self._until is not None and now_of(connection) >= self._until
+        return is_late or connection.execute(self._first()).first() is not None
+
+    def _first(self) -> Any:
+        session_id = self._journal.session_id
+        return (
+            sa.select(signals)
+            .where(signals.c.session_id == session_id, signals.c.name == self._name, signals.c.consumed_by.is_(None))
+            .order_by(signals.c.id)
+            .limit(1)
+        )
+
+    def _consume(self, connection: Connection) -> tuple[str, bytes] | None:
+        """Consume the first signal, or find that the time is over, in one transaction with recording the outcome."""
+        row = self._row
+        there = sa.select(calls).where(calls.c.session_id == row["session_id"], calls.c.seq == row["seq"])
+        mine = connection.execute(there).first()
+        if mine is not None:
+            # The answer to an earlier try was lost.
+            return mine.status, mine.outcome
+        found = connection.execute(self._first()).first()
+        if found is not None:
+            status, outcome = COMPLETED, found.value
+            connection.execute(sa.update(signals).where(signals.c.id == found.id).values(consumed_by=row["key"]))
+        elif self._until is not None and now_of(connection) >= self._until:
+            error = SignalTimeoutError(self._name, self._timeout or 0.0)
+            status, (outcome, _) = FAILED, dump_failure(error, self._journal.values)
+        else:
+            return None
+        connection.execute(sa.insert(calls), [{**row, "status": status, "outcome": outcome}])
+        return status, outcome
+
+
+def now_of(connection: Connection) -> float:
+    """Return the time of the database, in seconds since 1970."""
+    return float(connection.execute(clock_of(connection.dialect.name)).scalar_one())

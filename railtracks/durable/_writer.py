@@ -1,0 +1,201 @@
+"""Commits: first in, first out, everything that waits in one transaction, and nobody's fault on anybody else.
+
+No task and no thread of its own: who has something to commit while nobody writes, writes for all that wait. What is
+written counts only while the fence of its session is the one that the database has.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+import trio
+from attrs import define, field
+from sqlalchemy.engine import Connection
+
+from railtracks._workers import in_thread
+from railtracks.durable._database import Database
+from railtracks.durable._schema import calls, sessions
+from railtracks.exceptions import SessionLostError, StoreError
+
+_FIRST_PAUSE: Final = 0.02
+_LONGEST_PAUSE: Final = 1.0
+# What another try of the same transaction may mend: a lock, a full disk, a cut connection, a server that restarts.
+_PASSING: Final = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError)
+
+# Tests stop or kill the process here: "before", "inside" and "after" the commit; the store's error or lost answer is
+# what it raises.
+fault: Callable[[str], None] | None = None
+
+
+@define(eq=False)
+class Commit:
+    """Something of one session to be written.
+
+    Attributes:
+        session_id: The session.
+        fence: Its number as its owner knows it.
+        rows: New rows of its calls.
+        work: What else to do in the same transaction; it may be done again after an answer was lost.
+        on_done: Called when it is decided, in the task of whoever wrote, in the order of the queue.
+        result: What `work` returned.
+        error: Why it was not written.
+        is_done: Whether it is decided.
+    """
+
+    session_id: str
+    fence: int
+    rows: Sequence[dict[str, Any]] = ()
+    work: Callable[[Connection], Any] | None = None
+    on_done: Callable[[], None] | None = None
+    result: Any = None
+    error: Exception | None = None
+    is_done: bool = False
+    event: trio.Event = field(factory=trio.Event)
+    is_awaited: bool = False
+
+
+class Writer:
+    """What commits for the sessions of one store in one Trio run."""
+
+    def __init__(self, database: Database, timeout: float) -> None:
+        self._database = database
+        self._timeout = timeout
+        self._waiting: list[Commit] = []
+        self._is_writing = False
+        # Of what could not be written later things must not be: the record would have a hole.
+        self._broken: dict[str, Exception] = {}
+
+    def submit(self, commit: Commit) -> None:
+        """Put something into the queue, to be written with, or before, whatever comes after it."""
+        self._waiting.append(commit)
+
+    @trio.lowlevel.enable_ki_protection
+    async def lead(self, commit: Commit) -> None:
+        """Wait until something that was submitted is decided, and write meanwhile if nobody else does.
+
+        Shielded; a schedule point.
+        """
+        commit.is_awaited = True
+        with trio.CancelScope(shield=True):
+            while not commit.is_done:
+                if self._is_writing:
+                    await commit.event.wait()
+                    if not commit.is_done:
+                        commit.event = trio.Event()
+                else:
+                    await self._write_all()
+
+    def peek(self, look: Callable[[Connection], Any]) -> Any:
+        """Read something; blocks.
+
+        Raises:
+            StoreError: If it cannot be read.
+        """
+        try:
+            with self._database.reading() as connection:
+                return look(connection)
+        except sa.exc.DBAPIError as error:
+            raise StoreError(f"the store could not be read: {error.orig}") from error
+
+    async def _write_all(self) -> None:
+        self._is_writing = True
+        try:
+            # Whoever the last commit woke has its own next one ready by then.
+            await trio.lowlevel.checkpoint()
+            batch, self._waiting = self._waiting, []
+            await in_thread(self._commit, batch)
+        finally:
+            self._is_writing = False
+        for commit in batch:
+            commit.is_done = True
+            if commit.on_done is not None:
+                commit.on_done()
+            commit.event.set()
+        for commit in self._waiting:
+            if commit.is_awaited:
+                commit.event.set()
+                break
+
+    # In a thread from here on.
+
+    def _commit(self, batch: list[Commit]) -> None:
+        deadline = time.monotonic() + self._timeout
+        try:
+            self._transaction(batch, is_again=False)
+        except Exception as error:  # noqa: BLE001 - told to those who wait, or tried again
+            by_session: dict[str, list[Commit]] = {}
+            for commit in batch:
+                by_session.setdefault(commit.session_id, []).append(commit)
+            for own in by_session.values():
+                self._insist(own, error, deadline)
+
+    def _insist(self, batch: list[Commit], error: Exception, deadline: float) -> None:
+        """Try again, for one session alone, until it is written or there is no sense in it."""
+        pause = _FIRST_PAUSE
+        is_first = True
+        while True:
+            # The fault of another session may have been what the first try met.
+            if not is_first and (not isinstance(error, _PASSING) or time.monotonic() + pause > deadline):
+                told = getattr(error, "orig", None) or error
+                broken = StoreError(
+                    f"the store could not write: {told}. The session is left as the store has it; resume it when the"
+                    " cause is gone"
+                )
+                for commit in batch:
+                    commit.error = commit.error or broken
+                    self._broken[commit.session_id] = broken
+                return
+            if isinstance(error, _PASSING):
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            is_first = False
+            try:
+                self._transaction(batch, is_again=True)
+            except Exception as again:  # noqa: BLE001 - as above
+                error = again
+            else:
+                return
+
+    def _transaction(self, batch: list[Commit], *, is_again: bool) -> None:
+        _meet("before")
+        with self._database.writing() as connection:
+            ids = {commit.session_id for commit in batch}
+            query = sa.select(sessions.c.session_id, sessions.c.fence).where(sessions.c.session_id.in_(ids))
+            # No other owner can take a session over until this transaction is through.
+            fences = {row[0]: row[1] for row in connection.execute(query.with_for_update(read=True))}
+            rows: list[dict[str, Any]] = []
+            for commit in batch:
+                if commit.session_id in self._broken:
+                    commit.error = self._broken[commit.session_id]
+                    continue
+                if fences.get(commit.session_id) != commit.fence:
+                    commit.error = SessionLostError(commit.session_id, "another owner has taken it over")
+                    continue
+                rows += self._missing(connection, commit) if is_again else commit.rows
+                if commit.work is not None:
+                    rows = _written(connection, rows)
+                    commit.result = commit.work(connection)
+            _written(connection, rows)
+            _meet("inside")
+        _meet("after")
+
+    def _missing(self, connection: Connection, commit: Commit) -> list[dict[str, Any]]:
+        """Return the rows of a commit that are not there yet: the answer to its first try may have been lost."""
+        numbers = [row["seq"] for row in commit.rows]
+        query = sa.select(calls.c.seq).where(calls.c.session_id == commit.session_id, calls.c.seq.in_(numbers))
+        there = set(connection.execute(query).scalars())
+        return [row for row in commit.rows if row["seq"] not in there]
+
+
+def _written(connection: Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if rows:
+        connection.execute(sa.insert(calls), rows)
+    return []
+
+
+def _meet(place: str) -> None:
+    if fault is not None:
+        fault(place)

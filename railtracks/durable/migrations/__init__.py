@@ -1,0 +1,1 @@
+"""The revisions of a store's tables, for alembic."""
