@@ -12,7 +12,7 @@ import trio
 from railtracks._feed import Feed, inputs_of, limiter_of
 from railtracks._nodes import Node, made_node
 from railtracks._pending import CallBlock, CallNursery, PendingCall, can_be_handed_out
-from railtracks._scope import Frame
+from railtracks._scope import Frame, Landings
 
 R = TypeVar("R")
 
@@ -102,12 +102,12 @@ class _Calls(AsyncIterator[PendingCall[R]]):
 
     def __init__(
         self,
-        next_landing: Callable[[], Frame],
+        landings: Landings,
         feed: Feed,
         limiter: trio.CapacityLimiter | None,
         nursery: CallNursery,
     ) -> None:
-        self._next_landing = next_landing
+        self._landings = landings
         self._feed = feed
         self._limiter = limiter
         self._nursery = nursery
@@ -135,7 +135,8 @@ class _Calls(AsyncIterator[PendingCall[R]]):
             while (pending := await self._draw()) is not None:
                 self._held += 1
                 self._unfinished += 1
-                self._nursery.start_soon(self._run, pending, self._next_landing(), name=pending.node_name)
+                self._nursery.start_soon(self._run, pending, self._landings.next(), name=pending.node_name)
+            self._landings.close()
         except trio.Cancelled:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever an iterable raises

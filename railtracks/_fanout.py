@@ -114,7 +114,7 @@ class _Batch:
 
     def __init__(self, parent: Frame, node: Node[..., Any], *, return_exceptions: bool) -> None:
         self._parent = parent
-        self._next_landing = parent.landings()
+        self._landings = parent.landings()
         self._node = node
         self._return_exceptions = return_exceptions
         self._nursery = CallNursery()
@@ -124,12 +124,13 @@ class _Batch:
         """Make all calls; return the results and, if asked to, errors."""
         async with self._nursery:
             await (self._feed(inputs) if limiter is None else self._feed_limited(inputs, limiter))
+            self._landings.close()
         return self._results
 
     async def _feed(self, inputs: Iterator[tuple[Any, ...]]) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
         start_soon, call_one, name = self._nursery.start_soon, self._call, self._node.name
-        results, next_landing = self._results, self._next_landing
+        results, next_landing = self._results, self._landings.next
         for place, args in enumerate(inputs):
             if not place % FEED:
                 if place:
@@ -147,7 +148,7 @@ class _Batch:
         while (pending := await feed.draw()) is not None:
             self._results.append(None)
             place = len(self._results) - 1
-            landing = self._next_landing()
+            landing = self._landings.next()
             self._nursery.start_soon(self._call_limited, landing, place, pending, feed, name=self._node.name)
         if feed.refusal is not None:
             self._refuse(feed.refusal)

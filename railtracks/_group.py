@@ -22,7 +22,7 @@ class CallGroup:
 
     def __init__(self, parent: Frame, nursery: CallNursery, limiter: trio.CapacityLimiter | None) -> None:
         self._parent = parent
-        self._next_landing = parent.landings()
+        self._landings = parent.landings()
         self._nursery = nursery
         self._limiter = limiter
 
@@ -55,7 +55,7 @@ class CallGroup:
         parent = self._parent
         parent.admit()
         pending: PendingCall[Any] = PendingCall(parent.scope.node_of(node), args, kwargs)
-        self._nursery.start_soon(self._run, pending, self._next_landing(), name=pending.node_name)
+        self._nursery.start_soon(self._run, pending, self._landings.next(), name=pending.node_name)
         return pending
 
     async def _run(self, pending: PendingCall[Any], landing: Frame) -> None:

@@ -160,20 +160,9 @@ class Frame:
         landing.strand = self.strand
         return landing
 
-    def landings(self) -> Callable[[], Frame]:
+    def landings(self) -> Landings:
         """Return what gives one landing after another, for the calls of a fan-out in the order of their start."""
-        journal = self.scope.journal
-        if journal is None:
-            landing = self.landing()
-            return lambda: landing
-        next_strand = journal.fan_out(self)
-
-        def next_landing() -> Frame:
-            own = self.landing()
-            own.strand = next_strand()
-            return own
-
-        return next_landing
+        return Landings(self)
 
     def admit(self) -> None:
         """Refuse a new call in this frame if it would be a top-level call of a session that drains.
@@ -222,6 +211,35 @@ class Frame:
         """Describe, for observers, a call made in this frame."""
         tree = self.scope.tree
         return CallEvent(call_id, self.run_id or call_id, tree.name(call_id) or "", tree.name(self.call_id))
+
+
+class Landings:
+    """Where the calls of one fan-out land: all in one place, unless a durable session has to tell them apart."""
+
+    __slots__ = ("_fan_out", "_frame", "_landing")
+
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+        self._landing = frame.landing()
+        journal = frame.scope.journal
+        self._fan_out = None if journal is None else journal.fan_out(frame)
+
+    def next(self) -> Frame:
+        """Return the landing of the next call."""
+        if self._fan_out is None:
+            return self._landing
+        own = self._frame.landing()
+        own.strand = self._fan_out.next()
+        return own
+
+    def close(self) -> None:
+        """Say that there are no more calls.
+
+        Raises:
+            ReplayMismatchError: If the record of a durable session has more.
+        """
+        if self._fan_out is not None:
+            self._fan_out.close()
 
 
 class _TaskFrame(Frame):

@@ -47,6 +47,18 @@ class DurableCall(Protocol):
         ...
 
 
+class DurableFanOut(Protocol):
+    """The numbered calls of one fan-out."""
+
+    def next(self) -> Any:
+        """Return the strand of its next call."""
+        ...
+
+    def close(self) -> None:
+        """Say that there are no more; refuse it if more are recorded."""
+        ...
+
+
 class SessionJournal(Protocol):
     """The journal of one durable session, while it is open."""
 
@@ -54,7 +66,7 @@ class SessionJournal(Protocol):
     session_id: str
 
     def enter(self, parent: Any, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> DurableCall: ...
-    def fan_out(self, frame: Any) -> Callable[[], Any]: ...
+    def fan_out(self, frame: Any) -> DurableFanOut: ...
     def start(
         self, frame: Any, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, is_service: bool
     ) -> Any: ...

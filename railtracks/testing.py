@@ -27,6 +27,7 @@ from railtracks._flow import Flow
 from railtracks._nodes import AsyncNode, Node, SyncNode, is_coroutine_function
 from railtracks._saved_state import load_state
 from railtracks._scope import Frame, current_frame, is_system_task, opened
+from railtracks._seam import durable_wing
 from railtracks._session import Session
 from railtracks._store import unfinished_files
 from railtracks._tree import ExecutionInfo, Status
@@ -38,6 +39,7 @@ __all__ = [
     "cancel_at_every_checkpoint",
     "opened_sessions",
     "replace_node",
+    "replay_at_every_prefix",
     "run_with_mock_clock",
 ]
 
@@ -327,3 +329,20 @@ def _awaitable(fake: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, An
         return await result if inspect.isawaitable(result) else result
 
     return run
+
+
+async def replay_at_every_prefix(flow: Flow[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> int:
+    """Prove that a durable flow can be killed anywhere: run it, cut its record after every row, and resume each.
+
+    The way to find a node that depends on something unrecorded: the time, chance, the world outside. The store is one
+    of its own, which is removed; what the nodes do outside they do again and again.
+
+    Returns:
+        How many records were resumed.
+
+    Raises:
+        AssertionError: If a resumed run ends otherwise than the first one; names the call that its record was cut
+            after, and both ends.
+    """
+    resumed: int = await durable_wing("_prefixes").replay(flow, args, kwargs)
+    return resumed

@@ -49,7 +49,7 @@ from railtracks.exceptions import (
 
 # Seconds without any progress after which a replay stops to insist on the recorded order: code that has changed may
 # wait for itself, and is to be told so by a mismatch and not by silence.
-_PATIENCE: Final = 30.0
+_PATIENCE: Final = 10.0
 _LONGEST_TOLD: Final = 200
 
 # Errors that say nothing about the call they come out of: they leave the session as it is recorded.
@@ -150,9 +150,9 @@ class Journal:
         strand = frame.strand = Strand(outer.body, None)
         return strand
 
-    def fan_out(self, frame: Frame) -> Callable[[], Strand]:
+    def fan_out(self, frame: Frame) -> _CheckedFanOut:
         """Return what gives the strand of one call of a fan-out after another."""
-        return FanOut(self.strand_of(frame)).next
+        return _CheckedFanOut(self, self.strand_of(frame))
 
     def enter(self, parent: Frame, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Find out which call this is, before it does anything."""
@@ -572,6 +572,14 @@ class Journal:
         if left is not None:
             raise ReplayMismatchError(self.session_id, f"{self._told(left.row)} in {called}", "nothing more")
 
+    def check_places(self, strand: str, position: int, count: int) -> None:
+        """Refuse to end a fan-out of which more calls are recorded than it has had."""
+        left = self.past.beyond(strand, position, count)
+        if left is not None:
+            error = ReplayMismatchError(self.session_id, f"{self._told(left.row)} beside the others", "nothing more")
+            self._end(error)
+            raise error
+
     def warn(self, text: str) -> None:
         """Log a warning of the session's."""
         self._log(logging.WARNING, text, logger="RT.Session")
@@ -730,6 +738,23 @@ class Call(Owned):
         if without_cancelled(error) is None and self.is_recorded and not journal.is_cut:
             row = journal.row(self, CANCELLED, None)
             self.owner.late += [*self.take_late(), row]
+
+
+class _CheckedFanOut(FanOut):
+    """A fan-out that knows what is recorded of it."""
+
+    def __init__(self, journal: Journal, strand: Strand) -> None:
+        super().__init__(strand)
+        self._journal = journal
+
+    def close(self) -> None:
+        """Say that there are no more calls.
+
+        Raises:
+            ReplayMismatchError: If more are recorded.
+        """
+        if self.known is not None:
+            self._journal.check_places(*self.known)
 
 
 class _Start:

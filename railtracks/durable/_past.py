@@ -115,6 +115,7 @@ class Past:
         self._children: dict[str, list[Recorded]] = {}
         self._places: dict[tuple[str, int], Recorded] = {}
         self._lengths: dict[str, int] = {}
+        self._fans: dict[tuple[str, int], list[Recorded]] = {}
         delivered: set[str] = set()
         outcomes: list[Any] = []
         for row in rows:
@@ -141,6 +142,8 @@ class Past:
         self._children.setdefault(row.parent, []).append(recorded)
         if row.attempt == 1:
             self._places.setdefault((row.strand, row.position), recorded)
+            if row.place >= 0:
+                self._fans.setdefault((row.strand, row.position), []).append(recorded)
             self._lengths[row.strand] = max(self._lengths.get(row.strand, 0), row.position + 1)
 
     def _put_in_order(self, outcomes: list[Any]) -> None:
@@ -167,6 +170,10 @@ class Past:
     def goes_on(self, strand: str, position: int) -> bool:
         """Say whether anything is recorded in a strand after a place."""
         return self._lengths.get(strand, 0) > position + 1
+
+    def beyond(self, strand: str, position: int, count: int) -> Recorded | None:
+        """Return a recorded call of a fan-out whose number is not among the first so many."""
+        return next((each for each in self._fans.get((strand, position), ()) if each.row.place >= count), None)
 
     def unclaimed(self, key: str) -> Recorded | None:
         """Return a recorded call made in a call that nobody has asked for."""

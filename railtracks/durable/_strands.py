@@ -137,6 +137,11 @@ class FanOut:
         self._at = strand.skip("fan-out") if strand.key is not None or strand.fixed is not None else None
         self._count = 0
 
+    @property
+    def known(self) -> tuple[str, int, int] | None:
+        """The strand and the position that it has, and how many calls it has had; `None` if it has no place."""
+        return None if self._at is None else (*self._at, self._count)
+
     def next(self) -> Strand:
         """Return the strand of its next call."""
         place, self._count = self._count, self._count + 1

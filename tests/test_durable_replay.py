@@ -1,0 +1,806 @@
+"""A resumed session: what is recorded is handed over, what is not runs, and what has changed is found out first."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import railtracks as rt
+from railtracks import testing
+from railtracks.durable import _journal
+from railtracks.durable._schema import calls, sessions
+from proof_rounds import rounds
+
+
+class Killed(BaseException):
+    """Stands for the death of the process: nothing in the library may answer it."""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> rt.DurableStore:
+    return rt.DurableStore(tmp_path / "store.db", durability="process")
+
+
+def flow_of(store: rt.DurableStore, fn: Callable[..., Any], **options: Any) -> rt.Flow[..., Any]:
+    return rt.Flow("flow", fn, durable=store, save_state=False, **options)
+
+
+def forget(store: rt.DurableStore, session_id: str, kept: Callable[[Any], bool]) -> None:
+    """Make the session one that was killed when only these rows were written."""
+    with store.writing() as (connection, _, _owner):
+        for row in connection.execute(sa.select(calls).where(calls.c.session_id == session_id)).all():
+            if not kept(row):
+                connection.execute(sa.delete(calls).where(calls.c.session_id == session_id, calls.c.seq == row.seq))
+        connection.execute(sa.update(sessions).values(status="interrupted", failure=None, ended_at=None))
+
+
+def not_main(row: Any) -> bool:
+    return not (row.node == "main" and row.status in {"completed", "failed"})
+
+
+DONE: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def done() -> list[Any]:
+    DONE.clear()
+    return DONE
+
+
+@rt.function_node
+async def add(number: int) -> int:
+    DONE.append(number)
+    return number + 1
+
+
+@rt.function_node
+async def fail(number: int) -> int:
+    DONE.append(number)
+    error = LookupError("no such number", number)
+    error.add_note("a note")
+    raise error from ValueError("the cause")
+
+
+@rt.function_node
+async def hang() -> None:
+    DONE.append("hang")
+    await trio.sleep_forever()
+
+
+def resumed(store: rt.DurableStore, fn: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Run a flow to its end, forget that its entry point has ended, and resume it."""
+    flow = flow_of(store, fn, **options)
+    with store:
+        first = flow.invoke(*args, session_id="s")
+        DONE.clear()
+        forget(store, "s", not_main)
+        second = flow.resume("s")
+    assert second == first
+    return second
+
+
+def test_a_recorded_call_does_not_run_again(store: rt.DurableStore) -> None:
+    async def main() -> int:
+        return await rt.call(add, await rt.call(add, 1))
+
+    assert resumed(store, main) == 3
+    assert DONE == []
+
+
+def test_replayed_calls_are_marked_and_make_no_log_lines(
+    store: rt.DurableStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[bool] = []
+
+    async def main() -> int:
+        result = await rt.call(add, 1)
+        seen.append(rt.current_session().info.calls[-1].is_replayed)
+        return result
+
+    caplog.set_level("INFO", "RT")
+    resumed(store, main)
+    assert seen == [False, True]
+    assert [record.message for record in caplog.records].count("add DONE") == 1
+
+
+def test_a_recorded_failure_is_raised_with_its_class_its_args_its_notes_and_its_cause(store: rt.DurableStore) -> None:
+    errors: list[LookupError] = []
+
+    async def main() -> int:
+        try:
+            return await rt.call(fail, 1)
+        except LookupError as error:
+            errors.append(error)
+            return 0
+
+    resumed(store, main)
+    first, second = errors
+    assert type(second) is LookupError
+    assert second.args == first.args == ("no such number", 1)
+    assert second.__notes__ == first.__notes__ == ["a note", "in main > fail"]
+    assert isinstance(second.__cause__, ValueError)
+    assert DONE == []
+
+
+def test_a_failure_that_cannot_be_rebuilt_is_named_in_a_warning_of_the_first_run(
+    store: rt.DurableStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    class LocalError(Exception):
+        pass
+
+    async def strange() -> None:
+        raise LocalError("odd")
+
+    told: list[str] = []
+
+    async def main() -> None:
+        try:
+            await rt.call(strange)
+        except Exception as error:
+            told.append(f"{type(error).__name__}: {error}")
+
+    resumed(store, main)
+    assert "LocalError" in next(record.message for record in caplog.records if record.levelname == "WARNING")
+    assert told[1].startswith("RemoteError: ")
+    assert "LocalError: odd" in told[1]
+
+
+async def test_a_call_that_was_cancelled_inside_waits_for_its_cancel_again(store: rt.DurableStore) -> None:
+    async def main() -> int:
+        with trio.move_on_after(0.01) as scope:
+            await rt.call(hang)
+        assert scope.cancelled_caught
+        return await rt.call(add, 1)
+
+    assert await trio.to_thread.run_sync(resumed, store, main) == 2
+    assert DONE == []
+
+
+def test_attempts_that_finished_count(store: rt.DurableStore) -> None:
+    async def once(number: int) -> int:
+        DONE.append("attempt")
+        if DONE.count("attempt") == 1:
+            raise ConnectionError
+        return number
+
+    node = rt.function_node(once, retry=rt.Retry(2, wait_initial=0.0, jitter=0.0))
+
+    async def main() -> int:
+        return await rt.call(node, 5)
+
+    flow = flow_of(store, main)
+    with store:
+        assert flow.invoke(session_id="s") == 5
+        forget(store, "s", lambda row: not_main(row) and row.attempt == 1)
+        assert flow.resume("s") == 5
+    # The first attempt is recorded; only the second one was made again.
+    assert DONE == ["attempt"] * 3
+
+
+def test_a_pause_before_a_recorded_attempt_is_not_waited_for(store: rt.DurableStore) -> None:
+    async def once() -> str:
+        DONE.append("attempt")
+        if len(DONE) == 1:
+            raise ConnectionError
+        return "result"
+
+    node = rt.function_node(once, retry=rt.Retry(2, wait_initial=0.4, jitter=0.0))
+
+    async def main() -> str:
+        return await rt.call(node)
+
+    flow = flow_of(store, main)
+    with store:
+        flow.invoke(session_id="s")
+        forget(store, "s", not_main)
+
+        async def again() -> float:
+            before = trio.current_time()
+            await flow.aresume("s")
+            return trio.current_time() - before
+
+        assert trio.run(again) < 0.4
+
+
+def test_the_idempotency_key_of_attempts_and_of_later_runs_is_one(store: rt.DurableStore) -> None:
+    keys: list[str] = []
+
+    async def charge() -> None:
+        keys.append(rt.idempotency_key())
+        if len(keys) == 1:
+            raise ConnectionError
+
+    node = rt.function_node(charge, retry=rt.Retry(2, wait_initial=0.0, jitter=0.0))
+
+    async def main() -> None:
+        await rt.call(node)
+
+    flow = flow_of(store, main)
+    with store:
+        flow.invoke(session_id="s")
+        forget(store, "s", lambda row: row.status == "opened")
+        flow.resume("s")
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
+    assert keys[0].startswith("s:")
+
+
+def test_random_numbers_come_from_the_call(store: rt.DurableStore) -> None:
+    drawn: list[Any] = []
+
+    async def main() -> float:
+        drawn.append([rt.random(), rt.random(), rt.uuid4(), rt.fencing_number()])
+        return await rt.call(throw)
+
+    async def throw() -> float:
+        return rt.random()
+
+    resumed(store, main)
+    assert drawn[0][:3] == drawn[1][:3]
+    assert drawn[0][0] != drawn[0][1]
+    assert drawn[0][2].version == 4
+    assert drawn[1][3] > drawn[0][3]
+
+
+def test_outside_of_a_durable_session_chance_is_chance_and_there_is_no_key() -> None:
+    async def main() -> tuple[float, float]:
+        return rt.random(), rt.uuid4().int
+
+    flow = rt.Flow("plain", main, save_state=False)
+    assert flow.invoke() != flow.invoke()
+    with pytest.raises(rt.ContextError, match="durable"):
+        rt.idempotency_key()
+
+
+# Context.
+
+
+def test_what_recorded_calls_wrote_to_the_context_is_there_again(store: rt.DurableStore) -> None:
+    async def write(name: str, value: int) -> None:
+        rt.context.put(name, value)
+        if name == "b":
+            rt.context.delete("a")
+
+    seen: list[Any] = []
+
+    async def main() -> list[str]:
+        seen.append(rt.context.get("a", None))
+        await rt.call(write, "a", 1)
+        seen.append(rt.context.get("a", None))
+        await rt.call(write, "b", 2)
+        return rt.context.keys()
+
+    assert resumed(store, main, context={"given": 0}) == ["given", "b"]
+    assert seen == [None, 1, None, 1]
+
+
+def test_a_value_in_the_context_that_cannot_be_stored_is_refused_where_it_is_put(store: rt.DurableStore) -> None:
+    async def main() -> None:
+        rt.context.put("client", {"inner": object()})
+
+    with pytest.raises(rt.DurableValueError, match=r"the context's 'client'\['inner'\]"):
+        flow_of(store, main).invoke()
+
+
+# Background calls and nested flows.
+
+
+@rt.function_node
+async def in_background(number: int) -> None:
+    await rt.call(add, number)
+    DONE.append("background")
+
+
+@rt.function_node
+async def start(number: int) -> None:
+    rt.current_session().start_soon(in_background, number)
+
+
+def test_a_background_call_whose_starter_is_recorded_is_started_again(store: rt.DurableStore) -> None:
+    async def main() -> None:
+        await rt.call(start, 5)
+
+    flow = flow_of(store, main)
+    with store:
+        flow.invoke(session_id="s")
+        DONE.clear()
+        forget(store, "s", lambda row: not (row.node == "in_background" and row.status == "completed"))
+        flow.resume("s")
+    assert DONE == ["background"]
+
+
+def test_a_background_call_that_is_recorded_does_not_run_again(store: rt.DurableStore) -> None:
+    async def main() -> None:
+        rt.current_session().start_soon(in_background, 1)
+        await rt.call(start, 5)
+
+    resumed(store, main)
+    assert DONE == []
+
+
+def test_a_background_call_that_nobody_can_find_is_said_so(store: rt.DurableStore) -> None:
+    async def local() -> None:
+        DONE.append("local")
+
+    async def start_local() -> None:
+        rt.current_session().start_soon(local)
+
+    async def main() -> None:
+        await rt.call(start_local)
+
+    flow = flow_of(store, main)
+    with store:
+        flow.invoke(session_id="s")
+        forget(store, "s", lambda row: not (row.node == "local" and row.status == "completed"))
+        with pytest.raises(rt.StoreError, match="background call of 'local'"):
+            flow.resume("s")
+        assert [each.status for each in store.sessions()] == ["interrupted"]
+
+
+def test_an_inner_durable_flow_is_resumed_and_not_restarted(store: rt.DurableStore) -> None:
+    async def work() -> int:
+        return await rt.call(add, 1) + await rt.call(add, 2)
+
+    inner = rt.Flow("inner", work, durable=store, save_state=False)
+
+    async def main() -> int:
+        return await inner.ainvoke() + await inner.ainvoke()
+
+    flow = flow_of(store, main)
+    with store:
+        assert flow.invoke(session_id="s") == 10
+        ids = {each.session_id for each in store.sessions(flow_name="inner")}
+        assert len(ids) == 2
+        DONE.clear()
+        forget(store, "s", not_main)
+        for each in ids:
+            forget(store, each, lambda row: not (row.node == "work" and row.status == "completed"))
+        assert flow.resume("s") == 10
+        assert {each.session_id for each in store.sessions(flow_name="inner")} == ids
+    assert DONE == []
+
+
+def test_a_resource_is_refused_in_a_recorded_call(store: rt.DurableStore) -> None:
+    async def opening() -> None:
+        await rt.current_session().enter_async_context(trio.open_nursery())
+
+    async def main() -> str:
+        await rt.call(rt.function_node(opening, name="unrecorded", durable=False))
+        await rt.current_session().enter_async_context(trio.open_nursery())
+        with pytest.raises(rt.ContextError, match="durable=False"):
+            await rt.call(opening)
+        with pytest.raises(rt.ContextError, match="durable=False"):
+            await rt.call(starting)
+        return "done"
+
+    async def starting() -> None:
+        await rt.current_session().start(in_background)
+
+    async def opening_again() -> str:
+        return await main()
+
+    assert flow_of(store, opening_again).invoke() == "done"
+
+
+def test_what_session_start_started_starts_again(store: rt.DurableStore) -> None:
+    async def serve(task_status: trio.TaskStatus[str]) -> None:
+        DONE.append("serving")
+        task_status.started("port 1")
+
+    async def main() -> str:
+        return str(await rt.current_session().start(serve))
+
+    assert resumed(store, main) == "port 1"
+    assert DONE == ["serving"]
+
+
+# Code that has changed.
+
+
+async def two(first: int, second: int) -> int:
+    return await rt.call(add, first) + await rt.call(add, second)
+
+
+async def other(number: int) -> int:
+    DONE.append("other")
+    return number
+
+
+def changed(name: str) -> Callable[..., Any]:
+    async def argument() -> int:
+        return await rt.call(add, 1) + await rt.call(add, 3) + await rt.call(other, 1)
+
+    async def order() -> int:
+        return await rt.call(add, 2) + await rt.call(add, 1) + await rt.call(other, 1)
+
+    async def inserted() -> int:
+        return await rt.call(other, 0) + await rt.call(add, 1) + await rt.call(add, 2)
+
+    async def removed() -> int:
+        return await rt.call(add, 2) + await rt.call(other, 1)
+
+    async def removed_at_the_end() -> int:
+        return await rt.call(add, 1)
+
+    async def renamed() -> int:
+        return await rt.call(add, 1) + await rt.call(rt.function_node(other, name="adds"), 2) + await rt.call(other, 1)
+
+    async def in_a_batch() -> int:
+        return sum(await rt.call_batch(add, [1, 2], return_exceptions=False))
+
+    async def side_by_side() -> int:
+        async with rt.open_group() as group:
+            group.start_soon(other, 5)
+            return await rt.call(other, 7)
+
+    return locals()[name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["argument", "order", "inserted", "removed", "removed_at_the_end", "renamed", "in_a_batch", "side_by_side"],
+)
+def test_changed_code_is_a_mismatch_before_any_effect(store: rt.DurableStore, name: str) -> None:
+    async def main() -> int:
+        return await two(1, 2)
+
+    with store:
+        flow_of(store, main).invoke(session_id="s")
+        forget(store, "s", not_main)
+        DONE.clear()
+        code = rt.function_node(changed(name), name="main")
+        with pytest.raises(rt.ReplayMismatchError) as caught:
+            flow_of(store, code).resume("s")
+        assert DONE == []
+        assert "add" in str(caught.value) or "other" in str(caught.value)
+        assert [each.status for each in store.sessions()] == ["interrupted"]
+        # With the code that began it, it still ends.
+        assert flow_of(store, main).resume("s") == 5
+
+
+@pytest.mark.parametrize("inputs", [[1, 2], [1, 3, 2], [2, 1, 3]])
+def test_other_inputs_of_a_batch_are_a_mismatch_before_any_effect(store: rt.DurableStore, inputs: list[int]) -> None:
+    given_inputs = [1, 2, 3]
+
+    async def main() -> int:
+        return sum(await rt.call_batch(add, given_inputs, return_exceptions=False)) + await rt.call(other, 1)
+
+    flow = flow_of(store, main)
+    with store:
+        flow.invoke(session_id="s")
+        forget(store, "s", lambda row: not_main(row) and row.node != "other")
+        DONE.clear()
+        given_inputs[:] = inputs
+        with pytest.raises(rt.ReplayMismatchError):
+            flow.resume("s")
+    assert DONE == []
+
+
+def test_a_mismatch_cannot_be_caught_away(store: rt.DurableStore) -> None:
+    async def main() -> int:
+        return await rt.call(add, 1)
+
+    async def stubborn() -> int:
+        try:
+            await rt.call(add, 2)
+        except Exception:
+            DONE.append("caught")
+        return 5
+
+    with store:
+        flow_of(store, main).invoke(session_id="s")
+        forget(store, "s", not_main)
+        DONE.clear()
+        with pytest.raises(rt.ReplayMismatchError):
+            flow_of(store, rt.function_node(stubborn, name="main")).resume("s")
+    assert DONE == []
+
+
+async def test_code_that_waits_for_itself_is_told_so_and_not_left_hanging(
+    store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(_journal, "_PATIENCE", 0.05)
+    has_changed = False
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(first)
+            nursery.start_soon(second)
+
+    async def first() -> None:
+        await rt.call(add, 1)
+        if not has_changed:
+            await rt.call(add, 2)
+
+    async def second() -> None:
+        await rt.call(add, 10)
+        await trio.sleep(0.03)
+        await rt.call(add, 11)
+
+    flow = flow_of(store, main)
+    await flow.ainvoke(session_id="s")
+    await trio.to_thread.run_sync(forget, store, "s", not_main)
+    has_changed = True
+    with pytest.raises(rt.ReplayMismatchError, match="'add' with arguments"):
+        await flow.aresume("s")
+    assert "nobody has asked for the recorded call of 'add'" in caplog.text
+
+
+# Strands.
+
+
+def test_two_equal_calls_open_at_once_in_a_nursery_need_keys(store: rt.DurableStore) -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rt.call, hang)
+            nursery.start_soon(rt.call, hang)
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        flow_of(store, main).invoke()
+    assert caught.group_contains(rt.ContextError, match="key=")
+
+
+def test_with_keys_they_are_told_apart(store: rt.DurableStore) -> None:
+    async def main() -> list[int]:
+        results: dict[str, int] = {}
+
+        async def one(key: str) -> None:
+            results[key] = await rt.call(add.with_options(key=key), 1)
+            await rt.call(add, 5)
+
+        async with trio.open_nursery() as nursery:
+            for key in ("a", "b", "c"):
+                nursery.start_soon(one, key)
+        return [results[key] for key in sorted(results)]
+
+    resumed(store, main)
+    assert DONE == []
+
+
+def test_equal_calls_of_a_nursery_one_after_another_need_none(store: rt.DurableStore) -> None:
+    async def main() -> None:
+        for _ in range(3):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(rt.call, add, 1)
+
+    resumed(store, main)
+    assert DONE == []
+
+
+def test_a_fan_out_as_the_first_thing_of_a_task_is_replayed(store: rt.DurableStore) -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rt.call_batch, add, [1, 2])
+            nursery.start_soon(rt.call_batch, add, [3])
+
+    resumed(store, main)
+    assert DONE == []
+
+
+def test_two_functions_under_one_name_are_an_error(store: rt.DurableStore) -> None:
+    async def main() -> None:
+        await rt.call(add, 1)
+        await rt.call(rt.function_node(other, name="add"), 1)
+
+    with pytest.raises(rt.ContextError, match="two functions are called 'add'"):
+        flow_of(store, main).invoke()
+
+
+def test_a_node_with_durable_false_runs_again_and_its_calls_do_not(store: rt.DurableStore) -> None:
+    async def cheap(number: int) -> int:
+        DONE.append("cheap")
+        rt.context.put("cheap", number)
+        return await rt.call(add, number)
+
+    node = rt.function_node(cheap, durable=False)
+
+    async def main() -> int:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rt.call, node, 1)
+            nursery.start_soon(rt.call, node, 2)
+        return await rt.call(node, 3)
+
+    resumed(store, main)
+    assert DONE == ["cheap"] * 3
+
+
+def test_as_completed_hands_out_recorded_calls_in_their_recorded_order(store: rt.DurableStore) -> None:
+    async def main() -> list[int]:
+        order: list[int] = []
+        async with rt.as_completed(nap, [5, 1, 4, 2, 3]) as finished:
+            async for pending in finished:
+                order.append(pending.result())
+        return order
+
+    async def nap(number: int) -> int:
+        DONE.append(number)
+        await trio.sleep(number / 100)
+        return number
+
+    assert resumed(store, main) == [1, 2, 3, 4, 5]
+    assert DONE == []
+
+
+def test_recorded_calls_come_before_live_ones(store: rt.DurableStore) -> None:
+    async def main() -> list[int]:
+        async with rt.as_completed(nap, [1, 3, 2], limit=3) as finished:
+            return [pending.result() async for pending in finished]
+
+    async def nap(number: int) -> int:
+        await trio.sleep(number / 100)
+        return number
+
+    flow = flow_of(store, main)
+    with store:
+        assert flow.invoke(session_id="s") == [1, 2, 3]
+        # Of three the second and the third are recorded.
+        forget(store, "s", lambda row: not_main(row) and not (row.node == "nap" and row.place == 0))
+        assert flow.resume("s") == [2, 3, 1]
+
+
+# Every prefix.
+
+
+async def test_replay_at_every_prefix_finds_what_is_not_recorded() -> None:
+    chances = itertools.count()
+
+    async def fickle() -> int:
+        return await rt.call(add, 1) + (await rt.call(add, 2) if next(chances) < 2 else 0)
+
+    async def steady() -> int:
+        return await rt.call(add, 1)
+
+    assert await testing.replay_at_every_prefix(rt.Flow("steady", steady)) == 4
+    with pytest.raises(AssertionError, match=r"'fickle'.*cut|'fickle'.*record that ends"):
+        await testing.replay_at_every_prefix(rt.Flow("fickle", fickle))
+
+
+async def test_replay_at_every_prefix_compares_errors_too() -> None:
+    async def failing() -> int:
+        await rt.call(add, 1)
+        return await rt.call(fail, 2)
+
+    assert await testing.replay_at_every_prefix(rt.Flow("failing", failing)) == 5
+
+
+Plan = Any
+_leaves = st.one_of(
+    st.tuples(st.just("add"), st.integers(0, 3)),
+    st.tuples(st.just("fail"), st.integers(0, 3)),
+    st.tuples(st.just("put"), st.integers(0, 3)),
+    st.tuples(st.just("flaky"), st.integers(0, 3)),
+    st.tuples(st.just("timeout"), st.integers(0, 3)),
+    st.tuples(st.just("random"), st.just(0)),
+)
+_plans = st.recursive(
+    _leaves,
+    lambda inner: st.one_of(
+        st.tuples(st.just("sequence"), st.lists(inner, max_size=4)),
+        st.tuples(st.just("branch"), inner, inner, inner),
+        st.tuples(st.just("node"), inner),
+        st.tuples(st.just("batch"), st.lists(st.integers(0, 2), max_size=4)),
+        st.tuples(st.just("group"), st.lists(inner, max_size=3)),
+        st.tuples(st.just("completed"), st.lists(st.integers(0, 2), max_size=4), st.integers(1, 3)),
+        st.tuples(st.just("race"), st.integers(0, 3)),
+        st.tuples(st.just("tasks"), st.lists(inner, max_size=3)),
+        st.tuples(st.just("background"), st.integers(0, 2)),
+    ),
+    max_leaves=8,
+)
+
+
+@rt.function_node(retry=rt.Retry(3, wait_initial=0.0, jitter=0.0))
+async def flaky(number: int) -> int:
+    # The second attempt succeeds: what tells it is recorded.
+    if await rt.call(count) < 2:
+        raise ConnectionError(number)
+    return number
+
+
+@rt.function_node
+async def count() -> int:
+    rt.context.put("count", rt.context.get("count", 0) % 2 + 1)
+    return int(rt.context.get("count"))
+
+
+@rt.function_node
+async def put(number: int) -> int:
+    rt.context.put("kept", rt.context.get("kept", 0) + number)
+    return int(rt.context.get("kept"))
+
+
+@rt.function_node
+async def carry_out(plan: list[Any]) -> int:
+    return await interpret(plan)
+
+
+async def interpret(plan: Any) -> int:  # noqa: C901, PLR0911, PLR0912 - one branch a kind of plan
+    kind, *rest = plan
+    if kind == "add":
+        return await rt.call(add, rest[0])
+    if kind == "put":
+        return await rt.call(put, rest[0])
+    if kind == "flaky":
+        return rest[0]
+    if kind == "random":
+        return int(rt.random() * 100)
+    if kind == "fail":
+        try:
+            return await rt.call(fail, rest[0])
+        except LookupError as error:
+            return int(error.args[1])
+    if kind == "timeout":
+        with trio.move_on_after(0.002):
+            await rt.call(hang)
+        return 1
+    if kind == "sequence":
+        return sum([await interpret(each) for each in rest[0]])
+    if kind == "branch":
+        return await interpret(rest[1] if await interpret(rest[0]) % 2 else rest[2])
+    if kind == "node":
+        return await rt.call(carry_out, plain(rest[0]))
+    if kind == "batch":
+        return sum(await rt.call_batch(add, rest[0], return_exceptions=False))
+    if kind == "group":
+        async with rt.open_group() as group:
+            started = [group.start_soon(carry_out, plain(each)) for each in rest[0]]
+        return sum(each.result() for each in started)
+    if kind == "completed":
+        async with rt.as_completed(add, rest[0], limit=rest[1]) as finished:
+            return sum([pending.result() async for pending in finished])
+    if kind == "race":
+        async with rt.as_completed(add_or_hang, [rest[0], -1]) as finished:
+            async for pending in finished:
+                return pending.result()
+    if kind == "tasks":
+        results = [0] * len(rest[0])
+
+        async def one(place: int, each: Any) -> None:
+            node = carry_out.with_options(key=str(place))
+            results[place] = await rt.call(node, plain(each))
+
+        async with trio.open_nursery() as nursery:
+            for place, each in enumerate(rest[0]):
+                nursery.start_soon(one, place, each)
+        return sum(results)
+    rt.current_session().start_soon(in_background, rest[0])
+    return 0
+
+
+@rt.function_node
+async def add_or_hang(number: int) -> int:
+    return await (rt.call(add, number) if number >= 0 else rt.call(hang))  # type: ignore[return-value]
+
+
+def plain(plan: Any) -> Any:
+    return [plain(each) if isinstance(each, list | tuple) else each for each in plan]
+
+
+def has_races(plan: Any) -> bool:
+    """Whether calls that run side by side write to the context: what comes out is a matter of their order."""
+    kind, *rest = plan
+    return kind in {"group", "tasks", "background"} and "put" in str(rest) or (
+        kind not in {"batch", "completed"}
+        and any(has_races(each) for each in rest if isinstance(each, list | tuple) and each and isinstance(each[0], str))
+    ) or (kind in {"sequence", "group", "tasks"} and any(map(has_races, rest[0])))
+
+
+@pytest.mark.proof
+def test_random_flows_give_the_same_from_every_prefix() -> None:
+    @settings(max_examples=rounds(full=400, handful=8), deadline=None)
+    @given(_plans.filter(lambda plan: not has_races(plan)))
+    def prove(plan: Any) -> None:
+        async def main() -> int:
+            return await rt.call(carry_out, plain(plan))
+
+        trio.run(testing.replay_at_every_prefix, rt.Flow("random", main, save_state=False))
+
+    prove()
