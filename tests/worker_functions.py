@@ -137,3 +137,7 @@ def leave_children(path: str, *, and_stay: bool) -> None:
 
 
 named = functools.partial(add, 1)
+
+
+def key_and_chance() -> list[Any]:
+    return [rt.idempotency_key(), rt.random(), rt.fencing_number()]

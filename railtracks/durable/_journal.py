@@ -18,8 +18,9 @@ import trio
 from trio.lowlevel import Abort
 
 from railtracks._attempt import attempt
-from railtracks._errors import came_from_cleanup, holds, is_wholly, raise_unchanged, without_cancelled
+from railtracks._errors import came_from_cleanup, described, holds, is_wholly, raise_unchanged, without_cancelled
 from railtracks._nodes import Node, made_node
+from railtracks._redact import Scrubber, known_secrets
 from railtracks._scope import Frame
 from railtracks._workers import in_thread
 from railtracks.durable._failures import dump_failure, load_failure
@@ -41,6 +42,7 @@ from railtracks.durable._writer import Commit, Writer
 from railtracks.exceptions import (
     ContextError,
     DurableValueError,
+    RemoteError,
     ReplayMismatchError,
     SessionLostError,
     SessionWaiting,
@@ -580,6 +582,19 @@ class Journal:
             self._end(error)
             raise error
 
+    def dumped(self, error: BaseException) -> tuple[bytes, list[str]]:
+        """Return a failure as bytes, and what of it a later run will not see: without a key, secrets in its text."""
+        data, lost = dump_failure(error, self.values)
+        if self.values.sealer.has_key:
+            return data, lost
+        scrubber = Scrubber(known_secrets(self._context.items()))
+        text = data.decode()
+        if scrubber.exact(text) == text:
+            return data, lost
+        told = described(error)
+        remote = RemoteError(told.type, scrubber.text(told.message), scrubber.text(told.traceback))
+        return dump_failure(remote, self.values)[0], [*lost, "its text, which quotes a secret (give the store a key)"]
+
     def warn(self, text: str) -> None:
         """Log a warning of the session's."""
         self._log(logging.WARNING, text, logger="RT.Session")
@@ -680,7 +695,7 @@ class Call(Owned):
         await self._settle(COMPLETED, data)
 
     async def _fail(self, error: BaseException) -> None:
-        data, lost = dump_failure(error, self.journal.values)
+        data, lost = self.journal.dumped(error)
         if lost:
             self.journal.warn(
                 f"a failure of {self.node.name!r} is recorded, but a resumed session would not see the whole of it:"

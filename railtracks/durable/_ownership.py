@@ -146,14 +146,14 @@ class Owner:
             values: dict[str, Any] = {"owner": self.token, "fence": found.fence + 1, "recoveries": recoveries}
             values["status"] = DurableStatus.STUCK if stuck else DurableStatus.RUNNING
             if stuck:
-                values["owner"] = None
+                values |= {"owner": None, "recoveries": found.recoveries}
             connection.execute(sa.update(sessions).where(sessions.c.session_id == found.session_id).values(**values))
             rows = _rows(connection, found.session_id)
             remaining = None if found.deadline_at is None else found.deadline_at - self._database.now(connection)
         if stuck:
             raise StoreError(
-                f"session {wanted.session_id} is stuck: it was taken over from {recoveries} owners that did not let go"
-                " of it, and is left alone now. Fork it to run it"
+                f"session {wanted.session_id} is stuck: {recoveries} owners did not let go of it, and now it is left"
+                " alone. Fork it to run it"
             )
         self.open.add(wanted.session_id)
         return Taken(found, rows, found.fence + 1, remaining)

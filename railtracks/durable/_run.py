@@ -17,7 +17,7 @@ from railtracks._options import DurableOption
 from railtracks._scope import frame_here
 from railtracks._tree import CauseKind, Status
 from railtracks._workers import in_thread
-from railtracks.durable._failures import dump_failure, load_failure
+from railtracks.durable._failures import load_failure
 from railtracks.durable._journal import INTERRUPTING, Journal
 from railtracks.durable._ownership import DurableStatus, Taken, Wanted
 from railtracks.durable._past import COMPLETED, FAILED, Past
@@ -222,7 +222,7 @@ class Run:
         failure = None
         told = SessionCancelledError(reason) if status is DurableStatus.CANCELLED else raised
         if status in {DurableStatus.FAILED, DurableStatus.CANCELLED, DurableStatus.TIMED_OUT} and told is not None:
-            failure, _ = dump_failure(told, self.store.values)
+            failure, _ = self.journal.dumped(told)
         is_final = status not in {DurableStatus.INTERRUPTED, DurableStatus.WAITING}
         database, _owner = self.store.open()
         self.store.leave()

@@ -17,6 +17,7 @@ from attrs import define
 from sqlalchemy.engine import Connection
 
 from railtracks._options import check_seconds
+from railtracks._redact import REDACTED
 from railtracks._store import state_folder
 from railtracks._tree import CallError, CallRecord, ExecutionInfo, Status
 from railtracks.durable._database import Database, Durability, database_url
@@ -413,7 +414,11 @@ class DurableStore:
         return tuple(records)
 
     def _error(self, data: bytes | None) -> CallError | None:
-        return None if data is None else CallError(*told_failure(data, self.values))
+        if data is None:
+            return None
+        kind, message, traceback = told_failure(data, self.values)
+        # With a key a message may quote what it likes: here nobody knows the secrets that it could be cleared of.
+        return CallError(kind, REDACTED, "") if self.values.sealer.has_key else CallError(kind, message, traceback)
 
 
 def _moment(seconds: float | None) -> datetime | None:

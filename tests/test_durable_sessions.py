@@ -1,0 +1,854 @@
+"""Durable sessions from outside: begun, found again, owned, ended, listed, forked; and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+import trio
+
+import railtracks as rt
+from railtracks import testing
+from railtracks.durable import _ownership, _run
+from railtracks.durable._schema import owners, sessions
+
+DONE: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def done() -> list[Any]:
+    DONE.clear()
+    return DONE
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> rt.DurableStore:
+    return rt.DurableStore(tmp_path / "store.db", durability="process")
+
+
+def flow_of(store: Any, fn: Callable[..., Any], **options: Any) -> rt.Flow[..., Any]:
+    return rt.Flow(options.pop("name", "flow"), fn, durable=store, **{"save_state": False, **options})
+
+
+def status_of(store: rt.DurableStore, session_id: str = "s") -> str:
+    (found,) = [each for each in store.sessions() if each.session_id == session_id]
+    return str(found.status)
+
+
+@rt.function_node
+async def add(number: int) -> int:
+    DONE.append(number)
+    return number + 1
+
+
+@rt.function_node
+async def twice(number: int) -> int:
+    return await rt.call(add, await rt.call(add, number))
+
+
+# Beginning, and coming back.
+
+
+def test_a_durable_flow_gives_its_result_and_the_store_tells_of_it(store: rt.DurableStore) -> None:
+    flow = flow_of(store, twice, version="7", name="adding")
+    assert flow.invoke(1) == 3
+    (found,) = store.sessions()
+    assert (found.status, found.flow_name, found.version) == (rt.DurableStatus.COMPLETED, "adding", "7")
+    assert found.created_at <= found.ended_at
+    info = store.load(found.session_id)
+    assert [(call.node, call.args, call.result) for call in info.calls] == [
+        ("twice", (1,), 3),
+        ("add", (1,), 2),
+        ("add", (2,), 3),
+    ]
+    assert [call.node for call in info.children(info.roots[0].id)] == ["add", "add"]
+    assert (info.status, info.answer, info.flow_name) == (rt.Status.COMPLETED, 3, "adding")
+
+
+def test_the_default_store_is_a_private_file_in_the_home_of_railtracks(home: Path) -> None:
+    rt.Flow("flow", twice, durable=True).invoke(1)
+    file = home / "durable" / "sessions.db"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    assert [each.flow_name for each in rt.DurableStore().sessions()] == ["flow"]
+
+
+def test_a_path_and_a_url_name_the_same_store(tmp_path: Path) -> None:
+    file = tmp_path / "own.db"
+    rt.Flow("flow", twice, durable=str(file), save_state=False).invoke(1)
+    assert len(rt.DurableStore(f"sqlite:///{file}").sessions()) == 1
+
+
+async def test_a_session_that_is_over_gives_its_recorded_result(store: rt.DurableStore) -> None:
+    flow = flow_of(store, twice)
+    assert await flow.ainvoke(1, session_id="s") == 3
+    assert await flow.ainvoke(1, session_id="s") == 3
+    assert await flow.aresume("s") == 3
+    assert DONE == [1, 2]
+
+
+def test_a_session_that_failed_raises_its_recorded_error(store: rt.DurableStore) -> None:
+    async def failing() -> None:
+        DONE.append("ran")
+        raise LookupError("why")
+
+    flow = flow_of(store, failing)
+    for _ in range(2):
+        with pytest.raises(LookupError, match="why"):
+            flow.invoke(session_id="s")
+    assert DONE == ["ran"]
+    assert status_of(store) == "failed"
+    assert store.load("s").error.message == "why"
+
+
+def test_other_inputs_under_the_same_identifier_are_an_error(store: rt.DurableStore) -> None:
+    flow = flow_of(store, twice)
+    flow.invoke(1, session_id="s")
+    with pytest.raises(rt.ReplayMismatchError, match="inputs"):
+        flow.invoke(2, session_id="s")
+
+
+@pytest.mark.parametrize("change", [{"name": "other"}, {"version": "2"}])
+def test_another_flow_or_version_is_an_error(store: rt.DurableStore, change: dict[str, str]) -> None:
+    flow_of(store, twice).invoke(1, session_id="s")
+    with pytest.raises(rt.ReplayMismatchError):
+        flow_of(store, twice, **change).resume("s")
+
+
+def test_an_unknown_session_is_an_error(store: rt.DurableStore) -> None:
+    with pytest.raises(rt.StoreError, match="there is no session nobody"):
+        flow_of(store, twice).resume("nobody")
+    with pytest.raises(rt.StoreError, match="there is no session nobody"):
+        store.load("nobody")
+
+
+def test_a_flow_in_a_worker_thread_of_a_durable_session_is_a_session_inside(store: rt.DurableStore) -> None:
+    inner = flow_of(store, twice, name="inner")
+
+    def from_thread() -> int:
+        return inner.invoke(1)
+
+    async def main() -> int:
+        return await rt.call(from_thread)
+
+    assert flow_of(store, main).invoke() == 3
+    assert {each.flow_name for each in store.sessions()} == {"flow", "inner"}
+
+
+def test_keys_reach_threads_processes_and_executors(store: rt.DurableStore) -> None:
+    from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
+
+    from worker_functions import key_and_chance  # noqa: PLC0415
+
+    with ProcessPoolExecutor(1) as pool:
+        nodes = [
+            rt.function_node(key_and_chance, name=f"node {place}", run_in=place)
+            for place in ("thread", "process")
+        ] + [rt.function_node(key_and_chance, name="node pool", run_in=pool)]
+
+        async def main() -> list[list[Any]]:
+            return [await rt.call(node) for node in nodes]
+
+        flow = flow_of(store, main)
+        with store:
+            first = flow.invoke(session_id="s")
+            assert flow.resume("s") == first
+    keys = [each[0] for each in first]
+    assert len(set(keys)) == 3
+    assert all(key.startswith("s:") for key in keys)
+    assert len({each[1] for each in first}) == 3
+    assert {each[2] for each in first} == {1}
+
+
+# Sessions and the decorator.
+
+
+async def test_a_session_block_is_resumed_by_its_identifier(store: rt.DurableStore) -> None:
+    async def block(**options: Any) -> int:
+        async with rt.Session(durable=store, save_state=False, **options) as session:
+            assert session.identifier == "s"
+            first = await rt.call(add, 1)
+            if "session_id" in options:
+                raise KeyboardInterrupt
+            return first + await rt.call(add, 2)
+
+    with pytest.raises(KeyboardInterrupt):
+        await block(session_id="s")
+    assert status_of(store) == "interrupted"
+    assert await block(resume="s") == 5
+    assert DONE == [1, 2]
+    assert status_of(store) == "completed"
+    # Over is over: the block is run again, and nothing in it is.
+    assert await block(resume="s") == 5
+    assert DONE == [1, 2]
+
+
+async def test_a_session_that_is_over_takes_no_new_calls(store: rt.DurableStore) -> None:
+    async with rt.Session(durable=store, save_state=False, session_id="s"):
+        pass
+    with pytest.raises(rt.ContextError, match="is over"):
+        async with rt.Session(durable=store, save_state=False, resume="s"):
+            await rt.call(add, 1)
+
+
+async def test_a_session_block_that_asks_for_less_than_is_recorded_is_a_mismatch(store: rt.DurableStore) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        async with rt.Session(durable=store, save_state=False, session_id="s"):
+            await rt.call(add, 1)
+            raise KeyboardInterrupt
+    with pytest.raises(rt.ReplayMismatchError, match="nothing more"):
+        async with rt.Session(durable=store, save_state=False, resume="s"):
+            pass
+
+
+async def test_the_decorator_takes_the_options_too(store: rt.DurableStore) -> None:
+    @rt.session(durable=store, save_state=False, session_id="s")
+    async def main() -> int:
+        return await rt.call(add, 1)
+
+    result, session = await main()
+    assert (result, session.identifier) == (2, "s")
+    assert status_of(store) == "completed"
+
+
+# Ends.
+
+
+def interrupted_by(name: str) -> Callable[[], Any]:
+    async def ctrl_c() -> None:
+        await rt.call(add, 1)
+        raise KeyboardInterrupt
+
+    async def sigterm() -> None:
+        await rt.call(add, 1)
+        signal.raise_signal(signal.SIGTERM)
+        await trio.sleep_forever()
+
+    async def sleeping() -> None:
+        await rt.call(add, 1)
+        await trio.sleep_forever()
+
+    return {"ctrl_c": ctrl_c, "sigterm": sigterm, "host": sleeping, "drain": sleeping}[name]
+
+
+async def test_the_hosts_own_scope_interrupts(store: rt.DurableStore) -> None:
+    flow = flow_of(store, interrupted_by("host"))
+    with trio.move_on_after(0.2):
+        await flow.ainvoke(session_id="s")
+    assert status_of(store) == "interrupted"
+
+
+def test_ctrl_c_interrupts(store: rt.DurableStore) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        flow_of(store, interrupted_by("ctrl_c")).invoke(session_id="s")
+    assert status_of(store) == "interrupted"
+
+
+def test_sigterm_interrupts(store: rt.DurableStore) -> None:
+    with pytest.raises(rt.SessionCancelledError):
+        flow_of(store, interrupted_by("sigterm"), stop_on_sigterm=0.05).invoke(session_id="s")
+    assert status_of(store) == "interrupted"
+
+
+def test_sigterm_before_there_is_a_session_is_not_lost(store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    take = _run.Run.take
+
+    async def slow(self: _run.Run, wait: float = 0.0) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        await trio.sleep(0.05)
+        return await take(self, wait)
+
+    monkeypatch.setattr(_run.Run, "take", slow)
+    with pytest.raises((rt.SessionCancelledError, rt.ContextError)):
+        flow_of(store, interrupted_by("host"), stop_on_sigterm=0.05).invoke(session_id="s")
+    assert status_of(store) == "interrupted"
+
+
+async def test_a_drain_interrupts(store: rt.DurableStore) -> None:
+    async with rt.Session(durable=store, save_state=False, session_id="s") as session:
+        session.start_soon(interrupted_by("drain"))
+        await trio.sleep(0.1)
+        await session.drain(0.05)
+    assert status_of(store) == "interrupted"
+
+
+async def test_a_call_refused_by_a_drain_leaves_the_session_to_be_resumed(store: rt.DurableStore) -> None:
+    with pytest.raises(rt.ContextError, match="draining"):
+        async with rt.Session(durable=store, save_state=False, session_id="s") as session:
+            await session.drain(1)
+            await rt.call(add, 1)
+    assert status_of(store) == "interrupted"
+
+
+async def test_cleanup_after_an_interrupt_is_in_no_record(store: rt.DurableStore) -> None:
+    async def main() -> int:
+        try:
+            await trio.sleep(0 if DONE else math.inf)
+        finally:
+            with trio.CancelScope(shield=True):
+                DONE.append(await rt.call(add, 10))
+        return await rt.call(add, 1)
+
+    flow = flow_of(store, main)
+    with trio.move_on_after(0.1):
+        await flow.ainvoke(session_id="s")
+    assert await flow.aresume("s") == 2
+
+
+async def test_an_error_raised_while_an_interrupt_unwinds_is_no_outcome(store: rt.DurableStore) -> None:
+    async def fragile() -> int:
+        try:
+            await trio.sleep(0 if DONE else math.inf)
+        except trio.Cancelled:
+            DONE.append("cancelled")
+            raise LookupError from None
+        return 1
+
+    async def main() -> int:
+        return await rt.call(fragile)
+
+    flow = flow_of(store, main)
+    with trio.move_on_after(0.1), pytest.raises(LookupError):
+        await flow.ainvoke(session_id="s")
+    assert await flow.aresume("s") == 1
+
+
+async def test_session_cancel_is_for_good(store: rt.DurableStore) -> None:
+    async def main() -> None:
+        rt.current_session().cancel("enough")
+        await trio.sleep_forever()
+
+    flow = flow_of(store, main)
+    for _ in range(2):
+        with pytest.raises(rt.SessionCancelledError, match="enough"):
+            await flow.ainvoke(session_id="s")
+    assert status_of(store) == "cancelled"
+
+
+async def test_a_timeout_is_for_good_and_counts_on_through_a_resume(store: rt.DurableStore) -> None:
+    flow = flow_of(store, interrupted_by("host"), timeout=0.6)
+    before = trio.current_time()
+    with trio.move_on_after(0.3):
+        await flow.ainvoke(session_id="s")
+    with pytest.raises(rt.SessionTimeoutError):
+        await flow.aresume("s")
+    assert trio.current_time() - before < 0.85
+    assert status_of(store) == "timed_out"
+    with pytest.raises(rt.SessionTimeoutError):
+        await flow.aresume("s")
+
+
+def test_a_deadline_that_passed_meanwhile_ends_the_session(store: rt.DurableStore) -> None:
+    flow = flow_of(store, interrupted_by("ctrl_c"), timeout=60)
+    with pytest.raises(KeyboardInterrupt):
+        flow.invoke(session_id="s")
+    with store.writing() as (connection, _, _owner):
+        connection.execute(sa.update(sessions).values(deadline_at=1.0))
+    with pytest.raises(rt.SessionTimeoutError):
+        flow.resume("s")
+    assert status_of(store) == "timed_out"
+
+
+def test_the_end_of_a_session_is_written_last(store: rt.DurableStore) -> None:
+    seen: list[str] = []
+
+    async def main() -> int:
+        return await rt.call(add, 1)
+
+    flow = flow_of(
+        store, main, save_state=True, payload_callback=lambda _: seen.append(status_of(store, store.sessions()[0].session_id))
+    )
+    flow.invoke()
+    assert seen == ["running"]
+    assert len(list(testing.Path(os.environ["RAILTRACKS_HOME"]).glob("flow-*.json"))) == 1
+
+
+def test_a_crash_between_result_and_end_repeats_only_what_is_missing(store: rt.DurableStore) -> None:
+    flow = flow_of(store, twice)
+    flow.invoke(1, session_id="s")
+    with store.writing() as (connection, _, _owner):
+        connection.execute(sa.update(sessions).values(status="running", ended_at=None))
+    assert status_of(store) == "interrupted"
+    assert flow.resume("s") == 3
+    assert DONE == [1, 2]
+    assert status_of(store) == "completed"
+
+
+# Owners.
+
+
+async def test_the_same_identifier_started_twice_at_once_runs_once(store: rt.DurableStore) -> None:
+    async def slow(number: int) -> int:
+        DONE.append("ran")
+        await trio.sleep(0.1)
+        return number
+
+    flow = flow_of(store, slow)
+    refused: list[rt.SessionOwnedError] = []
+
+    async def one() -> None:
+        try:
+            assert await flow.ainvoke(1, session_id="s") == 1
+        except rt.SessionOwnedError as error:
+            refused.append(error)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one)
+        nursery.start_soon(one)
+    assert DONE == ["ran"]
+    (error,) = refused
+    assert error.process_id == os.getpid()
+    assert "wait=seconds" in str(error)
+
+
+async def test_who_waits_gets_the_result_of_the_live_owner(store: rt.DurableStore) -> None:
+    async def slow() -> str:
+        await trio.sleep(0.2)
+        return "result"
+
+    flow = flow_of(store, slow)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: flow.ainvoke(session_id="s"))
+        while not store.sessions():
+            await trio.sleep(0.01)
+        with pytest.raises(rt.SessionOwnedError):
+            await flow.aresume("s", wait=0.01)
+        assert await flow.aresume("s", wait=5) == "result"
+
+
+def test_an_owner_whose_lease_is_over_loses_the_session_although_it_lives(tmp_path: Path) -> None:
+    mine = rt.DurableStore(tmp_path / "store.db", durability="process")
+    theirs = rt.DurableStore(tmp_path / "store.db", durability="process")
+    began, go_on = threading.Event(), threading.Event()
+
+    async def slow() -> int:
+        await rt.call(add, 1)
+        began.set()
+        await trio.to_thread.run_sync(go_on.wait)
+        return await rt.call(add, 2)
+
+    async def quick() -> int:
+        return await rt.call(add, 1) + await rt.call(add, 2)
+
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            flow_of(mine, rt.function_node(slow, name="main")).invoke(session_id="s")
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    began.wait(5)
+    with pytest.raises(rt.SessionOwnedError):
+        flow_of(theirs, rt.function_node(quick, name="main")).resume("s")
+    with theirs.writing() as (connection, _, _owner):
+        # It was stopped for longer than its lease.
+        connection.execute(sa.update(owners).values(lease_until=1.0))
+    assert flow_of(theirs, rt.function_node(quick, name="main")).resume("s") == 5
+    go_on.set()
+    thread.join(10)
+    (error,) = errors
+    assert isinstance(error, rt.SessionLostError)
+    assert status_of(theirs) == "completed"
+
+
+async def test_a_lease_that_cannot_be_renewed_ends_the_session_before_it_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = rt.DurableStore(tmp_path / "store.db", durability="process", lease=0.6, commit_timeout=0.3)
+
+    def broken(_: object) -> bool:
+        raise rt.StoreError("gone")
+
+    monkeypatch.setattr(_ownership.Owner, "renew", broken)
+    before = trio.current_time()
+    with pytest.raises(rt.SessionLostError, match="could not be renewed"):
+        await flow_of(store, interrupted_by("host")).ainvoke(session_id="s")
+    assert trio.current_time() - before < 0.6
+    assert status_of(store) == "interrupted"
+
+
+async def test_an_owner_that_the_store_does_not_know_any_more_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = rt.DurableStore(tmp_path / "store.db", durability="process", lease=0.6, commit_timeout=0.3)
+    monkeypatch.setattr(_ownership.Owner, "renew", lambda _: False)
+    with pytest.raises(rt.SessionLostError, match="does not know"):
+        await flow_of(store, interrupted_by("host")).ainvoke(session_id="s")
+
+
+async def test_a_lease_is_renewed_for_as_long_as_it_takes(tmp_path: Path) -> None:
+    store = rt.DurableStore(tmp_path / "store.db", durability="process", lease=0.3, commit_timeout=0.2)
+
+    async def long() -> str:
+        await trio.sleep(0.8)
+        return "result"
+
+    assert await flow_of(store, long).ainvoke() == "result"
+
+
+def test_a_session_taken_over_too_often_is_stuck_and_left_alone(tmp_path: Path) -> None:
+    store = rt.DurableStore(tmp_path / "store.db", durability="process", max_recoveries=2)
+    flow = flow_of(store, interrupted_by("ctrl_c"))
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            flow.invoke(session_id="s")
+        with store.writing() as (connection, _, _owner):
+            # As the death of the process would have left it.
+            connection.execute(sa.update(sessions).values(status="running"))
+    for _ in range(2):
+        with pytest.raises(rt.StoreError, match="stuck"):
+            flow.resume("s")
+    assert status_of(store) == "stuck"
+    assert [each.recoveries for each in store.sessions()] == [2]
+
+
+def test_a_session_let_go_of_is_no_burden_on_its_next_owner(tmp_path: Path) -> None:
+    store = rt.DurableStore(tmp_path / "store.db", durability="process", max_recoveries=0)
+    flow = flow_of(store, interrupted_by("ctrl_c"))
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            flow.invoke(session_id="s")
+    assert status_of(store) == "interrupted"
+
+
+def test_a_dead_owners_session_is_free_at_once(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, railtracks as rt\n"
+        "async def main() -> int:\n    os._exit(9)\n"
+        f"rt.Flow('flow', main, durable={str(tmp_path / 'store.db')!r}, save_state=False).invoke(session_id='s')\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    store = rt.DurableStore(tmp_path / "store.db")
+    assert status_of(store) == "interrupted"
+
+    async def main() -> int:
+        return 5
+
+    assert flow_of(store, main).resume("s") == 5
+    assert [each.recoveries for each in store.sessions()] == [1]
+
+
+def test_owners_of_yesterday_are_forgotten(store: rt.DurableStore) -> None:
+    with store.writing() as (connection, _, _owner):
+        connection.execute(sa.insert(owners).values(token="old", host="h", process_id=1, lease_until=1.0))
+    with store.reading() as (connection, _, _owner):
+        assert [row.token for row in connection.execute(sa.select(owners))] != ["old"]
+
+
+# Lists and forks.
+
+
+def test_sessions_are_listed_by_status_and_by_flow(store: rt.DurableStore) -> None:
+    flow_of(store, twice, name="a").invoke(1)
+    flow_of(store, twice, name="b").invoke(1)
+    with pytest.raises(KeyboardInterrupt):
+        flow_of(store, interrupted_by("ctrl_c"), name="b").invoke()
+    assert [each.flow_name for each in store.sessions(status="completed")] == ["a", "b"]
+    assert [each.flow_name for each in store.sessions(rt.DurableStatus.INTERRUPTED)] == ["b"]
+    assert len(store.sessions(flow_name="b")) == 2
+    assert store.sessions(status="completed", flow_name="c") == ()
+    with pytest.raises(ValueError, match="nonsense"):
+        store.sessions(status="nonsense")
+
+
+def test_a_session_that_runs_is_told_as_it_stands(store: rt.DurableStore) -> None:
+    async def main() -> None:
+        await rt.call(add, 1)
+        info = store.load("s")
+        assert info.status is rt.Status.RUNNING
+        assert [call.status for call in info.calls] == [rt.Status.RUNNING, rt.Status.COMPLETED]
+        (found,) = store.sessions("running")
+        assert found.process_id == os.getpid()
+
+    flow_of(store, main).invoke(session_id="s")
+
+
+def test_a_failed_session_is_run_again_by_a_fork(store: rt.DurableStore) -> None:
+    keys: list[str] = []
+
+    async def fails_at_first() -> int:
+        keys.append(rt.idempotency_key())
+        if len(keys) == 1:
+            raise ConnectionError
+        return 10
+
+    async def main() -> int:
+        return await rt.call(add, 1) + await rt.call(fails_at_first)
+
+    flow = flow_of(store, main)
+    with pytest.raises(ConnectionError):
+        flow.invoke(session_id="s")
+    (failed,) = [call.id for call in store.load("s").calls if call.node == "fails_at_first"]
+    fresh = store.fork("s", before=failed)
+    assert flow.resume(fresh) == 12
+    assert DONE == [1]
+    assert len(set(keys)) == 2
+    assert status_of(store, "s") == "failed"
+    (fork,) = [each for each in store.sessions() if each.session_id == fresh]
+    assert fork.forked_from == "s"
+
+
+def test_a_fork_of_the_whole_leaves_out_the_end(store: rt.DurableStore) -> None:
+    async def main() -> int:
+        await rt.call(add, 1)
+        if len(DONE) < 2:
+            DONE.append("failed")
+            raise ConnectionError
+        return 5
+
+    flow = flow_of(store, main)
+    with pytest.raises(ConnectionError):
+        flow.invoke(session_id="s")
+    assert flow.resume(store.fork("s")) == 5
+    assert DONE == [1, "failed"]
+
+
+def test_a_fork_of_what_is_not_there_is_an_error(store: rt.DurableStore) -> None:
+    flow_of(store, twice).invoke(1, session_id="s")
+    with pytest.raises(rt.StoreError, match="there is no session"):
+        store.fork("nobody")
+    with pytest.raises(rt.StoreError, match="has no call 99"):
+        store.fork("s", before=99)
+
+
+# Broadcasts.
+
+
+def test_a_broadcast_that_was_delivered_is_not_delivered_again(store: rt.DurableStore) -> None:
+    received: list[tuple[Any, str]] = []
+
+    async def tell(number: int) -> None:
+        await rt.broadcast(number)
+
+    async def main() -> None:
+        await rt.broadcast("before")
+        await rt.call(tell, 1)
+        if len(received) < 3:
+            await trio.sleep(0.05)
+            raise KeyboardInterrupt
+        await rt.broadcast("after")
+
+    def receive(item: Any) -> None:
+        received.append((item, rt.idempotency_key()))
+
+    flow = flow_of(store, main, broadcast_callback=receive)
+    with pytest.raises(KeyboardInterrupt):
+        flow.invoke(session_id="s")
+    with pytest.raises(KeyboardInterrupt):
+        flow.resume("s")
+    assert [item for item, _ in received] == ["before", 1]
+    received.append(("", ""))
+    flow.resume("s")
+    assert [item for item, _ in received] == ["before", 1, "", "after"]
+    assert all(key.startswith("s:") for item, key in received if item)
+
+
+def test_a_broadcast_that_was_not_delivered_is_sent_again_with_its_key(store: rt.DurableStore) -> None:
+    received: list[tuple[Any, str]] = []
+
+    async def tell(number: int) -> None:
+        await rt.broadcast(number)
+
+    async def main() -> None:
+        await rt.call(tell, 1)
+
+    flow = flow_of(store, main, broadcast_callback=lambda item: received.append((item, rt.idempotency_key())))
+    with store:
+        flow.invoke(session_id="s")
+        from test_durable_replay import forget, not_main  # noqa: PLC0415
+
+        forget(store, "s", lambda row: not_main(row) and row.status != "delivered")
+        flow.resume("s")
+    assert received[0] == received[1]
+    assert len(received) == 2
+
+
+# Secrets.
+
+
+def test_the_resumed_node_sees_the_real_secret_and_nobody_else_does(tmp_path: Path) -> None:
+    canary = "hunter2-canary"
+    seen: list[str] = []
+
+    async def log_in() -> rt.Secret[str]:
+        return rt.Secret(canary)
+
+    async def use(secret: rt.Secret[str], password: str) -> str:
+        seen.append(secret.reveal())
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+        raise LookupError(f"cannot use {secret.reveal()}")
+
+    async def main(api_key: str) -> None:
+        rt.context.put("token", api_key)
+        await rt.call(use, await rt.call(log_in), api_key)
+
+    store = rt.DurableStore(tmp_path / "store.db", key="a key")
+    flow = rt.Flow("flow", main, durable=store, log_file=tmp_path / "log", logging_setting="DEBUG")
+    with store:
+        with pytest.raises(KeyboardInterrupt):
+            flow.invoke(canary, session_id="s")
+        with pytest.raises(LookupError, match=canary):
+            flow.resume("s")
+        assert seen == [canary, canary]
+        everything = b"".join(each.read_bytes() for each in tmp_path.rglob("*") if each.is_file())
+        assert len(everything) > 10_000
+        assert canary.encode() not in everything
+        assert canary not in str(store.load("s").calls)
+    with pytest.raises(rt.DurableValueError, match="another key"):
+        rt.Flow("flow", main, durable=rt.DurableStore(tmp_path / "store.db", key="other")).resume("s")
+
+
+def test_a_secret_without_a_key_is_an_error_that_names_the_path(store: rt.DurableStore) -> None:
+    async def main(options: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    with pytest.raises(rt.DurableValueError, match=r"argument.*\.password.*DurableStore\(key=...\)|password"):
+        flow_of(store, main).invoke({"password": "hunter2"})
+
+
+def test_an_argument_that_cannot_be_stored_is_refused_before_the_node_runs(store: rt.DurableStore) -> None:
+    async def take(client: object) -> None:
+        DONE.append("ran")
+
+    async def main() -> None:
+        await rt.call(take, object())
+
+    with pytest.raises(rt.DurableValueError, match="'client' of 'take'"):
+        flow_of(store, main).invoke()
+    assert DONE == []
+
+
+def test_a_result_that_cannot_be_stored_is_recorded_as_that_failure(store: rt.DurableStore) -> None:
+    async def give() -> object:
+        DONE.append("ran")
+        return object()
+
+    async def main() -> str:
+        try:
+            await rt.call(give)
+        except rt.DurableValueError as error:
+            return error.place
+        raise NotImplementedError
+
+    assert flow_of(store, main).invoke(session_id="s") == "the result of 'give'"
+
+
+# What is refused.
+
+
+def test_options_are_refused_where_they_are_given(store: rt.DurableStore) -> None:
+    with pytest.raises(ValueError, match="version is for durable flows"):
+        rt.Flow("flow", twice, version="1")
+    with pytest.raises(TypeError, match="version must be a string"):
+        rt.Flow("flow", twice, durable=store, version=1)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="durable must be"):
+        rt.Flow("flow", twice, durable=5)
+    with pytest.raises(ValueError, match="not durable"):
+        rt.Flow("flow", twice).resume("s")
+    with pytest.raises(TypeError, match="wait must be"):
+        flow_of(store, twice).resume("s", wait="x")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="wait must be"):
+        flow_of(store, twice).resume("s", wait=-1)
+    with pytest.raises(TypeError, match="session_id must be a string"):
+        flow_of(store, twice).invoke(1, session_id=5)  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="safe file name"):
+        flow_of(store, twice).invoke(1, session_id="../out")
+    with pytest.raises(ValueError, match="safe file name"):
+        rt.Session(durable=store, session_id="a/b")
+    with pytest.raises(ValueError, match="are for durable sessions"):
+        rt.Session(resume="s")
+    with pytest.raises(ValueError, match="name two sessions"):
+        rt.Session(durable=store, resume="s", session_id="t")
+    with pytest.raises(TypeError, match="resume must be a string"):
+        rt.Session(durable=store, resume=5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="durable must be True or False"):
+        rt.function_node(durable=5)  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="key of a node"):
+        rt.function_node(key=" ")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"url": 5}, TypeError, "url"),
+        ({"durability": "much"}, ValueError, "durability"),
+        ({"lease": 0}, ValueError, "lease"),
+        ({"lease": math.inf}, ValueError, "an end"),
+        ({"lease": 5, "commit_timeout": 5}, ValueError, "less than lease"),
+        ({"max_recoveries": 1.5}, TypeError, "max_recoveries"),
+        ({"max_recoveries": -1}, ValueError, "max_recoveries"),
+    ],
+)
+def test_options_of_a_store_are_refused(options: dict[str, Any], error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        rt.DurableStore(**options)
+
+
+def test_what_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [each for each in sys.modules if each.startswith("railtracks.durable")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    with pytest.raises(ImportError, match=r"railtracks-trio\[durable\]"):
+        rt.Flow("flow", twice, durable=True)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="nonsense"):
+        rt.nonsense  # noqa: B018 - to ask is the test
+
+
+def test_a_flow_knows_its_store_and_takes_another(store: rt.DurableStore, tmp_path: Path) -> None:
+    flow = flow_of(store, twice, version="1", context={"a": 1})
+    assert (flow.store, flow.version) == (store, "1")
+    assert flow.in_store(store) is flow
+    assert flow.update_context({"b": 2}).store is store
+    other = rt.DurableStore(tmp_path / "other.db")
+    assert flow.in_store(other).store is other
+    assert "store.db" in repr(store)
+
+
+def test_nothing_of_a_store_is_open_when_no_session_is(store: rt.DurableStore, tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    flow_of(store, twice).invoke(1)
+    assert len(os.listdir("/proc/self/fd")) <= before
+    assert list((tmp_path / "store.db-owners").iterdir()) == []
+    assert not (tmp_path / "store.db-wal").exists()
+
+
+def test_the_state_file_of_a_durable_session_is_the_humans_copy(store: rt.DurableStore, home: Path) -> None:
+    flow_of(store, twice, save_state=True).invoke(1, session_id="s")
+    told = json.loads((home / "flow-s.json").read_text())
+    assert [call["result"] for call in told["calls"]] == [3, 2, 3]
+
+
+def test_without_a_key_a_secret_of_the_context_is_in_no_recorded_failure(
+    store: rt.DurableStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    canary = "hunter2-canary"
+
+    async def use() -> None:
+        raise LookupError(f"cannot use {rt.context.get('api_key')}")
+
+    flow = flow_of(store, use, context={"api_key": canary})
+    with store:
+        with pytest.raises(LookupError, match=canary):
+            flow.invoke(session_id="s")
+        with pytest.raises(rt.RemoteError, match=r"LookupError: cannot use \[redacted\]"):
+            flow.resume("s")
+        everything = b"".join(each.read_bytes() for each in tmp_path.rglob("*") if each.is_file())
+        assert canary.encode() not in everything
+    assert "quotes a secret" in caplog.text
