@@ -65,8 +65,6 @@ class Owned:
         self.key = key
         self.outer = outer
         self.is_opened = outer is None
-        # Rows of calls in it that were cancelled, which go with the next commit in it.
-        self.late: list[dict[str, Any]] = []
         self.writes: dict[str, Any] = {}
 
     def opening(self) -> dict[str, Any] | None:
@@ -84,11 +82,6 @@ class Owned:
                 rows.append(row)
             owned = owned.outer
         return rows[::-1]
-
-    def take_late(self) -> list[dict[str, Any]]:
-        """Return the rows of what was cancelled in it, once."""
-        late, self.late = self.late, []
-        return late
 
 
 class Journal:
@@ -118,6 +111,8 @@ class Journal:
         self._context: dict[str, Any] = {}
         self._log: Callable[..., None] = _silent
         # The waits for signals: when each is over, and whether the session may be put aside for it.
+        # Rows of calls that were cancelled: with a `Cancelled` in flight nobody can wait for a commit.
+        self.late: list[dict[str, Any]] = []
         self.waiting: dict[str, tuple[float | None, bool]] = {}
         self.open_calls: set[Call] = set()
         self.wakes_at: float | None = None
@@ -349,8 +344,7 @@ class Journal:
             StoreError: If it cannot be written.
             SessionLostError: If another owner has the session.
         """
-        rows = [*call.owner.openings(), *call.owner.take_late(), *call.take_late(), row]
-        await self.decide(rows, None)
+        await self.decide([*call.owner.openings(), row], None)
 
     async def decide(self, rows: list[dict[str, Any]], work: Callable[..., Any] | None) -> Any:
         """Write rows, do some work in the same transaction, and wait for the turn of that; shielded.
@@ -362,8 +356,10 @@ class Journal:
         turn = Turn()
         turn.event = trio.Event()
         self._turns.add(turn)
+        # What was cancelled is recorded with whatever comes next: before anything that began after it.
+        late, self.late = self.late, []
         commit = Commit(
-            self.session_id, self.fence, self._numbered(rows), work=work, on_done=lambda: self._turns.ready(turn)
+            self.session_id, self.fence, self._numbered([*late, *rows]), work=work, on_done=lambda: self._turns.ready(turn)
         )
         writer = self._open_writer()
         writer.submit(commit)
@@ -752,7 +748,7 @@ class Call(Owned):
             journal.pass_over(self.key)
         if without_cancelled(error) is None and self.is_recorded and not journal.is_cut:
             row = journal.row(self, CANCELLED, None)
-            self.owner.late += [*self.take_late(), row]
+            journal.late.append(row)
 
 
 class _CheckedFanOut(FanOut):

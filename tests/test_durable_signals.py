@@ -1,0 +1,389 @@
+"""Signals reach a durable session once each, whoever runs it when; and it may be put aside until one comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import sqlalchemy as sa
+import trio
+
+import railtracks as rt
+from railtracks.durable import _writer
+from railtracks.durable._schema import sessions, signals
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> rt.DurableStore:
+    return rt.DurableStore(tmp_path / "store.db", durability="process")
+
+
+def flow_of(store: rt.DurableStore, fn: Callable[..., Any], **options: Any) -> rt.Flow[..., Any]:
+    return rt.Flow("flow", fn, durable=store, save_state=False, **options)
+
+
+def status_of(store: rt.DurableStore) -> str:
+    return str(store.sessions()[0].status)
+
+
+@attrs.define
+class Answer:
+    text: str
+
+
+async def send_when_there(store: rt.DurableStore, name: str, value: Any, **options: Any) -> None:
+    while not store.sessions():
+        await trio.sleep(0.01)
+    await rt.send_signal("s", name, value, store=store, **options)
+
+
+async def test_a_wait_returns_the_value_of_the_signal(store: rt.DurableStore) -> None:
+    async def main() -> str:
+        plain: int = await rt.wait_for_signal("number", int)
+        answer = await rt.wait_for_signal("answer", Answer)
+        return f"{plain} {answer.text}"
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send_when_there, store, "answer", {"text": "yes"})
+        nursery.start_soon(send_when_there, store, "number", 5)
+        assert await flow_of(store, main).ainvoke(session_id="s") == "5 yes"
+
+
+async def test_signals_of_one_name_come_first_in_first_out(store: rt.DurableStore) -> None:
+    async def main() -> list[Any]:
+        await rt.wait_for_signal("go")
+        return [await rt.wait_for_signal("item") for _ in range(5)]
+
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def send() -> None:
+            for number in range(5):
+                await send_when_there(store, "item", number)
+            await send_when_there(store, "go", None)
+
+        assert await flow_of(store, main).ainvoke(session_id="s") == [0, 1, 2, 3, 4]
+
+
+async def test_eight_waiters_and_eight_senders_hear_each_signal_once(store: rt.DurableStore) -> None:
+    async def wait(number: int) -> Any:
+        return await rt.wait_for_signal("item")
+
+    async def main() -> list[Any]:
+        return await rt.call_batch(wait, range(8), return_exceptions=False)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(8):
+            nursery.start_soon(send_when_there, store, "item", number)
+        assert sorted(await flow_of(store, main).ainvoke(session_id="s")) == list(range(8))
+
+
+async def test_the_same_key_twice_is_one_signal(store: rt.DurableStore) -> None:
+    async def main() -> list[Any]:
+        await rt.wait_for_signal("go")
+        first = await rt.wait_for_signal("item")
+        with pytest.raises(rt.SignalTimeoutError, match="'item'"):
+            await rt.wait_for_signal("item", timeout=0.05)
+        return [first]
+
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def send() -> None:
+            for number in range(3):
+                await send_when_there(store, "item", number, key="one")
+            await send_when_there(store, "go", None)
+
+        assert await flow_of(store, main).ainvoke(session_id="s") == [0]
+
+
+async def test_a_signal_to_nobody_is_an_error(store: rt.DurableStore) -> None:
+    with pytest.raises(rt.StoreError, match="there is no session"):
+        await rt.send_signal("nobody", "name", store=store)
+
+    async def main() -> None:
+        pass
+
+    await flow_of(store, main).ainvoke(session_id="s")
+    with pytest.raises(rt.StoreError, match="is completed"):
+        await rt.send_signal("s", "name", store=store)
+    with pytest.raises(ValueError, match="name of a signal"):
+        await rt.send_signal("s", "", store=store)
+
+
+async def test_a_wait_needs_a_durable_session() -> None:
+    with pytest.raises(rt.ContextError, match="durable"):
+        await rt.wait_for_signal("name")
+    async with rt.Session(save_state=False):
+        with pytest.raises(rt.ContextError, match="durable"):
+            await rt.wait_for_signal("name")
+    with pytest.raises(TypeError, match="park"):
+        await rt.wait_for_signal("name", park=1)  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="timeout"):
+        await rt.wait_for_signal("name", timeout=0)
+
+
+async def test_a_recorded_wait_hands_its_signal_over_again(store: rt.DurableStore) -> None:
+    heard: list[Any] = []
+
+    async def main() -> None:
+        try:
+            heard.append(await rt.wait_for_signal("item", timeout=5))
+            heard.append(await rt.wait_for_signal("other", timeout=0.05))
+        except rt.SignalTimeoutError as error:
+            heard.append(error.seconds)
+        if len(heard) < 4:
+            raise KeyboardInterrupt
+
+    flow = flow_of(store, main)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send_when_there, store, "item", 1)
+        with pytest.raises(KeyboardInterrupt):
+            await flow.ainvoke(session_id="s")
+    await flow.aresume("s")
+    assert heard == [1, 0.05, 1, 0.05]
+
+
+@pytest.mark.parametrize("place", ["before", "inside", "after"])
+async def test_a_signal_is_heard_once_whatever_happens_to_the_commit_that_consumes_it(
+    store: rt.DurableStore, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = 1
+
+    def fail(where: str) -> None:
+        nonlocal failures
+        if where == place and failures and is_consuming:
+            failures -= 1
+            raise sa.exc.OperationalError("commit", None, Exception("the answer was lost"))
+
+    is_consuming = False
+
+    async def main() -> list[Any]:
+        nonlocal is_consuming
+        await rt.wait_for_signal("go")
+        is_consuming = True
+        first = await rt.wait_for_signal("item")
+        with pytest.raises(rt.SignalTimeoutError):
+            await rt.wait_for_signal("item", timeout=0.2)
+        return [first]
+
+    monkeypatch.setattr(_writer, "fault", fail)
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def send() -> None:
+            await send_when_there(store, "item", "value")
+            await send_when_there(store, "go", None)
+
+        assert await flow_of(store, main).ainvoke(session_id="s") == ["value"]
+    assert failures == 0
+
+
+async def test_a_timeout_counts_on_through_a_resume(store: rt.DurableStore) -> None:
+    async def main() -> str:
+        try:
+            await rt.wait_for_signal("item", timeout=0.6)
+        except rt.SignalTimeoutError:
+            return "late"
+        raise NotImplementedError
+
+    flow = flow_of(store, main)
+    before = trio.current_time()
+    with trio.move_on_after(0.4):
+        await flow.ainvoke(session_id="s")
+    assert await flow.aresume("s") == "late"
+    assert trio.current_time() - before < 0.95
+
+
+async def test_a_signal_and_a_timeout_race_has_one_end(store: rt.DurableStore) -> None:
+    ends: list[str] = []
+
+    async def main() -> str:
+        try:
+            return f"heard {await rt.wait_for_signal('item', timeout=0.3)}"
+        except rt.SignalTimeoutError:
+            return "late"
+
+    flow = flow_of(store, main)
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def send() -> None:
+            await trio.sleep(0.29)
+            await send_when_there(store, "item", 1)
+
+        ends.append(await flow.ainvoke(session_id="s"))
+    assert await flow.aresume("s") == ends[0]
+    with store.reading() as (connection, _, _owner):
+        (consumed,) = connection.execute(sa.select(signals.c.consumed_by)).scalars()
+    assert (consumed is not None) == ends[0].startswith("heard")
+
+
+# Put aside.
+
+
+async def waiting_main() -> Any:
+    await rt.call(noting, "before")
+    return await rt.wait_for_signal("item", park=True)
+
+
+NOTED: list[str] = []
+
+
+@rt.function_node
+async def noting(word: str) -> None:
+    NOTED.append(word)
+
+
+async def test_a_session_that_only_waits_is_put_aside_and_woken_by_its_signal(store: rt.DurableStore) -> None:
+    NOTED.clear()
+    flow = flow_of(store, waiting_main)
+    with pytest.raises(rt.SessionWaiting) as caught:
+        await flow.ainvoke(session_id="s")
+    assert caught.value.session == "s"
+    assert status_of(store) == "waiting"
+    left_alone = await rt.recover(store, [flow])
+    assert left_alone.resumed == ()
+    assert left_alone.skipped == {"s": "it waits for a signal"}
+    await rt.send_signal("s", "other", store=store)
+    assert (await rt.recover(store, [flow])).resumed == ()
+    await rt.send_signal("s", "item", "value", store=store)
+    assert (await rt.recover(store, [flow])).resumed == ("s",)
+    assert status_of(store) == "completed"
+    assert await flow.aresume("s") == "value"
+    assert NOTED == ["before"]
+
+
+async def test_a_parked_wait_is_woken_when_its_timeout_is_over(store: rt.DurableStore) -> None:
+    async def main() -> str:
+        try:
+            await rt.wait_for_signal("item", park=True, timeout=0.9)
+        except rt.SignalTimeoutError:
+            return "late"
+        raise NotImplementedError
+
+    flow = flow_of(store, main)
+    with pytest.raises(rt.SessionWaiting):
+        await flow.ainvoke(session_id="s")
+    assert (await rt.recover(store, [flow])).skipped == {"s": "it waits for a signal"}
+    await trio.sleep(0.9)
+    assert (await rt.recover(store, [flow])).resumed == ("s",)
+    assert await flow.aresume("s") == "late"
+
+
+async def test_a_session_in_which_something_else_is_open_is_not_put_aside(store: rt.DurableStore) -> None:
+    async def work() -> str:
+        await trio.sleep(0.5)
+        return "work"
+
+    async def wait() -> Any:
+        return await rt.wait_for_signal("item", park=True)
+
+    async def main() -> list[Any]:
+        async with rt.open_group() as group:
+            waiting, working = group.start_soon(wait), group.start_soon(work)
+            await working.wait()
+            await rt.call(noting, "worked")
+            NOTED.append(str(waiting.status))
+        return [waiting.result()]
+
+    NOTED.clear()
+    with pytest.raises(rt.SessionWaiting):
+        await flow_of(store, main).ainvoke(session_id="s")
+    assert NOTED == ["worked", "running"]
+
+
+async def test_a_resume_by_hand_of_a_session_that_waits_waits_again(store: rt.DurableStore) -> None:
+    flow = flow_of(store, waiting_main)
+    for _ in range(2):
+        with pytest.raises(rt.SessionWaiting):
+            await flow.ainvoke(session_id="s")
+
+
+# Recovery.
+
+
+async def test_recover_resumes_what_nobody_runs_and_tells_what_it_left_alone(store: rt.DurableStore) -> None:
+    async def main(number: int) -> int:
+        if number == 1:
+            raise LookupError(number)
+        if number == 2 and not is_recovering:
+            raise KeyboardInterrupt
+        return number
+
+    is_recovering = False
+    flow = flow_of(store, main)
+    other = rt.Flow("other", main, durable=store, save_state=False, version="1")
+    for each, identifier in ((flow, "a"), (flow, "b"), (other, "c")):
+        with pytest.raises(KeyboardInterrupt):
+            await each.ainvoke(2, session_id=identifier)
+    with pytest.raises(LookupError):
+        await flow.ainvoke(1, session_id="over")
+    with store.writing() as (connection, _, _owner):
+        values = connection.execute(sa.select(sessions).where(sessions.c.session_id == "a")).one()._asdict()
+        for identifier, change in (
+            ("stuck", {"status": "stuck"}),
+            ("newer", {"version": "9"}),
+            ("failing", {"inputs": flow.store.values.dump_arguments(rt.function_node(main), (1,), {})[0]}),
+        ):
+            connection.execute(sa.insert(sessions).values(**{**values, "session_id": identifier, **change}))
+    is_recovering = True
+    done = await rt.recover(store, [flow], limit=2)
+    assert set(done.resumed) == {"a", "b"}
+    assert {key: type(error) for key, error in done.failed.items()} == {"failing": LookupError}
+    assert set(done.skipped) == {"c", "stuck", "newer"}
+    assert "stuck" in done.skipped["stuck"]
+    assert "version '9'" in done.skipped["newer"]
+    assert "its flow was not given" in done.skipped["c"]
+    assert (await rt.recover(store, [rt.Flow("other", main, version="1", durable=store)], limit=None)).resumed == ("c",)
+
+
+async def test_recover_leaves_a_live_owners_session_alone(store: rt.DurableStore) -> None:
+    async def main() -> None:
+        await trio.sleep_forever()
+
+    flow = flow_of(store, main)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: flow.ainvoke(session_id="s"))
+        while not store.sessions():
+            await trio.sleep(0.01)
+        assert (await rt.recover(store, [flow])).skipped == {"s": "a live owner has it"}
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_recover_cannot_use_is_refused(store: rt.DurableStore) -> None:
+    flow = flow_of(store, waiting_main)
+    with pytest.raises(TypeError, match="resumes flows"):
+        await rt.recover(store, [5])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="two flows"):
+        await rt.recover(store, [flow, flow_of(store, waiting_main)])
+    with pytest.raises(ValueError, match="limit"):
+        await rt.recover(store, [flow], limit=0)
+
+
+async def test_who_comes_second_skips_and_a_store_that_fails_is_told(
+    store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        raise KeyboardInterrupt
+
+    flow = flow_of(store, main)
+    for identifier in ("owned", "broken", "odd"):
+        with pytest.raises(KeyboardInterrupt):
+            await flow.ainvoke(session_id=identifier)
+    answers: dict[str, BaseException] = {
+        "owned": rt.SessionOwnedError("owned", "host", 1, "soon"),
+        "broken": rt.StoreError("the disk is full"),
+        "odd": rt.ReplayMismatchError("odd", "this", "that"),
+    }
+
+    async def answer(_: Any, session_id: str, *, wait: float = 0.0) -> None:
+        raise answers[session_id]
+
+    monkeypatch.setattr(rt.Flow, "aresume", answer)
+    done = await rt.recover(store, [flow])
+    assert set(done.skipped) == {"owned", "broken"}
+    assert set(done.failed) == {"odd"}
