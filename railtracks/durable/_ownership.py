@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from datetime import UTC, datetime
 from enum import StrEnum
+from types import SimpleNamespace
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -76,12 +78,14 @@ class Taken:
         rows: What happened in it so far, in the order of the commits; empty if it is over.
         fence: The number of this owner, `None` if the session is over and has none.
         remaining: The seconds until its deadline by the clock of the database, `None` for none.
+        is_stuck: Whether it was taken over once too often, and is left alone from now on.
     """
 
     session: Any
     rows: list[Any]
     fence: int | None
     remaining: float | None
+    is_stuck: bool = False
 
 
 class Owner:
@@ -118,7 +122,7 @@ class Owner:
             renewed = connection.execute(sa.update(owners).where(owners.c.token == self.token).values(lease_until=until))
             return renewed.rowcount == 1
 
-    def take(self, wanted: Wanted) -> Taken:
+    def take(self, connection: Connection, wanted: Wanted) -> Taken:
         """Begin a session, or take over one that is nobody's; one that is over is only read.
 
         Raises:
@@ -126,37 +130,31 @@ class Owner:
             ReplayMismatchError: If it is a session of another flow, or of other inputs.
             StoreError: If there is none and it may not be new, or it is stuck.
         """
-        stuck = False
-        with self._database.writing() as connection:
-            query = sa.select(sessions).where(sessions.c.session_id == wanted.session_id)
-            found = connection.execute(query.with_for_update()).one_or_none()
-            if found is None:
-                return self._begun(connection, wanted)
-            _compare(found, wanted)
-            if found.status in FINAL:
-                return Taken(found, _rows(connection, found.session_id), None, None)
-            if found.status == DurableStatus.STUCK:
-                raise StoreError(f"session {wanted.session_id} is stuck: it was taken over too often. Fork it to run it")
-            refusal = self._refusal(connection, found)
-            if refusal is not None:
-                raise refusal
-            # A session that was let go of is no burden on its successor.
-            recoveries = found.recoveries + (found.status == DurableStatus.RUNNING)
-            stuck = recoveries > self._max_recoveries
-            values: dict[str, Any] = {"owner": self.token, "fence": found.fence + 1, "recoveries": recoveries}
-            values["status"] = DurableStatus.STUCK if stuck else DurableStatus.RUNNING
-            if stuck:
-                values |= {"owner": None, "recoveries": found.recoveries}
-            connection.execute(sa.update(sessions).where(sessions.c.session_id == found.session_id).values(**values))
-            rows = _rows(connection, found.session_id)
-            remaining = None if found.deadline_at is None else found.deadline_at - self._database.now(connection)
-        if stuck:
-            raise StoreError(
-                f"session {wanted.session_id} is stuck: {recoveries} owners did not let go of it, and now it is left"
-                " alone. Fork it to run it"
+        query = sa.select(sessions).where(sessions.c.session_id == wanted.session_id)
+        found = connection.execute(query.with_for_update()).one_or_none()
+        if found is None:
+            return self._begun(connection, wanted)
+        _compare(found, wanted)
+        if found.status in FINAL:
+            return Taken(found, _rows(connection, found.session_id), None, None)
+        if found.status == DurableStatus.STUCK:
+            raise stuck(wanted.session_id)
+        refusal = self._refusal(connection, found)
+        if refusal is not None:
+            raise refusal
+        # A session that was let go of is no burden on its successor.
+        recoveries = found.recoveries + (found.status == DurableStatus.RUNNING)
+        own = sa.update(sessions).where(sessions.c.session_id == found.session_id)
+        if recoveries > self._max_recoveries:
+            connection.execute(own.values(status=DurableStatus.STUCK, owner=None, fence=found.fence + 1))
+            return Taken(found, [], None, None, is_stuck=True)
+        connection.execute(
+            own.values(
+                status=DurableStatus.RUNNING, owner=self.token, fence=found.fence + 1, recoveries=recoveries
             )
-        self.open.add(wanted.session_id)
-        return Taken(found, rows, found.fence + 1, remaining)
+        )
+        remaining = None if found.deadline_at is None else found.deadline_at - self._database.now(connection)
+        return Taken(found, _rows(connection, found.session_id), found.fence + 1, remaining)
 
     def _begun(self, connection: Connection, wanted: Wanted) -> Taken:
         if not wanted.may_be_new:
@@ -180,29 +178,36 @@ class Owner:
             "recoveries": 0,
         }
         connection.execute(sa.insert(sessions).values(**values))
-        self.open.add(wanted.session_id)
-        found = connection.execute(sa.select(sessions).where(sessions.c.session_id == wanted.session_id)).one()
-        return Taken(found, [], 1, wanted.timeout)
+        return Taken(SimpleNamespace(**values), [], 1, wanted.timeout)
+
+    def refusal(self, session_id: str) -> SessionOwnedError:
+        """Return what is said to who asks for a session that another of this process has."""
+        until = datetime.fromtimestamp(time.time() + self._lease, UTC).isoformat(timespec="seconds")
+        return SessionOwnedError(session_id, platform.node(), os.getpid(), until)
 
     def _refusal(self, connection: Connection, found: Any) -> SessionOwnedError | None:
         """Return who has a session, if a live owner does."""
-        if found.owner is None or (found.owner == self.token and found.session_id not in self.open):
+        # Who asks has made sure that nobody else of this process has it.
+        if found.owner is None or found.owner == self.token:
             return None
         owner = connection.execute(sa.select(owners).where(owners.c.token == found.owner)).one_or_none()
         if owner is None:
             return None
-        is_own = found.owner == self.token
-        is_alive = is_own or (
-            owner.lease_until > self._database.now(connection) and self._database.is_held(connection, found.owner)
-        )
-        if not is_alive:
+        is_in_time = owner.lease_until > self._database.now(connection)
+        if not (is_in_time and self._database.is_held(connection, found.owner)):
             return None
         until = datetime.fromtimestamp(owner.lease_until, UTC).isoformat(timespec="seconds")
         return SessionOwnedError(found.session_id, owner.host, owner.process_id, until)
 
     def is_free(self, connection: Connection, found: Any) -> bool:
         """Say whether nobody runs a session."""
-        return self._refusal(connection, found) is None
+        return found.session_id not in self.open and self._refusal(connection, found) is None
+
+
+def stuck(session_id: str) -> StoreError:
+    return StoreError(
+        f"session {session_id} is stuck: too many owners did not let go of it, and now it is left alone. Fork it to run it"
+    )
 
 
 def _rows(connection: Connection, session_id: str) -> list[Any]:

@@ -19,12 +19,13 @@ from railtracks._tree import CauseKind, Status
 from railtracks._workers import in_thread
 from railtracks.durable._failures import load_failure
 from railtracks.durable._journal import INTERRUPTING, Journal
-from railtracks.durable._ownership import DurableStatus, Taken, Wanted
+from railtracks.durable._ownership import DurableStatus, Taken, Wanted, stuck
 from railtracks.durable._past import COMPLETED, FAILED, Past
 from railtracks.durable._schema import sessions
 from railtracks.durable._store import LOOK, DurableStore
 from railtracks.durable._strands import ROOT, key_of
 from railtracks.durable._values import shape_of
+from railtracks.durable._writer import Commit, Writer
 from railtracks.exceptions import (
     ContextError,
     SessionCancelledError,
@@ -64,6 +65,7 @@ class Run:
         self.store = store
         self.wanted = wanted
         self.journal: Journal
+        self._writer: Writer
         self._taken: Taken | None = None
         self._keeping = trio.CancelScope()
         self._deadline = math.inf
@@ -80,39 +82,60 @@ class Run:
         """
         before = trio.current_time()
         with trio.CancelScope(shield=True):
-            await in_thread(self.store.open)
+            if not self.store.count(1):
+                await in_thread(self.store.open)
+        self._writer = self.store.writer()
+        taken: Taken | None = None
         try:
             taken = await self._take(trio.current_time() + wait)
-        except BaseException:
-            with trio.CancelScope(shield=True):
-                await in_thread(self.store.leave)
-            raise
+        finally:
+            if taken is None or taken.fence is None:
+                with trio.CancelScope(shield=True):
+                    await self._let_go()
+        if taken.is_stuck:
+            raise stuck(self.wanted.session_id)
         self._taken = taken
         self._deadline = before + self.store.lease
-        if taken.fence is None:
-            with trio.CancelScope(shield=True):
-                await in_thread(self.store.leave)
         return taken
 
     async def _take(self, until: float) -> Taken:
+        owner, writer, wanted = self.store.owner, self._writer, self.wanted
         while True:
             await trio.lowlevel.checkpoint()
-            try:
-                with trio.CancelScope(shield=True):
-                    return await in_thread(self.store.take, self.wanted)
-            except SessionOwnedError:
-                if trio.current_time() >= until:
-                    raise
+            commit = Commit(wanted.session_id, None, work=lambda connection: owner.take(connection, wanted))
+            # Nobody else in this process takes it while this does.
+            refusal = self._reserved()
+            if refusal is None:
+                writer.submit(commit)
+                await writer.lead(commit)
+                if commit.error is None:
+                    taken: Taken = commit.result
+                    if taken.fence is None:
+                        owner.open.discard(wanted.session_id)
+                    return taken
+                owner.open.discard(wanted.session_id)
+                refusal = commit.error
+            if not isinstance(refusal, SessionOwnedError) or trio.current_time() >= until:
+                raise refusal
             await trio.sleep(LOOK)
+
+    def _reserved(self) -> SessionOwnedError | None:
+        """Keep others of this process off the session; return who has it, if one does."""
+        owner, wanted = self.store.owner, self.wanted
+        if wanted.session_id in owner.open:
+            return owner.refusal(wanted.session_id)
+        owner.open.add(wanted.session_id)
+        return None
+
+    async def _let_go(self) -> None:
+        self.store.leave_writer()
+        if not self.store.count(-1):
+            await in_thread(self.store.leave)
 
     async def open(self, _: object) -> tuple[Journal, float | None]:
         """Take the session if that was not done yet; return its journal and the seconds until its deadline."""
         taken = self._taken or await self.take()
-        writer = None
-        if taken.fence is not None:
-            database, _owner = self.store.open()
-            self.store.leave()
-            writer = self.store.writer(database)
+        writer = None if taken.fence is None else self._writer
         self.journal = Journal(
             self.wanted.session_id, taken.session.seed, taken.fence or 0, Past(taken.rows), self.store.values, writer
         )
@@ -157,8 +180,7 @@ class Run:
                         nursery.cancel_scope.cancel()
 
     async def _renew(self, lose: Callable[[BaseException], object]) -> None:
-        _, owner = self.store.open()
-        self.store.leave()
+        owner = self.store.owner
         while True:
             await trio.sleep(self.store.lease / _RENEWALS)
             before = trio.current_time()
@@ -177,23 +199,20 @@ class Run:
 
     async def abandon(self) -> None:
         """Let go of a session that was taken and did not come to run. Shielded."""
-        with trio.CancelScope(shield=True):
-            await in_thread(self._abandon)
-
-    def _abandon(self) -> None:
         taken = self._taken
         if taken is None or taken.fence is None:
             return
-        try:
-            with self.store.writing() as (connection, _, owner):
-                connection.execute(
-                    sa.update(sessions)
-                    .where(sessions.c.session_id == self.wanted.session_id, sessions.c.fence == taken.fence)
-                    .values(status=DurableStatus.INTERRUPTED, owner=None)
-                )
-                owner.open.discard(self.wanted.session_id)
-        finally:
-            self.store.leave()
+
+        def abandon(connection: Any) -> None:
+            own = sa.update(sessions).where(sessions.c.session_id == self.wanted.session_id)
+            connection.execute(own.values(status=DurableStatus.INTERRUPTED, owner=None))
+
+        with trio.CancelScope(shield=True):
+            commit = Commit(self.wanted.session_id, taken.fence, work=abandon)
+            self._writer.submit(commit)
+            await self._writer.lead(commit)
+            self.store.owner.open.discard(self.wanted.session_id)
+            await self._let_go()
 
     async def close(self, ending: Ending, raised: BaseException | None, *, is_draining: bool) -> None:
         """Write down how the session ended, and let go of it.
@@ -209,14 +228,8 @@ class Run:
         finally:
             self._keeping.cancel()
             if self._taken is not None and self._taken.fence is not None:
-                self.store.leave_writer()
-                await in_thread(self._leave)
-
-    def _leave(self) -> None:
-        _, owner = self.store.open()
-        owner.open.discard(self.wanted.session_id)
-        self.store.leave()
-        self.store.leave()
+                self.store.owner.open.discard(self.wanted.session_id)
+                await self._let_go()
 
     async def _settle(self, status: DurableStatus, raised: BaseException | None, reason: str | None) -> None:
         failure = None
@@ -224,8 +237,7 @@ class Run:
         if status in {DurableStatus.FAILED, DurableStatus.CANCELLED, DurableStatus.TIMED_OUT} and told is not None:
             failure, _ = self.journal.dumped(told)
         is_final = status not in {DurableStatus.INTERRUPTED, DurableStatus.WAITING}
-        database, _owner = self.store.open()
-        self.store.leave()
+        database = self.store.database
         wakes_at = self.journal.wakes_at if status is DurableStatus.WAITING else None
 
         def settle(connection: Any) -> None:

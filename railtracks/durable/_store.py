@@ -22,7 +22,7 @@ from railtracks._store import state_folder
 from railtracks._tree import CallError, CallRecord, ExecutionInfo, Status
 from railtracks.durable._database import Database, Durability, database_url
 from railtracks.durable._failures import told_failure
-from railtracks.durable._ownership import FINAL, DurableStatus, Owner, Taken, Wanted
+from railtracks.durable._ownership import FINAL, DurableStatus, Owner
 from railtracks.durable._past import CANCELLED, COMPLETED, FAILED, OPENED
 from railtracks.durable._schema import calls, owners, sessions, signals
 from railtracks.durable._strands import ROOT
@@ -164,6 +164,18 @@ class DurableStore:
             self._users += 1
             return self._database, self._owner
 
+    def count(self, users: int) -> bool:
+        """Count users more, or less, if the store stays open by that and nobody else does so; does not block."""
+        if not self._guard.acquire(blocking=False):
+            return False
+        try:
+            if not self._users or self._users + users < 1:
+                return False
+            self._users += users
+            return True
+        finally:
+            self._guard.release()
+
     def leave(self) -> None:
         """Count one user less; the last one closes the store. Blocks."""
         with self._guard:
@@ -181,10 +193,22 @@ class DurableStore:
             finally:
                 database.close()
 
-    def writer(self, database: Database) -> Writer:
-        """Return what commits for the sessions of this Trio run."""
+    @property
+    def owner(self) -> Owner:
+        """This process as an owner; the store is open."""
+        assert self._owner is not None  # noqa: S101 - who asks has opened it
+        return self._owner
+
+    @property
+    def database(self) -> Database:
+        """The database; the store is open."""
+        assert self._database is not None  # noqa: S101 - the same
+        return self._database
+
+    def writer(self) -> Writer:
+        """Return what commits for the sessions of this Trio run, and count one user of it more."""
         token = trio.lowlevel.current_trio_token()
-        writer, users = self._writers.get(token) or (Writer(database, self.commit_timeout), 0)
+        writer, users = self._writers.get(token) or (Writer(self.database, self.commit_timeout), 0)
         self._writers[token] = (writer, users + 1)
         return writer
 
@@ -347,17 +371,6 @@ class DurableStore:
                     session_id=session_id, name=name, key=key, value=data, sent_at=database.now(connection)
                 )
             )
-
-    def take(self, wanted: Wanted) -> Taken:
-        """Take a session for this process; the store is open."""
-        assert self._owner is not None  # noqa: S101 - who takes has opened it
-        try:
-            return self._owner.take(wanted)
-        except sa.exc.IntegrityError:
-            # Somebody else has begun it since we looked.
-            return self._owner.take(wanted)
-        except sa.exc.DBAPIError as error:
-            raise StoreError(f"session {wanted.session_id} cannot be taken: {error.orig}") from error
 
     def _row(self, connection: Connection, session_id: str) -> Any:
         row = connection.execute(sa.select(sessions).where(sessions.c.session_id == session_id)).one_or_none()

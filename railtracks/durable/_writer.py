@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 from railtracks._workers import in_thread
 from railtracks.durable._database import Database
 from railtracks.durable._schema import calls, sessions
-from railtracks.exceptions import SessionLostError, StoreError
+from railtracks.exceptions import RailtracksError, SessionLostError, StoreError
 
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 1.0
@@ -36,7 +36,7 @@ class Commit:
 
     Attributes:
         session_id: The session.
-        fence: Its number as its owner knows it.
+        fence: Its number as its owner knows it; `None` of work that is about to own the session, and looks itself.
         rows: New rows of its calls.
         work: What else to do in the same transaction; it may be done again after an answer was lost.
         on_done: Called when it is decided, in the task of whoever wrote, in the order of the queue.
@@ -46,7 +46,7 @@ class Commit:
     """
 
     session_id: str
-    fence: int
+    fence: int | None
     rows: Sequence[dict[str, Any]] = ()
     work: Callable[[Connection], Any] | None = None
     on_done: Callable[[], None] | None = None
@@ -146,7 +146,8 @@ class Writer:
                 )
                 for commit in batch:
                     commit.error = commit.error or broken
-                    self._broken[commit.session_id] = broken
+                    if commit.fence is not None:
+                        self._broken[commit.session_id] = broken
                 return
             if isinstance(error, _PASSING):
                 time.sleep(pause)
@@ -168,6 +169,10 @@ class Writer:
             fences = {row[0]: row[1] for row in connection.execute(query.with_for_update(read=True))}
             rows: list[dict[str, Any]] = []
             for commit in batch:
+                if commit.fence is None:
+                    rows = _written(connection, rows)
+                    _take(connection, commit)
+                    continue
                 if commit.session_id in self._broken:
                     commit.error = self._broken[commit.session_id]
                     continue
@@ -188,6 +193,15 @@ class Writer:
         query = sa.select(calls.c.seq).where(calls.c.session_id == commit.session_id, calls.c.seq.in_(numbers))
         there = set(connection.execute(query).scalars())
         return [row for row in commit.rows if row["seq"] not in there]
+
+
+def _take(connection: Connection, commit: Commit) -> None:
+    """Do the work of who is about to own a session; a refusal is its own, and nothing was written then."""
+    commit.error = None
+    try:
+        commit.result = None if commit.work is None else commit.work(connection)
+    except RailtracksError as refusal:
+        commit.error = refusal
 
 
 def _written(connection: Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
