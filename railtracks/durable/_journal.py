@@ -38,7 +38,7 @@ from railtracks.durable._past import (
 )
 from railtracks.durable._strands import ROOT, Body, FanOut, Spot, Strand, key_of
 from railtracks.durable._values import Values, shape_of
-from railtracks.durable._writer import Commit, Writer
+from railtracks.durable._writer import Commit, Waiter, Writer
 from railtracks.exceptions import (
     ContextError,
     DurableValueError,
@@ -234,8 +234,9 @@ class Journal:
     async def turn_of(self, turn: Turn) -> None:
         """Wait until an outcome may be handed over."""
         while not self._turns.is_next(turn) and not turn.is_over:
-            turn.event = trio.Event()
-            await self._patiently(turn.event)
+            event = trio.Event()
+            turn.wake = event.set
+            await self._patiently(event)
 
     async def _patiently(self, event: trio.Event) -> None:
         while not event.is_set():
@@ -353,20 +354,22 @@ class Journal:
             StoreError: If it cannot be written.
             SessionLostError: If another owner has the session.
         """
-        turn = Turn()
-        turn.event = trio.Event()
+        waiter, turn = Waiter(), Turn()
+        turn.wake = waiter.wake
         self._turns.add(turn)
         # What was cancelled is recorded with whatever comes next: before anything that began after it.
         late, self.late = self.late, []
         commit = Commit(
-            self.session_id, self.fence, self._numbered([*late, *rows]), work=work, on_done=lambda: self._turns.ready(turn)
+            self.session_id, self.fence, self._numbered([*late, *rows]), work=work, on_done=lambda: self._turns.ready(turn), waiter=waiter
         )
         writer = self._open_writer()
         writer.submit(commit)
         try:
-            await writer.lead(commit)
-            with trio.CancelScope(shield=True):
-                await self.turn_of(turn)
+            while not self._turns.is_next(turn):
+                if commit.is_done:
+                    await waiter.wait()
+                else:
+                    await writer.step(waiter)
         finally:
             self.over(turn)
         if commit.error is not None:

@@ -7,10 +7,9 @@ recorded as in the one that repeats it. What races in the one races in the other
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-import trio
 from attrs import define, field
 
 OPENED: Final = "opened"
@@ -32,14 +31,14 @@ class Turn:
         is_ready: Whether somebody waits for it, or it is written.
         is_over: Whether it was handed over, or nobody will ask.
         before: Recorded outcomes that nobody asks for, because the call around them is recorded: they come just before.
-        event: Set when it is its turn.
+        wake: Called when it is its turn.
     """
 
     row: Any = None
     is_ready: bool = False
     is_over: bool = False
     before: list[Any] = field(factory=list[Any])
-    event: trio.Event | None = None
+    wake: Callable[[], None] | None = None
 
 
 class Turns:
@@ -79,8 +78,8 @@ class Turns:
         queue = self._queue
         while queue and queue[0].is_over:
             self.recorded -= queue.popleft().row is not None
-        if queue and queue[0].is_ready and queue[0].event is not None:
-            queue[0].event.set()
+        if queue and queue[0].is_ready and queue[0].wake is not None:
+            queue[0].wake()
 
 
 @define(eq=False)
