@@ -23,6 +23,7 @@ class Peer:
         version: At exactly this version.
         title: What tables call it.
         module: The script that measures it.
+        beside: What pip installs with it.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Peer:
     version: str
     title: str
     module: str
+    beside: Sequence[str] = ()
 
     @property
     def python(self) -> Path:
@@ -51,6 +53,15 @@ PEERS = (
     Peer("pydantic-graph", "pydantic-graph", "2.68.0", "pydantic-graph 2.68.0", "benchmarks.peer_pydantic_graph"),
     Peer("langgraph", "langgraph", "1.2.22", "langgraph 1.2.22", "benchmarks.peer_langgraph"),
     Peer("railtracks", "railtracks", "1.7.0", "railtracks 1.7.0 (asyncio)", "benchmarks.peer_railtracks"),
+    Peer("dbos", "dbos", "3.4.0", "dbos 3.4.0", "benchmarks.peer_dbos"),
+    Peer(
+        name="langgraph-durable",
+        distribution="langgraph-checkpoint-sqlite",
+        version="3.1.2",
+        title="langgraph 1.2.22, SqliteSaver 3.1.2",
+        module="benchmarks.peer_langgraph_durable",
+        beside=("langgraph==1.2.22",),
+    ),
 )
 
 
@@ -63,7 +74,7 @@ def _install(peer: Peer) -> bool:
         (sys.executable, "-m", "venv", "--clear", HOME / peer.name),
         (
             *(peer.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-            f"{peer.distribution}=={peer.version}",
+            *(f"{peer.distribution}=={peer.version}", *peer.beside),
         ),
     )
     print(f"{peer.title}: installing, this can take some minutes", flush=True)

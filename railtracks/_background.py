@@ -122,9 +122,7 @@ class Background:
         for pending in self._starting:
             pending.cancel(_REASON)
 
-    async def _run(
-        self, pending: PendingCall[Any], fail: Callable[[BaseException], object], landing: Frame
-    ) -> None:
+    async def _run(self, pending: PendingCall[Any], fail: Callable[[BaseException], object], landing: Frame) -> None:
         self._running[pending] = None
         try:
             error = await pending.run(landing)

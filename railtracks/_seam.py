@@ -65,7 +65,9 @@ class SessionJournal(Protocol):
     strand: Any
     session_id: str
 
-    def enter(self, parent: Any, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> DurableCall: ...
+    def enter(
+        self, parent: Any, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> DurableCall: ...
     def fan_out(self, frame: Any) -> DurableFanOut: ...
     def start(
         self, frame: Any, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, is_service: bool
@@ -90,9 +92,7 @@ class DurableRun(Protocol):
         """Own the session; return its journal and the seconds until its deadline."""
         ...
 
-    def attach(
-        self, values: dict[str, Any], log: Callable[..., None], end: Callable[[BaseException], bool]
-    ) -> None:
+    def attach(self, values: dict[str, Any], log: Callable[..., None], end: Callable[[BaseException], bool]) -> None:
         """Learn of the session's context and log, and of what ends it."""
         ...
 

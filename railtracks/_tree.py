@@ -202,7 +202,17 @@ class CallTree:
     cost twice the memory, and keep the garbage collector busy on the path of every call. Row 0 stands for the session.
     """
 
-    __slots__ = ("_args", "_ended_at", "_kwargs", "_nodes", "_outcomes", "_parents", "_replayed", "_started_at", "_unlucky")
+    __slots__ = (
+        "_args",
+        "_ended_at",
+        "_kwargs",
+        "_nodes",
+        "_outcomes",
+        "_parents",
+        "_replayed",
+        "_started_at",
+        "_unlucky",
+    )
 
     def __init__(self) -> None:
         self._nodes: Column[NodeLike | None] = [None]

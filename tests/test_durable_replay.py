@@ -12,12 +12,12 @@ import sqlalchemy as sa
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from proof_rounds import rounds
 
 import railtracks as rt
 from railtracks import testing
 from railtracks.durable import _journal
 from railtracks.durable._schema import calls, sessions
-from proof_rounds import rounds
 
 
 class Killed(BaseException):
@@ -787,10 +787,16 @@ def plain(plan: Any) -> Any:
 def has_races(plan: Any) -> bool:
     """Whether calls that run side by side write to the context: what comes out is a matter of their order."""
     kind, *rest = plan
-    return kind in {"group", "tasks", "background"} and "put" in str(rest) or (
-        kind not in {"batch", "completed"}
-        and any(has_races(each) for each in rest if isinstance(each, list | tuple) and each and isinstance(each[0], str))
-    ) or (kind in {"sequence", "group", "tasks"} and any(map(has_races, rest[0])))
+    return (
+        (kind in {"group", "tasks", "background"} and "put" in str(rest))
+        or (
+            kind not in {"batch", "completed"}
+            and any(
+                has_races(each) for each in rest if isinstance(each, list | tuple) and each and isinstance(each[0], str)
+            )
+        )
+        or (kind in {"sequence", "group", "tasks"} and any(map(has_races, rest[0])))
+    )
 
 
 @pytest.mark.proof

@@ -152,8 +152,7 @@ def test_keys_reach_threads_processes_and_executors(store: rt.DurableStore) -> N
 
     with ProcessPoolExecutor(1) as pool:
         nodes = [
-            rt.function_node(key_and_chance, name=f"node {place}", run_in=place)
-            for place in ("thread", "process")
+            rt.function_node(key_and_chance, name=f"node {place}", run_in=place) for place in ("thread", "process")
         ] + [rt.function_node(key_and_chance, name="node pool", run_in=pool)]
 
         async def main() -> list[list[Any]]:
@@ -366,7 +365,10 @@ def test_the_end_of_a_session_is_written_last(store: rt.DurableStore) -> None:
         return await rt.call(add, 1)
 
     flow = flow_of(
-        store, main, save_state=True, payload_callback=lambda _: seen.append(status_of(store, store.sessions()[0].session_id))
+        store,
+        main,
+        save_state=True,
+        payload_callback=lambda _: seen.append(status_of(store, store.sessions()[0].session_id)),
     )
     flow.invoke()
     assert seen == ["running"]

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sqlite3
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import sqlalchemy as sa
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
+from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.exc import DBAPIError
 
 from railtracks._store import sync_folder
 from railtracks.durable._schema import REVISION, REVISIONS
@@ -25,15 +28,20 @@ from railtracks.exceptions import StoreError
 Durability: TypeAlias = Literal["power", "process"]
 
 # Between machines no file system that SQLite can trust with its locks and its shared memory.
-_REMOTE: Final = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs", "fuse.s3fs")
+_REMOTE: Final = (
+    "9p", "afs", "beegfs", "ceph", "cifs", "gcsfuse", "gfs2", "glusterfs", "gpfs", "juicefs", "lustre", "ncpfs", "nfs",
+    "ocfs2", "rclone", "s3fs", "smb", "sshfs", "vboxsf",
+)  # fmt: skip
+_MOUNTS: Final = Path("/proc/self/mounts")
 _MIGRATION_LOCK: Final = 0x7261696C747261  # "railtra"
+# What alembic's scripts import is one for the whole process.
+_UPGRADING: Final = threading.Lock()
 
 
 class Database:
     """One database, opened in one process. Everything in here blocks."""
 
     def __init__(self, url: URL, durability: Durability, timeout: float, lease: float) -> None:
-        self.url = url
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self._durability = durability
         self._timeout = timeout
@@ -41,12 +49,17 @@ class Database:
         # One writer at a time in this process; SQLite itself only waits and asks again.
         self._turn = threading.Lock()
         self._writer: Connection | None = None
-        self._holding: Any = None
-        self.engine: Engine = self._opened()
+        self._lock_file: BaseFileLock | None = None
+        self._lock_connection: Connection | None = None
+        self.url = _local(url) if self.is_sqlite else url
+        self.engine: Engine = self._opened_sqlite() if self.is_sqlite else self._opened_postgres()
+        # SQLite's readers see one state anyway.
+        level = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        self._readers = self.engine.execution_options(**level)
         try:
             self._migrate()
         except BaseException:
-            self.engine.dispose()
+            self.close()
             raise
 
     def close(self) -> None:
@@ -65,7 +78,7 @@ class Database:
             try:
                 with self._writer.begin():
                     yield self._writer
-            except sa.exc.DBAPIError:
+            except DBAPIError:
                 # Its state is not known: the next one gets another.
                 self._drop_writer()
                 raise
@@ -73,7 +86,7 @@ class Database:
     @contextmanager
     def reading(self) -> Generator[Connection]:
         """Open a transaction that reads one state of the database."""
-        with self.engine.connect() as connection, connection.begin():
+        with self._readers.connect() as connection, connection.begin():
             yield connection
 
     def now(self, connection: Connection) -> float:
@@ -83,45 +96,52 @@ class Database:
     # Owners.
 
     def hold(self, token: str) -> None:
-        """Show, for as long as this process lives, that an owner is alive."""
-        if self.is_sqlite:
-            folder = self._owners_folder()
-            folder.mkdir(mode=0o700, exist_ok=True)
-            self._holding = FileLock(folder / f"{token}.lock", timeout=0, thread_local=False, mode=0o600)
-            self._holding.acquire()
+        """Show, for as long as this process lives, that an owner is alive.
+
+        Raises:
+            StoreError: If the file that shows it cannot be made.
+        """
+        if not self.is_sqlite:
+            self._lock_connection = self._locked(token)
             return
-        connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        self._holding = connection
-        connection.execute(sa.text("select pg_advisory_lock(:key)"), {"key": _number(token)})
+        folder = self._owners_folder()
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            lock = FileLock(folder / f"{token}.lock", timeout=0, thread_local=False, mode=0o600)
+            lock.acquire()
+        except OSError as error:
+            raise StoreError(f"the store {self.url.database} cannot be opened: {error}") from error
+        self._lock_file = lock
 
     def let_go(self) -> None:
         """End what `hold` began."""
-        holding, self._holding = self._holding, None
-        if isinstance(holding, Connection):
-            with suppress(sa.exc.DBAPIError):
-                holding.invalidate()
-                holding.close()
-        elif holding is not None:
-            path = Path(holding.lock_file)
-            holding.release()
-            path.unlink(missing_ok=True)
+        connection, self._lock_connection = self._lock_connection, None
+        if connection is not None:
+            # Given back to the pool it would keep the lock.
+            connection.invalidate()
+            connection.close()
+        lock, self._lock_file = self._lock_file, None
+        if lock is not None:
+            lock.release()
+            Path(lock.lock_file).unlink(missing_ok=True)
 
     def hold_again(self, token: str) -> None:
         """Take the lock again if the connection that held it was cut."""
-        if isinstance(self._holding, Connection):
+        if self._lock_connection is not None:
             try:
-                self._holding.execute(sa.text("select 1"))
-            except sa.exc.DBAPIError:
+                self._lock_connection.execute(sa.text("select 1"))
+            except DBAPIError:
                 self.let_go()
-                self.hold(token)
+        # Also where the last try found no server.
+        if self._lock_connection is None and not self.is_sqlite:
+            self.hold(token)
 
     def is_held(self, connection: Connection, token: str) -> bool:
         """Say whether the owner with this token lives, as far as its lock can tell."""
         if not self.is_sqlite:
-            key = {"key": _number(token)}
-            if not connection.execute(sa.text("select pg_try_advisory_xact_lock(:key)"), key).scalar_one():
-                return True
-            return False
+            # Shared: two who ask at once must not take one another for the owner.
+            is_free = sa.text("select pg_try_advisory_xact_lock_shared(:key)")
+            return not connection.execute(is_free, {"key": _number(token)}).scalar_one()
         path = self._owners_folder() / f"{token}.lock"
         if not path.exists():
             return False
@@ -134,32 +154,34 @@ class Database:
         path.unlink(missing_ok=True)
         return False
 
+    def _locked(self, token: str) -> Connection | None:
+        """Return a connection that has the lock of an owner; none if somebody just asks for that lock."""
+        connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        is_locked = False
+        try:
+            statement = sa.text("select pg_try_advisory_lock(:key)")
+            is_locked = connection.execute(statement, {"key": _number(token)}).scalar_one()
+        finally:
+            if not is_locked:
+                connection.close()
+        return connection if is_locked else None
+
     def _owners_folder(self) -> Path:
         path = Path(self.url.database or "")
         return path.with_name(f"{path.name}-owners")
 
     # Opening.
 
-    def _opened(self) -> Engine:
-        if self.is_sqlite:
-            return self._opened_sqlite()
-        if self.url.get_backend_name() != "postgresql":
-            raise ValueError(f"a store is SQLite or PostgreSQL, not {self.url.get_backend_name()}")
-        return self._opened_postgres()
-
     def _opened_sqlite(self) -> Engine:
-        name = self.url.database
-        if not name or name == ":memory:":
-            raise ValueError("a store in memory would outlive nothing: name a file")
-        path = Path(name).absolute()
-        _refuse_network(path)
+        path = Path(self.url.database or "")
         try:
+            _refuse_network(path)
             _make_private(path)
         except OSError as error:
             raise StoreError(f"the store {path} cannot be opened: {error}") from error
+        patience = min(5.0, self._timeout)
         engine = sa.create_engine(
-            sa.URL.create("sqlite", database=str(path)),
-            connect_args={"check_same_thread": False, "timeout": min(5.0, self._timeout), "isolation_level": None},
+            self.url, connect_args={"check_same_thread": False, "timeout": patience, "isolation_level": None}
         )
         level = 2 if self._durability == "power" else 1
 
@@ -168,86 +190,89 @@ class Database:
             connection.execute(f"pragma synchronous={level}")
             found = connection.execute("pragma synchronous").fetchone()[0]
             if mode != "wal" or found != level:
-                raise StoreError(f"SQLite keeps {path} in mode {mode!r} and synchronous={found}, and not as it was told to")
+                raise StoreError(
+                    f"SQLite keeps {path} in mode {mode!r} and synchronous={found}, and not as it was told to"
+                )
 
         def begin(connection: Connection) -> None:
             is_writing = connection.get_execution_options().get("railtracks_writes", False)
             connection.exec_driver_sql("begin immediate" if is_writing else "begin")
 
-        _listen(engine, "connect", prepare)
-        _listen(engine, "begin", begin)
+        event.listen(engine, "connect", prepare)
+        event.listen(engine, "begin", begin)
         return engine
 
     def _opened_postgres(self) -> Engine:
+        if self.url.get_backend_name() != "postgresql":
+            raise ValueError(f"a store is SQLite or PostgreSQL, not {self.url.get_backend_name()}")
         # Below the lease: who hangs in here must not keep a lock longer than it owns its sessions.
-        patience = int(min(self._timeout, self._lease / 2) * 1000)
+        patience = max(1, int(min(self._timeout, self._lease / 2) * 1000))
         commit = "on" if self._durability == "power" else "off"
-        options = (
-            f"-c lock_timeout={patience} -c statement_timeout={patience}"
-            f" -c idle_in_transaction_session_timeout={patience} -c synchronous_commit={commit}"
-        )
+        seconds = str(max(1, patience // 3000))
+        given = self.url.query
+        # A server that is cut off is noticed in that time, too: the kernel's own patience is hours.
+        query = {
+            "connect_timeout": str(max(2, int(self._timeout))),
+            "tcp_user_timeout": str(patience),
+            "keepalives_idle": seconds,
+            "keepalives_interval": seconds,
+            "keepalives_count": "3",
+            **given,
+            "options": f"{given.get('options', '')} -c lock_timeout={patience} -c statement_timeout={patience}"
+            f" -c idle_in_transaction_session_timeout={patience} -c synchronous_commit={commit}",
+        }
+        url = self.url.set(drivername="postgresql+psycopg", query=query)
         try:
-            return sa.create_engine(
-                self.url.set(drivername="postgresql+psycopg"),
-                connect_args={"options": options, "connect_timeout": max(2, int(self._timeout))},
-                pool_pre_ping=True,
-            )
-        except ImportError:
+            return sa.create_engine(url, pool_pre_ping=True)
+        except ImportError as error:
             raise ImportError(
                 "a store in PostgreSQL needs psycopg: install it with  pip install 'railtracks-trio[postgres]'"
-            ) from None
+            ) from error
 
     def _drop_writer(self) -> None:
         writer, self._writer = self._writer, None
         if writer is not None:
-            with suppress(sa.exc.DBAPIError):
-                writer.invalidate()
+            writer.invalidate()
             writer.close()
 
     def _migrate(self) -> None:
         try:
-            with self.engine.connect() as connection:
-                revision = self._revision(connection)
+            with self.reading() as connection:
+                revision = _revision(connection)
             if revision == REVISION:
                 return
-            with self.writing() as connection:
+            # Only for a store that is not up to date: importing alembic takes longer than all else here. Not in the
+            # transaction, which the others wait for.
+            from alembic import command  # noqa: PLC0415
+            from alembic.config import Config  # noqa: PLC0415
+
+            config = Config()
+            config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
+            config.set_main_option("path_separator", "os")
+            with _UPGRADING, self.writing() as connection:
                 if not self.is_sqlite:
                     connection.execute(sa.text("select pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
                 # Somebody else may have done it meanwhile.
-                revision = self._revision(connection)
+                revision = _revision(connection)
                 if revision is not None and revision not in REVISIONS:
                     raise StoreError(
                         f"the store {self.url.render_as_string()} has schema {revision}, made by a newer railtracks:"
                         f" this one knows {REVISION} and nothing above"
                     )
                 if revision != REVISION:
-                    _upgrade(connection)
-        except sa.exc.DBAPIError as error:
+                    config.attributes["connection"] = connection
+                    command.upgrade(config, "head")
+        except DBAPIError as error:
             raise StoreError(f"the store {self.url.render_as_string()} cannot be opened: {error.orig}") from error
         if self.is_sqlite:
-            sync_folder(Path(self.url.database or "").absolute().parent)
-
-    def _revision(self, connection: Connection) -> str | None:
-        if not sa.inspect(connection).has_table("railtracks_version"):
-            return None
-        found: str | None = connection.execute(sa.text("select version_num from railtracks_version")).scalar()
-        return found
+            sync_folder(Path(self.url.database or "").parent)
 
 
-def _upgrade(connection: Connection) -> None:
-    # Only for a store that is not up to date: importing alembic takes longer than everything else here.
-    from alembic import command  # noqa: PLC0415
-    from alembic.config import Config  # noqa: PLC0415
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-
-
-def _listen(engine: Engine, event: str, act: Callable[..., None]) -> None:
-    sa.event.listen(engine, event, act)
+def _revision(connection: Connection) -> str | None:
+    if not sa.inspect(connection).has_table("railtracks_version"):
+        return None
+    found: str | None = connection.execute(sa.text("select version_num from railtracks_version")).scalar()
+    return found
 
 
 def _number(token: str) -> int:
@@ -255,32 +280,40 @@ def _number(token: str) -> int:
     return int.from_bytes(hashlib.blake2b(token.encode(), digest_size=8).digest(), signed=True)
 
 
+def _local(url: URL) -> URL:
+    """Return the URL of SQLite's file by its one true path: all who open it have to meet at the same locks."""
+    name = url.database
+    if not name or name == ":memory:":
+        raise ValueError("a store in memory would outlive nothing: name a file")
+    if url.host or url.username or url.password or url.query or url.get_driver_name() != "pysqlite":
+        raise ValueError(f"a store in SQLite is a path and nothing else, not {url.render_as_string()}")
+    return sa.URL.create("sqlite", database=os.path.realpath(name))
+
+
 def _make_private(path: Path) -> None:
-    """Make the file, and its folder if there is none, for the owner's eyes only, before anything is written to it."""
-    if not path.parent.exists():
-        path.parent.parent.mkdir(parents=True, exist_ok=True)
+    """Make the file, and the folders that are missing, for the owner's eyes only, before anything is written."""
+    missing = [folder for folder in path.parents if not folder.exists()]
+    for folder in reversed(missing):
         with suppress(FileExistsError):
-            path.parent.mkdir(mode=0o700)
-            sync_folder(path.parent.parent)
+            folder.mkdir(mode=0o700)
+        sync_folder(folder.parent)
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _refuse_network(path: Path) -> None:
     """Refuse a place on a network file system, where SQLite's locks and its shared memory do not hold."""
-    mounts = Path("/proc/self/mounts")
-    if not mounts.exists():
+    if not _MOUNTS.exists():
         return
-    there = path
-    while not there.exists():
-        there = there.parent
     best = ("", "")
-    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").strip("\n").split("\n"):
         _, point, kind, *_rest = line.split(" ")
-        point = point.replace("\\040", " ")
-        if there.resolve().is_relative_to(point) and len(point) >= len(best[0]):
+        # The kernel writes spaces and the like in octal.
+        point = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), point)
+        # Of two in one place the later one covers the other.
+        if path.is_relative_to(point) and len(point) >= len(best[0]):
             best = (point, kind)
-    if best[1].startswith(_REMOTE):
+    if best[1].removeprefix("fuse.").startswith(_REMOTE):
         raise StoreError(f"{path} is on a network file system ({best[1]}): SQLite cannot keep its promises there")
 
 
@@ -288,7 +321,9 @@ def clock_of(dialect: str) -> sa.TextClause:
     """Return what asks a database for its time, in seconds since 1970."""
     is_sqlite = dialect == "sqlite"
     return sa.text(
-        "select (julianday('now') - 2440587.5) * 86400.0" if is_sqlite else "select extract(epoch from clock_timestamp())"
+        "select (julianday('now') - 2440587.5) * 86400.0"
+        if is_sqlite
+        else "select extract(epoch from clock_timestamp())"
     )
 
 

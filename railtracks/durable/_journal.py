@@ -119,9 +119,7 @@ class Journal:
         self._end: Callable[[BaseException], bool] = bool
         self._idle_looks = 0
 
-    def attach(
-        self, context: dict[str, Any], log: Callable[..., None], end: Callable[[BaseException], bool]
-    ) -> None:
+    def attach(self, context: dict[str, Any], log: Callable[..., None], end: Callable[[BaseException], bool]) -> None:
         """Learn of the session's context and log, and of what ends it."""
         self._end = end
         self._context = context
@@ -360,7 +358,12 @@ class Journal:
         # What was cancelled is recorded with whatever comes next: before anything that began after it.
         late, self.late = self.late, []
         commit = Commit(
-            self.session_id, self.fence, self._numbered([*late, *rows]), work=work, on_done=lambda: self._turns.ready(turn), waiter=waiter
+            self.session_id,
+            self.fence,
+            self._numbered([*late, *rows]),
+            work=work,
+            on_done=lambda: self._turns.ready(turn),
+            waiter=waiter,
         )
         writer = self._open_writer()
         writer.submit(commit)
@@ -424,7 +427,13 @@ class Journal:
     # Background calls, broadcasts, inner sessions.
 
     def start(
-        self, frame: Frame | None, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, is_service: bool
+        self,
+        frame: Frame | None,
+        node: Node[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        is_service: bool,
     ) -> Strand:
         """Record that a background call was started; return its strand.
 

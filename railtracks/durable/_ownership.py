@@ -37,7 +37,12 @@ FINAL: Final = frozenset(
 )
 
 # What of a session's row has to be the same when somebody asks for it again, and what errors call it.
-_SAME: Final = (("flow_name", "flow"), ("version", "version"), ("entry_point", "entry point"), ("inputs_print", "inputs"))
+_SAME: Final = (
+    ("flow_name", "flow"),
+    ("version", "version"),
+    ("entry_point", "entry point"),
+    ("inputs_print", "inputs"),
+)
 
 
 @define(frozen=True, kw_only=True)
@@ -119,7 +124,9 @@ class Owner:
         self._database.hold_again(self.token)
         with self._database.writing() as connection:
             until = self._database.now(connection) + self._lease
-            renewed = connection.execute(sa.update(owners).where(owners.c.token == self.token).values(lease_until=until))
+            renewed = connection.execute(
+                sa.update(owners).where(owners.c.token == self.token).values(lease_until=until)
+            )
             return renewed.rowcount == 1
 
     def take(self, connection: Connection, wanted: Wanted) -> Taken:
@@ -149,9 +156,7 @@ class Owner:
             connection.execute(own.values(status=DurableStatus.STUCK, owner=None, fence=found.fence + 1))
             return Taken(found, [], None, None, is_stuck=True)
         connection.execute(
-            own.values(
-                status=DurableStatus.RUNNING, owner=self.token, fence=found.fence + 1, recoveries=recoveries
-            )
+            own.values(status=DurableStatus.RUNNING, owner=self.token, fence=found.fence + 1, recoveries=recoveries)
         )
         remaining = None if found.deadline_at is None else found.deadline_at - self._database.now(connection)
         return Taken(found, _rows(connection, found.session_id), found.fence + 1, remaining)

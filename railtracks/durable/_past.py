@@ -201,7 +201,4 @@ class Past:
 
     def to_send_again(self) -> list[Any]:
         """Return what was broadcast and not delivered by calls that nobody repeats."""
-        return [
-            row for key, row in self.broadcasts.items() if key not in self.delivered and self.is_within(row.parent)
-        ]
-
+        return [row for key, row in self.broadcasts.items() if key not in self.delivered and self.is_within(row.parent)]

@@ -141,9 +141,7 @@ class Run:
         )
         return self.journal, taken.remaining
 
-    def attach(
-        self, values: dict[str, Any], log: Callable[..., None], end: Callable[[BaseException], bool]
-    ) -> None:
+    def attach(self, values: dict[str, Any], log: Callable[..., None], end: Callable[[BaseException], bool]) -> None:
         """Learn of the session's context and log, and of what ends it."""
         self.journal.attach(values, log, end)
 

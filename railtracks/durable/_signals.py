@@ -49,14 +49,10 @@ async def send_signal(
 
 
 @overload
-async def wait_for_signal(
-    name: str, kind: type[T], /, *, timeout: float | None = None, park: bool = False
-) -> T: ...
+async def wait_for_signal(name: str, kind: type[T], /, *, timeout: float | None = None, park: bool = False) -> T: ...
 @overload
 async def wait_for_signal(name: str, /, *, timeout: float | None = None, park: bool = False) -> Any: ...
-async def wait_for_signal(
-    name: str, kind: Any = Any, /, *, timeout: float | None = None, park: bool = False
-) -> Any:
+async def wait_for_signal(name: str, kind: Any = Any, /, *, timeout: float | None = None, park: bool = False) -> Any:
     """Wait for a signal to this durable session, and return its value. A checkpoint.
 
     A call like any other: recorded in the same transaction that consumes the signal, so that each is heard once.

@@ -116,7 +116,9 @@ class DurableStore:
             if seconds is None or seconds == math.inf:  # pyright: ignore[reportUnnecessaryComparison]  # not all are checked
                 raise ValueError(f"{name} must have an end")
         if commit_timeout >= lease:
-            raise ValueError("commit_timeout must be less than lease: who waits longer does not own the session any more")
+            raise ValueError(
+                "commit_timeout must be less than lease: who waits longer does not own the session any more"
+            )
         if isinstance(max_recoveries, bool) or not isinstance(max_recoveries, int):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
             raise TypeError(f"max_recoveries must be a whole number, not {type(max_recoveries).__name__}")
         if max_recoveries < 0:

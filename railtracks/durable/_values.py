@@ -262,7 +262,9 @@ class Values:
             return data, print_of(data)
         if not self.sealer.has_key:
             where = what + _secret_path(plain)
-            raise DurableValueError(where, "a secret is stored only encrypted: give the store a key (DurableStore(key=...))")
+            raise DurableValueError(
+                where, "a secret is stored only encrypted: give the store a key (DurableStore(key=...))"
+            )
         stored = _encode(_sealed(plain, lambda data: {SEALED: self.sealer.seal(data)})).encode()
         if len(stored) > LARGEST:
             raise DurableValueError(what, f"{len(stored):,} bytes are more than the {LARGEST:,} that a row may have")
@@ -684,7 +686,7 @@ def _union_reader(made: Converter, kind: Any) -> Callable[[Any, Any], Any]:
     if _is_plain_union(arms.values()):
 
         def read(value: Any, _: Any) -> Any:
-            if value is None or type(value) in _SCALARS and type(value) in others:
+            if value is None or (type(value) in _SCALARS and type(value) in others):
                 return value
             return made.structure(value, next((arm for arm in others if arm not in _SCALARS), others[0]))
 

@@ -1,6 +1,7 @@
 """A durable flow of some 200 steps that tells an outside log what it begins and what has come back.
 
-`python durable_steps.py URL LOG SESSION`: begins the session, or goes on with it, and prints the result.
+`python durable_steps.py URL LOG SESSION ROUNDS [PLACE NUMBER SIGNAL]`: begins the session, or goes on with it, and
+prints the result. With a fault it sends itself that signal at the commit of that number: before, inside or after it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ import threading
 import trio
 
 import railtracks as rt
-
-ROUNDS = 6
+from railtracks.durable import _writer
 
 
 class HandledError(Exception):
@@ -21,15 +21,14 @@ class HandledError(Exception):
         super().__init__(key, number)
 
 
+GUARD = threading.Lock()
+LOG = -1
+
+
 def tell(word: str, key: str) -> None:
     with GUARD:
         os.write(LOG, f"{word} {key}\n".encode())
         os.fsync(LOG)
-
-
-GUARD = threading.Lock()
-LOG = -1
-ATTEMPTS: dict[str, int] = {}
 
 
 def begin() -> str:
@@ -72,9 +71,7 @@ async def flaky(number: int) -> tuple[str, int]:
 
 @rt.function_node(durable=False)
 async def count_attempts(number: int) -> int:
-    key = rt.idempotency_key()
-    ATTEMPTS[key] = ATTEMPTS.get(key, 0) + 1
-    # Each attempt has children of its own, so this is the first time for each: the parent's number decides.
+    # What the attempts have in common is the context, which is recorded with each of them.
     rt.context.put(f"flaky-{number}", rt.context.get(f"flaky-{number}", 0) + 1)
     return int(rt.context.get(f"flaky-{number}"))
 
@@ -166,10 +163,24 @@ async def main(rounds: int) -> int:
     return total
 
 
+def fail_at(place: str, number: int, signal_number: int) -> None:
+    passed = 0
+
+    def fault(where: str) -> None:
+        nonlocal passed
+        passed += where == place
+        if where == place and passed == number:
+            os.kill(os.getpid(), signal_number)
+
+    _writer.fault = fault
+
+
 if __name__ == "__main__":
-    url, log, session_id = sys.argv[1:]
+    url, log, session_id, rounds, *fault = sys.argv[1:]
     LOG = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    with rt.DurableStore(url) as store:
+    if fault:
+        fail_at(fault[0], int(fault[1]), int(fault[2]))
+    with rt.DurableStore(url, lease=2.0, commit_timeout=1.0, max_recoveries=1000) as store:
         INNER = rt.Flow("inner", inner, durable=store, save_state=False)
         flow = rt.Flow("steps", main, durable=store, save_state=False, logging_setting="NONE")
-        print(flow.invoke(ROUNDS, session_id=session_id), flush=True)
+        print(flow.invoke(int(rounds), session_id=session_id), flush=True)

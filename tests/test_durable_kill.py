@@ -1,0 +1,331 @@
+"""Killed anywhere, stopped anywhere, resumed: nothing that was acknowledged is repeated, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+import trio
+from postgres_server import PostgresServer, postgres  # noqa: F401 - a fixture
+from proof_rounds import rounds
+
+import railtracks as rt
+from railtracks.durable import _writer
+from railtracks.durable._schema import calls
+
+SCRIPTS = Path(__file__).parent / "scripts"
+PLACES = ("before", "inside", "after")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """Gives the URL of a new store each time."""
+    if request.param == "sqlite":
+        numbers = iter(range(10_000))
+        return lambda: f"sqlite:///{tmp_path}/{next(numbers)}.db"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.fresh_url
+
+
+def start(url: str, log: Path, steps: int, *fault: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, SCRIPTS / "durable_steps.py", url, log, "s", str(steps), *map(str, fault)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(child: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, errors = child.communicate(timeout=60)
+    return child.returncode, out.strip(), errors
+
+
+def repeated(log: Path) -> list[str]:
+    """Return what began again after its outcome had reached its caller."""
+    acknowledged: set[str] = set()
+    again: list[str] = []
+    for line in log.read_text().splitlines() if log.exists() else ():
+        word, key = line.split()
+        if word == "got":
+            acknowledged.add(key)
+        elif key in acknowledged:
+            again.append(key)
+    return again
+
+
+def outcomes_are_single(url: str) -> bool:
+    """Whether no call has two outcomes, and the numbers of the commits are whole."""
+    store = rt.DurableStore(url)
+    with store.reading() as (connection, _, _owner):
+        rows = connection.execute(sa.select(calls.c.session_id, calls.c.seq, calls.c.key, calls.c.status)).all()
+    ended = Counter((row.session_id, row.key) for row in rows if row.status in {"completed", "failed", "cancelled"})
+    return all(count == 1 for count in ended.values())
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], str]:
+    known: dict[int, str] = {}
+
+    def result(steps: int) -> str:
+        if steps not in known:
+            folder = tmp_path_factory.mktemp("expected")
+            code, out, errors = finished(start(f"sqlite:///{folder}/store.db", folder / "log", steps))
+            assert code == 0, errors
+            known[steps] = out
+        return known[steps]
+
+    return result
+
+
+@pytest.mark.proof
+def test_killed_at_random_moments_again_and_again(
+    new_store: Callable[[], str], tmp_path: Path, expected: Callable[[int], str], request: pytest.FixtureRequest
+) -> None:
+    full = 200 if "sqlite" in request.node.name else 50
+    chance = random.Random(5)
+    for number in range(rounds(full=full, handful=1)):
+        url, log = new_store(), tmp_path / f"{number}.log"
+        killed = 0
+        while True:
+            child = start(url, log, 6)
+            before = log.stat().st_size if log.exists() else 0
+            lines = chance.uniform(0, 9_000)
+            while child.poll() is None and (log.stat().st_size if log.exists() else 0) < before + lines:
+                time.sleep(0.001)
+            time.sleep(chance.uniform(0, 0.004))
+            child.kill()
+            code, out, errors = finished(child)
+            assert code in {0, -signal.SIGKILL}, errors
+            if code == 0:
+                break
+            killed += 1
+        assert out == expected(6), f"round {number}, after {killed} kills"
+        assert repeated(log) == []
+        assert outcomes_are_single(url)
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("place", PLACES)
+def test_killed_before_inside_and_after_every_commit(
+    new_store: Callable[[], str], tmp_path: Path, expected: Callable[[int], str], place: str
+) -> None:
+    commits = 45
+    step = max(1, commits // rounds(full=commits, handful=1))
+    for number in range(3, commits, step):
+        url, log = new_store(), tmp_path / f"{number}.log"
+        code, out, errors = finished(start(url, log, 1, place, number, int(signal.SIGKILL)))
+        if code == 0:
+            # It has fewer commits than that.
+            assert out == expected(1)
+            break
+        assert code == -signal.SIGKILL, errors
+        code, out, errors = finished(start(url, log, 1))
+        assert (code, out) == (0, expected(1)), f"commit {number}: {errors}"
+        assert repeated(log) == []
+        assert outcomes_are_single(url)
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("place", PLACES)
+def test_an_owner_stopped_past_its_lease_and_continued_can_commit_nothing(
+    new_store: Callable[[], str], tmp_path: Path, expected: Callable[[int], str], place: str
+) -> None:
+    commits = 45
+    chance = random.Random(place)
+    for _ in range(rounds(full=8, handful=1)):
+        number = chance.randrange(3, commits - 15)
+        url, log = new_store(), tmp_path / f"{number}.log"
+        stopped = start(url, log, 1, place, number, int(signal.SIGSTOP))
+        os.waitpid(stopped.pid, os.WUNTRACED)
+        time.sleep(2.1)
+        code, out, errors = finished(start(url, log, 1))
+        if place == "inside" and url.startswith("sqlite"):
+            # It was stopped with the one lock that SQLite has.
+            assert code != 0
+            assert "StoreError" in errors
+        else:
+            assert (code, out) == (0, expected(1)), errors
+        stopped.send_signal(signal.SIGCONT)
+        finished(stopped)
+        assert finished(start(url, log, 1))[:2] == (0, expected(1))
+        assert outcomes_are_single(url)
+
+
+# A commit that fails, or whose answer is lost.
+
+
+@rt.function_node
+async def add(number: int) -> int:
+    DONE.append(number)
+    return number + 1
+
+
+DONE: list[int] = []
+
+
+async def main(steps: int) -> int:
+    total = 0
+    for step in range(steps):
+        total += await rt.call(add, step)
+    return total + sum(await rt.call_batch(add, range(3), return_exceptions=False))
+
+
+def failing(place: str, number: int, times: int, error: Exception) -> Callable[[str], None]:
+    passed = failed = 0
+
+    def fault(where: str) -> None:
+        nonlocal passed, failed
+        passed += where == place
+        if where == place and passed >= number and failed < times:
+            failed += 1
+            raise error
+
+    return fault
+
+
+LOST = sa.exc.OperationalError("commit", None, Exception("the connection was cut"))
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("number", range(1, 9, 3))
+def test_a_commit_that_fails_or_whose_answer_is_lost_is_tried_again_and_counts_once(
+    new_store: Callable[[], str], place: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    DONE.clear()
+    url = new_store()
+    flow = rt.Flow("flow", main, durable=url, save_state=False)
+    monkeypatch.setattr(_writer, "fault", failing(place, number, 2, LOST))
+    assert flow.invoke(4, session_id="s") == 16
+    assert DONE[:4] == [0, 1, 2, 3]
+    assert len(DONE) == 7
+    assert outcomes_are_single(url)
+
+
+def test_a_store_that_fails_past_its_deadline_interrupts_the_session_and_no_except_can_help(
+    new_store: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    DONE.clear()
+    store = rt.DurableStore(new_store(), lease=3.0, commit_timeout=0.2)
+
+    async def stubborn(steps: int) -> int:
+        try:
+            return await main(steps)
+        except Exception:
+            DONE.append(-1)
+            return 0
+
+    flow = rt.Flow("flow", stubborn, durable=store, save_state=False)
+    monkeypatch.setattr(_writer, "fault", failing("before", 4, 10_000, LOST))
+    with pytest.raises(rt.StoreError, match="the connection was cut"):
+        flow.invoke(4, session_id="s")
+    assert -1 not in DONE
+    monkeypatch.setattr(_writer, "fault", None)
+    assert [each.status for each in store.sessions()] == ["interrupted"]
+    assert flow.resume("s") == 16
+
+
+def test_a_fault_that_no_other_try_can_mend_ends_at_once(
+    new_store: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = rt.Flow("flow", main, durable=rt.DurableStore(new_store(), commit_timeout=20), save_state=False)
+    error = sa.exc.ProgrammingError("insert", None, Exception("no such table"))
+    monkeypatch.setattr(_writer, "fault", failing("inside", 3, 10_000, error))
+    before = time.monotonic()
+    with pytest.raises(rt.StoreError, match="no such table"):
+        flow.invoke(4)
+    assert time.monotonic() - before < 5
+
+
+async def test_one_sessions_bad_row_fails_no_other(new_store: Callable[[], str]) -> None:
+    store = rt.DurableStore(new_store(), commit_timeout=5)
+    flow = rt.Flow("flow", main, durable=store, save_state=False)
+    lost: list[BaseException] = []
+
+    async def spoil(steps: int) -> int:
+        await rt.call(add, 1)
+        journal: Any = rt.current_session()._lifetime._scope.journal
+        # The next row of this session has the number of one that is there.
+        journal._seq -= 1
+        return await main(steps)
+
+    async def spoilt() -> None:
+        try:
+            await rt.Flow("spoilt", spoil, durable=store, save_state=False).ainvoke(3)
+        except Exception as error:
+            lost.append(error)
+
+    with store:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(spoilt)
+            for _ in range(5):
+                nursery.start_soon(flow.ainvoke, 5)
+    assert [each.status for each in store.sessions(flow_name="flow")] == ["completed"] * 5
+
+
+# Many processes.
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("processes", [2, 8])
+def test_processes_race_to_recover_sessions_and_each_runs_once(
+    new_store: Callable[[], str], tmp_path: Path, processes: int
+) -> None:
+    count = rounds(full=100, handful=10)
+    url, log = new_store(), tmp_path / "log"
+    script = [sys.executable, str(SCRIPTS / "durable_fleet.py"), url, str(log)]
+    assert subprocess.run([*script, "begin", str(count)], check=False).returncode == 9
+    # Their clocks are an hour apart: only the database's counts.
+    fleet = [
+        subprocess.Popen([*script, "recover", str(3600 * number)], stderr=subprocess.PIPE, text=True)
+        for number in range(processes)
+    ]
+    for each in fleet:
+        _, errors = each.communicate(timeout=120)
+        assert each.returncode == 0, errors
+    store = rt.DurableStore(url)
+    assert {each.status for each in store.sessions()} == {rt.DurableStatus.COMPLETED}
+    assert outcomes_are_single(url)
+    ran = Counter(log.read_text().split())
+    assert len(ran) == count
+    assert set(ran.values()) == {1}
+
+
+def test_a_node_that_crashes_its_process_gets_its_session_stuck_and_the_fleet_lives(
+    new_store: Callable[[], str], tmp_path: Path
+) -> None:
+    url, log = new_store(), tmp_path / "log"
+    script = [sys.executable, str(SCRIPTS / "durable_fleet.py"), url, str(log)]
+    assert subprocess.run([*script, "crash", "0"], check=False).returncode == 9
+    codes = [subprocess.run([*script, "recover", "0"], check=False).returncode for _ in range(4)]
+    assert codes == [9, 9, 0, 0]
+    assert [each.status for each in rt.DurableStore(url).sessions()] == ["stuck"]
+
+
+def test_sigterm_in_the_middle_of_twenty_sessions_and_then_recover(
+    new_store: Callable[[], str], tmp_path: Path
+) -> None:
+    url, log = new_store(), tmp_path / "log"
+    script = [sys.executable, str(SCRIPTS / "durable_fleet.py"), url, str(log)]
+    child = subprocess.Popen([*script, "serve", "20"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    child.terminate()
+    _, errors = child.communicate(timeout=30)
+    store = rt.DurableStore(url)
+    found = store.sessions(flow_name="fleet")
+    assert len(found) == 20, errors
+    assert {each.status for each in found} == {rt.DurableStatus.INTERRUPTED}
+    assert subprocess.run([*script, "recover", "0"], check=False).returncode == 0
+    assert {each.status for each in store.sessions(flow_name="fleet")} == {rt.DurableStatus.COMPLETED}
+    assert outcomes_are_single(url)
