@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import Executor
+from typing import Any, cast
 
 import trio
 
@@ -14,9 +15,6 @@ from railtracks._nodes import Node
 from railtracks._scope import Frame
 from railtracks._workers import WorkerSlot, run_in_thread
 from railtracks.exceptions import NodeTimeoutError
-
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
 
 
 async def attempt(frame: Frame, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -58,7 +56,7 @@ async def _run_in_worker(frame: Frame, node: Node[..., Any], args: tuple[Any, ..
     scope.workers[frame] = node.name
     try:
         if node.run_in is not None:
-            return await _run_in_executor(frame, node.run_in, node, args, kwargs, None)
+            return await _run_in_executor(frame, node, args, kwargs, None)
         frame.slot = WorkerSlot()
         return await run_in_thread(frame.slot, node.name, node.fn, args, kwargs)
     finally:
@@ -75,7 +73,7 @@ async def _run_abandonable(frame: Frame, node: Node[..., Any], args: tuple[Any, 
     # Such a thread can make no calls, so it has nothing to lend.
     frame.slot = None
     if node.run_in is not None and node.run_in != "process":
-        return await _run_in_executor(frame, node.run_in, node, args, kwargs, leave_behind)
+        return await _run_in_executor(frame, node, args, kwargs, leave_behind)
     is_running = False
 
     def work() -> Any:
@@ -96,7 +94,6 @@ async def _run_abandonable(frame: Frame, node: Node[..., Any], args: tuple[Any, 
 
 async def _run_in_executor(
     frame: Frame,
-    executor: Executor,
     node: Node[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -105,4 +102,5 @@ async def _run_in_executor(
     # Whoever has an executor has imported what it needs; nobody else has to wait for that.
     from railtracks._executors import run_in_executor  # noqa: PLC0415
 
+    executor = cast("Executor", node.run_in)
     return await run_in_executor(executor, node.name, identified(frame, node.fn), args, kwargs, leave_behind)

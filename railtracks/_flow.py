@@ -192,7 +192,8 @@ class Flow(Generic[P, R]):
     def _invoke_durable(self, invocation: _Invocation) -> R:
         grace = self._grace
         stop = None if grace is None else functools.partial(invocation.drain_soon, grace)
-        return run_from_sync(invocation.run, stop)
+        result: R = run_from_sync(invocation.run, stop)
+        return result
 
     async def _run(self, session: Session, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         node = self._node
@@ -258,7 +259,7 @@ class _Invocation:
         resumed: str | None = None,
         wait: float = 0.0,
     ) -> None:
-        if flow._store is None:
+        if flow.store is None:
             raise ValueError(f"flow {flow.name!r} is not durable: make it with durable=True, a URL or a store")
         if isinstance(wait, bool) or not isinstance(wait, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
             raise TypeError(f"wait must be a number of seconds, not {type(wait).__name__}")
@@ -288,12 +289,12 @@ class _Invocation:
     async def run(self) -> Any:
         """Take the session, run it, and return its result, or the recorded one."""
         flow, wing = self._flow, durable_wing()
-        store, node = flow._store, flow._node  # noqa: SLF001 - the room's own
+        store, node = flow.store, flow._node  # noqa: SLF001 - the room's own
         inputs, fingerprint = None, None
         if not self._is_resumed:
             inputs, fingerprint = store.values.dump_arguments(node, self._args, self._kwargs)
         given = self._given
-        is_inner = given is None and (given := await wing.inner_id(store, flow.name, fingerprint)) is not None
+        is_inner = given is None and (given := wing.inner_id(flow.name, fingerprint)) is not None
         identifier = given or os.urandom(16).hex()
         timeout = flow._timeout  # noqa: SLF001 - the same
         wanted = wing.Wanted(
@@ -320,7 +321,7 @@ class _Invocation:
                 args, kwargs = store.values.load_arguments(node, taken.session.inputs)
             session = self._session = flow._session(identifier, run)  # noqa: SLF001 - the same
         except BaseException:
-            await run.abandon()
+            await run.abandon()  # noqa: ASYNC102 - shielded in there, and with the deadline of a commit
             raise
         for grace in self._stop_after:
             session._drain_soon(grace)  # noqa: SLF001 - the session's other face

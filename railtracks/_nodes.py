@@ -152,9 +152,7 @@ class Node(Generic[P, R]):
 
     def unrecorded(self) -> Node[P, R]:
         """Return a twin whose calls no durable session records."""
-        twin = copy(self)
-        twin.is_durable = False
-        twin._options = {**self._options, "durable": False}
+        twin: Node[P, R] = self._with_options({"durable": False})
         return twin
 
     def argument_names(self, count: int) -> tuple[str | None, ...]:

@@ -119,7 +119,15 @@ class Session:
         )
         self._prompt_injection = options.prompt_injection
         identifier = resume or session_id or os.urandom(16).hex()
-        run = self._durable_run(durable, identifier, resume, session_id, name, flow_name, options.timeout)
+        run = self._durable_run(
+            durable,
+            identifier,
+            resume=resume,
+            session_id=session_id,
+            name=name,
+            flow_name=flow_name,
+            timeout=options.timeout,
+        )
         self._ending = Ending(name or flow_name or identifier, options.timeout)
         values = dict(options.context or {})
         limit = options.history_limit
@@ -132,6 +140,7 @@ class Session:
     def _durable_run(
         durable: DurableOption,
         identifier: str,
+        *,
         resume: str | None,
         session_id: str | None,
         name: str | None,

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import trio
+from stored_sessions import until_begun
 
 import railtracks as rt
 from railtracks import testing
@@ -421,8 +422,7 @@ async def test_who_waits_gets_the_result_of_the_live_owner(store: rt.DurableStor
     flow = flow_of(store, slow)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: flow.ainvoke(session_id="s"))
-        while not store.sessions():
-            await trio.sleep(0.01)
+        await until_begun(store)
         with pytest.raises(rt.SessionOwnedError):
             await flow.aresume("s", wait=0.01)
         assert await flow.aresume("s", wait=5) == "result"
@@ -447,7 +447,7 @@ def test_an_owner_whose_lease_is_over_loses_the_session_although_it_lives(tmp_pa
     def run() -> None:
         try:
             flow_of(mine, rt.function_node(slow, name="main")).invoke(session_id="s")
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whatever comes back
             errors.append(error)
 
     thread = threading.Thread(target=run)
@@ -824,9 +824,9 @@ def test_a_flow_knows_its_store_and_takes_another(store: rt.DurableStore, tmp_pa
 
 
 def test_nothing_of_a_store_is_open_when_no_session_is(store: rt.DurableStore, tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     flow_of(store, twice).invoke(1)
-    assert len(os.listdir("/proc/self/fd")) <= before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
     assert list((tmp_path / "store.db-owners").iterdir()) == []
     assert not (tmp_path / "store.db-wal").exists()
 

@@ -10,6 +10,7 @@ import attrs
 import pytest
 import sqlalchemy as sa
 import trio
+from stored_sessions import until_begun
 
 import railtracks as rt
 from railtracks.durable import _writer
@@ -35,8 +36,7 @@ class Answer:
 
 
 async def send_when_there(store: rt.DurableStore, name: str, value: Any, **options: Any) -> None:
-    while not store.sessions():
-        await trio.sleep(0.01)
+    await until_begun(store)
     await rt.send_signal("s", name, value, store=store, **options)
 
 
@@ -348,8 +348,7 @@ async def test_recover_leaves_a_live_owners_session_alone(store: rt.DurableStore
     flow = flow_of(store, main)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: flow.ainvoke(session_id="s"))
-        while not store.sessions():
-            await trio.sleep(0.01)
+        await until_begun(store)
         assert (await rt.recover(store, [flow])).skipped == {"s": "a live owner has it"}
         nursery.cancel_scope.cancel()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, cast
 
 from railtracks._errors import described, users_notes
@@ -66,8 +66,8 @@ def _plain(error: BaseException, values: Values, lost: list[str], levels: int) -
             plain["state"][name] = _item(value, values)
         except DurableValueError as refusal:
             lost.append(f"{kind.__qualname__}.{name} ({refusal.problem})")
-    if isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
+    group: Any = error if isinstance(error, BaseExceptionGroup) else None
+    if group is not None:
         plain["args"] = [group.message]
         plain.pop("is_told_only", None)
         plain["members"] = [_plain(member, values, [], levels - 1) for member in group.exceptions] if levels else []
@@ -82,14 +82,14 @@ def _plain(error: BaseException, values: Values, lost: list[str], levels: int) -
 
 def _item(value: Any, values: Values) -> Any:
     if type(value) is tuple:
-        return {"$tuple": [_item(item, values) for item in value]}
+        return {"$tuple": [_item(item, values) for item in cast("Iterable[Any]", value)]}
     data, _ = values.dump(value, Any, "it")
     return json.loads(data)
 
 
 def _from_item(plain: Any, values: Values) -> Any:
-    if isinstance(plain, dict) and set(plain) == {"$tuple"}:
-        items: list[Any] = plain["$tuple"]
+    if isinstance(plain, dict) and "$tuple" in plain:
+        items = cast("dict[str, list[Any]]", plain)["$tuple"]
         return tuple(_from_item(item, values) for item in items)
     return values.load(json.dumps(plain).encode(), Any)
 

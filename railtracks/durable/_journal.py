@@ -88,7 +88,7 @@ class Journal:
     """The journal of one session, while it is open here."""
 
     def __init__(
-        self, session_id: str, seed: str, fence: int, past: Past, values: Values, writer: Writer | None
+        self, session_id: str, *, seed: str, fence: int, past: Past, values: Values, writer: Writer | None
     ) -> None:
         self.session_id = session_id
         self.fence = fence
@@ -250,7 +250,8 @@ class Journal:
             return
         self._log(
             logging.WARNING,
-            f"nobody has asked for the recorded call of {first.row.node!r} for {_PATIENCE:g} seconds: going on without it",
+            f"nobody has asked for the recorded call of {first.row.node!r} for {_PATIENCE:g} seconds: going on"
+            " without it",
             logger="RT.Session",
         )
         self.over(first)
@@ -484,7 +485,8 @@ class Journal:
             return None
         if key not in self.past.broadcasts and not self.is_cut:
             data, _ = self.values.dump(item, Any, "what is broadcast")
-            self.submit([self._mark(key, BROADCAST, strand.body.owner.key, data)])  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+            owner: Any = strand.body.owner
+            self.submit([self._mark(key, BROADCAST, owner.key, data)])
         return key
 
     def broadcasts(self) -> Iterator[tuple[str, Any]]:
@@ -698,7 +700,7 @@ class Call(Owned):
         try:
             data, _ = self.journal.values.dump(result, kind, f"the result of {self.node.name!r}")
         except DurableValueError as error:
-            await self._fail(error)
+            await self._fail(error)  # noqa: ASYNC120 - shielded in there
             raise
         await self._settle(COMPLETED, data)
 

@@ -211,7 +211,8 @@ class Owner:
 
 def stuck(session_id: str) -> StoreError:
     return StoreError(
-        f"session {session_id} is stuck: too many owners did not let go of it, and now it is left alone. Fork it to run it"
+        f"session {session_id} is stuck: too many owners did not let go of it, and now it is left alone. Fork it to"
+        " run it"
     )
 
 

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import sqlalchemy as sa
+import trio
 
 from railtracks._flow import Flow
 from railtracks._workers import in_thread
@@ -44,7 +45,8 @@ async def replay(flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
                         " time, chance, the world outside. Put it into a call, or use rt.random() and rt.uuid4()"
                     )
         finally:
-            await in_thread(store.leave)
+            with trio.CancelScope(shield=True):
+                await in_thread(store.leave)
     return len(rows) + 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,7 +18,7 @@ from railtracks.durable._past import OPENED
 from railtracks.durable._schema import calls, sessions, signals
 from railtracks.durable._signals import WAIT
 from railtracks.durable._store import DurableStore
-from railtracks.exceptions import RailtracksError, SessionOwnedError, SessionWaiting, StoreError
+from railtracks.exceptions import SessionOwnedError, SessionWaiting, StoreError
 
 _OPEN = (DurableStatus.RUNNING, DurableStatus.INTERRUPTED, DurableStatus.WAITING, DurableStatus.STUCK)
 
@@ -56,54 +57,58 @@ async def recover(
         TypeError: If something given is no flow, or `limit` is neither number nor limiter.
         StoreError: If the store cannot be read.
     """
-    known: dict[tuple[str, str | None], Flow[..., Any]] = {}
+    known = _known(flows)
+    limiter = limiter_of(limit)
+    done = _Recovering()
+    await trio.lowlevel.checkpoint()
+    async with trio.open_nursery() as nursery:
+        for row, why in await in_thread(_look, store):
+            flow = known.get((row.flow_name, row.version))
+            if flow is None:
+                is_known = any(name == row.flow_name for name, _ in known)
+                done.skipped[row.session_id] = (
+                    f"it is of version {row.version!r}" if is_known else "its flow was not given"
+                )
+            elif why is not None:
+                done.skipped[row.session_id] = why
+            else:
+                nursery.start_soon(done.resume, flow.in_store(store), row.session_id, limiter)
+    return Recovery(tuple(done.resumed), done.failed, done.skipped)
+
+
+def _known(flows: Sequence[Flow[..., Any]]) -> dict[tuple[str | None, str | None], Flow[..., Any]]:
+    """Return flows by what a session's row says of its flow."""
+    known: dict[tuple[str | None, str | None], Flow[..., Any]] = {}
     for flow in flows:
         if not isinstance(flow, Flow):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
             raise TypeError(f"recover() resumes flows, not {type(flow).__name__}")
         if known.setdefault((flow.name, flow.version), flow) is not flow:
             raise ValueError(f"two flows are called {flow.name!r} in version {flow.version!r}")
-    limiter = limiter_of(limit)
-    resumed: list[str] = []
-    failed: dict[str, BaseException] = {}
-    skipped: dict[str, str] = {}
-    wanted: list[tuple[Flow[..., Any], str]] = []
-    for row, why in await in_thread(_look, store):
-        flow = known.get((row.flow_name, row.version))
-        if flow is None:
-            names = {name for name, _ in known}
-            problem = f"it is of version {row.version!r}" if row.flow_name in names else "its flow was not given"
-            skipped[row.session_id] = problem
-        elif why is not None:
-            skipped[row.session_id] = why
-        else:
-            wanted.append((flow.in_store(store), row.session_id))
+    return known
 
-    async def resume(flow: Flow[..., Any], session_id: str) -> None:
+
+class _Recovering:
+    """What became of each session so far."""
+
+    def __init__(self) -> None:
+        self.resumed: list[str] = []
+        self.failed: dict[str, BaseException] = {}
+        self.skipped: dict[str, str] = {}
+
+    async def resume(self, flow: Flow[..., Any], session_id: str, limiter: trio.CapacityLimiter | None) -> None:
+        """Resume one session, and note how it ended; its errors stay its own."""
         try:
-            if limiter is None:
+            async with limiter or nullcontext():
                 await flow.aresume(session_id)
-            else:
-                async with limiter:
-                    await flow.aresume(session_id)
-        except SessionOwnedError as error:
-            # Somebody was quicker.
-            skipped[session_id] = str(error)
         except SessionWaiting:
-            resumed.append(session_id)
-        except StoreError as error:
-            skipped[session_id] = str(error)
-        except RailtracksError as error:
-            failed[session_id] = error
+            self.resumed.append(session_id)
+        except (SessionOwnedError, StoreError) as error:
+            # Somebody was quicker, or it cannot be gone on with now.
+            self.skipped[session_id] = str(error)
         except Exception as error:  # noqa: BLE001 - a session's own error is its outcome, told and not raised
-            failed[session_id] = error
+            self.failed[session_id] = error
         else:
-            resumed.append(session_id)
-
-    await trio.lowlevel.checkpoint()
-    async with trio.open_nursery() as nursery:
-        for flow, session_id in wanted:
-            nursery.start_soon(resume, flow, session_id)
-    return Recovery(tuple(resumed), failed, skipped)
+            self.resumed.append(session_id)
 
 
 def _look(store: DurableStore) -> list[tuple[Any, str | None]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 import trio
+from sqlalchemy.exc import DBAPIError
 
 from railtracks._ending import Ending
 from railtracks._errors import holds, raise_unchanged
@@ -54,7 +55,7 @@ def store_of(durable: DurableOption) -> DurableStore | None:
     if durable is True:
         return DurableStore()
     if isinstance(durable, str | os.PathLike):
-        return DurableStore(durable)
+        return DurableStore(cast("str | os.PathLike[str]", durable))
     raise TypeError(f"durable must be True, a URL or an rt.DurableStore, not {type(durable).__name__}")
 
 
@@ -85,11 +86,12 @@ class Run:
             if not self.store.count(1):
                 await in_thread(self.store.open)
         self._writer = self.store.writer()
-        taken: Taken | None = None
+        is_ours = False
         try:
             taken = await self._take(trio.current_time() + wait)
+            is_ours = taken.fence is not None
         finally:
-            if taken is None or taken.fence is None:
+            if not is_ours:
                 with trio.CancelScope(shield=True):
                     await self._let_go()
         if taken.is_stuck:
@@ -104,7 +106,7 @@ class Run:
             await trio.lowlevel.checkpoint()
             commit = Commit(wanted.session_id, None, work=lambda connection: owner.take(connection, wanted))
             # Nobody else in this process takes it while this does.
-            refusal = self._reserved()
+            refusal: Exception | None = self._reserved()
             if refusal is None:
                 writer.submit(commit)
                 await writer.lead(commit)
@@ -137,7 +139,12 @@ class Run:
         taken = self._taken or await self.take()
         writer = None if taken.fence is None else self._writer
         self.journal = Journal(
-            self.wanted.session_id, taken.session.seed, taken.fence or 0, Past(taken.rows), self.store.values, writer
+            self.wanted.session_id,
+            seed=taken.session.seed,
+            fence=taken.fence or 0,
+            past=Past(taken.rows),
+            values=self.store.values,
+            writer=writer,
         )
         return self.journal, taken.remaining
 
@@ -184,7 +191,7 @@ class Run:
             before = trio.current_time()
             try:
                 is_owner = await trio.to_thread.run_sync(owner.renew, abandon_on_cancel=True)
-            except (sa.exc.DBAPIError, StoreError):
+            except (DBAPIError, StoreError):
                 # There is time for another try, or there is none: then the lease ends the session.
                 continue
             if not is_owner:
@@ -227,7 +234,7 @@ class Run:
             self._keeping.cancel()
             if self._taken is not None and self._taken.fence is not None:
                 self.store.owner.open.discard(self.wanted.session_id)
-                await self._let_go()
+                await self._let_go()  # noqa: ASYNC102 - part of the session's final work, which is shielded
 
     async def _settle(self, status: DurableStatus, raised: BaseException | None, reason: str | None) -> None:
         failure = None
@@ -285,7 +292,7 @@ def outcome_of_final(store: DurableStore, taken: Taken, node: Node[..., Any]) ->
     raise StoreError(f"session {row.session_id} is {row.status}, and its result is not in the store")
 
 
-async def inner_id(store: DurableStore, flow: str, fingerprint: str) -> str | None:
+def inner_id(flow: str, fingerprint: str) -> str | None:
     """Return the identifier of a durable session that is opened inside a durable one, `None` if it is in none."""
     frame = frame_here()
     if frame is None or frame.scope.journal is None:

@@ -49,10 +49,17 @@ async def send_signal(
 
 
 @overload
-async def wait_for_signal(name: str, kind: type[T], /, *, timeout: float | None = None, park: bool = False) -> T: ...
+async def wait_for_signal(
+    name: str,
+    kind: type[T],
+    /,
+    *,
+    timeout: float | None = None,  # noqa: ASYNC109 - by the clock of the store, and recorded
+    park: bool = False,
+) -> T: ...
 @overload
-async def wait_for_signal(name: str, /, *, timeout: float | None = None, park: bool = False) -> Any: ...
-async def wait_for_signal(name: str, kind: Any = Any, /, *, timeout: float | None = None, park: bool = False) -> Any:
+async def wait_for_signal(name: str, /, *, timeout: float | None = None, park: bool = False) -> Any: ...  # noqa: ASYNC109 - the same
+async def wait_for_signal(name: str, kind: Any = Any, /, *, timeout: float | None = None, park: bool = False) -> Any:  # noqa: ASYNC109 - the same
     """Wait for a signal to this durable session, and return its value. A checkpoint.
 
     A call like any other: recorded in the same transaction that consumes the signal, so that each is heard once.

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 import trio
 from attrs import define
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
 from railtracks._options import check_seconds
 from railtracks._redact import REDACTED
@@ -25,8 +26,9 @@ from railtracks.durable._failures import told_failure
 from railtracks.durable._ownership import FINAL, DurableStatus, Owner
 from railtracks.durable._past import CANCELLED, COMPLETED, FAILED, OPENED
 from railtracks.durable._schema import calls, owners, sessions, signals
+from railtracks.durable._sealing import Sealer
 from railtracks.durable._strands import ROOT
-from railtracks.durable._values import Sealer, Values
+from railtracks.durable._values import Values
 from railtracks.durable._writer import Writer
 from railtracks.exceptions import StoreError
 
@@ -113,7 +115,7 @@ class DurableStore:
             raise ValueError(f"durability must be one of {', '.join(get_args(Durability))}, not {durability!r}")
         for name, seconds in (("lease", lease), ("commit_timeout", commit_timeout)):
             check_seconds(name, seconds)
-            if seconds is None or seconds == math.inf:  # pyright: ignore[reportUnnecessaryComparison]  # not all are checked
+            if seconds in {None, math.inf}:
                 raise ValueError(f"{name} must have an end")
         if commit_timeout >= lease:
             raise ValueError(
@@ -156,7 +158,7 @@ class DurableStore:
                 database = Database(self._url, self._durability, self.commit_timeout, self.lease)
                 try:
                     self._owner = Owner(database, self.lease, self.max_recoveries)
-                except sa.exc.DBAPIError as error:
+                except DBAPIError as error:
                     database.close()
                     raise StoreError(f"the store {self!r} cannot be opened: {error.orig}") from error
                 except BaseException:
@@ -189,7 +191,7 @@ class DurableStore:
         if database is not None and owner is not None:
             try:
                 owner.close()
-            except (sa.exc.DBAPIError, StoreError):
+            except (DBAPIError, StoreError):
                 # It is dead to the others when its lock or its lease is gone.
                 pass
             finally:
@@ -232,7 +234,7 @@ class DurableStore:
         try:
             with database.reading() as connection:
                 yield connection, database, owner
-        except sa.exc.DBAPIError as error:
+        except DBAPIError as error:
             raise StoreError(f"the store {self!r} cannot be read: {error.orig}") from error
         finally:
             self.leave()
@@ -248,7 +250,7 @@ class DurableStore:
         try:
             with database.writing() as connection:
                 yield connection, database, owner
-        except sa.exc.DBAPIError as error:
+        except DBAPIError as error:
             raise StoreError(f"the store {self!r} cannot be written: {error.orig}") from error
         finally:
             self.leave()
@@ -410,7 +412,7 @@ class DurableStore:
         records: list[CallRecord] = []
         for key, call_id in ids.items():
             row = last[key]
-            arguments = self.values.redacted(row.arguments) or [[]]
+            args, kwargs = self.values.told_arguments(row.arguments)
             records.append(
                 CallRecord(
                     id=call_id,
@@ -420,8 +422,8 @@ class DurableStore:
                     attempt=row.attempt,
                     started_at=datetime.fromtimestamp(row.began_at, UTC),
                     ended_at=_moment(row.ended_at),
-                    args=tuple(arguments[0]),
-                    kwargs=(arguments[1:] or [{}])[0],
+                    args=args,
+                    kwargs=kwargs,
                     result=self.values.redacted(row.outcome) if row.status == COMPLETED else None,
                     error=self._error(row.outcome) if row.status == FAILED else None,
                 )

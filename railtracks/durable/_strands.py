@@ -62,8 +62,8 @@ class Body:
         """
         if label in self._open:
             raise ContextError(
-                f"two calls of {node!r} with equal arguments are open at once in tasks of a nursery, which have no order:"
-                " a resume could not tell them apart. Give each a name: node.with_options(key=...)"
+                f"two calls of {node!r} with equal arguments are open at once in tasks of a nursery, which have no"
+                " order: a resume could not tell them apart. Give each a name: node.with_options(key=...)"
             )
         self._open.add(label)
         number = self._counts.get(label, 0)

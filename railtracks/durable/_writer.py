@@ -15,6 +15,7 @@ import sqlalchemy as sa
 import trio
 from attrs import define
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 
 from railtracks._workers import in_thread
 from railtracks.durable._database import Database
@@ -24,7 +25,7 @@ from railtracks.exceptions import RailtracksError, SessionLostError, StoreError
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 1.0
 # What another try of the same transaction may mend: a lock, a full disk, a cut connection, a server that restarts.
-_PASSING: Final = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError)
+_PASSING: Final = (OperationalError, InterfaceError, InternalError)
 
 # Tests stop or kill the process here: "before", "inside" and "after" the commit; the store's error or lost answer is
 # what it raises.
@@ -122,12 +123,13 @@ class Writer:
         try:
             with self._database.reading() as connection:
                 return look(connection)
-        except sa.exc.DBAPIError as error:
+        except DBAPIError as error:
             raise StoreError(f"the store could not be read: {error.orig}") from error
 
     @trio.lowlevel.enable_ki_protection
     async def _write_all(self) -> None:
         self._is_writing = True
+        batch: list[Commit] = []
         try:
             with trio.CancelScope(shield=True):
                 # Whoever the last commit woke has its own next one ready by then.

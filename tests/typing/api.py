@@ -274,14 +274,14 @@ async def flows() -> None:
     assert_type(flow.name, str)
     assert_type(flow.equality_hash(), str)
 
-    flow.invoke(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    flow.invoke()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    flow.invoke("Ada", quiet=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    await flow.ainvoke(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    await flow.ainvoke("Ada", loud="yes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    rt.Flow("plain", plain).invoke("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    rt.Flow("plain", plain_sync).invoke("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    rt.Flow("method", service.fetch).invoke(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    flow.invoke(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    flow.invoke()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    flow.invoke("Ada", quiet=True)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    await flow.ainvoke(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    await flow.ainvoke("Ada", loud="yes")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    rt.Flow("plain", plain).invoke("1")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    rt.Flow("plain", plain_sync).invoke("1")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    rt.Flow("method", service.fetch).invoke(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     rt.Flow("greeting", greet, time_out=5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     rt.Flow("greeting", greet, timeout="5")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     rt.Flow("greeting", greet, name="x")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
