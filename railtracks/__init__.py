@@ -24,7 +24,7 @@ from railtracks._pending import PendingCall
 from railtracks._redact import Secret
 from railtracks._retries import Retry
 from railtracks._saved_state import load_state
-from railtracks._seam import durable_wing
+from railtracks._seam import durable_wing as _durable_wing
 from railtracks._session import Session, current_session, session_id
 from railtracks._tree import CallError, CallRecord, CauseKind, EndCause, ExecutionInfo, Status
 from railtracks.exceptions import (
@@ -55,7 +55,8 @@ if TYPE_CHECKING:
     from railtracks.durable._ownership import DurableStatus
     from railtracks.durable._recovery import Recovery, recover
     from railtracks.durable._signals import send_signal, wait_for_signal
-    from railtracks.durable._store import DurableStore, StoredSession
+    from railtracks.durable._store import DurableStore
+    from railtracks.durable._views import StoredSession
 
 __all__ = [
     "CallError",
@@ -124,7 +125,7 @@ _WING = {
     "DurableStatus": "_ownership",
     "DurableStore": "_store",
     "Recovery": "_recovery",
-    "StoredSession": "_store",
+    "StoredSession": "_views",
     "recover": "_recovery",
     "send_signal": "_signals",
     "wait_for_signal": "_signals",
@@ -134,4 +135,8 @@ _WING = {
 def __getattr__(name: str) -> Any:
     if name not in _WING:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(durable_wing(_WING[name]), name)
+    return getattr(_durable_wing(_WING[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WING})

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from concurrent.futures import Executor
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
@@ -15,6 +14,9 @@ from railtracks._nodes import Node
 from railtracks._scope import Frame
 from railtracks._workers import WorkerSlot, run_in_thread
 from railtracks.exceptions import NodeTimeoutError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 async def attempt(frame: Frame, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

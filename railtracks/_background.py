@@ -42,13 +42,13 @@ class Background:
         landing = self._root.landing()
         journal = self._root.scope.journal
         if journal is not None:
-            landing.strand = journal.start(self._frame_here(), made, args, kwargs, is_service=is_service)
+            landing.strand = journal.loose_ends.start(self._frame_here(), made, args, kwargs, is_service=is_service)
         return self._start(made, args, kwargs, landing, is_service=is_service)
 
     def restart(self) -> None:
         """Start again what an earlier run of a durable session had started, and nobody will start anew."""
         journal = self._root.scope.journal
-        for node, args, kwargs, is_service, strand in () if journal is None else journal.restarts():
+        for node, args, kwargs, is_service, strand in () if journal is None else journal.loose_ends.restarts():
             landing = self._root.landing()
             landing.strand = strand
             self._start(node, args, kwargs, landing, is_service=is_service)
@@ -84,7 +84,7 @@ class Background:
                 journal.refuse_resource(frame)
             # What it says when it has started is in no record: it starts again each time.
             made = made.unrecorded()
-            landing.strand = journal.start(frame, made, args, kwargs, is_service=False)
+            landing.strand = journal.loose_ends.start(frame, made, args, kwargs, is_service=False)
         starting = _Starting(made, args, kwargs, self._fail, landing)
         pending = starting.pending
         self._starting.add(pending)

@@ -76,7 +76,7 @@ class Broadcaster:
             raise ContextError("a broadcast_callback cannot broadcast: it would wait for itself")
         key = None
         if self._journal is not None and frame is not None:
-            key = self._journal.broadcast(frame, item)
+            key = self._journal.loose_ends.broadcast(frame, item)
             if key is None:
                 # An earlier run has delivered it.
                 await trio.lowlevel.checkpoint()
@@ -85,7 +85,7 @@ class Broadcaster:
 
     async def send_again(self) -> None:
         """Deliver what an earlier run of a durable session did not, and will not broadcast anew."""
-        for key, item in () if self._journal is None else self._journal.broadcasts():
+        for key, item in () if self._journal is None else self._journal.loose_ends.broadcasts():
             await self._put(item, key)
 
     async def _put(self, item: Any, key: str | None) -> None:
@@ -124,7 +124,7 @@ class Broadcaster:
                         with trio.CancelScope(shield=True):
                             await self._report("broadcast_callback failed", error, item)
                     if key is not None and self._journal is not None:
-                        self._journal.delivered(key)
+                        self._journal.loose_ends.delivered(key)
                     self._is_delivering = False
         finally:
             self._deliverer = None

@@ -289,10 +289,10 @@ class _Invocation:
     async def run(self) -> Any:
         """Take the session, run it, and return its result, or the recorded one."""
         flow, wing = self._flow, durable_wing()
-        store, node = flow.store, flow._node  # noqa: SLF001 - the room's own
+        access, node = wing.access_of(flow.store), flow._node  # noqa: SLF001 - the room's own
         inputs, fingerprint = None, None
         if not self._is_resumed:
-            inputs, fingerprint = store.values.dump_arguments(node, self._args, self._kwargs)
+            inputs, fingerprint = access.values.dump_arguments(node, self._args, self._kwargs)
         given = self._given
         is_inner = given is None and (given := wing.inner_id(flow.name, fingerprint)) is not None
         identifier = given or os.urandom(16).hex()
@@ -309,16 +309,16 @@ class _Invocation:
             may_be_new=not self._is_resumed,
             may_be_there=given is not None,
         )
-        run = wing.Run(store, wanted)
+        run = wing.Run(access, wanted)
         taken = await run.take(self._wait)
         if taken.fence is None:
-            return wing.outcome_of_final(store, taken, node)
+            return wing.outcome_of_final(access, taken, node)
         args, kwargs = self._args, self._kwargs
         try:
             if is_inner:
                 await wing.until_outer_is_live()
             if self._is_resumed:
-                args, kwargs = store.values.load_arguments(node, taken.session.inputs)
+                args, kwargs = access.values.load_arguments(node, taken.session.inputs)
             session = self._session = flow._session(identifier, run)  # noqa: SLF001 - the same
         except BaseException:
             await run.abandon()  # noqa: ASYNC102 - shielded in there, and with the deadline of a commit

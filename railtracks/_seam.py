@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 from railtracks._nodes import Node
 
 
-def durable_wing(room: str = "_run") -> Any:
+def durable_wing(room: str = "_doors") -> Any:
     """Return a room of the wing of durable sessions, which is imported when somebody needs it.
 
     Raises:
@@ -59,23 +59,47 @@ class DurableFanOut(Protocol):
         ...
 
 
+class DurableLooseEnds(Protocol):
+    """The background calls and the broadcasts of one session."""
+
+    def start(
+        self, frame: Any, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, is_service: bool
+    ) -> Any:
+        """Record that a background call was started; return its strand."""
+        ...
+
+    def restarts(self) -> Iterator[tuple[Any, tuple[Any, ...], dict[str, Any], bool, Any]]:
+        """Return the background calls that nobody starts again, and that have not ended."""
+        ...
+
+    def broadcast(self, frame: Any, item: Any) -> str | None:
+        """Record what is broadcast; return its name, or `None` if it was delivered before."""
+        ...
+
+    def broadcasts(self) -> Iterator[tuple[str, Any]]:
+        """Return what was broadcast by calls that nobody repeats, and not delivered."""
+        ...
+
+    def delivered(self, key: str) -> None:
+        """Record that something broadcast was delivered."""
+        ...
+
+
 class SessionJournal(Protocol):
     """The journal of one durable session, while it is open."""
 
     strand: Any
     session_id: str
 
+    @property
+    def loose_ends(self) -> DurableLooseEnds:
+        """The background calls and the broadcasts."""
+        ...
+
     def enter(
         self, parent: Any, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> DurableCall: ...
     def fan_out(self, frame: Any) -> DurableFanOut: ...
-    def start(
-        self, frame: Any, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, is_service: bool
-    ) -> Any: ...
-    def restarts(self) -> Iterator[tuple[Any, tuple[Any, ...], dict[str, Any], bool, Any]]: ...
-    def broadcast(self, frame: Any, item: Any) -> str | None: ...
-    def broadcasts(self) -> Iterator[tuple[str, Any]]: ...
-    def delivered(self, key: str) -> None: ...
     def wrote(self, frame: Any, values: dict[str, Any]) -> None: ...
     def deleted(self, frame: Any, name: str) -> None: ...
     def identity(self, frame: Any) -> tuple[str, str, int, Any]: ...

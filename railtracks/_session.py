@@ -172,7 +172,7 @@ class Session:
             may_be_new=resume is None,
             may_be_there=given is not None,
         )
-        run: DurableRun = wing.Run(wing.store_of(durable), wanted)
+        run: DurableRun = wing.Run(wing.access_of(wing.store_of(durable)), wanted)
         return run
 
     @property

@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import trio
@@ -50,7 +51,7 @@ async def test_with_options() -> None:
     assert (session.name, session.info.timeout) == ("my-run", 30)
 
 
-async def test_it_takes_every_option_of_session() -> None:
+async def test_it_takes_every_option_of_session(tmp_path: Path) -> None:
     heard: list[object] = []
 
     async def hear(item: object) -> None:
@@ -71,6 +72,9 @@ async def test_it_takes_every_option_of_session() -> None:
         "payload_callback": hear,
         "cleanup_timeout": 1,
         "history_limit": 10,
+        "durable": tmp_path / "store.db",
+        "session_id": "s-1",
+        "resume": None,
     }
     assert set(options) == set(inspect.signature(rt.Session).parameters)
 
@@ -81,6 +85,8 @@ async def test_it_takes_every_option_of_session() -> None:
     _, session = await main()
     info = session.info
     assert (info.session_name, info.flow_name, info.flow_id, info.timeout) == ("run", "flow", "f-1", 60)
+    assert info.session_id == "s-1"
+    assert [each.status for each in rt.DurableStore(tmp_path / "store.db").sessions()] == ["completed"]
     assert info.context_keys == ("key",)
     assert session.state_path is None
     assert heard == ["item", session.payload()]

@@ -24,6 +24,7 @@ from railtracks._scope import current_frame
 from railtracks.durable import _writer
 from railtracks.durable._journal import Journal
 from railtracks.durable._schema import calls
+from railtracks.durable._store import access_of
 
 SCRIPTS = Path(__file__).parent / "scripts"
 PLACES = ("before", "inside", "after")
@@ -69,7 +70,7 @@ def repeated(log: Path) -> list[str]:
 def outcomes_are_single(url: str) -> bool:
     """Whether no call has two outcomes, and the numbers of the commits are whole."""
     store = rt.DurableStore(url)
-    with store.reading() as (connection, _, _owner):
+    with access_of(store).reading() as (connection, _, _owner):
         rows = connection.execute(sa.select(calls.c.session_id, calls.c.seq, calls.c.key, calls.c.status)).all()
     ended = Counter((row.session_id, row.key) for row in rows if row.status in {"completed", "failed", "cancelled"})
     return all(count == 1 for count in ended.values())

@@ -18,6 +18,7 @@ import railtracks as rt
 from railtracks import testing
 from railtracks.durable import _journal
 from railtracks.durable._schema import calls, sessions
+from railtracks.durable._store import access_of
 
 
 class Killed(BaseException):
@@ -35,7 +36,7 @@ def flow_of(store: rt.DurableStore, fn: Callable[..., Any], **options: Any) -> r
 
 def forget(store: rt.DurableStore, session_id: str, kept: Callable[[Any], bool]) -> None:
     """Make the session one that was killed when only these rows were written."""
-    with store.writing() as (connection, _, _owner):
+    with access_of(store).writing() as (connection, _, _owner):
         for row in connection.execute(sa.select(calls).where(calls.c.session_id == session_id)).all():
             if not kept(row):
                 connection.execute(sa.delete(calls).where(calls.c.session_id == session_id, calls.c.seq == row.seq))

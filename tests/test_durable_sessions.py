@@ -22,6 +22,7 @@ import railtracks as rt
 from railtracks import testing
 from railtracks.durable import _ownership, _run
 from railtracks.durable._schema import owners, sessions
+from railtracks.durable._store import access_of
 
 DONE: list[Any] = []
 
@@ -352,7 +353,7 @@ def test_a_deadline_that_passed_meanwhile_ends_the_session(store: rt.DurableStor
     flow = flow_of(store, interrupted_by("ctrl_c"), timeout=60)
     with pytest.raises(KeyboardInterrupt):
         flow.invoke(session_id="s")
-    with store.writing() as (connection, _, _owner):
+    with access_of(store).writing() as (connection, _, _owner):
         connection.execute(sa.update(sessions).values(deadline_at=1.0))
     with pytest.raises(rt.SessionTimeoutError):
         flow.resume("s")
@@ -379,7 +380,7 @@ def test_the_end_of_a_session_is_written_last(store: rt.DurableStore) -> None:
 def test_a_crash_between_result_and_end_repeats_only_what_is_missing(store: rt.DurableStore) -> None:
     flow = flow_of(store, twice)
     flow.invoke(1, session_id="s")
-    with store.writing() as (connection, _, _owner):
+    with access_of(store).writing() as (connection, _, _owner):
         connection.execute(sa.update(sessions).values(status="running", ended_at=None))
     assert status_of(store) == "interrupted"
     assert flow.resume("s") == 3
@@ -455,7 +456,7 @@ def test_an_owner_whose_lease_is_over_loses_the_session_although_it_lives(tmp_pa
     began.wait(5)
     with pytest.raises(rt.SessionOwnedError):
         flow_of(theirs, rt.function_node(quick, name="main")).resume("s")
-    with theirs.writing() as (connection, _, _owner):
+    with access_of(theirs).writing() as (connection, _, _owner):
         # It was stopped for longer than its lease.
         connection.execute(sa.update(owners).values(lease_until=1.0))
     assert flow_of(theirs, rt.function_node(quick, name="main")).resume("s") == 5
@@ -507,7 +508,7 @@ def test_a_session_taken_over_too_often_is_stuck_and_left_alone(tmp_path: Path) 
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             flow.invoke(session_id="s")
-        with store.writing() as (connection, _, _owner):
+        with access_of(store).writing() as (connection, _, _owner):
             # As the death of the process would have left it.
             connection.execute(sa.update(sessions).values(status="running"))
     for _ in range(2):
@@ -544,9 +545,9 @@ def test_a_dead_owners_session_is_free_at_once(tmp_path: Path) -> None:
 
 
 def test_owners_of_yesterday_are_forgotten(store: rt.DurableStore) -> None:
-    with store.writing() as (connection, _, _owner):
+    with access_of(store).writing() as (connection, _, _owner):
         connection.execute(sa.insert(owners).values(token="old", host="h", process_id=1, lease_until=1.0))
-    with store.reading() as (connection, _, _owner):
+    with access_of(store).reading() as (connection, _, _owner):
         assert [row.token for row in connection.execute(sa.select(owners))] != ["old"]
 
 

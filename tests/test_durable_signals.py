@@ -15,6 +15,7 @@ from stored_sessions import until_begun
 import railtracks as rt
 from railtracks.durable import _writer
 from railtracks.durable._schema import sessions, signals
+from railtracks.durable._store import access_of
 
 
 @pytest.fixture
@@ -217,7 +218,7 @@ async def test_a_signal_and_a_timeout_race_has_one_end(store: rt.DurableStore) -
 
         ends.append(await flow.ainvoke(session_id="s"))
     assert await flow.aresume("s") == ends[0]
-    with store.reading() as (connection, _, _owner):
+    with access_of(store).reading() as (connection, _, _owner):
         (consumed,) = connection.execute(sa.select(signals.c.consumed_by)).scalars()
     assert (consumed is not None) == ends[0].startswith("heard")
 
@@ -322,12 +323,12 @@ async def test_recover_resumes_what_nobody_runs_and_tells_what_it_left_alone(sto
             await each.ainvoke(2, session_id=identifier)
     with pytest.raises(LookupError):
         await flow.ainvoke(1, session_id="over")
-    with store.writing() as (connection, _, _owner):
+    with access_of(store).writing() as (connection, _, _owner):
         values = connection.execute(sa.select(sessions).where(sessions.c.session_id == "a")).one()._asdict()
         for identifier, change in (
             ("stuck", {"status": "stuck"}),
             ("newer", {"version": "9"}),
-            ("failing", {"inputs": flow.store.values.dump_arguments(rt.function_node(main), (1,), {})[0]}),
+            ("failing", {"inputs": access_of(flow.store).values.dump_arguments(rt.function_node(main), (1,), {})[0]}),
         ):
             connection.execute(sa.insert(sessions).values(**{**values, "session_id": identifier, **change}))
     is_recovering = True

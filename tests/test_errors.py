@@ -403,6 +403,11 @@ MADE: dict[type[rt.RailtracksError], Callable[[], rt.RailtracksError]] = {
     rt.StateError: lambda: rt.StateError("a.json", "$.calls", "no list"),
     rt.WorkerCrashedError: lambda: rt.WorkerCrashedError("slow", 3),
     rt.RemoteError: lambda: rt.RemoteError("m.SomeError", "text", "where"),
+    rt.DurableValueError: lambda: rt.DurableValueError("the result.field", "no such class"),
+    rt.ReplayMismatchError: lambda: rt.ReplayMismatchError("s", "'add'", "'sub'"),
+    rt.SessionLostError: lambda: rt.SessionLostError("s", "another owner has it"),
+    rt.SessionOwnedError: lambda: rt.SessionOwnedError("s", "here", 7, "2030-01-01T00:00:00+00:00"),
+    rt.SignalTimeoutError: lambda: rt.SignalTimeoutError("approval", 5.0),
 }
 PUBLIC = [kind for name in exceptions.__all__ if issubclass(kind := getattr(exceptions, name), rt.RailtracksError)]
 

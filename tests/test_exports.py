@@ -33,7 +33,7 @@ def test_all_is_sorted_and_is_what_there_is(module: ModuleType) -> None:
     assert module.__all__ == sorted(module.__all__)
     assert len(set(module.__all__)) == len(module.__all__)
     assert set(module.__all__) == {
-        name for name, value in vars(module).items() if not name.startswith("_") and is_exported(module, value)
+        name for name in dir(module) if not name.startswith("_") and is_exported(module, getattr(module, name))
     }
 
 
@@ -103,6 +103,39 @@ ERRORS: list[tuple[type[Exception], type[Exception], tuple[object, ...], str]] =
     ),
     (rt.RemoteError, Exception, ("m.SomeError", "text", "where\n"), "m.SomeError: text\n\nin the worker:\nwhere"),
     (rt.LLMError, Exception, ("no answer",), "no answer"),
+    (rt.StoreError, rt.FatalError, ("the disk is full",), "the disk is full"),
+    (
+        rt.DurableValueError,
+        TypeError,
+        ("the result of 'fetch'[0].size", "a set is no value of JSON's own"),
+        "the result of 'fetch'[0].size cannot be stored: a set is no value of JSON's own",
+    ),
+    (
+        rt.ReplayMismatchError,
+        rt.FatalError,
+        ("s-1", "'add' with arguments [[1]]", "'sub' with arguments [[1]]"),
+        (
+            "session s-1: the record says 'add' with arguments [[1]], the code asks for 'sub' with arguments [[1]]."
+            " Resume it with the code that it was begun with, or fork it"
+        ),
+    ),
+    (
+        rt.SessionLostError,
+        rt.FatalError,
+        ("s-1", "another owner has taken it over"),
+        "session s-1 is not owned here any more: another owner has taken it over",
+    ),
+    (
+        rt.SessionOwnedError,
+        Exception,
+        ("s-1", "here", 7, "2030-01-01T00:00:00+00:00"),
+        (
+            "session s-1 is run by process 7 on here, whose lease ends 2030-01-01T00:00:00+00:00: wait for it with"
+            " wait=seconds"
+        ),
+    ),
+    (rt.SessionWaiting, Exception, ("s-1",), "session s-1 waits for a signal: recover() wakes it"),
+    (rt.SignalTimeoutError, TimeoutError, ("approval", 5.0), "no signal 'approval' came within 5 seconds"),
     (rt.RailtracksError, Exception, ("anything",), "anything"),
 ]
 
@@ -152,9 +185,7 @@ def test_importing_the_package_has_no_side_effects_and_brings_the_core_only() ->
 
 
 def test_optional_rooms_are_not_imported() -> None:
-    script = (
-        "import railtracks, sys; print({'railtracks.cli', 'railtracks.demo', 'rich', 'asyncio'} & set(sys.modules))"
-    )
+    script = "import railtracks, sys; print({'railtracks.cli', 'railtracks.demo', 'rich', 'asyncio', 'railtracks.durable', 'sqlalchemy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 

@@ -35,6 +35,8 @@ _REMOTE: Final = (
 _MOUNTS: Final = Path("/proc/self/mounts")
 _MIGRATION_LOCK: Final = 0x7261696C747261  # "railtra"
 # What alembic's scripts import is one for the whole process.
+# Seconds between two looks at something that another process decides.
+LOOK: Final = 0.1
 _UPGRADING: Final = threading.Lock()
 
 

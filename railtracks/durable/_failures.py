@@ -3,6 +3,9 @@
 A class is looked up among the modules that the program has imported. Nothing is imported because a database names it.
 """
 
+# A group of exceptions says nothing of what it holds.
+# pyright: reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import json
@@ -66,11 +69,8 @@ def _plain(error: BaseException, values: Values, lost: list[str], levels: int) -
             plain["state"][name] = _item(value, values)
         except DurableValueError as refusal:
             lost.append(f"{kind.__qualname__}.{name} ({refusal.problem})")
-    group: Any = error if isinstance(error, BaseExceptionGroup) else None
-    if group is not None:
-        plain["args"] = [group.message]
-        plain.pop("is_told_only", None)
-        plain["members"] = [_plain(member, values, [], levels - 1) for member in group.exceptions] if levels else []
+    if isinstance(error, BaseExceptionGroup):
+        _add_members(plain, error, values, levels)
         lost[:] = [each for each in lost if not each.startswith(f"{kind.__qualname__}.args")]
     if error.__cause__ is not None and levels:
         plain["cause"] = _plain(error.__cause__, values, lost, levels - 1)
@@ -78,6 +78,12 @@ def _plain(error: BaseException, values: Values, lost: list[str], levels: int) -
         lost.append(f"{kind.__module__}.{kind.__qualname__}")
         plain["is_told_only"] = True
     return plain
+
+
+def _add_members(plain: dict[str, Any], group: BaseExceptionGroup[Any], values: Values, levels: int) -> None:
+    plain["args"] = [group.message]
+    plain.pop("is_told_only", None)
+    plain["members"] = [_plain(member, values, [], levels - 1) for member in group.exceptions] if levels else []
 
 
 def _item(value: Any, values: Values) -> Any:

@@ -20,6 +20,8 @@ CANCELLED: Final = "cancelled"
 BROADCAST: Final = "broadcast"
 DELIVERED: Final = "delivered"
 _OUTCOMES: Final = frozenset([COMPLETED, FAILED, CANCELLED])
+# The rows that are about calls.
+CALLS: Final = _OUTCOMES | {OPENED}
 
 
 @define(eq=False)

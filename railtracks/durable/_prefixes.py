@@ -11,10 +11,11 @@ import trio
 
 from railtracks._flow import Flow
 from railtracks._workers import in_thread
+from railtracks.durable._access import Access
 from railtracks.durable._ownership import DurableStatus
 from railtracks.durable._past import STARTED
 from railtracks.durable._schema import calls, sessions
-from railtracks.durable._store import DurableStore
+from railtracks.durable._store import DurableStore, access_of
 from railtracks.exceptions import ReplayMismatchError
 
 _WHOLE = "whole"
@@ -28,14 +29,15 @@ async def replay(flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     """
     with TemporaryDirectory() as folder:
         store = DurableStore(Path(folder) / "store.db", key="of this test", durability="process")
-        await in_thread(store.open)
+        access = access_of(store)
+        await in_thread(access.open)
         try:
             own = flow.in_store(store)
             expected = await _outcome(own.ainvoke(*args, session_id=_WHOLE, **kwargs))
-            rows = await in_thread(_rows, store)
+            rows = await in_thread(_rows, access)
             for count in range(len(rows) + 1):
                 identifier = f"cut-{count}"
-                await in_thread(_cut, store, count, identifier)
+                await in_thread(_cut, access, count, identifier)
                 found = await _outcome(own.aresume(identifier))
                 if found != expected:
                     place = "before its first call" if not count else f"after call {_told(rows[count - 1])}"
@@ -46,7 +48,7 @@ async def replay(flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
                     )
         finally:
             with trio.CancelScope(shield=True):
-                await in_thread(store.leave)
+                await in_thread(access.leave)
     return len(rows) + 1
 
 
@@ -64,14 +66,14 @@ async def _outcome(running: Any) -> str:
         return f"error {error!r}"
 
 
-def _rows(store: DurableStore) -> list[Any]:
-    with store.reading() as (connection, _, _owner):
+def _rows(access: Access) -> list[Any]:
+    with access.reading() as (connection, _, _owner):
         query = sa.select(calls).where(calls.c.session_id == _WHOLE).order_by(calls.c.seq)
         return list(connection.execute(query))
 
 
-def _cut(store: DurableStore, count: int, identifier: str) -> None:
-    with store.writing() as (connection, _, _owner):
+def _cut(access: Access, count: int, identifier: str) -> None:
+    with access.writing() as (connection, _, _owner):
         head = connection.execute(sa.select(sessions).where(sessions.c.session_id == _WHOLE)).one()._asdict()
         head |= {"session_id": identifier, "status": DurableStatus.INTERRUPTED, "failure": None, "ended_at": None}
         head |= {"owner": None, "deadline_at": None}

@@ -13,11 +13,12 @@ from attrs import define
 from railtracks._feed import limiter_of
 from railtracks._flow import Flow
 from railtracks._workers import in_thread
+from railtracks.durable._access import Access
 from railtracks.durable._ownership import DurableStatus
 from railtracks.durable._past import OPENED
 from railtracks.durable._schema import calls, sessions, signals
 from railtracks.durable._signals import WAIT
-from railtracks.durable._store import DurableStore
+from railtracks.durable._store import DurableStore, access_of
 from railtracks.exceptions import SessionOwnedError, SessionWaiting, StoreError
 
 _OPEN = (DurableStatus.RUNNING, DurableStatus.INTERRUPTED, DurableStatus.WAITING, DurableStatus.STUCK)
@@ -62,7 +63,7 @@ async def recover(
     done = _Recovering()
     await trio.lowlevel.checkpoint()
     async with trio.open_nursery() as nursery:
-        for row, why in await in_thread(_look, store):
+        for row, why in await in_thread(_look, access_of(store)):
             flow = known.get((row.flow_name, row.version))
             if flow is None:
                 is_known = any(name == row.flow_name for name, _ in known)
@@ -111,10 +112,10 @@ class _Recovering:
             self.resumed.append(session_id)
 
 
-def _look(store: DurableStore) -> list[tuple[Any, str | None]]:
+def _look(access: Access) -> list[tuple[Any, str | None]]:
     """Return the sessions that are not over, and why each is to be left alone, if it is."""
     found: list[tuple[Any, str | None]] = []
-    with store.reading() as (connection, database, owner):
+    with access.reading() as (connection, database, owner):
         now = database.now(connection)
         query = sa.select(sessions).where(sessions.c.status.in_(_OPEN)).order_by(sessions.c.created_at)
         for row in connection.execute(query).all():

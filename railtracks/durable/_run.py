@@ -3,67 +3,43 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import sqlalchemy as sa
 import trio
 from sqlalchemy.exc import DBAPIError
 
 from railtracks._ending import Ending
-from railtracks._errors import holds, raise_unchanged
-from railtracks._nodes import Node
-from railtracks._options import DurableOption
-from railtracks._scope import frame_here
+from railtracks._errors import holds
 from railtracks._tree import CauseKind, Status
 from railtracks._workers import in_thread
-from railtracks.durable._failures import load_failure
-from railtracks.durable._journal import INTERRUPTING, Journal
+from railtracks.durable._access import Access
+from railtracks.durable._calls import INTERRUPTING
+from railtracks.durable._database import LOOK
+from railtracks.durable._journal import Journal
 from railtracks.durable._ownership import DurableStatus, Taken, Wanted, stuck
-from railtracks.durable._past import COMPLETED, FAILED, Past
+from railtracks.durable._past import Past
 from railtracks.durable._schema import sessions
-from railtracks.durable._store import LOOK, DurableStore
-from railtracks.durable._strands import ROOT, key_of
-from railtracks.durable._values import shape_of
 from railtracks.durable._writer import Commit, Writer
 from railtracks.exceptions import (
     ContextError,
     SessionCancelledError,
     SessionLostError,
     SessionOwnedError,
-    SessionWaiting,
     StoreError,
 )
 
-_ENTRY = key_of(ROOT, "call", 0)
 # Shares of a lease: it is renewed after one third, and given up this much before its end.
 _RENEWALS = 3
 _MARGIN = 6
 
 
-def store_of(durable: DurableOption) -> DurableStore | None:
-    """Return the store for what was given as `durable`.
-
-    Raises:
-        TypeError: If it is nothing of the sort.
-    """
-    if durable is None or durable is False:
-        return None
-    if isinstance(durable, DurableStore):
-        return durable
-    if durable is True:
-        return DurableStore()
-    if isinstance(durable, str | os.PathLike):
-        return DurableStore(cast("str | os.PathLike[str]", durable))
-    raise TypeError(f"durable must be True, a URL or an rt.DurableStore, not {type(durable).__name__}")
-
-
 class Run:
     """One durable session, from the moment it is taken to the moment it is let go of."""
 
-    def __init__(self, store: DurableStore, wanted: Wanted) -> None:
-        self.store = store
+    def __init__(self, access: Access, wanted: Wanted) -> None:
+        self.access = access
         self.wanted = wanted
         self.journal: Journal
         self._writer: Writer
@@ -83,9 +59,9 @@ class Run:
         """
         before = trio.current_time()
         with trio.CancelScope(shield=True):
-            if not self.store.count(1):
-                await in_thread(self.store.open)
-        self._writer = self.store.writer()
+            if not self.access.count(1):
+                await in_thread(self.access.open)
+        self._writer = self.access.writer()
         is_ours = False
         try:
             taken = await self._take(trio.current_time() + wait)
@@ -97,11 +73,11 @@ class Run:
         if taken.is_stuck:
             raise stuck(self.wanted.session_id)
         self._taken = taken
-        self._deadline = before + self.store.lease
+        self._deadline = before + self.access.lease
         return taken
 
     async def _take(self, until: float) -> Taken:
-        owner, writer, wanted = self.store.owner, self._writer, self.wanted
+        owner, writer, wanted = self.access.owner, self._writer, self.wanted
         while True:
             await trio.lowlevel.checkpoint()
             commit = Commit(wanted.session_id, None, work=lambda connection: owner.take(connection, wanted))
@@ -123,16 +99,16 @@ class Run:
 
     def _reserved(self) -> SessionOwnedError | None:
         """Keep others of this process off the session; return who has it, if one does."""
-        owner, wanted = self.store.owner, self.wanted
+        owner, wanted = self.access.owner, self.wanted
         if wanted.session_id in owner.open:
             return owner.refusal(wanted.session_id)
         owner.open.add(wanted.session_id)
         return None
 
     async def _let_go(self) -> None:
-        self.store.leave_writer()
-        if not self.store.count(-1):
-            await in_thread(self.store.leave)
+        self.access.leave_writer()
+        if not self.access.count(-1):
+            await in_thread(self.access.leave)
 
     async def open(self, _: object) -> tuple[Journal, float | None]:
         """Take the session if that was not done yet; return its journal and the seconds until its deadline."""
@@ -143,7 +119,7 @@ class Run:
             seed=taken.session.seed,
             fence=taken.fence or 0,
             past=Past(taken.rows),
-            values=self.store.values,
+            values=self.access.values,
             writer=writer,
         )
         return self.journal, taken.remaining
@@ -178,16 +154,16 @@ class Run:
                 nursery.start_soon(self._renew, lose)
                 while True:
                     deadline = self._deadline
-                    await trio.sleep_until(deadline - self.store.lease / _MARGIN)
+                    await trio.sleep_until(deadline - self.access.lease / _MARGIN)
                     if deadline == self._deadline:
                         self.journal.is_cut = True
                         lose(SessionLostError(self.wanted.session_id, "its lease could not be renewed in time"))
                         nursery.cancel_scope.cancel()
 
     async def _renew(self, lose: Callable[[BaseException], object]) -> None:
-        owner = self.store.owner
+        owner = self.access.owner
         while True:
-            await trio.sleep(self.store.lease / _RENEWALS)
+            await trio.sleep(self.access.lease / _RENEWALS)
             before = trio.current_time()
             try:
                 is_owner = await trio.to_thread.run_sync(owner.renew, abandon_on_cancel=True)
@@ -198,7 +174,7 @@ class Run:
                 self.journal.is_cut = True
                 lose(SessionLostError(self.wanted.session_id, "the store does not know this owner any more"))
                 return
-            self._deadline = before + self.store.lease
+            self._deadline = before + self.access.lease
 
     # Letting go.
 
@@ -216,7 +192,7 @@ class Run:
             commit = Commit(self.wanted.session_id, taken.fence, work=abandon)
             self._writer.submit(commit)
             await self._writer.lead(commit)
-            self.store.owner.open.discard(self.wanted.session_id)
+            self.access.owner.open.discard(self.wanted.session_id)
             await self._let_go()
 
     async def close(self, ending: Ending, raised: BaseException | None, *, is_draining: bool) -> None:
@@ -233,7 +209,7 @@ class Run:
         finally:
             self._keeping.cancel()
             if self._taken is not None and self._taken.fence is not None:
-                self.store.owner.open.discard(self.wanted.session_id)
+                self.access.owner.open.discard(self.wanted.session_id)
                 await self._let_go()  # noqa: ASYNC102 - part of the session's final work, which is shielded
 
     async def _settle(self, status: DurableStatus, raised: BaseException | None, reason: str | None) -> None:
@@ -242,7 +218,7 @@ class Run:
         if status in {DurableStatus.FAILED, DurableStatus.CANCELLED, DurableStatus.TIMED_OUT} and told is not None:
             failure, _ = self.journal.dumped(told)
         is_final = status not in {DurableStatus.INTERRUPTED, DurableStatus.WAITING}
-        database = self.store.database
+        database = self.access.database
         wakes_at = self.journal.wakes_at if status is DurableStatus.WAITING else None
 
         def settle(connection: Any) -> None:
@@ -259,7 +235,7 @@ class Run:
                 )
             )
 
-        await self.journal.settle(settle)
+        await self.journal.ledger.settle(settle)
 
     def _status(self, ending: Ending, raised: BaseException | None, *, is_draining: bool) -> DurableStatus:
         if self.journal.is_parked:
@@ -274,37 +250,3 @@ class Run:
             is_asked_for = ending.kind is CauseKind.CANCEL and not is_draining
             return DurableStatus.CANCELLED if is_asked_for else DurableStatus.INTERRUPTED
         return DurableStatus(ending.status)
-
-
-# Flows.
-
-
-def outcome_of_final(store: DurableStore, taken: Taken, node: Node[..., Any]) -> Any:
-    """Return the recorded result of a session that is over, or raise its recorded error."""
-    row = taken.session
-    if row.failure is not None:
-        raise_unchanged(load_failure(row.failure, store.values))
-    for call in taken.rows:
-        if call.key == _ENTRY and call.status == COMPLETED:
-            return store.values.load(call.outcome, shape_of(node.fn).result)
-        if call.key == _ENTRY and call.status == FAILED:
-            raise_unchanged(load_failure(call.outcome, store.values))
-    raise StoreError(f"session {row.session_id} is {row.status}, and its result is not in the store")
-
-
-def inner_id(flow: str, fingerprint: str) -> str | None:
-    """Return the identifier of a durable session that is opened inside a durable one, `None` if it is in none."""
-    frame = frame_here()
-    if frame is None or frame.scope.journal is None:
-        return None
-    return frame.scope.journal.inner_id(frame, flow, fingerprint)
-
-
-async def until_outer_is_live() -> None:
-    """Wait until the session around this code has nothing recorded any more that it has to repeat."""
-    frame = frame_here()
-    if frame is not None and isinstance(frame.scope.journal, Journal):
-        await frame.scope.journal.until_live()
-
-
-__all__ = ["Run", "SessionWaiting", "Wanted", "inner_id", "outcome_of_final", "store_of", "until_outer_is_live"]

@@ -83,6 +83,8 @@ calls = Table(
     Column("status", Text, nullable=False),
     Column("outcome", LargeBinary),
     Column("context", LargeBinary),
+    # The last commit whose outcome had been handed over when it began.
+    Column("began_after", Integer, nullable=False),
     Column("began_at", Float(53), nullable=False),
     Column("ended_at", Float(53)),
 )

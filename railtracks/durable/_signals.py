@@ -14,13 +14,17 @@ from railtracks._nodes import Node, function_node
 from railtracks._options import check_name, check_seconds
 from railtracks._scope import frame_here
 from railtracks._workers import in_thread
-from railtracks.durable._database import clock_of
+from railtracks.durable._access import Access
+from railtracks.durable._calls import Call
+from railtracks.durable._database import LOOK, clock_of
 from railtracks.durable._failures import dump_failure
-from railtracks.durable._journal import Call, Journal
+from railtracks.durable._journal import Journal
+from railtracks.durable._ownership import FINAL
 from railtracks.durable._past import COMPLETED, FAILED
 from railtracks.durable._schema import calls, signals
-from railtracks.durable._store import LOOK, DurableStore
-from railtracks.exceptions import ContextError, SignalTimeoutError
+from railtracks.durable._store import DurableStore, access_of
+from railtracks.durable._views import row_of
+from railtracks.exceptions import ContextError, SignalTimeoutError, StoreError
 
 T = TypeVar("T")
 
@@ -45,7 +49,23 @@ async def send_signal(
         DurableValueError: If the value cannot be stored.
     """
     check_name("the name of a signal", name)
-    await in_thread(store.send, session_id, name, value, key)
+    await in_thread(_send, access_of(store), session_id, name, value, key)
+
+
+def _send(access: Access, session_id: str, name: str, value: Any, key: str | None) -> None:
+    data, _ = access.values.dump(value, Any, f"the value of signal {name!r}")
+    with access.writing() as (connection, database, _):
+        row = row_of(connection, session_id, access)
+        if row.status in FINAL:
+            raise StoreError(f"session {session_id} is {row.status}: a signal would reach nobody")
+        same = sa.select(signals.c.id).where(signals.c.session_id == session_id, signals.c.key == key)
+        if key is not None and connection.execute(same).first() is not None:
+            return
+        connection.execute(
+            sa.insert(signals).values(
+                session_id=session_id, name=name, key=key, value=data, sent_at=database.now(connection)
+            )
+        )
 
 
 @overload
@@ -127,13 +147,13 @@ class _Waiting:
         await self._begin()
         journal.waiting[made.key] = (self._until, may_park)
         try:
-            while not await journal.peek(self._is_due):
+            while not await journal.ledger.peek(self._is_due):
                 journal.park_if_idle()
                 await trio.sleep(LOOK)
         finally:
             del journal.waiting[made.key]
-        self._row = journal.next_row(made)
-        found = await journal.decide([], self._consume)
+        (self._row,) = journal.ledger.numbered([made.row(COMPLETED, None)])
+        found = await journal.ledger.commit([], self._consume)
         if found is None:
             # Another wait was quicker.
             return await self.run(may_park=may_park)
@@ -153,9 +173,9 @@ class _Waiting:
         rows = made.openings()
         if rows:
             if self._timeout is not None:
-                self._until = await journal.peek(now_of) + self._timeout
+                self._until = await journal.ledger.peek(now_of) + self._timeout
             rows[-1]["outcome"] = json.dumps(self._until).encode()
-            await journal.decide(rows, None)
+            await journal.ledger.commit(rows)
 
     def _is_due(self, connection: Connection) -> bool:
         is_late = self._until is not None and now_of(connection) >= self._until

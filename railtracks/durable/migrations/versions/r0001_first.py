@@ -59,6 +59,7 @@ def upgrade() -> None:
         sa.Column("status", sa.Text, nullable=False),
         sa.Column("outcome", sa.LargeBinary),
         sa.Column("context", sa.LargeBinary),
+        sa.Column("began_after", sa.Integer, nullable=False),
         sa.Column("began_at", sa.Float(53), nullable=False),
         sa.Column("ended_at", sa.Float(53)),
     )

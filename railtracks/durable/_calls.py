@@ -1,0 +1,209 @@
+"""One call of a durable session: hands over what is recorded of it, or runs and records what becomes of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from railtracks._attempt import attempt
+from railtracks._errors import came_from_cleanup, holds, is_wholly, raise_unchanged, without_cancelled
+from railtracks._nodes import Node
+from railtracks._scope import Frame
+from railtracks.durable._failures import load_failure
+from railtracks.durable._past import CANCELLED, COMPLETED, FAILED, OPENED, Recorded
+from railtracks.durable._rows import Owned, new_row
+from railtracks.durable._strands import Body, Spot, Strand, key_of
+from railtracks.durable._values import shape_of
+from railtracks.exceptions import (
+    ContextError,
+    DurableValueError,
+    ReplayMismatchError,
+    SessionLostError,
+    SessionWaiting,
+    StoreError,
+)
+
+if TYPE_CHECKING:
+    from railtracks.durable._journal import Journal
+
+# Errors that say nothing about the call they come out of: they leave the session as it is recorded.
+INTERRUPTING: Final = (StoreError, ReplayMismatchError, SessionLostError, SessionWaiting)
+
+
+class Call(Owned):
+    """One call in a durable session.
+
+    Attributes:
+        strand: The strand of the calls made in it.
+        is_recorded: Whether its outcome is, or will be, in the store.
+        recorded: What the store knows of it from an earlier run.
+        refusal: Why it may not run.
+    """
+
+    strand: Strand
+
+    def __init__(self, journal: Journal, owner: Owned, node: Node[..., Any]) -> None:
+        super().__init__("", owner)
+        self.journal = journal
+        self.owner = owner
+        self.node = node
+        self.is_recorded = node.is_durable
+        self.recorded: Recorded | None = None
+        self.refusal: BaseException | None = None
+        self.spot = Spot("", "", 0)
+        self.arguments = b""
+        self.fingerprint = ""
+        self.began_at = time.time()
+        self.began_after = journal.order.handed
+        self._around: Body | None = None
+        self._is_settled = False
+
+    def body_in(self, body: Body) -> None:
+        """Have the calls made in it belong to a body."""
+        self.strand = Strand(body, body.key)
+
+    def take(self, around: Body, spot: Spot, arguments: bytes, fingerprint: str) -> None:
+        """Take a place."""
+        self._around = around
+        self.spot = spot
+        self.arguments = arguments
+        self.fingerprint = fingerprint
+        attempt_number = self.node.attempt
+        self.key = spot.key if attempt_number == 1 else key_of(spot.key, "attempt", attempt_number)
+        self.body_in(Body(self.key, self if self.is_recorded else self.owner))
+
+    @property
+    def is_replayed(self) -> bool:
+        """Whether it hands over what is recorded, and runs nothing."""
+        return self.recorded is not None and self.recorded.has_outcome
+
+    def told(self) -> str:
+        """Say what was asked for."""
+        return self.journal.told(self.node.name, self.arguments)
+
+    def opening(self) -> dict[str, Any] | None:
+        """Return the row that says that it began, once."""
+        return None if self.recorded is not None else self.row(OPENED, None)
+
+    def row(self, status: str, outcome: bytes | None) -> dict[str, Any]:
+        """Return a new row of it, with what was written to the context in it so far if that ends here."""
+        spot = self.spot
+        return new_row(
+            self.journal.session_id,
+            self.key,
+            self.owner.key,
+            status,
+            strand=spot.strand,
+            position=spot.position,
+            place=spot.place,
+            attempt=self.node.attempt,
+            node=self.node.name,
+            fingerprint=self.fingerprint,
+            arguments=self.arguments,
+            outcome=outcome,
+            context=json.dumps(self.writes).encode() if self.writes and status != OPENED else None,
+            began_after=self.began_after,
+            began_at=self.began_at,
+            ended_at=None if status == OPENED else time.time(),
+        )
+
+    async def run(self, frame: Frame, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Hand over what is recorded, or run the node and record what becomes of it."""
+        if self.refusal is not None:
+            raise self.refusal
+        if self.is_replayed:
+            return await self._again()
+        node, journal = self.node, self.journal
+        journal.open_calls.add(self)
+        if not self.is_recorded:
+            return await (node.fn(*args, **kwargs) if node.is_direct else attempt(frame, node, args, kwargs))
+        if journal.ledger.is_over:
+            raise ContextError(f"session {journal.session_id} is over: {self.told()} is not in its record")
+        if self.recorded is None:
+            await journal.order.until_live()
+        special = getattr(node.fn, "durable_run", None)
+        if special is not None:
+            return await special(self, args, kwargs)
+        try:
+            result = await (node.fn(*args, **kwargs) if node.is_direct else attempt(frame, node, args, kwargs))
+        except BaseException as error:
+            real = without_cancelled(error)
+            if real is not None and self._counts(error, real):
+                journal.check_unclaimed(self.key, repr(node.name))
+                await self._fail(real)  # noqa: ASYNC102 - shielded in there
+            raise
+        journal.check_unclaimed(self.key, repr(node.name))
+        await self.complete(result)
+        return result
+
+    async def complete(self, result: Any) -> None:
+        """Record a result."""
+        kind = shape_of(self.node.fn).result
+        try:
+            data, _ = self.journal.values.dump(result, kind, f"the result of {self.node.name!r}")
+        except DurableValueError as error:
+            await self._fail(error)  # noqa: ASYNC120 - shielded in there
+            raise
+        await self._settle(COMPLETED, data)
+
+    async def _fail(self, error: BaseException) -> None:
+        data, lost = self.journal.dumped(error)
+        if lost:
+            self.journal.warn(
+                f"a failure of {self.node.name!r} is recorded, but a resumed session would not see the whole of it:"
+                f" {'; '.join(lost)}"
+            )
+        await self._settle(FAILED, data)
+
+    def settle_as_is(self) -> None:
+        """Note that the outcome is in the store already."""
+        self._is_settled = True
+
+    async def _settle(self, status: str, data: bytes) -> None:
+        self._is_settled = True
+        await self.journal.ledger.commit([*self.owner.openings(), self.row(status, data)])
+
+    def _counts(self, error: BaseException, real: BaseException) -> bool:
+        """Say whether an error is an outcome of this call, and not of the session's end."""
+        if not isinstance(real, Exception) or any(holds(real, kind) for kind in INTERRUPTING):
+            return False
+        if holds(real, ContextError) and is_wholly(real, ContextError) and "draining" in str(real):
+            return False
+        return not (self.journal.is_cut and came_from_cleanup(error))
+
+    async def _again(self) -> Any:
+        recorded, journal = self.recorded, self.journal
+        assert recorded is not None  # noqa: S101 - is_replayed says so
+        if recorded.row.status == CANCELLED:
+            self._is_settled = True
+            await trio.sleep_forever()
+        turn = recorded.turn
+        assert turn is not None  # noqa: S101 - who asks for it has an open parent
+        await journal.order.turn_of(turn)
+        journal.memory.deliver(turn)
+        journal.order.hand_over(turn, recorded.row.seq)
+        self._is_settled = True
+        if recorded.row.status == FAILED:
+            # As the node itself would have raised it.
+            raise_unchanged(load_failure(recorded.row.outcome, journal.values))
+        return journal.values.load(recorded.row.outcome, shape_of(self.node.fn).result)
+
+    def left(self, error: BaseException | None) -> None:
+        """Note that the call is over, however it ended; with `Cancelled` in flight too. Does not wait."""
+        journal = self.journal
+        journal.open_calls.discard(self)
+        if self._around is not None and self.spot.label is not None:
+            self._around.release(self.spot.label)
+        if error is None:
+            return
+        if self.recorded is not None and self.recorded.turn is not None:
+            journal.order.over(self.recorded.turn)
+        if self.is_replayed or self._is_settled or self.refusal is not None:
+            return
+        if self.is_recorded:
+            journal.order.pass_over(self.key)
+        if without_cancelled(error) is None and self.is_recorded and not journal.is_cut:
+            journal.ledger.late.append(self.row(CANCELLED, None))

@@ -1,0 +1,55 @@
+"""A new session with the past of another."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import sqlalchemy as sa
+
+from railtracks.durable._access import Access
+from railtracks.durable._ownership import DurableStatus
+from railtracks.durable._past import CALLS, CANCELLED, FAILED
+from railtracks.durable._schema import calls, sessions
+from railtracks.durable._strands import ROOT
+from railtracks.durable._views import row_of, rows_of
+from railtracks.exceptions import StoreError
+
+
+def forked(access: Access, session_id: str, before: int | None) -> str:
+    """Begin a new session with the past of another, and return its identifier."""
+    with access.writing() as (connection, database, _):
+        row = row_of(connection, session_id, access)
+        kept = _kept(rows_of(connection, session_id), session_id, before)
+        fresh = os.urandom(16).hex()
+        now = database.now(connection)
+        values = {
+            **row._asdict(),
+            "session_id": fresh,
+            "status": DurableStatus.INTERRUPTED,
+            "created_at": now,
+            "ended_at": None,
+            "deadline_at": None if row.timeout is None else now + row.timeout,
+            "wakes_at": None,
+            "failure": None,
+            "owner": None,
+            "fence": 0,
+            "recoveries": 0,
+            "forked_from": session_id,
+        }
+        connection.execute(sa.insert(sessions).values(**values))
+        if kept:
+            connection.execute(sa.insert(calls), [{**each._asdict(), "session_id": fresh} for each in kept])
+    return fresh
+
+
+def _kept(rows: list[Any], session_id: str, before: int | None) -> list[Any]:
+    if before is None:
+        # What failed or ended at the top is what is to be run again.
+        return [row for row in rows if row.parent != ROOT or row.status not in {FAILED, CANCELLED}]
+    keys = [row.key for row in rows if row.seq == before and row.status in CALLS]
+    if not keys:
+        raise StoreError(f"session {session_id} has no call {before}")
+    # By the first time that it began: a resumed session begins what was not over anew.
+    last = min(row.began_after for row in rows if row.key == keys[0])
+    return [row for row in rows if row.seq <= last]

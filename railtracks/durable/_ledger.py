@@ -1,0 +1,105 @@
+"""The ledger of one session: its rows, numbered in the order of their commits, and the waiting for a commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from railtracks._workers import in_thread
+from railtracks.durable._order import Order
+from railtracks.durable._past import Turn
+from railtracks.durable._writer import Commit, Waiter, Writer
+from railtracks.exceptions import StoreError
+
+
+class Ledger:
+    """What is written of one session."""
+
+    def __init__(self, session_id: str, fence: int, last: int, order: Order, writer: Writer | None) -> None:
+        self.session_id = session_id
+        self.fence = fence
+        # Rows of calls that were cancelled: with a `Cancelled` in flight nobody can wait for a commit.
+        self.late: list[dict[str, Any]] = []
+        self._seq = last
+        self._order = order
+        self._writer = writer
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the session was over before it was opened here, and only hands over what is recorded."""
+        return self._writer is None
+
+    def numbered(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Give rows their numbers, in the order of their commits."""
+        for row in rows:
+            self._seq += 1
+            row["seq"] = self._seq
+        return rows
+
+    async def commit(self, rows: list[dict[str, Any]], work: Callable[[Connection], Any] | None = None) -> Any:
+        """Write rows, do some work in the same transaction, and wait until it is its turn to be handed over; shielded.
+
+        Raises:
+            StoreError: If it cannot be written.
+            SessionLostError: If another owner has the session.
+        """
+        waiter, turn = Waiter(), Turn()
+        turn.wake = waiter.wake
+        self._order.turns.add(turn)
+        # What was cancelled is recorded with whatever comes next: before anything that began after it.
+        late, self.late = self.late, []
+        numbered = self.numbered([*late, *rows])
+        seq = self._seq
+        commit = Commit(
+            self.session_id,
+            self.fence,
+            numbered,
+            work=work,
+            on_done=lambda: self._order.turns.ready(turn),
+            waiter=waiter,
+        )
+        writer = self._open_writer()
+        writer.submit(commit)
+        try:
+            while not self._order.turns.is_next(turn):
+                if commit.is_done:
+                    await waiter.wait()
+                else:
+                    await writer.step(waiter)
+        finally:
+            self._order.hand_over(turn, seq)
+        if commit.error is not None:
+            raise commit.error
+        return commit.result
+
+    def submit(self, rows: list[dict[str, Any]]) -> None:
+        """Have rows written with whatever is committed next."""
+        if self._writer is not None:
+            self._writer.submit(Commit(self.session_id, self.fence, self.numbered(rows)))
+
+    def _open_writer(self) -> Writer:
+        if self._writer is None:
+            raise StoreError(f"session {self.session_id} is over: nothing more is recorded of it")
+        return self._writer
+
+    async def settle(self, work: Callable[[Connection], Any]) -> Any:
+        """Do something with the session's own row, after everything that was committed before.
+
+        Raises:
+            StoreError: If it cannot be done.
+            SessionLostError: If another owner has the session.
+        """
+        commit = Commit(self.session_id, self.fence, work=work)
+        writer = self._open_writer()
+        writer.submit(commit)
+        await writer.lead(commit)
+        if commit.error is not None:
+            raise commit.error
+        return commit.result
+
+    async def peek(self, look: Callable[[Connection], Any]) -> Any:
+        """Read something of the store; a checkpoint."""
+        writer = self._open_writer()
+        return await in_thread(writer.peek, look)

@@ -1,0 +1,125 @@
+"""What outlives the call that it comes from: background calls, and broadcasts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+from railtracks._nodes import Node, made_node
+from railtracks._scope import Frame
+from railtracks.durable._past import BROADCAST, DELIVERED, STARTED
+from railtracks.durable._rows import Owned, new_row
+from railtracks.durable._strands import ROOT, Spot, Strand, key_of
+from railtracks.exceptions import StoreError
+
+if TYPE_CHECKING:
+    from railtracks.durable._journal import Journal
+
+
+class LooseEnds:
+    """The background calls and the broadcasts of one session."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def start(
+        self,
+        frame: Frame | None,
+        node: Node[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        is_service: bool,
+    ) -> Strand:
+        """Record that a background call was started; return its strand.
+
+        Raises:
+            DurableValueError: If its arguments cannot be stored.
+        """
+        journal = self._journal
+        strand = journal.strand if frame is None else journal.strand_of(frame)
+        around, position = strand.skip(f"start {node.name}")
+        key = key_of(around, "start", position)
+        spot = Spot(key, around, position, 0)
+        if not journal.is_cut and node.is_durable:
+            arguments, fingerprint = journal.values.dump_arguments(node, args, kwargs)
+            if key not in journal.past.started:
+                function = f"{node.fn.__module__}:{getattr(node.fn, '__qualname__', '')}"
+                row = new_row(
+                    journal.session_id,
+                    key,
+                    _owner(strand).key,
+                    STARTED,
+                    strand=around,
+                    position=position,
+                    place=spot.place,
+                    node=node.name,
+                    fingerprint=fingerprint,
+                    arguments=arguments,
+                    outcome=json.dumps({"function": function, "is_service": is_service}).encode(),
+                )
+                journal.ledger.submit([row])
+        return Strand(journal.strand.body, None, fixed=spot)
+
+    def restarts(self) -> Iterator[tuple[Any, tuple[Any, ...], dict[str, Any], bool, Strand]]:
+        """Return the background calls that were started by calls which nobody repeats, and have not ended.
+
+        Raises:
+            StoreError: If the function of one is not to be found.
+        """
+        journal = self._journal
+        for row in journal.past.to_restart():
+            told = json.loads(row.outcome)
+            node = _found(told["function"], row.node)
+            if node is None:
+                raise StoreError(
+                    f"session {journal.session_id} has a background call of {row.node!r} to go on with, and"
+                    f" {told['function']} is not imported here, or is a function inside of another"
+                )
+            args, kwargs = journal.values.load_arguments(node, row.arguments)
+            spot = Spot(row.key, row.strand, row.position, row.place)
+            yield node, args, kwargs, told["is_service"], Strand(journal.strand.body, None, fixed=spot)
+
+    def broadcast(self, frame: Frame, item: Any) -> str | None:
+        """Record what is broadcast; return its name, or `None` if it was delivered before.
+
+        Raises:
+            DurableValueError: If it cannot be stored.
+        """
+        journal = self._journal
+        strand = journal.strand_of(frame)
+        around, position = strand.skip("broadcast")
+        key = key_of(around, "broadcast", position)
+        if key in journal.past.delivered:
+            return None
+        if key not in journal.past.broadcasts and not journal.is_cut:
+            data, _ = journal.values.dump(item, Any, "what is broadcast")
+            journal.ledger.submit([new_row(journal.session_id, key, _owner(strand).key, BROADCAST, outcome=data)])
+        return key
+
+    def broadcasts(self) -> Iterator[tuple[str, Any]]:
+        """Return what was broadcast by calls which nobody repeats, and not delivered."""
+        for row in self._journal.past.to_send_again():
+            yield row.key, self._journal.values.load(row.outcome, Any)
+
+    def delivered(self, key: str) -> None:
+        """Record that something broadcast was delivered."""
+        self._journal.ledger.submit([new_row(self._journal.session_id, key, ROOT, DELIVERED)])
+
+
+def _owner(strand: Strand) -> Owned:
+    return cast("Owned", strand.body.owner)
+
+
+def _found(function: str, name: str) -> Node[..., Any] | None:
+    """Return the node for a function that the program has imported."""
+    module, _, qualname = function.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    if not callable(found):
+        return None
+    node: Node[..., Any] = made_node(found)
+    return node if node.name == name else node.with_function(node.fn)
