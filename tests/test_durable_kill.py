@@ -260,7 +260,7 @@ async def test_one_sessions_bad_row_fails_no_other(new_store: Callable[[], str])
         frame = current_frame.get()
         assert frame is not None
         # The next row of this session has the number of one that is there.
-        cast("Journal", frame.scope.journal)._seq -= 1  # noqa: SLF001 - the fault of this test
+        cast("Journal", frame.scope.journal).ledger._seq -= 1  # noqa: SLF001 - the fault of this test
         return await main(steps)
 
     async def spoilt() -> None:

@@ -16,7 +16,7 @@ from proof_rounds import rounds
 
 import railtracks as rt
 from railtracks import testing
-from railtracks.durable import _journal
+from railtracks.durable import _order
 from railtracks.durable._schema import calls, sessions
 from railtracks.durable._store import access_of
 
@@ -508,7 +508,7 @@ def test_a_mismatch_cannot_be_caught_away(store: rt.DurableStore) -> None:
 async def test_code_that_waits_for_itself_is_told_so_and_not_left_hanging(
     store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(_journal, "_PATIENCE", 0.05)
+    monkeypatch.setattr(_order, "_PATIENCE", 0.05)
     has_changed = False
 
     async def main() -> None:
