@@ -96,6 +96,21 @@ def _exact(kind: type[Any]) -> Callable[[Any], Any]:
     return check
 
 
+def _scalar_writer(scalar: type[Any]) -> Callable[[Any], Any]:
+    check = _exact(scalar)
+    # An IntEnum is an int, and cattrs comes here with it; whether it was to be one is seen when it is read back.
+    return lambda value: _enum_as_plain(value) if isinstance(value, Enum) else check(value)
+
+
+def _scalar_reader(scalar: type[Any]) -> Callable[[Any, Any], Any]:
+    check = _exact(scalar)
+
+    def read(value: Any, kind: Any) -> Any:
+        return _enum_from(value, kind) if isinstance(kind, type) and issubclass(kind, Enum) else check(value)
+
+    return read
+
+
 def _leaf(kind: type[Any], write: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def unstructure(value: Any) -> Any:
         # What is more than the annotation says would come back as less.
@@ -159,13 +174,9 @@ def _is_subclass_of(*bases: type[Any]) -> Callable[[Any], bool]:
 
 def made_converter() -> Converter:
     made = Converter(detailed_validation=False, forbid_extra_keys=False)
-    for scalar in (str, int, float, bool):
-        check = _exact(scalar)
-        made.register_unstructure_hook(scalar, check)
-        made.register_structure_hook(scalar, lambda value, _, check=check: check(value))
-    none = _exact(type(None))
-    made.register_unstructure_hook(type(None), none)
-    made.register_structure_hook(type(None), lambda value, _: none(value))
+    for scalar in SCALARS:
+        made.register_unstructure_hook(scalar, _scalar_writer(scalar))
+        made.register_structure_hook(scalar, _scalar_reader(scalar))
     for kind, write, read in _LEAVES:
         made.register_unstructure_hook(kind, _leaf(kind, write))
         made.register_structure_hook(kind, read)
@@ -186,12 +197,16 @@ def made_converter() -> Converter:
     return made
 
 
+def _enum_as_plain(value: Enum) -> Any:
+    # Flags that are put together have no name of their own.
+    return value.name if value.name in type(value).__members__ else value.value
+
+
 def _enum_writer(kind: type[Enum]) -> Callable[[Any], Any]:
     def write(value: Any) -> Any:
         if type(value) is not kind:
             raise Wrong(value, f"a {type(value).__name__}, where the annotation says {kind.__name__}")
-        # Flags that are put together have no name of their own.
-        return value.name if value.name in kind.__members__ else value.value
+        return _enum_as_plain(value)
 
     return write
 
@@ -359,7 +374,7 @@ def _secret_reader(made: Converter, kind: Any) -> Callable[[Any, Any], Any]:
 
 def _class_writer(made: Converter, kind: Any) -> Callable[[Any], Any]:
     origin = get_origin(kind) or kind
-    write_fields: Any = make_dict_unstructure_fn(kind, made, _cattrs_include_init_false=True)
+    write_fields: Any = make_dict_unstructure_fn(_filled(kind), made, _cattrs_include_init_false=True)
 
     def write(value: Any) -> Any:
         if type(value) is not origin:
@@ -375,6 +390,12 @@ def _class_writer(made: Converter, kind: Any) -> Callable[[Any], Any]:
     return write
 
 
+def _filled(kind: Any) -> Any:
+    """Return a generic class that was not told of what with `Any` in its places."""
+    open_places = getattr(kind, "__parameters__", ())
+    return kind[(Any,) * len(open_places)] if open_places else kind
+
+
 def _fields(kind: Any) -> list[str]:
     return [each.name for each in (attrs.fields(kind) if attrs.has(kind) else dataclasses.fields(kind))]
 
@@ -383,14 +404,16 @@ def _class_reader(made: Converter, kind: Any) -> Callable[[Any, Any], Any]:
     origin: Any = get_origin(kind) or kind
     read: Any
     if attrs.has(origin):
-        read = make_dict_structure_fn(kind, made, _cattrs_include_init_false=True, _cattrs_detailed_validation=False)
+        read = make_dict_structure_fn(
+            _filled(kind), made, _cattrs_include_init_false=True, _cattrs_detailed_validation=False
+        )
     else:
         # A field that __init__ does not take is set afterwards, unless the class forbids it.
         overrides: Any = {}
         if getattr(origin, "__dataclass_params__").frozen:  # noqa: B009 - unknown to the checkers
             overrides = {each.name: override(omit=True) for each in dataclasses.fields(origin) if not each.init}
         read = make_dict_structure_fn(
-            kind, made, _cattrs_include_init_false=True, _cattrs_detailed_validation=False, **overrides
+            _filled(kind), made, _cattrs_include_init_false=True, _cattrs_detailed_validation=False, **overrides
         )
     made_reader: Callable[[Any, Any], Any] = read
     return made_reader

@@ -138,12 +138,13 @@ def without_sealed(plain: Any) -> Any:
 
 
 def secret_path(plain: Any) -> str:
+    """Return the steps from a plain value to the first secret in it."""
+    steps: list[tuple[str, Any, bool]] = []
     if isinstance(plain, dict):
-        for key, item in plain.items():
-            if is_secret(key, item) or has_secrets(item):
-                return f".{key}{secret_path(item)}"
-    if isinstance(plain, list | tuple):
-        for place, item in enumerate(plain):
-            if has_secrets(item):
-                return f"[{place}]{secret_path(item)}"
+        steps = [(f".{key}", item, is_secret(key, item)) for key, item in plain.items()]
+    elif isinstance(plain, list | tuple):
+        steps = [(f"[{place}]", item, False) for place, item in enumerate(plain)]
+    for step, item, is_named_so in steps:
+        if is_named_so or has_secrets(item):
+            return f"{step}{secret_path(item)}"
     return ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final, get_type_hints
 
@@ -34,6 +35,9 @@ from railtracks.exceptions import DurableValueError
 
 # A row is no place for a film: what is larger belongs into a file or an object store, and its name into the result.
 LARGEST: Final = 16 * 2**20
+# Two halves of one character that stand side by side are one character when JSON is read.
+_HALVES: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+_raw = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @define(frozen=True)
@@ -58,9 +62,16 @@ class Shape:
         return Any if self.keywords is None else self.kinds.get(self.keywords, Any)
 
 
-@functools.lru_cache(maxsize=4096)
 def shape_of(fn: Any) -> Shape:
     """Return what a function's annotations say; where they say nothing, `Any`."""
+    try:
+        return _known_shape(fn)
+    except TypeError:
+        # An instance whose class compares by fields has no hash.
+        return _shape(fn)
+
+
+def _shape(fn: Any) -> Shape:
     bare = fn
     while isinstance(bare, functools.partial):
         bare = bare.func
@@ -84,6 +95,13 @@ def shape_of(fn: Any) -> Shape:
         next(iter(keywords), None),
         kinds.get("return", Any),
     )
+
+
+_known_shape = functools.lru_cache(maxsize=4096)(_shape)
+
+
+def _is_short_of_halves(value: Any) -> bool:
+    return type(value) is not str or value.isascii()
 
 
 class Values:
@@ -161,13 +179,15 @@ class Values:
         return tuple(told[0]), told[1] if len(told) > 1 else {}
 
     def _plain(self, value: Any, kind: Any, what: str, name: str | None) -> Any:
-        if type(value) is kind and kind in SCALARS and not is_secret(name, value):
+        if type(value) is kind and kind in SCALARS and not is_secret(name, value) and _is_short_of_halves(value):
             return value
         if kind is None:
             kind = type(None)
         try:
             plain = self._converter.unstructure(value, unstructure_as=kind)
             text = encoded(laid_open(plain))
+            if "\\ud" in text and _HALVES.search(_raw(laid_open(plain))):
+                raise Wrong(value, "has two halves of a character side by side in a text, which would become one")  # noqa: TRY301 - as below
             again = self._converter.structure(bare(json.loads(text), plain), kind)
             if encoded(laid_open(self._converter.unstructure(again, unstructure_as=kind))) != text:
                 raise Wrong(value, "would come back as another value")  # noqa: TRY301 - all that is wrong is told below
