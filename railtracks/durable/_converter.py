@@ -31,7 +31,7 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 from railtracks._redact import Secret
 from railtracks.durable._sealing import SEALED, Sealed, encoded, laid_open
 
-SCALARS: Final = frozenset([str, int, float, bool, type(None)])
+SCALARS: Final[frozenset[type[Any]]] = frozenset([str, int, float, bool, type(None)])
 
 
 class Wrong(Exception):  # noqa: N818 - never leaves the wing

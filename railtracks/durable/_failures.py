@@ -4,20 +4,35 @@ A class is looked up among the modules that the program has imported. Nothing is
 """
 
 # A group of exceptions says nothing of what it holds.
-# pyright: reportUnknownArgumentType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false, reportUnknownMemberType=false
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from types import MemberDescriptorType
 from typing import Any, Final, cast
+from uuid import UUID
 
 from railtracks._errors import described, users_notes
 from railtracks.durable._values import Values
 from railtracks.exceptions import DurableValueError, RemoteError
 
 _LONGEST_CHAIN: Final = 10
+_MARKS: Final = ("$tuple", "$typed")
+# What had no such attribute, which may be anything at all, is for suggestions in tracebacks; members are kept apart.
+_LEFT_OUT: Final = (
+    vars(AttributeError)["obj"],
+    vars(BaseExceptionGroup)["message"],
+    vars(BaseExceptionGroup)["exceptions"],
+)
+# What exceptions quote beside JSON's own values: here no annotation says what it is.
+_TYPED: Final = {
+    kind.__name__: kind for kind in (bytes, bytearray, complex, date, datetime, time, timedelta, Decimal, UUID)
+}
 
 
 def dump_failure(error: BaseException, values: Values) -> tuple[bytes, list[str]]:
@@ -60,7 +75,9 @@ def _plain(error: BaseException, values: Values, lost: list[str], levels: int) -
         "notes": users_notes(error),
     }
     try:
-        plain["args"] = [_item(item, values) for item in error.args]
+        # The members of a group are no plain arguments.
+        args = error.args[:1] if isinstance(error, BaseExceptionGroup) else error.args
+        plain["args"] = [_item(item, values) for item in args]
     except DurableValueError as refusal:
         lost.append(f"{kind.__qualname__}.args ({refusal.problem})")
         plain["is_told_only"] = True
@@ -70,8 +87,7 @@ def _plain(error: BaseException, values: Values, lost: list[str], levels: int) -
         except DurableValueError as refusal:
             lost.append(f"{kind.__qualname__}.{name} ({refusal.problem})")
     if isinstance(error, BaseExceptionGroup):
-        _add_members(plain, error, values, levels)
-        lost[:] = [each for each in lost if not each.startswith(f"{kind.__qualname__}.args")]
+        plain["members"] = [_plain(member, values, lost, levels - 1) for member in error.exceptions] if levels else []
     if error.__cause__ is not None and levels:
         plain["cause"] = _plain(error.__cause__, values, lost, levels - 1)
     if "is_told_only" not in plain and not _comes_back(error, plain, values):
@@ -80,35 +96,41 @@ def _plain(error: BaseException, values: Values, lost: list[str], levels: int) -
     return plain
 
 
-def _add_members(plain: dict[str, Any], group: BaseExceptionGroup[Any], values: Values, levels: int) -> None:
-    plain["args"] = [group.message]
-    plain.pop("is_told_only", None)
-    plain["members"] = [_plain(member, values, [], levels - 1) for member in group.exceptions] if levels else []
-
-
 def _item(value: Any, values: Values) -> Any:
     if type(value) is tuple:
         return {"$tuple": [_item(item, values) for item in cast("Iterable[Any]", value)]}
-    data, _ = values.dump(value, Any, "it")
-    return json.loads(data)
+    kind = type(value)
+    is_typed = _TYPED.get(kind.__name__) is kind
+    plain = json.loads(values.dump(value, kind if is_typed else Any, "it")[0])
+    if is_typed:
+        return {"$typed": [kind.__name__, plain]}
+    if isinstance(plain, dict) and any(key in plain for key in _MARKS):
+        raise DurableValueError("it", f"the keys {' and '.join(_MARKS)} are the store's own")
+    return plain
 
 
 def _from_item(plain: Any, values: Values) -> Any:
     if isinstance(plain, dict) and "$tuple" in plain:
         items = cast("dict[str, list[Any]]", plain)["$tuple"]
         return tuple(_from_item(item, values) for item in items)
-    return values.load(json.dumps(plain).encode(), Any)
+    kind: Any = Any
+    if isinstance(plain, dict) and "$typed" in plain:
+        name, plain = cast("dict[str, Any]", plain)["$typed"]
+        kind = _TYPED[name]
+    return values.load(json.dumps(plain).encode(), kind)
 
 
 def _state(error: BaseException) -> Iterator[tuple[str, Any]]:
     for name, value in vars(error).items():
         if name not in {"__notes__", "_railtracks_failure"}:
             yield name, value
+    # What has a slot, in classes of Python's own too: errno, filename, the end of what could not be decoded.
     for kind in type(error).__mro__:
-        slots = kind.__dict__.get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else tuple(slots):
-            if name not in {"__dict__", "__weakref__"} and hasattr(error, name):
-                yield name, getattr(error, name)
+        for name, slot in vars(kind).items():
+            if isinstance(slot, MemberDescriptorType) and not name.startswith("__") and hasattr(error, name):
+                value = getattr(error, name)
+                if not (kind.__module__ == "builtins" and value is None) and slot not in _LEFT_OUT:
+                    yield name, value
 
 
 def _class(name: str) -> Any:
