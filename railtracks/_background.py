@@ -11,7 +11,7 @@ import trio
 from railtracks._errors import raise_unchanged
 from railtracks._nodes import Node
 from railtracks._pending import PendingCall
-from railtracks._scope import Frame, current_frame
+from railtracks._scope import Frame, frame_in
 from railtracks._tree import Status
 from railtracks.exceptions import ContextError
 
@@ -42,7 +42,8 @@ class Background:
         landing = self._root.landing()
         journal = self._root.scope.journal
         if journal is not None:
-            landing.strand = journal.loose_ends.start(self._frame_here(), made, args, kwargs, is_service=is_service)
+            frame = frame_in(self._root.scope)
+            landing.strand = journal.loose_ends.start(frame, made, args, kwargs, is_service=is_service)
         return self._start(made, args, kwargs, landing, is_service=is_service)
 
     def restart(self) -> None:
@@ -52,13 +53,6 @@ class Background:
             landing = self._root.landing()
             landing.strand = strand
             self._start(node, args, kwargs, landing, is_service=is_service)
-
-    def _frame_here(self) -> Frame | None:
-        """Return the frame of this session that this code is in, if it is in one."""
-        frame = current_frame.get()
-        while frame is not None and frame.scope is not self._root.scope:
-            frame = frame.outer
-        return frame
 
     def _start(
         self, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], landing: Frame, *, is_service: bool
@@ -79,7 +73,7 @@ class Background:
         landing = self._root.landing()
         journal = self._root.scope.journal
         if journal is not None:
-            frame = self._frame_here()
+            frame = frame_in(self._root.scope)
             if frame is not None:
                 journal.refuse_resource(frame)
             # What it says when it has started is in no record: it starts again each time.

@@ -116,8 +116,7 @@ class Broadcaster:
                 async for item, key in self._receive:
                     self._is_delivering = True
                     if key is not None and self._journal is not None:
-                        fence = self._journal.identity(None)[2]
-                        carry(Identity(f"{self._journal.session_id}:{key}", key, fence))
+                        carry(Identity(f"{self._journal.session_id}:{key}", key, self._journal.fence))
                     try:
                         await call_back(self._callback, item)
                     except Exception as error:  # noqa: BLE001 - a callback's failure is logged and changes nothing

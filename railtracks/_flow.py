@@ -307,7 +307,6 @@ class _Invocation:
             session_name=flow._options.get("name"),  # noqa: SLF001 - the same
             timeout=None if timeout == math.inf else timeout,
             may_be_new=not self._is_resumed,
-            may_be_there=given is not None,
         )
         run = wing.Run(access, wanted)
         taken = await run.take(self._wait)

@@ -12,7 +12,7 @@ from uuid import uuid4 as _uuid4
 
 from attrs import define
 
-from railtracks._scope import current_frame
+from railtracks._scope import current_frame, own_frame
 from railtracks.exceptions import ContextError
 
 
@@ -62,7 +62,8 @@ def identified(frame: Any, fn: Callable[..., Any]) -> Callable[..., Any]:
     """Return a node's function for a worker that does not see its call."""
     if frame.scope.journal is None:
         return fn
-    name, seed, fence, _ = frame.scope.journal.identity(frame)
+    name, fence = frame.scope.journal.identity(frame)
+    seed, _ = frame.scope.journal.chance(frame)
     return Identified(fn, Identity(name, seed, fence))
 
 
@@ -84,7 +85,7 @@ def fencing_number() -> int:
     Raises:
         ContextError: If no durable session is open here.
     """
-    return _known("fencing_number")[2]
+    return _known("fencing_number")[1]
 
 
 def random() -> float:
@@ -92,21 +93,29 @@ def random() -> float:
 
     In a durable session it comes from the identity of the call and the number of draws before it: the same when the
     call is repeated, at the cost of no commit. No source of secrets. Elsewhere it is `random.random()`.
+
+    Raises:
+        ContextError: If this is a task of a nursery in a durable session that has made no call yet: such tasks have no
+            order, and nothing that could tell their chances apart.
     """
     drawn = _draw()
     return _random.random() if drawn is None else (int.from_bytes(drawn[:8], "big") >> 11) / 2**53  # noqa: S311 - says so
 
 
 def uuid4() -> UUID:
-    """Return a random UUID; in a durable session it comes from the identity of the call, as `random` does."""
+    """Return a random UUID; in a durable session it comes from the identity of the call, as `random` does.
+
+    Raises:
+        ContextError: As from `random`.
+    """
     drawn = _draw()
     return _uuid4() if drawn is None else UUID(bytes=drawn[:16], version=4)
 
 
-def _known(what: str) -> tuple[str, str, int, Any]:
+def _known(what: str) -> tuple[str, int]:
     carried = _carried.get()
     if carried is not None:
-        return carried.name, carried.seed, carried.fence, carried
+        return carried.name, carried.fence
     frame = current_frame.get()
     if frame is None or frame.scope.journal is None:
         raise ContextError(f"{what}() is for durable sessions, and none is open here")
@@ -114,9 +123,13 @@ def _known(what: str) -> tuple[str, str, int, Any]:
 
 
 def _draw() -> bytes | None:
-    frame = current_frame.get()
-    if _carried.get() is None and (frame is None or frame.scope.journal is None):
-        return None
-    _, seed, _, drawn_from = _known("random")
+    drawn_from = _carried.get()
+    if drawn_from is None:
+        frame = own_frame()
+        if frame is None or frame.scope.journal is None:
+            return None
+        seed, drawn_from = frame.scope.journal.chance(frame)
+    else:
+        seed = drawn_from.seed
     drawn_from.draws += 1
     return hashlib.blake2b(f"{seed}:{drawn_from.draws}".encode(), digest_size=16).digest()

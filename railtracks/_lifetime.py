@@ -36,7 +36,9 @@ from railtracks._scope import (
     WorkerProcesses,
     current_frame,
     enclosing_frame,
+    frame_in,
     opened,
+    own_frame,
     this_task,
 )
 from railtracks._seam import DurableRun, SessionJournal
@@ -350,11 +352,21 @@ class Lifetime:
             text = f"session {self._ending.label!r} is ending and waits for node {node!r}: "
             self._log.log(logging.WARNING, f"{text}a worker thread cannot be stopped", logger="RT.Session")
 
+    def refuse_resource(self) -> None:
+        """Refuse to open something from a call of a durable session that would not open it again.
+
+        Raises:
+            ContextError: If this is one.
+        """
+        journal, frame = self._scope.journal, frame_in(self._scope)
+        if journal is not None and frame is not None:
+            journal.refuse_resource(frame)
+
     async def _broadcast(self, item: Any) -> None:
         if self._broadcaster is None:
             await trio.lowlevel.checkpoint()
         else:
-            await self._broadcaster.send(item, current_frame.get())
+            await self._broadcaster.send(item, own_frame())
 
     async def _report(self, what: str, error: BaseException, item: Any) -> None:
         """Log the failure of a callback; in a thread, because all that the session knows may have to be searched."""

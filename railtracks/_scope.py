@@ -355,6 +355,19 @@ def enclosing_frame(task: Task) -> Frame | None:
         return None
 
 
+def frame_in(scope: SessionScope) -> Frame | None:
+    """Return the frame of a session that this code is in, through sessions inside it; `None` if it is in none."""
+    frame = enclosing_frame(this_task())
+    while frame is not None and frame.scope is not scope:
+        frame = frame.outer
+    return frame
+
+
+def own_frame() -> Frame | None:
+    """Return the frame that this code is in: that of its task, or in a worker thread that of its call."""
+    return enclosing_frame(trio.lowlevel.current_task()) if trio.lowlevel.in_trio_task() else current_frame.get()
+
+
 def _holder_of(task: Task) -> Frame | None:
     nursery = _nursery_of(task)
     while nursery is not None:

@@ -19,7 +19,7 @@ from railtracks._nodes import Node
 from railtracks._options import BroadcastCallback, DurableOption, LoggingSetting, Options, PayloadCallback, resolve
 from railtracks._pending import PendingCall
 from railtracks._record import SessionRecord
-from railtracks._scope import current_frame, current_scope, open_scope
+from railtracks._scope import current_scope, open_scope
 from railtracks._seam import DurableRun, durable_wing
 from railtracks._store import is_safe_name, state_path
 from railtracks._tree import CallTree, CauseKind, EndCause, ExecutionInfo, Status
@@ -170,7 +170,6 @@ class Session:
             session_name=name,
             timeout=None if timeout == math.inf else timeout,
             may_be_new=resume is None,
-            may_be_there=given is not None,
         )
         run: DurableRun = wing.Run(wing.access_of(wing.store_of(durable)), wanted)
         return run
@@ -334,9 +333,7 @@ class Session:
                 a call that it records, below the entry point.
         """
         lifetime = self._open()
-        scope, frame = current_scope(), current_frame.get()
-        if scope is not None and scope.face is self and scope.journal is not None and frame is not None:
-            scope.journal.refuse_resource(frame)
+        lifetime.refuse_resource()
         return await lifetime.resources.enter(cm)
 
     def _open(self) -> Lifetime:

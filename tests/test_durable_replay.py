@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from proof_rounds import rounds
 
 import railtracks as rt
 from railtracks import testing
-from railtracks.durable import _order
+from railtracks.durable import _order, _past, _rows
 from railtracks.durable._schema import calls, sessions
 from railtracks.durable._store import access_of
 
@@ -40,7 +41,8 @@ def forget(store: rt.DurableStore, session_id: str, kept: Callable[[Any], bool])
         for row in connection.execute(sa.select(calls).where(calls.c.session_id == session_id)).all():
             if not kept(row):
                 connection.execute(sa.delete(calls).where(calls.c.session_id == session_id, calls.c.seq == row.seq))
-        connection.execute(sa.update(sessions).values(status="interrupted", failure=None, ended_at=None))
+        own = sa.update(sessions).where(sessions.c.session_id == session_id)
+        connection.execute(own.values(status="interrupted", failure=None, ended_at=None))
 
 
 def not_main(row: Any) -> bool:
@@ -810,3 +812,162 @@ def test_random_flows_give_the_same_from_every_prefix() -> None:
         trio.run(testing.replay_at_every_prefix, rt.Flow("random", main, save_state=False))
 
     prove()
+
+
+# Corners.
+
+
+async def test_a_call_that_is_asked_for_just_now_is_not_gone_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_order, "_PATIENCE", 0.01)
+    told: list[str] = []
+    row = _rows.new_row("s", "k", "root", "completed", seq=1, node="slow")
+    order = _order.Order(_past.Past([SimpleNamespace(**row)]), told.append)
+    first = order.turns.first_recorded()
+    assert first is not None
+    order.turns.ready(first)
+    with trio.move_on_after(0.05) as scope:
+        await order.until_live()
+    assert scope.cancelled_caught
+    assert told == []
+
+
+def test_an_older_write_does_not_replace_a_newer_one_of_a_background_call(store: rt.DurableStore) -> None:
+    seen: list[Any] = []
+
+    @rt.function_node
+    async def write(number: int) -> None:
+        rt.context.put("key", number)
+
+    @rt.function_node
+    async def start() -> None:
+        rt.current_session().start_soon(write, 2)
+
+    async def main() -> None:
+        await rt.call(write, 1)
+        await rt.call(start)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        seen.append(rt.context.get("key"))
+
+    resumed(store, main)
+    assert seen == [2, 2]
+
+
+def test_what_tasks_do_before_their_first_call_is_known_by_what_it_is_whatever_their_order(
+    store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Any] = []
+    inner = rt.Flow("inner", add, durable=store, save_state=False)
+    orders = iter([[1, 2, 3], [3, 1, 2]])
+
+    async def task(number: int, go: trio.Event, next_go: trio.Event) -> None:
+        await go.wait()
+        await rt.broadcast(f"from {number}")
+        rt.current_session().start_soon(add, 10 * number)
+        next_go.set()
+        assert await inner.ainvoke(100 * number) == 100 * number + 1
+        DONE.append(await rt.call(add, number))
+
+    async def main() -> int:
+        before = await rt.call(add, 0)
+        order = next(orders)
+        async with trio.open_nursery() as nursery:
+            gates = [trio.Event() for _ in range(4)]
+            gates[0].set()
+            for place, number in enumerate(order):
+                nursery.start_soon(task, number, gates[place], gates[place + 1])
+        return before + await rt.call(add, 1000)
+
+    assert resumed(store, main, broadcast_callback=heard.append) == 1002
+    assert sorted(heard) == ["from 1", "from 2", "from 3"]
+    # Only what the tasks themselves note: no call has run again.
+    assert sorted(DONE) == [2, 3, 4]
+
+
+def test_equal_things_of_tasks_without_order_need_not_be_told_apart(store: rt.DurableStore) -> None:
+    heard: list[Any] = []
+
+    async def task() -> None:
+        await rt.broadcast("item")
+        rt.current_session().start_soon(add, 1)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(task)
+
+    resumed(store, main, broadcast_callback=heard.append)
+    assert heard == ["item"] * 3
+    assert DONE == []
+
+
+def test_chance_is_refused_to_tasks_that_nothing_tells_apart(store: rt.DurableStore) -> None:
+    drawn: list[Any] = []
+
+    async def task(number: int) -> None:
+        with pytest.raises(rt.ContextError, match="have no order"):
+            rt.random()
+        with pytest.raises(rt.ContextError, match="have no order"):
+            rt.uuid4()
+        await rt.call(add, number)
+        drawn.append((number, rt.uuid4(), rt.random()))
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(task, 1)
+            nursery.start_soon(task, 2)
+
+    resumed(store, main)
+    assert len(drawn) == 4
+    assert len(set(drawn)) == 2
+    assert len({each[1] for each in drawn}) == 2
+
+
+def test_calls_in_an_unrecorded_node_have_their_places_in_the_call_around_it(store: rt.DurableStore) -> None:
+    @rt.function_node(durable=False)
+    async def helper(number: int) -> int:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rt.call, add, number)
+        return await rt.call(add, await rt.call(add, number + 1))
+
+    async def main() -> int:
+        return await rt.call(helper, 1)
+
+    assert resumed(store, main) == 4
+    assert DONE == []
+
+
+SHAPE: list[str] = ["call"]
+
+
+async def _shaped() -> int:
+    found = await rt.call(add, 0)
+    match SHAPE[0]:
+        case "call":
+            return found + await rt.call(add, 1)
+        case "batch":
+            return found + sum(await rt.call_batch(add, [1, 2], return_exceptions=False))
+        case "longer":
+            return found + sum(await rt.call_batch(add, [1, 2, 3], return_exceptions=False))
+        case _:
+            return found
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("call", "batch"), ("batch", "call"), ("longer", "batch"), ("call", "none"), ("batch", "none")],
+)
+def test_another_kind_of_call_at_the_same_place_is_a_mismatch_before_anything_runs(
+    store: rt.DurableStore, before: str, after: str
+) -> None:
+    SHAPE[0] = before
+    flow = flow_of(store, rt.function_node(_shaped, name="main"))
+    flow.invoke(session_id="s")
+    DONE.clear()
+    forget(store, "s", not_main)
+    SHAPE[0] = after
+    with pytest.raises(rt.ReplayMismatchError):
+        flow.resume("s")
+    assert DONE == []
+    SHAPE[0] = before
+    assert isinstance(flow.resume("s"), int)
+    assert DONE == []

@@ -6,22 +6,26 @@ import json
 import math
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 import trio
+from sqlalchemy.exc import OperationalError
 from stored_sessions import until_begun
 
 import railtracks as rt
 from railtracks import testing
-from railtracks.durable import _ownership, _run
-from railtracks.durable._schema import owners, sessions
+from railtracks._seam import durable_wing
+from railtracks.durable import _access, _ownership, _run, _writer
+from railtracks.durable._schema import calls, owners, sessions
 from railtracks.durable._store import access_of
 
 DONE: list[Any] = []
@@ -148,14 +152,15 @@ def test_a_flow_in_a_worker_thread_of_a_durable_session_is_a_session_inside(stor
 
 
 def test_keys_reach_threads_processes_and_executors(store: rt.DurableStore) -> None:
-    from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
+    from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor  # noqa: PLC0415
 
     from worker_functions import key_and_chance  # noqa: PLC0415
 
-    with ProcessPoolExecutor(1) as pool:
+    with ProcessPoolExecutor(1) as pool, ThreadPoolExecutor(1) as threads:
         nodes = [
-            rt.function_node(key_and_chance, name=f"node {place}", run_in=place) for place in ("thread", "process")
-        ] + [rt.function_node(key_and_chance, name="node pool", run_in=pool)]
+            rt.function_node(key_and_chance, name=f"node {place}", run_in=place)
+            for place in ("thread", "process", pool, threads)
+        ]
 
         async def main() -> list[list[Any]]:
             return [await rt.call(node) for node in nodes]
@@ -165,9 +170,9 @@ def test_keys_reach_threads_processes_and_executors(store: rt.DurableStore) -> N
             first = flow.invoke(session_id="s")
             assert flow.resume("s") == first
     keys = [each[0] for each in first]
-    assert len(set(keys)) == 3
+    assert len(set(keys)) == 4
     assert all(key.startswith("s:") for key in keys)
-    assert len({each[1] for each in first}) == 3
+    assert len({each[1] for each in first}) == 4
     assert {each[2] for each in first} == {1}
 
 
@@ -855,3 +860,310 @@ def test_without_a_key_a_secret_of_the_context_is_in_no_recorded_failure(
         everything = b"".join(each.read_bytes() for each in tmp_path.rglob("*") if each.is_file())
         assert canary.encode() not in everything
     assert "quotes a secret" in caplog.text
+
+
+# Corners.
+
+
+def locked_out(place: str, armed: list[Any]) -> Callable[[str], None]:
+    """Return a fault that fails every commit once it is armed."""
+
+    def fault(where: str) -> None:
+        if where == place and armed:
+            raise OperationalError("commit", None, Exception("disk I/O error"))
+
+    return fault
+
+
+async def test_an_error_of_the_body_says_more_than_an_end_that_could_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = rt.DurableStore(tmp_path / "store.db", commit_timeout=0.1)
+    armed: list[Any] = []
+    monkeypatch.setattr(_writer, "fault", locked_out("before", armed))
+    with pytest.raises(LookupError):
+        async with rt.Session(durable=store, save_state=False, session_id="s"):
+            await rt.call(add, 1)
+            armed.append(1)
+            raise LookupError
+    armed.clear()
+    assert "the end of the session is not in its store: the store could not write: disk I/O error" in caplog.text
+    assert status_of(store) == "interrupted"
+    armed.append(1)
+    with pytest.raises(rt.StoreError, match="disk I/O error"):
+        async with rt.Session(durable=store, save_state=False, session_id="t"):
+            pass
+
+
+async def test_an_end_that_cannot_be_written_is_the_error_of_a_session_that_has_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = rt.DurableStore(tmp_path / "store.db", commit_timeout=0.1)
+    armed: list[Any] = []
+    monkeypatch.setattr(_writer, "fault", locked_out("inside", armed))
+    with pytest.raises(rt.StoreError, match="disk I/O error"):
+        async with rt.Session(durable=store, save_state=False, session_id="s"):
+            await rt.call(add, 1)
+            armed.append(1)
+    armed.clear()
+    async with rt.Session(durable=store, save_state=False, resume="s"):
+        assert await rt.call(add, 1) == 2
+    assert DONE == [1]
+    assert status_of(store) == "completed"
+
+
+async def test_a_session_cancelled_by_itself_has_nothing_left_to_ask_for(store: rt.DurableStore) -> None:
+    async with rt.Session(durable=store, save_state=False, session_id="s") as session:
+        await rt.call(add, 1)
+        session.cancel("enough")
+    assert status_of(store) == "cancelled"
+
+
+async def test_background_calls_belong_to_their_session_wherever_they_are_started(store: rt.DurableStore) -> None:
+    @rt.function_node
+    async def serve(number: int, *, task_status: trio.TaskStatus[int]) -> int:
+        task_status.started(await rt.call(add, number))
+        return number
+
+    @rt.function_node
+    async def starting() -> None:
+        await rt.current_session().start(serve, 9)
+
+    @rt.function_node
+    async def opening() -> None:
+        outer = rt.current_session()
+        async with rt.Session(save_state=False):
+            await outer.enter_async_context(trio.open_nursery())
+
+    async def block(resume: bool) -> list[Any]:
+        name = {"resume": "s"} if resume else {"session_id": "s"}
+        found: list[Any] = []
+        sent, given = trio.open_memory_channel[rt.Session](1)
+        done = trio.Event()
+
+        async def from_outside() -> None:
+            session = await given.receive()
+            found.append(await session.start(serve, 1))
+            pending = session.start_soon(add, 7)
+            await pending.wait()
+            found.append(pending.result())
+            done.set()
+
+        async with trio.open_nursery() as nursery:
+            # Before there is a session: it knows of none.
+            nursery.start_soon(from_outside)
+            async with rt.Session(durable=store, save_state=False, **name) as session:
+                async with rt.Session(save_state=False):
+                    pending = session.start_soon(add, 5)
+                await sent.send(session)
+                await done.wait()
+                await pending.wait()
+                found.append(pending.result())
+                with pytest.raises(rt.ContextError, match="'starting' is recorded"):
+                    await rt.call(starting)
+                with pytest.raises(rt.ContextError, match="'opening' is recorded"):
+                    await rt.call(opening)
+                if not resume:
+                    nursery.cancel_scope.cancel()
+                    await trio.lowlevel.checkpoint()
+        return found
+
+    await block(resume=False)
+    assert status_of(store) == "interrupted"
+    DONE.clear()
+    assert sorted(await block(resume=True)) == [2, 6, 8]
+    # What it says when it has started is in no record, so it starts again; the calls made in it are.
+    assert DONE == []
+
+
+async def test_what_a_session_that_is_over_broadcasts_or_starts_is_not_recorded_again(store: rt.DurableStore) -> None:
+    heard: list[Any] = []
+
+    async def block(**options: Any) -> None:
+        async with rt.Session(durable=store, save_state=False, broadcast_callback=heard.append, **options) as session:
+            await rt.broadcast("item")
+            await session.start_soon(add, 1).wait()
+
+    await block(session_id="s")
+    await block(resume="s")
+    assert (heard, DONE) == (["item"], [1])
+    assert [call.node for call in store.load("s").calls] == ["add"]
+
+
+async def test_cleanup_may_broadcast_while_the_session_is_being_ended(store: rt.DurableStore) -> None:
+    heard: list[Any] = []
+
+    async def main() -> None:
+        try:
+            await trio.sleep(0 if DONE else math.inf)
+        finally:
+            with trio.CancelScope(shield=True):
+                await rt.broadcast("bye")
+
+    flow = flow_of(store, main, broadcast_callback=heard.append)
+    with trio.move_on_after(0.1):
+        await flow.ainvoke(session_id="s")
+    DONE.append(1)
+    await flow.aresume("s")
+    assert heard == ["bye", "bye"]
+
+
+def test_a_fork_before_the_first_call_has_no_past(store: rt.DurableStore) -> None:
+    flow = flow_of(store, rt.function_node(_failing_main, name="main"))
+    with pytest.raises(ConnectionError):
+        flow.invoke(session_id="s")
+    first = min(call.id for call in store.load("s").calls if call.node == "main")
+    assert flow.resume(store.fork("s", before=first)) == 2
+    assert DONE == [1, 1]
+
+
+async def _failing_main() -> int:
+    result = await rt.call(add, 1)
+    if len(DONE) == 1:
+        raise ConnectionError
+    return result
+
+
+def test_a_session_that_cannot_begin_is_let_go_of(store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def dated(day: str) -> str:
+        if not DONE:
+            raise KeyboardInterrupt
+        return day
+
+    with pytest.raises(KeyboardInterrupt):
+        flow_of(store, rt.function_node(dated, name="main")).invoke("monday", session_id="s")
+
+    async def numbered(day: int) -> int:
+        return day
+
+    with pytest.raises(rt.DurableValueError, match="the stored arguments of 'main'"):
+        flow_of(store, rt.function_node(numbered, name="main")).resume("s")
+    assert status_of(store) == "interrupted"
+    DONE.append(1)
+    assert flow_of(store, rt.function_node(dated, name="main")).resume("s") == "monday"
+
+
+def test_a_room_that_is_not_there_is_not_taken_for_an_extra() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"railtracks\.durable\._nowhere"):
+        durable_wing("_nowhere")
+
+
+@pytest.mark.parametrize("error", [OperationalError("insert", None, Exception("disk I/O error")), KeyboardInterrupt()])
+def test_a_store_in_which_nobody_can_be_an_owner_is_closed_again(
+    store: rt.DurableStore, error: BaseException, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(_access, "Owner", fail)
+    expected = rt.StoreError if isinstance(error, Exception) else KeyboardInterrupt
+    with pytest.raises(expected):
+        store.sessions()
+    assert not (tmp_path / "store.db-wal").exists()
+    monkeypatch.undo()
+    assert store.sessions() == ()
+
+
+def test_an_owner_that_cannot_say_goodbye_is_gone_all_the_same(
+    store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OperationalError("delete", None, Exception("disk I/O error"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_ownership.Owner, "close", fail)
+        assert flow_of(store, twice).invoke(1, session_id="s") == 3
+    assert not (tmp_path / "store.db-wal").exists()
+    assert status_of(store) == "completed"
+
+
+def test_a_store_that_was_broken_while_it_was_open_is_told(tmp_path: Path) -> None:
+    store = rt.DurableStore(tmp_path / "store.db", commit_timeout=0.1)
+    with store:
+        with closing(sqlite3.connect(tmp_path / "store.db")) as connection:
+            connection.execute("drop table railtracks_sessions")
+        with pytest.raises(rt.StoreError, match="cannot be read: no such table"):
+            store.sessions()
+        with pytest.raises(rt.StoreError, match="cannot be written: no such table"):
+            store.fork("s")
+        with pytest.raises(rt.StoreError, match="could not write: no such table"):
+            flow_of(store, twice).invoke(1)
+
+
+async def test_a_store_whose_signals_cannot_be_read_interrupts_who_waits(
+    store: rt.DurableStore, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        with closing(sqlite3.connect(tmp_path / "store.db")) as connection:
+            connection.execute("drop table railtracks_signals")
+        await rt.wait_for_signal("go")
+
+    with pytest.raises(rt.StoreError, match="could not be read: no such table"):
+        await flow_of(store, main).ainvoke(session_id="s")
+    assert status_of(store) == "interrupted"
+
+
+async def test_a_store_that_is_just_being_opened_elsewhere_is_waited_for_in_a_thread(store: rt.DurableStore) -> None:
+    access = access_of(store)
+    with store:
+        held, let_go = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with access._guard:  # noqa: SLF001 - what another thread has while it opens or closes
+                held.set()
+                let_go.wait(5)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait(5)
+        assert not access.count(1)
+        let_go.set()
+        thread.join()
+        assert access.count(1)
+        assert access.count(-1)
+
+
+async def test_no_cancel_reaches_who_waits_for_a_commit(
+    store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    def hold(place: str) -> None:
+        if place == "inside" and DONE:
+            inside.set()
+            go_on.wait(5)
+
+    monkeypatch.setattr(_writer, "fault", hold)
+    got: list[Any] = []
+
+    async def task(number: int) -> None:
+        got.append(await rt.call(add, number))
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for number in range(3):
+                nursery.start_soon(task, number)
+            await trio.to_thread.run_sync(inside.wait)
+            nursery.cancel_scope.cancel()
+            go_on.set()
+
+    await flow_of(store, main).ainvoke(session_id="s")
+    recorded = [call for call in store.load("s").calls if call.node == "add" and call.status == "completed"]
+    assert len(recorded) == len(DONE)
+
+
+def test_a_result_that_is_not_in_the_store_any_more_is_told(store: rt.DurableStore) -> None:
+    flow = flow_of(store, twice)
+    flow.invoke(1, session_id="s")
+    with access_of(store).writing() as (connection, _, _owner):
+        connection.execute(sa.delete(calls).where(calls.c.node == "twice"))
+    with pytest.raises(rt.StoreError, match="session s is completed, and its result is not in the store"):
+        flow.resume("s")
+
+
+async def test_replay_at_every_prefix_compares_failures_too(store: rt.DurableStore) -> None:
+    async def main() -> None:
+        await rt.call(add, 1)
+        raise LookupError("always")
+
+    assert await testing.replay_at_every_prefix(flow_of(store, main)) == 4

@@ -10,10 +10,11 @@ import attrs
 import pytest
 import sqlalchemy as sa
 import trio
+from sqlalchemy.exc import OperationalError
 from stored_sessions import until_begun
 
 import railtracks as rt
-from railtracks.durable import _writer
+from railtracks.durable import _signals, _writer
 from railtracks.durable._schema import sessions, signals
 from railtracks.durable._store import access_of
 
@@ -387,3 +388,106 @@ async def test_who_comes_second_skips_and_a_store_that_fails_is_told(
     done = await rt.recover(store, [flow])
     assert set(done.skipped) == {"owned", "broken"}
     assert set(done.failed) == {"odd"}
+
+
+async def test_of_two_waits_for_one_signal_the_other_waits_on(store: rt.DurableStore) -> None:
+    async def main() -> list[Any]:
+        heard: list[Any] = []
+
+        async def wait(number: int) -> None:
+            heard.append((await rt.call(listen, number), number))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait, 1)
+            nursery.start_soon(wait, 2)
+        return sorted(number for number, _ in heard)
+
+    @rt.function_node
+    async def listen(number: int) -> int:
+        return await rt.wait_for_signal("go", int)
+
+    flow = flow_of(store, main)
+    looks: list[int] = []
+    due = _signals.Waiting.is_due
+
+    async def send_again() -> None:
+        await until_begun(store)
+        await rt.send_signal("s", "go", 1, store=store)
+        while len(looks) < 6:  # noqa: ASYNC110 - counted in a thread
+            await trio.sleep(0.01)
+        await rt.send_signal("s", "go", 2, store=store)
+
+    def both(self: Any, connection: sa.Connection) -> bool:
+        # The second one to look finds the signal that the first one is about to consume.
+        looks.append(1)
+        return due(self, connection) or len(looks) > 4
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_signals.Waiting, "is_due", both)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send_again)
+            assert await flow.ainvoke(session_id="s") == [1, 2]
+
+
+async def test_a_lost_answer_to_the_end_of_a_wait_is_found_in_the_store(
+    store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[str] = []
+
+    def lose(place: str) -> None:
+        if place == "after" and lost == ["armed"]:
+            lost.append("lost")
+            raise OperationalError("commit", None, Exception("the connection was cut"))
+
+    async def main() -> int:
+        value = await rt.wait_for_signal("go", int)
+        return value + await rt.wait_for_signal("go", int)
+
+    consume = _signals.Waiting.consume
+
+    def armed(self: Any, connection: sa.Connection) -> Any:
+        found = consume(self, connection)
+        if found is not None and not lost:
+            lost.append("armed")
+        return found
+
+    monkeypatch.setattr(_writer, "fault", lose)
+    monkeypatch.setattr(_signals.Waiting, "consume", armed)
+    flow = flow_of(store, main)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send_when_there, store, "go", 1)
+        nursery.start_soon(send_when_there, store, "go", 2)
+        assert await flow.ainvoke(session_id="s") == 3
+    assert lost == ["armed", "lost"]
+
+
+async def test_a_session_that_is_being_ended_waits_for_no_signal(store: rt.DurableStore) -> None:
+    told: list[str] = []
+
+    async def main() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True), pytest.raises(rt.ContextError) as info:
+                await rt.wait_for_signal("go")
+            told.append(str(info.value))
+
+    with pytest.raises(rt.SessionTimeoutError):
+        await flow_of(store, main, timeout=0.05).ainvoke()
+    assert told == ["no signal 'go' reaches a session that is being ended"]
+
+
+async def test_a_parked_session_that_is_recovered_and_waits_again_counts_as_resumed(store: rt.DurableStore) -> None:
+    async def main() -> int:
+        first = await rt.wait_for_signal("go", int, park=True)
+        return first + await rt.wait_for_signal("on", int, park=True)
+
+    flow = flow_of(store, main)
+    with pytest.raises(rt.SessionWaiting):
+        await flow.ainvoke(session_id="s")
+    await rt.send_signal("s", "go", 1, store=store)
+    assert (await rt.recover(store, [flow])).resumed == ("s",)
+    assert status_of(store) == "waiting"
+    await rt.send_signal("s", "on", 2, store=store)
+    assert (await rt.recover(store, [flow])).resumed == ("s",)
+    assert await flow.aresume("s") == 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import trio
 from attrs import define, field
@@ -55,11 +55,10 @@ class Access:
                 database = Database(self.url, self.durability, self.commit_timeout, self.lease)
                 try:
                     self._owner = Owner(database, self.lease, self.max_recoveries)
-                except DBAPIError as error:
+                except BaseException as error:
                     database.close()
-                    raise StoreError(f"the store {self} cannot be opened: {error.orig}") from error
-                except BaseException:
-                    database.close()
+                    if isinstance(error, DBAPIError):
+                        raise StoreError(f"the store {self} cannot be opened: {error.orig}") from error
                     raise
                 self._database = database
             self._users += 1
@@ -83,16 +82,14 @@ class Access:
             self._users -= 1
             if self._users:
                 return
-            database, owner = self._database, self._owner
+            database, owner = self.database, self.owner
             self._database = self._owner = None
-        if database is not None and owner is not None:
-            try:
+        try:
+            # Where this fails it is dead to the others when its lock or its lease is gone.
+            with suppress(DBAPIError, StoreError):
                 owner.close()
-            except (DBAPIError, StoreError):
-                # It is dead to the others when its lock or its lease is gone.
-                pass
-            finally:
-                database.close()
+        finally:
+            database.close()
 
     @property
     def owner(self) -> Owner:

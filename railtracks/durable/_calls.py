@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from railtracks._attempt import attempt
-from railtracks._errors import came_from_cleanup, holds, is_wholly, raise_unchanged, without_cancelled
+from railtracks._errors import came_from_cleanup, holds, raise_unchanged, without_cancelled
 from railtracks._nodes import Node
 from railtracks._scope import Frame
 from railtracks.durable._failures import load_failure
@@ -169,8 +169,6 @@ class Call(Owned):
     def _counts(self, error: BaseException, real: BaseException) -> bool:
         """Say whether an error is an outcome of this call, and not of the session's end."""
         if not isinstance(real, Exception) or any(holds(real, kind) for kind in INTERRUPTING):
-            return False
-        if holds(real, ContextError) and is_wholly(real, ContextError) and "draining" in str(real):
             return False
         return not (self.journal.is_cut and came_from_cleanup(error))
 

@@ -8,12 +8,12 @@ from typing import Any, cast
 from railtracks._errors import raise_unchanged
 from railtracks._nodes import Node
 from railtracks._options import DurableOption
-from railtracks._scope import frame_here
+from railtracks._scope import Frame, frame_here
 from railtracks.durable._access import Access
 from railtracks.durable._failures import load_failure
 from railtracks.durable._journal import Journal
 from railtracks.durable._ownership import Taken, Wanted
-from railtracks.durable._past import COMPLETED, FAILED
+from railtracks.durable._past import COMPLETED
 from railtracks.durable._run import Run
 from railtracks.durable._store import DurableStore, access_of
 from railtracks.durable._strands import ROOT, key_of
@@ -25,14 +25,12 @@ __all__ = ["Run", "Wanted", "access_of", "inner_id", "outcome_of_final", "store_
 _ENTRY = key_of(ROOT, "call", 0)
 
 
-def store_of(durable: DurableOption) -> DurableStore | None:
+def store_of(durable: DurableOption) -> DurableStore:
     """Return the store for what was given as `durable`.
 
     Raises:
         TypeError: If it is nothing of the sort.
     """
-    if durable is None or durable is False:
-        return None
     if isinstance(durable, DurableStore):
         return durable
     if durable is True:
@@ -50,8 +48,6 @@ def outcome_of_final(access: Access, taken: Taken, node: Node[..., Any]) -> Any:
     for call in taken.rows:
         if call.key == _ENTRY and call.status == COMPLETED:
             return access.values.load(call.outcome, shape_of(node.fn).result)
-        if call.key == _ENTRY and call.status == FAILED:
-            raise_unchanged(load_failure(call.outcome, access.values))
     raise StoreError(f"session {row.session_id} is {row.status}, and its result is not in the store")
 
 
@@ -64,7 +60,6 @@ def inner_id(flow: str, fingerprint: str) -> str | None:
 
 
 async def until_outer_is_live() -> None:
-    """Wait until the session around this code has nothing recorded any more that it has to repeat."""
-    frame = frame_here()
-    if frame is not None and isinstance(frame.scope.journal, Journal):
-        await frame.scope.journal.order.until_live()
+    """Wait until the durable session around this code has nothing recorded any more that it has to repeat."""
+    journal = cast("Journal", cast("Frame", frame_here()).scope.journal)
+    await journal.order.until_live()

@@ -40,7 +40,15 @@ class Journal:
     """The journal of one session, while it is open here."""
 
     def __init__(
-        self, session_id: str, *, seed: str, fence: int, past: Past, values: Values, writer: Writer | None
+        self,
+        session_id: str,
+        *,
+        seed: str,
+        has_entry_point: bool,
+        fence: int | None,
+        past: Past,
+        values: Values,
+        writer: Writer,
     ) -> None:
         self.session_id = session_id
         self.past = past
@@ -60,6 +68,7 @@ class Journal:
         self.wakes_at: float | None = None
         self._idle_looks = 0
         self._seed = seed
+        self._has_entry_point = has_entry_point
         self._functions: dict[str, Any] = {}
         self._watching = trio.CancelScope()
         self._log: Callable[..., None] = _silent
@@ -111,7 +120,8 @@ class Journal:
             if spot is None:
                 spot = strand.next(node.name, fingerprint, node.key)
             strand.attempt = node.attempt
-            self._check_name(node)
+            if node.is_durable:
+                self._check_name(node)
         except ContextError as refusal:
             call.refusal = refusal
             call.body_in(Body(ROOT, owner))
@@ -195,16 +205,34 @@ class Journal:
     def inner_id(self, frame: Frame, flow: str, fingerprint: str) -> str:
         """Return the identifier of a session that is opened in a frame."""
         strand = self.strand_of(frame)
-        around, position = strand.skip(f"flow {flow} {fingerprint}")
+        around, position = strand.skip("flow", flow, fingerprint)
         return key_of(self.session_id, around, "flow", position)
 
-    def identity(self, frame: Frame | None) -> tuple[str, str, int, Any]:
-        """Return the name of the call of a frame, what its random numbers are drawn from, the fence and the strand."""
-        strand = self.strand if frame is None else self.strand_of(frame)
-        called = strand.body.key
-        owner: Any = strand.body.owner
+    @property
+    def fence(self) -> int:
+        """The number of the session's owner."""
+        return self.ledger.fence
+
+    def identity(self, frame: Frame) -> tuple[str, int]:
+        """Return the name of the call of a frame, the same for all its attempts, and the fence."""
+        called = self.strand_of(frame).body.key
+        owner = self._owner(frame)
         logical = owner.spot.key if isinstance(owner, Call) and owner.key == called else called
-        return f"{self.session_id}:{logical}", f"{self._seed}:{strand.key or called}", self.ledger.fence, strand
+        return f"{self.session_id}:{logical}", self.fence
+
+    def chance(self, frame: Frame) -> tuple[str, Strand]:
+        """Return what random numbers are drawn from in a frame, and the strand that counts them.
+
+        Raises:
+            ContextError: If it is a task that nothing tells from others yet.
+        """
+        strand = self.strand_of(frame)
+        if strand.key is None:
+            raise ContextError(
+                "tasks of a nursery have no order in a durable session, and this one has made no call yet: draw in the"
+                " code that opened the nursery, or in a call"
+            )
+        return f"{self._seed}:{strand.key}", strand
 
     def is_pausing(self, frame: Frame) -> bool:
         """Say whether the pause before another attempt is to be waited for: not if that attempt is recorded."""
@@ -219,7 +247,8 @@ class Journal:
             ContextError: If the call is one, and not the entry point.
         """
         owner: Any = self.strand_of(frame).body.owner
-        if isinstance(owner, Call) and owner.owner is not self.root:
+        is_entry_point = self._has_entry_point and isinstance(owner, Call) and owner.owner is self.root
+        if isinstance(owner, Call) and not is_entry_point:
             raise ContextError(
                 f"{owner.node.name!r} is recorded: a resumed session would hand over its result, and open nothing. Open"
                 " it in the entry point, or make the node with durable=False"

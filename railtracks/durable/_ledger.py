@@ -11,25 +11,21 @@ from railtracks._workers import in_thread
 from railtracks.durable._order import Order
 from railtracks.durable._past import Turn
 from railtracks.durable._writer import Commit, Waiter, Writer
-from railtracks.exceptions import StoreError
 
 
 class Ledger:
     """What is written of one session."""
 
-    def __init__(self, session_id: str, fence: int, last: int, order: Order, writer: Writer | None) -> None:
+    def __init__(self, session_id: str, fence: int | None, last: int, order: Order, writer: Writer) -> None:
         self.session_id = session_id
-        self.fence = fence
+        # Whether the session was over before it was opened here, and only hands over what is recorded.
+        self.is_over = fence is None
+        self.fence = fence or 0
         # Rows of calls that were cancelled: with a `Cancelled` in flight nobody can wait for a commit.
         self.late: list[dict[str, Any]] = []
         self._seq = last
         self._order = order
         self._writer = writer
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the session was over before it was opened here, and only hands over what is recorded."""
-        return self._writer is None
 
     def numbered(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Give rows their numbers, in the order of their commits."""
@@ -60,7 +56,7 @@ class Ledger:
             on_done=lambda: self._order.turns.ready(turn),
             waiter=waiter,
         )
-        writer = self._open_writer()
+        writer = self._writer
         writer.submit(commit)
         try:
             while not self._order.turns.is_next(turn):
@@ -76,13 +72,8 @@ class Ledger:
 
     def submit(self, rows: list[dict[str, Any]]) -> None:
         """Have rows written with whatever is committed next."""
-        if self._writer is not None:
+        if not self.is_over:
             self._writer.submit(Commit(self.session_id, self.fence, self.numbered(rows)))
-
-    def _open_writer(self) -> Writer:
-        if self._writer is None:
-            raise StoreError(f"session {self.session_id} is over: nothing more is recorded of it")
-        return self._writer
 
     async def settle(self, work: Callable[[Connection], Any]) -> Any:
         """Do something with the session's own row, after everything that was committed before.
@@ -92,14 +83,12 @@ class Ledger:
             SessionLostError: If another owner has the session.
         """
         commit = Commit(self.session_id, self.fence, work=work)
-        writer = self._open_writer()
-        writer.submit(commit)
-        await writer.lead(commit)
+        self._writer.submit(commit)
+        await self._writer.lead(commit)
         if commit.error is not None:
             raise commit.error
         return commit.result
 
     async def peek(self, look: Callable[[Connection], Any]) -> Any:
         """Read something of the store; a checkpoint."""
-        writer = self._open_writer()
-        return await in_thread(writer.peek, look)
+        return await in_thread(self._writer.peek, look)

@@ -39,28 +39,29 @@ class LooseEnds:
             DurableValueError: If its arguments cannot be stored.
         """
         journal = self._journal
-        strand = journal.strand if frame is None else journal.strand_of(frame)
-        around, position = strand.skip(f"start {node.name}")
+        is_recorded = node.is_durable and not journal.is_cut
+        arguments, fingerprint = journal.values.dump_arguments(node, args, kwargs) if is_recorded else (b"", "")
+        # Nothing tells when another task comes in between.
+        strand = Strand(journal.strand.body, None) if frame is None else journal.strand_of(frame)
+        around, position = strand.skip("start", node.name, fingerprint)
         key = key_of(around, "start", position)
         spot = Spot(key, around, position, 0)
-        if not journal.is_cut and node.is_durable:
-            arguments, fingerprint = journal.values.dump_arguments(node, args, kwargs)
-            if key not in journal.past.started:
-                function = f"{node.fn.__module__}:{getattr(node.fn, '__qualname__', '')}"
-                row = new_row(
-                    journal.session_id,
-                    key,
-                    _owner(strand).key,
-                    STARTED,
-                    strand=around,
-                    position=position,
-                    place=spot.place,
-                    node=node.name,
-                    fingerprint=fingerprint,
-                    arguments=arguments,
-                    outcome=json.dumps({"function": function, "is_service": is_service}).encode(),
-                )
-                journal.ledger.submit([row])
+        if is_recorded and key not in journal.past.started:
+            function = f"{node.fn.__module__}:{getattr(node.fn, '__qualname__', '')}"
+            row = new_row(
+                journal.session_id,
+                key,
+                _owner(strand).key,
+                STARTED,
+                strand=around,
+                position=position,
+                place=spot.place,
+                node=node.name,
+                fingerprint=fingerprint,
+                arguments=arguments,
+                outcome=json.dumps({"function": function, "is_service": is_service}).encode(),
+            )
+            journal.ledger.submit([row])
         return Strand(journal.strand.body, None, fixed=spot)
 
     def restarts(self) -> Iterator[tuple[Any, tuple[Any, ...], dict[str, Any], bool, Strand]]:
@@ -90,12 +91,15 @@ class LooseEnds:
         """
         journal = self._journal
         strand = journal.strand_of(frame)
-        around, position = strand.skip("broadcast")
+        if journal.is_cut:
+            # From here on nothing is part of the record, and a later run may say something else at this place.
+            return key_of(*strand.skip("broadcast"), "unrecorded", journal.fence)
+        data, fingerprint = journal.values.dump(item, Any, "what is broadcast")
+        around, position = strand.skip("broadcast", fingerprint)
         key = key_of(around, "broadcast", position)
         if key in journal.past.delivered:
             return None
-        if key not in journal.past.broadcasts and not journal.is_cut:
-            data, _ = journal.values.dump(item, Any, "what is broadcast")
+        if key not in journal.past.broadcasts:
             journal.ledger.submit([new_row(journal.session_id, key, _owner(strand).key, BROADCAST, outcome=data)])
         return key
 

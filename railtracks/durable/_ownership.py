@@ -59,7 +59,6 @@ class Wanted:
         session_name: Its name.
         timeout: Its seconds, `None` for none.
         may_be_new: Whether it is begun if there is none.
-        may_be_there: Whether it is gone on with if there is one.
     """
 
     session_id: str
@@ -71,7 +70,6 @@ class Wanted:
     session_name: str | None
     timeout: float | None
     may_be_new: bool
-    may_be_there: bool
 
 
 @define(frozen=True)
@@ -222,8 +220,6 @@ def _rows(connection: Connection, session_id: str) -> list[Any]:
 
 
 def _compare(found: Any, wanted: Wanted) -> None:
-    if not wanted.may_be_there:
-        raise StoreError(f"there is a session {wanted.session_id} already")
     for column, what in _SAME:
         now, then = getattr(wanted, column), getattr(found, column)
         if column == "inputs_print":

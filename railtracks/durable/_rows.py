@@ -43,11 +43,11 @@ class Owned:
     def __init__(self, key: str, outer: Owned | None) -> None:
         self.key = key
         self.outer = outer
-        self.is_opened = outer is None
+        self.is_opened = False
         self.writes: dict[str, Any] = {}
 
     def opening(self) -> dict[str, Any] | None:
-        """Return the row that says that it began; `None` if there is one from an earlier run, or to be none."""
+        """Return the row that says that it began; `None` if there is one, or is to be none: the session has its own."""
         return None
 
     def openings(self) -> list[dict[str, Any]]:

@@ -113,14 +113,14 @@ class Run:
     async def open(self, _: object) -> tuple[Journal, float | None]:
         """Take the session if that was not done yet; return its journal and the seconds until its deadline."""
         taken = self._taken or await self.take()
-        writer = None if taken.fence is None else self._writer
         self.journal = Journal(
             self.wanted.session_id,
             seed=taken.session.seed,
-            fence=taken.fence or 0,
+            has_entry_point=self.wanted.entry_point is not None,
+            fence=taken.fence,
             past=Past(taken.rows),
             values=self.access.values,
-            writer=writer,
+            writer=self._writer,
         )
         return self.journal, taken.remaining
 

@@ -120,16 +120,16 @@ class _Wait:
     def __hash__(self) -> int:
         return hash(_Wait)
 
-    async def __call__(self, timeout: float | None, park: bool) -> Any:  # noqa: ASYNC109, FBT001 - recorded as they are given
-        raise NotImplementedError
+    async def __call__(self, timeout: float | None, park: bool) -> Any:  # noqa: ARG002, ASYNC109, FBT001 - recorded as they are given
+        raise ContextError(f"no signal {self._name!r} reaches a session that is being ended")
 
     async def durable_run(self, made: Any, args: tuple[Any, ...], _: dict[str, Any]) -> Any:
         """Wait as a call of a durable session."""
         timeout, park = args
-        return await _Waiting(made, self._name, self.__annotations__["return"], timeout).run(may_park=park)
+        return await Waiting(made, self._name, self.__annotations__["return"], timeout).run(may_park=park)
 
 
-class _Waiting:
+class Waiting:
     """One wait, while it lasts."""
 
     def __init__(self, made: Call, name: str, kind: Any, timeout: float | None) -> None:
@@ -147,13 +147,13 @@ class _Waiting:
         await self._begin()
         journal.waiting[made.key] = (self._until, may_park)
         try:
-            while not await journal.ledger.peek(self._is_due):
+            while not await journal.ledger.peek(self.is_due):
                 journal.park_if_idle()
                 await trio.sleep(LOOK)
         finally:
             del journal.waiting[made.key]
         (self._row,) = journal.ledger.numbered([made.row(COMPLETED, None)])
-        found = await journal.ledger.commit([], self._consume)
+        found = await journal.ledger.commit([], self.consume)
         if found is None:
             # Another wait was quicker.
             return await self.run(may_park=may_park)
@@ -177,7 +177,7 @@ class _Waiting:
             rows[-1]["outcome"] = json.dumps(self._until).encode()
             await journal.ledger.commit(rows)
 
-    def _is_due(self, connection: Connection) -> bool:
+    def is_due(self, connection: Connection) -> bool:
         is_late = self._until is not None and now_of(connection) >= self._until
         return is_late or connection.execute(self._first()).first() is not None
 
@@ -190,7 +190,7 @@ class _Waiting:
             .limit(1)
         )
 
-    def _consume(self, connection: Connection) -> tuple[str, bytes] | None:
+    def consume(self, connection: Connection) -> tuple[str, bytes] | None:
         """Consume the first signal, or find that the time is over, in one transaction with recording the outcome."""
         row = self._row
         there = sa.select(calls).where(calls.c.session_id == row["session_id"], calls.c.seq == row["seq"])

@@ -66,6 +66,10 @@ class Body:
                 " order: a resume could not tell them apart. Give each a name: node.with_options(key=...)"
             )
         self._open.add(label)
+        return self.count(label)
+
+    def count(self, label: str) -> int:
+        """Return how many equal ones there were before."""
         number = self._counts.get(label, 0)
         self._counts[label] = number + 1
         return number
@@ -93,7 +97,6 @@ class Strand:
     key: str | None
     position: int = 0
     draws: int = 0
-    fans: int = 0
     last: Spot | None = None
     attempt: int = 1
     fixed: Spot | None = None
@@ -119,11 +122,14 @@ class Strand:
             self.position += 1
         return self.last
 
-    def skip(self, kind: str) -> tuple[str, int]:
-        """Take a place for something that is no call, and return the strand's name and the place's number."""
+    def skip(self, *told: str) -> tuple[str, int]:
+        """Take a place for something that is no call, and return the strand's name and the place's number.
+
+        In a task that has made no call yet it is known by what is told of it: what is equal need not be told apart.
+        """
         if self.key is None:
-            self.fans += 1
-            return key_of(self.body.key, "unnamed", kind), self.fans - 1
+            label = key_of(self.body.key, "unnamed", *told)
+            return label, self.body.count(label)
         self.position += 1
         return self.key, self.position - 1
 
@@ -134,7 +140,7 @@ class FanOut:
     def __init__(self, strand: Strand) -> None:
         self._body = strand.body
         # In a task that has made no call yet the fan-out itself has no name: each of its calls is known by what it is.
-        self._at = strand.skip("fan-out") if strand.key is not None or strand.fixed is not None else None
+        self._at = None if strand.key is None else strand.skip("fan-out")
         self._count = 0
 
     @property
