@@ -883,7 +883,9 @@ def test_what_tasks_do_before_their_first_call_is_known_by_what_it_is_whatever_t
     assert sorted(DONE) == [2, 3, 4]
 
 
-def test_equal_things_of_tasks_without_order_need_not_be_told_apart(store: rt.DurableStore) -> None:
+def test_equal_things_of_tasks_without_order_need_not_be_told_apart(
+    store: rt.DurableStore, caplog: pytest.LogCaptureFixture
+) -> None:
     heard: list[Any] = []
 
     async def task() -> None:
@@ -898,6 +900,8 @@ def test_equal_things_of_tasks_without_order_need_not_be_told_apart(store: rt.Du
     resumed(store, main, broadcast_callback=heard.append)
     assert heard == ["item"] * 3
     assert DONE == []
+    # Nobody had to wait for who is not there.
+    assert [record for record in caplog.records if record.levelname == "WARNING"] == []
 
 
 def test_chance_is_refused_to_tasks_that_nothing_tells_apart(store: rt.DurableStore) -> None:
@@ -971,3 +975,82 @@ def test_another_kind_of_call_at_the_same_place_is_a_mismatch_before_anything_ru
     SHAPE[0] = before
     assert isinstance(flow.resume("s"), int)
     assert DONE == []
+
+
+async def test_a_call_that_was_not_recorded_and_now_is_to_be_is_a_mismatch(store: rt.DurableStore) -> None:
+    node = add.with_options(durable=False)
+
+    async def main() -> int:
+        return await rt.call(node, 1) + await rt.call(add.with_options(name="after"), 2)
+
+    flow = flow_of(store, main)
+    await flow.ainvoke(session_id="s")
+    forget(store, "s", not_main)
+    DONE.clear()
+    node = add
+    with pytest.raises(rt.ReplayMismatchError, match="another call at this place, and more after it"):
+        await flow.aresume("s")
+    assert DONE == []
+
+
+def test_a_task_of_a_task_that_has_made_no_call_is_known_by_what_it_does(store: rt.DurableStore) -> None:
+    async def outer(number: int) -> None:
+        async with rt.Session(save_state=False):
+            pass
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rt.call, add, number)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(outer, 1)
+            nursery.start_soon(outer, 2)
+
+    resumed(store, main)
+    assert DONE == []
+
+
+async def test_a_prefix_that_asks_for_something_else_is_told_as_the_mismatch_that_it_is(store: rt.DurableStore) -> None:
+    async def main() -> int:
+        DONE.append("run")
+        await rt.call(add, len(DONE))
+        return 5
+
+    with pytest.raises(AssertionError, match=r"mismatch: the record says 'add' with arguments .*, the code asks for"):
+        await testing.replay_at_every_prefix(flow_of(store, main))
+
+
+def test_a_broadcast_that_was_recorded_and_not_delivered_is_sent_by_who_repeats_it(store: rt.DurableStore) -> None:
+    heard: list[Any] = []
+
+    async def main() -> None:
+        await rt.broadcast("item")
+
+    flow = flow_of(store, main, broadcast_callback=heard.append)
+    flow.invoke(session_id="s")
+    forget(store, "s", lambda row: not_main(row) and row.status != "delivered")
+    flow.resume("s")
+    assert heard == ["item", "item"]
+    assert [row.status for row in rows_of(store)].count("broadcast") == 1
+
+
+async def test_a_session_that_is_over_does_nothing_that_is_not_in_its_record(store: rt.DurableStore) -> None:
+    heard: list[Any] = []
+
+    async def block(*items: str, **options: Any) -> None:
+        async with rt.Session(durable=store, save_state=False, broadcast_callback=heard.append, **options):
+            for item in items:
+                await rt.broadcast(item)
+
+    await block("one", session_id="s")
+    with access_of(store).writing() as (connection, _, _owner):
+        connection.execute(sa.delete(calls).where(calls.c.status == "delivered"))
+    # Over is over, delivered or not.
+    await block("one", resume="s")
+    with pytest.raises(rt.ContextError, match="session s is over"):
+        await block("one", "two", resume="s")
+    assert heard == ["one"]
+
+
+def rows_of(store: rt.DurableStore) -> list[Any]:
+    with access_of(store).reading() as (connection, _, _owner):
+        return list(connection.execute(sa.select(calls).order_by(calls.c.seq)))

@@ -11,6 +11,7 @@ from railtracks._workers import in_thread
 from railtracks.durable._order import Order
 from railtracks.durable._past import Turn
 from railtracks.durable._writer import Commit, Waiter, Writer
+from railtracks.exceptions import ContextError
 
 
 class Ledger:
@@ -71,9 +72,14 @@ class Ledger:
         return commit.result
 
     def submit(self, rows: list[dict[str, Any]]) -> None:
-        """Have rows written with whatever is committed next."""
-        if not self.is_over:
-            self._writer.submit(Commit(self.session_id, self.fence, self.numbered(rows)))
+        """Have rows written with whatever is committed next.
+
+        Raises:
+            ContextError: If the session was over before it was opened here.
+        """
+        if self.is_over:
+            raise ContextError(f"session {self.session_id} is over: what it does now is not in its record")
+        self._writer.submit(Commit(self.session_id, self.fence, self.numbered(rows)))
 
     async def settle(self, work: Callable[[Connection], Any]) -> Any:
         """Do something with the session's own row, after everything that was committed before.

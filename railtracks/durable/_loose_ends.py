@@ -61,7 +61,8 @@ class LooseEnds:
                 arguments=arguments,
                 outcome=json.dumps({"function": function, "is_service": is_service}).encode(),
             )
-            journal.ledger.submit([row])
+            # Who resumes must know that the starter had begun: what it started may have ended before it.
+            journal.ledger.submit([*_owner(strand).openings(), row])
         return Strand(journal.strand.body, None, fixed=spot)
 
     def restarts(self) -> Iterator[tuple[Any, tuple[Any, ...], dict[str, Any], bool, Strand]]:
@@ -71,7 +72,7 @@ class LooseEnds:
             StoreError: If the function of one is not to be found.
         """
         journal = self._journal
-        for row in journal.past.to_restart():
+        for row in () if journal.ledger.is_over else journal.past.to_restart():
             told = json.loads(row.outcome)
             node = _found(told["function"], row.node)
             if node is None:
@@ -97,15 +98,16 @@ class LooseEnds:
         data, fingerprint = journal.values.dump(item, Any, "what is broadcast")
         around, position = strand.skip("broadcast", fingerprint)
         key = key_of(around, "broadcast", position)
-        if key in journal.past.delivered:
+        is_known = key in journal.past.broadcasts
+        if key in journal.past.delivered or (is_known and journal.ledger.is_over):
             return None
-        if key not in journal.past.broadcasts:
+        if not is_known:
             journal.ledger.submit([new_row(journal.session_id, key, _owner(strand).key, BROADCAST, outcome=data)])
         return key
 
     def broadcasts(self) -> Iterator[tuple[str, Any]]:
         """Return what was broadcast by calls which nobody repeats, and not delivered."""
-        for row in self._journal.past.to_send_again():
+        for row in () if self._journal.ledger.is_over else self._journal.past.to_send_again():
             yield row.key, self._journal.values.load(row.outcome, Any)
 
     def delivered(self, key: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 import trio
@@ -180,16 +180,14 @@ class Run:
 
     async def abandon(self) -> None:
         """Let go of a session that was taken and did not come to run. Shielded."""
-        taken = self._taken
-        if taken is None or taken.fence is None:
-            return
+        fence = cast("Taken", self._taken).fence
 
         def abandon(connection: Any) -> None:
             own = sa.update(sessions).where(sessions.c.session_id == self.wanted.session_id)
             connection.execute(own.values(status=DurableStatus.INTERRUPTED, owner=None))
 
         with trio.CancelScope(shield=True):
-            commit = Commit(self.wanted.session_id, taken.fence, work=abandon)
+            commit = Commit(self.wanted.session_id, fence, work=abandon)
             self._writer.submit(commit)
             await self._writer.lead(commit)
             self.access.owner.open.discard(self.wanted.session_id)

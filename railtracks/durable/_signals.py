@@ -167,8 +167,7 @@ class Waiting:
         """Have the store know of the wait, and since when: its timeout counts from there."""
         journal, made = self._journal, self._made
         if made.recorded is not None:
-            if made.recorded.row.outcome is not None:
-                self._until = json.loads(made.recorded.row.outcome)
+            self._until = json.loads(made.recorded.row.outcome)
             return
         rows = made.openings()
         if rows:

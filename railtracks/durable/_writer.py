@@ -220,9 +220,11 @@ class Writer:
     def _missing(self, connection: Connection, commit: Commit) -> list[dict[str, Any]]:
         """Return the rows of a commit that are not there yet: the answer to its first try may have been lost."""
         numbers = [row["seq"] for row in commit.rows]
-        query = sa.select(calls.c.seq).where(calls.c.session_id == commit.session_id, calls.c.seq.in_(numbers))
-        there = set(connection.execute(query).scalars())
-        return [row for row in commit.rows if row["seq"] not in there]
+        query = sa.select(calls.c.seq, calls.c.key, calls.c.status)
+        found = connection.execute(query.where(calls.c.session_id == commit.session_id, calls.c.seq.in_(numbers)))
+        there = {tuple(row) for row in found}
+        # A row of the same number that is another one collides when it is inserted.
+        return [row for row in commit.rows if (row["seq"], row["key"], row["status"]) not in there]
 
 
 def _take(connection: Connection, commit: Commit) -> None:

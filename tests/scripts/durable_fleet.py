@@ -81,7 +81,7 @@ async def main() -> None:
 
 
 if WHAT == "serve":
-    rt.Flow("serving", begin, save_state=False).invoke()
+    rt.Flow("serving", begin, save_state=False, stop_on_sigterm=0.2).invoke()
 else:
     with STORE:
         trio.run(main)
