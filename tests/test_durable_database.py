@@ -23,6 +23,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from postgres_server import PostgresServer
 from postgres_server import postgres as _postgres  # noqa: F401 - a fixture
+from proof_rounds import rounds
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
@@ -487,8 +488,10 @@ def test_many_threads_open_a_new_store_at_once(url: URL, tmp_path: Path) -> None
     assert errors == []
 
 
+@pytest.mark.proof
 def test_many_processes_open_a_new_store_at_once(url: URL) -> None:
     """Real processes, which start when the last one is there."""
+    count = rounds(full=8, handful=3)
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", OPEN, secret_of(url)],
@@ -497,13 +500,13 @@ def test_many_processes_open_a_new_store_at_once(url: URL) -> None:
             stderr=subprocess.PIPE,
             text=True,
         )
-        for _ in range(8)
+        for _ in range(count)
     ]
     assert {line_of(each) for each in processes} == {"there"}
     for each in processes:
         say_to(each, "go\n")
     ended = [(each.communicate(timeout=60)[1], each.returncode) for each in processes]
-    assert ended == [("", 0)] * 8
+    assert ended == [("", 0)] * count
 
 
 # Its transactions.

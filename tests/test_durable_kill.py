@@ -109,14 +109,16 @@ def test_killed_at_random_moments_again_and_again(
     undisturbed: Callable[[int], tuple[str, set[str]]],
     request: pytest.FixtureRequest,
 ) -> None:
-    expected, keys = undisturbed(6)
+    # Of 35 calls each.
+    steps = min(6, rounds(full=60, handful=3))
+    expected, keys = undisturbed(steps)
     full = 200 if "sqlite" in request.node.name else 50
     chance = random.Random(5)
     for number in range(rounds(full=full, handful=1)):
         url, log = new_store(), tmp_path / f"{number}.log"
         killed = 0
         while True:
-            child = start(url, log, 6)
+            child = start(url, log, steps)
             before = log.stat().st_size if log.exists() else 0
             lines = chance.uniform(0, 9_000)
             while child.poll() is None and (log.stat().st_size if log.exists() else 0) < before + lines:
@@ -162,7 +164,9 @@ def test_an_owner_stopped_past_its_lease_and_continued_can_commit_nothing(
 ) -> None:
     commits = 45
     step = max(1, commits // rounds(full=commits, handful=1))
-    cases = [(place, number) for number in range(3, commits, step) for place in PLACES]
+    cases = [(place, number) for number in range(3, commits, step) for place in PLACES][
+        : rounds(full=10_000, handful=1)
+    ]
     # Most of the time they sleep: some at once.
     for first in range(0, len(cases), 6):
         some = cases[first : first + 6]
@@ -335,8 +339,8 @@ def test_a_node_that_crashes_its_process_gets_its_session_stuck_and_the_fleet_li
     url, log = new_store(), tmp_path / "log"
     script = [sys.executable, str(SCRIPTS / "durable_fleet.py"), url, str(log)]
     assert subprocess.run([*script, "crash", "0"], check=False).returncode == 9
-    codes = [subprocess.run([*script, "recover", "0"], check=False).returncode for _ in range(4)]
-    assert codes == [9, 9, 0, 0]
+    codes = [subprocess.run([*script, "recover", "0"], check=False).returncode for _ in range(3)]
+    assert codes == [9, 9, 0]
     assert [each.status for each in rt.DurableStore(url).sessions()] == ["stuck"]
 
 

@@ -19,6 +19,12 @@ from railtracks.durable._schema import sessions, signals
 from railtracks.durable._store import access_of
 
 
+@pytest.fixture(autouse=True)
+def look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have everybody look more often than in life."""
+    monkeypatch.setattr(_signals, "LOOK", 0.01)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> rt.DurableStore:
     return rt.DurableStore(tmp_path / "store.db", durability="process")
