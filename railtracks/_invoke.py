@@ -215,6 +215,9 @@ async def _call_again_and_again(
     if error is None:
         return result
     try:
+        if journal is not None and journal.is_cut:
+            # There is no other attempt because the session is interrupted. This is no outcome: a resume makes it.
+            await checkpoint_if_cancelled()
         raise_unchanged(error)
     finally:
         # This frame is among those that the error holds.

@@ -90,6 +90,7 @@ class SessionJournal(Protocol):
 
     strand: Any
     session_id: str
+    is_cut: bool
 
     @property
     def fence(self) -> int:

@@ -9,9 +9,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
@@ -40,13 +40,28 @@ def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], st
     return server.fresh_url
 
 
+STARTED: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """End the children that a failed test has left."""
+    yield
+    for child in STARTED:
+        if child.poll() is None:
+            child.kill()
+            child.communicate()
+    STARTED.clear()
+
+
+def started(*command: object, **options: Any) -> subprocess.Popen[str]:
+    child = subprocess.Popen([sys.executable, *map(str, command)], stderr=subprocess.PIPE, text=True, **options)
+    STARTED.append(child)
+    return child
+
+
 def start(url: str, log: Path, steps: int, *fault: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, SCRIPTS / "durable_steps.py", url, log, "s", str(steps), *map(str, fault)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return started(SCRIPTS / "durable_steps.py", url, log, "s", steps, *fault, stdout=subprocess.PIPE)
 
 
 def finished(child: subprocess.Popen[str]) -> tuple[int, str, str]:
@@ -179,7 +194,8 @@ def test_an_owner_stopped_past_its_lease_and_continued_can_commit_nothing(
                 code, out, errors = finished(start(url, log, 1))
                 if code:
                     # It was stopped with the one lock that SQLite has: a clear error, when its time is over.
-                    assert url.startswith("sqlite")
+                    assert url.startswith("sqlite"), errors
+                    assert case[0] == "inside", errors
                     assert "StoreError" in errors
                     assert "database is locked" in errors
                 else:
@@ -315,13 +331,12 @@ def test_processes_race_to_recover_sessions_and_each_runs_once(new_store: Callab
     count = rounds(full=100, handful=10)
     for processes in (2, 8) if count > 10 else (3,):
         url, log = new_store(), tmp_path / f"{processes}.log"
-        script = [sys.executable, str(SCRIPTS / "durable_fleet.py"), url, str(log)]
-        assert subprocess.run([*script, "begin", str(count)], check=False).returncode == 9
+        script = (SCRIPTS / "durable_fleet.py", url, log)
+        begun = started(*script, "begin", count)
+        begun.communicate(timeout=60)
+        assert begun.returncode == 9
         # Their clocks are an hour apart: only the database's counts.
-        fleet = [
-            subprocess.Popen([*script, "recover", str(3600 * number)], stderr=subprocess.PIPE, text=True)
-            for number in range(processes)
-        ]
+        fleet = [started(*script, "recover", 3600 * number) for number in range(processes)]
         for each in fleet:
             _, errors = each.communicate(timeout=120)
             assert each.returncode == 0, errors
@@ -349,7 +364,7 @@ def test_sigterm_in_the_middle_of_twenty_sessions_and_then_recover(
 ) -> None:
     url, log = new_store(), tmp_path / "log"
     script = [sys.executable, str(SCRIPTS / "durable_fleet.py"), url, str(log)]
-    child = subprocess.Popen([*script, "serve", "20"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = started(*script[1:], "serve", 20, stdout=subprocess.PIPE)
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
     child.terminate()

@@ -7,6 +7,7 @@ prints the result. With a fault it sends itself that signal at the commit of tha
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 
@@ -170,7 +171,8 @@ def fail_at(place: str, number: int, signal_number: int) -> None:
         nonlocal passed
         passed += where == place
         if where == place and passed == number:
-            os.kill(os.getpid(), signal_number)
+            # To this thread: it is to stop just here.
+            signal.pthread_kill(threading.get_ident(), signal_number)
 
     _writer.fault = fault
 
