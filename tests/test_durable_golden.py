@@ -1,0 +1,91 @@
+"""Stores that released libraries have written open, tell, and go on."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import golden_flows
+import pytest
+
+import railtracks as rt
+from railtracks.durable._schema import REVISIONS
+
+STATES = Path(__file__).parent / "states"
+RESULT = ("item 1", "item 2", "item 2", "item 100", "after 100")
+
+
+@pytest.fixture(params=REVISIONS)
+def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Gives a copy of the stores of one schema."""
+    folder = tmp_path / "golden"
+    shutil.copytree(STATES / f"store-{request.param}", folder)
+    golden_flows.DONE.clear()
+    golden_flows.STOPS.clear()
+    return folder
+
+
+def store_and_flow(golden: Path, state: str) -> tuple[rt.DurableStore, rt.Flow[..., Any]]:
+    flow = golden_flows.flows(golden / f"{state}.db")[state]
+    return flow.store, flow
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "calls"),
+    [
+        ("finished", "completed", ["shop", "fetch", "fetch", "fetch", "refuse", "fetch"]),
+        ("failed", "failed", ["fail", "fetch", "refuse"]),
+        ("waiting", "waiting", ["approve", "fetch", "wait for signal approval"]),
+        ("interrupted", "interrupted", ["shop", "fetch", "fetch", "fetch", "refuse"]),
+    ],
+)
+def test_a_golden_store_tells_what_is_in_it(golden: Path, state: str, status: str, calls: list[str]) -> None:
+    store, _ = store_and_flow(golden, state)
+    (session,) = store.sessions()
+    assert (session.session_id, session.status, session.version) == (state, status, "1")
+    info = store.load(state)
+    assert [call.node for call in info.calls] == calls
+    assert "4111" not in repr(info)
+
+
+def test_a_golden_session_that_finished_gives_its_result(golden: Path) -> None:
+    _, flow = store_and_flow(golden, "finished")
+    assert flow.resume("finished") == RESULT
+    assert golden_flows.DONE == []
+
+
+def test_a_golden_session_that_failed_raises_its_error(golden: Path) -> None:
+    _, flow = store_and_flow(golden, "failed")
+    with pytest.raises(LookupError) as info:
+        flow.resume("failed")
+    assert info.value.args == ("no such item", "item 1")
+    assert golden_flows.DONE == []
+
+
+def test_a_golden_session_that_was_interrupted_goes_on(golden: Path) -> None:
+    store, flow = store_and_flow(golden, "interrupted")
+    assert flow.resume("interrupted") == RESULT
+    # The error that was handled is handled again; of the calls only the last one runs.
+    assert golden_flows.DONE == ["item 1", 100]
+    assert store.sessions()[0].status == "completed"
+
+
+async def test_a_golden_session_that_waits_is_woken(golden: Path) -> None:
+    store, flow = store_and_flow(golden, "waiting")
+    assert (await rt.recover(store, [flow])).skipped == {"waiting": "it waits for a signal"}
+    await rt.send_signal("waiting", "approval", value=True, store=store)
+    assert (await rt.recover(store, [flow])).resumed == ("waiting",)
+    assert await flow.aresume("waiting") == "item 1: True"
+    assert golden_flows.DONE == []
+
+
+def test_every_schema_has_its_golden_stores() -> None:
+    for revision in REVISIONS:
+        names = {path.name for path in (STATES / f"store-{revision}").iterdir()}
+        assert names == {"finished.db", "failed.db", "waiting.db", "interrupted.db"}
+        for name in names:
+            with closing(sqlite3.connect(f"file:{STATES}/store-{revision}/{name}?immutable=1", uri=True)) as connection:
+                assert connection.execute("select version_num from railtracks_version").fetchall() == [(revision,)]
