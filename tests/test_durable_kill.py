@@ -193,11 +193,10 @@ def test_an_owner_stopped_past_its_lease_and_continued_can_commit_nothing(
             if os.WIFSTOPPED(ended[case]):
                 code, out, errors = finished(start(url, log, 1))
                 if code:
-                    # It was stopped with the one lock that SQLite has: a clear error, when its time is over.
-                    assert url.startswith("sqlite"), errors
+                    # It was stopped with a lock in its hands: a clear error, when the time is over.
                     assert case[0] == "inside", errors
                     assert "StoreError" in errors
-                    assert "database is locked" in errors
+                    assert "database is locked" in errors or "timeout" in errors, errors
                 else:
                     assert out == expected(1)
                 stopped[case].send_signal(signal.SIGCONT)
