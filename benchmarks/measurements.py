@@ -35,7 +35,9 @@ class Measurement:
 
 _CALLS = {"": "µs a call"}
 _SMALL = (100, 1_000, 10_000)
+_COMMITS = {"": "µs a step", "fsync": "µs, a bare append and sync just then"}
 _EVERYBODY = ("pydantic-graph", "langgraph", "railtracks")
+_DURABLE = ("dbos", "langgraph-durable")
 
 MEASUREMENTS = (
     Measurement(
@@ -137,6 +139,32 @@ MEASUREMENTS = (
         sizes=(1_000, 10_000, 100_000),
         units={"seconds": "s to end the session", "wait": "ms that another task waits"},
         peers={"railtracks": (1_000, 10_000)},
+        samples=5,
+    ),
+    Measurement(
+        name="durable-one-by-one",
+        title="Durable steps, one by one",
+        module="benchmarks.ours_durable",
+        sizes=(200,),
+        units=_COMMITS,
+        peers=dict.fromkeys(_DURABLE, (200,)),
+        counted="steps",
+    ),
+    Measurement(
+        name="durable-side-by-side",
+        title="Durable steps, sessions side by side",
+        module="benchmarks.ours_durable",
+        sizes=(50,),
+        units=_COMMITS,
+        peers=dict.fromkeys(_DURABLE, (50,)),
+        counted="sessions",
+    ),
+    Measurement(
+        name="resume",
+        title="Resume of finished calls",
+        module="benchmarks.ours_durable",
+        sizes=(1_000, 10_000),
+        units={"": "s"},
         samples=5,
     ),
     Measurement(

@@ -2,19 +2,18 @@
 
 import asyncio
 import math
-import os
 import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from dbos import DBOS
 
-from benchmarks.samples import SUBJECT, Plan, main, note, progress, take
+from benchmarks.samples import SUBJECT, Plan, fsyncs, main, note, progress, take
 
 STEPS = 20
 """How many steps each of the workflows that run side by side has."""
@@ -31,18 +30,6 @@ async def workflow(steps: int) -> int:
     for _ in range(steps):
         value = await step(value)
     return value
-
-
-def _fsyncs(folder: Path) -> Sequence[float]:
-    """Return the microseconds to append 200 bytes to a file of the folder and have them on the disk, many times."""
-    line, costs = b"x" * 200, []
-    with (folder / "appended").open("ab", buffering=0) as file:
-        for _ in range(100):
-            start = time.perf_counter()
-            file.write(line)
-            os.fsync(file.fileno())
-            costs.append(1e6 * (time.perf_counter() - start))
-    return costs
 
 
 @contextmanager
@@ -71,7 +58,7 @@ def _measure(plan: Plan, run: Callable[[int], Coroutine[None, None, None]], step
 
             def sampled(size: int) -> Mapping[str, float]:
                 before = _recorded(database)
-                fsyncs = _fsyncs(database.parent)
+                costs = fsyncs(database.parent)
                 start = time.perf_counter()
                 runner.run(run(size))
                 elapsed = time.perf_counter() - start
@@ -79,7 +66,7 @@ def _measure(plan: Plan, run: Callable[[int], Coroutine[None, None, None]], step
                     raise RuntimeError("dbos did not record each step once")
                 return {
                     "": 1e6 * elapsed / steps(size),
-                    "fsync": statistics.median((*fsyncs, *_fsyncs(database.parent))),
+                    "fsync": statistics.median((*costs, *fsyncs(database.parent))),
                 }
 
             for size in plan.sizes:
@@ -108,4 +95,4 @@ def side_by_side(plan: Plan) -> None:
 
 
 if __name__ == "__main__":
-    main({"durable_one_by_one": one_by_one, "durable_side_by_side": side_by_side}, distribution="dbos")
+    main({"durable-one-by-one": one_by_one, "durable-side-by-side": side_by_side}, distribution="dbos")

@@ -1,12 +1,11 @@
 """Measurements of langgraph with its SqliteSaver, run with the Python of a virtual environment of their own."""
 
 import math
-import os
 import statistics
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, TypedDict
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import END, START, StateGraph
 
-from benchmarks.samples import SUBJECT, Plan, main, note, progress, take
+from benchmarks.samples import SUBJECT, Plan, fsyncs, main, note, progress, take
 
 STEPS = 20
 """How many steps each of the graphs that run side by side has."""
@@ -44,18 +43,6 @@ def _finish(graph: Any, steps: int) -> None:
         raise RuntimeError("langgraph lost a step")
 
 
-def _fsyncs(folder: Path) -> Sequence[float]:
-    """Return the microseconds to append 200 bytes to a file of the folder and have them on the disk, many times."""
-    line, costs = b"x" * 200, []
-    with (folder / "appended").open("ab", buffering=0) as file:
-        for _ in range(100):
-            start = time.perf_counter()
-            file.write(line)
-            os.fsync(file.fileno())
-            costs.append(1e6 * (time.perf_counter() - start))
-    return costs
-
-
 def _recorded(saver: SqliteSaver) -> int:
     query = "SELECT count(*) FROM checkpoints WHERE CAST(metadata AS TEXT) ->> 'step' > 0"
     (count,) = saver.conn.execute(query).fetchone()
@@ -71,13 +58,13 @@ def _measure(plan: Plan, run: Callable[[Any, int], None], steps: Callable[[int],
 
             def sampled(size: int) -> Mapping[str, float]:
                 before = _recorded(saver)
-                fsyncs = _fsyncs(folder)
+                costs = fsyncs(folder)
                 start = time.perf_counter()
                 run(graph, size)
                 elapsed = time.perf_counter() - start
                 if _recorded(saver) - before != steps(size):
                     raise RuntimeError("langgraph did not record each step once")
-                return {"": 1e6 * elapsed / steps(size), "fsync": statistics.median((*fsyncs, *_fsyncs(folder)))}
+                return {"": 1e6 * elapsed / steps(size), "fsync": statistics.median((*costs, *fsyncs(folder)))}
 
             for size in plan.sizes:
                 sampled(size)
@@ -103,6 +90,6 @@ def side_by_side(plan: Plan) -> None:
 
 if __name__ == "__main__":
     main(
-        {"durable_one_by_one": one_by_one, "durable_side_by_side": side_by_side},
+        {"durable-one-by-one": one_by_one, "durable-side-by-side": side_by_side},
         distribution="langgraph-checkpoint-sqlite",
     )

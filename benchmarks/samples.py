@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 PREFIX = "@sample "
@@ -85,6 +86,18 @@ def _emit_sampled(who: str, size: int, sampled: Sampled) -> None:
     for what, value in values.items():
         if value is not None:
             emit(size=size, who=who, what=what, value=value)
+
+
+def fsyncs(folder: Path) -> Sequence[float]:
+    """Return the microseconds to append 200 bytes to a file of the folder and have them on the disk, many times."""
+    line, costs = b"x" * 200, []
+    with (folder / "appended").open("ab", buffering=0) as file:
+        for _ in range(100):
+            start = time.perf_counter()
+            file.write(line)
+            os.fsync(file.fileno())
+            costs.append(1e6 * (time.perf_counter() - start))
+    return costs
 
 
 def take_imports(plan: Plan, statements: Mapping[str, str]) -> None:

@@ -6,6 +6,7 @@ import attrs
 
 from benchmarks.figures import Figures, Key
 from benchmarks.measurements import OURS, PLAIN
+from benchmarks.peers import PEERS
 
 BESIDE = "railtracks on Trio, one after another"
 
@@ -73,6 +74,19 @@ def _flat_time(measurement: str, least: int) -> Callable[[Figures], float | None
     return figure
 
 
+def _to_better(measurement: str, size: int, *peers: str) -> Callable[[Figures], float | None]:
+    """The ratio to the better of some peers, whichever were measured."""
+
+    def figure(figures: Figures) -> float | None:
+        titles = [peer.title for peer in PEERS if peer.name in peers]
+        spreads = [figures.spread(Key(measurement, size, title, "")) for title in titles]
+        ours = figures.spread(Key(measurement, size, OURS, ""))
+        better = min((spread.median for spread in spreads if spread), default=None)
+        return ours.median / better if ours and better else None
+
+    return figure
+
+
 def _growth(figures: Figures) -> float | None:
     """How much more a call costs to save in the largest session than in one of 10,000 calls."""
     few = figures.spread(Key("save", 10_000, OURS, "seconds"))
@@ -109,6 +123,19 @@ TARGETS = (
     Target("saving 100,000 calls, a call, to 10,000", _growth, 1.3, "x"),
     Target("saving 10,000 calls, longest wait of another task", _median("save", 10_000, "wait"), 50, " ms"),
     Target("saving 10,000 calls, the worst sample of it", _worst("save", 10_000, "wait"), 50, " ms"),
+    Target(
+        "durable, one by one, to the better of dbos and langgraph",
+        _to_better("durable-one-by-one", 200, "dbos", "langgraph-durable"),
+        0.75,
+        "x",
+    ),
+    Target(
+        "durable, 50 sessions side by side, to the better of them",
+        _to_better("durable-side-by-side", 50, "dbos", "langgraph-durable"),
+        0.1,
+        "x",
+    ),
+    Target("resume of 10,000 finished calls", _median("resume", 10_000), 0.5, " s"),
     Target("timeout, too late by", _median("timeout", 100, "late"), 20, " ms"),
     Target("timeout, left and done after it", _left, 0),
     Target("feeding 100,000 inputs, longest wait of another task", _median("feed", 100_000, "wait"), 20, " ms"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Self
@@ -66,7 +67,8 @@ class CountingError(Exception):
 
 
 class ProblemsError(ExceptionGroup[Exception]):
-    pass
+    def derive(self, excs: Sequence[Exception]) -> ProblemsError:
+        return ProblemsError(self.message, excs)
 
 
 @pytest.fixture

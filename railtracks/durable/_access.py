@@ -55,11 +55,11 @@ class Access:
                 database = Database(self.url, self.durability, self.commit_timeout, self.lease)
                 try:
                     self._owner = Owner(database, self.lease, self.max_recoveries)
-                except BaseException as error:
-                    database.close()
-                    if isinstance(error, DBAPIError):
-                        raise StoreError(f"the store {self} cannot be opened: {error.orig}") from error
-                    raise
+                except DBAPIError as error:
+                    raise StoreError(f"the store {self} cannot be opened: {error.orig}") from error
+                finally:
+                    if self._owner is None:
+                        database.close()
                 self._database = database
             self._users += 1
             return self._database, self._owner
