@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parent.parent / "README.md"
-FENCED = re.findall(r"^```(\w*)\n(.*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+PAGES = (README, README.with_name("DURABLE.md"))
+FENCED = [
+    fenced
+    for page in PAGES
+    for fenced in re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+]
 
 
 @pytest.mark.parametrize("code", [code for _, code in FENCED], ids=range(len(FENCED)))
@@ -17,27 +22,30 @@ def test_a_block_of_the_readme_runs_as_a_script(code: str, tmp_path: Path) -> No
         [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert ran.stdout.splitlines() == re.findall(r"^print\(.*\)  # (.*)$", code, re.MULTILINE)
+    assert ran.stdout.splitlines() == re.findall(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE)
 
 
 def test_every_block_is_code_that_the_test_above_can_run() -> None:
     assert {language for language, _ in FENCED} == {"python"}
-    assert README.read_text("utf-8").count("```") == 2 * len(FENCED)
+    assert sum(page.read_text("utf-8").count("```") for page in PAGES) == 2 * len(FENCED)
 
 
-def test_the_readme_stays_readable() -> None:
-    assert len(README.read_text("utf-8").splitlines()) <= 300
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_stays_readable(page: Path) -> None:
+    assert len(page.read_text("utf-8").splitlines()) <= 300
 
 
-def test_the_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!http)([^)]+)\)", README.read_text("utf-8")):
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", page.read_text("utf-8")):
         assert (README.parent / target).exists(), target
 
 
-def test_the_test_of_each_guarantee_is_there() -> None:
-    chapter = README.read_text("utf-8").partition("## What is guaranteed")[2].partition("\n## ")[0]
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_test_of_each_guarantee_is_there(page: Path) -> None:
+    chapter = page.read_text("utf-8").partition("## What is guaranteed")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (?!guarantee|---).*\| (?:◆ )?`([^`]*)` \|$", chapter, re.MULTILINE)
-    assert len(rows) > 20
+    assert len(rows) > 10
     assert len(rows) == len(re.findall(r"^\| ", chapter, re.MULTILINE)) - 1
     for row in rows:
         file, _, name = row.partition("::")

@@ -62,7 +62,7 @@ class Access:
                         database.close()
                 self._database = database
             self._users += 1
-            return self._database, self._owner
+            return self._database, self.owner
 
     def count(self, users: int) -> bool:
         """Count users more, or less, if the store stays open by that and nobody else does so; does not block."""
