@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import trio
+from postgres_server import postgres  # noqa: F401 - a fixture
 from sqlalchemy.exc import OperationalError
 from stored_sessions import until_begun
 
@@ -687,7 +688,12 @@ def test_a_broadcast_that_was_not_delivered_is_sent_again_with_its_key(store: rt
 # Secrets.
 
 
-def test_the_resumed_node_sees_the_real_secret_and_nobody_else_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_the_resumed_node_sees_the_real_secret_and_nobody_else_does(
+    tmp_path: Path, home: Path, database: str, request: pytest.FixtureRequest
+) -> None:
+    server = request.getfixturevalue("postgres") if database == "postgres" else None
+    url = tmp_path / "store.db" if server is None else server.fresh_url()
     canary = "hunter2-canary"
     seen: list[str] = []
 
@@ -704,7 +710,7 @@ def test_the_resumed_node_sees_the_real_secret_and_nobody_else_does(tmp_path: Pa
         rt.context.put("token", api_key)
         await rt.call(use, await rt.call(log_in), api_key)
 
-    store = rt.DurableStore(tmp_path / "store.db", key="a key")
+    store = rt.DurableStore(url, key="a key")
     flow = rt.Flow("flow", main, durable=store, log_file=tmp_path / "log", logging_setting="DEBUG")
     with store:
         with pytest.raises(KeyboardInterrupt):
@@ -712,12 +718,22 @@ def test_the_resumed_node_sees_the_real_secret_and_nobody_else_does(tmp_path: Pa
         with pytest.raises(LookupError, match=canary):
             flow.resume("s")
         assert seen == [canary, canary]
-        everything = b"".join(each.read_bytes() for each in tmp_path.rglob("*") if each.is_file())
-        assert len(everything) > 10_000
+        # The database with all that is beside it while it is open, the log, and the JSON states.
+        files = [each for folder in (tmp_path, home) for each in folder.rglob("*") if each.is_file()]
+        assert {"log"} <= {each.name for each in files}
+        assert [each for each in files if each.suffix == ".json"]
+        everything = b"".join(each.read_bytes() for each in files)
+        if server is None:
+            assert {"store.db", "store.db-wal", "store.db-shm"} <= {each.name for each in files}
+        else:
+            dump = server.dump(url)
+            assert "railtracks_calls" in dump
+            everything += dump.encode()
+        assert len(everything) > 3_000
         assert canary.encode() not in everything
         assert canary not in str(store.load("s").calls)
     with pytest.raises(rt.DurableValueError, match="another key"):
-        rt.Flow("flow", main, durable=rt.DurableStore(tmp_path / "store.db", key="other")).resume("s")
+        rt.Flow("flow", main, durable=rt.DurableStore(url, key="other")).resume("s")
 
 
 def test_a_secret_without_a_key_is_an_error_that_names_the_path(store: rt.DurableStore) -> None:

@@ -288,6 +288,34 @@ async def flows() -> None:
     flow.name = "other"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 
 
+async def durable() -> None:
+    store = rt.DurableStore("store.db", key="k", durability="process")
+    flow = rt.Flow("greeting", greet, durable=store, version="2")
+    assert_type(flow.invoke("Ada"), str)
+    assert_type(flow.invoke("Ada", session_id="s"), str)
+    assert_type(await flow.ainvoke("Ada", session_id="s"), str)
+    assert_type(flow.resume("s", wait=1.0), str)
+    assert_type(await flow.aresume("s"), str)
+    assert_type(store.sessions("waiting"), tuple[rt.StoredSession, ...])
+    assert_type(store.load("s"), rt.ExecutionInfo)
+    assert_type(store.fork("s", before=3), str)
+    assert_type(await rt.recover(store, [flow], limit=3), rt.Recovery)
+    assert_type(await rt.wait_for_signal("approval", bool, timeout=5, park=True), bool)
+    assert_type(await rt.wait_for_signal("approval"), Any)
+    await rt.send_signal("s", "approval", value=True, store=store, key="k")
+    assert_type(rt.idempotency_key(), str)
+    assert_type(rt.fencing_number(), int)
+    assert_type(rt.random(), float)
+    assert_type(await testing.replay_at_every_prefix(flow, "Ada"), int)
+    rt.function_node(greet, durable=False).with_options(key="a")
+    rt.Session(durable=True, resume="s")
+
+    flow.resume(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await testing.replay_at_every_prefix(flow, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    rt.DurableStore(durability="disk")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await rt.send_signal("s", "approval")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
 async def the_rest() -> None:
     assert_type(rt.context.get("key"), Any)
     rt.context.put("key", 1)
