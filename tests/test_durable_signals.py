@@ -497,3 +497,21 @@ async def test_a_parked_session_that_is_recovered_and_waits_again_counts_as_resu
     await rt.send_signal("s", "on", 2, store=store)
     assert (await rt.recover(store, [flow])).resumed == ("s",)
     assert await flow.aresume("s") == 3
+
+
+async def test_each_wait_has_a_kind_of_its_own_in_a_replay_too(store: rt.DurableStore) -> None:
+    async def main() -> tuple[bool, Answer, float]:
+        first, second = await rt.wait_for_signal("go", bool), await rt.wait_for_signal("go", Answer)
+        return first, second, await rt.wait_for_signal("on", float, park=True)
+
+    async def send() -> None:
+        await send_when_there(store, "go", value=True)
+        await rt.send_signal("s", "go", {"text": "yes"}, store=store)
+
+    flow = flow_of(store, main)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        with pytest.raises(rt.SessionWaiting):
+            await flow.ainvoke(session_id="s")
+    await rt.send_signal("s", "on", 1.5, store=store)
+    assert await flow.aresume("s") == (True, Answer("yes"), 1.5)

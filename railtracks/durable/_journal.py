@@ -120,7 +120,8 @@ class Journal:
             if spot is None:
                 spot = strand.next(node.name, fingerprint, node.key)
             strand.attempt = node.attempt
-            if node.is_durable:
+            # Waits for one signal are made anew each time, and may want values of different kinds.
+            if node.is_durable and not hasattr(node.fn, "durable_run"):
                 self._check_name(node)
         except ContextError as refusal:
             call.refusal = refusal

@@ -114,12 +114,6 @@ class _Wait:
         self._name = name
         self.__annotations__ = {"return": kind}
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Wait)
-
-    def __hash__(self) -> int:
-        return hash(_Wait)
-
     async def __call__(self, timeout: float | None, park: bool) -> Any:  # noqa: ARG002, ASYNC109, FBT001 - recorded as they are given
         raise ContextError(f"no signal {self._name!r} reaches a session that is being ended")
 
