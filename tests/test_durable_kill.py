@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import signal
@@ -320,6 +321,30 @@ async def test_one_sessions_bad_row_fails_no_other(new_store: Callable[[], str])
                 nursery.start_soon(flow.ainvoke, 5)
     assert [each.status for each in store.sessions(flow_name="flow")] == ["completed"] * 5
     assert len(lost) == 1
+
+
+@pytest.mark.proof
+def test_killed_before_inside_and_after_a_signal_is_consumed(new_store: Callable[[], str]) -> None:
+    cases = [(place, number) for number in range(2, 9) for place in PLACES]
+    killed = 0
+    for case in cases[:: len(cases) // rounds(full=len(cases), handful=1)]:
+        url = new_store()
+        assert finished(start_waiting(url))[:2] == (0, "waiting")
+        store = rt.DurableStore(url)
+        for name, value in (("start", None), ("item", 1), ("item", 2), ("item", 3)):
+            trio.run(functools.partial(rt.send_signal, "w", name, value, store=store))
+        code, out, errors = finished(start_waiting(url, *case))
+        assert code in {0, -signal.SIGKILL}, errors
+        killed += code != 0
+        # Each is heard once, in its turn, and the wait that hears nothing ends once.
+        assert finished(start_waiting(url))[:2] == (0, "[1, 2, 3, 0]")
+        assert code or out == "[1, 2, 3, 0]"
+        assert outcomes_are_single(url)
+    assert killed
+
+
+def start_waiting(url: str, *fault: object) -> subprocess.Popen[str]:
+    return started(SCRIPTS / "durable_waits.py", url, *fault, stdout=subprocess.PIPE)
 
 
 # Many processes.
