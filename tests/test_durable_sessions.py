@@ -1183,3 +1183,30 @@ async def test_replay_at_every_prefix_compares_failures_too(store: rt.DurableSto
         raise LookupError("always")
 
     assert await testing.replay_at_every_prefix(flow_of(store, main)) == 4
+
+
+async def test_an_attempt_that_an_interrupt_leaves_without_another_is_no_outcome_of_its_call(
+    store: rt.DurableStore,
+) -> None:
+    host = trio.CancelScope()
+
+    @rt.function_node(retry=rt.Retry(3, on=ConnectionError, wait_initial=0, jitter=0))
+    async def flaky(number: int) -> int:
+        DONE.append(number)
+        if len(DONE) == 1:
+            host.cancel()
+            raise ConnectionError
+        return number
+
+    async def main() -> int:
+        return await rt.call(flaky, 1)
+
+    flow = flow_of(store, main)
+    with host:
+        await flow.ainvoke(session_id="s")
+    assert host.cancelled_caught
+    assert status_of(store) == "interrupted"
+    assert await flow.aresume("s") == 1
+    # The first attempt is recorded as the failure that it was; the second is made by the resume.
+    assert DONE == [1, 1]
+    assert [call.attempt for call in store.load("s").calls if call.node == "flaky"] == [1, 2]
