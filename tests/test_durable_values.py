@@ -481,6 +481,15 @@ class Unhashable:
         return number
 
 
+class Unsigned:
+    """What Python can make no signature of, in any version."""
+
+    __signature__ = "none"
+
+    def __call__(self, number: int) -> int:
+        return number
+
+
 def test_arguments_are_stored_by_the_annotation_of_their_parameter(values: Values) -> None:
     node = node_of(greet)
     args, kwargs = ("Ada", Point(1), 2, 3), {"loud": True, "price": Decimal("1.5")}
@@ -532,6 +541,7 @@ def test_stored_arguments_that_do_not_fit_any_more_are_told(values: Values) -> N
         (functools.partial(greet, "Ada"), Box[str]),
         (functools.partial(Greeter().method, "Ada"), int),
         (Unhashable(), int),
+        (Unsigned(), int),
         (len, Any),
         (lambda: 1, Any),
         (types.SimpleNamespace, Any),
