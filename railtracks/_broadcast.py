@@ -9,7 +9,7 @@ import trio
 
 from railtracks._identity import Identity, carry
 from railtracks._nodes import is_coroutine_function
-from railtracks._scope import open_scope
+from railtracks._scope import open_scope, own_frame
 from railtracks._seam import SessionJournal
 from railtracks._workers import in_thread
 from railtracks.exceptions import ContextError
@@ -70,11 +70,12 @@ class Broadcaster:
         self._deliverer: trio.lowlevel.Task | None = None
         self._done = trio.Event()
 
-    async def send(self, item: Any, frame: Any) -> None:
-        """Put an item, broadcast in a frame, into the buffer; the first one starts the delivery."""
+    async def send(self, item: Any) -> None:
+        """Put an item into the buffer; the first one starts the delivery."""
         if trio.lowlevel.current_task() is self._deliverer:
             raise ContextError("a broadcast_callback cannot broadcast: it would wait for itself")
         key = None
+        frame = None if self._journal is None else own_frame()
         if self._journal is not None and frame is not None:
             key = self._journal.loose_ends.broadcast(frame, item)
             if key is None:

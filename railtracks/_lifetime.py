@@ -38,7 +38,6 @@ from railtracks._scope import (
     enclosing_frame,
     frame_in,
     opened,
-    own_frame,
     this_task,
 )
 from railtracks._seam import DurableRun, SessionJournal
@@ -358,7 +357,8 @@ class Lifetime:
         Raises:
             ContextError: If this is one.
         """
-        journal, frame = self._scope.journal, frame_in(self._scope)
+        journal = self._scope.journal
+        frame = None if journal is None else frame_in(self._scope)
         if journal is not None and frame is not None:
             journal.refuse_resource(frame)
 
@@ -366,7 +366,7 @@ class Lifetime:
         if self._broadcaster is None:
             await trio.lowlevel.checkpoint()
         else:
-            await self._broadcaster.send(item, own_frame())
+            await self._broadcaster.send(item)
 
     async def _report(self, what: str, error: BaseException, item: Any) -> None:
         """Log the failure of a callback; in a thread, because all that the session knows may have to be searched."""

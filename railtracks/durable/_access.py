@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import trio
 from attrs import define, field
@@ -117,34 +117,31 @@ class Access:
         if users > 1:
             self._writers[token] = (writer, users - 1)
 
-    @contextmanager
-    def reading(self) -> Generator[tuple[Connection, Database, Owner]]:
+    def reading(self) -> AbstractContextManager[tuple[Connection, Database, Owner]]:
         """Open the store for a look at one state of it.
 
         Raises:
             StoreError: If it cannot be read.
         """
-        database, owner = self.open()
-        try:
-            with database.reading() as connection:
-                yield connection, database, owner
-        except DBAPIError as error:
-            raise StoreError(f"the store {self} cannot be read: {error.orig}") from error
-        finally:
-            self.leave()
+        return self._transaction(Database.reading, "read")
 
-    @contextmanager
-    def writing(self) -> Generator[tuple[Connection, Database, Owner]]:
+    def writing(self) -> AbstractContextManager[tuple[Connection, Database, Owner]]:
         """Open the store for one transaction.
 
         Raises:
             StoreError: If it cannot be written.
         """
+        return self._transaction(Database.writing, "written")
+
+    @contextmanager
+    def _transaction(
+        self, begin: Callable[[Database], AbstractContextManager[Connection]], done: str
+    ) -> Generator[tuple[Connection, Database, Owner]]:
         database, owner = self.open()
         try:
-            with database.writing() as connection:
+            with begin(database) as connection:
                 yield connection, database, owner
         except DBAPIError as error:
-            raise StoreError(f"the store {self} cannot be written: {error.orig}") from error
+            raise StoreError(f"the store {self} cannot be {done}: {error.orig}") from error
         finally:
             self.leave()
