@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Awaitable, Callable
+
+import sqlalchemy as sa
 import trio
 
 import railtracks as rt
+from railtracks.durable._schema import calls, sessions
+from railtracks.durable._signals import WAIT
+from railtracks.durable._store import access_of
+
+
+async def until(is_so: Callable[[], object]) -> None:
+    """Wait until something is so that nobody tells of."""
+    while not is_so():  # noqa: ASYNC110 - a store is a file, and who writes to it may be another process
+        await trio.sleep(0.01)
 
 
 async def until_begun(store: rt.DurableStore) -> None:
     """Wait until somebody has begun a session in the store."""
-    # The store tells nobody: it is a file, and who writes to it may be another process.
-    while not store.sessions():  # noqa: ASYNC110
-        await trio.sleep(0.01)
+    await until(store.sessions)
+
+
+async def interrupt(run: Callable[[], Awaitable[object]], is_so: Callable[[], object]) -> None:
+    """Run something in a scope of the host's, which is cancelled once something is so."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await until(is_so)
+        nursery.cancel_scope.cancel()
+
+
+def due_in(store: rt.DurableStore, seconds: float) -> None:
+    """Have the deadlines of a store's sessions, and of their waits for signals, be over in so many seconds."""
+    with access_of(store).writing() as (connection, database, _owner):
+        when = database.now(connection) + seconds
+        connection.execute(sa.update(sessions).where(sessions.c.deadline_at.is_not(None)).values(deadline_at=when))
+        connection.execute(sa.update(sessions).where(sessions.c.wakes_at.is_not(None)).values(wakes_at=when))
+        waits = sa.update(calls).where(calls.c.node.startswith(WAIT), calls.c.status == "opened")
+        connection.execute(waits.values(outcome=json.dumps(when).encode()))

@@ -615,6 +615,13 @@ def test_a_node_with_durable_false_runs_again_and_its_calls_do_not(store: rt.Dur
     assert DONE == ["cheap"] * 3
 
 
+def in_a_row(count: int) -> list[trio.Event]:
+    """Return events of which each but the first is set by who has waited for the one before."""
+    events = [trio.Event() for _ in range(count + 1)]
+    events[0].set()
+    return events
+
+
 def test_as_completed_hands_out_recorded_calls_in_their_recorded_order(store: rt.DurableStore) -> None:
     async def main() -> list[int]:
         order: list[int] = []
@@ -624,9 +631,11 @@ def test_as_completed_hands_out_recorded_calls_in_their_recorded_order(store: rt
 
     async def nap(number: int) -> int:
         DONE.append(number)
-        await trio.sleep(number / 100)
+        await ended[number - 1].wait()
+        ended[number].set()
         return number
 
+    ended = in_a_row(5)
     assert resumed(store, main) == [1, 2, 3, 4, 5]
     assert DONE == []
 
@@ -637,9 +646,11 @@ def test_recorded_calls_come_before_live_ones(store: rt.DurableStore) -> None:
             return [pending.result() async for pending in finished]
 
     async def nap(number: int) -> int:
-        await trio.sleep(number / 100)
+        await ended[number - 1].wait()
+        ended[number].set()
         return number
 
+    ended = in_a_row(3)
     flow = flow_of(store, main)
     with store:
         assert flow.invoke(session_id="s") == [1, 2, 3]

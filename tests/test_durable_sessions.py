@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import sqlalchemy as sa
 import trio
 from postgres_server import postgres  # noqa: F401 - a fixture
 from sqlalchemy.exc import OperationalError
-from stored_sessions import until_begun
+from stored_sessions import due_in, interrupt, until, until_begun
 
 import railtracks as rt
 from railtracks import testing
@@ -250,8 +251,7 @@ def interrupted_by(name: str) -> Callable[[], Any]:
 
 async def test_the_hosts_own_scope_interrupts(store: rt.DurableStore) -> None:
     flow = flow_of(store, interrupted_by("host"))
-    with trio.move_on_after(0.2):
-        await flow.ainvoke(session_id="s")
+    await interrupt(partial(flow.ainvoke, session_id="s"), lambda: DONE)
     assert status_of(store) == "interrupted"
 
 
@@ -284,7 +284,7 @@ def test_sigterm_before_there_is_a_session_is_not_lost(store: rt.DurableStore, m
 async def test_a_drain_interrupts(store: rt.DurableStore) -> None:
     async with rt.Session(durable=store, save_state=False, session_id="s") as session:
         session.start_soon(interrupted_by("drain"))
-        await trio.sleep(0.1)
+        await until(lambda: DONE)
         await session.drain(0.05)
     assert status_of(store) == "interrupted"
 
@@ -299,6 +299,7 @@ async def test_a_call_refused_by_a_drain_leaves_the_session_to_be_resumed(store:
 
 async def test_cleanup_after_an_interrupt_is_in_no_record(store: rt.DurableStore) -> None:
     async def main() -> int:
+        begun.append(1)
         try:
             await trio.sleep(0 if DONE else math.inf)
         finally:
@@ -306,14 +307,15 @@ async def test_cleanup_after_an_interrupt_is_in_no_record(store: rt.DurableStore
                 DONE.append(await rt.call(add, 10))
         return await rt.call(add, 1)
 
+    begun: list[int] = []
     flow = flow_of(store, main)
-    with trio.move_on_after(0.1):
-        await flow.ainvoke(session_id="s")
+    await interrupt(partial(flow.ainvoke, session_id="s"), lambda: begun)
     assert await flow.aresume("s") == 2
 
 
 async def test_an_error_raised_while_an_interrupt_unwinds_is_no_outcome(store: rt.DurableStore) -> None:
     async def fragile() -> int:
+        begun.append(1)
         try:
             await trio.sleep(0 if DONE else math.inf)
         except trio.Cancelled:
@@ -324,9 +326,10 @@ async def test_an_error_raised_while_an_interrupt_unwinds_is_no_outcome(store: r
     async def main() -> int:
         return await rt.call(fragile)
 
+    begun: list[int] = []
     flow = flow_of(store, main)
-    with trio.move_on_after(0.1), pytest.raises(LookupError):
-        await flow.ainvoke(session_id="s")
+    with pytest.RaisesGroup(LookupError):
+        await interrupt(partial(flow.ainvoke, session_id="s"), lambda: begun)
     assert await flow.aresume("s") == 1
 
 
@@ -343,13 +346,11 @@ async def test_session_cancel_is_for_good(store: rt.DurableStore) -> None:
 
 
 async def test_a_timeout_is_for_good_and_counts_on_through_a_resume(store: rt.DurableStore) -> None:
-    flow = flow_of(store, interrupted_by("host"), timeout=0.6)
-    before = trio.current_time()
-    with trio.move_on_after(0.3):
-        await flow.ainvoke(session_id="s")
+    flow = flow_of(store, interrupted_by("host"), timeout=1000)
+    await interrupt(partial(flow.ainvoke, session_id="s"), lambda: DONE)
+    due_in(store, 0.2)
     with pytest.raises(rt.SessionTimeoutError):
         await flow.aresume("s")
-    assert trio.current_time() - before < 0.85
     assert status_of(store) == "timed_out"
     with pytest.raises(rt.SessionTimeoutError):
         await flow.aresume("s")
@@ -400,7 +401,7 @@ def test_a_crash_between_result_and_end_repeats_only_what_is_missing(store: rt.D
 async def test_the_same_identifier_started_twice_at_once_runs_once(store: rt.DurableStore) -> None:
     async def slow(number: int) -> int:
         DONE.append("ran")
-        await trio.sleep(0.1)
+        await until(lambda: refused)
         return number
 
     flow = flow_of(store, slow)
@@ -423,15 +424,17 @@ async def test_the_same_identifier_started_twice_at_once_runs_once(store: rt.Dur
 
 async def test_who_waits_gets_the_result_of_the_live_owner(store: rt.DurableStore) -> None:
     async def slow() -> str:
-        await trio.sleep(0.2)
+        await go_on.wait()
         return "result"
 
+    go_on = trio.Event()
     flow = flow_of(store, slow)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: flow.ainvoke(session_id="s"))
         await until_begun(store)
         with pytest.raises(rt.SessionOwnedError):
             await flow.aresume("s", wait=0.01)
+        go_on.set()
         assert await flow.aresume("s", wait=5) == "result"
 
 
@@ -1010,15 +1013,16 @@ async def test_cleanup_may_broadcast_while_the_session_is_being_ended(store: rt.
     heard: list[Any] = []
 
     async def main() -> None:
+        begun.append(1)
         try:
             await trio.sleep(0 if DONE else math.inf)
         finally:
             with trio.CancelScope(shield=True):
                 await rt.broadcast("bye")
 
+    begun: list[int] = []
     flow = flow_of(store, main, broadcast_callback=heard.append)
-    with trio.move_on_after(0.1):
-        await flow.ainvoke(session_id="s")
+    await interrupt(partial(flow.ainvoke, session_id="s"), lambda: begun)
     DONE.append(1)
     await flow.aresume("s")
     assert heard == ["bye", "bye"]
