@@ -293,9 +293,8 @@ class _Invocation:
         inputs, fingerprint = None, None
         if not self._is_resumed:
             inputs, fingerprint = access.values.dump_arguments(node, self._args, self._kwargs)
-        given = self._given
-        is_inner = given is None and (given := wing.inner_id(flow.name, fingerprint)) is not None
-        identifier = given or os.urandom(16).hex()
+        inner = wing.inner_session(flow.name, fingerprint) if self._given is None else None
+        identifier, seed = inner or (self._given or os.urandom(16).hex(), None)
         timeout = flow._timeout  # noqa: SLF001 - the same
         wanted = wing.Wanted(
             session_id=identifier,
@@ -307,6 +306,7 @@ class _Invocation:
             session_name=flow._options.get("name"),  # noqa: SLF001 - the same
             timeout=None if timeout == math.inf else timeout,
             may_be_new=not self._is_resumed,
+            seed=seed,
         )
         run = wing.Run(access, wanted)
         taken = await run.take(self._wait)
@@ -314,7 +314,7 @@ class _Invocation:
             return wing.outcome_of_final(access, taken, node)
         args, kwargs = self._args, self._kwargs
         try:
-            if is_inner:
+            if inner is not None:
                 await wing.until_outer_is_live()
             if self._is_resumed:
                 args, kwargs = access.values.load_arguments(node, taken.session.inputs)

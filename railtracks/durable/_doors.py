@@ -20,7 +20,7 @@ from railtracks.durable._strands import ROOT, key_of
 from railtracks.durable._values import shape_of
 from railtracks.exceptions import StoreError
 
-__all__ = ["Run", "Wanted", "access_of", "inner_id", "outcome_of_final", "store_of", "until_outer_is_live"]
+__all__ = ["Run", "Wanted", "access_of", "inner_session", "outcome_of_final", "store_of", "until_outer_is_live"]
 
 _ENTRY = key_of(ROOT, "call", 0)
 
@@ -51,12 +51,12 @@ def outcome_of_final(access: Access, taken: Taken, node: Node[..., Any]) -> Any:
     raise StoreError(f"session {row.session_id} is {row.status}, and its result is not in the store")
 
 
-def inner_id(flow: str, fingerprint: str) -> str | None:
-    """Return the identifier of a durable session that is opened inside a durable one, `None` if it is in none."""
+def inner_session(flow: str, fingerprint: str) -> tuple[str, str] | None:
+    """Return the identifier and the seed of a durable session opened inside a durable one, `None` if it is in none."""
     frame = frame_here()
     if frame is None or frame.scope.journal is None:
         return None
-    return frame.scope.journal.inner_id(frame, flow, fingerprint)
+    return frame.scope.journal.inner(frame, flow, fingerprint)
 
 
 async def until_outer_is_live() -> None:

@@ -203,11 +203,12 @@ class Journal:
 
     # Identity.
 
-    def inner_id(self, frame: Frame, flow: str, fingerprint: str) -> str:
-        """Return the identifier of a session that is opened in a frame."""
+    def inner(self, frame: Frame, flow: str, fingerprint: str) -> tuple[str, str]:
+        """Return the identifier of a session that is opened in a frame, and the seed of its random numbers."""
         strand = self.strand_of(frame)
         around, position = strand.skip("flow", flow, fingerprint)
-        return key_of(self.session_id, around, "flow", position)
+        # A fork has another identifier and the same seed, and so have the sessions in it.
+        return key_of(self.session_id, around, "flow", position), key_of(self._seed, around, "flow", position)
 
     @property
     def fence(self) -> int:

@@ -59,6 +59,7 @@ class Wanted:
         session_name: Its name.
         timeout: Its seconds, `None` for none.
         may_be_new: Whether it is begun if there is none.
+        seed: What its random numbers are drawn from, if that is not its identifier.
     """
 
     session_id: str
@@ -70,6 +71,7 @@ class Wanted:
     session_name: str | None
     timeout: float | None
     may_be_new: bool
+    seed: str | None = None
 
 
 @define(frozen=True)
@@ -171,7 +173,7 @@ class Owner:
             "entry_point": wanted.entry_point,
             "inputs": wanted.inputs,
             "inputs_print": wanted.inputs_print,
-            "seed": wanted.session_id,
+            "seed": wanted.seed or wanted.session_id,
             "status": DurableStatus.RUNNING,
             "timeout": wanted.timeout,
             "created_at": now,
