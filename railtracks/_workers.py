@@ -9,11 +9,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Any, Final, TypeVar
 
 import trio
+from outcome import Outcome
 from trio.lowlevel import RunVar
 
 from railtracks._options import configured_thread_limit
@@ -108,6 +109,31 @@ async def in_thread(fn: Callable[..., T], *args: Any, limiter: trio.CapacityLimi
     """Run a function of the library's own in a worker thread, by default one that waits for no other."""
     with working() as work:
         return await trio.to_thread.run_sync(work.do, fn, *args, limiter=limiter or trio.CapacityLimiter(1))
+
+
+async def in_thread_whatever_comes(fn: Callable[..., T], *args: Any) -> T:
+    """Run a function in a worker thread and wait for it: no cancel comes in between, and no Ctrl-C.
+
+    A schedule point, and no checkpoint: a pending Ctrl-C would strike the main task at one, whatever shield is around.
+
+    Raises:
+        RuntimeError: If no thread can be started.
+    """
+    task, token = trio.lowlevel.current_task(), trio.lowlevel.current_trio_token()
+
+    def deliver(result: Outcome[T]) -> None:
+        token.run_sync_soon(trio.lowlevel.reschedule, task, result)
+
+    with working() as work:
+        run = partial(copy_context().run, work.do, fn, *args)
+        trio.lowlevel.start_thread_soon(run, deliver)
+        result: T = await trio.lowlevel.wait_task_rescheduled(never_aborted)
+        return result
+
+
+def never_aborted(_: object) -> trio.lowlevel.Abort:
+    """Let no cancel wake the task that waits with this."""
+    return trio.lowlevel.Abort.FAILED
 
 
 def checked(name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 import trio
 
 import railtracks as rt
+from railtracks.durable._database import now_of
 from railtracks.durable._schema import calls, sessions
 from railtracks.durable._signals import WAIT
 from railtracks.durable._store import access_of
@@ -35,8 +36,8 @@ async def interrupt(run: Callable[[], Awaitable[object]], is_so: Callable[[], ob
 
 def due_in(store: rt.DurableStore, seconds: float) -> None:
     """Have the deadlines of a store's sessions, and of their waits for signals, be over in so many seconds."""
-    with access_of(store).writing() as (connection, database, _owner):
-        when = database.now(connection) + seconds
+    with access_of(store).writing() as (connection, _, _owner):
+        when = now_of(connection) + seconds
         connection.execute(sa.update(sessions).where(sessions.c.deadline_at.is_not(None)).values(deadline_at=when))
         connection.execute(sa.update(sessions).where(sessions.c.wakes_at.is_not(None)).values(wakes_at=when))
         waits = sa.update(calls).where(calls.c.node.startswith(WAIT), calls.c.status == "opened")

@@ -140,7 +140,12 @@ def in_thread(number: int) -> int:
 async def in_flow(number: int, path: str) -> int:
     # The keys in here are those of a session of its own, which is another one for each cut.
     drawn(f"{path} in a flow")
-    return await rt.call(loose_add, number)
+    return await rt.call(silent, number)
+
+
+@rt.function_node
+async def silent(number: int) -> int:
+    return number + 1
 
 
 @rt.function_node
@@ -222,8 +227,9 @@ async def interpret(plan: Plan, path: str, cell: str) -> int:  # noqa: C901, PLR
         case "strict":
             try:
                 return sum(await rt.call_batch(loose, what, return_exceptions=False))
-            except LookupError as error:
-                return int(error.args[1])
+            except (LookupError, ExceptionGroup):
+                # One of them, or before it could cancel the others several.
+                return 2
         case "completed":
             async with rt.as_completed(add, what, limit=more[0]) as finished:
                 ORDERS[path] = [pending.result() async for pending in finished]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -39,6 +40,11 @@ class Access:
     values: Values
     _guard: threading.RLock = field(factory=threading.RLock, init=False)
     _users: int = field(default=0, init=False)
+    _process_id: int = field(factory=os.getpid, init=False)
+    # What a parent process had open: closed here, SQLite would take its locks away, and PostgreSQL its connections.
+    _inherited: list[tuple[Database | None, Owner | None]] = field(
+        factory=list[tuple[Database | None, Owner | None]], init=False
+    )
     _database: Database | None = field(default=None, init=False)
     _owner: Owner | None = field(default=None, init=False)
     _writers: dict[trio.lowlevel.TrioToken, tuple[Writer, int]] = field(
@@ -50,6 +56,7 @@ class Access:
 
     def open(self) -> tuple[Database, Owner]:
         """Open the store, or count one more user of it; blocks."""
+        self._forget_parent()
         with self._guard:
             if self._database is None or self._owner is None:
                 database = Database(self.url, self.durability, self.commit_timeout, self.lease)
@@ -64,8 +71,21 @@ class Access:
             self._users += 1
             return self._database, self.owner
 
+    def _forget_parent(self) -> None:
+        """In a child process, begin as if nothing had been opened."""
+        if self._process_id == os.getpid():
+            return
+        self._process_id = os.getpid()
+        # A thread of the parent's may have had it.
+        self._guard = threading.RLock()
+        if self._database is not None:
+            self._database.forget()
+        self._inherited.append((self._database, self._owner))
+        self._users, self._database, self._owner, self._writers = 0, None, None, {}
+
     def count(self, users: int) -> bool:
         """Count users more, or less, if the store stays open by that and nobody else does so; does not block."""
+        self._forget_parent()
         if not self._guard.acquire(blocking=False):
             return False
         try:

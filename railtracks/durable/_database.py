@@ -34,9 +34,15 @@ _REMOTE: Final = (
 )  # fmt: skip
 _MOUNTS: Final = Path("/proc/self/mounts")
 _MIGRATION_LOCK: Final = 0x7261696C747261  # "railtra"
-# What alembic's scripts import is one for the whole process.
 # Seconds between two looks at something that another process decides.
 LOOK: Final = 0.1
+# Two who ask at once whether an owner lives must not take one another for it.
+_ASKED_AGAIN: Final = 0.01
+_CLOCKS: Final = {
+    "sqlite": sa.text("select (julianday('now') - 2440587.5) * 86400.0"),
+    "postgresql": sa.text("select extract(epoch from clock_timestamp())"),
+}
+# What alembic's scripts import is one for the whole process.
 _UPGRADING: Final = threading.Lock()
 
 
@@ -50,6 +56,7 @@ class Database:
         self._lease = lease
         # One writer at a time in this process; SQLite itself only waits and asks again.
         self._turn = threading.Lock()
+        self._is_closed = False
         self._writer: Connection | None = None
         self._lock_file: BaseFileLock | None = None
         self._lock_connection: Connection | None = None
@@ -67,14 +74,20 @@ class Database:
     def close(self) -> None:
         """Let go of everything."""
         with self._turn:
+            self._is_closed = True
             self._drop_writer()
             self.let_go()
             self.engine.dispose()
+
+    def forget(self) -> None:
+        """In a child process, let go of connections that are its parent's, without a word to the database."""
+        self.engine.dispose(close=False)
 
     @contextmanager
     def writing(self) -> Generator[Connection]:
         """Open a transaction that may write, and commit it when the block is left."""
         with self._turn:
+            self._refuse_closed()
             if self._writer is None:
                 self._writer = self.engine.connect().execution_options(railtracks_writes=True)
             try:
@@ -90,10 +103,6 @@ class Database:
         """Open a transaction that reads one state of the database."""
         with self._readers.connect() as connection, connection.begin():
             yield connection
-
-    def now(self, connection: Connection) -> float:
-        """Return the time of the database, in seconds since 1970."""
-        return float(connection.execute(clock_of(connection.dialect.name)).scalar_one())
 
     # Owners.
 
@@ -129,14 +138,18 @@ class Database:
 
     def hold_again(self, token: str) -> None:
         """Take the lock again if the connection that held it was cut."""
-        if self._lock_connection is not None:
-            try:
-                self._lock_connection.execute(sa.text("select 1"))
-            except DBAPIError:
-                self.let_go()
-        # Also where the last try found no server.
-        if self._lock_connection is None and not self.is_sqlite:
-            self.hold(token)
+        if self.is_sqlite:
+            return
+        with self._turn:
+            self._refuse_closed()
+            if self._lock_connection is not None:
+                try:
+                    self._lock_connection.execute(sa.text("select 1"))
+                except DBAPIError:
+                    self.let_go()
+            # Also where the last try found no server.
+            if self._lock_connection is None:
+                self.hold(token)
 
     def is_held(self, connection: Connection, token: str) -> bool:
         """Say whether the owner with this token lives, as far as its lock can tell."""
@@ -147,9 +160,9 @@ class Database:
         path = self._owners_folder() / f"{token}.lock"
         if not path.exists():
             return False
-        lock = FileLock(path, timeout=0, thread_local=False)
+        lock = FileLock(path, thread_local=False)
         try:
-            lock.acquire()
+            lock.acquire(timeout=_ASKED_AGAIN, poll_interval=_ASKED_AGAIN / 2)
         except Timeout:
             return True
         lock.release()
@@ -230,6 +243,11 @@ class Database:
             raise ImportError(
                 "a store in PostgreSQL needs psycopg: install it with  pip install 'railtracks-trio[postgres]'"
             ) from error
+
+    def _refuse_closed(self) -> None:
+        # A renewal of a lease that nobody waits for any more would open connections that nobody closes.
+        if self._is_closed:
+            raise StoreError(f"the store {self.url.render_as_string()} was closed meanwhile")
 
     def _drop_writer(self) -> None:
         writer, self._writer = self._writer, None
@@ -319,14 +337,9 @@ def _refuse_network(path: Path) -> None:
         raise StoreError(f"{path} is on a network file system ({best[1]}): SQLite cannot keep its promises there")
 
 
-def clock_of(dialect: str) -> sa.TextClause:
-    """Return what asks a database for its time, in seconds since 1970."""
-    is_sqlite = dialect == "sqlite"
-    return sa.text(
-        "select (julianday('now') - 2440587.5) * 86400.0"
-        if is_sqlite
-        else "select extract(epoch from clock_timestamp())"
-    )
+def now_of(connection: Connection) -> float:
+    """Return the time of a database, in seconds since 1970: the one clock that all owners and waits go by."""
+    return float(connection.execute(_CLOCKS[connection.dialect.name]).scalar_one())
 
 
 def database_url(url: str | os.PathLike[str] | None, home: Path) -> URL:

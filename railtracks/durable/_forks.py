@@ -8,21 +8,22 @@ from typing import Any
 import sqlalchemy as sa
 
 from railtracks.durable._access import Access
+from railtracks.durable._database import now_of
 from railtracks.durable._ownership import DurableStatus
 from railtracks.durable._past import CALLS, CANCELLED, FAILED
-from railtracks.durable._schema import calls, sessions
+from railtracks.durable._schema import calls, rows_of, sessions
 from railtracks.durable._strands import ROOT
-from railtracks.durable._views import row_of, rows_of
+from railtracks.durable._views import row_of
 from railtracks.exceptions import StoreError
 
 
 def forked(access: Access, session_id: str, before: int | None) -> str:
     """Begin a new session with the past of another, and return its identifier."""
-    with access.writing() as (connection, database, _):
+    with access.writing() as (connection, _, _):
         row = row_of(connection, session_id, access)
         kept = _kept(rows_of(connection, session_id), session_id, before)
         fresh = os.urandom(16).hex()
-        now = database.now(connection)
+        now = now_of(connection)
         values = {
             **row._asdict(),
             "session_id": fresh,

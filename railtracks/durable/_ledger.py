@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import trio
 from sqlalchemy.engine import Connection
 
-from railtracks._workers import in_thread
 from railtracks.durable._order import Order
 from railtracks.durable._past import Turn
 from railtracks.durable._writer import Commit, Waiter, Writer
@@ -27,6 +27,7 @@ class Ledger:
         self._seq = last
         self._order = order
         self._writer = writer
+        self.lookout = writer.lookout
 
     def numbered(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Give rows their numbers, in the order of their commits."""
@@ -35,6 +36,7 @@ class Ledger:
             row["seq"] = self._seq
         return rows
 
+    @trio.lowlevel.enable_ki_protection
     async def commit(self, rows: list[dict[str, Any]], work: Callable[[Connection], Any] | None = None) -> Any:
         """Write rows, do some work in the same transaction, and wait until it is its turn to be handed over; shielded.
 
@@ -42,9 +44,16 @@ class Ledger:
             StoreError: If it cannot be written.
             SessionLostError: If another owner has the session.
         """
-        waiter, turn = Waiter(), Turn()
+        waiter, turn, order = Waiter(), Turn(), self._order
         turn.wake = waiter.wake
-        self._order.turns.add(turn)
+        order.turns.add(turn)
+
+        def done() -> None:
+            order.turns.ready(turn)
+            if order.is_replaying:
+                # It may not be its turn for long: that wait is another one.
+                waiter.wake()
+
         # What was cancelled is recorded with whatever comes next: before anything that began after it.
         late, self.late = self.late, []
         numbered = self.numbered([*late, *rows])
@@ -54,19 +63,22 @@ class Ledger:
             self.fence,
             numbered,
             work=work,
-            on_done=lambda: self._order.turns.ready(turn),
+            on_done=done,
             waiter=waiter,
         )
         writer = self._writer
         writer.submit(commit)
         try:
-            while not self._order.turns.is_next(turn):
-                if commit.is_done:
-                    await waiter.wait()
-                else:
+            while not order.turns.is_next(turn):
+                if not commit.is_done:
                     await writer.step(waiter)
+                elif order.is_replaying:
+                    with trio.CancelScope(shield=True):
+                        await order.turn_of(turn)
+                else:
+                    await waiter.wait()
         finally:
-            self._order.hand_over(turn, seq)
+            order.hand_over(turn, seq)
         if commit.error is not None:
             raise commit.error
         return commit.result
@@ -97,4 +109,4 @@ class Ledger:
 
     async def peek(self, look: Callable[[Connection], Any]) -> Any:
         """Read something of the store; a checkpoint."""
-        return await in_thread(self._writer.peek, look)
+        return await self._writer.peek(look)

@@ -14,7 +14,7 @@ from railtracks._workers import in_thread
 from railtracks.durable._access import Access
 from railtracks.durable._ownership import DurableStatus
 from railtracks.durable._past import STARTED
-from railtracks.durable._schema import calls, sessions
+from railtracks.durable._schema import calls, rows_of, sessions
 from railtracks.durable._store import DurableStore, access_of
 from railtracks.exceptions import ReplayMismatchError
 
@@ -68,8 +68,7 @@ async def _outcome(running: Any) -> str:
 
 def _rows(access: Access) -> list[Any]:
     with access.reading() as (connection, _, _owner):
-        query = sa.select(calls).where(calls.c.session_id == _WHOLE).order_by(calls.c.seq)
-        return list(connection.execute(query))
+        return rows_of(connection, _WHOLE)
 
 
 def _cut(access: Access, count: int, identifier: str) -> None:
@@ -78,7 +77,6 @@ def _cut(access: Access, count: int, identifier: str) -> None:
         head |= {"session_id": identifier, "status": DurableStatus.INTERRUPTED, "failure": None, "ended_at": None}
         head |= {"owner": None, "deadline_at": None}
         connection.execute(sa.insert(sessions).values(**head))
-        query = sa.select(calls).where(calls.c.session_id == _WHOLE).order_by(calls.c.seq).limit(count)
-        kept = [{**row._asdict(), "session_id": identifier} for row in connection.execute(query)]
+        kept = [{**row._asdict(), "session_id": identifier} for row in rows_of(connection, _WHOLE)[:count]]
         if kept:
             connection.execute(sa.insert(calls), kept)

@@ -14,6 +14,7 @@ from railtracks._feed import limiter_of
 from railtracks._flow import Flow
 from railtracks._workers import in_thread
 from railtracks.durable._access import Access
+from railtracks.durable._database import now_of
 from railtracks.durable._ownership import DurableStatus
 from railtracks.durable._past import OPENED
 from railtracks.durable._schema import calls, sessions, signals
@@ -21,6 +22,8 @@ from railtracks.durable._signals import WAIT
 from railtracks.durable._store import DurableStore, access_of
 from railtracks.exceptions import SessionOwnedError, SessionWaiting, StoreError
 
+# Not what may be large.
+_TOLD = [column for column in sessions.c if column.name not in {"inputs", "failure"}]
 _OPEN = (DurableStatus.RUNNING, DurableStatus.INTERRUPTED, DurableStatus.WAITING, DurableStatus.STUCK)
 
 
@@ -115,14 +118,14 @@ class _Recovering:
 def _look(access: Access) -> list[tuple[Any, str | None]]:
     """Return the sessions that are not over, and why each is to be left alone, if it is."""
     found: list[tuple[Any, str | None]] = []
-    with access.reading() as (connection, database, owner):
-        now = database.now(connection)
-        query = sa.select(sessions).where(sessions.c.status.in_(_OPEN)).order_by(sessions.c.created_at)
+    with access.reading() as (connection, _, owner):
+        now, live = now_of(connection), owner.live_owners(connection)
+        query = sa.select(*_TOLD).where(sessions.c.status.in_(_OPEN)).order_by(sessions.c.created_at)
         for row in connection.execute(query).all():
             why = None
             if row.status == DurableStatus.STUCK:
                 why = f"it is stuck: it was taken over {row.recoveries} times"
-            elif not owner.is_free(connection, row):
+            elif not owner.is_free(row, live):
                 why = "a live owner has it"
             elif row.status == DurableStatus.WAITING and not _is_due(connection, row, now):
                 why = "it waits for a signal"
@@ -135,9 +138,11 @@ def _is_due(connection: Any, row: Any, now: float) -> bool:
     times = [each for each in (row.wakes_at, row.deadline_at) if each is not None]
     if times and min(times) <= now:
         return True
-    waits = sa.select(calls.c.node).where(
-        calls.c.session_id == row.session_id, calls.c.status == OPENED, calls.c.node.startswith(WAIT)
+    own = sa.select(calls.c.node, calls.c.key, calls.c.status).where(
+        calls.c.session_id == row.session_id, calls.c.node.startswith(WAIT)
     )
-    names = {name.removeprefix(WAIT) for name in connection.execute(waits).scalars()}
+    waits = connection.execute(own).all()
+    over = {each.key for each in waits if each.status != OPENED}
+    names = {each.node.removeprefix(WAIT) for each in waits if each.key not in over}
     there = sa.select(signals.c.name).where(signals.c.session_id == row.session_id, signals.c.consumed_by.is_(None))
     return bool(names & set(connection.execute(there).scalars()))

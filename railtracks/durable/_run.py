@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, cast
 
 import sqlalchemy as sa
 import trio
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from railtracks._ending import Ending
 from railtracks._errors import holds
@@ -16,7 +15,7 @@ from railtracks._tree import CauseKind, Status
 from railtracks._workers import in_thread
 from railtracks.durable._access import Access
 from railtracks.durable._calls import INTERRUPTING
-from railtracks.durable._database import LOOK
+from railtracks.durable._database import LOOK, now_of
 from railtracks.durable._journal import Journal
 from railtracks.durable._ownership import DurableStatus, Taken, Wanted, stuck
 from railtracks.durable._past import Past
@@ -30,10 +29,6 @@ from railtracks.exceptions import (
     StoreError,
 )
 
-# Shares of a lease: it is renewed after one third, and given up this much before its end.
-_RENEWALS = 3
-_MARGIN = 6
-
 
 class Run:
     """One durable session, from the moment it is taken to the moment it is let go of."""
@@ -45,10 +40,11 @@ class Run:
         self._writer: Writer
         self._taken: Taken | None = None
         self._keeping = trio.CancelScope()
-        self._deadline = math.inf
 
     # Taking.
 
+    # What was reserved is let go of again, whatever strikes.
+    @trio.lowlevel.enable_ki_protection
     async def take(self, wait: float = 0.0) -> Taken:
         """Take the session, and wait so many seconds for it if a live owner has it. A checkpoint.
 
@@ -57,7 +53,6 @@ class Run:
             StoreError: If the store cannot be used, or has no such session.
             ReplayMismatchError: If it is a session of another flow, or of other inputs.
         """
-        before = trio.current_time()
         with trio.CancelScope(shield=True):
             if not self.access.count(1):
                 await in_thread(self.access.open)
@@ -73,7 +68,6 @@ class Run:
         if taken.is_stuck:
             raise stuck(self.wanted.session_id)
         self._taken = taken
-        self._deadline = before + self.access.lease
         return taken
 
     async def _take(self, until: float) -> Taken:
@@ -81,29 +75,22 @@ class Run:
         while True:
             await trio.lowlevel.checkpoint()
             commit = Commit(wanted.session_id, None, work=lambda connection: owner.take(connection, wanted))
+            refusal: Exception = owner.refusal(wanted.session_id)
             # Nobody else in this process takes it while this does.
-            refusal: Exception | None = self._reserved()
-            if refusal is None:
+            if owner.reserve(wanted.session_id):
                 writer.submit(commit)
                 await writer.lead(commit)
-                if commit.error is None:
-                    taken: Taken = commit.result
-                    if taken.fence is None:
-                        owner.open.discard(wanted.session_id)
+                taken: Taken | None = commit.result if commit.error is None else None
+                if taken is None or taken.fence is None:
+                    owner.release(wanted.session_id)
+                else:
+                    owner.renewed(taken.asked_at)
+                if taken is not None:
                     return taken
-                owner.open.discard(wanted.session_id)
-                refusal = commit.error
+                refusal = commit.error or refusal
             if not isinstance(refusal, SessionOwnedError) or trio.current_time() >= until:
                 raise refusal
             await trio.sleep(LOOK)
-
-    def _reserved(self) -> SessionOwnedError | None:
-        """Keep others of this process off the session; return who has it, if one does."""
-        owner, wanted = self.access.owner, self.wanted
-        if wanted.session_id in owner.open:
-            return owner.refusal(wanted.session_id)
-        owner.open.add(wanted.session_id)
-        return None
 
     async def _let_go(self) -> None:
         self.access.leave_writer()
@@ -143,38 +130,40 @@ class Run:
         self.journal.check_end()
 
     async def keep(self, lose: Callable[[BaseException], object]) -> None:
-        """Keep the lease, until the session is closed; give the session up some time before the lease would end.
-
-        Counted on Trio's clock from before the renewal is sent, so that the database's clock never sees it end first.
-        """
+        """Keep the lease, until the session is closed; give the session up some time before the lease would end."""
         if self._taken is None or self._taken.fence is None:
             return
+        owner = self.access.owner
         with self._keeping:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._renew, lose)
-                while True:
-                    deadline = self._deadline
-                    await trio.sleep_until(deadline - self.access.lease / _MARGIN)
-                    if deadline == self._deadline:
-                        self.journal.is_cut = True
-                        lose(SessionLostError(self.wanted.session_id, "its lease could not be renewed in time"))
-                        nursery.cancel_scope.cancel()
+                while seconds := owner.until_loss:
+                    await trio.sleep(seconds)
+                self.journal.is_cut = True
+                lose(SessionLostError(self.wanted.session_id, "its lease could not be renewed in time"))
+                nursery.cancel_scope.cancel()
 
     async def _renew(self, lose: Callable[[BaseException], object]) -> None:
         owner = self.access.owner
         while True:
-            await trio.sleep(self.access.lease / _RENEWALS)
-            before = trio.current_time()
-            try:
-                is_owner = await trio.to_thread.run_sync(owner.renew, abandon_on_cancel=True)
-            except (DBAPIError, StoreError):
-                # There is time for another try, or there is none: then the lease ends the session.
-                continue
+            await trio.sleep(owner.until_renewal)
+            # All sessions of a process have one lease: whoever comes first renews it for all.
+            async with self._writer.renewing:
+                if owner.until_renewal:
+                    continue
+                try:
+                    # Behind threads of the user's it would not come to its turn.
+                    is_owner = await trio.to_thread.run_sync(
+                        owner.renew, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
+                    )
+                except (SQLAlchemyError, StoreError):
+                    # There is time for another try, or there is none: then the lease ends the session.
+                    await trio.sleep(LOOK)
+                    continue
             if not is_owner:
                 self.journal.is_cut = True
                 lose(SessionLostError(self.wanted.session_id, "the store does not know this owner any more"))
                 return
-            self._deadline = before + self.access.lease
 
     # Letting go.
 
@@ -190,8 +179,7 @@ class Run:
             commit = Commit(self.wanted.session_id, fence, work=abandon)
             self._writer.submit(commit)
             await self._writer.lead(commit)
-            self.access.owner.open.discard(self.wanted.session_id)
-            await self._let_go()
+            await self._released(is_written=commit.error is None)
 
     async def close(self, ending: Ending, raised: BaseException | None, *, is_draining: bool) -> None:
         """Write down how the session ended, and let go of it.
@@ -200,15 +188,24 @@ class Run:
             StoreError: If that cannot be written; nothing that was acknowledged is lost by it.
             SessionLostError: If another owner has the session.
         """
+        if self._taken is None or self._taken.fence is None:
+            return
+        is_written = False
         try:
-            if self._taken is not None and self._taken.fence is not None:
-                status = self._status(ending, raised, is_draining=is_draining)
-                await self._settle(status, raised, None if ending.cause is None else ending.cause.reason)
+            status = self._status(ending, raised, is_draining=is_draining)
+            await self._settle(status, raised, None if ending.cause is None else ending.cause.reason)
+            is_written = True
         finally:
             self._keeping.cancel()
-            if self._taken is not None and self._taken.fence is not None:
-                self.access.owner.open.discard(self.wanted.session_id)
-                await self._let_go()  # noqa: ASYNC102 - part of the session's final work, which is shielded
+            await self._released(is_written=is_written)  # noqa: ASYNC102 - part of the session's final work, which is shielded
+
+    async def _released(self, *, is_written: bool) -> None:
+        """Let go of the session here, and if that was not written, in the store when it can be."""
+        owner = self.access.owner
+        if not is_written:
+            owner.leave_behind(self.wanted.session_id, cast("int", cast("Taken", self._taken).fence))
+        owner.release(self.wanted.session_id)
+        await self._let_go()
 
     async def _settle(self, status: DurableStatus, raised: BaseException | None, reason: str | None) -> None:
         failure = None
@@ -216,11 +213,10 @@ class Run:
         if status in {DurableStatus.FAILED, DurableStatus.CANCELLED, DurableStatus.TIMED_OUT} and told is not None:
             failure, _ = self.journal.dumped(told)
         is_final = status not in {DurableStatus.INTERRUPTED, DurableStatus.WAITING}
-        database = self.access.database
         wakes_at = self.journal.wakes_at if status is DurableStatus.WAITING else None
 
         def settle(connection: Any) -> None:
-            now = database.now(connection)
+            now = now_of(connection)
             connection.execute(
                 sa.update(sessions)
                 .where(sessions.c.session_id == self.wanted.session_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     Column,
@@ -15,7 +15,9 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    select,
 )
+from sqlalchemy.engine import Connection
 
 # The newest revision under `migrations`, which this library reads and writes.
 REVISION: Final = "0001"
@@ -104,3 +106,8 @@ signals = Table(
     UniqueConstraint("session_id", "key", name="railtracks_signals_once"),
     Index("railtracks_signals_by_name", "session_id", "name", "id"),
 )
+
+
+def rows_of(connection: Connection, session_id: str) -> list[Any]:
+    """Return what happened in a session, in the order of the commits."""
+    return list(connection.execute(select(calls).where(calls.c.session_id == session_id).order_by(calls.c.seq)))

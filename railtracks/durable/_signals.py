@@ -6,7 +6,6 @@ import json
 from typing import Any, Final, TypeVar, overload
 
 import sqlalchemy as sa
-import trio
 from sqlalchemy.engine import Connection
 
 from railtracks._invoke import call
@@ -16,9 +15,10 @@ from railtracks._scope import frame_here
 from railtracks._workers import in_thread
 from railtracks.durable._access import Access
 from railtracks.durable._calls import Call
-from railtracks.durable._database import LOOK, clock_of
+from railtracks.durable._database import now_of
 from railtracks.durable._failures import dump_failure
 from railtracks.durable._journal import Journal
+from railtracks.durable._lookout import Waiter
 from railtracks.durable._ownership import FINAL
 from railtracks.durable._past import COMPLETED, FAILED
 from railtracks.durable._schema import calls, signals
@@ -54,18 +54,16 @@ async def send_signal(
 
 def _send(access: Access, session_id: str, name: str, value: Any, key: str | None) -> None:
     data, _ = access.values.dump(value, Any, f"the value of signal {name!r}")
-    with access.writing() as (connection, database, _):
-        row = row_of(connection, session_id, access)
+    with access.writing() as (connection, _, _):
+        # Locked: it must not come to its end meanwhile, and another signal with this key must wait.
+        row = row_of(connection, session_id, access, is_locked=True)
         if row.status in FINAL:
             raise StoreError(f"session {session_id} is {row.status}: a signal would reach nobody")
         same = sa.select(signals.c.id).where(signals.c.session_id == session_id, signals.c.key == key)
         if key is not None and connection.execute(same).first() is not None:
             return
-        connection.execute(
-            sa.insert(signals).values(
-                session_id=session_id, name=name, key=key, value=data, sent_at=database.now(connection)
-            )
-        )
+        values = {"session_id": session_id, "name": name, "key": key, "value": data, "sent_at": now_of(connection)}
+        connection.execute(sa.insert(signals).values(**values))
 
 
 @overload
@@ -139,18 +137,17 @@ class Waiting:
         """Wait, consume and record."""
         journal, made = self._journal, self._made
         await self._begin()
-        journal.waiting[made.key] = (self._until, may_park)
-        try:
-            while not await journal.ledger.peek(self.is_due):
-                journal.park_if_idle()
-                await trio.sleep(LOOK)
-        finally:
-            del journal.waiting[made.key]
-        (self._row,) = journal.ledger.numbered([made.row(COMPLETED, None)])
-        found = await journal.ledger.commit([], self.consume)
-        if found is None:
-            # Another wait was quicker.
-            return await self.run(may_park=may_park)
+        found = None
+        # Another wait may be quicker.
+        while found is None:
+            journal.waiting[made.key] = (self._until, may_park)
+            try:
+                waiter = Waiter(journal.session_id, self._name, self._until, journal.park_if_idle)
+                await journal.ledger.lookout.until_due(waiter)
+            finally:
+                del journal.waiting[made.key]
+            (self._row,) = journal.ledger.numbered([made.row(COMPLETED, None)])
+            found = await journal.ledger.commit([], self.consume)
         made.settle_as_is()
         status, outcome = found
         if status == FAILED:
@@ -169,10 +166,6 @@ class Waiting:
                 self._until = await journal.ledger.peek(now_of) + self._timeout
             rows[-1]["outcome"] = json.dumps(self._until).encode()
             await journal.ledger.commit(rows)
-
-    def is_due(self, connection: Connection) -> bool:
-        is_late = self._until is not None and now_of(connection) >= self._until
-        return is_late or connection.execute(self._first()).first() is not None
 
     def _first(self) -> Any:
         session_id = self._journal.session_id
@@ -203,7 +196,3 @@ class Waiting:
         connection.execute(sa.insert(calls), [{**row, "status": status, "outcome": outcome}])
         return status, outcome
 
-
-def now_of(connection: Connection) -> float:
-    """Return the time of the database, in seconds since 1970."""
-    return float(connection.execute(clock_of(connection.dialect.name)).scalar_one())

@@ -67,6 +67,7 @@ class DurableStore:
             raise TypeError(f"max_recoveries must be a whole number, not {type(max_recoveries).__name__}")
         if max_recoveries < 0:
             raise ValueError(f"max_recoveries must be 0 or more, not {max_recoveries}")
+        self._entered: list[int] = []
         self._access = Access(
             url=database_url(url, state_folder()),
             durability=durability,
@@ -82,10 +83,13 @@ class DurableStore:
     def __enter__(self) -> Self:
         """Open the store, and keep it open."""
         self._access.open()
+        self._entered.append(os.getpid())
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._access.leave()
+        # A child process that leaves its parent's block has not opened it.
+        if self._entered.pop() == os.getpid():
+            self._access.leave()
 
     def sessions(
         self, status: DurableStatus | str | None = None, flow_name: str | None = None

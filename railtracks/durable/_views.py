@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from attrs import define
@@ -16,7 +16,7 @@ from railtracks.durable._access import Access
 from railtracks.durable._failures import told_failure
 from railtracks.durable._ownership import DurableStatus, Owner
 from railtracks.durable._past import CANCELLED, COMPLETED, FAILED, OPENED
-from railtracks.durable._schema import calls, owners, sessions
+from railtracks.durable._schema import calls, owners, rows_of, sessions
 from railtracks.durable._values import Values
 from railtracks.exceptions import StoreError
 
@@ -32,6 +32,8 @@ _SEEN = {
     DurableStatus.TIMED_OUT: Status.TIMED_OUT,
     DurableStatus.CANCELLED: Status.CANCELLED,
 }
+# Not what may be large.
+_TOLD: Final = [column for column in sessions.c if column.name not in {"inputs", "failure"}]
 
 
 @define(frozen=True, kw_only=True)
@@ -69,15 +71,15 @@ class StoredSession:
 
 def sessions_in(access: Access, wanted: DurableStatus | None, flow_name: str | None) -> tuple[StoredSession, ...]:
     """Return the sessions of a store, the oldest first."""
-    query = sa.select(sessions).order_by(sessions.c.created_at, sessions.c.session_id)
+    query = sa.select(*_TOLD).order_by(sessions.c.created_at, sessions.c.session_id)
     if flow_name is not None:
         query = query.where(sessions.c.flow_name == flow_name)
     if wanted is not None and wanted not in {DurableStatus.RUNNING, DurableStatus.INTERRUPTED}:
         query = query.where(sessions.c.status == wanted)
     with access.reading() as (connection, _, owner):
         rows = connection.execute(query).all()
-        known = _owners(connection)
-        found = [_stored(connection, owner, known, row) for row in rows]
+        known = _Owners(connection, owner)
+        found = [_stored(known, row) for row in rows]
     return tuple(each for each in found if wanted is None or each.status is wanted)
 
 
@@ -85,7 +87,7 @@ def record_of(access: Access, session_id: str) -> ExecutionInfo:
     """Return what is recorded of a session."""
     with access.reading() as (connection, _, owner):
         row = row_of(connection, session_id, access)
-        head = _stored(connection, owner, _owners(connection), row)
+        head = _stored(_Owners(connection, owner), row)
         rows = rows_of(connection, session_id)
     return ExecutionInfo(
         session_id=head.session_id,
@@ -103,32 +105,37 @@ def record_of(access: Access, session_id: str) -> ExecutionInfo:
     )
 
 
-def row_of(connection: Connection, session_id: str, access: Access) -> Any:
-    """Return the row of a session.
+def row_of(connection: Connection, session_id: str, access: Access, *, is_locked: bool = False) -> Any:
+    """Return the row of a session, and let nobody else change it in this transaction if that is wanted.
 
     Raises:
         StoreError: If there is none.
     """
-    row = connection.execute(sa.select(sessions).where(sessions.c.session_id == session_id)).one_or_none()
+    query = sa.select(sessions).where(sessions.c.session_id == session_id)
+    row = connection.execute(query.with_for_update() if is_locked else query).one_or_none()
     if row is None:
         raise StoreError(f"there is no session {session_id} in the store {access}")
     return row
 
 
-def rows_of(connection: Connection, session_id: str) -> list[Any]:
-    """Return what happened in a session, in the order of the commits."""
-    return list(connection.execute(sa.select(calls).where(calls.c.session_id == session_id).order_by(calls.c.seq)))
+class _Owners:
+    """The owners of a store, as one look finds them."""
+
+    def __init__(self, connection: Connection, owner: Owner) -> None:
+        self.known = {row.token: row for row in connection.execute(sa.select(owners))}
+        self._live = owner.live_owners(connection)
+        self._owner = owner
+
+    def is_free(self, row: Any) -> bool:
+        """Say whether nobody runs a session."""
+        return self._owner.is_free(row, self._live)
 
 
-def _owners(connection: Connection) -> dict[str, Any]:
-    return {row.token: row for row in connection.execute(sa.select(owners))}
-
-
-def _stored(connection: Connection, owner: Owner, known: dict[str, Any], row: Any) -> StoredSession:
+def _stored(found: _Owners, row: Any) -> StoredSession:
     status = DurableStatus(row.status)
-    if status is DurableStatus.RUNNING and owner.is_free(connection, row):
+    if status is DurableStatus.RUNNING and found.is_free(row):
         status = DurableStatus.INTERRUPTED
-    holder = known.get(row.owner)
+    holder = found.known.get(row.owner)
     return StoredSession(
         session_id=row.session_id,
         status=status,

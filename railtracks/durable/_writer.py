@@ -15,17 +15,19 @@ import sqlalchemy as sa
 import trio
 from attrs import define
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError, TimeoutError
 
-from railtracks._workers import in_thread
+from railtracks._workers import in_thread, in_thread_whatever_comes, never_aborted
 from railtracks.durable._database import Database
+from railtracks.durable._lookout import Lookout
 from railtracks.durable._schema import calls, sessions
 from railtracks.exceptions import RailtracksError, SessionLostError, StoreError
 
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 1.0
-# What another try of the same transaction may mend: a lock, a full disk, a cut connection, a server that restarts.
-_PASSING: Final = (OperationalError, InterfaceError, InternalError)
+# What another try of the same transaction may mend: a lock, a full disk, a cut connection, a server that restarts, more
+# readers than connections.
+_PASSING: Final = (OperationalError, InterfaceError, InternalError, TimeoutError)
 
 # Tests stop or kill the process here: "before", "inside" and "after" the commit; the store's error or lost answer is
 # what it raises.
@@ -70,7 +72,7 @@ class Waiter:
     async def wait(self) -> None:
         """Wait until somebody calls `wake`."""
         self._task = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(_never)
+        await trio.lowlevel.wait_task_rescheduled(never_aborted)
 
     def wake(self) -> None:
         """Let the task go on, if it waits."""
@@ -79,20 +81,19 @@ class Waiter:
             trio.lowlevel.reschedule(task)
 
 
-def _never(_: object) -> trio.lowlevel.Abort:
-    return trio.lowlevel.Abort.FAILED
-
-
 class Writer:
     """What commits for the sessions of one store in one Trio run."""
 
     def __init__(self, database: Database, timeout: float) -> None:
         self._database = database
         self._timeout = timeout
+        self.lookout = Lookout(self.peek)
+        # For the renewal of the one lease that all sessions here have.
+        self.renewing = trio.Lock()
         self._waiting: list[Commit] = []
         self._is_writing = False
-        # Of what could not be written later things must not be: the record would have a hole.
-        self._broken: dict[str, Exception] = {}
+        # Of what could not be written later things must not be, by the same owner: the record would have a hole.
+        self._broken: dict[tuple[str, int], StoreError] = {}
 
     def submit(self, commit: Commit) -> None:
         """Put something into the queue, to be written with, or before, whatever comes after it."""
@@ -114,30 +115,40 @@ class Writer:
         else:
             await self._write_all()
 
-    def peek(self, look: Callable[[Connection], Any]) -> Any:
-        """Read something; blocks.
+    async def peek(self, look: Callable[[Connection], Any]) -> Any:
+        """Read something, with as much patience as a commit has; a checkpoint.
 
         Raises:
             StoreError: If it cannot be read.
         """
-        try:
-            with self._database.reading() as connection:
-                return look(connection)
-        except DBAPIError as error:
-            raise StoreError(f"the store could not be read: {error.orig}") from error
+        deadline = time.monotonic() + self._timeout
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return await in_thread(self._read, look)
+            except SQLAlchemyError as error:
+                if not isinstance(error, _PASSING) or time.monotonic() + pause > deadline:
+                    raise StoreError(f"the store could not be read: {told(error)}") from error
+            await trio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
+    def _read(self, look: Callable[[Connection], Any]) -> Any:
+        with self._database.reading() as connection:
+            return look(connection)
+
+    # Whoever else waits is woken by this task alone: nothing may take it away from here, and Ctrl-C would at a checkpoint
+    # (test_durable_cancellation.py::test_ctrl_c_leaves_nobody_waiting_for_a_commit).
     @trio.lowlevel.enable_ki_protection
     async def _write_all(self) -> None:
         self._is_writing = True
-        batch: list[Commit] = []
+        # Whoever the last commit woke has its own next one ready by then.
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        batch, self._waiting = self._waiting, []
         try:
-            with trio.CancelScope(shield=True):
-                # Whoever the last commit woke has its own next one ready by then.
-                await trio.lowlevel.checkpoint()
-                batch, self._waiting = self._waiting, []
-                await in_thread(self._commit, batch)
-        finally:
-            self._is_writing = False
+            await in_thread_whatever_comes(self._commit, batch)
+        except RuntimeError as error:
+            self._give_up(batch, error)
+        self._is_writing = False
         for commit in batch:
             commit.is_done = True
             if commit.on_done is not None:
@@ -167,19 +178,12 @@ class Writer:
         pause = _FIRST_PAUSE
         is_first = True
         while True:
-            # The fault of another session may have been what the first try met.
-            if not is_first and (not isinstance(error, _PASSING) or time.monotonic() + pause > deadline):
-                told = getattr(error, "orig", None) or error
-                broken = StoreError(
-                    f"the store could not write: {told}. The session is left as the store has it; resume it when the"
-                    " cause is gone"
-                )
-                for commit in batch:
-                    commit.error = commit.error or broken
-                    if commit.fence is not None:
-                        self._broken[commit.session_id] = broken
+            is_passing = isinstance(error, _PASSING)
+            # The fault of another session may have been what the first try met: then this one has had no try yet.
+            if time.monotonic() + pause > deadline if is_passing else not is_first:
+                self._give_up(batch, error)
                 return
-            if isinstance(error, _PASSING):
+            if is_passing:
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             is_first = False
@@ -189,6 +193,16 @@ class Writer:
                 error = again
             else:
                 return
+
+    def _give_up(self, batch: list[Commit], error: Exception) -> None:
+        broken = StoreError(
+            f"the store could not write: {told(error)}. The session is left as the store has it; resume it when the cause"
+            " is gone"
+        )
+        for commit in batch:
+            commit.error = commit.error or broken
+            if commit.fence is not None:
+                self._broken[commit.session_id, commit.fence] = broken
 
     def _transaction(self, batch: list[Commit], *, is_again: bool) -> None:
         _meet("before")
@@ -203,8 +217,9 @@ class Writer:
                     rows = _written(connection, rows)
                     _take(connection, commit)
                     continue
-                if commit.session_id in self._broken:
-                    commit.error = self._broken[commit.session_id]
+                broken = self._broken.get((commit.session_id, commit.fence))
+                if broken is not None:
+                    commit.error = broken
                     continue
                 if fences.get(commit.session_id) != commit.fence:
                     commit.error = SessionLostError(commit.session_id, "another owner has taken it over")
@@ -251,6 +266,11 @@ def _insert(dialect: sa.Dialect) -> tuple[str, tuple[str, ...] | None]:
     compiled = sa.insert(calls).compile(dialect=dialect)
     order = compiled.positiontup
     return str(compiled), None if order is None else tuple(order)
+
+
+def told(error: Exception) -> object:
+    """Return what the database says, without the statement and the values that SQLAlchemy quotes."""
+    return getattr(error, "orig", None) or type(error).__name__ if isinstance(error, SQLAlchemyError) else error
 
 
 def _meet(place: str) -> None:
