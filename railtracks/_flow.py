@@ -287,14 +287,21 @@ class _Invocation:
         return self._session._drain_soon(grace)  # noqa: SLF001 - the session's other face
 
     async def run(self) -> Any:
+        """Invoke the flow, as a call of the durable session around it if there is one; return the result."""
+        flow, wing = self._flow, durable_wing()
+        if self._given is not None or wing.journal_here() is None:
+            return await self._run(None)
+        inner = wing.InnerFlow(wing.access_of(flow.store), flow._node, self._run)  # noqa: SLF001 - the room's own
+        return await inner.invoke(flow.name, self._args, self._kwargs)
+
+    async def _run(self, inner: tuple[str, str, str] | None) -> Any:
         """Take the session, run it, and return its result, or the recorded one."""
         flow, wing = self._flow, durable_wing()
         access, node = wing.access_of(flow.store), flow._node  # noqa: SLF001 - the room's own
         inputs, fingerprint = None, None
         if not self._is_resumed:
             inputs, fingerprint = access.values.dump_arguments(node, self._args, self._kwargs)
-        inner = wing.inner_session(flow.name, fingerprint) if self._given is None else None
-        identifier, seed = inner or (self._given or os.urandom(16).hex(), None)
+        identifier, seed, parent = inner or (self._given or os.urandom(16).hex(), None, None)
         timeout = flow._timeout  # noqa: SLF001 - the same
         wanted = wing.Wanted(
             session_id=identifier,
@@ -307,15 +314,15 @@ class _Invocation:
             timeout=None if timeout == math.inf else timeout,
             may_be_new=not self._is_resumed,
             seed=seed,
+            parent=parent,
         )
         run = wing.Run(access, wanted)
-        taken = await run.take(self._wait)
+        # Who has the session of a call of ours ends it, or dies.
+        taken = await run.take(self._wait if inner is None else math.inf)
         if taken.fence is None:
             return wing.outcome_of_final(access, taken, node)
         args, kwargs = self._args, self._kwargs
         try:
-            if inner is not None:
-                await wing.until_outer_is_live()
             if self._is_resumed:
                 args, kwargs = access.values.load_arguments(node, taken.session.inputs)
             session = self._session = flow._session(identifier, run)  # noqa: SLF001 - the same

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, ParamSpec, TypeVar, overload
 
 import trio
@@ -106,7 +107,9 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
     if slot is not None:
         slot.lend()
     try:
-        if is_fresh:
+        if durable is not None and durable.is_replayed:
+            await durable.pass_checkpoint()
+        elif is_fresh:
             await checkpoint_if_cancelled()
         else:
             await checkpoint()
@@ -139,7 +142,7 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
         _tell(observers.completed, parent, call_id)
     if slot is not None:
         await slot.take_back()
-    if not made.is_async:
+    if not made.is_async and (durable is None or not durable.has_outcome):
         # A thread cannot be stopped: it comes back with a result after the session's timeout as well.
         await checkpoint_if_cancelled()
     return result
@@ -197,10 +200,7 @@ async def _call_again_and_again(
     """Make attempts of a call, each a call of its own, and return what the last one gives."""
     slot, journal = parent.slot, parent.scope.journal
 
-    async def pause(seconds: float) -> None:
-        if journal is None or journal.is_pausing(parent):
-            await trio.sleep(seconds)
-
+    pause = trio.sleep if journal is None else partial(journal.pause, parent)
     if slot is not None:
         # In the pauses too the worker thread does nothing but wait.
         slot.lend()

@@ -99,12 +99,17 @@ class Lifetime:
         if self._record.started_at is not None:
             raise RuntimeError(f"session {ending.label!r} was entered before: make a new one for each run")
         task = this_task()
-        journal, timeout = None, ending.timeout
-        if self._durable is not None:
-            journal, remaining = await self._durable.open(self._face)
-            timeout = math.inf if remaining is None else remaining
         outer = enclosing_frame(task)
-        self._log = SessionLog(self._record.identifier, options.logging_setting, options.log_file)
+        journal, timeout = None, ending.timeout
+        try:
+            self._log = SessionLog(self._record.identifier, options.logging_setting, options.log_file)
+            if self._durable is not None:
+                journal, remaining = await self._durable.open()
+                timeout = math.inf if remaining is None else remaining
+        except BaseException:
+            if self._durable is not None:
+                await self._durable.abandon()  # noqa: ASYNC102 - shielded in there, and with the deadline of a commit
+            raise
         self._record.open()
         self._around = trio.open_nursery()
         self._around_nursery = around = await self._around.__aenter__()
@@ -151,10 +156,10 @@ class Lifetime:
     def _go_on(self, journal: SessionJournal, durable: DurableRun) -> None:
         """Go on where an earlier run of a durable session, if there was one, left off."""
         self._root.strand = journal.strand
-        durable.attach(self._record.values, self._log.log, self._end)
         self._around_nursery.start_soon(durable.keep, self._fail, name="railtracks: keep the lease")
         self._nursery.start_soon(durable.watch, name="railtracks: watch the journal")
         try:
+            durable.attach(self._record.values, self._log.log, self._end)
             self.background.restart()
         except FatalError as error:
             self._fail(error)

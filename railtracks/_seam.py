@@ -1,6 +1,6 @@
 """What a durable session's journal is to the rooms of the core: these words, and nothing of databases.
 
-The wing `durable` makes it. A session that is not durable has none, and pays for asking once a call.
+The wing `durable` makes it. A session that is not durable has none, and pays for asking.
 """
 
 from __future__ import annotations
@@ -36,6 +36,15 @@ class DurableCall(Protocol):
     @property
     def is_replayed(self) -> bool:
         """Whether it hands over what is recorded, and runs nothing."""
+        ...
+
+    @property
+    def has_outcome(self) -> bool:
+        """Whether its outcome is in the store."""
+        ...
+
+    async def pass_checkpoint(self) -> None:
+        """Pass the checkpoint of a call that is replayed."""
         ...
 
     async def run(self, frame: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -111,7 +120,7 @@ class SessionJournal(Protocol):
     def identity(self, frame: Any) -> tuple[str, int]: ...
     def chance(self, frame: Any) -> tuple[str, Any]: ...
     def inner(self, frame: Any, flow: str, fingerprint: str) -> tuple[str, str]: ...
-    def is_pausing(self, frame: Any) -> bool: ...
+    async def pause(self, frame: Any, seconds: float) -> None: ...
     def refuse_resource(self, frame: Any) -> None: ...
 
 
@@ -119,8 +128,17 @@ class SessionJournal(Protocol):
 class DurableRun(Protocol):
     """A durable session on its way from its beginning to its end here."""
 
-    async def open(self, session: Any) -> tuple[SessionJournal, float | None]:
+    @property
+    def session_id(self) -> str:
+        """Its identifier."""
+        ...
+
+    async def open(self) -> tuple[SessionJournal, float | None]:
         """Own the session; return its journal and the seconds until its deadline."""
+        ...
+
+    async def abandon(self) -> None:
+        """Let go of a session that was taken and did not come to run."""
         ...
 
     def attach(self, values: dict[str, Any], log: Callable[..., None], end: Callable[[BaseException], bool]) -> None:
@@ -132,7 +150,7 @@ class DurableRun(Protocol):
         ...
 
     async def keep(self, lose: Callable[[BaseException], object]) -> None:
-        """Keep the lease, until `stop`."""
+        """Keep the lease, until `close`."""
         ...
 
     def stop(self) -> None:

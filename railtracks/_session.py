@@ -118,16 +118,19 @@ class Session:
             )
         )
         self._prompt_injection = options.prompt_injection
-        identifier = resume or session_id or os.urandom(16).hex()
-        run = self._durable_run(
-            durable,
-            identifier,
-            resume=resume,
-            session_id=session_id,
-            name=name,
-            flow_name=flow_name,
-            timeout=options.timeout,
-        )
+        if resume is not None and session_id is not None and resume != session_id:
+            raise ValueError("resume and session_id name two sessions: give one of them")
+        given = session_id if resume is None else resume
+        identifier = os.urandom(16).hex() if given is None else given
+        run: DurableRun | None = None
+        if isinstance(durable, DurableRun):
+            # A flow has taken it already.
+            run = durable
+        elif durable is not None and durable is not False:
+            run = self._durable_run(durable, given, name, flow_name, options.timeout, may_be_new=resume is None)
+            identifier = run.session_id
+        elif given is not None:
+            raise ValueError("resume and session_id are for durable sessions: give durable=True, a URL or a store")
         self._ending = Ending(name or flow_name or identifier, options.timeout)
         values = dict(options.context or {})
         limit = options.history_limit
@@ -139,27 +142,19 @@ class Session:
     @staticmethod
     def _durable_run(
         durable: DurableOption,
-        identifier: str,
-        *,
-        resume: str | None,
-        session_id: str | None,
+        given: str | None,
         name: str | None,
         flow_name: str | None,
         timeout: float,
-    ) -> DurableRun | None:
-        given = resume or session_id
-        if durable is None or durable is False:
-            if given is not None:
-                raise ValueError("resume and session_id are for durable sessions: give durable=True, a URL or a store")
-            return None
-        if resume is not None and session_id is not None and resume != session_id:
-            raise ValueError("resume and session_id name two sessions: give one of them")
-        if not is_safe_name(identifier):
-            raise ValueError(f"the identifier of a session must be a safe file name, not {identifier!r}")
-        if isinstance(durable, DurableRun):
-            # A flow has taken it already.
-            return durable
+        *,
+        may_be_new: bool,
+    ) -> DurableRun:
+        """Return what is to take the session that was asked for; inside a durable one each block has its own."""
+        if given is not None and not is_safe_name(given):
+            raise ValueError(f"the identifier of a session must be a safe file name, not {given!r}")
         wing = durable_wing()
+        inside = wing.block_here(name or flow_name or "") if given is None else None
+        identifier, seed, parent = inside or (given or os.urandom(16).hex(), None, None)
         wanted = wing.Wanted(
             session_id=identifier,
             flow_name=flow_name,
@@ -169,7 +164,9 @@ class Session:
             inputs_print=None,
             session_name=name,
             timeout=None if timeout == math.inf else timeout,
-            may_be_new=resume is None,
+            may_be_new=may_be_new,
+            seed=seed,
+            parent=parent,
         )
         run: DurableRun = wing.Run(wing.access_of(wing.store_of(durable)), wanted)
         return run

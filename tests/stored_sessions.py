@@ -11,8 +11,8 @@ import trio
 import railtracks as rt
 from railtracks.durable._database import now_of
 from railtracks.durable._schema import calls, sessions
-from railtracks.durable._signals import WAIT
 from railtracks.durable._store import access_of
+from railtracks.durable._waking import WAIT
 
 
 async def until(is_so: Callable[[], object]) -> None:

@@ -54,6 +54,8 @@ ORDERS: dict[str, list[int]] = {}
 STORES: list[rt.DurableStore] = []
 # Nodes that others may have stopped before they began: how many of them run is a matter of chance.
 LOOSE = frozenset(["hang", "loose", "loose_add", "add_or_hang"])
+# Those, and a flow, which is a call of the session that it is invoked in.
+QUIET = LOOSE | {"flow inner"}
 
 
 def begin(node: str, number: int = 0) -> None:
@@ -345,7 +347,7 @@ class Record:
         return Counter(
             self._names[row.key]
             for row in self._rows
-            if row.status in {"completed", "failed"} and row.node not in LOOSE and not self._is_within(row.key, ended)
+            if row.status in {"completed", "failed"} and row.node not in QUIET and not self._is_within(row.key, ended)
         )
 
     def _is_within(self, key: str | None, ended: set[str]) -> bool:

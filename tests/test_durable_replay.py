@@ -688,10 +688,9 @@ async def test_a_call_that_is_asked_for_just_now_is_not_gone_on_without(monkeypa
     monkeypatch.setattr(_order, "_PATIENCE", 0.01)
     told: list[str] = []
     row = _rows.new_row("s", "k", "root", "completed", seq=1, node="slow")
-    order = _order.Order(_past.Past([SimpleNamespace(**row)]), told.append)
-    first = order.turns.first_recorded()
-    assert first is not None
-    order.turns.ready(first)
+    past = _past.Past([SimpleNamespace(**row)])
+    order = _order.Order(past, told.append)
+    order.claimed(past.calls["k"])
     with trio.move_on_after(0.05) as scope:
         await order.until_live()
     assert scope.cancelled_caught

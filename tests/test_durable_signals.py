@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from stored_sessions import due_in, interrupt, until, until_begun
 
 import railtracks as rt
-from railtracks.durable import _lookout, _signals, _writer
+from railtracks.durable import _lookout, _signals, _waking, _writer
 from railtracks.durable._schema import sessions, signals
 from railtracks.durable._store import access_of
 
@@ -47,7 +47,7 @@ class Answer:
 
 def is_waiting(store: rt.DurableStore) -> bool:
     """Whether the session has come to a wait for a signal."""
-    return bool(store.sessions()) and any(call.node.startswith(_signals.WAIT) for call in store.load("s").calls)
+    return bool(store.sessions()) and any(call.node.startswith(_waking.WAIT) for call in store.load("s").calls)
 
 
 async def send_when_there(store: rt.DurableStore, name: str, value: Any, **options: Any) -> None:

@@ -16,7 +16,7 @@ from railtracks.durable._failures import load_failure
 from railtracks.durable._past import CANCELLED, COMPLETED, FAILED, OPENED, Recorded
 from railtracks.durable._rows import Owned, new_row
 from railtracks.durable._strands import Body, Spot, Strand, key_of
-from railtracks.durable._values import shape_of
+from railtracks.durable._values import shape_of, told_as_store_error
 from railtracks.exceptions import (
     ContextError,
     DurableValueError,
@@ -29,8 +29,19 @@ from railtracks.exceptions import (
 if TYPE_CHECKING:
     from railtracks.durable._journal import Journal
 
+# Seconds after which a call that is recorded as cancelled tells that nobody cancels it.
+CANCEL_PATIENCE: Final = 60.0
+
 # Errors that say nothing about the call they come out of: they leave the session as it is recorded.
 INTERRUPTING: Final = (StoreError, ReplayMismatchError, SessionLostError, SessionWaiting)
+
+
+class Special:
+    """A node's function that records its own outcome, and is called by this."""
+
+    async def durable_run(self, made: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run as a call of a durable session."""
+        raise NotImplementedError
 
 
 class Call(Owned):
@@ -41,6 +52,7 @@ class Call(Owned):
         is_recorded: Whether its outcome is, or will be, in the store.
         recorded: What the store knows of it from an earlier run.
         refusal: Why it may not run.
+        has_outcome: Whether its outcome is in the store, or it was found there.
     """
 
     strand: Strand
@@ -58,27 +70,39 @@ class Call(Owned):
         self.fingerprint = ""
         self.began_at = time.time()
         self.began_after = journal.order.handed
-        self._around: Body | None = None
-        self._is_settled = False
+        self.around: Body | None = None
+        self.has_outcome = False
 
-    def body_in(self, body: Body) -> None:
-        """Have the calls made in it belong to a body."""
-        self.strand = Strand(body, body.key)
+    def pass_through(self, strand: Strand) -> None:
+        """Have the calls made in it stand in its own strand, where nothing tells it from other calls."""
+        self.strand = strand
+
+    def stand_alone(self, key: str) -> None:
+        """Have the calls made in it stand in no record."""
+        self.key = key
+        self.strand = Strand(Body(key, self.owner, self), key)
 
     def take(self, around: Body, spot: Spot, arguments: bytes, fingerprint: str) -> None:
         """Take a place."""
-        self._around = around
+        self.around = around
         self.spot = spot
         self.arguments = arguments
         self.fingerprint = fingerprint
         attempt_number = self.node.attempt
         self.key = spot.key if attempt_number == 1 else key_of(spot.key, "attempt", attempt_number)
-        self.body_in(Body(self.key, self if self.is_recorded else self.owner))
+        self.strand = Strand(Body(self.key, self if self.is_recorded else self.owner, self), self.key)
 
     @property
     def is_replayed(self) -> bool:
         """Whether it hands over what is recorded, and runs nothing."""
         return self.recorded is not None and self.recorded.has_outcome
+
+    async def pass_checkpoint(self) -> None:
+        """Pass the checkpoint of a call that is replayed: what did not cancel it then does not cancel it now."""
+        if self.journal.is_cut or (self.recorded is not None and self.recorded.row.status == CANCELLED):
+            await trio.lowlevel.checkpoint()
+        else:
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
     def told(self) -> str:
         """Say what was asked for."""
@@ -124,9 +148,9 @@ class Call(Owned):
             raise ContextError(f"session {journal.session_id} is over: {self.told()} is not in its record")
         if self.recorded is None:
             await journal.order.until_live()
-        special = getattr(node.fn, "durable_run", None)
-        if special is not None:
-            return await special(self, args, kwargs)
+        fn: Any = node.fn
+        if isinstance(fn, Special):
+            return await fn.durable_run(self, args, kwargs)
         try:
             result = await (node.fn(*args, **kwargs) if node.is_direct else attempt(frame, node, args, kwargs))
         except BaseException as error:
@@ -136,6 +160,11 @@ class Call(Owned):
                 await self._fail(real)  # noqa: ASYNC102 - shielded in there
             raise
         journal.check_unclaimed(self.key, repr(node.name))
+        if not node.is_async and trio.current_effective_deadline() <= trio.current_time():
+            # It will not reach its caller: a thread cannot be stopped, and its caller was cancelled meanwhile.
+            if not journal.is_cut:
+                self._note_cancelled()
+            return result
         await self.complete(result)
         return result
 
@@ -160,10 +189,10 @@ class Call(Owned):
 
     def settle_as_is(self) -> None:
         """Note that the outcome is in the store already."""
-        self._is_settled = True
+        self.has_outcome = True
 
     async def _settle(self, status: str, data: bytes) -> None:
-        self._is_settled = True
+        self.has_outcome = True
         await self.journal.ledger.commit([*self.owner.openings(), self.row(status, data)])
 
     def _counts(self, error: BaseException, real: BaseException) -> bool:
@@ -175,33 +204,53 @@ class Call(Owned):
     async def _again(self) -> Any:
         recorded, journal = self.recorded, self.journal
         assert recorded is not None  # noqa: S101 - is_replayed says so
+        self.has_outcome = True
         if recorded.row.status == CANCELLED:
-            self._is_settled = True
-            await trio.sleep_forever()
+            await self._cancel()
         turn = recorded.turn
         assert turn is not None  # noqa: S101 - who asks for it has an open parent
-        await journal.order.turn_of(turn)
+        if not journal.order.turns.is_next(turn):
+            # Who waits here waits for others, longer than the first time: no deadline of the caller's is meant by that.
+            with trio.CancelScope(shield=True):
+                await journal.order.turn_of(turn)
+            if journal.is_cut:
+                await trio.lowlevel.checkpoint()
         journal.memory.deliver(turn)
         journal.order.hand_over(turn, recorded.row.seq)
-        self._is_settled = True
         if recorded.row.status == FAILED:
             # As the node itself would have raised it.
             raise_unchanged(load_failure(recorded.row.outcome, journal.values))
-        return journal.values.load(recorded.row.outcome, shape_of(self.node.fn).result)
+        with told_as_store_error(journal.session_id):
+            return journal.values.load(recorded.row.outcome, shape_of(self.node.fn).result)
+
+    async def _cancel(self) -> None:
+        """Wait for the cancel that ended this call, once more."""
+        with trio.move_on_after(CANCEL_PATIENCE):
+            await trio.sleep_forever()
+        self.journal.warn(
+            f"the recorded call of {self.node.name!r} was cancelled, and now nobody has cancelled it for"
+            f" {CANCEL_PATIENCE:g} seconds: what did so has to be repeatable"
+        )
+        await trio.sleep_forever()
+
+    def _note_cancelled(self) -> None:
+        self.journal.ledger.late.append(self.row(CANCELLED, None))
 
     def left(self, error: BaseException | None) -> None:
         """Note that the call is over, however it ended; with `Cancelled` in flight too. Does not wait."""
         journal = self.journal
         journal.open_calls.discard(self)
-        if self._around is not None and self.spot.label is not None:
-            self._around.release(self.spot.label)
+        if self.around is not None and self.spot.label is not None:
+            self.around.release(self.spot.label)
+        # What it knows leads back to it.
+        del self.strand
         if error is None:
             return
         if self.recorded is not None and self.recorded.turn is not None:
             journal.order.over(self.recorded.turn)
-        if self.is_replayed or self._is_settled or self.refusal is not None:
+        if self.is_replayed or self.has_outcome or self.refusal is not None:
             return
         if self.is_recorded:
             journal.order.pass_over(self.key)
         if without_cancelled(error) is None and self.is_recorded and not journal.is_cut:
-            journal.ledger.late.append(self.row(CANCELLED, None))
+            self._note_cancelled()

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from railtracks._errors import raise_unchanged
-from railtracks._nodes import Node
+import trio
+
+from railtracks._nodes import Node, function_node
 from railtracks._options import DurableOption
 from railtracks._scope import Frame, frame_here
+from railtracks._workers import in_thread
 from railtracks.durable._access import Access
-from railtracks.durable._failures import load_failure
+from railtracks.durable._calls import Call
+from railtracks.durable._database import LOOK, now_of
 from railtracks.durable._journal import Journal
 from railtracks.durable._ownership import Taken, Wanted
 from railtracks.durable._past import COMPLETED
-from railtracks.durable._run import Run
+from railtracks.durable._run import Run, raise_recorded
 from railtracks.durable._store import DurableStore, access_of
-from railtracks.durable._strands import ROOT, key_of
-from railtracks.durable._values import shape_of
-from railtracks.exceptions import StoreError
+from railtracks.durable._strands import ROOT
+from railtracks.durable._values import StandIn, shape_of
+from railtracks.durable._views import row_of
+from railtracks.durable._waking import is_due
+from railtracks.exceptions import SessionWaiting, StoreError
 
-__all__ = ["Run", "Wanted", "access_of", "inner_session", "outcome_of_final", "store_of", "until_outer_is_live"]
-
-_ENTRY = key_of(ROOT, "call", 0)
+__all__ = [
+    "InnerFlow",
+    "Run",
+    "Wanted",
+    "access_of",
+    "block_here",
+    "journal_here",
+    "outcome_of_final",
+    "store_of",
+]
 
 
 def store_of(durable: DurableOption) -> DurableStore:
@@ -43,23 +56,77 @@ def store_of(durable: DurableOption) -> DurableStore:
 def outcome_of_final(access: Access, taken: Taken, node: Node[..., Any]) -> Any:
     """Return the recorded result of a session that is over, or raise its recorded error."""
     row = taken.session
-    if row.failure is not None:
-        raise_unchanged(load_failure(row.failure, access.values))
-    for call in taken.rows:
-        if call.key == _ENTRY and call.status == COMPLETED:
+    raise_recorded(access, row)
+    for call in reversed(taken.rows):
+        # Whichever attempt it was.
+        if (call.strand, call.position, call.place, call.status) == (ROOT, 0, -1, COMPLETED):
             return access.values.load(call.outcome, shape_of(node.fn).result)
     raise StoreError(f"session {row.session_id} is {row.status}, and its result is not in the store")
 
 
-def inner_session(flow: str, fingerprint: str) -> tuple[str, str] | None:
-    """Return the identifier and the seed of a durable session opened inside a durable one, `None` if it is in none."""
+def journal_here() -> Journal | None:
+    """Return the journal of the durable session around this code, `None` if it is in none."""
     frame = frame_here()
-    if frame is None or frame.scope.journal is None:
+    return None if frame is None else cast("Journal | None", frame.scope.journal)
+
+
+def block_here(name: str) -> tuple[str, str, str] | None:
+    """Return identifier, seed and parent of a session block that is opened in a durable session; `None` if in none."""
+    if not trio.lowlevel.in_trio_task():
         return None
-    return frame.scope.journal.inner(frame, flow, fingerprint)
+    journal = journal_here()
+    return None if journal is None else (*journal.inner(cast("Frame", frame_here()), name), journal.session_id)
 
 
-async def until_outer_is_live() -> None:
-    """Wait until the durable session around this code has nothing recorded any more that it has to repeat."""
-    journal = cast("Journal", cast("Frame", frame_here()).scope.journal)
-    await journal.order.until_live()
+class InnerFlow(StandIn):
+    """A durable flow that is invoked in a durable session: a call of it, which resumes a session of its own.
+
+    Args:
+        access: The store of the flow.
+        node: Its entry point.
+        run: Runs the session of an identifier, a seed and a parent.
+    """
+
+    def __init__(
+        self, access: Access, node: Node[..., Any], run: Callable[[tuple[str, str, str]], Awaitable[Any]]
+    ) -> None:
+        self.stands_for = node.fn
+        self._access = access
+        self._run = run
+        self._made: Call
+
+    async def invoke(self, flow: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Invoke it as the next call of the task that does so, and return its result or the recorded one."""
+        frame = cast("Frame", frame_here())
+        journal = cast("Journal", frame.scope.journal)
+        node: Node[..., Any] = function_node(self, name=f"flow {flow}")
+        made = self._made = journal.enter(frame, node, args, kwargs)
+        try:
+            if made.is_replayed:
+                await made.pass_checkpoint()
+            result = await made.run(frame, args, kwargs)
+        except BaseException as error:
+            made.left(error)
+            raise
+        made.left(None)
+        return result
+
+    async def __call__(self, *_: object, **__: object) -> Any:
+        """Run the session; while it is put aside this one waits with it."""
+        made, journal = self._made, self._made.journal
+        session_id, seed = journal.inside(made.spot.key or made.key)
+        while True:
+            try:
+                return await self._run((session_id, seed, journal.session_id))
+            except SessionWaiting:
+                journal.waiting[made.key] = (None, True)
+            try:
+                while not await in_thread(self._is_due, session_id):
+                    journal.park_if_idle()
+                    await trio.sleep(LOOK)
+            finally:
+                del journal.waiting[made.key]
+
+    def _is_due(self, session_id: str) -> bool:
+        with self._access.reading() as (connection, _, _):
+            return is_due(connection, row_of(connection, session_id, self._access), now_of(connection))

@@ -21,7 +21,7 @@ def forked(access: Access, session_id: str, before: int | None) -> str:
     """Begin a new session with the past of another, and return its identifier."""
     with access.writing() as (connection, _, _):
         row = row_of(connection, session_id, access)
-        kept = _kept(rows_of(connection, session_id), session_id, before)
+        kept = _kept(rows_of(connection, session_id), row, before)
         fresh = os.urandom(16).hex()
         now = now_of(connection)
         values = {
@@ -37,6 +37,7 @@ def forked(access: Access, session_id: str, before: int | None) -> str:
             "fence": 0,
             "recoveries": 0,
             "forked_from": session_id,
+            "parent": None,
         }
         connection.execute(sa.insert(sessions).values(**values))
         if kept:
@@ -44,13 +45,17 @@ def forked(access: Access, session_id: str, before: int | None) -> str:
     return fresh
 
 
-def _kept(rows: list[Any], session_id: str, before: int | None) -> list[Any]:
+def _kept(rows: list[Any], session: Any, before: int | None) -> list[Any]:
     if before is None:
-        # What failed or ended at the top is what is to be run again.
-        return [row for row in rows if row.parent != ROOT or row.status not in {FAILED, CANCELLED}]
+        ends = [row for row in rows if row.parent == ROOT and row.status in {FAILED, CANCELLED}]
+        if session.entry_point is not None:
+            # Of a flow that is what is to be run again: what its entry point has done stays.
+            return [row for row in rows if row not in ends]
+        # Of a block it is what failed last, if it is what the block has ended with.
+        return rows[:-1] if ends and rows[-1] is ends[-1] and session.status == DurableStatus.FAILED else rows
     keys = [row.key for row in rows if row.seq == before and row.status in CALLS]
     if not keys:
-        raise StoreError(f"session {session_id} has no call {before}")
+        raise StoreError(f"session {session.session_id} has no call {before}")
     # By the first time that it began: a resumed session begins what was not over anew.
     last = min(row.began_after for row in rows if row.key == keys[0])
     return [row for row in rows if row.seq <= last]

@@ -20,7 +20,7 @@ from railtracks._errors import described
 from railtracks._nodes import Node
 from railtracks._redact import Scrubber, known_secrets
 from railtracks._scope import Frame
-from railtracks.durable._calls import Call
+from railtracks.durable._calls import Call, Special
 from railtracks.durable._failures import dump_failure
 from railtracks.durable._ledger import Ledger
 from railtracks.durable._loose_ends import LooseEnds
@@ -28,12 +28,16 @@ from railtracks.durable._memory import Memory
 from railtracks.durable._order import Order
 from railtracks.durable._past import Past
 from railtracks.durable._rows import Owned
-from railtracks.durable._strands import ROOT, Body, FanOut, Strand, key_of
-from railtracks.durable._values import Values
+from railtracks.durable._strands import ENTRY, ROOT, Body, FanOut, Strand, key_of
+from railtracks.durable._values import StandIn, Values
 from railtracks.durable._writer import Writer
 from railtracks.exceptions import ContextError, DurableValueError, RemoteError, ReplayMismatchError, SessionWaiting
 
 _LONGEST_TOLD: Final = 200
+_UNKNOWN: Final = (
+    "tasks of a nursery have no order in a durable session, and this one has made no recorded call yet, which would tell"
+    " it from others: do this in the code that opened the nursery, or in a call that is recorded"
+)
 
 
 class Journal:
@@ -66,17 +70,19 @@ class Journal:
         # The waits for signals: when each is over, and whether the session may be put aside for it.
         self.waiting: dict[str, tuple[float | None, bool]] = {}
         self.wakes_at: float | None = None
+        # How many retried calls pause between two attempts.
+        self.pausing = 0
         self._idle_looks = 0
         self._seed = seed
         self._has_entry_point = has_entry_point
         self._functions: dict[str, Any] = {}
         self._watching = trio.CancelScope()
         self._log: Callable[..., None] = _silent
-        self._end: Callable[[BaseException], bool] = bool
+        self.end: Callable[[BaseException], bool] = bool
 
     def attach(self, context: dict[str, Any], log: Callable[..., None], end: Callable[[BaseException], bool]) -> None:
         """Learn of the session's context and log, and of what ends it."""
-        self._end = end
+        self.end = end
         self._log = log
         self.memory.context = context
         self.memory.apply(self.past.rest)
@@ -106,26 +112,29 @@ class Journal:
         call = Call(self, owner, node)
         if self.is_cut:
             call.is_recorded = False
-            call.body_in(Body(key_of(strand.body.key, "unrecorded", time.monotonic_ns()), owner))
+            call.stand_alone(key_of(strand.body.key, "unrecorded", time.monotonic_ns()))
+            return call
+        if not node.is_durable and not strand.is_known:
+            call.pass_through(strand)
             return call
         problem: BaseException | None = None
         arguments, fingerprint = b"", ""
         try:
-            if node.is_durable or not strand.is_known:
+            if node.is_durable:
                 arguments, fingerprint = self.values.dump_arguments(node, args, kwargs)
         except DurableValueError as refusal:
-            problem = refusal if node.is_durable else None
+            problem = refusal
         try:
             spot = strand.last if node.attempt > 1 else None
             if spot is None:
                 spot = strand.next(node.name, fingerprint, node.key)
             strand.attempt = node.attempt
             # Waits for one signal are made anew each time, and may want values of different kinds.
-            if node.is_durable and not hasattr(node.fn, "durable_run"):
+            if node.is_durable and not isinstance(node.fn, Special):
                 self._check_name(node)
         except ContextError as refusal:
             call.refusal = refusal
-            call.body_in(Body(ROOT, owner))
+            call.stand_alone(ROOT)
             return call
         call.take(strand.body, spot, arguments, fingerprint)
         if problem is not None:
@@ -142,11 +151,8 @@ class Journal:
             row = recorded.row
             if row.node != call.node.name or row.fingerprint != call.fingerprint:
                 return ReplayMismatchError(self.session_id, self._told(row), call.told())
-            recorded.is_claimed = True
             call.recorded = recorded
-            if recorded.turn is not None:
-                self.order.turns.ready(recorded.turn)
-            self.order.look()
+            self.order.claimed(recorded)
             return None
         there = past.at(spot.strand, spot.position)
         if there is not None and (there.row.place >= 0) != (spot.place >= 0):
@@ -156,7 +162,11 @@ class Journal:
         return None
 
     def _check_name(self, node: Node[..., Any]) -> None:
-        function = getattr(node.fn, "__func__", node.fn)
+        # A function that is made anew in each call of the one around it is the same all the same.
+        function: Any = node.fn
+        function = function.stands_for if isinstance(function, StandIn) else function
+        function = getattr(function, "__func__", function)
+        function = getattr(function, "__code__", function)
         known = self._functions.setdefault(node.name, function)
         if known is not function and known != function:
             raise ContextError(
@@ -192,23 +202,31 @@ class Journal:
 
     def park_if_idle(self) -> None:
         """Put the session aside if nothing in it is open but waits that may be, and this is so for the second time."""
-        owners = {call.owner for call in self.open_calls}
-        leaves = [call for call in self.open_calls if call not in owners]
+        around = {call.around.call for call in self.open_calls if call.around is not None}
+        leaves = [call for call in self.open_calls if call not in around]
         is_idle = bool(leaves) and all(self.waiting.get(call.key, (None, False))[1] for call in leaves)
-        self._idle_looks = self._idle_looks + 1 if is_idle else 0
+        self._idle_looks = self._idle_looks + 1 if is_idle and not self.pausing else 0
         if self._idle_looks > len(leaves):
             self.wakes_at = min((until for until, _ in self.waiting.values() if until is not None), default=None)
-            self.is_parked = self.is_cut = True
-            self._end(SessionWaiting(self.session_id))
+            # It may be ending already, for another reason.
+            self.is_parked = self.end(SessionWaiting(self.session_id))
+            self.cut()
+
+    def cut(self) -> None:
+        """Record nothing any more: what comes now tells of the end of the session only."""
+        self.is_cut = True
+        self.order.abandon()
 
     # Identity.
 
-    def inner(self, frame: Frame, flow: str, fingerprint: str) -> tuple[str, str]:
-        """Return the identifier of a session that is opened in a frame, and the seed of its random numbers."""
-        strand = self.strand_of(frame)
-        around, position = strand.skip("flow", flow, fingerprint)
+    def inner(self, frame: Frame, name: str) -> tuple[str, str]:
+        """Return the identifier and the seed of a session block that is opened in a frame."""
+        return self.inside(*self.strand_of(frame).skip("session", name))
+
+    def inside(self, *place: str | int) -> tuple[str, str]:
+        """Return the identifier of a session that has this place in this one, and the seed of its random numbers."""
         # A fork has another identifier and the same seed, and so have the sessions in it.
-        return key_of(self.session_id, around, "flow", position), key_of(self._seed, around, "flow", position)
+        return key_of(self.session_id, *place, "session"), key_of(self._seed, *place, "session")
 
     @property
     def fence(self) -> int:
@@ -216,11 +234,18 @@ class Journal:
         return self.ledger.fence
 
     def identity(self, frame: Frame) -> tuple[str, int]:
-        """Return the name of the call of a frame, the same for all its attempts, and the fence."""
-        called = self.strand_of(frame).body.key
-        owner = self._owner(frame)
-        logical = owner.spot.key if isinstance(owner, Call) and owner.key == called else called
-        return f"{self.session_id}:{logical}", self.fence
+        """Return the name of the call of a frame, the same for all its attempts, and the fence.
+
+        Raises:
+            ContextError: If nothing tells the call from others yet.
+        """
+        strand = self.strand_of(frame)
+        call = strand.body.call
+        if frame.outer is not None and strand is frame.outer.strand:
+            # A call that is not recorded, in a task that nothing tells from others.
+            raise ContextError(_UNKNOWN)
+        key = call.spot.key if isinstance(call, Call) and call.spot.key else strand.body.key
+        return f"{self.session_id}:{key}", self.fence
 
     def chance(self, frame: Frame) -> tuple[str, Strand]:
         """Return what random numbers are drawn from in a frame, and the strand that counts them.
@@ -230,17 +255,19 @@ class Journal:
         """
         strand = self.strand_of(frame)
         if strand.key is None:
-            raise ContextError(
-                "tasks of a nursery have no order in a durable session, and this one has made no call yet: draw in the"
-                " code that opened the nursery, or in a call"
-            )
+            raise ContextError(_UNKNOWN)
         return f"{self._seed}:{strand.key}", strand
 
-    def is_pausing(self, frame: Frame) -> bool:
-        """Say whether the pause before another attempt is to be waited for: not if that attempt is recorded."""
+    async def pause(self, frame: Frame, seconds: float) -> None:
+        """Wait before another attempt, unless that is recorded."""
         strand = self.strand_of(frame)
-        last = strand.last
-        return last is None or key_of(last.key, "attempt", strand.attempt + 1) not in self.past.calls
+        if strand.last is not None and key_of(strand.last.key, "attempt", strand.attempt + 1) in self.past.calls:
+            return
+        self.pausing += 1
+        try:
+            await trio.sleep(seconds)
+        finally:
+            self.pausing -= 1
 
     def refuse_resource(self, frame: Frame) -> None:
         """Refuse to open something in a call that is recorded, and would not open it again.
@@ -249,7 +276,7 @@ class Journal:
             ContextError: If the call is one, and not the entry point.
         """
         owner: Any = self.strand_of(frame).body.owner
-        is_entry_point = self._has_entry_point and isinstance(owner, Call) and owner.owner is self.root
+        is_entry_point = self._has_entry_point and isinstance(owner, Call) and owner.spot.key == ENTRY
         if isinstance(owner, Call) and not is_entry_point:
             raise ContextError(
                 f"{owner.node.name!r} is recorded: a resumed session would hand over its result, and open nothing. Open"
@@ -263,7 +290,7 @@ class Journal:
 
         def abort(_: object) -> Abort:
             if not self._watching.cancel_called:
-                self.is_cut = True
+                self.cut()
             return Abort.SUCCEEDED
 
         with self._watching:
@@ -285,14 +312,14 @@ class Journal:
         """Refuse to end a call with recorded calls in it that nobody has asked for."""
         left = self.past.unclaimed(key)
         if left is not None:
-            raise ReplayMismatchError(self.session_id, f"{self._told(left.row)} in {called}", "nothing more")
+            raise ReplayMismatchError(self.session_id, f"{self._told(left)} in {called}", "nothing more")
 
     def check_places(self, strand: str, position: int, count: int) -> None:
         """Refuse to end a fan-out of which more calls are recorded than it has had."""
         left = self.past.beyond(strand, position, count)
         if left is not None:
             error = ReplayMismatchError(self.session_id, f"{self._told(left.row)} beside the others", "nothing more")
-            self._end(error)
+            self.end(error)
             raise error
 
     def dumped(self, error: BaseException) -> tuple[bytes, list[str]]:

@@ -12,7 +12,8 @@ from railtracks._scope import Frame
 from railtracks.durable._past import BROADCAST, DELIVERED, STARTED
 from railtracks.durable._rows import Owned, new_row
 from railtracks.durable._strands import ROOT, Spot, Strand, key_of
-from railtracks.exceptions import StoreError
+from railtracks.durable._values import told_as_store_error
+from railtracks.exceptions import NodeCreationError, ReplayMismatchError, StoreError
 
 if TYPE_CHECKING:
     from railtracks.durable._journal import Journal
@@ -23,6 +24,7 @@ class LooseEnds:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self._told: set[str] = set()
 
     def start(
         self,
@@ -46,8 +48,15 @@ class LooseEnds:
         around, position = strand.skip("start", node.name, fingerprint)
         key = key_of(around, "start", position)
         spot = Spot(key, around, position, 0)
-        if is_recorded and key not in journal.past.started:
-            function = f"{node.fn.__module__}:{getattr(node.fn, '__qualname__', '')}"
+        known = journal.past.claim_start(key) if is_recorded else None
+        if known is not None and (known.node, known.fingerprint) != (node.name, fingerprint):
+            recorded, asked = journal.told(known.node, known.arguments), journal.told(node.name, arguments)
+            mismatch = ReplayMismatchError(journal.session_id, f"the start of {recorded}", f"the start of {asked}")
+            journal.end(mismatch)
+            raise mismatch
+        if is_recorded and known is None:
+            function = f"{getattr(node.fn, '__module__', '')}:{getattr(node.fn, '__qualname__', '')}"
+            self._warn_of_lost(node, function, strand)
             row = new_row(
                 journal.session_id,
                 key,
@@ -65,6 +74,19 @@ class LooseEnds:
             journal.ledger.submit([*_owner(strand).openings(), row])
         return Strand(journal.strand.body, None, fixed=spot)
 
+    def _warn_of_lost(self, node: Node[..., Any], function: str, strand: Strand) -> None:
+        """Say once of a function that nobody will find again, should its starter have ended before it."""
+        found = _found(function, node.name)
+        is_lost = found is None or getattr(found.fn, "__code__", found.fn) != getattr(node.fn, "__code__", node.fn)
+        if is_lost or getattr(node.fn, "__self__", None) is not None:
+            journal = self._journal
+            if function not in self._told:
+                self._told.add(function)
+                journal.warn(
+                    f"a resumed session could not find {node.name!r} ({function}) to start it again in the background:"
+                    " start functions that stand in a module, or wait for it where it is started"
+                )
+
     def restarts(self) -> Iterator[tuple[Any, tuple[Any, ...], dict[str, Any], bool, Strand]]:
         """Return the background calls that were started by calls which nobody repeats, and have not ended.
 
@@ -80,7 +102,8 @@ class LooseEnds:
                     f"session {journal.session_id} has a background call of {row.node!r} to go on with, and"
                     f" {told['function']} is not imported here, or is a function inside of another"
                 )
-            args, kwargs = journal.values.load_arguments(node, row.arguments)
+            with told_as_store_error(journal.session_id):
+                args, kwargs = journal.values.load_arguments(node, row.arguments)
             spot = Spot(row.key, row.strand, row.position, row.place)
             yield node, args, kwargs, told["is_service"], Strand(journal.strand.body, None, fixed=spot)
 
@@ -127,5 +150,8 @@ def _found(function: str, name: str) -> Node[..., Any] | None:
         found = getattr(found, part, None)
     if not callable(found):
         return None
-    node: Node[..., Any] = made_node(found)
-    return node if node.name == name else node.with_function(node.fn)
+    try:
+        node: Any = made_node(found)
+    except NodeCreationError:
+        return None
+    return cast("Node[..., Any]", node if node.name == name else node.with_options(name=name))

@@ -1,4 +1,8 @@
-"""The context of a durable session: what was written to it is recorded with the outcome of the call that wrote it."""
+"""The context of a durable session: what was written to it is recorded with the outcome of the call that wrote it.
+
+A write goes with the number of the last outcome that had been handed over by then: `[number, value]`, and `[number]` of a
+deletion. The newest of them counts, whichever call ends first.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from railtracks.durable._values import Values
 
 
 class Memory:
-    """The context of one session, and the commit that each of its values comes from."""
+    """The context of one session, and how new each of its values is."""
 
     def __init__(self, values: Values, order: Order) -> None:
         self.context: dict[str, Any] = {}
@@ -26,17 +30,17 @@ class Memory:
         self.apply([*turn.before, turn.row])
 
     def apply(self, rows: Iterable[Any]) -> None:
-        """Apply what was written with some rows: a value only if it is newer than the one that is there."""
+        """Apply what was written with some rows: a value only if it is not older than the one that is there."""
         for row in rows:
             if row.context is None:
                 continue
-            for name, written in json.loads(row.context).items():
-                if row.seq > self._known.get(name, 0):
-                    self._known[name] = row.seq
-                    if written is None:
-                        self.context.pop(name, None)
-                    else:
+            for name, (after, *written) in json.loads(row.context).items():
+                if after >= self._known.get(name, 0):
+                    self._known[name] = after
+                    if written:
                         self.context[name] = self._values.load(json.dumps(written[0]).encode(), Any)
+                    else:
+                        self.context.pop(name, None)
 
     def wrote(self, owner: Owned, values: dict[str, Any]) -> None:
         """Note what was written.
@@ -44,15 +48,15 @@ class Memory:
         Raises:
             DurableValueError: If a value cannot be stored.
         """
-        owner.writes.update(
-            {
-                name: [json.loads(self._values.dump(value, Any, f"the context's {name!r}", name)[0])]
-                for name, value in values.items()
-            }
-        )
-        self._known.update(dict.fromkeys(values, self._order.handed))
+        now = self._order.handed
+        dumped = {
+            name: [now, json.loads(self._values.dump(value, Any, f"the context's {name!r}", name)[0])]
+            for name, value in values.items()
+        }
+        owner.writes.update(dumped)
+        self._known.update(dict.fromkeys(values, now))
 
     def deleted(self, owner: Owned, name: str) -> None:
         """Note that something was deleted."""
-        owner.writes[name] = None
+        owner.writes[name] = [self._order.handed]
         self._known[name] = self._order.handed

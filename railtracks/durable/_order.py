@@ -7,7 +7,7 @@ from typing import Final
 
 import trio
 
-from railtracks.durable._past import Past, Turn
+from railtracks.durable._past import Past, Recorded, Turn
 
 # Seconds without any progress after which a replay stops to insist on the recorded order: code that has changed may
 # wait for itself, and is to be told so by a mismatch and not by silence.
@@ -52,23 +52,32 @@ class Order:
                 self._give_up_order()
 
     def _give_up_order(self) -> None:
-        first = self.turns.first_recorded()
-        if first is None or first.is_ready:
-            return
-        self._warn(
-            f"nobody has asked for the recorded call of {first.row.node!r} for {_PATIENCE:g} seconds: going on"
-            " without it"
-        )
-        self.over(first)
+        missing = self.turns.dismiss_all()
+        if missing is not None:
+            self._warn(
+                f"nobody has asked for the recorded call of {missing.row.node!r} for {_PATIENCE:g} seconds: going on"
+                " without the recorded order"
+            )
+            self.look()
+
+    def abandon(self) -> None:
+        """Wait for nobody any more: the session ends."""
+        self.turns.dismiss_all()
+        self.look()
 
     def hand_over(self, turn: Turn, seq: int) -> None:
         """Say that the outcome of this commit is handed over now."""
-        self.handed = seq
+        self.handed = max(self.handed, seq)
         self.over(turn)
 
     def over(self, turn: Turn) -> None:
         """Say that an outcome was handed over, or that nobody will ask for it."""
         self.turns.over(turn)
+        self.look()
+
+    def claimed(self, recorded: Recorded) -> None:
+        """Say that somebody has asked for a recorded call."""
+        self.turns.claimed(recorded)
         self.look()
 
     def pass_over(self, key: str) -> None:

@@ -65,6 +65,7 @@ class Wanted:
         timeout: Its seconds, `None` for none.
         may_be_new: Whether it is begun if there is none.
         seed: What its random numbers are drawn from, if that is not its identifier.
+        parent: The session that it is opened in, if that is durable.
     """
 
     session_id: str
@@ -77,6 +78,7 @@ class Wanted:
     timeout: float | None
     may_be_new: bool
     seed: str | None = None
+    parent: str | None = None
 
 
 @define(frozen=True)
@@ -264,6 +266,7 @@ class Owner:
             "owner": self.token,
             "fence": 1,
             "recoveries": 0,
+            "parent": wanted.parent,
         }
         connection.execute(sa.insert(sessions).values(**values))
         self._own(connection)

@@ -16,10 +16,9 @@ from railtracks._workers import in_thread
 from railtracks.durable._access import Access
 from railtracks.durable._database import now_of
 from railtracks.durable._ownership import DurableStatus
-from railtracks.durable._past import OPENED
-from railtracks.durable._schema import calls, sessions, signals
-from railtracks.durable._signals import WAIT
+from railtracks.durable._schema import sessions
 from railtracks.durable._store import DurableStore, access_of
+from railtracks.durable._waking import is_due
 from railtracks.exceptions import SessionOwnedError, SessionWaiting, StoreError
 
 # Not what may be large.
@@ -48,8 +47,8 @@ async def recover(
     """Resume the sessions of these flows that nobody runs, and wait for them.
 
     Sessions of another version than a flow's own are left alone, and so are those that a live owner has, that are
-    stuck, and that wait for a signal which has not come. Errors of sessions are told and cancel nothing. A checkpoint;
-    a cancellation interrupts what was resumed.
+    stuck, and that wait for a signal which has not come; one inside another is gone on with by that. Errors of sessions
+    are told and cancel nothing. A checkpoint; a cancellation interrupts what was resumed.
 
     Args:
         store: The store to look in.
@@ -65,8 +64,9 @@ async def recover(
     limiter = limiter_of(limit)
     done = _Recovering()
     await trio.lowlevel.checkpoint()
+    found = await in_thread(_look, access_of(store))
     async with trio.open_nursery() as nursery:
-        for row, why in await in_thread(_look, access_of(store)):
+        for row, why in found:
             flow = known.get((row.flow_name, row.version))
             if flow is None:
                 is_known = any(name == row.flow_name for name, _ in known)
@@ -121,28 +121,17 @@ def _look(access: Access) -> list[tuple[Any, str | None]]:
     with access.reading() as (connection, _, owner):
         now, live = now_of(connection), owner.live_owners(connection)
         query = sa.select(*_TOLD).where(sessions.c.status.in_(_OPEN)).order_by(sessions.c.created_at)
-        for row in connection.execute(query).all():
+        rows = connection.execute(query).all()
+        open_ones = {row.session_id for row in rows}
+        for row in rows:
             why = None
-            if row.status == DurableStatus.STUCK:
+            if row.parent in open_ones:
+                why = f"session {row.parent} goes on with it"
+            elif row.status == DurableStatus.STUCK:
                 why = f"it is stuck: it was taken over {row.recoveries} times"
             elif not owner.is_free(row, live):
                 why = "a live owner has it"
-            elif row.status == DurableStatus.WAITING and not _is_due(connection, row, now):
+            elif row.status == DurableStatus.WAITING and not is_due(connection, row, now):
                 why = "it waits for a signal"
             found.append((row, why))
     return found
-
-
-def _is_due(connection: Any, row: Any, now: float) -> bool:
-    """Say whether a session that waits has something to wake up for."""
-    times = [each for each in (row.wakes_at, row.deadline_at) if each is not None]
-    if times and min(times) <= now:
-        return True
-    own = sa.select(calls.c.node, calls.c.key, calls.c.status).where(
-        calls.c.session_id == row.session_id, calls.c.node.startswith(WAIT)
-    )
-    waits = connection.execute(own).all()
-    over = {each.key for each in waits if each.status != OPENED}
-    names = {each.node.removeprefix(WAIT) for each in waits if each.key not in over}
-    there = sa.select(signals.c.name).where(signals.c.session_id == row.session_id, signals.c.consumed_by.is_(None))
-    return bool(names & set(connection.execute(there).scalars()))

@@ -10,16 +10,18 @@ import trio
 from sqlalchemy.exc import SQLAlchemyError
 
 from railtracks._ending import Ending
-from railtracks._errors import holds
+from railtracks._errors import holds, raise_unchanged
 from railtracks._tree import CauseKind, Status
 from railtracks._workers import in_thread
 from railtracks.durable._access import Access
 from railtracks.durable._calls import INTERRUPTING
 from railtracks.durable._database import LOOK, now_of
+from railtracks.durable._failures import load_failure
 from railtracks.durable._journal import Journal
 from railtracks.durable._ownership import DurableStatus, Taken, Wanted, stuck
 from railtracks.durable._past import Past
 from railtracks.durable._schema import sessions
+from railtracks.durable._values import told_as_store_error
 from railtracks.durable._writer import Commit, Writer
 from railtracks.exceptions import (
     ContextError,
@@ -28,6 +30,12 @@ from railtracks.exceptions import (
     SessionOwnedError,
     StoreError,
 )
+
+
+def raise_recorded(access: Access, row: Any) -> None:
+    """Raise the recorded error of a session that is over with one."""
+    if row.failure is not None:
+        raise_unchanged(load_failure(row.failure, access.values))
 
 
 class Run:
@@ -97,9 +105,16 @@ class Run:
         if not self.access.count(-1):
             await in_thread(self.access.leave)
 
-    async def open(self, _: object) -> tuple[Journal, float | None]:
+    @property
+    def session_id(self) -> str:
+        """Its identifier."""
+        return self.wanted.session_id
+
+    async def open(self) -> tuple[Journal, float | None]:
         """Take the session if that was not done yet; return its journal and the seconds until its deadline."""
         taken = self._taken or await self.take()
+        if taken.fence is None:
+            raise_recorded(self.access, taken.session)
         self.journal = Journal(
             self.wanted.session_id,
             seed=taken.session.seed,
@@ -112,8 +127,13 @@ class Run:
         return self.journal, taken.remaining
 
     def attach(self, values: dict[str, Any], log: Callable[..., None], end: Callable[[BaseException], bool]) -> None:
-        """Learn of the session's context and log, and of what ends it."""
-        self.journal.attach(values, log, end)
+        """Learn of the session's context and log, and of what ends it.
+
+        Raises:
+            StoreError: If something of the record cannot be read here.
+        """
+        with told_as_store_error(self.session_id):
+            self.journal.attach(values, log, end)
 
     # Keeping.
 
@@ -139,7 +159,7 @@ class Run:
                 nursery.start_soon(self._renew, lose)
                 while seconds := owner.until_loss:
                     await trio.sleep(seconds)
-                self.journal.is_cut = True
+                self.journal.cut()
                 lose(SessionLostError(self.wanted.session_id, "its lease could not be renewed in time"))
                 nursery.cancel_scope.cancel()
 
@@ -161,7 +181,7 @@ class Run:
                     await trio.sleep(LOOK)
                     continue
             if not is_owner:
-                self.journal.is_cut = True
+                self.journal.cut()
                 lose(SessionLostError(self.wanted.session_id, "the store does not know this owner any more"))
                 return
 
@@ -169,7 +189,9 @@ class Run:
 
     async def abandon(self) -> None:
         """Let go of a session that was taken and did not come to run. Shielded."""
-        fence = cast("Taken", self._taken).fence
+        fence = None if self._taken is None else self._taken.fence
+        if fence is None:
+            return
 
         def abandon(connection: Any) -> None:
             own = sa.update(sessions).where(sessions.c.session_id == self.wanted.session_id)

@@ -62,7 +62,10 @@ sessions = Table(
     # How often the session was taken over from an owner that did not let go of it.
     Column("recoveries", Integer, nullable=False),
     Column("forked_from", Text),
+    # The session that it was opened in, which goes on with it.
+    Column("parent", String(200)),
     Index("railtracks_sessions_by_status", "status", "flow_name"),
+    Index("railtracks_sessions_by_parent", "parent"),
 )
 
 # What happened in a session, in the order of its commits.

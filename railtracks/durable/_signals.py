@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -14,7 +14,7 @@ from railtracks._options import check_name, check_seconds
 from railtracks._scope import frame_here
 from railtracks._workers import in_thread
 from railtracks.durable._access import Access
-from railtracks.durable._calls import Call
+from railtracks.durable._calls import Call, Special
 from railtracks.durable._database import now_of
 from railtracks.durable._failures import dump_failure
 from railtracks.durable._journal import Journal
@@ -24,12 +24,10 @@ from railtracks.durable._past import COMPLETED, FAILED
 from railtracks.durable._schema import calls, signals
 from railtracks.durable._store import DurableStore, access_of
 from railtracks.durable._views import row_of
+from railtracks.durable._waking import WAIT
 from railtracks.exceptions import ContextError, SignalTimeoutError, StoreError
 
 T = TypeVar("T")
-
-# What the node of a wait is called, with the name of the signal behind it.
-WAIT: Final = "wait for signal "
 
 
 async def send_signal(
@@ -105,7 +103,7 @@ async def wait_for_signal(name: str, kind: Any = Any, /, *, timeout: float | Non
     return await call(node, timeout, park)
 
 
-class _Wait:
+class _Wait(Special):
     """The wait for one signal, as the function of a node."""
 
     def __init__(self, name: str, kind: Any) -> None:

@@ -21,6 +21,10 @@ def key_of(*parts: str | int) -> str:
     return hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=16).hexdigest()
 
 
+# The call of a flow's entry point.
+ENTRY: Final = key_of(ROOT, "call", 0)
+
+
 @define(frozen=True, slots=True)
 class Spot:
     """The place of one call.
@@ -47,10 +51,12 @@ class Body:
     Attributes:
         key: The call.
         owner: The nearest call around it that is recorded, itself if it is.
+        call: The call itself, `None` of the session.
     """
 
     key: str
     owner: object
+    call: object = None
     _counts: dict[str, int] = field(factory=dict[str, int])
     _open: set[str] = field(factory=set[str])
 

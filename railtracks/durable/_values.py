@@ -10,7 +10,8 @@ import functools
 import inspect
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, get_type_hints
 
 from attrs import define
@@ -31,7 +32,7 @@ from railtracks.durable._sealing import (
     secret_path,
     without_sealed,
 )
-from railtracks.exceptions import DurableValueError
+from railtracks.exceptions import DurableValueError, StoreError
 
 # A row is no place for a film: what is larger belongs into a file or an object store, and its name into the result.
 LARGEST: Final = 16 * 2**20
@@ -62,8 +63,20 @@ class Shape:
         return Any if self.keywords is None else self.kinds.get(self.keywords, Any)
 
 
+class StandIn:
+    """A function that takes and gives what another one does.
+
+    Attributes:
+        stands_for: The other one.
+    """
+
+    stands_for: Any
+
+
 def shape_of(fn: Any) -> Shape:
     """Return what a function's annotations say; where they say nothing, `Any`."""
+    if isinstance(fn, StandIn):
+        fn = fn.stands_for
     try:
         return _known_shape(fn)
     except TypeError:
@@ -79,7 +92,7 @@ def _shape(fn: Any) -> Shape:
     target = bare if inspect.isroutine(bare) or "__annotations__" in vars(bare) else type(bare).__call__
     try:
         kinds = get_type_hints(target, include_extras=False)
-    except (TypeError, NameError, AttributeError):
+    except Exception:  # noqa: BLE001 - an annotation in quotes is code of the user's, and may say anything
         kinds = {}
     try:
         parameters = list(inspect.signature(fn).parameters.values())
@@ -227,3 +240,16 @@ class Values:
                 return Secret(value) if sealed["secret"] else value
             return {key: self._opened(item) for key, item in plain.items()}
         return plain
+
+
+@contextmanager
+def told_as_store_error(session_id: str) -> Generator[None]:
+    """Have what cannot be read back leave its session as it stands: with other code, or the key, it may be read.
+
+    Raises:
+        StoreError: If something in the block cannot be.
+    """
+    try:
+        yield
+    except DurableValueError as error:
+        raise StoreError(f"the record of session {session_id} cannot be read with this code: {error}") from error

@@ -41,8 +41,10 @@ def upgrade() -> None:
         sa.Column("fence", sa.Integer, nullable=False),
         sa.Column("recoveries", sa.Integer, nullable=False),
         sa.Column("forked_from", sa.Text),
+        sa.Column("parent", sa.String(200)),
     )
     op.create_index("railtracks_sessions_by_status", "railtracks_sessions", ["status", "flow_name"])
+    op.create_index("railtracks_sessions_by_parent", "railtracks_sessions", ["parent"])
     op.create_table(
         "railtracks_calls",
         sa.Column("session_id", sa.String(200), primary_key=True),
