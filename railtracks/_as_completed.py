@@ -136,7 +136,8 @@ class _Calls(AsyncIterator[PendingCall[R]]):
                 self._held += 1
                 self._unfinished += 1
                 self._nursery.start_soon(self._run, pending, self._landings.next(), name=pending.node_name)
-            self._landings.close()
+            if self._feed.refusal is None:
+                self._landings.close()
         except trio.Cancelled:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever an iterable raises

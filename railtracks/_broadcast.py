@@ -110,21 +110,26 @@ class Broadcaster:
         name = str(getattr(self._callback, "__name__", type(self._callback).__name__))
         return name, self._is_delivering + self._receive.statistics().current_buffer_used
 
+    def _identity(self, key: str | None) -> Identity | None:
+        journal = self._journal
+        if key is None or journal is None:
+            return None
+        return Identity(f"{journal.session_id}:{key}", key, journal.fence)
+
     async def _deliver(self) -> None:
         self._deliverer = trio.lowlevel.current_task()
         try:
             with self._scope, self._receive:
                 async for item, key in self._receive:
                     self._is_delivering = True
-                    if key is not None and self._journal is not None:
-                        carry(Identity(f"{self._journal.session_id}:{key}", key, self._journal.fence))
+                    carry(self._identity(key))
                     try:
                         await call_back(self._callback, item)
                     except Exception as error:  # noqa: BLE001 - a callback's failure is logged and changes nothing
                         with trio.CancelScope(shield=True):
                             await self._report("broadcast_callback failed", error, item)
                     if key is not None and self._journal is not None:
-                        self._journal.loose_ends.delivered(key)
+                        await self._journal.loose_ends.delivered(key)
                     self._is_delivering = False
         finally:
             self._deliverer = None

@@ -123,11 +123,12 @@ class _Batch:
     async def run(self, inputs: Iterator[tuple[Any, ...]], limiter: trio.CapacityLimiter | None) -> list[Any]:
         """Make all calls; return the results and, if asked to, errors."""
         async with self._nursery:
-            await (self._feed(inputs) if limiter is None else self._feed_limited(inputs, limiter))
-            self._landings.close()
+            if await (self._feed(inputs) if limiter is None else self._feed_limited(inputs, limiter)):
+                self._landings.close()
         return self._results
 
-    async def _feed(self, inputs: Iterator[tuple[Any, ...]]) -> None:
+    async def _feed(self, inputs: Iterator[tuple[Any, ...]]) -> bool:
+        """Start a call for each input; say whether there is one for all of them."""
         await trio.lowlevel.checkpoint_if_cancelled()
         start_soon, call_one, name = self._nursery.start_soon, self._call, self._node.name
         results, next_landing = self._results, self._landings.next
@@ -139,19 +140,22 @@ class _Batch:
                 refusal = refusal_of(self._parent)
                 if refusal is not None:
                     self._refuse(refusal)
-                    return
+                    return False
             results.append(None)
             start_soon(call_one, next_landing(), place, args, name=name)
+        return True
 
-    async def _feed_limited(self, inputs: Iterator[tuple[Any, ...]], limiter: trio.CapacityLimiter) -> None:
+    async def _feed_limited(self, inputs: Iterator[tuple[Any, ...]], limiter: trio.CapacityLimiter) -> bool:
         feed = Feed(self._parent, self._node, inputs, limiter)
         while (pending := await feed.draw()) is not None:
             self._results.append(None)
             place = len(self._results) - 1
             landing = self._landings.next()
             self._nursery.start_soon(self._call_limited, landing, place, pending, feed, name=self._node.name)
-        if feed.refusal is not None:
-            self._refuse(feed.refusal)
+        if feed.refusal is None:
+            return True
+        self._refuse(feed.refusal)
+        return False
 
     def _refuse(self, refusal: ContextError) -> None:
         if self._return_exceptions:

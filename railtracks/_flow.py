@@ -84,6 +84,8 @@ class Flow(Generic[P, R]):
         self._name = name
         self._entry_point = entry_point
         self._node: Node[P, R] = made_node(entry_point)
+        if self._store is not None and not self._node.is_durable:
+            raise ValueError(f"the entry point of durable flow {name!r} must be recorded: make it without durable=False")
         self._options = cast("RunOptions", kept)
         # An option is refused where it is given, not at the first invocation.
         self._session()
@@ -167,6 +169,7 @@ class Flow(Generic[P, R]):
             RuntimeError: As from `invoke`.
             BaseException: As from `aresume`.
         """
+        check_name("session_id", session_id)
         return self._invoke_durable(_Invocation(self, (), {}, session_id, wait))
 
     async def aresume(self, session_id: str, *, wait: float = 0.0) -> R:
@@ -186,6 +189,7 @@ class Flow(Generic[P, R]):
             StoreError: If there is no such session, it is stuck, or the store cannot be used.
             BaseException: As from `ainvoke`.
         """
+        check_name("session_id", session_id)
         result: R = await _Invocation(self, (), {}, session_id, wait).run()
         return result
 
@@ -270,8 +274,7 @@ class _Invocation:
         self._kwargs = dict(kwargs)
         self._given = self._kwargs.pop("session_id", None) if resumed is None else resumed
         if self._given is not None:
-            if not isinstance(self._given, str):
-                raise TypeError(f"session_id must be a string, not {type(self._given).__name__}")
+            check_name("session_id", self._given)
             if not is_safe_name(self._given):
                 raise ValueError(f"session_id must be a safe file name, not {self._given!r}")
         self._is_resumed = resumed is not None

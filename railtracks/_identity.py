@@ -53,8 +53,8 @@ class Identified:
             _carried.reset(token)
 
 
-def carry(identity: Identity) -> None:
-    """Have this task, or what runs in this context, be that from now on."""
+def carry(identity: Identity | None) -> None:
+    """Have this task, or what runs in this context, be that from now on; `None`: nobody of its own."""
     _carried.set(identity)
 
 

@@ -141,6 +141,9 @@ class PendingCall(Generic[R]):
 
     async def _outcome_within(self, limiter: trio.CapacityLimiter, landing: Frame) -> tuple[Any, BaseException | None]:
         with landing.promise():
+            journal = landing.scope.journal
+            if journal is not None and await journal.until_room_is_needed(landing):
+                return await outcome_of(self._node, self._args, self._kwargs)
             await limiter.acquire_on_behalf_of(self)
             try:
                 return await outcome_of(self._node, self._args, self._kwargs)

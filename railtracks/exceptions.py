@@ -26,6 +26,7 @@ __all__ = [
     "SessionLostError",
     "SessionOwnedError",
     "SessionTimeoutError",
+    "SessionUnavailableError",
     "SessionWaiting",
     "SignalTimeoutError",
     "StateError",
@@ -259,6 +260,22 @@ class SessionLostError(FatalError):
         self.session = session
         self.reason = reason
         super().__init__(f"session {session} is not owned here any more: {reason}")
+
+
+class SessionUnavailableError(RailtracksError):
+    """There is no such session in a store, or it stands where what was asked for cannot be done with it.
+
+    Attributes:
+        session: The identifier of the session.
+        problem: Why it cannot be done.
+    """
+
+    _fields = ("session", "problem")
+
+    def __init__(self, session: str, problem: str) -> None:
+        self.session = session
+        self.problem = problem
+        super().__init__(f"session {session} {problem}")
 
 
 class SessionOwnedError(RailtracksError):

@@ -134,9 +134,9 @@ def test_another_flow_or_version_is_an_error(store: rt.DurableStore, change: dic
 
 
 def test_an_unknown_session_is_an_error(store: rt.DurableStore) -> None:
-    with pytest.raises(rt.StoreError, match="there is no session nobody"):
+    with pytest.raises(rt.SessionUnavailableError, match="session nobody is not in the store"):
         flow_of(store, twice).resume("nobody")
-    with pytest.raises(rt.StoreError, match="there is no session nobody"):
+    with pytest.raises(rt.SessionUnavailableError, match="session nobody is not in the store"):
         store.load("nobody")
 
 
@@ -521,7 +521,7 @@ def test_a_session_taken_over_too_often_is_stuck_and_left_alone(tmp_path: Path) 
             # As the death of the process would have left it.
             connection.execute(sa.update(sessions).values(status="running"))
     for _ in range(2):
-        with pytest.raises(rt.StoreError, match="stuck"):
+        with pytest.raises(rt.SessionUnavailableError, match="stuck"):
             flow.resume("s")
     assert status_of(store) == "stuck"
     assert [each.recoveries for each in store.sessions()] == [2]
@@ -630,9 +630,9 @@ def test_a_fork_of_the_whole_leaves_out_the_end(store: rt.DurableStore) -> None:
 
 def test_a_fork_of_what_is_not_there_is_an_error(store: rt.DurableStore) -> None:
     flow_of(store, twice).invoke(1, session_id="s")
-    with pytest.raises(rt.StoreError, match="there is no session"):
+    with pytest.raises(rt.SessionUnavailableError, match="is not in the store"):
         store.fork("nobody")
-    with pytest.raises(rt.StoreError, match="has no call 99"):
+    with pytest.raises(rt.SessionUnavailableError, match="has no call 99"):
         store.fork("s", before=99)
 
 
@@ -782,7 +782,7 @@ def test_options_are_refused_where_they_are_given(store: rt.DurableStore) -> Non
         rt.Flow("flow", twice, version="1")
     with pytest.raises(TypeError, match="version must be a string"):
         rt.Flow("flow", twice, durable=store, version=1)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="durable must be"):
+    with pytest.raises(TypeError, match="a store must be"):
         rt.Flow("flow", twice, durable=5)
     with pytest.raises(ValueError, match="not durable"):
         rt.Flow("flow", twice).resume("s")
@@ -800,6 +800,14 @@ def test_options_are_refused_where_they_are_given(store: rt.DurableStore) -> Non
         rt.Session(resume="s")
     with pytest.raises(ValueError, match="name two sessions"):
         rt.Session(durable=store, resume="s", session_id="t")
+    with pytest.raises(ValueError, match="safe file name"):
+        rt.Session(durable=store, resume="")
+    with pytest.raises(TypeError, match="session_id must be a string"):
+        flow_of(store, twice).resume(None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="must be recorded"):
+        flow_of(store, twice.with_options(durable=False))
+    with pytest.raises(TypeError, match="before must be"):
+        store.fork("s", before=True)
     with pytest.raises(TypeError, match="resume must be a string"):
         rt.Session(durable=store, resume=5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="durable must be True or False"):
@@ -818,6 +826,11 @@ def test_options_are_refused_where_they_are_given(store: rt.DurableStore) -> Non
         ({"lease": 5, "commit_timeout": 5}, ValueError, "less than lease"),
         ({"max_recoveries": 1.5}, TypeError, "max_recoveries"),
         ({"max_recoveries": -1}, ValueError, "max_recoveries"),
+        ({"key": ""}, ValueError, "key of a store"),
+        ({"key": 5}, TypeError, "key of a store"),
+        ({"url": "what://"}, ValueError, "SQLite or PostgreSQL"),
+        ({"url": "://"}, ValueError, "SQLite or PostgreSQL"),
+        ({"url": ""}, ValueError, "in memory"),
     ],
 )
 def test_options_of_a_store_are_refused(options: dict[str, Any], error: type[Exception], text: str) -> None:

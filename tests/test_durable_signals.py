@@ -116,14 +116,14 @@ async def test_the_same_key_twice_is_one_signal(store: rt.DurableStore) -> None:
 
 
 async def test_a_signal_to_nobody_is_an_error(store: rt.DurableStore) -> None:
-    with pytest.raises(rt.StoreError, match="there is no session"):
+    with pytest.raises(rt.SessionUnavailableError, match="is not in the store"):
         await rt.send_signal("nobody", "name", store=store)
 
     async def main() -> None:
         pass
 
     await flow_of(store, main).ainvoke(session_id="s")
-    with pytest.raises(rt.StoreError, match="is completed"):
+    with pytest.raises(rt.SessionUnavailableError, match="is completed"):
         await rt.send_signal("s", "name", store=store)
     with pytest.raises(ValueError, match="name of a signal"):
         await rt.send_signal("s", "", store=store)

@@ -270,7 +270,7 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (Tree("a", [Tree("b", [Tree(1)])]), Tree, r"it.below\[0\].below\[0\].name cannot be stored"),  # type: ignore[arg-type]
     (Plain("a"), Point, "a Plain, where the annotation says Point"),
     (1.5, int | str, "a float, where the annotation says int | str"),
-    (Level.LOW, int, "a str, where the annotation says int"),
+    (Level.LOW, int, "a member of an enum, where the annotation says int"),
     (Level.LOW, Colour, "a Level, where the annotation says Colour"),
     (Colour.RED, Level, "cannot be kept as Level"),
     (NAIVE, date, "a datetime, where the annotation says date"),

@@ -29,8 +29,9 @@ from railtracks.exceptions import (
 if TYPE_CHECKING:
     from railtracks.durable._journal import Journal
 
-# Seconds after which a call that is recorded as cancelled tells that nobody cancels it.
-CANCEL_PATIENCE: Final = 60.0
+# Seconds, beyond what it took the first time, after which a call that is recorded as cancelled tells that nobody cancels
+# it.
+CANCEL_PATIENCE: Final = 10.0
 
 # Errors that say nothing about the call they come out of: they leave the session as it is recorded.
 INTERRUPTING: Final = (StoreError, ReplayMismatchError, SessionLostError, SessionWaiting)
@@ -206,7 +207,7 @@ class Call(Owned):
         assert recorded is not None  # noqa: S101 - is_replayed says so
         self.has_outcome = True
         if recorded.row.status == CANCELLED:
-            await self._cancel()
+            await self._cancel(recorded.row.ended_at - recorded.row.began_at)
         turn = recorded.turn
         assert turn is not None  # noqa: S101 - who asks for it has an open parent
         if not journal.order.turns.is_next(turn):
@@ -223,13 +224,12 @@ class Call(Owned):
         with told_as_store_error(journal.session_id):
             return journal.values.load(recorded.row.outcome, shape_of(self.node.fn).result)
 
-    async def _cancel(self) -> None:
-        """Wait for the cancel that ended this call, once more."""
-        with trio.move_on_after(CANCEL_PATIENCE):
-            await trio.sleep_forever()
+    async def _cancel(self, seconds: float) -> None:
+        """Wait for the cancel that ended this call, which took so many seconds the first time."""
+        await trio.sleep(max(0.0, seconds) + CANCEL_PATIENCE)
         self.journal.warn(
-            f"the recorded call of {self.node.name!r} was cancelled, and now nobody has cancelled it for"
-            f" {CANCEL_PATIENCE:g} seconds: what did so has to be repeatable"
+            f"the recorded call of {self.node.name!r} was cancelled after {seconds:.0f} seconds, and now nobody cancels it:"
+            " what did so has to be repeated by the code around it"
         )
         await trio.sleep_forever()
 

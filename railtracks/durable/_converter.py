@@ -28,7 +28,7 @@ import attrs
 from cattrs import Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from railtracks._redact import Secret
+from railtracks._redact import Secret, is_secret, key_name
 from railtracks.durable._sealing import SEALED, Sealed, encoded, laid_open
 
 SCALARS: Final[frozenset[type[Any]]] = frozenset([str, int, float, bool, type(None)])
@@ -98,15 +98,20 @@ def _exact(kind: type[Any]) -> Callable[[Any], Any]:
 
 def _scalar_writer(scalar: type[Any]) -> Callable[[Any], Any]:
     check = _exact(scalar)
-    # An IntEnum is an int, and cattrs comes here with it; whether it was to be one is seen when it is read back.
-    return lambda value: _enum_as_plain(value) if isinstance(value, Enum) else check(value)
+    # An IntEnum is an int, and cattrs comes here with it too. In a list, which no scalar is read from: it has to be told
+    # by its annotation.
+    return lambda value: [_enum_as_plain(value)] if isinstance(value, Enum) else check(value)
 
 
 def _scalar_reader(scalar: type[Any]) -> Callable[[Any, Any], Any]:
     check = _exact(scalar)
 
     def read(value: Any, kind: Any) -> Any:
-        return _enum_from(value, kind) if isinstance(kind, type) and issubclass(kind, Enum) else check(value)
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            return _enum_from(value, kind)
+        if isinstance(value, list):
+            raise Wrong(value, f"a member of an enum, where the annotation says {scalar.__name__}")
+        return check(value)
 
     return read
 
@@ -212,6 +217,8 @@ def _enum_writer(kind: type[Enum]) -> Callable[[Any], Any]:
 
 
 def _enum_from(value: Any, kind: Any) -> Any:
+    if isinstance(value, list):
+        (value,) = value
     return kind[value] if isinstance(value, str) and value in kind.__members__ else kind(value)
 
 
@@ -332,12 +339,18 @@ def _dict_writer(made: Converter, kind: Any) -> Callable[[Any], Any]:
         return [
             [
                 _stepped(value, f" (its key {key!r})", write_key, key),
-                _stepped(value, f"[{key!r}]", write_item, item),
+                _hidden(key, item, _stepped(value, f"[{key!r}]", write_item, item)),
             ]
             for key, item in value.items()
         ]
 
     return write
+
+
+def _hidden(key: Any, item: Any, plain: Any) -> Any:
+    """Return the plain form of what a dict has under a key that may be the name of a secret."""
+    name = key_name(key.value if isinstance(key, Enum) else key)
+    return Sealed(plain, is_secret=False) if is_secret(name, item) and not isinstance(plain, Sealed) else plain
 
 
 def _dict_reader(made: Converter, kind: Any) -> Callable[[Any, Any], Any]:

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from filelock import BaseFileLock, FileLock, Timeout
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from railtracks._store import sync_folder
 from railtracks.durable._schema import REVISION, REVISIONS
@@ -60,7 +60,7 @@ class Database:
         self._writer: Connection | None = None
         self._lock_file: BaseFileLock | None = None
         self._lock_connection: Connection | None = None
-        self.url = _local(url) if self.is_sqlite else url
+        self.url = url
         self.engine: Engine = self._opened_sqlite() if self.is_sqlite else self._opened_postgres()
         # SQLite's readers see one state anyway.
         level = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
@@ -218,8 +218,6 @@ class Database:
         return engine
 
     def _opened_postgres(self) -> Engine:
-        if self.url.get_backend_name() != "postgresql":
-            raise ValueError(f"a store is SQLite or PostgreSQL, not {self.url.get_backend_name()}")
         # Below the lease: who hangs in here must not keep a lock longer than it owns its sessions.
         patience = max(1, int(min(self._timeout, self._lease / 2) * 1000))
         commit = "on" if self._durability == "power" else "off"
@@ -347,5 +345,11 @@ def database_url(url: str | os.PathLike[str] | None, home: Path) -> URL:
     if url is None:
         return sa.URL.create("sqlite", database=str(home / "durable" / "sessions.db"))
     if isinstance(url, os.PathLike) or "://" not in url:
-        return sa.URL.create("sqlite", database=os.fspath(url))
-    return make_url(url)
+        return _local(sa.URL.create("sqlite", database=os.fspath(url)))
+    try:
+        made = make_url(url)
+    except ArgumentError as error:
+        raise ValueError(f"a store is SQLite or PostgreSQL: {error}") from None
+    if made.get_backend_name() not in {"sqlite", "postgresql"}:
+        raise ValueError(f"a store is SQLite or PostgreSQL, not {made.get_backend_name()}")
+    return _local(made) if made.get_backend_name() == "sqlite" else made

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import trio
 
 from railtracks._nodes import Node, function_node
-from railtracks._options import DurableOption
 from railtracks._scope import Frame, frame_here
 from railtracks._workers import in_thread
 from railtracks.durable._access import Access
@@ -19,7 +17,7 @@ from railtracks.durable._journal import Journal
 from railtracks.durable._ownership import Taken, Wanted
 from railtracks.durable._past import COMPLETED
 from railtracks.durable._run import Run, raise_recorded
-from railtracks.durable._store import DurableStore, access_of
+from railtracks.durable._store import access_of, store_of
 from railtracks.durable._strands import ROOT
 from railtracks.durable._values import StandIn, shape_of
 from railtracks.durable._views import row_of
@@ -36,21 +34,6 @@ __all__ = [
     "outcome_of_final",
     "store_of",
 ]
-
-
-def store_of(durable: DurableOption) -> DurableStore:
-    """Return the store for what was given as `durable`.
-
-    Raises:
-        TypeError: If it is nothing of the sort.
-    """
-    if isinstance(durable, DurableStore):
-        return durable
-    if durable is True:
-        return DurableStore()
-    if isinstance(durable, str | os.PathLike):
-        return DurableStore(cast("str | os.PathLike[str]", durable))
-    raise TypeError(f"durable must be True, a URL or an rt.DurableStore, not {type(durable).__name__}")
 
 
 def outcome_of_final(access: Access, taken: Taken, node: Node[..., Any]) -> Any:

@@ -53,6 +53,21 @@ def load_failure(data: bytes, values: Values) -> BaseException:
     return _rebuilt(plain, values)
 
 
+def members_of(error: BaseException) -> Iterator[BaseException]:
+    """Return an exception, its causes, and what groups among them hold."""
+    left, seen = [error], set[int]()
+    while left:
+        each = left.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        if isinstance(each, BaseExceptionGroup):
+            left.extend(each.exceptions)
+        if each.__cause__ is not None:
+            left.append(each.__cause__)
+
+
 def told_failure(data: bytes, values: Values) -> tuple[str, str, str]:
     """Return the class, the message and the traceback of a dumped exception, for a view; sealed ones tell the class."""
     plain = json.loads(data)
@@ -83,7 +98,7 @@ def _plain(error: BaseException, values: Values, lost: list[str], levels: int) -
         plain["is_told_only"] = True
     for name, value in _state(error):
         try:
-            plain["state"][name] = _item(value, values)
+            plain["state"][name] = _item(value, values, name)
         except DurableValueError as refusal:
             lost.append(f"{kind.__qualname__}.{name} ({refusal.problem})")
     if isinstance(error, BaseExceptionGroup):
@@ -96,12 +111,12 @@ def _plain(error: BaseException, values: Values, lost: list[str], levels: int) -
     return plain
 
 
-def _item(value: Any, values: Values) -> Any:
+def _item(value: Any, values: Values, name: str | None = None) -> Any:
     if type(value) is tuple:
         return {"$tuple": [_item(item, values) for item in cast("Iterable[Any]", value)]}
     kind = type(value)
     is_typed = _TYPED.get(kind.__name__) is kind
-    plain = json.loads(values.dump(value, kind if is_typed else Any, "it")[0])
+    plain = json.loads(values.dump(value, kind if is_typed else Any, "it", name)[0])
     if is_typed:
         return {"$typed": [kind.__name__, plain]}
     if isinstance(plain, dict) and any(key in plain for key in _MARKS):

@@ -14,7 +14,7 @@ from railtracks.durable._past import CALLS, CANCELLED, FAILED
 from railtracks.durable._schema import calls, rows_of, sessions
 from railtracks.durable._strands import ROOT
 from railtracks.durable._views import row_of
-from railtracks.exceptions import StoreError
+from railtracks.exceptions import SessionUnavailableError
 
 
 def forked(access: Access, session_id: str, before: int | None) -> str:
@@ -55,7 +55,7 @@ def _kept(rows: list[Any], session: Any, before: int | None) -> list[Any]:
         return rows[:-1] if ends and rows[-1] is ends[-1] and session.status == DurableStatus.FAILED else rows
     keys = [row.key for row in rows if row.seq == before and row.status in CALLS]
     if not keys:
-        raise StoreError(f"session {session.session_id} has no call {before}")
+        raise SessionUnavailableError(session.session_id, f"has no call {before}")
     # By the first time that it began: a resumed session begins what was not over anew.
     last = min(row.began_after for row in rows if row.key == keys[0])
     return [row for row in rows if row.seq <= last]

@@ -21,7 +21,7 @@ from railtracks._nodes import Node
 from railtracks._redact import Scrubber, known_secrets
 from railtracks._scope import Frame
 from railtracks.durable._calls import Call, Special
-from railtracks.durable._failures import dump_failure
+from railtracks.durable._failures import dump_failure, members_of
 from railtracks.durable._ledger import Ledger
 from railtracks.durable._loose_ends import LooseEnds
 from railtracks.durable._memory import Memory
@@ -29,7 +29,7 @@ from railtracks.durable._order import Order
 from railtracks.durable._past import Past
 from railtracks.durable._rows import Owned
 from railtracks.durable._strands import ENTRY, ROOT, Body, FanOut, Strand, key_of
-from railtracks.durable._values import StandIn, Values
+from railtracks.durable._values import StandIn, Values, secret_arguments
 from railtracks.durable._writer import Writer
 from railtracks.exceptions import ContextError, DurableValueError, RemoteError, ReplayMismatchError, SessionWaiting
 
@@ -76,6 +76,8 @@ class Journal:
         self._seed = seed
         self._has_entry_point = has_entry_point
         self._functions: dict[str, Any] = {}
+        # Texts that calls which are not recorded were given.
+        self._secrets: set[str] = set()
         self._watching = trio.CancelScope()
         self._log: Callable[..., None] = _silent
         self.end: Callable[[BaseException], bool] = bool
@@ -114,6 +116,8 @@ class Journal:
             call.is_recorded = False
             call.stand_alone(key_of(strand.body.key, "unrecorded", time.monotonic_ns()))
             return call
+        if not node.is_durable and not self.values.sealer.has_key:
+            self._secrets |= known_secrets(secret_arguments(node.fn, args, kwargs))
         if not node.is_durable and not strand.is_known:
             call.pass_through(strand)
             return call
@@ -258,6 +262,18 @@ class Journal:
             raise ContextError(_UNKNOWN)
         return f"{self._seed}:{strand.key}", strand
 
+    async def until_room_is_needed(self, landing: Frame) -> bool:
+        """Wait with a call of a fan-out until it may take room from others; say whether it hands over what is recorded.
+
+        Those that are recorded need none, and would otherwise wait for those that wait for them.
+        """
+        spot = landing.strand.fixed
+        known = None if spot is None else self.past.calls.get(spot.key)
+        if known is not None:
+            return known.has_outcome
+        await self.order.until_live()
+        return False
+
     async def pause(self, frame: Frame, seconds: float) -> None:
         """Wait before another attempt, unless that is recorded."""
         strand = self.strand_of(frame)
@@ -327,7 +343,8 @@ class Journal:
         data, lost = dump_failure(error, self.values)
         if self.values.sealer.has_key:
             return data, lost
-        scrubber = Scrubber(known_secrets(self.memory.context.items()))
+        named: list[tuple[str | None, Any]] = [(None, each) for each in members_of(error)]
+        scrubber = Scrubber(known_secrets([*self.memory.context.items(), *named]) | self._secrets)
         text = data.decode()
         if scrubber.exact(text) == text:
             return data, lost

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import trio
 from sqlalchemy.engine import Connection
@@ -12,6 +12,10 @@ from railtracks.durable._order import Order
 from railtracks.durable._past import Turn
 from railtracks.durable._writer import Commit, Waiter, Writer
 from railtracks.exceptions import ContextError
+
+
+# How many commits may wait for one that somebody waits for.
+_MUCH: Final = 100
 
 
 class Ledger:
@@ -93,6 +97,13 @@ class Ledger:
             raise ContextError(f"session {self.session_id} is over: what it does now is not in its record")
         self._writer.submit(Commit(self.session_id, self.fence, self.numbered(rows)))
 
+    async def keep_short(self) -> None:
+        """Have written what waits if it is much, as when a call broadcasts all day; the next commit tells what fails."""
+        if self._writer.backlog > _MUCH:
+            commit = Commit(self.session_id, self.fence)
+            self._writer.submit(commit)
+            await self._writer.lead(commit)
+
     async def settle(self, work: Callable[[Connection], Any]) -> Any:
         """Do something with the session's own row, after everything that was committed before.
 
@@ -100,7 +111,7 @@ class Ledger:
             StoreError: If it cannot be done.
             SessionLostError: If another owner has the session.
         """
-        commit = Commit(self.session_id, self.fence, work=work)
+        commit = Commit(self.session_id, self.fence, work=work, is_end=True)
         self._writer.submit(commit)
         await self._writer.lead(commit)
         if commit.error is not None:

@@ -55,8 +55,6 @@ class LooseEnds:
             journal.end(mismatch)
             raise mismatch
         if is_recorded and known is None:
-            function = f"{getattr(node.fn, '__module__', '')}:{getattr(node.fn, '__qualname__', '')}"
-            self._warn_of_lost(node, function, strand)
             row = new_row(
                 journal.session_id,
                 key,
@@ -68,24 +66,27 @@ class LooseEnds:
                 node=node.name,
                 fingerprint=fingerprint,
                 arguments=arguments,
-                outcome=json.dumps({"function": function, "is_service": is_service}).encode(),
+                outcome=json.dumps({"function": self._function_of(node), "is_service": is_service}).encode(),
             )
             # Who resumes must know that the starter had begun: what it started may have ended before it.
             journal.ledger.submit([*_owner(strand).openings(), row])
         return Strand(journal.strand.body, None, fixed=spot)
 
-    def _warn_of_lost(self, node: Node[..., Any], function: str, strand: Strand) -> None:
-        """Say once of a function that nobody will find again, should its starter have ended before it."""
+    def _function_of(self, node: Node[..., Any]) -> str | None:
+        """Return where the function of a node is found again, `None` if it is nowhere; that is said, once."""
+        fn: Any = node.fn
+        function = f"{getattr(fn, '__module__', '')}:{getattr(fn, '__qualname__', '')}"
         found = _found(function, node.name)
-        is_lost = found is None or getattr(found.fn, "__code__", found.fn) != getattr(node.fn, "__code__", node.fn)
-        if is_lost or getattr(node.fn, "__self__", None) is not None:
-            journal = self._journal
-            if function not in self._told:
-                self._told.add(function)
-                journal.warn(
-                    f"a resumed session could not find {node.name!r} ({function}) to start it again in the background:"
-                    " start functions that stand in a module, or wait for it where it is started"
-                )
+        # A method is the function of its class, and its object is found nowhere.
+        if found is not None and found.fn == fn:
+            return function
+        if node.name not in self._told:
+            self._told.add(node.name)
+            self._journal.warn(
+                f"nobody could start {node.name!r} again in the background of a resumed session, if its starter had ended"
+                " before it: its function does not stand in a module by its name"
+            )
+        return None
 
     def restarts(self) -> Iterator[tuple[Any, tuple[Any, ...], dict[str, Any], bool, Strand]]:
         """Return the background calls that were started by calls which nobody repeats, and have not ended.
@@ -96,11 +97,11 @@ class LooseEnds:
         journal = self._journal
         for row in () if journal.ledger.is_over else journal.past.to_restart():
             told = json.loads(row.outcome)
-            node = _found(told["function"], row.node)
+            node = None if told["function"] is None else _found(told["function"], row.node)
             if node is None:
+                why = f"{told['function']} is not imported here" if told["function"] else "its function stands in no module"
                 raise StoreError(
-                    f"session {journal.session_id} has a background call of {row.node!r} to go on with, and"
-                    f" {told['function']} is not imported here, or is a function inside of another"
+                    f"session {journal.session_id} has a background call of {row.node!r} to go on with, and {why}"
                 )
             with told_as_store_error(journal.session_id):
                 args, kwargs = journal.values.load_arguments(node, row.arguments)
@@ -133,9 +134,11 @@ class LooseEnds:
         for row in () if self._journal.ledger.is_over else self._journal.past.to_send_again():
             yield row.key, self._journal.values.load(row.outcome, Any)
 
-    def delivered(self, key: str) -> None:
+    async def delivered(self, key: str) -> None:
         """Record that something broadcast was delivered."""
-        self._journal.ledger.submit([new_row(self._journal.session_id, key, ROOT, DELIVERED)])
+        ledger = self._journal.ledger
+        ledger.submit([new_row(self._journal.session_id, key, ROOT, DELIVERED)])
+        await ledger.keep_short()
 
 
 def _owner(strand: Strand) -> Owned:

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 
 from railtracks.durable._database import Database, now_of
 from railtracks.durable._schema import owners, rows_of, sessions
-from railtracks.exceptions import ReplayMismatchError, SessionOwnedError, StoreError
+from railtracks.exceptions import ReplayMismatchError, SessionOwnedError, SessionUnavailableError
 
 
 class DurableStatus(StrEnum):
@@ -213,7 +213,7 @@ class Owner:
         Raises:
             SessionOwnedError: If a live owner has it.
             ReplayMismatchError: If it is a session of another flow, or of other inputs.
-            StoreError: If there is none and it may not be new, or it is stuck.
+            SessionUnavailableError: If there is none and it may not be new, or it is stuck.
         """
         asked_at = time.monotonic()
         query = sa.select(sessions).where(sessions.c.session_id == wanted.session_id)
@@ -248,7 +248,7 @@ class Owner:
 
     def _begun(self, connection: Connection, wanted: Wanted, asked_at: float) -> Taken:
         if not wanted.may_be_new:
-            raise StoreError(f"there is no session {wanted.session_id} in the store {self._database.url!r}")
+            raise SessionUnavailableError(wanted.session_id, f"is not in the store {self._database.url!r}")
         now = now_of(connection)
         values: dict[str, Any] = {
             "session_id": wanted.session_id,
@@ -303,10 +303,9 @@ class Owner:
             return found.session_id not in self._open and found.owner not in live
 
 
-def stuck(session_id: str) -> StoreError:
-    return StoreError(
-        f"session {session_id} is stuck: too many owners did not let go of it, and now it is left alone. Fork it to"
-        " run it"
+def stuck(session_id: str) -> SessionUnavailableError:
+    return SessionUnavailableError(
+        session_id, "is stuck: too many owners did not let go of it, and now it is left alone. Fork it to run it"
     )
 
 

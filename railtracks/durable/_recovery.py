@@ -17,9 +17,9 @@ from railtracks.durable._access import Access
 from railtracks.durable._database import now_of
 from railtracks.durable._ownership import DurableStatus
 from railtracks.durable._schema import sessions
-from railtracks.durable._store import DurableStore, access_of
+from railtracks.durable._store import StoreOption, access_of, store_of
 from railtracks.durable._waking import is_due
-from railtracks.exceptions import SessionOwnedError, SessionWaiting, StoreError
+from railtracks.exceptions import SessionOwnedError, SessionUnavailableError, SessionWaiting, StoreError
 
 # Not what may be large.
 _TOLD = [column for column in sessions.c if column.name not in {"inputs", "failure"}]
@@ -42,7 +42,7 @@ class Recovery:
 
 
 async def recover(
-    store: DurableStore, flows: Sequence[Flow[..., Any]], limit: float | trio.CapacityLimiter | None = 10
+    store: StoreOption, flows: Sequence[Flow[..., Any]], limit: float | trio.CapacityLimiter | None = 10
 ) -> Recovery:
     """Resume the sessions of these flows that nobody runs, and wait for them.
 
@@ -51,7 +51,7 @@ async def recover(
     are told and cancel nothing. A checkpoint; a cancellation interrupts what was resumed.
 
     Args:
-        store: The store to look in.
+        store: The store to look in, as `durable` of a flow.
         flows: The flows; nothing is imported because a store names it.
         limit: How many sessions may run at once: a number, or a `trio.CapacityLimiter`. `None`: all.
 
@@ -61,10 +61,10 @@ async def recover(
         StoreError: If the store cannot be read.
     """
     known = _known(flows)
-    limiter = limiter_of(limit)
+    limiter, opened = limiter_of(limit), store_of(store)
     done = _Recovering()
     await trio.lowlevel.checkpoint()
-    found = await in_thread(_look, access_of(store))
+    found = await in_thread(_look, access_of(opened))
     async with trio.open_nursery() as nursery:
         for row, why in found:
             flow = known.get((row.flow_name, row.version))
@@ -76,7 +76,7 @@ async def recover(
             elif why is not None:
                 done.skipped[row.session_id] = why
             else:
-                nursery.start_soon(done.resume, flow.in_store(store), row.session_id, limiter)
+                nursery.start_soon(done.resume, flow.in_store(opened), row.session_id, limiter)
     return Recovery(tuple(done.resumed), done.failed, done.skipped)
 
 
@@ -106,7 +106,7 @@ class _Recovering:
                 await flow.aresume(session_id)
         except SessionWaiting:
             self.resumed.append(session_id)
-        except (SessionOwnedError, StoreError) as error:
+        except (SessionOwnedError, SessionUnavailableError, StoreError) as error:
             # Somebody was quicker, or it cannot be gone on with now.
             self.skipped[session_id] = str(error)
         except Exception as error:  # noqa: BLE001 - a session's own error is its outcome, told and not raised

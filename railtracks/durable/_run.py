@@ -58,7 +58,8 @@ class Run:
 
         Raises:
             SessionOwnedError: If it still has it then.
-            StoreError: If the store cannot be used, or has no such session.
+            SessionUnavailableError: If there is no such session, or it is stuck.
+            StoreError: If the store cannot be used.
             ReplayMismatchError: If it is a session of another flow, or of other inputs.
         """
         with trio.CancelScope(shield=True):

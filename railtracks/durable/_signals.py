@@ -22,16 +22,16 @@ from railtracks.durable._lookout import Waiter
 from railtracks.durable._ownership import FINAL
 from railtracks.durable._past import COMPLETED, FAILED
 from railtracks.durable._schema import calls, signals
-from railtracks.durable._store import DurableStore, access_of
+from railtracks.durable._store import StoreOption, access_of, store_of
 from railtracks.durable._views import row_of
 from railtracks.durable._waking import WAIT
-from railtracks.exceptions import ContextError, SignalTimeoutError, StoreError
+from railtracks.exceptions import ContextError, SessionUnavailableError, SignalTimeoutError
 
 T = TypeVar("T")
 
 
 async def send_signal(
-    session_id: str, name: str, value: Any = None, *, store: DurableStore, key: str | None = None
+    session_id: str, name: str, value: Any = None, *, store: StoreOption, key: str | None = None
 ) -> None:
     """Send a signal to a durable session, whoever runs it, now or later. A checkpoint.
 
@@ -39,24 +39,29 @@ async def send_signal(
         session_id: The session.
         name: Which of its waits it is for.
         value: What the wait returns; a value of JSON's own.
-        store: The store that the session is in.
+        store: The store that the session is in, as `durable` of a flow.
         key: A name for this signal: sent twice with the same key it is one signal.
 
     Raises:
-        StoreError: If there is no such session, it is over, or the store cannot be written.
+        SessionUnavailableError: If there is no such session, or it is over.
+        StoreError: If the store cannot be written.
         DurableValueError: If the value cannot be stored.
+        TypeError: If something given is of the wrong type.
+        ValueError: If a name is empty.
     """
     check_name("the name of a signal", name)
-    await in_thread(_send, access_of(store), session_id, name, value, key)
+    if key is not None:
+        check_name("the key of a signal", key)
+    await in_thread(_send, access_of(store_of(store)), session_id, name, value, key)
 
 
 def _send(access: Access, session_id: str, name: str, value: Any, key: str | None) -> None:
-    data, _ = access.values.dump(value, Any, f"the value of signal {name!r}")
+    data, _ = access.values.dump(value, Any, f"the value of signal {name!r}", name)
     with access.writing() as (connection, _, _):
         # Locked: it must not come to its end meanwhile, and another signal with this key must wait.
         row = row_of(connection, session_id, access, is_locked=True)
         if row.status in FINAL:
-            raise StoreError(f"session {session_id} is {row.status}: a signal would reach nobody")
+            raise SessionUnavailableError(session_id, f"is {row.status}: a signal would reach nobody")
         same = sa.select(signals.c.id).where(signals.c.session_id == session_id, signals.c.key == key)
         if key is not None and connection.execute(same).first() is not None:
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Self, get_args
+from typing import Any, Literal, Self, TypeAlias, cast, get_args
 
 from railtracks._options import check_seconds
 from railtracks._store import state_folder
@@ -53,6 +53,10 @@ class DurableStore:
     ) -> None:
         if url is not None and not isinstance(url, str | os.PathLike):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
             raise TypeError(f"the url of a store must be a string or a path, not {type(url).__name__}")
+        if key is not None and not isinstance(key, str | bytes):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
+            raise TypeError(f"the key of a store must be text or bytes, not {type(key).__name__}")
+        if key is not None and not key:
+            raise ValueError("the key of a store must not be empty")
         if durability not in get_args(Durability):
             raise ValueError(f"durability must be one of {', '.join(get_args(Durability))}, not {durability!r}")
         for name, seconds in (("lease", lease), ("commit_timeout", commit_timeout)):
@@ -111,7 +115,8 @@ class DurableStore:
         """Return what is recorded of a session, as plain data; secrets are redacted. Blocks.
 
         Raises:
-            StoreError: If there is no such session, or the store cannot be read.
+            SessionUnavailableError: If there is no such session.
+            StoreError: If the store cannot be read.
         """
         return record_of(self._access, session_id)
 
@@ -126,9 +131,31 @@ class DurableStore:
                 end.
 
         Raises:
-            StoreError: If there is no such session or call, or the store cannot be written.
+            SessionUnavailableError: If there is no such session or call.
+            TypeError: If `before` is no whole number.
+            StoreError: If the store cannot be written.
         """
+        if isinstance(before, bool) or not (before is None or isinstance(before, int)):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
+            raise TypeError(f"before must be the id of a call, not {type(before).__name__}")
         return forked(self._access, session_id, before)
+
+
+StoreOption: TypeAlias = DurableStore | str | os.PathLike[str] | Literal[True]
+
+
+def store_of(durable: Any) -> DurableStore:
+    """Return the store for what was given as `durable`.
+
+    Raises:
+        TypeError: If it is nothing of the sort.
+    """
+    if isinstance(durable, DurableStore):
+        return durable
+    if durable is True:
+        return DurableStore()
+    if isinstance(durable, str | os.PathLike):
+        return DurableStore(cast("str | os.PathLike[str]", durable))
+    raise TypeError(f"a store must be True, a path, a URL or an rt.DurableStore, not {type(durable).__name__}")
 
 
 def access_of(store: DurableStore) -> Access:

@@ -10,7 +10,7 @@ import functools
 import inspect
 import json
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, get_type_hints
 
@@ -117,6 +117,15 @@ def _is_short_of_halves(value: Any) -> bool:
     return type(value) is not str or value.isascii()
 
 
+def secret_arguments(
+    fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Iterator[tuple[str | None, Any]]:
+    """Return the arguments that are secret by themselves or by their names, with the names of their parameters."""
+    shape = shape_of(fn)
+    given = [*((shape.at(place)[0], value) for place, value in enumerate(args)), *kwargs.items()]
+    return ((name, value) for name, value in given if is_secret(name, value))
+
+
 class Values:
     """Turns values into bytes and back, for one store."""
 
@@ -215,7 +224,10 @@ class Values:
 
     def _written(self, plain: Any, what: str) -> tuple[bytes, str]:
         if not has_secrets(plain):
-            data = encoded(plain).encode()
+            try:
+                data = encoded(plain).encode()
+            except (ValueError, RecursionError) as error:
+                raise DurableValueError(what, str(error)) from None
             if len(data) > LARGEST:
                 raise DurableValueError(what, f"{len(data):,} bytes are more than the {LARGEST:,} that a row may have")
             return data, print_of(data)

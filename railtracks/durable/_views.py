@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from attrs import define
 from sqlalchemy.engine import Connection
 
-from railtracks._redact import REDACTED
+from railtracks._redact import REDACTED, Scrubber
 from railtracks._tree import CallError, CallRecord, ExecutionInfo, Status
 from railtracks.durable._access import Access
 from railtracks.durable._failures import told_failure
@@ -18,7 +18,7 @@ from railtracks.durable._ownership import DurableStatus, Owner
 from railtracks.durable._past import CANCELLED, COMPLETED, FAILED, OPENED
 from railtracks.durable._schema import calls, owners, rows_of, sessions
 from railtracks.durable._values import Values
-from railtracks.exceptions import StoreError
+from railtracks.exceptions import SessionUnavailableError
 
 _STATUS = {
     COMPLETED: Status.COMPLETED,
@@ -109,12 +109,12 @@ def row_of(connection: Connection, session_id: str, access: Access, *, is_locked
     """Return the row of a session, and let nobody else change it in this transaction if that is wanted.
 
     Raises:
-        StoreError: If there is none.
+        SessionUnavailableError: If there is none.
     """
     query = sa.select(sessions).where(sessions.c.session_id == session_id)
     row = connection.execute(query.with_for_update() if is_locked else query).one_or_none()
     if row is None:
-        raise StoreError(f"there is no session {session_id} in the store {access}")
+        raise SessionUnavailableError(session_id, f"is not in the store {access}")
     return row
 
 
@@ -185,8 +185,11 @@ def _error(data: bytes | None, values: Values) -> CallError | None:
     if data is None:
         return None
     kind, message, traceback = told_failure(data, values)
-    # With a key a message may quote what it likes: here nobody knows the secrets that it could be cleared of.
-    return CallError(kind, REDACTED, "") if values.sealer.has_key else CallError(kind, message, traceback)
+    if values.sealer.has_key:
+        # A message may quote what it likes: here nobody knows the secrets that it could be cleared of.
+        return CallError(kind, REDACTED, "")
+    clear = Scrubber().text
+    return CallError(kind, clear(message), clear(traceback))
 
 
 def _moment(seconds: float | None) -> datetime | None:

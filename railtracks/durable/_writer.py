@@ -43,6 +43,7 @@ class Commit:
         fence: Its number as its owner knows it; `None` of work that is about to own the session, and looks itself.
         rows: New rows of its calls.
         work: What else to do in the same transaction; it may be done again after an answer was lost.
+        is_end: Whether it says how the session ended, which may be told of one whose rows could not be written.
         on_done: Called when it is decided, in the task of whoever wrote, in the order of the queue.
         result: What `work` returned.
         error: Why it was not written.
@@ -54,6 +55,7 @@ class Commit:
     fence: int | None
     rows: Sequence[dict[str, Any]] = ()
     work: Callable[[Connection], Any] | None = None
+    is_end: bool = False
     on_done: Callable[[], None] | None = None
     result: Any = None
     error: Exception | None = None
@@ -98,6 +100,11 @@ class Writer:
     def submit(self, commit: Commit) -> None:
         """Put something into the queue, to be written with, or before, whatever comes after it."""
         self._waiting.append(commit)
+
+    @property
+    def backlog(self) -> int:
+        """How many commits wait to be written."""
+        return len(self._waiting)
 
     async def lead(self, commit: Commit) -> None:
         """Wait until something that was submitted is decided, and write meanwhile if nobody else does.
@@ -207,7 +214,8 @@ class Writer:
     def _transaction(self, batch: list[Commit], *, is_again: bool) -> None:
         _meet("before")
         with self._database.writing() as connection:
-            ids = {commit.session_id for commit in batch}
+            # Who is about to own a session locks its row itself: shared first, two who do so would wait for each other.
+            ids = {commit.session_id for commit in batch if commit.fence is not None}
             query = sa.select(sessions.c.session_id, sessions.c.fence).where(sessions.c.session_id.in_(ids))
             # No other owner can take a session over until this transaction is through.
             fences = {row[0]: row[1] for row in connection.execute(query.with_for_update(read=True))}
@@ -218,7 +226,7 @@ class Writer:
                     _take(connection, commit)
                     continue
                 broken = self._broken.get((commit.session_id, commit.fence))
-                if broken is not None:
+                if broken is not None and not commit.is_end:
                     commit.error = broken
                     continue
                 if fences.get(commit.session_id) != commit.fence:
