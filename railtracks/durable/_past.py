@@ -207,7 +207,12 @@ class Past:
                 before = []
         # What is left belongs to background calls whose starter nobody repeats, or comes from a call that goes on.
         self.rest = before
-        awaited = [each for each in self.calls.values() if self._is_repeated(each.row)]
+        # Which calls of a fan-out still begin when it is cancelled is a race that nobody can repeat, and need not.
+        awaited = [
+            each
+            for each in self.calls.values()
+            if self._is_repeated(each.row) and not (each.row.status == CANCELLED and each.row.place >= 0)
+        ]
         for each in awaited:
             each.is_awaited = True
         self.turns.expect(sorted(awaited, key=lambda each: each.began_after))
@@ -236,7 +241,8 @@ class Past:
 
     def beyond(self, strand: str, position: int, count: int) -> Recorded | None:
         """Return a recorded call of a fan-out whose number is not among the first so many."""
-        return next((each for each in self._fans.get((strand, position), ()) if each.row.place >= count), None)
+        more = (each for each in self._fans.get((strand, position), ()) if each.row.place >= count)
+        return next((each for each in more if each.row.status != CANCELLED), None)
 
     def claim_start(self, key: str) -> Any:
         """Return what is recorded of the start of a background call, `None` if nothing is."""
@@ -244,10 +250,14 @@ class Past:
         return self.started.get(key)
 
     def unclaimed(self, key: str) -> Any:
-        """Return the row of a recorded call, or start of one, made in a call and that nobody has asked for."""
+        """Return the row of a recorded call, or start of one, that was made in a call and that nobody has asked for.
+
+        One that was cancelled had no outcome that somebody could miss.
+        """
         for recorded in self._children.get(key, ()):
-            if not recorded.is_claimed and _place_of(recorded.row) not in self._started_at:
-                return recorded.row
+            row = recorded.row
+            if not recorded.is_claimed and row.status != CANCELLED and _place_of(row) not in self._started_at:
+                return row
         return next((row for row in self._starts_in.get(key, ()) if row.key not in self._claimed_starts), None)
 
     def pass_over(self, key: str) -> None:

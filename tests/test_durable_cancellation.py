@@ -1,0 +1,273 @@
+"""Cancels and deadlines around durable calls: none is lost, none hangs, and none counts the waiting of a resume."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+import trio
+from stored_sessions import interrupt, until
+
+import railtracks as rt
+from railtracks.durable import _calls, _order, _writer
+from railtracks.durable._schema import calls
+from railtracks.durable._store import access_of
+
+DONE: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def done() -> None:
+    DONE.clear()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> rt.DurableStore:
+    return rt.DurableStore(tmp_path / "store.db", durability="process")
+
+
+def flow_of(store: rt.DurableStore, fn: Callable[..., Any]) -> rt.Flow[..., Any]:
+    return rt.Flow("flow", fn, durable=store, save_state=False)
+
+
+@rt.function_node
+async def add(number: int) -> int:
+    DONE.append(number)
+    return number + 1
+
+
+@rt.function_node
+async def hang() -> None:
+    DONE.append("hang")
+    await trio.sleep_forever()
+
+
+def statuses(store: rt.DurableStore, node: str) -> list[str]:
+    with access_of(store).reading() as (connection, _, _owner):
+        query = sa.select(calls.c.status).where(calls.c.node == node).order_by(calls.c.seq)
+        return list(connection.execute(query).scalars())
+
+
+def test_ctrl_c_leaves_nobody_waiting_for_a_commit(store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    main_task: list[trio.lowlevel.Task] = []
+    struck: list[int] = []
+
+    def strike(place: str) -> None:
+        # When the main task is the next one to write for all.
+        if place == "inside" and len(DONE) > 30 and not struck:
+            (writer,) = [each for each, _ in access_of(store)._writers.values()]  # noqa: SLF001 - what the test is about
+            time.sleep(0.005)
+            first = writer._waiting[0].waiter if writer._waiting else None  # noqa: SLF001 - as above
+            if first is not None and first._task is main_task[0]:  # noqa: SLF001 - as above
+                struck.append(1)
+                signal.raise_signal(signal.SIGINT)
+
+    async def busy(first: int) -> None:
+        for number in range(1000):
+            await rt.call(add, first + number)
+
+    async def main() -> None:
+        main_task.append(trio.lowlevel.current_task())
+        async with rt.Session(durable=store, save_state=False) as session:
+            for task in range(5):
+                session.start_soon(busy, task * 1000)
+            await busy(-1000)
+
+    monkeypatch.setattr(_writer, "fault", strike)
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
+    assert struck
+    assert [each.status for each in store.sessions()] == ["interrupted"]
+
+
+def test_no_thread_to_write_in_is_a_store_that_fails(store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = trio.lowlevel.start_thread_soon
+
+    def none_left(*args: Any, **kwargs: Any) -> None:
+        if DONE == [1]:
+            DONE.append("no thread")
+            raise RuntimeError("can't start new thread")
+        start(*args, **kwargs)
+
+    async def main() -> int:
+        return await rt.call(add, await rt.call(add, 1))
+
+    with store:
+        monkeypatch.setattr(trio.lowlevel, "start_thread_soon", none_left)
+        with pytest.raises(rt.StoreError, match="can't start new thread"):
+            flow_of(store, main).invoke(session_id="s")
+    assert flow_of(store, main).resume("s") == 3
+
+
+async def test_a_cancel_ends_a_resume_that_waits_for_its_turn(store: rt.DurableStore) -> None:
+    # In the first run everything had its time; in the resume `late` never comes to its recorded call.
+    async def early() -> None:
+        await rt.call(add, 1)
+        await rt.call(add, 2)
+
+    async def late() -> None:
+        await go.wait()
+        await rt.call(add.with_options(key="late"), 10)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(late)
+            await until(go.is_set)
+            nursery.start_soon(early)
+            await trio.sleep_forever()
+
+    go = trio.Event()
+    go.set()
+    flow = flow_of(store, main)
+    await interrupt(partial(flow.ainvoke, session_id="s"), lambda: len(statuses(store, "add")) == 3)
+    go = trio.Event()
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(flow.aresume, "s")
+            await trio.sleep(0.1)
+            nursery.cancel_scope.cancel()
+    assert [each.status for each in store.sessions()] == ["interrupted"]
+
+
+async def test_a_deadline_does_not_count_what_a_resume_waits_for(store: rt.DurableStore) -> None:
+    # The first time nothing was in the way of the second call; now it has to wait for the first, which is asked for late.
+    async def main() -> list[int]:
+        got: list[int] = []
+
+        async def first() -> None:
+            await gate.wait()
+            got.append(await rt.call(add, 1))
+
+        async def second() -> None:
+            await until(lambda: got or not is_first)
+            with trio.move_on_after(0.2):
+                got.append(await rt.call(add, 2))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(first)
+            nursery.start_soon(second)
+        if is_first:
+            raise KeyboardInterrupt
+        return got
+
+    is_first, gate = True, trio.Event()
+    gate.set()
+    flow = flow_of(store, main)
+    with pytest.raises(KeyboardInterrupt):
+        await flow.ainvoke(session_id="s")
+    is_first, gate = False, trio.Event()
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def open_gate() -> None:
+            await trio.sleep(0.4)
+            gate.set()
+
+        assert await flow.aresume("s") == [2, 3]
+
+
+def test_what_a_thread_brings_to_a_cancelled_caller_is_no_outcome(store: rt.DurableStore) -> None:
+    @rt.function_node
+    def slow(number: int) -> int:
+        DONE.append("slow")
+        go_on.wait(5)
+        return number
+
+    async def main() -> list[Any]:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def stop() -> None:
+                    await until(lambda: DONE or not is_first)
+                    scope.cancel()
+                    go_on.set()
+
+                await rt.call(slow, 1)
+                DONE.append("came back")
+        return [scope.cancelled_caught, await rt.call(add, 1)]
+
+    go_on, is_first = threading.Event(), True
+    flow = flow_of(store, main)
+    with store:
+        assert flow.invoke(session_id="s") == [True, 2]
+        assert statuses(store, "slow") == ["cancelled"]
+        with access_of(store).writing() as (connection, _, _owner):
+            connection.execute(sa.delete(calls).where(calls.c.node == "main", calls.c.status == "completed"))
+            connection.execute(sa.text("update railtracks_sessions set status = 'interrupted', ended_at = null"))
+        is_first = False
+        DONE.clear()
+        assert flow.resume("s") == [True, 2]
+    assert DONE == []
+
+
+def test_a_call_that_nobody_asks_for_holds_up_no_commit_for_ever(
+    store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(_order, "_PATIENCE", 0.1)
+
+    @rt.function_node
+    async def long() -> int:
+        await rt.call(add, 1)
+        if is_first:
+            await trio.sleep_forever()
+        return 3
+
+    async def main() -> int:
+        async with rt.open_group() as group:
+            first = group.start_soon(long)
+            if is_first:
+                await group.start_soon(add, 2).wait()
+                await until(lambda: statuses(store, "add") == ["completed", "completed"])
+                raise KeyboardInterrupt
+        return first.result()
+
+    is_first = True
+    flow = flow_of(store, main)
+    with pytest.raises(KeyboardInterrupt):
+        flow.invoke(session_id="s")
+    is_first = False
+    with pytest.raises(rt.ReplayMismatchError, match="'add' with arguments"):
+        flow.resume("s")
+    assert "nobody has asked for the recorded call of 'add'" in caplog.text
+
+
+async def test_a_recorded_cancel_that_does_not_come_again_is_told(
+    store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(_calls, "CANCEL_PATIENCE", 0.05)
+
+    async def main() -> int:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(rt.call, hang)
+                if is_first:
+                    await until(lambda: DONE)
+                    scope.cancel()
+        return await rt.call(add, 1)
+
+    is_first = True
+    flow = flow_of(store, main)
+    await interrupt(partial(stopping, flow), lambda: statuses(store, "hang"))
+    is_first = False
+    await interrupt(partial(flow.aresume, "s"), lambda: "now nobody cancels it" in caplog.text)
+    assert "'hang' was cancelled" in caplog.text
+
+
+async def stopping(flow: rt.Flow[..., Any]) -> None:
+    """Run a flow, and stop before its last commit."""
+
+    def stop(place: str) -> None:
+        if place == "after" and 1 in DONE:
+            raise sa.exc.ProgrammingError("commit", None, Exception("stopped"))
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(rt.StoreError):
+        patch.setattr(_writer, "fault", stop)
+        await flow.ainvoke(session_id="s")
