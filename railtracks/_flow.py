@@ -85,7 +85,7 @@ class Flow(Generic[P, R]):
         self._entry_point = entry_point
         self._node: Node[P, R] = made_node(entry_point)
         if self._store is not None and not self._node.is_durable:
-            raise ValueError(f"the entry point of durable flow {name!r} must be recorded: make it without durable=False")
+            raise ValueError(f"the entry point of durable flow {name!r} must be recorded: drop its durable=False")
         self._options = cast("RunOptions", kept)
         # An option is refused where it is given, not at the first invocation.
         self._session()

@@ -137,7 +137,7 @@ async def test_a_cancel_ends_a_resume_that_waits_for_its_turn(store: rt.DurableS
 
 
 async def test_a_deadline_does_not_count_what_a_resume_waits_for(store: rt.DurableStore) -> None:
-    # The first time nothing was in the way of the second call; now it has to wait for the first, which is asked for late.
+    # The first time nothing was in the way of the second call; now it waits for the first, which is asked for late.
     async def main() -> list[int]:
         got: list[int] = []
 

@@ -1227,3 +1227,112 @@ async def test_an_attempt_that_an_interrupt_leaves_without_another_is_no_outcome
     # The first attempt is recorded as the failure that it was; the second is made by the resume.
     assert DONE == [1, 1]
     assert [call.attempt for call in store.load("s").calls if call.node == "flaky"] == [1, 2]
+
+
+# Secrets without a key.
+
+
+class AuthError(Exception):
+    def __init__(self, text: str, password: str = "") -> None:
+        super().__init__(text)
+        self.password = password
+
+
+@pytest.mark.parametrize("way", ["attribute", "argument", "cause", "given"])
+def test_without_a_key_no_secret_is_in_a_recorded_failure(
+    store: rt.DurableStore, tmp_path: Path, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    @rt.function_node(durable=False)
+    async def log_in(password: str) -> None:
+        raise AuthError(f"{password} is wrong")
+
+    async def main() -> None:
+        if way == "attribute":
+            raise AuthError("no", CANARY)
+        if way == "argument":
+            raise ValueError({"password": CANARY})
+        if way == "given":
+            await rt.call(log_in, CANARY)
+        raise LookupError("no") from AuthError("no", CANARY)
+
+    with pytest.raises((AuthError, ValueError, LookupError)):
+        flow_of(store, main).invoke(session_id="s")
+    assert CANARY.encode() not in b"".join(each.read_bytes() for each in tmp_path.glob("store.db*") if each.is_file())
+    assert "would not see the whole of it" in caplog.text
+    with pytest.raises(Exception, match=r"no|redacted"):
+        flow_of(store, main).resume("s")
+
+
+CANARY = "hunter-9-canary"
+
+
+def test_a_view_shows_no_value_under_a_secret_name_in_a_text(store: rt.DurableStore) -> None:
+    async def main() -> None:
+        raise LookupError(f"login failed: password={CANARY}")
+
+    with pytest.raises(LookupError):
+        flow_of(store, main).invoke(session_id="s")
+    info = store.load("s")
+    assert info.error is not None
+    assert "login failed" in info.error.message
+    assert CANARY not in repr(info)
+
+
+async def test_a_signal_with_the_name_of_a_secret_is_stored_with_a_key_only(tmp_path: Path) -> None:
+    async def main() -> bool:
+        return await rt.wait_for_signal("password", str, park=True) == CANARY
+
+    store = rt.DurableStore(tmp_path / "store.db", durability="process")
+    with pytest.raises(rt.SessionWaiting):
+        await flow_of(store, main).ainvoke(session_id="s")
+    with pytest.raises(rt.DurableValueError, match="stored only encrypted"):
+        await rt.send_signal("s", "password", CANARY, store=store)
+    sealed = rt.DurableStore(tmp_path / "store.db", durability="process", key="of this test")
+    await rt.send_signal("s", "password", CANARY, store=sealed)
+    assert await flow_of(sealed, main).aresume("s")
+    assert CANARY not in repr(sealed.load("s"))
+    assert CANARY.encode() not in b"".join(each.read_bytes() for each in tmp_path.glob("store.db*") if each.is_file())
+
+
+# What a name in a database does not do.
+
+
+def test_nothing_is_imported_because_a_database_names_it(
+    store: rt.DurableStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "never_imported.py").write_text("class Error(Exception): pass\nasync def work(): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    async def main() -> None:
+        raise LookupError("recorded")
+
+    with store:
+        with pytest.raises(LookupError):
+            flow_of(store, main).invoke(session_id="s")
+        with access_of(store).writing() as (connection, _, _owner):
+            row = connection.execute(sa.select(sessions)).one()
+            named = row.failure.replace(b"builtins:LookupError", b"never_imported:Error")
+            assert named != row.failure
+            connection.execute(sa.update(sessions).values(failure=named))
+        with pytest.raises(rt.RemoteError, match="recorded"):
+            flow_of(store, main).resume("s")
+    assert "never_imported" not in sys.modules
+
+
+def test_commits_of_sessions_side_by_side_are_groups(store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    transactions: list[str] = []
+
+    async def main() -> None:
+        for number in range(10):
+            await rt.call(add, number)
+
+    async def many() -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(flow_of(store, main).ainvoke)
+
+    monkeypatch.setattr(_writer, "fault", lambda place: transactions.append(place) if place == "before" else None)
+    with store:
+        trio.run(many)
+    # Begun, ten calls, the result, the end: 260 commits.
+    assert len(transactions) < 130

@@ -17,6 +17,7 @@ from stored_sessions import due_in, interrupt, until, until_begun
 
 import railtracks as rt
 from railtracks.durable import _lookout, _signals, _waking, _writer
+from railtracks.durable._journal import Journal
 from railtracks.durable._schema import sessions, signals
 from railtracks.durable._store import access_of
 
@@ -528,3 +529,168 @@ async def test_each_wait_has_a_kind_of_its_own_in_a_replay_too(store: rt.Durable
             await flow.ainvoke(session_id="s")
     await rt.send_signal("s", "on", 1.5, store=store)
     assert await flow.aresume("s") == (True, Answer("yes"), 1.5)
+
+
+async def test_a_fork_does_not_hear_what_its_past_was_sent(store: rt.DurableStore) -> None:
+    async def main() -> str:
+        await rt.call(noting, "begun")
+        try:
+            return str(await rt.wait_for_signal("item", timeout=0.2, park=True))
+        except rt.SignalTimeoutError:
+            return "nothing"
+
+    flow = flow_of(store, main)
+    with pytest.raises(rt.SessionWaiting):
+        await flow.ainvoke(session_id="s")
+    await rt.send_signal("s", "item", "for the past", store=store)
+    fork = await trio.to_thread.run_sync(store.fork, "s")
+    due_in(store, 0)
+    assert await flow.aresume(fork) == "nothing"
+
+
+async def test_recover_wakes_nobody_for_a_signal_that_was_heard_out(store: rt.DurableStore) -> None:
+    async def main() -> str:
+        await rt.wait_for_signal("first")
+        return str(await rt.wait_for_signal("second", park=True))
+
+    flow = flow_of(store, main)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send_when_there, store, "first", 1)
+        with pytest.raises(rt.SessionWaiting):
+            await flow.ainvoke(session_id="s")
+    await rt.send_signal("s", "first", 2, store=store)
+    assert (await rt.recover(store, [flow])).skipped == {"s": "it waits for a signal"}
+
+
+async def test_a_session_does_not_park_while_a_retry_pauses(store: rt.DurableStore) -> None:
+    @rt.function_node(retry=rt.Retry(2, wait_initial=0.3, jitter=0.0))
+    async def trying() -> None:
+        NOTED.append("try")
+        if len(NOTED) < 2:
+            raise ConnectionError
+
+    async def main() -> None:
+        async with rt.open_group() as group:
+            group.start_soon(waiting)
+            group.start_soon(trying)
+
+    async def waiting() -> Any:
+        return await rt.wait_for_signal("item", park=True)
+
+    NOTED.clear()
+    with pytest.raises(rt.SessionWaiting):
+        await flow_of(store, main).ainvoke(session_id="s")
+    assert NOTED == ["try", "try"]
+
+
+async def test_a_wait_in_a_node_that_is_not_recorded_is_put_aside_too(store: rt.DurableStore) -> None:
+    @rt.function_node(durable=False)
+    async def ask() -> str:
+        return str(await rt.wait_for_signal("item", park=True))
+
+    async def main() -> str:
+        return await rt.call(ask)
+
+    flow = flow_of(store, main)
+    with pytest.raises(rt.SessionWaiting):
+        await flow.ainvoke(session_id="s")
+    await rt.send_signal("s", "item", "heard", store=store)
+    assert (await rt.recover(str(access_of(store).url.database), [flow.in_store(store)])).resumed == ("s",)
+
+
+async def test_a_session_that_is_cancelled_while_it_parks_is_cancelled(
+    store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    park = Journal.park_if_idle
+
+    def cancel_first(self: Journal) -> None:
+        rt.current_session().cancel("by hand") if self._idle_looks else None
+        park(self)
+
+    monkeypatch.setattr(Journal, "park_if_idle", cancel_first)
+
+    async def main() -> None:
+        await rt.wait_for_signal("item", park=True)
+
+    with pytest.raises(rt.SessionCancelledError, match="by hand"):
+        await flow_of(store, main).ainvoke(session_id="s")
+    assert status_of(store) == "cancelled"
+
+
+async def test_waits_outlast_a_store_that_cannot_be_read_for_a_while(
+    store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = _lookout._found  # noqa: SLF001 - made to fail
+    failures: list[int] = []
+
+    def failing(connection: sa.Connection, session_ids: list[str]) -> Counter[tuple[str, str]]:
+        if len(failures) < 3:
+            failures.append(1)
+            raise OperationalError("select", None, Exception("the connection was cut"))
+        return found(connection, session_ids)
+
+    async def main() -> Any:
+        return await rt.wait_for_signal("item")
+
+    monkeypatch.setattr(_lookout, "_found", failing)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send_when_there, store, "item", "heard")
+        assert await flow_of(store, main).ainvoke(session_id="s") == "heard"
+    assert failures == [1, 1, 1]
+
+
+async def test_all_who_wait_are_told_at_once_of_a_store_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = rt.DurableStore(tmp_path / "store.db", durability="process", commit_timeout=0.3)
+
+    def gone(*_: Any) -> Any:
+        raise OperationalError("select", None, Exception("the connection was cut"))
+
+    async def main() -> Any:
+        return await rt.wait_for_signal("item")
+
+    async def one() -> None:
+        with pytest.raises(rt.StoreError, match="the connection was cut"):
+            await flow_of(store, main).ainvoke()
+
+    monkeypatch.setattr(_lookout, "_found", gone)
+    before = trio.current_time()
+    with store:
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(one)
+    assert trio.current_time() - before < 2
+
+
+async def test_one_look_is_for_all_who_wait(store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = _lookout._found  # noqa: SLF001 - counted
+    looks: list[int] = []
+
+    def counted(connection: sa.Connection, session_ids: list[str]) -> Counter[tuple[str, str]]:
+        looks.append(len(session_ids))
+        return found(connection, session_ids)
+
+    async def main() -> Any:
+        return await rt.wait_for_signal("item")
+
+    monkeypatch.setattr(_lookout, "_found", counted)
+    monkeypatch.setattr(_lookout, "_AT_ONCE", 7)
+    with store:
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(partial(flow_of(store, main).ainvoke, session_id=f"s-{number}"))
+            await until(lambda: looks and looks[-1] == 20)
+            before = len(looks)
+            for number in range(20):
+                await rt.send_signal(f"s-{number}", "item", number, store=store)
+    assert len(looks) - before < 30
+    assert {each.status for each in store.sessions()} == {"completed"}
+
+
+async def test_a_store_that_cannot_be_read_is_the_error_of_recover(tmp_path: Path) -> None:
+    (tmp_path / "store.db").write_bytes(b"no database at all, whatever its name says" * 100)
+    with pytest.raises(rt.StoreError):
+        await rt.recover(tmp_path / "store.db", [])
+    with pytest.raises(TypeError, match="a store must be"):
+        await rt.send_signal("s", "item", store=None)  # type: ignore[arg-type]

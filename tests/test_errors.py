@@ -407,6 +407,7 @@ MADE: dict[type[rt.RailtracksError], Callable[[], rt.RailtracksError]] = {
     rt.ReplayMismatchError: lambda: rt.ReplayMismatchError("s", "'add'", "'sub'"),
     rt.SessionLostError: lambda: rt.SessionLostError("s", "another owner has it"),
     rt.SessionOwnedError: lambda: rt.SessionOwnedError("s", "here", 7, "2030-01-01T00:00:00+00:00"),
+    rt.SessionUnavailableError: lambda: rt.SessionUnavailableError("s", "is not in the store"),
     rt.SignalTimeoutError: lambda: rt.SignalTimeoutError("approval", 5.0),
 }
 PUBLIC = [kind for name in exceptions.__all__ if issubclass(kind := getattr(exceptions, name), rt.RailtracksError)]

@@ -134,6 +134,12 @@ ERRORS: list[tuple[type[Exception], type[Exception], tuple[object, ...], str]] =
             " wait=seconds"
         ),
     ),
+    (
+        rt.SessionUnavailableError,
+        Exception,
+        ("s-1", "is completed: a signal would reach nobody"),
+        "session s-1 is completed: a signal would reach nobody",
+    ),
     (rt.SessionWaiting, Exception, ("s-1",), "session s-1 waits for a signal: recover() wakes it"),
     (rt.SignalTimeoutError, TimeoutError, ("approval", 5.0), "no signal 'approval' came within 5 seconds"),
     (rt.RailtracksError, Exception, ("anything",), "anything"),

@@ -29,8 +29,7 @@ from railtracks.exceptions import (
 if TYPE_CHECKING:
     from railtracks.durable._journal import Journal
 
-# Seconds, beyond what it took the first time, after which a call that is recorded as cancelled tells that nobody cancels
-# it.
+# Seconds, beyond what it took the first time, after which a call that is recorded as cancelled tells that nobody does so.
 CANCEL_PATIENCE: Final = 10.0
 
 # Errors that say nothing about the call they come out of: they leave the session as it is recorded.
@@ -152,6 +151,11 @@ class Call(Owned):
         fn: Any = node.fn
         if isinstance(fn, Special):
             return await fn.durable_run(self, args, kwargs)
+        return await self._record(frame, args, kwargs)
+
+    async def _record(self, frame: Frame, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the node and record what becomes of it."""
+        node, journal = self.node, self.journal
         try:
             result = await (node.fn(*args, **kwargs) if node.is_direct else attempt(frame, node, args, kwargs))
         except BaseException as error:
@@ -228,8 +232,8 @@ class Call(Owned):
         """Wait for the cancel that ended this call, which took so many seconds the first time."""
         await trio.sleep(max(0.0, seconds) + CANCEL_PATIENCE)
         self.journal.warn(
-            f"the recorded call of {self.node.name!r} was cancelled after {seconds:.0f} seconds, and now nobody cancels it:"
-            " what did so has to be repeated by the code around it"
+            f"the recorded call of {self.node.name!r} was cancelled after {seconds:.0f} seconds, and now nobody cancels"
+            " it: what did so has to be repeated by the code around it"
         )
         await trio.sleep_forever()
 

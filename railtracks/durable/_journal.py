@@ -35,8 +35,8 @@ from railtracks.exceptions import ContextError, DurableValueError, RemoteError, 
 
 _LONGEST_TOLD: Final = 200
 _UNKNOWN: Final = (
-    "tasks of a nursery have no order in a durable session, and this one has made no recorded call yet, which would tell"
-    " it from others: do this in the code that opened the nursery, or in a call that is recorded"
+    "tasks of a nursery have no order in a durable session, and this one has made no recorded call yet, which would"
+    " tell it from others: do this in the code that opened the nursery, or in a call that is recorded"
 )
 
 
@@ -121,13 +121,21 @@ class Journal:
         if not node.is_durable and not strand.is_known:
             call.pass_through(strand)
             return call
-        problem: BaseException | None = None
+        problem: DurableValueError | None = None
         arguments, fingerprint = b"", ""
         try:
             if node.is_durable:
                 arguments, fingerprint = self.values.dump_arguments(node, args, kwargs)
         except DurableValueError as refusal:
             problem = refusal
+        self._take_place(call, strand, arguments, fingerprint)
+        if node.is_durable and call.refusal is None:
+            call.refusal = problem or self._mismatch(call)
+        return call
+
+    def _take_place(self, call: Call, strand: Strand, arguments: bytes, fingerprint: str) -> None:
+        """Find out where a call stands, or refuse it."""
+        node = call.node
         try:
             spot = strand.last if node.attempt > 1 else None
             if spot is None:
@@ -139,13 +147,8 @@ class Journal:
         except ContextError as refusal:
             call.refusal = refusal
             call.stand_alone(ROOT)
-            return call
-        call.take(strand.body, spot, arguments, fingerprint)
-        if problem is not None:
-            call.refusal = problem
-        elif node.is_durable:
-            call.refusal = self._mismatch(call)
-        return call
+        else:
+            call.take(strand.body, spot, arguments, fingerprint)
 
     def _mismatch(self, call: Call) -> ReplayMismatchError | None:
         """Claim what is recorded of a call; return why that is another one, if it is."""

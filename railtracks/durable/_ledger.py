@@ -13,7 +13,6 @@ from railtracks.durable._past import Turn
 from railtracks.durable._writer import Commit, Waiter, Writer
 from railtracks.exceptions import ContextError
 
-
 # How many commits may wait for one that somebody waits for.
 _MUCH: Final = 100
 
@@ -98,7 +97,7 @@ class Ledger:
         self._writer.submit(Commit(self.session_id, self.fence, self.numbered(rows)))
 
     async def keep_short(self) -> None:
-        """Have written what waits if it is much, as when a call broadcasts all day; the next commit tells what fails."""
+        """Have what waits written if it is much, as when a call broadcasts all day; the next commit tells what fails."""
         if self._writer.backlog > _MUCH:
             commit = Commit(self.session_id, self.fence)
             self._writer.submit(commit)

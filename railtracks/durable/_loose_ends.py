@@ -83,8 +83,8 @@ class LooseEnds:
         if node.name not in self._told:
             self._told.add(node.name)
             self._journal.warn(
-                f"nobody could start {node.name!r} again in the background of a resumed session, if its starter had ended"
-                " before it: its function does not stand in a module by its name"
+                f"nobody could start {node.name!r} again in the background of a resumed session, if its starter had"
+                " ended before it: its function does not stand in a module by its name"
             )
         return None
 
@@ -99,7 +99,8 @@ class LooseEnds:
             told = json.loads(row.outcome)
             node = None if told["function"] is None else _found(told["function"], row.node)
             if node is None:
-                why = f"{told['function']} is not imported here" if told["function"] else "its function stands in no module"
+                function = told["function"]
+                why = "its function stands in no module" if function is None else f"{function} is not imported here"
                 raise StoreError(
                     f"session {journal.session_id} has a background call of {row.node!r} to go on with, and {why}"
                 )

@@ -1,7 +1,7 @@
 """The context of a durable session: what was written to it is recorded with the outcome of the call that wrote it.
 
-A write goes with the number of the last outcome that had been handed over by then: `[number, value]`, and `[number]` of a
-deletion. The newest of them counts, whichever call ends first.
+A write goes with the number of the last outcome that had been handed over by then: `[number, value]`, and `[number]` of
+a deletion. The newest of them counts, whichever call ends first.
 """
 
 from __future__ import annotations

@@ -293,7 +293,9 @@ class Owner:
 
     def live_owners(self, connection: Connection) -> frozenset[str]:
         """Return the other owners that live, by their tokens."""
-        others = sa.select(owners.c.token).where(owners.c.token != self.token, owners.c.lease_until > now_of(connection))
+        others = sa.select(owners.c.token).where(
+            owners.c.token != self.token, owners.c.lease_until > now_of(connection)
+        )
         tokens = connection.execute(others).scalars().all()
         return frozenset(token for token in tokens if self._database.is_held(connection, token))
 

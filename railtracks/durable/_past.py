@@ -1,8 +1,8 @@
 """What is recorded of a session that is resumed, and the order in which its outcomes come back.
 
-An outcome is handed over when every earlier one was, each in a step of the scheduler of its own, and when every call has
-begun that had begun by then: in the run that was recorded as in the one that repeats it. What races in the one races in
-the other with the same winner, and who loses has begun in both.
+An outcome is handed over when every earlier one was, each in a step of the scheduler of its own, and when every call
+has begun that had begun by then: in the run that was recorded as in the one that repeats it. What races in the one races
+in the other with the same winner, and who loses has begun in both.
 """
 
 from __future__ import annotations
@@ -219,11 +219,13 @@ class Past:
 
     def _is_repeated(self, row: Any) -> bool:
         """Say whether the code that asked for a call runs again."""
-        return not self.is_within(row.parent) and (_place_of(row) not in self._started_at or self._is_started_again(row))
+        return not self.is_within(row.parent) and self._is_started_again(row)
 
     def _is_started_again(self, row: Any) -> bool:
-        """Say whether a background call is started again, by its starter or by nobody else's code."""
+        """Say whether a call, if it is one in the background, is started again: by its starter, or without it."""
         place = _place_of(row)
+        if place not in self._started_at:
+            return True
         return not self.is_within(self._started_at[place].parent) or place not in self._ended
 
     def is_within(self, key: str) -> bool:

@@ -158,7 +158,8 @@ class Run:
         with self._keeping:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._renew, lose)
-                while seconds := owner.until_loss:
+                # It is put off by whoever renews the lease, in a thread.
+                while seconds := owner.until_loss:  # noqa: ASYNC110 - the same
                     await trio.sleep(seconds)
                 self.journal.cut()
                 lose(SessionLostError(self.wanted.session_id, "its lease could not be renewed in time"))

@@ -118,7 +118,7 @@ class _Wait(Special):
     async def __call__(self, timeout: float | None, park: bool) -> Any:  # noqa: ARG002, ASYNC109, FBT001 - recorded as they are given
         raise ContextError(f"no signal {self._name!r} reaches a session that is being ended")
 
-    async def durable_run(self, made: Any, args: tuple[Any, ...], _: dict[str, Any]) -> Any:
+    async def durable_run(self, made: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ARG002 - it has none
         """Wait as a call of a durable session."""
         timeout, park = args
         return await Waiting(made, self._name, self.__annotations__["return"], timeout).run(may_park=park)
@@ -198,4 +198,3 @@ class Waiting:
             return None
         connection.execute(sa.insert(calls), [{**row, "status": status, "outcome": outcome}])
         return status, outcome
-

@@ -117,9 +117,7 @@ def _is_short_of_halves(value: Any) -> bool:
     return type(value) is not str or value.isascii()
 
 
-def secret_arguments(
-    fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Iterator[tuple[str | None, Any]]:
+def secret_arguments(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[str | None, Any]]:
     """Return the arguments that are secret by themselves or by their names, with the names of their parameters."""
     shape = shape_of(fn)
     given = [*((shape.at(place)[0], value) for place, value in enumerate(args)), *kwargs.items()]

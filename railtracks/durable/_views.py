@@ -16,7 +16,7 @@ from railtracks.durable._access import Access
 from railtracks.durable._failures import told_failure
 from railtracks.durable._ownership import DurableStatus, Owner
 from railtracks.durable._past import CANCELLED, COMPLETED, FAILED, OPENED
-from railtracks.durable._schema import calls, owners, rows_of, sessions
+from railtracks.durable._schema import owners, rows_of, sessions
 from railtracks.durable._values import Values
 from railtracks.exceptions import SessionUnavailableError
 

@@ -15,7 +15,8 @@ import sqlalchemy as sa
 import trio
 from attrs import define
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError, TimeoutError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 
 from railtracks._workers import in_thread, in_thread_whatever_comes, never_aborted
 from railtracks.durable._database import Database
@@ -27,7 +28,7 @@ _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 1.0
 # What another try of the same transaction may mend: a lock, a full disk, a cut connection, a server that restarts, more
 # readers than connections.
-_PASSING: Final = (OperationalError, InterfaceError, InternalError, TimeoutError)
+_PASSING: Final = (OperationalError, InterfaceError, InternalError, NoConnectionError)
 
 # Tests stop or kill the process here: "before", "inside" and "after" the commit; the store's error or lost answer is
 # what it raises.
@@ -143,7 +144,7 @@ class Writer:
         with self._database.reading() as connection:
             return look(connection)
 
-    # Whoever else waits is woken by this task alone: nothing may take it away from here, and Ctrl-C would at a checkpoint
+    # Whoever else waits is woken by this task alone: nothing may take it away, and at a checkpoint Ctrl-C would
     # (test_durable_cancellation.py::test_ctrl_c_leaves_nobody_waiting_for_a_commit).
     @trio.lowlevel.enable_ki_protection
     async def _write_all(self) -> None:
@@ -203,8 +204,8 @@ class Writer:
 
     def _give_up(self, batch: list[Commit], error: Exception) -> None:
         broken = StoreError(
-            f"the store could not write: {told(error)}. The session is left as the store has it; resume it when the cause"
-            " is gone"
+            f"the store could not write: {told(error)}. The session is left as the store has it; resume it when the"
+            " cause is gone"
         )
         for commit in batch:
             commit.error = commit.error or broken
