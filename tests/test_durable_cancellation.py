@@ -208,6 +208,28 @@ def test_what_a_thread_brings_to_a_cancelled_caller_is_no_outcome(store: rt.Dura
     assert DONE == []
 
 
+async def test_what_a_thread_brings_to_a_session_that_is_interrupted_is_no_outcome(store: rt.DurableStore) -> None:
+    @rt.function_node
+    def slow(number: int) -> int:
+        DONE.append("slow")
+        go_on.wait(5)
+        return number
+
+    async def main() -> int:
+        return await rt.call(slow, 1)
+
+    go_on = threading.Event()
+    flow = flow_of(store, main)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(flow.ainvoke, session_id="s"))
+        await until(lambda: DONE)
+        nursery.cancel_scope.cancel()
+        go_on.set()
+    assert "completed" not in statuses(store, "slow")
+    assert await flow.aresume("s") == 1
+    assert DONE == ["slow", "slow"]
+
+
 def test_a_call_that_nobody_asks_for_holds_up_no_commit_for_ever(
     store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -224,6 +246,7 @@ def test_a_call_that_nobody_asks_for_holds_up_no_commit_for_ever(
         async with rt.open_group() as group:
             first = group.start_soon(long)
             if is_first:
+                await until(lambda: statuses(store, "add"))
                 await group.start_soon(add, 2).wait()
                 await until(lambda: statuses(store, "add") == ["completed", "completed"])
                 raise KeyboardInterrupt

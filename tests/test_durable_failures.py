@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 import railtracks as rt
-from railtracks.durable._failures import dump_failure, load_failure, told_failure
+from railtracks.durable._failures import dump_failure, load_failure, members_of, told_failure
 from railtracks.durable._sealing import Sealer
 from railtracks.durable._values import Values
 
@@ -218,3 +218,10 @@ def test_with_a_key_nothing_of_a_failure_is_readable_without_it() -> None:
     assert told_failure(data, keyed)[:2] == ("builtins:ValueError", "canary")
     assert told_failure(data, bare) == ("sealed", "", "")
     assert told_failure(dump_failure(ValueError("plain"), bare)[0], bare)[1] == "plain"
+
+
+def test_a_failure_that_causes_itself_is_looked_at_once() -> None:
+    error = LookupError("itself")
+    group = ExceptionGroup("of one", [error])
+    error.__cause__ = group
+    assert list(members_of(group)) == [group, error]

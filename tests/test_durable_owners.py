@@ -259,6 +259,47 @@ def test_a_child_process_is_another_owner(tmp_path: Path) -> None:
     assert {each.status for each in store.sessions()} == {"completed"}
 
 
+def test_what_a_parent_process_has_open_is_left_to_it(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    access = access_of(store)
+    access._process_id = -1  # noqa: SLF001 - of a parent that had nothing open
+
+    async def main() -> int:
+        return await rt.call(add, 1)
+
+    with store:
+        parents = access.database, access.owner
+        # As if this process had been forked just now.
+        access._process_id = -1  # noqa: SLF001 - of the parent
+        store._entered[-1] = -1  # noqa: SLF001 - by the parent
+        assert flow_of(store, main).invoke(session_id="s") == 2
+        assert access._inherited[-1] == parents  # noqa: SLF001 - kept, so that nobody closes them
+    parents[1].close()
+    parents[0].close()
+    assert [each.status for each in store.sessions()] == ["completed"]
+
+
+def test_a_renewal_that_somebody_has_just_made_is_not_made_again(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    with store:
+        owner = access_of(store).owner
+        lease_over(store)
+        assert owner.renew()
+        with access_of(store).reading() as (connection, _, _owner):
+            assert list(connection.execute(sa.select(owners.c.lease_until)).scalars()) == [1.0]
+            assert owner.live_owners(connection) == frozenset()
+
+
+def test_an_owner_that_the_store_has_forgotten_is_none(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    with store:
+        owner = access_of(store).owner
+        with access_of(store).writing() as (connection, _, _owner):
+            connection.execute(sa.delete(owners))
+        owner._renewed_at = 0.0  # noqa: SLF001 - long ago
+        assert not owner.renew()
+
+
 # Letting go.
 
 
@@ -339,10 +380,48 @@ def test_what_is_left_behind_and_taken_again_meanwhile_is_left_alone(tmp_path: P
     with store:
         owner = access_of(store).owner
         flow_of(store, add).invoke(1, session_id="s")
-        owner.leave_behind("s", 0)
-        owner._renewed_at = 0.0  # noqa: SLF001 - long ago
-        assert owner.renew()
+        for fence in (0, 1):
+            owner.leave_behind("s", fence)
+            owner._renewed_at = 0.0  # noqa: SLF001 - long ago
+            assert owner.renew()
+        assert owner._left_behind == {}  # noqa: SLF001 - each is let go of once
+        owner.leave_behind("s", 3)
+        # What was let go of meanwhile was an earlier stay.
+        owner._have_let_go({"s": 2})  # noqa: SLF001 - as above
+        assert owner._left_behind == {"s": 3}  # noqa: SLF001 - as above
         assert [each.status for each in store.sessions()] == ["completed"]
+
+
+async def test_what_comes_after_a_commit_that_could_not_be_written_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_in(tmp_path, lease=3.0, commit_timeout=0.3)
+    began = trio.Event()
+    full_until: list[float] = []
+
+    def fault(place: str) -> None:
+        if place == "before" and 1 in DONE:
+            if not full_until:
+                full_until.append(time.monotonic() + 0.4)
+                trio.from_thread.run_sync(began.set, trio_token=token)
+            if time.monotonic() < full_until[0]:
+                raise sa.exc.OperationalError("commit", None, Exception("disk full"))
+
+    async def second() -> int:
+        await began.wait()
+        return await rt.call(add, 2)
+
+    async def main() -> int:
+        async with rt.open_group() as group:
+            group.start_soon(second)
+            group.start_soon(add, 1)
+        return 1
+
+    token = trio.lowlevel.current_trio_token()
+    monkeypatch.setattr(_writer, "fault", fault)
+    with pytest.raises(rt.StoreError, match="disk full"):
+        await flow_of(store, main).ainvoke(session_id="s")
+    assert [each.node for each in store.load("s").calls] == []
 
 
 def test_a_locked_store_keeps_many_sessions_waiting_no_longer_than_one(tmp_path: Path) -> None:

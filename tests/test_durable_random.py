@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from proof_rounds import rounds
 
 import railtracks as rt
-from railtracks.durable import _prefixes
+from railtracks.durable import _order, _prefixes
 from railtracks.durable._store import access_of
 
 Plan = Any
@@ -389,13 +389,20 @@ async def prove(plan: Plan, folder: str) -> None:
             BEGUN.clear()
             ORDERS.clear()
             _prefixes._cut(access, count, f"cut-{count}")  # noqa: SLF001 - as above
-            assert await flow.aresume(f"cut-{count}") == expected, count
+            with trio.fail_after(60):
+                assert await flow.aresume(f"cut-{count}") == expected, count
             assert Counter(key for _, _, key in firm().elements()) == record.missing(count), count
             assert not record.left(count) & {key for _, _, key in BEGUN}, count
             for path, order in ORDERS.items():
                 assert sorted(order) == sorted(orders[path])
         # The last one has found everything in the record, in its order.
         assert {path: orders[path] for path in ORDERS} == ORDERS
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing come out because somebody has lost patience."""
+    monkeypatch.setattr(_order, "_PATIENCE", 1000.0)
 
 
 @pytest.mark.proof

@@ -282,6 +282,20 @@ def test_what_could_not_be_started_again_is_said_at_once_and_never_taken_for_som
     assert DONE == []
 
 
+def test_what_is_no_function_any_more_is_not_started_again(
+    store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        await rt.call(starting)
+
+    with store:
+        flow_of(store, main).invoke(session_id="s")
+        without_end(store, "adding_in_background")
+        monkeypatch.setattr(f"{__name__}.adding_in_background", Thing)
+        with pytest.raises(rt.StoreError, match="is not imported here"):
+            flow_of(store, main).resume("s")
+
+
 def test_a_renamed_background_call_is_started_again_under_its_name(store: rt.DurableStore) -> None:
     @rt.function_node
     async def start() -> None:

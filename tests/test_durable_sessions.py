@@ -800,6 +800,8 @@ def test_options_are_refused_where_they_are_given(store: rt.DurableStore) -> Non
         rt.Session(resume="s")
     with pytest.raises(ValueError, match="name two sessions"):
         rt.Session(durable=store, resume="s", session_id="t")
+    # Outside of Trio there is no session around it.
+    assert len(rt.Session(durable=store).identifier) == 32
     with pytest.raises(ValueError, match="safe file name"):
         rt.Session(durable=store, resume="")
     with pytest.raises(TypeError, match="session_id must be a string"):
@@ -1123,9 +1125,9 @@ def test_a_store_that_was_broken_while_it_was_open_is_told(tmp_path: Path) -> No
             flow_of(store, twice).invoke(1)
 
 
-async def test_a_store_whose_signals_cannot_be_read_interrupts_who_waits(
-    store: rt.DurableStore, tmp_path: Path
-) -> None:
+async def test_a_store_whose_signals_cannot_be_read_interrupts_who_waits(tmp_path: Path) -> None:
+    store = rt.DurableStore(tmp_path / "store.db", durability="process", commit_timeout=0.3)
+
     async def main() -> None:
         with closing(sqlite3.connect(tmp_path / "store.db")) as connection:
             connection.execute("drop table railtracks_signals")
@@ -1336,3 +1338,23 @@ def test_commits_of_sessions_side_by_side_are_groups(store: rt.DurableStore, mon
         trio.run(many)
     # Begun, ten calls, the result, the end: 260 commits.
     assert len(transactions) < 130
+
+
+def test_a_call_that_broadcasts_all_day_keeps_what_waits_short(store: rt.DurableStore) -> None:
+    longest = 0
+
+    async def main() -> None:
+        nonlocal longest
+        ((writer, _),) = access_of(store)._writers.values()  # noqa: SLF001 - what the test is about
+        for number in range(1000):
+            await rt.broadcast(number)
+            longest = max(longest, writer.backlog)
+
+    heard: list[int] = []
+
+    async def hear(number: int) -> None:
+        heard.append(number)
+
+    flow_of(store, main, broadcast_callback=hear).invoke()
+    assert heard == list(range(1000))
+    assert longest < 400

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from enum import Enum, Flag, IntEnum, auto
+from enum import Enum, Flag, IntEnum, StrEnum, auto
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, Optional, TypedDict, TypeVar
 from uuid import UUID
@@ -37,6 +37,14 @@ T = TypeVar("T")
 class Colour(Enum):
     RED = "r"
     BLUE = "b"
+
+
+class Mood(StrEnum):
+    GOOD = "good"
+
+
+class Secrecy(StrEnum):
+    PASSWORD = "password"
 
 
 class Level(IntEnum):
@@ -245,6 +253,12 @@ def test_fields_that_init_does_not_take_come_back_too(values: Values) -> None:
 
 
 REFUSED: list[tuple[Any, Any, str]] = [
+    (10**5000, int, "it cannot be stored: Exceeds the limit"),
+    ({Secrecy.PASSWORD: "x"}, dict[Secrecy, str], "a secret is stored only encrypted"),
+    ({"password": "x"}, dict[Literal["password"], str], "a secret is stored only encrypted"),
+    (Level.LOW, int | str, "a member of an enum, where the annotation says"),
+    (Mood.GOOD, str, "a member of an enum, where the annotation says str"),
+    ([Mood.GOOD], list[str], "a member of an enum, where the annotation says str"),
     ("1", int, "it cannot be stored: a str, where the annotation says int"),
     (True, int, "a bool, where the annotation says int"),
     (1, str, "a int, where the annotation says str"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -29,19 +30,20 @@ from railtracks.exceptions import (
 if TYPE_CHECKING:
     from railtracks.durable._journal import Journal
 
-# Seconds, beyond what it took the first time, after which a call that is recorded as cancelled tells that nobody does so.
+# Seconds, beyond what it took the first time, after which a call that is recorded as cancelled tells that it is not.
 CANCEL_PATIENCE: Final = 10.0
 
 # Errors that say nothing about the call they come out of: they leave the session as it is recorded.
 INTERRUPTING: Final = (StoreError, ReplayMismatchError, SessionLostError, SessionWaiting)
 
 
-class Special:
+class Special(ABC):
     """A node's function that records its own outcome, and is called by this."""
 
+    @abstractmethod
     async def durable_run(self, made: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run as a call of a durable session."""
-        raise NotImplementedError
+        ...
 
 
 class Call(Owned):

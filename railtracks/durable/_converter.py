@@ -98,8 +98,8 @@ def _exact(kind: type[Any]) -> Callable[[Any], Any]:
 
 def _scalar_writer(scalar: type[Any]) -> Callable[[Any], Any]:
     check = _exact(scalar)
-    # An IntEnum is an int, and cattrs comes here with it too. In a list, which no scalar is read from: its annotation has
-    # to say what it is.
+    # An IntEnum is an int, and cattrs comes here with it too. In a list, which no scalar is read from: its annotation
+    # has to say what it is.
     return lambda value: [_enum_as_plain(value)] if isinstance(value, Enum) else check(value)
 
 

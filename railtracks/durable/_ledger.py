@@ -97,7 +97,7 @@ class Ledger:
         self._writer.submit(Commit(self.session_id, self.fence, self.numbered(rows)))
 
     async def keep_short(self) -> None:
-        """Have what waits written if it is much, as when a call broadcasts all day; the next commit tells what fails."""
+        """Have what waits written if it is much, as when a call broadcasts all day; the next commit tells of errors."""
         if self._writer.backlog > _MUCH:
             commit = Commit(self.session_id, self.fence)
             self._writer.submit(commit)

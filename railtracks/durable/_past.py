@@ -1,8 +1,8 @@
 """What is recorded of a session that is resumed, and the order in which its outcomes come back.
 
 An outcome is handed over when every earlier one was, each in a step of the scheduler of its own, and when every call
-has begun that had begun by then: in the run that was recorded as in the one that repeats it. What races in the one races
-in the other with the same winner, and who loses has begun in both.
+has begun that had begun by then: in the run that was recorded as in the one that repeats it. What races in the one
+races in the other with the same winner, and who loses has begun in both.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from attrs import define, field
+
+from railtracks.durable._strands import ROOT
 
 OPENED: Final = "opened"
 STARTED: Final = "started"
@@ -207,15 +209,18 @@ class Past:
                 before = []
         # What is left belongs to background calls whose starter nobody repeats, or comes from a call that goes on.
         self.rest = before
-        # Which calls of a fan-out still begin when it is cancelled is a race that nobody can repeat, and need not.
-        awaited = [
-            each
-            for each in self.calls.values()
-            if self._is_repeated(each.row) and not (each.row.status == CANCELLED and each.row.place >= 0)
-        ]
+        awaited = [each for each in self.calls.values() if self._is_repeated(each.row) and self._comes_early(each.row)]
         for each in awaited:
             each.is_awaited = True
         self.turns.expect(sorted(awaited, key=lambda each: each.began_after))
+
+    def _comes_early(self, row: Any) -> bool:
+        """Say whether the code asks for a call before it has come through the record."""
+        if row.status != CANCELLED:
+            return True
+        # Which calls of a fan-out still begin when that is cancelled is a race that nobody can repeat, and need not. What
+        # is cancelled may also be recorded without the call around it, which then begins after all that is recorded.
+        return row.place < 0 and (row.parent == ROOT or row.parent in self.calls)
 
     def _is_repeated(self, row: Any) -> bool:
         """Say whether the code that asked for a call runs again."""

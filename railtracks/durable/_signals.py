@@ -163,12 +163,11 @@ class Waiting:
         if made.recorded is not None:
             self._until = json.loads(made.recorded.row.outcome)
             return
+        if self._timeout is not None:
+            self._until = await journal.ledger.peek(now_of) + self._timeout
         rows = made.openings()
-        if rows:
-            if self._timeout is not None:
-                self._until = await journal.ledger.peek(now_of) + self._timeout
-            rows[-1]["outcome"] = json.dumps(self._until).encode()
-            await journal.ledger.commit(rows)
+        rows[-1]["outcome"] = json.dumps(self._until).encode()
+        await journal.ledger.commit(rows)
 
     def _first(self) -> Any:
         session_id = self._journal.session_id

@@ -208,9 +208,10 @@ class Writer:
             " cause is gone"
         )
         for commit in batch:
-            commit.error = commit.error or broken
             if commit.fence is not None:
-                self._broken[commit.session_id, commit.fence] = broken
+                # What comes after it has the same error, and the session one.
+                broken = self._broken.setdefault((commit.session_id, commit.fence), broken)
+            commit.error = commit.error or broken
 
     def _transaction(self, batch: list[Commit], *, is_again: bool) -> None:
         _meet("before")
