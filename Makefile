@@ -31,7 +31,7 @@ demo: $(VENV)/cli.stamp ## run the main job: survey the standard library
 	$(BIN)/python -m railtracks demo
 
 test: $(VENV)/test.stamp ## run the tests, with branch coverage at 100 %
-	$(BIN)/python -m pytest --cov --numprocesses=logical
+	$(BIN)/python -m pytest --cov --numprocesses=logical --dist=worksteal
 
 prove: $(VENV)/test.stamp ## run the long proofs with all of their rounds
 	RAILTRACKS_PROOF=$(SHARE) $(BIN)/python -m pytest -m proof --durations=0 -o faulthandler_timeout=1800

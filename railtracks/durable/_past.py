@@ -218,8 +218,8 @@ class Past:
         """Say whether the code asks for a call before it has come through the record."""
         if row.status != CANCELLED:
             return True
-        # Which calls of a fan-out still begin when that is cancelled is a race that nobody can repeat, and need not. What
-        # is cancelled may also be recorded without the call around it, which then begins after all that is recorded.
+        # Which calls of a fan-out still begin when that is cancelled is a race that nobody can repeat, and need not.
+        # Without the call around it being recorded, that begins after all that is.
         return row.place < 0 and (row.parent == ROOT or row.parent in self.calls)
 
     def _is_repeated(self, row: Any) -> bool:
