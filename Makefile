@@ -34,7 +34,7 @@ test: $(VENV)/test.stamp ## run the tests, with branch coverage at 100 %
 	$(BIN)/python -m pytest --cov --numprocesses=logical --dist=worksteal
 
 prove: $(VENV)/test.stamp ## run the long proofs with all of their rounds
-	RAILTRACKS_PROOF=$(SHARE) $(BIN)/python -m pytest -m proof --durations=0 -o faulthandler_timeout=1800
+	RAILTRACKS_PROOF=$(SHARE) $(BIN)/python -m pytest -m proof --numprocesses=logical --dist=worksteal --durations=0 -o faulthandler_timeout=1800
 
 check: $(VENV)/check.stamp ## lint, format, types, layers
 	$(BIN)/ruff check .

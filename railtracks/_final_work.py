@@ -1,4 +1,4 @@
-"""What a session does when its calls have ended: resources, broadcasts, the saved state, the payload, in this order."""
+"""What a session does when its calls have ended, in this order: resources, broadcasts, state, payload, journal."""
 
 from __future__ import annotations
 
