@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from proof_rounds import rounds
+from trio._core import _run as trio_run
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import railtracks as rt
@@ -406,8 +407,15 @@ class Machine(RuleBasedStateMachine):
         except BaseException as error:  # noqa: BLE001 - raised in the thread of the test
             self.errors.append(error)
 
+    steps = 0
+
     def do(self, act: Callable[..., Any], *args: Any) -> None:
+        self.steps += 1
+
         async def act_and_settle() -> None:
+            # Trio shuffles by this. How long threads took, and how often that was looked at, must not tell in later
+            # steps, or an example could not be repeated.
+            trio_run._r.seed(self.steps)  # noqa: SLF001 - there is no other way to it
             await act(*args)
             await self.settle()
             await self.world.check()
