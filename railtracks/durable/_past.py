@@ -181,7 +181,9 @@ class Past:
                 if row.status != OPENED:
                     outcomes.append(row)
         self.delivered = frozenset(delivered)
-        self._ended = {_place_of(each.row) for each in self.calls.values() if each.row.status in {COMPLETED, CANCELLED}}
+        # Only background calls are looked up here.
+        ended = (each.row for each in self.calls.values() if self.started and each.row.status in {COMPLETED, CANCELLED})
+        self._ended = set(map(_place_of, ended))
         self._put_in_order(outcomes)
 
     def _add(self, row: Any) -> None:
@@ -228,6 +230,8 @@ class Past:
 
     def _is_started_again(self, row: Any) -> bool:
         """Say whether a call, if it is one in the background, is started again: by its starter, or without it."""
+        if not self._started_at:
+            return True
         place = _place_of(row)
         if place not in self._started_at:
             return True
