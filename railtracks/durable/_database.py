@@ -38,9 +38,9 @@ _MIGRATION_LOCK: Final = 0x7261696C747261  # "railtra"
 LOOK: Final = 0.1
 # Two who ask at once whether an owner lives must not take one another for it.
 _ASKED_AGAIN: Final = 0.01
-_CLOCKS: Final = {
-    "sqlite": sa.text("select (julianday('now') - 2440587.5) * 86400.0"),
-    "postgresql": sa.text("select extract(epoch from clock_timestamp())"),
+_CLOCKS: Final[dict[str, sa.ColumnElement[float]]] = {
+    "sqlite": sa.literal_column("((julianday('now') - 2440587.5) * 86400.0)"),
+    "postgresql": sa.literal_column("extract(epoch from clock_timestamp())"),
 }
 # What alembic's scripts import is one for the whole process.
 _UPGRADING: Final = threading.Lock()
@@ -337,7 +337,12 @@ def _refuse_network(path: Path) -> None:
 
 def now_of(connection: Connection) -> float:
     """Return the time of a database, in seconds since 1970: the one clock that all owners and waits go by."""
-    return float(connection.execute(_CLOCKS[connection.dialect.name]).scalar_one())
+    return float(connection.execute(sa.select(clock_of(connection))).scalar_one())
+
+
+def clock_of(connection: Connection) -> sa.ColumnElement[float]:
+    """Return what stands for that time in a statement, which saves one that asks for it."""
+    return _CLOCKS[connection.dialect.name]
 
 
 def database_url(url: str | os.PathLike[str] | None, home: Path) -> URL:

@@ -33,6 +33,10 @@ class DurableStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
+# Made once: to put them together costs more than to run them.
+_FIND: Final = sa.select(sessions).where(sessions.c.session_id == sa.bindparam("wanted")).with_for_update()
+_BEGIN: Final = sa.insert(sessions)
+
 # Shares of a lease: it is renewed after one third, and given up this much before its end.
 _RENEWALS: Final = 3
 _MARGIN: Final = 6
@@ -90,7 +94,8 @@ class Taken:
         rows: What happened in it so far, in the order of the commits; none if it is stuck.
         fence: The number of this owner, `None` if the session is over and has none.
         remaining: The seconds until its deadline by the clock of the database, `None` for none.
-        asked_at: When its owner's lease was renewed with that, by `time.monotonic`, before the store was asked.
+        asked_at: When its owner's lease was renewed with that, by `time.monotonic`, before the store was asked; 0 if it
+            was not due.
         is_stuck: Whether it was taken over once too often, and is left alone from now on.
     """
 
@@ -216,8 +221,7 @@ class Owner:
             SessionUnavailableError: If there is none and it may not be new, or it is stuck.
         """
         asked_at = time.monotonic()
-        query = sa.select(sessions).where(sessions.c.session_id == wanted.session_id)
-        found = connection.execute(query.with_for_update()).one_or_none()
+        found = connection.execute(_FIND, {"wanted": wanted.session_id}).one_or_none()
         if found is None:
             return self._begun(connection, wanted, asked_at)
         _compare(found, wanted)
@@ -237,14 +241,17 @@ class Owner:
         connection.execute(
             own.values(status=DurableStatus.RUNNING, owner=self.token, fence=found.fence + 1, recoveries=recoveries)
         )
-        self._own(connection)
+        asked_at = asked_at if self._own(connection) else 0.0
         remaining = None if found.deadline_at is None else found.deadline_at - now_of(connection)
         return Taken(found, rows_of(connection, found.session_id), found.fence + 1, remaining, asked_at)
 
-    def _own(self, connection: Connection) -> None:
-        """Have a whole lease: a store that is open and has no session in it renews none."""
+    def _own(self, connection: Connection) -> bool:
+        """Renew the lease if that is due, as while there was no session nobody did; say whether it was."""
+        if self.until_renewal:
+            return False
         if not self._prolong(connection):
             self._announce(connection)
+        return True
 
     def _begun(self, connection: Connection, wanted: Wanted, asked_at: float) -> Taken:
         if not wanted.may_be_new:
@@ -268,8 +275,8 @@ class Owner:
             "recoveries": 0,
             "parent": wanted.parent,
         }
-        connection.execute(sa.insert(sessions).values(**values))
-        self._own(connection)
+        connection.execute(_BEGIN, values)
+        asked_at = asked_at if self._own(connection) else 0.0
         return Taken(SimpleNamespace(**values), [], 1, wanted.timeout, asked_at)
 
     def refusal(self, session_id: str) -> SessionOwnedError:

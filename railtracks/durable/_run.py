@@ -15,7 +15,7 @@ from railtracks._tree import CauseKind, Status
 from railtracks._workers import in_thread
 from railtracks.durable._access import Access
 from railtracks.durable._calls import INTERRUPTING
-from railtracks.durable._database import LOOK, now_of
+from railtracks.durable._database import LOOK, clock_of
 from railtracks.durable._failures import load_failure
 from railtracks.durable._journal import Journal
 from railtracks.durable._ownership import DurableStatus, Taken, Wanted, stuck
@@ -240,7 +240,6 @@ class Run:
         wakes_at = self.journal.wakes_at if status is DurableStatus.WAITING else None
 
         def settle(connection: Any) -> None:
-            now = now_of(connection)
             connection.execute(
                 sa.update(sessions)
                 .where(sessions.c.session_id == self.wanted.session_id)
@@ -248,7 +247,7 @@ class Run:
                     status=status,
                     owner=None,
                     failure=failure,
-                    ended_at=now if is_final else None,
+                    ended_at=clock_of(connection) if is_final else None,
                     wakes_at=wakes_at,
                 )
             )

@@ -30,6 +30,13 @@ _LONGEST_PAUSE: Final = 1.0
 # readers than connections.
 _PASSING: Final = (OperationalError, InterfaceError, InternalError, NoConnectionError)
 
+# Made once: to put it together costs more than to run it.
+_FENCES: Final = (
+    sa.select(sessions.c.session_id, sessions.c.fence)
+    .where(sessions.c.session_id.in_(sa.bindparam("ids", expanding=True)))
+    .with_for_update(read=True)
+)
+
 # Tests stop or kill the process here: "before", "inside" and "after" the commit; the store's error or lost answer is
 # what it raises.
 fault: Callable[[str], None] | None = None
@@ -218,9 +225,9 @@ class Writer:
         with self._database.writing() as connection:
             # Who is about to own a session locks its row itself: shared first, two who do so would wait for each other.
             ids = {commit.session_id for commit in batch if commit.fence is not None}
-            query = sa.select(sessions.c.session_id, sessions.c.fence).where(sessions.c.session_id.in_(ids))
             # No other owner can take a session over until this transaction is through.
-            fences = {row[0]: row[1] for row in connection.execute(query.with_for_update(read=True))}
+            found = connection.execute(_FENCES, {"ids": list(ids)}) if ids else ()
+            fences = {row[0]: row[1] for row in found}
             rows: list[dict[str, Any]] = []
             for commit in batch:
                 if commit.fence is None:
