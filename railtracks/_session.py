@@ -123,14 +123,15 @@ class Session:
         given = session_id if resume is None else resume
         identifier = os.urandom(16).hex() if given is None else given
         run: DurableRun | None = None
-        if isinstance(durable, DurableRun):
+        if durable is None or durable is False:
+            if given is not None:
+                raise ValueError("resume and session_id are for durable sessions: give durable=True, a URL or a store")
+        elif isinstance(durable, DurableRun):
             # A flow has taken it already.
             run = durable
-        elif durable is not None and durable is not False:
+        else:
             run = self._durable_run(durable, given, name, flow_name, options.timeout, may_be_new=resume is None)
             identifier = run.session_id
-        elif given is not None:
-            raise ValueError("resume and session_id are for durable sessions: give durable=True, a URL or a store")
         self._ending = Ending(name or flow_name or identifier, options.timeout)
         values = dict(options.context or {})
         limit = options.history_limit
