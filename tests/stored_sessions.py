@@ -34,6 +34,13 @@ async def interrupt(run: Callable[[], Awaitable[object]], is_so: Callable[[], ob
         nursery.cancel_scope.cancel()
 
 
+def statuses(store: rt.DurableStore, node: str) -> list[str]:
+    """Return what a store says of the calls of a node, in the order of the commits."""
+    with access_of(store).reading() as (connection, _, _owner):
+        query = sa.select(calls.c.status).where(calls.c.node == node).order_by(calls.c.seq)
+        return list(connection.execute(query).scalars())
+
+
 def due_in(store: rt.DurableStore, seconds: float) -> None:
     """Have the deadlines of a store's sessions, and of their waits for signals, be over in so many seconds."""
     with access_of(store).writing() as (connection, _, _owner):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import trio
-from stored_sessions import interrupt, until
+from stored_sessions import interrupt, statuses, until
 
 import railtracks as rt
 from railtracks.durable import _calls, _order, _writer
@@ -47,12 +47,6 @@ async def add(number: int) -> int:
 async def hang() -> None:
     DONE.append("hang")
     await trio.sleep_forever()
-
-
-def statuses(store: rt.DurableStore, node: str) -> list[str]:
-    with access_of(store).reading() as (connection, _, _owner):
-        query = sa.select(calls.c.status).where(calls.c.node == node).order_by(calls.c.seq)
-        return list(connection.execute(query).scalars())
 
 
 def test_ctrl_c_leaves_nobody_waiting_for_a_commit(store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import trio
-from stored_sessions import interrupt, until
+from stored_sessions import interrupt, statuses, until
 
 import railtracks as rt
 from railtracks import testing
@@ -61,12 +61,6 @@ async def nap(number: int) -> int:
     if number:
         await trio.sleep_forever()
     return number
-
-
-def statuses(store: rt.DurableStore, node: str) -> list[str]:
-    with access_of(store).reading() as (connection, _, _owner):
-        query = sa.select(calls.c.status).where(calls.c.node == node).order_by(calls.c.seq)
-        return list(connection.execute(query).scalars())
 
 
 def without_end(store: rt.DurableStore, *nodes: str) -> None:
