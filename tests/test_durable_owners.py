@@ -331,6 +331,16 @@ def failing_after(count: int) -> Callable[[str], None]:
     return fault
 
 
+async def fail_beside_another(nursery: trio.Nursery, flow: rt.Flow[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a flow on a disk that is full for so long, while another session keeps the store open."""
+    nursery.start_soon(partial(flow_of(flow.store, trio.sleep_forever).ainvoke, session_id="other"))
+    await until(flow.store.sessions)
+    monkeypatch.setattr(_writer, "fault", failing_after(1))
+    with pytest.raises(rt.StoreError, match="disk full"):
+        await flow.ainvoke(session_id="s")
+    monkeypatch.setattr(_writer, "fault", None)
+
+
 async def test_a_session_that_could_not_be_written_is_resumed_here_when_the_cause_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -340,12 +350,7 @@ async def test_a_session_that_could_not_be_written_is_resumed_here_when_the_caus
         return await rt.call(add, 1)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(flow_of(store, trio.sleep_forever).ainvoke, session_id="other"))
-        await until(store.sessions)
-        monkeypatch.setattr(_writer, "fault", failing_after(1))
-        with pytest.raises(rt.StoreError, match="disk full"):
-            await flow_of(store, main).ainvoke(session_id="s")
-        monkeypatch.setattr(_writer, "fault", None)
+        await fail_beside_another(nursery, flow_of(store, main), monkeypatch)
         assert await flow_of(store, main).aresume("s") == 2
         nursery.cancel_scope.cancel()
 
@@ -366,12 +371,7 @@ async def test_a_session_whose_end_could_not_be_written_is_let_go_of_later(
             )
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(flow_of(store, trio.sleep_forever).ainvoke, session_id="other"))
-        await until(store.sessions)
-        monkeypatch.setattr(_writer, "fault", failing_after(1))
-        with pytest.raises(rt.StoreError, match="disk full"):
-            await flow_of(store, main).ainvoke(session_id="s")
-        monkeypatch.setattr(_writer, "fault", None)
+        await fail_beside_another(nursery, flow_of(store, main), monkeypatch)
         assert status() == "running"
         await until(lambda: status() == "interrupted")
         nursery.cancel_scope.cancel()
