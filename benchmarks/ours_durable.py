@@ -12,8 +12,8 @@ import trio
 
 import railtracks as rt
 from benchmarks.samples import SUBJECT, Plan, fsyncs, main, note, take
-from railtracks.durable._schema import calls
-from railtracks.durable._store import access_of
+from railtracks.durable._sessions.store import access_of
+from railtracks.durable._store.schema import calls
 
 STEPS = 20
 """How many steps each of the sessions that run side by side has."""

@@ -9,24 +9,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from railtracks import context, exceptions
-from railtracks._as_completed import as_completed
-from railtracks._broadcast import broadcast
-from railtracks._decorator import session
-from railtracks._fanout import call_batch
-from railtracks._flow import Flow
-from railtracks._group import CallGroup, open_group
-from railtracks._identity import fencing_number, idempotency_key, random, uuid4
-from railtracks._invoke import call
-from railtracks._logging import enable_logging
-from railtracks._nodes import Node, function_node
+from railtracks._calls.as_completed import as_completed
+from railtracks._calls.batch import call_batch
+from railtracks._calls.call import call
+from railtracks._calls.durable_protocol import durable_wing as _durable_wing
+from railtracks._calls.group import CallGroup, open_group
+from railtracks._calls.identity import fencing_number, idempotency_key, random, uuid4
+from railtracks._calls.pending import PendingCall
+from railtracks._nodes.node import Node, function_node
+from railtracks._nodes.retry import Retry
 from railtracks._options import set_config
-from railtracks._pending import PendingCall
-from railtracks._redact import Secret
-from railtracks._retries import Retry
-from railtracks._saved_state import load_state
-from railtracks._seam import durable_wing as _durable_wing
-from railtracks._session import Session, current_session, session_id
-from railtracks._tree import CallError, CallRecord, CauseKind, EndCause, ExecutionInfo, Status
+from railtracks._records.log import enable_logging
+from railtracks._records.saved_state import load_state
+from railtracks._records.secrets import Secret
+from railtracks._records.tree import CallError, CallRecord, CauseKind, EndCause, ExecutionInfo, Status
+from railtracks._sessions.broadcast import broadcast
+from railtracks._sessions.decorator import session
+from railtracks._sessions.flow import Flow
+from railtracks._sessions.session import Session, current_session, session_id
 from railtracks.exceptions import (
     ContextError,
     DurableValueError,
@@ -53,11 +53,11 @@ from railtracks.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from railtracks.durable._ownership import DurableStatus
-    from railtracks.durable._recovery import Recovery, recover
-    from railtracks.durable._signals import send_signal, wait_for_signal
-    from railtracks.durable._store import DurableStore
-    from railtracks.durable._views import StoredSession
+    from railtracks.durable._sessions.recovery import Recovery, recover
+    from railtracks.durable._sessions.signals import send_signal, wait_for_signal
+    from railtracks.durable._sessions.store import DurableStore
+    from railtracks.durable._sessions.views import StoredSession
+    from railtracks.durable._store.ownership import DurableStatus
 
 __all__ = [
     "CallError",
@@ -124,13 +124,13 @@ __all__ = [
 
 # The names of the wing of durable sessions, and the rooms they are in: imported when somebody asks for one.
 _WING = {
-    "DurableStatus": "_ownership",
-    "DurableStore": "_store",
-    "Recovery": "_recovery",
-    "StoredSession": "_views",
-    "recover": "_recovery",
-    "send_signal": "_signals",
-    "wait_for_signal": "_signals",
+    "DurableStatus": "_store.ownership",
+    "DurableStore": "_sessions.store",
+    "Recovery": "_sessions.recovery",
+    "StoredSession": "_sessions.views",
+    "recover": "_sessions.recovery",
+    "send_signal": "_sessions.signals",
+    "wait_for_signal": "_sessions.signals",
 }
 
 

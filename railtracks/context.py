@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar, overload
 
+from railtracks._calls.frames import current_frame, open_scope
 from railtracks._options import check_keys
-from railtracks._scope import current_frame, open_scope
 
 __all__ = ["delete", "get", "keys", "put", "update"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from railtracks import _options
-from railtracks._session import Session
+from railtracks._sessions.session import Session
 from railtracks.testing import assert_quiescent, opened_sessions
 
 

@@ -23,15 +23,15 @@ import trio
 from trio.lowlevel import Task
 from trio.testing import MockClock
 
-from railtracks._flow import Flow
-from railtracks._nodes import AsyncNode, Node, SyncNode, is_coroutine_function
-from railtracks._saved_state import load_state
-from railtracks._scope import Frame, current_frame, is_system_task, opened
-from railtracks._seam import durable_wing
-from railtracks._session import Session
-from railtracks._store import unfinished_files
-from railtracks._tree import ExecutionInfo, Status
-from railtracks._workers import busy_workers
+from railtracks._calls.durable_protocol import durable_wing
+from railtracks._calls.frames import Frame, current_frame, is_system_task, opened
+from railtracks._nodes.node import AsyncNode, Node, SyncNode, is_coroutine_function
+from railtracks._records.files import unfinished_files
+from railtracks._records.saved_state import load_state
+from railtracks._records.tree import ExecutionInfo, Status
+from railtracks._sessions.flow import Flow
+from railtracks._sessions.session import Session
+from railtracks._workers.threads import busy_workers
 from railtracks.exceptions import StateError
 
 __all__ = [
@@ -344,5 +344,5 @@ async def replay_at_every_prefix(flow: Flow[P, Any], /, *args: P.args, **kwargs:
         AssertionError: If a resumed run ends otherwise than the first one; names the call that its record was cut
             after, and both ends.
     """
-    resumed: int = await durable_wing("_prefixes").replay(flow, args, kwargs)
+    resumed: int = await durable_wing("_sessions.prefix_replay").replay(flow, args, kwargs)
     return resumed

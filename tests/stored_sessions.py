@@ -9,10 +9,10 @@ import sqlalchemy as sa
 import trio
 
 import railtracks as rt
-from railtracks.durable._database import now_of
-from railtracks.durable._schema import calls, sessions
-from railtracks.durable._store import access_of
-from railtracks.durable._waking import WAIT
+from railtracks.durable._sessions.store import access_of
+from railtracks.durable._sessions.wakeups import WAIT
+from railtracks.durable._store.database import now_of
+from railtracks.durable._store.schema import calls, sessions
 
 
 async def until(is_so: Callable[[], object]) -> None:

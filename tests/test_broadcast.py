@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import railtracks as rt
-from railtracks._broadcast import BUFFER
+from railtracks._sessions.broadcast import BUFFER
 
 
 @rt.function_node

@@ -16,9 +16,11 @@ import trio
 from stored_sessions import interrupt, statuses, until
 
 import railtracks as rt
-from railtracks.durable import _calls, _order, _writer
-from railtracks.durable._schema import calls
-from railtracks.durable._store import access_of
+from railtracks.durable._replay import calls as _calls
+from railtracks.durable._replay import order as _order
+from railtracks.durable._sessions.store import access_of
+from railtracks.durable._store import writer as _writer
+from railtracks.durable._store.schema import calls
 
 DONE: list[Any] = []
 

@@ -27,15 +27,16 @@ from proof_rounds import rounds
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from railtracks.durable import _database, _schema
-from railtracks.durable._database import Database, Durability, database_url, now_of
+from railtracks.durable._store import database as _database
+from railtracks.durable._store import schema as _schema
+from railtracks.durable._store.database import Database, Durability, database_url, now_of
 from railtracks.exceptions import StoreError
 
 # In another process: opens the database, when all are there.
 OPEN = """
 import sys
 from sqlalchemy.engine import make_url
-from railtracks.durable._database import Database
+from railtracks.durable._store.database import Database
 
 print("there", flush=True)
 sys.stdin.readline()

@@ -12,9 +12,9 @@ import attrs
 import pytest
 
 import railtracks as rt
-from railtracks.durable._failures import dump_failure, load_failure, members_of, told_failure
-from railtracks.durable._sealing import Sealer
-from railtracks.durable._values import Values
+from railtracks.durable._values.failures import dump_failure, load_failure, members_of, told_failure
+from railtracks.durable._values.sealing import Sealer
+from railtracks.durable._values.values import Values
 
 
 class FussyError(Exception):

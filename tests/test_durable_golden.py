@@ -12,7 +12,7 @@ import golden_flows
 import pytest
 
 import railtracks as rt
-from railtracks.durable._schema import REVISIONS
+from railtracks.durable._store.schema import REVISIONS
 
 STATES = Path(__file__).parent / "states"
 RESULT = ("item 1", "item 2", "item 2", "item 100", "after 100")

@@ -21,11 +21,11 @@ from postgres_server import PostgresServer, postgres  # noqa: F401 - a fixture
 from proof_rounds import rounds
 
 import railtracks as rt
-from railtracks._scope import current_frame
-from railtracks.durable import _writer
-from railtracks.durable._journal import Journal
-from railtracks.durable._schema import calls
-from railtracks.durable._store import access_of
+from railtracks._calls.frames import current_frame
+from railtracks.durable._replay.journal import Journal
+from railtracks.durable._sessions.store import access_of
+from railtracks.durable._store import writer as _writer
+from railtracks.durable._store.schema import calls
 
 SCRIPTS = Path(__file__).parent / "scripts"
 PLACES = ("before", "inside", "after")

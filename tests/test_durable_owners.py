@@ -20,10 +20,11 @@ from postgres_server import postgres as _postgres  # noqa: F401 - a fixture
 from stored_sessions import interrupt, until
 
 import railtracks as rt
-from railtracks.durable import _ownership, _writer
-from railtracks.durable._database import now_of
-from railtracks.durable._schema import owners, sessions
-from railtracks.durable._store import access_of
+from railtracks.durable._sessions.store import access_of
+from railtracks.durable._store import ownership as _ownership
+from railtracks.durable._store import writer as _writer
+from railtracks.durable._store.database import now_of
+from railtracks.durable._store.schema import owners, sessions
 
 DONE: list[Any] = []
 

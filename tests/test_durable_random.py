@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from proof_rounds import rounds
 
 import railtracks as rt
-from railtracks.durable import _order, _prefixes
-from railtracks.durable._store import access_of
+from railtracks.durable._replay import order as _order
+from railtracks.durable._sessions import prefix_replay as _prefixes
+from railtracks.durable._sessions.store import access_of
 
 Plan = Any
 

@@ -14,9 +14,11 @@ import trio
 
 import railtracks as rt
 from railtracks import testing
-from railtracks.durable import _order, _past, _rows
-from railtracks.durable._schema import calls, sessions
-from railtracks.durable._store import access_of
+from railtracks.durable._replay import order as _order
+from railtracks.durable._replay import recorded as _past
+from railtracks.durable._replay import rows as _rows
+from railtracks.durable._sessions.store import access_of
+from railtracks.durable._store.schema import calls, sessions
 
 
 class Killed(BaseException):

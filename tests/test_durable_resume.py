@@ -15,9 +15,9 @@ from stored_sessions import interrupt, statuses, until
 
 import railtracks as rt
 from railtracks import testing
-from railtracks.durable import _order
-from railtracks.durable._schema import calls, sessions
-from railtracks.durable._store import access_of
+from railtracks.durable._replay import order as _order
+from railtracks.durable._sessions.store import access_of
+from railtracks.durable._store.schema import calls, sessions
 
 DONE: list[Any] = []
 

@@ -25,10 +25,13 @@ from stored_sessions import due_in, interrupt, until, until_begun
 
 import railtracks as rt
 from railtracks import testing
-from railtracks._seam import durable_wing
-from railtracks.durable import _access, _ownership, _run, _writer
-from railtracks.durable._schema import calls, owners, sessions
-from railtracks.durable._store import access_of
+from railtracks._calls.durable_protocol import durable_wing
+from railtracks.durable._sessions import run as _run
+from railtracks.durable._store import access as _access
+from railtracks.durable._sessions.store import access_of
+from railtracks.durable._store import ownership as _ownership
+from railtracks.durable._store import writer as _writer
+from railtracks.durable._store.schema import calls, owners, sessions
 
 DONE: list[Any] = []
 

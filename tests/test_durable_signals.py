@@ -16,10 +16,13 @@ from sqlalchemy.exc import OperationalError
 from stored_sessions import due_in, interrupt, until, until_begun
 
 import railtracks as rt
-from railtracks.durable import _lookout, _signals, _waking, _writer
-from railtracks.durable._journal import Journal
-from railtracks.durable._schema import sessions, signals
-from railtracks.durable._store import access_of
+from railtracks.durable._replay.journal import Journal
+from railtracks.durable._sessions import signals as _signals
+from railtracks.durable._sessions import wakeups as _waking
+from railtracks.durable._sessions.store import access_of
+from railtracks.durable._store import signal_polling as _lookout
+from railtracks.durable._store import writer as _writer
+from railtracks.durable._store.schema import sessions, signals
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import railtracks as rt
 from railtracks import exceptions
-from railtracks._errors import bare, came_from_cleanup, combined, described, set_context, without_cancelled
+from railtracks._records.errors import bare, came_from_cleanup, combined, described, set_context, without_cancelled
 
 CANARY = "canary-4711-secret"
 

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks._history import BoundedCallTree
-from railtracks._tree import CallError, CallTree
+from railtracks._records.history import BoundedCallTree
+from railtracks._records.tree import CallError, CallTree
 
 
 @define

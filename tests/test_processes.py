@@ -22,8 +22,8 @@ import worker_functions as functions
 from trio.testing import wait_all_tasks_blocked
 
 import railtracks as rt
-from railtracks import _processes
-from railtracks._envelope import packed, run_packed, unpacked
+from railtracks._workers.pickling import packed, run_packed, unpacked
+from railtracks._workers import processes as _processes
 
 
 def children() -> list[psutil.Process]:
@@ -166,7 +166,7 @@ def test_options_that_do_not_fit_are_refused() -> None:
 
 
 def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from railtracks import _node_options  # noqa: PLC0415
+    from railtracks._nodes import options as _node_options  # noqa: PLC0415
 
     _node_options._has_processes.cache_clear()
     find = importlib.util.find_spec

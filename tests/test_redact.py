@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks._redact import Scrubber, is_secret, is_secret_name, known_secrets
+from railtracks._records.secrets import Scrubber, is_secret, is_secret_name, known_secrets
 
 CANARY = "c4n4ry-9f2c71e0"
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import railtracks as rt
-from railtracks import _retries
+from railtracks._nodes import retry as _retries
 
 QUICK: dict[str, Any] = {"wait_initial": 1, "jitter": 0}
 

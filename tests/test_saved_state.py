@@ -29,10 +29,10 @@ from jsonschema import Draft202012Validator
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import railtracks as rt
-from railtracks._redact import is_secret_name
-from railtracks._saved_state import chunks
-from railtracks._store import is_safe_name, state_path, write_whole
-from railtracks._tree import CallTree
+from railtracks._records.files import is_safe_name, state_path, write_whole
+from railtracks._records.saved_state import chunks
+from railtracks._records.secrets import is_secret_name
+from railtracks._records.tree import CallTree
 
 GOLDEN = sorted((Path(__file__).parent / "states" / "v1").glob("*.json"))
 SCHEMA = json.loads((files(rt) / "state.schema.json").read_text())
@@ -405,7 +405,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_the_old_file(home: Path
     script = f"""
 import os, signal
 from pathlib import Path
-from railtracks._store import write_whole
+from railtracks._records.files import write_whole
 
 def pieces():
     yield "new" * 1_000_000

@@ -26,7 +26,7 @@ from trio._core import _run as trio_run
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import railtracks as rt
-from railtracks._scope import current_frame
+from railtracks._calls.frames import current_frame
 from railtracks.testing import assert_quiescent
 
 MOST_ACTORS = 40
@@ -529,7 +529,7 @@ class Machine(RuleBasedStateMachine):
 
 
 def rt_busy() -> int:
-    from railtracks._workers import busy_workers  # noqa: PLC0415
+    from railtracks._workers.threads import busy_workers  # noqa: PLC0415
 
     return busy_workers()
 

@@ -21,7 +21,7 @@ from trio.testing import MockClock
 
 import railtracks as rt
 from railtracks import testing
-from railtracks._workers import in_thread
+from railtracks._workers.threads import in_thread
 
 
 @rt.function_node

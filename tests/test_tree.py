@@ -12,8 +12,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import railtracks as rt
-from railtracks._events import CallEvent, Observers
-from railtracks._tree import CallTree
+from railtracks._records.events import CallEvent, Observers
+from railtracks._records.tree import CallTree
 
 
 @rt.function_node

@@ -14,7 +14,7 @@ import threading
 import trio
 
 import railtracks as rt
-from railtracks.durable import _writer
+from railtracks.durable._store import writer as _writer
 
 
 class HandledError(Exception):

@@ -1,0 +1,1 @@
+"""Calls of nodes: one alone, and many side by side; where each stands in the tree."""

@@ -1,0 +1,175 @@
+"""One node called once for each input, side by side, and the calls handed out as they end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import Any, Generic, TypeVar, overload
+
+import trio
+
+from railtracks._calls.frames import Frame, Landings
+from railtracks._calls.inputs import Feed, inputs_of, limiter_of
+from railtracks._calls.pending import CallBlock, CallNursery, PendingCall, can_be_handed_out
+from railtracks._nodes.node import Node, made_node
+
+R = TypeVar("R")
+
+
+@overload
+def as_completed(
+    node: Node[..., R], /, *iterables: Iterable[Any], limit: float | trio.CapacityLimiter | None = None
+) -> AbstractAsyncContextManager[AsyncIterator[PendingCall[R]]]: ...
+@overload
+def as_completed(
+    node: Callable[..., Coroutine[Any, Any, R]],
+    /,
+    *iterables: Iterable[Any],
+    limit: float | trio.CapacityLimiter | None = None,
+) -> AbstractAsyncContextManager[AsyncIterator[PendingCall[R]]]: ...
+@overload
+def as_completed(
+    node: Callable[..., R], /, *iterables: Iterable[Any], limit: float | trio.CapacityLimiter | None = None
+) -> AbstractAsyncContextManager[AsyncIterator[PendingCall[R]]]: ...
+def as_completed(
+    node: Any, /, *iterables: Iterable[Any], limit: float | trio.CapacityLimiter | None = None
+) -> AbstractAsyncContextManager[AsyncIterator[PendingCall[Any]]]:
+    """Call a node once for each input, side by side, and hand out the calls in the order in which they end.
+
+        async with rt.as_completed(fetch, urls, limit=20) as finished:
+            async for pending in finished:
+                print(pending.args, pending.result())
+
+    The inputs are the iterables zipped, as `map` does, and are drawn in a task of the block. The iterator ends when all
+    calls have been handed out, failed ones and ones cancelled by themselves included: none of these cancels the others.
+    Each step is a checkpoint. Several tasks may share it; each call goes to one of them.
+
+    Leaving the block, in whatever way, cancels what still runs and waits for it; after that, iterating raises
+    `trio.ClosedResourceError`. What has ended by then and was not handed out is passed over, even if it failed. What a
+    cleanup raises then is raised out of the block. Without a session around it, it opens one for the block. Entering is
+    no checkpoint, leaving waits as a nursery does.
+
+    Args:
+        node: A node, or a plain function.
+        *iterables: One for each positional argument of the node.
+        limit: How many calls may run at once, as of `call_batch`. No more inputs than that are drawn and not handed out
+            yet, however slow the block is; but what has ended makes room for others in a limiter at once. `None`: all
+            at once, at most 50 drawn between two checkpoints.
+
+    Raises:
+        TypeError: If there is no iterable, or `limit` is neither number nor limiter.
+        ValueError: If `limit` is less than 1.
+        NodeCreationError: If a node cannot be made of what was given.
+        ContextError: As from `call`. If the session began to drain before the last input, the iterator raises it after
+            the last call.
+        RuntimeError: If Trio is not running.
+        Exception: What an iterable raises, out of the block, after the calls were cancelled.
+    """
+    return _AsCompleted(made_node(node), inputs_of("as_completed", iterables), limiter_of(limit))
+
+
+class _AsCompleted(CallBlock, Generic[R]):
+    def __init__(
+        self, node: Node[..., R], inputs: Iterator[tuple[Any, ...]], limiter: trio.CapacityLimiter | None
+    ) -> None:
+        super().__init__()
+        self._node = node
+        self._inputs = inputs
+        self._limiter = limiter
+        self._calls: _Calls[R]
+
+    @trio.lowlevel.enable_ki_protection
+    async def __aenter__(self) -> AsyncIterator[PendingCall[R]]:
+        parent = await self.open()
+        feed = Feed(parent, self._node, self._inputs, self._limiter)
+        self._calls = _Calls(parent.landings(), feed, self._limiter, self.nursery)
+        self.nursery.start_soon(self._calls.start_all, name=f"railtracks: feed {self._node.name}")
+        return self._calls
+
+    @trio.lowlevel.enable_ki_protection
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        self._calls.close()
+        try:
+            return await super().__aexit__(kind, error, traceback)  # noqa: ASYNC102 - waits as a nursery does
+        finally:
+            # This frame is among those that the error holds.
+            del error
+
+
+class _Calls(AsyncIterator[PendingCall[R]]):
+    """The calls of one block: those that run, and those that have ended and were not handed out yet."""
+
+    def __init__(
+        self,
+        landings: Landings,
+        feed: Feed,
+        limiter: trio.CapacityLimiter | None,
+        nursery: CallNursery,
+    ) -> None:
+        self._landings = landings
+        self._feed = feed
+        self._limiter = limiter
+        self._nursery = nursery
+        # What the end is waited for: the calls, and the feeding. One that fails the block does not count as ended.
+        self._unfinished = 1
+        self._held = 0
+        self._handed_out = trio.lowlevel.ParkingLot()
+        self._send, self._receive = trio.open_memory_channel[PendingCall[R]](math.inf)
+
+    async def __anext__(self) -> PendingCall[R]:
+        try:
+            pending = await self._receive.receive()
+        except trio.EndOfChannel:
+            pending = None
+        if pending is None:
+            await trio.lowlevel.checkpoint()
+            raise self._feed.refusal or StopAsyncIteration
+        self._held -= 1
+        self._handed_out.unpark()
+        return pending
+
+    async def start_all(self) -> None:
+        """Draw the inputs and start their calls."""
+        try:
+            while (pending := await self._draw()) is not None:
+                self._held += 1
+                self._unfinished += 1
+                self._nursery.start_soon(self._run, pending, self._landings.next(), name=pending.node_name)
+            if self._feed.refusal is None:
+                self._landings.close()
+        except trio.Cancelled:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever an iterable raises
+            self._nursery.fail(error)
+        else:
+            self._finish_one()
+
+    def close(self) -> None:
+        """Cancel what runs, and hand nothing out any more."""
+        self._receive.close()
+        self._nursery.cancel_scope.cancel()
+
+    async def _draw(self) -> PendingCall[R] | None:
+        if self._limiter is not None:
+            # A limiter may have no tokens at all: then it is what has to be waited for.
+            while self._held >= max(1, self._limiter.total_tokens):
+                await self._handed_out.park()
+        return await self._feed.draw()
+
+    async def _run(self, pending: PendingCall[R], landing: Frame) -> None:
+        try:
+            error = await pending.run(landing)
+        finally:
+            self._feed.give_back(pending)
+        if error is not None and not can_be_handed_out(error):
+            self._nursery.fail(error)
+            return
+        with suppress(trio.BrokenResourceError):
+            self._send.send_nowait(pending)
+        self._finish_one()
+
+    def _finish_one(self) -> None:
+        self._unfinished -= 1
+        if not self._unfinished:
+            self._send.close()

@@ -1,0 +1,194 @@
+"""One node called once for each input, side by side, and the results in the order of the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from typing import Any, Literal, TypeVar, overload
+
+import trio
+
+from railtracks._calls import call as _invoke
+from railtracks._calls.call import outcome_of
+from railtracks._calls.frames import Frame, current_frame, frame_here
+from railtracks._calls.inputs import FEED, Feed, inputs_of, limiter_of, refusal_of
+from railtracks._calls.pending import CallNursery, PendingCall, can_be_handed_out
+from railtracks._nodes.node import Node
+from railtracks._records.errors import raise_unchanged, without_cancelled
+from railtracks.exceptions import ContextError, PendingCallError
+
+R = TypeVar("R")
+
+
+@overload
+async def call_batch(
+    node: Node[..., R],
+    /,
+    *iterables: Iterable[Any],
+    return_exceptions: Literal[False],
+    limit: float | trio.CapacityLimiter | None = None,
+) -> list[R]: ...
+@overload
+async def call_batch(
+    node: Node[..., R],
+    /,
+    *iterables: Iterable[Any],
+    return_exceptions: bool = True,
+    limit: float | trio.CapacityLimiter | None = None,
+) -> list[R | Exception]: ...
+@overload
+async def call_batch(
+    node: Callable[..., Coroutine[Any, Any, R]],
+    /,
+    *iterables: Iterable[Any],
+    return_exceptions: Literal[False],
+    limit: float | trio.CapacityLimiter | None = None,
+) -> list[R]: ...
+@overload
+async def call_batch(
+    node: Callable[..., Coroutine[Any, Any, R]],
+    /,
+    *iterables: Iterable[Any],
+    return_exceptions: bool = True,
+    limit: float | trio.CapacityLimiter | None = None,
+) -> list[R | Exception]: ...
+@overload
+async def call_batch(
+    node: Callable[..., R],
+    /,
+    *iterables: Iterable[Any],
+    return_exceptions: Literal[False],
+    limit: float | trio.CapacityLimiter | None = None,
+) -> list[R]: ...
+@overload
+async def call_batch(
+    node: Callable[..., R],
+    /,
+    *iterables: Iterable[Any],
+    return_exceptions: bool = True,
+    limit: float | trio.CapacityLimiter | None = None,
+) -> list[R | Exception]: ...
+async def call_batch(
+    node: Any,
+    /,
+    *iterables: Iterable[Any],
+    return_exceptions: bool = True,
+    limit: float | trio.CapacityLimiter | None = None,
+) -> list[Any]:
+    """Call a node once for each input, side by side, and return the results in the order of the inputs.
+
+    The inputs are the iterables zipped, as `map` does, and are drawn while calls run already: with `limit` one whenever
+    there is room, without it at most 50 between two checkpoints. A checkpoint. On a cancellation all calls are
+    cancelled and awaited; a cancellation is never an item of the result, nor is what a cleanup raises then.
+
+    Args:
+        node: A node, or a plain function.
+        *iterables: One for each positional argument of the node.
+        return_exceptions: Whether a call's exception stands in its place of the result. If not, the first one cancels
+            the other calls and is raised.
+        limit: How many calls may run at once: a number, or a `trio.CapacityLimiter` that is shared with others, in
+            which the pending call is the borrower. `None`: all at once. A call keeps its place while its node runs: a
+            node that fans out with the limiter of its own call takes from itself, and may wait for ever.
+
+    Raises:
+        TypeError: If there is no iterable, or `limit` is neither number nor limiter.
+        ValueError: If `limit` is less than 1.
+        ContextError: As from `call`. If the session began to drain before the last input, after the calls that run have
+            ended, or with `return_exceptions=False` were cancelled.
+        NodeCreationError: If a node cannot be made of what was given.
+        RuntimeError: If Trio is not running.
+        Exception: What an iterable raises, after the calls were cancelled.
+    """
+    if not isinstance(return_exceptions, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
+        raise TypeError(f"return_exceptions must be True or False, not {type(return_exceptions).__name__}")
+    inputs, limiter = inputs_of("call_batch", iterables), limiter_of(limit)
+    frame = frame_here()
+    if frame is None:
+        async with _invoke.default_session():
+            return await call_batch(node, *iterables, return_exceptions=return_exceptions, limit=limit)
+    batch = _Batch(frame, frame.scope.node_of(node), return_exceptions=return_exceptions)
+    return await batch.run(inputs, limiter)
+
+
+class _Batch:
+    """The calls of one batch, and what became of them, in the inputs' places."""
+
+    def __init__(self, parent: Frame, node: Node[..., Any], *, return_exceptions: bool) -> None:
+        self._parent = parent
+        self._landings = parent.landings()
+        self._node = node
+        self._return_exceptions = return_exceptions
+        self._nursery = CallNursery()
+        self._results: list[Any] = []
+
+    async def run(self, inputs: Iterator[tuple[Any, ...]], limiter: trio.CapacityLimiter | None) -> list[Any]:
+        """Make all calls; return the results and, if asked to, errors."""
+        async with self._nursery:
+            if await (self._feed(inputs) if limiter is None else self._feed_limited(inputs, limiter)):
+                self._landings.close()
+        return self._results
+
+    async def _feed(self, inputs: Iterator[tuple[Any, ...]]) -> bool:
+        """Start a call for each input; say whether there is one for all of them."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        start_soon, call_one, name = self._nursery.start_soon, self._call, self._node.name
+        results, next_landing = self._results, self._landings.next
+        for place, args in enumerate(inputs):
+            if not place % FEED:
+                if place:
+                    await trio.lowlevel.checkpoint()
+                # Between two checkpoints no session begins to drain.
+                refusal = refusal_of(self._parent)
+                if refusal is not None:
+                    self._refuse(refusal)
+                    return False
+            results.append(None)
+            start_soon(call_one, next_landing(), place, args, name=name)
+        return True
+
+    async def _feed_limited(self, inputs: Iterator[tuple[Any, ...]], limiter: trio.CapacityLimiter) -> bool:
+        feed = Feed(self._parent, self._node, inputs, limiter)
+        while (pending := await feed.draw()) is not None:
+            self._results.append(None)
+            place = len(self._results) - 1
+            landing = self._landings.next()
+            self._nursery.start_soon(self._call_limited, landing, place, pending, feed, name=self._node.name)
+        if feed.refusal is None:
+            return True
+        self._refuse(feed.refusal)
+        return False
+
+    def _refuse(self, refusal: ContextError) -> None:
+        if self._return_exceptions:
+            self._nursery.keep(refusal)
+        else:
+            self._nursery.fail(refusal)
+
+    async def _call(self, landing: Frame, place: int, args: tuple[Any, ...]) -> None:
+        current_frame.set(landing)
+        result, error = await outcome_of(self._node, args, {})
+        if error is None:
+            self._results[place] = result
+        elif (real := without_cancelled(error)) is not None:
+            self._keep(place, real)
+        else:
+            raise_unchanged(error)
+
+    async def _call_limited(self, landing: Frame, place: int, pending: PendingCall[Any], feed: Feed) -> None:
+        try:
+            error = await pending.run(landing)
+        finally:
+            feed.give_back(pending)
+        if error is not None:
+            self._keep(place, error)
+            return
+        try:
+            self._results[place] = pending.result()
+        except PendingCallError as refusal:
+            # The limiter's borrower was cancelled by itself: nothing can stand in its place.
+            self._nursery.fail(refusal)
+
+    def _keep(self, place: int, error: BaseException) -> None:
+        if self._return_exceptions and can_be_handed_out(error):
+            self._results[place] = error
+        else:
+            self._nursery.fail(error)

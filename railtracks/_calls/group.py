@@ -1,0 +1,98 @@
+"""Calls of different nodes side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from typing import Any, ParamSpec, TypeVar, overload
+
+import trio
+
+from railtracks._calls.frames import Frame
+from railtracks._calls.inputs import limiter_of
+from railtracks._calls.pending import CallBlock, CallNursery, PendingCall
+from railtracks._nodes.node import Node
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class CallGroup:
+    """Calls of different nodes side by side, made by `open_group`."""
+
+    def __init__(self, parent: Frame, nursery: CallNursery, limiter: trio.CapacityLimiter | None) -> None:
+        self._parent = parent
+        self._landings = parent.landings()
+        self._nursery = nursery
+        self._limiter = limiter
+
+    @property
+    def cancel_scope(self) -> trio.CancelScope:
+        """The scope around all of its calls."""
+        return self._nursery.cancel_scope
+
+    @overload
+    def start_soon(self, node: Node[P, R], /, *args: P.args, **kwargs: P.kwargs) -> PendingCall[R]: ...
+    @overload
+    def start_soon(
+        self, node: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> PendingCall[R]: ...
+    @overload
+    def start_soon(self, node: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> PendingCall[R]: ...
+    def start_soon(self, node: Any, /, *args: Any, **kwargs: Any) -> PendingCall[Any]:
+        """Start a call in a task of its own and return at once.
+
+        Args:
+            node: A node, or a plain function.
+            *args: Its positional arguments.
+            **kwargs: Its keyword arguments.
+
+        Raises:
+            NodeCreationError: If a node cannot be made of what was given.
+            ContextError: If it would be a top-level call of a session that drains.
+            RuntimeError: If the group is closed.
+        """
+        parent = self._parent
+        parent.admit()
+        pending: PendingCall[Any] = PendingCall(parent.scope.node_of(node), args, kwargs)
+        self._nursery.start_soon(self._run, pending, self._landings.next(), name=pending.node_name)
+        return pending
+
+    async def _run(self, pending: PendingCall[Any], landing: Frame) -> None:
+        nursery = self._nursery
+        try:
+            error = await pending.run(landing, self._limiter)
+        finally:
+            pending.explain(nursery.reason)
+        if error is not None:
+            nursery.fail(error, f"the call of {pending.node_name!r} beside it")
+
+
+def open_group(*, limit: float | trio.CapacityLimiter | None = None) -> AbstractAsyncContextManager[CallGroup]:
+    """Open a group for calls of different nodes side by side; leaving its block waits for all of them.
+
+    It fails like a nursery: the first error, of a call or of the block, cancels the rest. The one error is raised bare,
+    several as an `ExceptionGroup`. Without a session around it, it opens one for the block. Entering is no checkpoint,
+    leaving waits as a nursery does.
+
+    Args:
+        limit: How many of its calls may run at once, as of `call_batch`. The others wait, and have no record yet: one
+            that is cancelled meanwhile never gets one.
+
+    Raises:
+        TypeError: If `limit` is neither number nor limiter.
+        ValueError: If `limit` is less than 1.
+        ContextError: As from `call`.
+        RuntimeError: If Trio is not running.
+    """
+    return _OpenGroup(limiter_of(limit))
+
+
+class _OpenGroup(CallBlock):
+    def __init__(self, limiter: trio.CapacityLimiter | None) -> None:
+        super().__init__()
+        self._limiter = limiter
+
+    @trio.lowlevel.enable_ki_protection
+    async def __aenter__(self) -> CallGroup:
+        return CallGroup(await self.open(), self.nursery, self._limiter)

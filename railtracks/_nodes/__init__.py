@@ -1,0 +1,1 @@
+"""From a function to a node: its options, its retries, its signature."""

@@ -1,0 +1,324 @@
+"""From a function to a node: what may become one, under which name, with which options.
+
+This room knows nothing of sessions. How a node is run is said in `_invoke`, where a sync one is run in `_workers`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
+from copy import copy
+from types import MethodType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
+
+from railtracks._nodes.options import NodeOptions, RunIn, check_for_processes, check_options
+from railtracks._nodes.retry import Retry
+from railtracks.exceptions import NodeCreationError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+
+
+class Node(Generic[P, R]):
+    """A function that can be called in a session: `await rt.call(node, ...)`.
+
+    Made by `function_node`, and never changed after that but by `testing.replace_node`. It keeps the function's
+    `__name__`, `__doc__`, `__wrapped__` and signature, and like a function it binds when it is a method. Called
+    directly it is the function itself, untracked.
+
+    Attributes:
+        name: What the node is called in records, notes and logs.
+        fn: The function.
+        timeout: The seconds that an attempt may take, `None` for any.
+        retry: How often a failed call is tried again, `None` for never.
+        attempt: Which attempt of a call this node stands for, counted from 1.
+        again: By which rule another attempt may follow the one that this node stands for, if any may.
+        run_in: Where a sync function runs: `"process"`, an executor, or `None` for a thread.
+        abandon_on_cancel: Whether a cancelled call leaves its worker thread behind instead of waiting for it.
+        is_async: Whether the function is a coroutine function; any other runs in a worker.
+        is_durable: Whether a durable session records its calls; one that does not runs them again when it is resumed.
+        key: What tells calls of equal arguments apart in tasks that have no order.
+        is_direct: Whether a call is nothing but an `await` of the function.
+    """
+
+    __name__: str
+    __wrapped__: Callable[..., Any]
+
+    is_async: ClassVar[bool]
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        *,
+        name: str | None = None,
+        timeout: float | None = None,
+        retry: Retry | None = None,
+        run_in: RunIn = None,
+        abandon_on_cancel: bool = False,
+        durable: bool = True,
+        key: str | None = None,
+    ) -> None:
+        options = NodeOptions(
+            name=name,
+            timeout=timeout,
+            retry=retry,
+            run_in=run_in,
+            abandon_on_cancel=abandon_on_cancel,
+            durable=durable,
+            key=key,
+        )
+        check_options(options)
+        # First, because it copies the attributes of the function over ours.
+        functools.update_wrapper(self, fn)
+        self._options = options
+        self.__name__ = _name_of(fn)
+        if self.is_async and (run_in is not None or abandon_on_cancel):
+            option = "abandon_on_cancel" if run_in is None else "run_in"
+            raise NodeCreationError(
+                f"{self.__name__} is a coroutine function: {option} is for functions run in a worker"
+            )
+        self.fn: Callable[..., Any] = fn
+        self.name: str = self.__name__ if name is None else name
+        self.timeout: float | None = None if timeout == math.inf else timeout
+        self.retry: Retry | None = retry
+        self.attempt: int = 1
+        self.again: Retry | None = None
+        self.run_in: Literal["process"] | Executor | None = None if run_in == "thread" else run_in
+        if run_in == "process":
+            check_for_processes(self.__name__, _unwrapped(fn), abandon_on_cancel=abandon_on_cancel)
+        self.abandon_on_cancel: bool = abandon_on_cancel
+        self.is_durable: bool = durable
+        self.key: str | None = key
+        self.is_direct: bool = self.is_async and self.timeout is None
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Call the function itself: no session, no record, no timeout."""
+        return self.fn(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<railtracks.Node {self.name!r}>"
+
+    def with_function(self, fn: Callable[..., Any]) -> Any:
+        """Return a copy that runs another function of the same kind under this node's name and options."""
+        options = self._options.copy()
+        options["name"] = self.name
+        return type(self)(fn, **options)
+
+    def _with_options(self, options: NodeOptions) -> Any:
+        check_options(options)
+        merged = self._options.copy()
+        merged["name"] = self.name
+        merged.update(options)
+        return type(self)(self.fn, **merged)
+
+    @contextmanager
+    def running(self, fn: Callable[..., Any]) -> Generator[None]:
+        """Run another function of the same kind, wherever this node is called, while the block runs."""
+        kept, self.fn = self.fn, fn
+        # It need not be anything that can be pickled.
+        place, self.run_in = self.run_in, None
+        try:
+            yield
+        finally:
+            self.fn, self.run_in = kept, place
+
+    def as_attempt(self, number: int, retry: Retry) -> Node[P, R]:
+        """Return the node that stands for one attempt of a call of this one."""
+        twin = copy(self)
+        twin.attempt = number
+        twin.retry = None
+        twin.again = retry if number < retry.attempts else None
+        return twin
+
+    def unrecorded(self) -> Node[P, R]:
+        """Return a twin whose calls no durable session records."""
+        twin: Node[P, R] = self._with_options({"durable": False})
+        return twin
+
+    def argument_names(self, count: int) -> tuple[str | None, ...]:
+        """Return the names of the parameters that take the first `count` positional arguments."""
+        named, rest = self._positional_names
+        return (*named[:count], *(rest for _ in range(count - len(named))))
+
+    @functools.cached_property
+    def _positional_names(self) -> tuple[tuple[str, ...], str | None]:
+        try:
+            parameters = inspect.signature(self.__wrapped__).parameters.values()
+        except (TypeError, ValueError):
+            # Some builtins have no signature.
+            return (), None
+        positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+        named = tuple(parameter.name for parameter in parameters if parameter.kind in positional)
+        rest = (parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.VAR_POSITIONAL)
+        return named, next(rest, None)
+
+
+class AsyncNode(Node[P, R]):
+    """A node made of a coroutine function; it runs in its caller's task."""
+
+    is_async = True
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Call the coroutine function itself: no session, no record, no timeout."""
+        return cast("Coroutine[Any, Any, R]", super().__call__(*args, **kwargs))
+
+    def with_options(self, **options: Unpack[NodeOptions]) -> AsyncNode[P, R]:
+        """Return a copy with other options; the ones that are not named stay as they are.
+
+        Raises:
+            NodeCreationError: If an option does not fit the function.
+        """
+        return cast("AsyncNode[P, R]", self._with_options(options))
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> AsyncNode[P, R]: ...
+    @overload
+    def __get__(
+        self: AsyncNode[Concatenate[Any, Q], R], instance: object, owner: type | None = None
+    ) -> AsyncNode[Q, R]: ...
+    def __get__(self, instance: object, owner: type | None = None) -> AsyncNode[..., R]:
+        """Bind like a function."""
+        return (
+            self if instance is None else cast("AsyncNode[..., R]", self.with_function(MethodType(self.fn, instance)))
+        )
+
+
+class SyncNode(Node[P, R]):
+    """A node made of a plain function; it runs in a worker."""
+
+    is_async = False
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function itself, in this thread: no session, no record, no timeout."""
+        return cast("R", super().__call__(*args, **kwargs))
+
+    def with_options(self, **options: Unpack[NodeOptions]) -> SyncNode[P, R]:
+        """Return a copy with other options; the ones that are not named stay as they are.
+
+        Raises:
+            NodeCreationError: If an option does not fit the function.
+        """
+        return cast("SyncNode[P, R]", self._with_options(options))
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> SyncNode[P, R]: ...
+    @overload
+    def __get__(
+        self: SyncNode[Concatenate[Any, Q], R], instance: object, owner: type | None = None
+    ) -> SyncNode[Q, R]: ...
+    def __get__(self, instance: object, owner: type | None = None) -> SyncNode[..., R]:
+        """Bind like a function."""
+        return self if instance is None else cast("SyncNode[..., R]", self.with_function(MethodType(self.fn, instance)))
+
+
+class NodeDecorator(Protocol):
+    """What `function_node` is when it was given options only."""
+
+    # A coroutine function is a function too; the first signature that fits is the one that counts.
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+        self, fn: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncNode[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> SyncNode[P, R]: ...
+
+
+# As above: the first signature that fits counts.
+@overload
+def function_node(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    fn: Callable[P, Coroutine[Any, Any, R]], /, **options: Unpack[NodeOptions]
+) -> AsyncNode[P, R]: ...
+@overload
+def function_node(fn: Callable[P, R], /, **options: Unpack[NodeOptions]) -> SyncNode[P, R]: ...
+@overload
+def function_node(fn: None = None, /, **options: Unpack[NodeOptions]) -> NodeDecorator: ...
+def function_node(fn: Callable[..., Any] | None = None, /, **options: Unpack[NodeOptions]) -> Any:
+    """Make a node of a function: as a decorator, with or without options, or as a plain call.
+
+    Args:
+        fn: A coroutine function, or a function (it will run in a worker thread); also a method, a builtin, a
+            `functools.partial` or an object with `__call__`. A node gives a copy with these options.
+        **options: `name`, the name shown in records, by default the function's own; `timeout`, the seconds that an
+            attempt may take, waiting for a worker included, after which a call raises `NodeTimeoutError`;
+            `retry`, how often a failed call is tried again (`Retry`), by default never; `run_in`,
+            where a sync function runs: `"thread"`, the default; `"process"`, in a worker process that is killed with
+            its children when the call is cancelled (extra `process`; function, arguments and result are pickled); or
+            any `concurrent.futures.Executor`, which stays yours; `abandon_on_cancel`, whether a cancelled call of a
+            sync function leaves its thread behind, to end when it ends, instead of waiting for it; `durable`, whether
+            a durable session records its calls, the default: `False` is for cheap pure functions, which may run again
+            when it is resumed; `key`, what tells two calls with equal arguments apart that run in tasks of a nursery
+            at the same time, in a durable session.
+
+    Raises:
+        NodeCreationError: If `fn` is a class, a generator function or not callable, or if an option does not fit it.
+        ImportError: If `run_in` is `"process"` and what it needs is not installed.
+        ValueError: If `timeout` is not more than 0.
+        TypeError: If `timeout` is no number.
+    """
+    check_options(options)
+    return functools.partial(made_node, **options) if fn is None else made_node(fn, **options)
+
+
+def made_node(fn: Any, /, **options: Unpack[NodeOptions]) -> Any:
+    """Return the node for anything that was given as one, or refuse it.
+
+    Raises:
+        NodeCreationError: As from `function_node`.
+    """
+    if isinstance(fn, Node):
+        given: Node[..., Any] = cast("Node[..., Any]", fn)
+        return given._with_options(options) if options else given  # noqa: SLF001 - the room's own
+    made: Node[..., Any] = AsyncNode(fn, **options) if is_coroutine_function(fn) else SyncNode(fn, **options)
+    return made
+
+
+def is_coroutine_function(fn: object) -> bool:
+    """Say whether calling `fn` gives a coroutine.
+
+    Raises:
+        NodeCreationError: If `fn` is no function at all: a class, a generator function, or not callable.
+    """
+    target = _unwrapped(fn)
+    if isinstance(target, Node):
+        return target.is_async
+    if inspect.isclass(target):
+        raise NodeCreationError(f"a node is made of a function, not of the class {target.__qualname__}")
+    if not callable(target):
+        raise NodeCreationError(f"a node is made of a function, not of {target!r}")
+    spoken = target if inspect.isroutine(target) else type(target).__call__
+    if inspect.isgeneratorfunction(spoken) or inspect.isasyncgenfunction(spoken):
+        raise NodeCreationError(
+            f"a node gives back one result, but {_name_of(fn)} is a generator function: return a list, or use broadcast"
+        )
+    return inspect.iscoroutinefunction(spoken) or inspect.iscoroutinefunction(target)
+
+
+def _unwrapped(fn: Any) -> Any:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return fn
+
+
+def _name_of(fn: object) -> str:
+    target = _unwrapped(fn)
+    return str(getattr(target, "__name__", type(target).__name__))

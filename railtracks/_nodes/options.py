@@ -1,0 +1,81 @@
+"""The options of a node: what each may be, and what it takes to run in a worker process."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypedDict
+
+from railtracks._nodes.retry import Retry
+from railtracks._options import check_name, check_seconds
+from railtracks.exceptions import NodeCreationError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+RunIn: TypeAlias = "Literal['thread', 'process'] | Executor | None"
+
+
+class NodeOptions(TypedDict, total=False):
+    """The options of a node, as keyword arguments."""
+
+    name: str | None
+    timeout: float | None
+    retry: Retry | None
+    run_in: RunIn
+    abandon_on_cancel: bool
+    durable: bool
+    key: str | None
+
+
+def check_options(options: NodeOptions) -> None:
+    """Refuse options that no node can have."""
+    unknown = sorted(set(options) - set(NodeOptions.__annotations__))
+    if unknown:
+        raise TypeError(f"a node has no option {unknown[0]!r}; it takes {', '.join(NodeOptions.__annotations__)}")
+    if options.get("name") is not None:
+        check_name("the name of a node", options.get("name"))
+    check_seconds("timeout", options.get("timeout"))
+    given: dict[str, object] = dict(options)
+    retry = given.get("retry")
+    if retry is not None and not isinstance(retry, Retry):
+        raise TypeError(f"retry must be an rt.Retry, not {type(retry).__name__}")
+    if not isinstance(given.get("abandon_on_cancel", False), bool):
+        raise NodeCreationError(f"abandon_on_cancel must be True or False, not {given['abandon_on_cancel']!r}")
+    if not isinstance(given.get("durable", True), bool):
+        raise TypeError(f"durable must be True or False, not {given['durable']!r}")
+    if given.get("key") is not None:
+        check_name("the key of a node", given.get("key"))
+    run_in = given.get("run_in")
+    if not (run_in is None or _is_executor(run_in) or (isinstance(run_in, str) and run_in in _PLACES)):
+        raise NodeCreationError(f"run_in must be 'thread', 'process' or a concurrent.futures.Executor, not {run_in!r}")
+
+
+def _is_executor(value: object) -> bool:
+    # Whoever has an executor has imported its class; nobody else has to wait for that.
+    futures = sys.modules.get("concurrent.futures")
+    return futures is not None and isinstance(value, futures.Executor)
+
+
+_PLACES: Final = ("thread", "process")
+
+
+def check_for_processes(name: str, fn: object, *, abandon_on_cancel: bool) -> None:
+    """Refuse what cannot run in a worker process."""
+    qualname = str(getattr(fn, "__qualname__", ""))
+    if "<lambda>" in qualname or "<locals>" in qualname:
+        raise NodeCreationError(
+            f"{name} cannot run in a worker process, which has to find it by name: define it at the top of a module"
+        )
+    if abandon_on_cancel:
+        raise NodeCreationError(
+            f"{name} runs in a process, which is killed on a cancel: abandon_on_cancel is for threads"
+        )
+    if not _has_processes():
+        raise ImportError("run_in='process' needs trio-parallel and psutil: pip install 'railtracks-trio[process]'")
+
+
+@functools.cache
+def _has_processes() -> bool:
+    return all(find_spec(name) is not None for name in ("trio_parallel", "psutil"))

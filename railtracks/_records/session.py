@@ -1,0 +1,98 @@
+"""What is known of a session, as plain data: who it is, its context, its calls, its times and its end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from attrs import define, field
+
+from railtracks._records.ending import Ending
+from railtracks._records.errors import described, description
+from railtracks._records.saved_state import chunks, payload
+from railtracks._records.tree import CallError, CallRecord, CallTree, ExecutionInfo, utc
+
+
+@define(eq=False)
+class SessionRecord:
+    """One session, as `ExecutionInfo` and the saved state tell of it.
+
+    Attributes:
+        identifier: The session's identifier.
+        name: Its name.
+        flow_name: The name of the flow that it is a run of.
+        flow_id: An id for that flow.
+        ending: Why it ends, and where it stands.
+        values: Its context.
+        tree: Its calls.
+        started_at: When it was entered.
+        ended_at: When its calls had ended and its resources were closed.
+        error: What ended it.
+        left_behind: The nodes that were left running, by name.
+    """
+
+    identifier: str
+    name: str | None
+    flow_name: str | None
+    flow_id: str | None
+    ending: Ending
+    values: dict[str, Any]
+    tree: CallTree = field(factory=CallTree)
+    started_at: float | None = None
+    ended_at: float | None = None
+    error: CallError | None = None
+    left_behind: list[str] = field(factory=list[str])
+
+    def open(self) -> None:
+        """Note that the session was entered."""
+        self.started_at = time.time()
+
+    def call_of(self, error: BaseException) -> int | None:
+        """Return the innermost call that an error came out of."""
+        told = description(error)
+        return None if told is None else self.tree.failed_with(told)
+
+    def close(self, outside: BaseException | None) -> BaseException | None:
+        """Close what was left open, decide how the session ended, and return what is to be raised.
+
+        Args:
+            outside: The `Cancelled` of a scope around the session, if one was cancelled before the session had unwound.
+        """
+        self.tree.cancel_what_is_open()
+        raised = self.ending.decide(outside)
+        self.ended_at = time.time()
+        told = self.ending.told(raised)
+        self.error = None if told is None else described(told)
+        return raised
+
+    def info(self) -> ExecutionInfo:
+        """Return the session and its calls as they stand now."""
+        return self._head(tuple(self.tree.records()))
+
+    def payload(self) -> dict[str, Any]:
+        """Return what the saved state says, as it stands now: plain data without secrets."""
+        return payload(self._head(), self.tree, self.values)
+
+    def chunks(self) -> Iterator[str]:
+        """Return the text of the saved state, in pieces."""
+        return chunks(self._head(), self.tree, self.values)
+
+    def _head(self, calls: tuple[CallRecord, ...] = ()) -> ExecutionInfo:
+        return ExecutionInfo(
+            session_id=self.identifier,
+            session_name=self.name,
+            flow_name=self.flow_name,
+            flow_id=self.flow_id,
+            status=self.ending.status,
+            started_at=None if self.started_at is None else utc(self.started_at),
+            ended_at=None if self.ended_at is None else utc(self.ended_at),
+            timeout=None if self.ending.timeout == math.inf else self.ending.timeout,
+            error=self.error,
+            context_keys=tuple(self.values),
+            calls=calls,
+            cause=self.ending.cause,
+            left_behind=tuple(self.left_behind),
+            dropped_calls=self.tree.dropped,
+        )

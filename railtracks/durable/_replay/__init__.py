@@ -1,0 +1,1 @@
+"""The journal of one session: what an earlier run recorded, and what this run adds."""

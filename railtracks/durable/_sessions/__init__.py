@@ -1,0 +1,1 @@
+"""Durable sessions from outside: taken, run, parked, recovered, forked and looked at."""

@@ -1,0 +1,137 @@
+"""Sessions that nobody runs any more, resumed by whoever has their flows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import sqlalchemy as sa
+import trio
+from attrs import define
+
+from railtracks._calls.inputs import limiter_of
+from railtracks._sessions.flow import Flow
+from railtracks._workers.threads import in_thread
+from railtracks.durable._sessions.store import StoreOption, access_of, store_of
+from railtracks.durable._sessions.wakeups import is_due
+from railtracks.durable._store.access import Access
+from railtracks.durable._store.database import now_of
+from railtracks.durable._store.ownership import DurableStatus
+from railtracks.durable._store.schema import sessions
+from railtracks.exceptions import SessionOwnedError, SessionUnavailableError, SessionWaiting, StoreError
+
+# Not what may be large.
+_TOLD = [column for column in sessions.c if column.name not in {"inputs", "failure"}]
+_OPEN = (DurableStatus.RUNNING, DurableStatus.INTERRUPTED, DurableStatus.WAITING, DurableStatus.STUCK)
+
+
+@define(frozen=True)
+class Recovery:
+    """What `recover` did.
+
+    Attributes:
+        resumed: The sessions that it resumed and that have ended, for good or waiting again.
+        failed: Those that it resumed and that ended with an error, and the errors.
+        skipped: Those that it left alone, and why.
+    """
+
+    resumed: tuple[str, ...]
+    failed: dict[str, BaseException]
+    skipped: dict[str, str]
+
+
+async def recover(
+    store: StoreOption, flows: Sequence[Flow[..., Any]], limit: float | trio.CapacityLimiter | None = 10
+) -> Recovery:
+    """Resume the sessions of these flows that nobody runs, and wait for them.
+
+    Sessions of another version than a flow's own are left alone, and so are those that a live owner has, that are
+    stuck, and that wait for a signal which has not come; one inside another is gone on with by that. Errors of sessions
+    are told and cancel nothing. A checkpoint; a cancellation interrupts what was resumed.
+
+    Args:
+        store: The store to look in, as `durable` of a flow.
+        flows: The flows; nothing is imported because a store names it.
+        limit: How many sessions may run at once: a number, or a `trio.CapacityLimiter`. `None`: all.
+
+    Raises:
+        ValueError: If two flows have the same name and version, or `limit` is less than 1.
+        TypeError: If something given is no flow, or `limit` is neither number nor limiter.
+        StoreError: If the store cannot be read.
+    """
+    known = _known(flows)
+    limiter, opened = limiter_of(limit), store_of(store)
+    done = _Recovering()
+    await trio.lowlevel.checkpoint()
+    found = await in_thread(_look, access_of(opened))
+    async with trio.open_nursery() as nursery:
+        for row, why in found:
+            flow = known.get((row.flow_name, row.version))
+            if flow is None:
+                is_known = any(name == row.flow_name for name, _ in known)
+                done.skipped[row.session_id] = (
+                    f"it is of version {row.version!r}" if is_known else "its flow was not given"
+                )
+            elif why is not None:
+                done.skipped[row.session_id] = why
+            else:
+                nursery.start_soon(done.resume, flow.in_store(opened), row.session_id, limiter)
+    return Recovery(tuple(done.resumed), done.failed, done.skipped)
+
+
+def _known(flows: Sequence[Flow[..., Any]]) -> dict[tuple[str | None, str | None], Flow[..., Any]]:
+    """Return flows by what a session's row says of its flow."""
+    known: dict[tuple[str | None, str | None], Flow[..., Any]] = {}
+    for flow in flows:
+        if not isinstance(flow, Flow):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
+            raise TypeError(f"recover() resumes flows, not {type(flow).__name__}")
+        if known.setdefault((flow.name, flow.version), flow) is not flow:
+            raise ValueError(f"two flows are called {flow.name!r} in version {flow.version!r}")
+    return known
+
+
+class _Recovering:
+    """What became of each session so far."""
+
+    def __init__(self) -> None:
+        self.resumed: list[str] = []
+        self.failed: dict[str, BaseException] = {}
+        self.skipped: dict[str, str] = {}
+
+    async def resume(self, flow: Flow[..., Any], session_id: str, limiter: trio.CapacityLimiter | None) -> None:
+        """Resume one session, and note how it ended; its errors stay its own."""
+        try:
+            async with limiter or nullcontext():
+                await flow.aresume(session_id)
+        except SessionWaiting:
+            self.resumed.append(session_id)
+        except (SessionOwnedError, SessionUnavailableError, StoreError) as error:
+            # Somebody was quicker, or it cannot be gone on with now.
+            self.skipped[session_id] = str(error)
+        except Exception as error:  # noqa: BLE001 - a session's own error is its outcome, told and not raised
+            self.failed[session_id] = error
+        else:
+            self.resumed.append(session_id)
+
+
+def _look(access: Access) -> list[tuple[Any, str | None]]:
+    """Return the sessions that are not over, and why each is to be left alone, if it is."""
+    found: list[tuple[Any, str | None]] = []
+    with access.reading() as (connection, _, owner):
+        now, live = now_of(connection), owner.live_owners(connection)
+        query = sa.select(*_TOLD).where(sessions.c.status.in_(_OPEN)).order_by(sessions.c.created_at)
+        rows = connection.execute(query).all()
+        open_ones = {row.session_id for row in rows}
+        for row in rows:
+            why = None
+            if row.parent in open_ones:
+                why = f"session {row.parent} goes on with it"
+            elif row.status == DurableStatus.STUCK:
+                why = f"it is stuck: it was taken over {row.recoveries} times"
+            elif not owner.is_free(row, live):
+                why = "a live owner has it"
+            elif row.status == DurableStatus.WAITING and not is_due(connection, row, now):
+                why = "it waits for a signal"
+            found.append((row, why))
+    return found

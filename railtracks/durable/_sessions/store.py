@@ -1,0 +1,163 @@
+"""The store as users hold it: where durable sessions are kept, which there are, what is known of each."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any, Literal, Self, TypeAlias, cast, get_args
+
+from railtracks._options import check_seconds
+from railtracks._records.files import state_folder
+from railtracks._records.tree import ExecutionInfo
+from railtracks.durable._sessions.forks import forked
+from railtracks.durable._sessions.views import StoredSession, record_of, sessions_in
+from railtracks.durable._store.access import Access
+from railtracks.durable._store.database import Durability, database_url
+from railtracks.durable._store.ownership import DurableStatus
+from railtracks.durable._values.sealing import Sealer
+from railtracks.durable._values.values import Values
+
+
+class DurableStore:
+    """Where durable sessions are kept: SQLite by default, PostgreSQL for several machines. Needs the extra `durable`.
+
+    It is opened when it is first needed and closed when no session of it is open; as a context manager it stays open in
+    its block, which saves the opening and closing to flows that are invoked one after another. Its methods block.
+
+    Args:
+        url: A path or a URL: `sqlite:///...`, `postgresql://...` (extra `postgres`). By default
+            `$RAILTRACKS_HOME/durable/sessions.db`. SQLite only on a local disk.
+        key: What secrets are encrypted with; without one a value with a secret in it is refused.
+        durability: `power`: what is acknowledged survives the loss of power, the default. `process`: only the death of
+            the process, and quicker.
+        lease: Seconds after which an owner that does not answer loses its sessions. One that is dead loses them at once
+            where its lock shows it.
+        commit_timeout: Seconds that a commit may take, further tries included, before the session is interrupted.
+        max_recoveries: How often a session is taken over from owners that died with it before it is `stuck`.
+
+    Raises:
+        ImportError: If what it needs is not installed.
+        TypeError: If an argument is of the wrong type.
+        ValueError: If an argument has a value that it cannot have.
+    """
+
+    def __init__(
+        self,
+        url: str | os.PathLike[str] | None = None,
+        *,
+        key: str | bytes | None = None,
+        durability: Durability = "power",
+        lease: float = 30.0,
+        commit_timeout: float = 10.0,
+        max_recoveries: int = 10,
+    ) -> None:
+        if url is not None and not isinstance(url, str | os.PathLike):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
+            raise TypeError(f"the url of a store must be a string or a path, not {type(url).__name__}")
+        if key is not None and not isinstance(key, str | bytes):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
+            raise TypeError(f"the key of a store must be text or bytes, not {type(key).__name__}")
+        if key is not None and not key:
+            raise ValueError("the key of a store must not be empty")
+        if durability not in get_args(Durability):
+            raise ValueError(f"durability must be one of {', '.join(get_args(Durability))}, not {durability!r}")
+        for name, seconds in (("lease", lease), ("commit_timeout", commit_timeout)):
+            check_seconds(name, seconds)
+            if seconds in {None, math.inf}:
+                raise ValueError(f"{name} must have an end")
+        if commit_timeout >= lease:
+            raise ValueError(
+                "commit_timeout must be less than lease: who waits longer does not own the session any more"
+            )
+        if isinstance(max_recoveries, bool) or not isinstance(max_recoveries, int):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
+            raise TypeError(f"max_recoveries must be a whole number, not {type(max_recoveries).__name__}")
+        if max_recoveries < 0:
+            raise ValueError(f"max_recoveries must be 0 or more, not {max_recoveries}")
+        self._entered: list[int] = []
+        self._access = Access(
+            url=database_url(url, state_folder()),
+            durability=durability,
+            lease=float(lease),
+            commit_timeout=float(commit_timeout),
+            max_recoveries=max_recoveries,
+            values=Values(Sealer(key)),
+        )
+
+    def __repr__(self) -> str:
+        return f"<railtracks.DurableStore {self._access}>"
+
+    def __enter__(self) -> Self:
+        """Open the store, and keep it open."""
+        self._access.open()
+        self._entered.append(os.getpid())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # A child process that leaves its parent's block has not opened it.
+        if self._entered.pop() == os.getpid():
+            self._access.leave()
+
+    def sessions(
+        self, status: DurableStatus | str | None = None, flow_name: str | None = None
+    ) -> tuple[StoredSession, ...]:
+        """Return the sessions of the store, the oldest first. Blocks.
+
+        Args:
+            status: Only those that stand there.
+            flow_name: Only the runs of this flow.
+
+        Raises:
+            ValueError: If there is no such status.
+            StoreError: If the store cannot be read.
+        """
+        wanted = None if status is None else DurableStatus(status)
+        return sessions_in(self._access, wanted, flow_name)
+
+    def load(self, session_id: str) -> ExecutionInfo:
+        """Return what is recorded of a session, as plain data; secrets are redacted. Blocks.
+
+        Raises:
+            SessionUnavailableError: If there is no such session.
+            StoreError: If the store cannot be read.
+        """
+        return record_of(self._access, session_id)
+
+    def fork(self, session_id: str, before: int | None = None) -> str:
+        """Begin a new session with the past of another, and return its identifier; resume it with its flow. Blocks.
+
+        The calls of the past have new idempotency keys there, and signals that were not consumed are not copied.
+
+        Args:
+            session_id: The session with the past.
+            before: Up to the commits before this call began, by its id in `load`. `None`: the whole of it, but for the
+                end.
+
+        Raises:
+            SessionUnavailableError: If there is no such session or call.
+            TypeError: If `before` is no whole number.
+            StoreError: If the store cannot be written.
+        """
+        if isinstance(before, bool) or not (before is None or isinstance(before, int)):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
+            raise TypeError(f"before must be the id of a call, not {type(before).__name__}")
+        return forked(self._access, session_id, before)
+
+
+StoreOption: TypeAlias = DurableStore | str | os.PathLike[str] | Literal[True]
+
+
+def store_of(durable: Any) -> DurableStore:
+    """Return the store for what was given as `durable`.
+
+    Raises:
+        TypeError: If it is nothing of the sort.
+    """
+    if isinstance(durable, DurableStore):
+        return durable
+    if durable is True:
+        return DurableStore()
+    if isinstance(durable, str | os.PathLike):
+        return DurableStore(cast("str | os.PathLike[str]", durable))
+    raise TypeError(f"a store must be True, a path, a URL or an rt.DurableStore, not {type(durable).__name__}")
+
+
+def access_of(store: DurableStore) -> Access:
+    """Return the way into a store, for the other rooms of the wing."""
+    return store._access  # noqa: SLF001 - the door to it

@@ -1,0 +1,44 @@
+"""What wakes a session that was put aside: a signal, the end of a wait, or a session inside it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from railtracks.durable._replay.recorded import OPENED
+from railtracks.durable._store.ownership import DurableStatus
+from railtracks.durable._store.schema import calls, sessions, signals
+
+# What the node of a wait is called, with the name of the signal behind it.
+WAIT: Final = "wait for signal "
+
+
+def is_due(connection: Connection, row: Any, now: float) -> bool:
+    """Say whether a session that waits has something to wake up for."""
+    times = [each for each in (row.wakes_at, row.deadline_at) if each is not None]
+    if times and min(times) <= now:
+        return True
+    names = _awaited(connection, row.session_id)
+    there = sa.select(signals.c.name).where(signals.c.session_id == row.session_id, signals.c.consumed_by.is_(None))
+    if names & set(connection.execute(there).scalars()):
+        return True
+    inside = sa.select(sessions).where(
+        sessions.c.parent == row.session_id, sessions.c.status.in_([DurableStatus.WAITING, DurableStatus.INTERRUPTED])
+    )
+    waiting = connection.execute(inside).all()
+    if not names and not waiting:
+        # Whatever it waited for came to its end without it.
+        return True
+    return any(each.status != DurableStatus.WAITING or is_due(connection, each, now) for each in waiting)
+
+
+def _awaited(connection: Connection, session_id: str) -> set[str]:
+    """Return the names of the signals that a session waits for."""
+    own = sa.select(calls.c.node, calls.c.key, calls.c.status).where(
+        calls.c.session_id == session_id, calls.c.node.startswith(WAIT)
+    )
+    waits = connection.execute(own).all()
+    over = {each.key for each in waits if each.status != OPENED}
+    return {each.node.removeprefix(WAIT) for each in waits if each.key not in over}

@@ -1,0 +1,1 @@
+"""Users' values and errors as bytes that a database keeps, and back."""
