@@ -6,25 +6,25 @@ the scope tree and the trace are one tree. Meant to be imported as `import railt
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from railtracks import context, exceptions
 from railtracks._calls.as_completed import as_completed
 from railtracks._calls.batch import call_batch
-from railtracks._calls.call import call
-from railtracks._calls.durable_protocol import durable_wing as _durable_wing
+from railtracks._calls.call import call, register_default_session
 from railtracks._calls.group import CallGroup, open_group
 from railtracks._calls.identity import fencing_number, idempotency_key, random, uuid4
 from railtracks._calls.pending import PendingCall
+from railtracks._config import set_config
 from railtracks._nodes.node import Node, function_node
 from railtracks._nodes.retry import Retry
-from railtracks._options import set_config
 from railtracks._records.log import enable_logging
 from railtracks._records.saved_state import load_state
 from railtracks._records.secrets import Secret
-from railtracks._records.tree import CallError, CallRecord, CauseKind, EndCause, ExecutionInfo, Status
+from railtracks._records.tree import CallError, CallRecord, CauseKind, Counts, EndCause, ExecutionInfo, Status
 from railtracks._sessions.broadcast import broadcast
 from railtracks._sessions.decorator import session
+from railtracks._sessions.durable import durable_package as _durable_package
 from railtracks._sessions.flow import Flow
 from railtracks._sessions.session import Session, current_session, session_id
 from railtracks.exceptions import (
@@ -53,11 +53,15 @@ from railtracks.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from railtracks.durable._sessions.recovery import Recovery, recover
-    from railtracks.durable._sessions.signals import send_signal, wait_for_signal
-    from railtracks.durable._sessions.store import DurableStore
-    from railtracks.durable._sessions.views import StoredSession
-    from railtracks.durable._store.ownership import DurableStatus
+    from railtracks.durable import (
+        DurableStatus,
+        DurableStore,
+        Recovery,
+        StoredSession,
+        recover,
+        send_signal,
+        wait_for_signal,
+    )
 
 __all__ = [
     "CallError",
@@ -65,6 +69,7 @@ __all__ = [
     "CallRecord",
     "CauseKind",
     "ContextError",
+    "Counts",
     "DurableStatus",
     "DurableStore",
     "DurableValueError",
@@ -122,23 +127,29 @@ __all__ = [
     "wait_for_signal",
 ]
 
-# The names of the wing of durable sessions, and the rooms they are in: imported when somebody asks for one.
-_WING = {
-    "DurableStatus": "_store.ownership",
-    "DurableStore": "_sessions.store",
-    "Recovery": "_sessions.recovery",
-    "StoredSession": "_sessions.views",
-    "recover": "_sessions.recovery",
-    "send_signal": "_sessions.signals",
-    "wait_for_signal": "_sessions.signals",
-}
+register_default_session(Session)
+del register_default_session
+
+# What `railtracks.durable` exports, which is imported when one of these names is first asked for.
+_DURABLE = frozenset(
+    {
+        "DurableStatus",
+        "DurableStore",
+        "Recovery",
+        "StoredSession",
+        "recover",
+        "send_signal",
+        "wait_for_signal",
+    }
+)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _WING:
+def __getattr__(name: str) -> object:
+    if name not in _DURABLE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(_durable_wing(_WING[name]), name)
+    found: object = getattr(_durable_package(), name)
+    return found
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_WING})
+    return sorted({*globals(), *_DURABLE})

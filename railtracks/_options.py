@@ -1,247 +1,319 @@
-"""The options of a session, what each may be, and which value wins.
+"""The options of a session: what each may be, what it does, and which value counts.
 
-An option is `None` when it was not given. It is checked where it is given, whichever door it came through: `Session`,
-`Flow`, the decorator or `set_config`.
+Called by everything that takes such an option: `Session`, `@session`, `Flow` and `set_config`. An option is one field
+of a class below, with its check, its default and its text. `None` means not given; a wrong value is refused where it
+is given.
 """
 
-# Users' values pass through here: isinstance says what holds them, and nothing says what is in them.
-# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false, reportUnknownMemberType=false
-# pyright: reportUnknownLambdaType=false
-
-from __future__ import annotations
+# No "from __future__ import annotations": the fields of the option classes are read at run time.
 
 import math
 import os
-import sys
-from collections.abc import Awaitable, Callable, Mapping
-from copy import copy
-from typing import Any, Final, Literal, TypeAlias, TypedDict, TypeVar, Unpack, get_args
+from collections.abc import Callable, Mapping
+from inspect import Parameter, Signature
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    Protocol,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    get_args,
+)
 
-from attrs import Attribute, define, evolve, field, fields
+from attrs import define
+
+from railtracks._checks import Number, check_flag, check_text, check_timeout, check_values
 
 T = TypeVar("T")
 
 LoggingSetting: TypeAlias = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "NONE"]
-BroadcastCallback: TypeAlias = Callable[[Any], Awaitable[object]] | Callable[[Any], object]
-# True for the default store, a path or a URL, or an `rt.DurableStore`.
-DurableOption: TypeAlias = Any
-PayloadCallback: TypeAlias = Callable[[dict[str, Any]], Awaitable[object]] | Callable[[dict[str, Any]], object]
+# A function of one item, sync or async; only its author knows of which type the item is.
+Callback: TypeAlias = Callable[[Any], object]
 
 
-def check_seconds(name: str, value: object) -> None:
-    """Raise `TypeError` or `ValueError` unless `value` is `None` or a positive number of seconds."""
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if not (0 < value <= sys.float_info.max or value == math.inf):
-        raise ValueError(f"{name} must be more than 0 seconds (math.inf for none), not {value!r}")
+class SessionStore(Protocol):
+    """A store of durable sessions, as the core knows it: `rt.DurableStore`."""
+
+    def fork(self, session_id: str, before: int | None = None) -> str:
+        """Begin a new session with the past of another one."""
+        ...
 
 
-def check_name(what: str, value: object) -> None:
-    """Raise `TypeError` or `ValueError` unless `value` is a string with something in it."""
-    if not isinstance(value, str):
-        raise TypeError(f"{what} must be a string, not {type(value).__name__}")
-    if not value.strip():
-        raise ValueError(f"{what} must not be empty")
+DurableOption: TypeAlias = bool | str | os.PathLike[str] | SessionStore | None
 
 
-def check_keys(what: str, values: Mapping[Any, Any]) -> None:
-    """Raise `TypeError` unless all keys are strings."""
-    for key in values:
-        if not isinstance(key, str):
-            raise TypeError(f"the keys of {what} must be strings, not {key!r}")
+def _check_callback(name: str, value: object) -> None:
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, not {type(value).__name__}")
 
 
-def _seconds(_: object, attribute: Attribute[Any], value: object) -> None:
-    check_seconds(attribute.name, value)
+def _check_level(name: str, value: object) -> None:
+    if value not in get_args(LoggingSetting):
+        raise ValueError(f"{name} must be one of {', '.join(get_args(LoggingSetting))}, not {value!r}")
 
 
-def _flag(_: object, attribute: Attribute[Any], value: object) -> None:
-    if value is not None and not isinstance(value, bool):
-        raise TypeError(f"{attribute.name} must be True or False, not {type(value).__name__}")
+def _check_path(name: str, value: object) -> None:
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a path, not {type(value).__name__}")
 
 
-def _limit(_: object, attribute: Attribute[Any], value: object) -> None:
-    if value is None or value == math.inf:
-        return
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{attribute.name} must be a whole number of calls, not {type(value).__name__}")
-    if value < 0:
-        raise ValueError(f"{attribute.name} must be 0 or more calls (math.inf for all), not {value!r}")
+def _check_durable(name: str, value: object) -> None:
+    """Accept anything: what is a store is known by the package `railtracks.durable` alone, which checks it."""
 
 
-def _check_threads(value: object) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"thread_limit must be a whole number of threads, not {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"thread_limit must be at least 1 thread, not {value!r}")
+def _check_sigterm(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        Number("seconds", infinite="", beside="True, False or ")(name, value)
 
 
-def _callback(_: object, attribute: Attribute[Any], value: object) -> None:
-    if value is not None and not callable(value):
-        raise TypeError(f"{attribute.name} must be callable, not {type(value).__name__}")
+# Options. To add one, add a field.
+
+# As many as Trio's own default limiter.
+THREAD_LIMIT: Final = 40
 
 
-def _level(_: object, attribute: Attribute[Any], value: object) -> None:
-    if value is not None and value not in get_args(LoggingSetting):
-        raise ValueError(f"{attribute.name} must be one of {', '.join(get_args(LoggingSetting))}, not {value!r}")
+@define(frozen=True)
+class Option:
+    """What belongs to one option beside its type.
 
-
-def _path(_: object, attribute: Attribute[Any], value: object) -> None:
-    if value is not None and not isinstance(value, str | os.PathLike):
-        raise TypeError(f"{attribute.name} must be a path, not {type(value).__name__}")
-
-
-def _values(_: object, attribute: Attribute[Any], value: object) -> None:
-    if value is None:
-        return
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{attribute.name} must be a mapping from names to values, not {type(value).__name__}")
-    check_keys(attribute.name, value)
-
-
-@define(frozen=True, kw_only=True, eq=False)
-class Options:
-    """One value for each option of a session, `None` where none was given."""
-
-    context: Mapping[str, Any] | None = field(default=None, validator=_values, repr=False)
-    timeout: float | None = field(default=None, validator=_seconds)
-    end_on_error: bool | None = field(default=None, validator=_flag)
-    logging_setting: LoggingSetting | None = field(default=None, validator=_level)
-    log_file: str | os.PathLike[str] | None = field(default=None, validator=_path)
-    broadcast_callback: BroadcastCallback | None = field(default=None, validator=_callback)
-    prompt_injection: bool | None = field(default=None, validator=_flag)
-    save_state: bool | None = field(default=None, validator=_flag)
-    payload_callback: PayloadCallback | None = field(default=None, validator=_callback)
-    cleanup_timeout: float | None = field(default=None, validator=_seconds)
-    history_limit: float | None = field(default=None, validator=_limit)
-
-
-@define(kw_only=True, eq=False)
-class Settings:
-    """What counts for one session: every option that has a default has a value. Its parts were checked where given."""
-
-    context: Mapping[str, Any] | None = None
-    timeout: float = math.inf
-    end_on_error: bool = False
-    logging_setting: LoggingSetting | None = None
-    log_file: str | os.PathLike[str] | None = None
-    broadcast_callback: BroadcastCallback | None = None
-    prompt_injection: bool = True
-    save_state: bool = True
-    payload_callback: PayloadCallback | None = None
-    cleanup_timeout: float = 5.0
-    history_limit: float = math.inf
-
-
-class GivenOptions(TypedDict, total=False):
-    """The options of a session as keyword arguments, for the doors that only hand them on.
-
-    What each does is said once, at `Session`.
+    Attributes:
+        check: Raises `TypeError` or `ValueError` for a wrong value.
+        text: What the option does, for the documentation.
+        default: What counts where the option is neither given nor configured.
     """
 
-    context: Mapping[str, Any] | None
-    timeout: float | None
-    end_on_error: bool | None
-    logging_setting: LoggingSetting | None
-    log_file: str | os.PathLike[str] | None
-    broadcast_callback: BroadcastCallback | None
-    prompt_injection: bool | None
-    save_state: bool | None
-    payload_callback: PayloadCallback | None
-    cleanup_timeout: float | None
-    history_limit: float | None
+    check: Callable[[str, object], None]
+    text: str
+    default: object = None
 
 
-class ConfigOptions(GivenOptions, total=False):
-    """What `set_config` takes, as keyword arguments."""
+class CommonOptions(TypedDict, total=False):
+    """The options that `Session`, `@session`, `Flow` and `set_config` all take."""
 
-    thread_limit: int | None
+    timeout: Annotated[
+        float | None,
+        Option(
+            check_timeout,
+            "The seconds until everything in the session is cancelled and `SessionTimeoutError` is raised. They stop"
+            " counting when the block is left and background calls have ended. `math.inf`: none, the default.",
+            default=math.inf,
+        ),
+    ]
+    end_on_error: Annotated[
+        bool | None,
+        Option(
+            check_flag,
+            "Whether the failure of any call ends the session with that error, also where a caller would catch it.",
+            default=False,
+        ),
+    ]
+    logging_setting: Annotated[
+        LoggingSetting | None,
+        Option(_check_level, "Show this session's log records from this level on, on stderr. `NONE`: show none."),
+    ]
+    log_file: Annotated[
+        str | os.PathLike[str] | None,
+        Option(
+            _check_path,
+            "Append this session's log records to a file, from `INFO` on or from the level of `logging_setting`.",
+        ),
+    ]
+    broadcast_callback: Annotated[
+        Callback | None,
+        Option(
+            _check_callback,
+            "Where `rt.broadcast` hands its items: an async function, or a sync one that is run in a thread. Its errors"
+            " are logged and change nothing.",
+        ),
+    ]
+    prompt_injection: Annotated[
+        bool | None,
+        Option(check_flag, "Whether agents fill their prompts from the context.", default=True),
+    ]
+    save_state: Annotated[
+        bool | None,
+        Option(
+            check_flag,
+            "Whether the session is written to `$RAILTRACKS_HOME` at its end; the default is that it is.",
+            default=True,
+        ),
+    ]
+    payload_callback: Annotated[
+        Callback | None,
+        Option(
+            _check_callback,
+            "Called with `payload()` after the state was saved, like `broadcast_callback`, and cancelled after"
+            " `cleanup_timeout` seconds. Its failure is logged.",
+        ),
+    ]
+    cleanup_timeout: Annotated[
+        float | None,
+        Option(
+            check_timeout,
+            "The seconds that resources and broadcasts together may take at the end, by default 5.",
+            default=5.0,
+        ),
+    ]
+    history_limit: Annotated[
+        float | None,
+        Option(
+            Number("calls", is_whole=True, infinite="all"),
+            "How many finished calls the record keeps, the last ones, besides all that run. The others are counted."
+            " `math.inf`: all of them, the default.",
+            default=math.inf,
+        ),
+    ]
 
 
-NAMES = tuple(attribute.name for attribute in fields(Options))
+class ContextOption(TypedDict, total=False):
+    """The context, which `Session` takes as its first argument and the others by name."""
 
-# The one state of the process: what set_config was told, never changed in place but replaced as a whole, so that a
-# session in another thread reads either the old or the new: the defaults of sessions, and the limit of threads.
-UNCONFIGURED: Final[tuple[Options, int | None]] = (Options(), None)
-_configured = UNCONFIGURED
+    context: Annotated[
+        Mapping[str, object] | None,
+        Option(check_values, "Values for `rt.context`, which all nodes of the session share."),
+    ]
 
 
-def set_config(**options: Unpack[ConfigOptions]) -> None:
-    """Set defaults for every session of this process that starts from now on.
+class FlowIdOption(TypedDict, total=False):
+    """The id of a flow, which a session records."""
 
-    A default counts where the session or flow was not given the option itself. `None` forgets a default that was set
-    before; options that are not named stay as they are.
+    flow_id: Annotated[str | None, Option(check_text, "An id for the flow, only recorded.")]
+
+
+class DurableOptions(TypedDict, total=False):
+    """The option `durable`, which sessions and flows take."""
+
+    durable: Annotated[
+        DurableOption,
+        Option(
+            _check_durable,
+            "Record the calls, so that a session that was killed can be resumed: `True` for the default store, a path"
+            " or a URL, or an `rt.DurableStore`. Needs the extra `durable`. The session's end waits for the store.",
+        ),
+    ]
+
+
+class SessionOptions(CommonOptions, FlowIdOption, DurableOptions, total=False):
+    """The options of `Session`, beside its context."""
+
+    name: Annotated[
+        str | None,
+        Option(
+            check_text,
+            "What the session is called; also the name of its state file. A later session of the same name overwrites"
+            " the file.",
+        ),
+    ]
+    flow_name: Annotated[str | None, Option(check_text, "The flow that the session is a run of.")]
+    resume: Annotated[
+        str | None,
+        Option(
+            check_text,
+            "The identifier of a durable session to resume. The block is run again, and recorded calls hand their"
+            " outcomes over instead of running.",
+        ),
+    ]
+    session_id: Annotated[
+        str | None,
+        Option(
+            check_text,
+            "The identifier of a new durable session, by default a fresh one. If the store has this session already,"
+            " it is resumed.",
+        ),
+    ]
+
+
+class DecoratorOptions(ContextOption, SessionOptions, total=False):
+    """The options of `@session`: those of `Session`, its context by name."""
+
+
+class FlowRunOptions(ContextOption, CommonOptions, FlowIdOption, total=False):
+    """The options that a flow hands on to the sessions of its invocations."""
+
+
+class FlowOptions(FlowRunOptions, DurableOptions, total=False):
+    """The options of `Flow`."""
+
+    stop_on_sigterm: Annotated[
+        float | bool | None,
+        Option(
+            _check_sigterm,
+            "Whether SIGTERM drains what `invoke` runs in the main thread (`Session.drain`), by default with 4 seconds"
+            " of grace; a number gives other seconds, `False` leaves the signal alone. Docker kills 10 seconds after"
+            " SIGTERM: 4 for the grace and 5 for `cleanup_timeout` leave one for the state.",
+            default=True,
+        ),
+    ]
+    version: Annotated[
+        str | None,
+        Option(
+            check_text,
+            "What the code of a durable flow is called. A session is resumed by the version that began it.",
+        ),
+    ]
+
+
+class ConfigOptions(ContextOption, CommonOptions, total=False):
+    """The options of `set_config`."""
+
+    thread_limit: Annotated[
+        int | None,
+        Option(
+            Number("threads", is_whole=True, least=1),
+            "How many sync nodes may be in worker threads at once, in each Trio run; by default 40.",
+            default=THREAD_LIMIT,
+        ),
+    ]
+
+
+def options_of(kind: type) -> dict[str, Option]:
+    """Return the options that are the fields of a class above, by name."""
+    return {name: annotation.__metadata__[0] for name, annotation in kind.__annotations__.items()}
+
+
+def spelled_out(kind: type, *leading: str) -> Signature:
+    """Return the signature of a class that takes these options: for `help`, which would show `**options`.
 
     Args:
-        **options: The options of `Session`, except `name`, `flow_name` and `flow_id`, which belong to one session. And
-            `thread_limit`: how many sync nodes may be in worker threads at once, in each Trio run; by default 40.
+        kind: The class of the options.
+        *leading: The parameters that may be given by position; the ones that are no options have no default.
+    """
+    known = kind.__annotations__
+    parameters: list[Parameter] = []
+    for name in [*leading, *(name for name in known if name not in leading)]:
+        how = Parameter.POSITIONAL_OR_KEYWORD if name in leading else Parameter.KEYWORD_ONLY
+        parameters.append(Parameter(name, how, default=None if name in known else Parameter.empty))
+    return Signature(parameters)
+
+
+def documented(text: str, kind: type) -> str:
+    """Return a docstring in whose place `{options}` the texts of all options of a class stand."""
+    lines = "\n".join(f"        {name}: {option.text}" for name, option in options_of(kind).items())
+    return text.replace("{options}", lines.lstrip())
+
+
+def check_options(where: str, kind: type, given: Mapping[str, object]) -> None:
+    """Check the options that were given to something.
+
+    Args:
+        where: What they were given to, for the error.
+        kind: The class of the options that it takes.
+        given: The options by name; `None` is not given.
 
     Raises:
-        TypeError: If an option is unknown or of the wrong type.
+        TypeError: If an option is unknown, or of the wrong type.
         ValueError: If an option has a value that it cannot have.
     """
-    global _configured  # noqa: PLW0603 - the configured defaults are the one thing a process shares
-    names = [*NAMES, "thread_limit"]
-    unknown = sorted(set(options) - set(names))
-    if unknown:
-        raise TypeError(f"set_config() has no option {unknown[0]!r}; it takes {', '.join(names)}")
-    defaults, thread_limit = _configured
-    if "thread_limit" in options:
-        thread_limit = options["thread_limit"]
-        _check_threads(thread_limit)
-    given: dict[str, Any] = {name: value for name, value in options.items() if name != "thread_limit"}
-    defaults = evolve(defaults, **given)
-    _configured = (evolve(defaults, context=copied(defaults.context)), thread_limit)
-
-
-def configured_thread_limit() -> int | None:
-    """Return how many sync nodes may be in worker threads at once, `None` if nothing was configured."""
-    return _configured[1]
-
-
-def resolve(given: Options) -> Settings:
-    """Return what counts: the option as given, else as configured, else the default."""
-    configured, _ = _configured
-    chosen: dict[str, Any] = {}
-    for name in NAMES:
-        value = getattr(given, name)
-        if value is None:
-            value = getattr(configured, name)
+    known = options_of(kind)
+    for name, value in given.items():
+        if name not in known:
+            raise TypeError(f"{where} has no option {name!r}; it takes {', '.join(known)}")
         if value is not None:
-            chosen[name] = value
-    if given.context is None and configured.context is not None:
-        chosen["context"] = copied(configured.context)
-    return Settings(**chosen)
+            known[name].check(name, value)
 
 
-def copied(context: Any) -> Any:
-    """Return a context for one run: its dicts, lists, tuples and sets are copied at any depth, all else is shared.
-
-    A value that contains itself comes back as a copy that contains itself. What is no mapping is left to be refused.
-    """
-    return _copied(dict(context) if isinstance(context, Mapping) else context, {})
-
-
-def _copied(value: Any, seen: dict[int, Any]) -> Any:
-    if id(value) in seen:
-        return seen[id(value)]
-    twin = value
-    if isinstance(value, dict):
-        twin = seen[id(value)] = copy(value)
-        for key, item in value.items():
-            twin[key] = _copied(item, seen)
-    elif isinstance(value, list):
-        twin = seen[id(value)] = copy(value)
-        twin[:] = [_copied(item, seen) for item in value]
-    elif isinstance(value, set):
-        # What is in a set is hashable, and so is shared or immutable.
-        twin = seen[id(value)] = copy(value)
-    elif isinstance(value, tuple):
-        # A tuple of another class is shared, unless it is a named tuple: who knows how it is made.
-        make = tuple if type(value) is tuple else getattr(type(value), "_make", lambda _: value)
-        twin = make([_copied(item, seen) for item in value])
-    return twin
+class Settings(ContextOption, CommonOptions, total=False):
+    """What counts for one session: every option is there, with its default where nothing was given."""

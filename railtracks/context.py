@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar, overload
 
-from railtracks._calls.frames import current_frame, open_scope
-from railtracks._options import check_keys
+from railtracks._calls.frames import current_frame
+from railtracks._calls.here import open_scope
+from railtracks._checks import check_values
 
 __all__ = ["delete", "get", "keys", "put", "update"]
 
@@ -33,7 +34,7 @@ def get(key: str, default: Any = _MISSING) -> Any:
         KeyError: If there is no such key and no default was given.
         ContextError: If no session is open here.
     """
-    values = open_scope().values
+    values = open_scope().record.values
     return values[key] if default is _MISSING else values.get(key, default)
 
 
@@ -55,11 +56,11 @@ def update(values: Mapping[str, Any]) -> None:
         ContextError: If no session is open here.
     """
     scope = open_scope()
-    check_keys("the context", values)
+    check_values("the context", values)
     frame = current_frame.get()
     if scope.journal is not None and frame is not None:
         scope.journal.wrote(frame, dict(values))
-    scope.values.update(values)
+    scope.record.values.update(values)
 
 
 def delete(key: str) -> None:
@@ -70,7 +71,7 @@ def delete(key: str) -> None:
         ContextError: If no session is open here.
     """
     scope = open_scope()
-    del scope.values[key]
+    del scope.record.values[key]
     frame = current_frame.get()
     if scope.journal is not None and frame is not None:
         scope.journal.deleted(frame, key)
@@ -82,4 +83,4 @@ def keys() -> list[str]:
     Raises:
         ContextError: If no session is open here.
     """
-    return list(open_scope().values)
+    return list(open_scope().record.values)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from railtracks import _options
+from railtracks._config import UNCONFIGURED, configure
 from railtracks._sessions.session import Session
 from railtracks.testing import assert_quiescent, opened_sessions
 
@@ -22,9 +22,11 @@ def railtracks_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def railtracks_config(monkeypatch: pytest.MonkeyPatch) -> None:
+def railtracks_config() -> Iterator[None]:
     """No defaults of `set_config` but those that the test sets; afterwards they are what they were."""
-    monkeypatch.setattr(_options, "_configured", _options.UNCONFIGURED)
+    before = configure(UNCONFIGURED)
+    yield
+    configure(before)
 
 
 @pytest.fixture

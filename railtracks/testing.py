@@ -17,18 +17,21 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable,
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, TypeVarTuple, Unpack, cast, overload
+from typing import Any, Never, ParamSpec, TypeVar, TypeVarTuple, Unpack, cast, overload
 
 import trio
 from trio.lowlevel import Task
 from trio.testing import MockClock
 
-from railtracks._calls.durable_protocol import durable_wing
-from railtracks._calls.frames import Frame, current_frame, is_system_task, opened
+from railtracks._calls.frames import Frame, current_frame
+from railtracks._calls.here import is_system_task
+from railtracks._checks import check_count
 from railtracks._nodes.node import AsyncNode, Node, SyncNode, is_coroutine_function
+from railtracks._records.events import EVERYWHERE, Event, EventKind, SessionEvent
 from railtracks._records.files import unfinished_files
 from railtracks._records.saved_state import load_state
 from railtracks._records.tree import ExecutionInfo, Status
+from railtracks._sessions.durable import durable_package
 from railtracks._sessions.flow import Flow
 from railtracks._sessions.session import Session
 from railtracks._workers.threads import busy_workers
@@ -54,15 +57,34 @@ def opened_sessions() -> Generator[list[Session]]:
 
     Sessions of tasks and worker threads that were started in the block count, of others not.
     """
-    sessions: list[Session] = []
-    token = opened.set(sessions)
+    listing = _Listing(_listing.get())
+    token = _listing.set(listing)
+    EVERYWHERE.add(listing, [EventKind.SESSION_OPENED])
     try:
-        yield sessions
+        yield listing.sessions
     finally:
-        opened.reset(token)
-        around = opened.get()
-        if around is not None:
-            around.extend(sessions)
+        EVERYWHERE.remove(listing)
+        _listing.reset(token)
+
+
+class _Listing:
+    """An observer that lists the sessions of its block, and of blocks inside it, as they are opened."""
+
+    def __init__(self, around: _Listing | None) -> None:
+        self.sessions: list[Session] = []
+        self.around = around
+
+    def on_event(self, event: Event) -> None:
+        """List a session that was opened in this block."""
+        inner = _listing.get()
+        while inner is not None and inner is not self:
+            inner = inner.around
+        if inner is self and isinstance(event, SessionEvent) and isinstance(event.session, Session):
+            self.sessions.append(event.session)
+
+
+# The innermost listing whose block this code is in; tasks and worker threads inherit it.
+_listing: ContextVar[_Listing | None] = ContextVar("railtracks_listing", default=None)
 
 
 def assert_quiescent(session: Session) -> None:
@@ -150,10 +172,7 @@ async def cancel_at_every_checkpoint(
         ValueError: If `every` is less than 1.
         Exception: What the function raised, as the same object, with the same note.
     """
-    if isinstance(every, bool) or not isinstance(every, int):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
-        raise TypeError(f"every must be a whole number, not {type(every).__name__}")
-    if every < 1:
-        raise ValueError(f"every must be at least 1, not {every!r}")
+    check_count("every", every)
     number = 0
     while True:
         strike = _Strike(number * every)
@@ -256,7 +275,7 @@ def _places(task: Task) -> list[str]:
 @overload
 def run_with_mock_clock(flow: Flow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 @overload
-def run_with_mock_clock(flow: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+def run_with_mock_clock(flow: Callable[P, Coroutine[object, Never, R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 def run_with_mock_clock(flow: Any, /, *args: Any, **kwargs: Any) -> Any:
     """Run a flow, or an async function, in a Trio run of its own on a clock that jumps.
 
@@ -273,7 +292,7 @@ def run_with_mock_clock(flow: Any, /, *args: Any, **kwargs: Any) -> Any:
             "run_with_mock_clock starts a Trio run of its own: call it in a sync test, or await the flow's ainvoke here"
         )
     clock = MockClock()
-    run: Callable[..., Coroutine[Any, Any, Any]] = flow.ainvoke if isinstance(flow, Flow) else flow
+    run: Callable[..., Coroutine[object, Never, Any]] = flow.ainvoke if isinstance(flow, Flow) else flow
     return trio.run(functools.partial(run, *args, **kwargs), clock=clock, instruments=[_HeldClock(clock)])
 
 
@@ -292,7 +311,7 @@ class _HeldClock(trio.abc.Instrument):
 
 @overload
 def replace_node(
-    node: AsyncNode[P, R], fake: Callable[P, Coroutine[Any, Any, R]], /
+    node: AsyncNode[P, R], fake: Callable[P, Coroutine[object, Never, R]], /
 ) -> AbstractContextManager[None]: ...
 @overload
 def replace_node(node: AsyncNode[P, R], fake: Callable[P, R], /) -> AbstractContextManager[None]: ...
@@ -321,7 +340,7 @@ def replace_node(node: Any, fake: Any, /) -> AbstractContextManager[None]:
     return node.running(_awaitable(fake) if node.is_async and not is_async else fake)
 
 
-def _awaitable(fake: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+def _awaitable(fake: Callable[..., Any]) -> Callable[..., Coroutine[object, Never, Any]]:
     @functools.wraps(fake)
     async def run(*args: Any, **kwargs: Any) -> Any:
         result = fake(*args, **kwargs)
@@ -344,5 +363,7 @@ async def replay_at_every_prefix(flow: Flow[P, Any], /, *args: P.args, **kwargs:
         AssertionError: If a resumed run ends otherwise than the first one; names the call that its record was cut
             after, and both ends.
     """
-    resumed: int = await durable_wing("_sessions.prefix_replay").replay(flow, args, kwargs)
-    return resumed
+    durable_package()
+    from railtracks.durable._sessions.prefix_replay import replay  # noqa: PLC0415 - the extra "durable" brings it
+
+    return await replay(flow, args, kwargs)

@@ -25,10 +25,10 @@ from stored_sessions import due_in, interrupt, until, until_begun
 
 import railtracks as rt
 from railtracks import testing
-from railtracks._calls.durable_protocol import durable_wing
+from railtracks._sessions.durable import imported
 from railtracks.durable._sessions import run as _run
-from railtracks.durable._store import access as _access
 from railtracks.durable._sessions.store import access_of
+from railtracks.durable._store import access as _access
 from railtracks.durable._store import ownership as _ownership
 from railtracks.durable._store import writer as _writer
 from railtracks.durable._store.schema import calls, owners, sessions
@@ -1083,7 +1083,7 @@ def test_a_session_that_cannot_begin_is_let_go_of(store: rt.DurableStore, monkey
 
 def test_a_room_that_is_not_there_is_not_taken_for_an_extra() -> None:
     with pytest.raises(ModuleNotFoundError, match=r"railtracks\.durable\._nowhere"):
-        durable_wing("_nowhere")
+        imported("railtracks.durable._nowhere")
 
 
 @pytest.mark.parametrize("error", [OperationalError("insert", None, Exception("disk I/O error")), KeyboardInterrupt()])

@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks import _options
-from railtracks._options import Options, copied, resolve, set_config
+from railtracks import _config
+from railtracks._config import resolve, set_config
+from railtracks._copying import copied
+from railtracks._options import ConfigOptions, options_of
 
 
 async def work() -> None:
@@ -36,6 +38,14 @@ def in_flow(**options: Any) -> object:
 
 def in_config(**options: Any) -> object:
     return rt.set_config(**options)
+
+
+# What all doors take.
+NAMES = [name for name in options_of(ConfigOptions) if name != "thread_limit"]
+
+
+def settings_of(given: dict[str, Any]) -> dict[str, Any]:
+    return dict(resolve(given))  # type: ignore[arg-type]  # a dict of options
 
 
 every_door = pytest.mark.parametrize("door", [in_session, in_decorator, in_flow, in_config])
@@ -74,7 +84,7 @@ WRONG: dict[str, list[tuple[Any, type[Exception]]]] = {
 
 
 def test_every_option_is_in_the_tables_of_this_file() -> None:
-    assert set(RIGHT) == set(WRONG) == set(_options.NAMES)
+    assert set(RIGHT) == set(WRONG) == set(NAMES)
 
 
 @every_door
@@ -95,10 +105,10 @@ def test_wrong_values_are_refused_where_they_are_given(
 
 
 @every_door
-@pytest.mark.parametrize("name", _options.NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_none_means_not_given(door: Door, name: str) -> None:
     door(**{name: None})
-    assert getattr(resolve(Options(**{name: None})), name) == getattr(resolve(Options()), name)
+    assert settings_of({name: None})[name] == settings_of({})[name]
 
 
 @every_door
@@ -139,18 +149,18 @@ def test_a_refused_option_leaves_the_configuration_as_it_was() -> None:
     set_config(timeout=7)
     with pytest.raises(ValueError, match="cleanup_timeout"):
         set_config(timeout=8, cleanup_timeout=0)
-    assert resolve(Options()).timeout == 7
+    assert settings_of({})["timeout"] == 7
 
 
 def test_the_defaults_are_those_of_the_contract() -> None:
-    options = resolve(Options())
-    assert options.timeout == math.inf
-    assert options.end_on_error is False
-    assert options.prompt_injection is True
-    assert options.save_state is True
-    assert options.cleanup_timeout == 5
-    assert options.context is options.logging_setting is options.log_file is None
-    assert options.broadcast_callback is options.payload_callback is None
+    options = settings_of({})
+    assert options["timeout"] == math.inf
+    assert options["end_on_error"] is False
+    assert options["prompt_injection"] is True
+    assert options["save_state"] is True
+    assert options["cleanup_timeout"] == 5
+    assert options["context"] is options["logging_setting"] is options["log_file"] is None
+    assert options["broadcast_callback"] is options["payload_callback"] is None
 
 
 CHOICES = st.fixed_dictionaries(
@@ -163,29 +173,29 @@ CHOICES = st.fixed_dictionaries(
 def test_given_wins_over_configured_and_configured_over_the_default(
     given_options: dict[str, Any], configured: dict[str, Any]
 ) -> None:
-    defaults = Options(
-        timeout=math.inf,
-        end_on_error=False,
-        prompt_injection=True,
-        save_state=True,
-        cleanup_timeout=5,
-        history_limit=math.inf,
-    )
+    defaults = {
+        "timeout": math.inf,
+        "end_on_error": False,
+        "prompt_injection": True,
+        "save_state": True,
+        "cleanup_timeout": 5,
+        "history_limit": math.inf,
+    }
     set_config(**configured)  # type: ignore[misc]  # a dict of all options
-    options = resolve(Options(**given_options))
-    for name in _options.NAMES:
-        layers = (given_options[name], configured[name], getattr(defaults, name))
-        assert getattr(options, name) == next((value for value in layers if value is not None), None)
+    options = settings_of(given_options)
+    for name in NAMES:
+        layers = (given_options[name], configured[name], defaults.get(name))
+        assert options[name] == next((value for value in layers if value is not None), None)
 
 
 def test_set_config_keeps_what_it_is_not_told_of_and_none_forgets() -> None:
     set_config(timeout=7, save_state=False)
     set_config(end_on_error=True)
-    assert (resolve(Options()).timeout, resolve(Options()).save_state) == (7, False)
+    assert (settings_of({})["timeout"], settings_of({})["save_state"]) == (7, False)
     set_config(timeout=None)
-    assert (resolve(Options()).timeout, resolve(Options()).save_state) == (math.inf, False)
+    assert (settings_of({})["timeout"], settings_of({})["save_state"]) == (math.inf, False)
     set_config(save_state=None)
-    assert resolve(Options()).save_state is True
+    assert settings_of({})["save_state"] is True
 
 
 async def test_the_configuration_counts_for_sessions_decorated_functions_and_flows() -> None:
@@ -331,16 +341,16 @@ def test_a_thread_limit_that_is_none_is_refused(limit: Any, error: type[Exceptio
     with pytest.raises(error, match="thread_limit"):
         set_config(timeout=5, thread_limit=limit)
     # Nothing of it counts.
-    assert resolve(Options()).timeout == math.inf
+    assert settings_of({})["timeout"] == math.inf
 
 
 def test_the_thread_limit_is_of_the_process_and_no_option_of_a_session() -> None:
     set_config(timeout=5, thread_limit=2)
-    assert _options.configured_thread_limit() == 2
+    assert _config.configured_thread_limit() == 2
     set_config(timeout=6)
-    assert _options.configured_thread_limit() == 2
+    assert _config.configured_thread_limit() == 2
     set_config(thread_limit=None)
-    assert _options.configured_thread_limit() is None
-    assert resolve(Options()).timeout == 6
+    assert _config.configured_thread_limit() == 40
+    assert settings_of({})["timeout"] == 6
     with pytest.raises(TypeError, match="thread_limit"):
         rt.Session(thread_limit=2)  # type: ignore[call-arg]

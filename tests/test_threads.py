@@ -8,7 +8,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import railtracks as rt
-from railtracks._workers.threads import THREAD_LIMIT, worker_limiter
+from railtracks._options import THREAD_LIMIT
+from railtracks._workers.threads import worker_limiter
 
 # Far above what any of these waits takes: a test that would hang fails instead.
 PATIENCE = 30

@@ -12,7 +12,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import railtracks as rt
-from railtracks._records.events import CallEvent, Observers
+from railtracks._records.events import EventKind, Observers, call_event
 from railtracks._records.tree import CallTree
 
 
@@ -276,7 +276,11 @@ async def test_a_deep_tree_is_queried_as_it_was_called() -> None:
 
 
 def test_an_event_is_frozen_and_nobody_listens_unless_asked() -> None:
-    event = CallEvent(call_id=2, run_id=1, node="leaf", parent="branch")
+    tree = CallTree()
+    outer = tree.open(branch, 0, (), {})
+    inner = tree.open(leaf, outer, (), {})
+    event = call_event(EventKind.CALL_STARTED, "s", tree, inner, outer, outer)
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         event.node = "other"  # type: ignore[misc]  # that it is refused is the subject
-    assert attrs.astuple(Observers(), recurse=False) == ((),) * 6
+    assert (event.call_id, event.run_id, event.node, event.parent) == (2, 1, "leaf", "branch")
+    assert [getattr(Observers(), kind) for kind in EventKind] == [()] * len(EventKind)

@@ -80,9 +80,9 @@ def lines_with_any(source: str, tree: ast.Module, aliases: set[str]) -> set[int]
     """Return the numbers of the code lines on which a type is given up."""
     found = {number for number, line in enumerate(source.splitlines(), 1) if _IGNORED.search(line)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and (node.id in aliases or node.id == "cast"):
-            found.add(node.lineno)
-        elif isinstance(node, ast.alias) and node.name in aliases:
+        if (isinstance(node, ast.Name) and (node.id in aliases or node.id == "cast")) or (
+            isinstance(node, ast.alias) and node.name in aliases
+        ):
             found.add(node.lineno)
     word = re.compile(rf"\b({'|'.join(sorted(aliases))})\b")
     for node in ast.walk(tree):
@@ -173,7 +173,14 @@ def main() -> int:
     print(f"Any: {given_up} of {total} code lines, {share:.1f} of 100 (at most {MOST_ANY:g})")
     if share > MOST_ANY or "-v" in sys.argv:
         print(f"  aliases: {', '.join(sorted(aliases))}")
-        print(*(f"  {path.relative_to(ROOT)}: {found} of {lines}" for found, lines, path in sorted(rows, reverse=True) if found), sep="\n")
+        print(
+            *(
+                f"  {path.relative_to(ROOT)}: {found} of {lines}"
+                for found, lines, path in sorted(rows, reverse=True)
+                if found
+            ),
+            sep="\n",
+        )
     if share > MOST_ANY:
         problems.append("too many lines with Any")
     classes: dict[str, tuple[list[str], set[str]]] = {}
@@ -182,7 +189,9 @@ def main() -> int:
     counts = {name: len(with_inherited(name, classes)) for name in classes}
     large = {name: count for name, count in counts.items() if count > MOST_ATTRIBUTES}
     most = max((count, name) for name, count in counts.items() if name not in RECORDS)
-    print(f"attributes: at most {most[0]}, of {most[1]} (at most {MOST_ATTRIBUTES}; records: {', '.join(sorted(RECORDS))})")
+    print(
+        f"attributes: at most {most[0]}, of {most[1]} (at most {MOST_ATTRIBUTES}; records: {', '.join(sorted(RECORDS))})"
+    )
     problems += [f"class {name} has {count} attributes" for name, count in sorted(large.items()) if name not in RECORDS]
     dense = list(branches())
     print(f"branches: {', '.join(f'{name} {number}' for _, name, number in dense) or 'at most 10'}")

@@ -1,15 +1,16 @@
-"""One node called once for each input, side by side, and the calls handed out as they end."""
+"""One node called once for each input, side by side, and the calls handed out as they end: `rt.as_completed`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, suppress
-from typing import Any, Generic, TypeVar, overload
+from typing import Generic, Never, TypeVar, overload
 
 import trio
 
-from railtracks._calls.frames import Frame, Landings
+from railtracks._calls.durable_protocol import Args
+from railtracks._calls.frames import FanOutSlots, Frame
 from railtracks._calls.inputs import Feed, inputs_of, limiter_of
 from railtracks._calls.pending import CallBlock, CallNursery, PendingCall, can_be_handed_out
 from railtracks._nodes.node import Node, made_node
@@ -19,22 +20,22 @@ R = TypeVar("R")
 
 @overload
 def as_completed(
-    node: Node[..., R], /, *iterables: Iterable[Any], limit: float | trio.CapacityLimiter | None = None
+    node: Node[..., R], /, *iterables: Iterable[object], limit: float | trio.CapacityLimiter | None = None
 ) -> AbstractAsyncContextManager[AsyncIterator[PendingCall[R]]]: ...
 @overload
 def as_completed(
-    node: Callable[..., Coroutine[Any, Any, R]],
+    node: Callable[..., Coroutine[object, Never, R]],
     /,
-    *iterables: Iterable[Any],
+    *iterables: Iterable[object],
     limit: float | trio.CapacityLimiter | None = None,
 ) -> AbstractAsyncContextManager[AsyncIterator[PendingCall[R]]]: ...
 @overload
 def as_completed(
-    node: Callable[..., R], /, *iterables: Iterable[Any], limit: float | trio.CapacityLimiter | None = None
+    node: Callable[..., R], /, *iterables: Iterable[object], limit: float | trio.CapacityLimiter | None = None
 ) -> AbstractAsyncContextManager[AsyncIterator[PendingCall[R]]]: ...
 def as_completed(
-    node: Any, /, *iterables: Iterable[Any], limit: float | trio.CapacityLimiter | None = None
-) -> AbstractAsyncContextManager[AsyncIterator[PendingCall[Any]]]:
+    node: object, /, *iterables: Iterable[object], limit: float | trio.CapacityLimiter | None = None
+) -> AbstractAsyncContextManager[AsyncIterator[PendingCall[object]]]:
     """Call a node once for each input, side by side, and hand out the calls in the order in which they end.
 
         async with rt.as_completed(fetch, urls, limit=20) as finished:
@@ -70,9 +71,7 @@ def as_completed(
 
 
 class _AsCompleted(CallBlock, Generic[R]):
-    def __init__(
-        self, node: Node[..., R], inputs: Iterator[tuple[Any, ...]], limiter: trio.CapacityLimiter | None
-    ) -> None:
+    def __init__(self, node: Node[..., R], inputs: Iterator[Args], limiter: trio.CapacityLimiter | None) -> None:
         super().__init__()
         self._node = node
         self._inputs = inputs
@@ -83,7 +82,7 @@ class _AsCompleted(CallBlock, Generic[R]):
     async def __aenter__(self) -> AsyncIterator[PendingCall[R]]:
         parent = await self.open()
         feed = Feed(parent, self._node, self._inputs, self._limiter)
-        self._calls = _Calls(parent.landings(), feed, self._limiter, self.nursery)
+        self._calls = _Calls(FanOutSlots(parent), feed, self._limiter, self.nursery)
         self.nursery.start_soon(self._calls.start_all, name=f"railtracks: feed {self._node.name}")
         return self._calls
 
@@ -98,20 +97,20 @@ class _AsCompleted(CallBlock, Generic[R]):
 
 
 class _Calls(AsyncIterator[PendingCall[R]]):
-    """The calls of one block: those that run, and those that have ended and were not handed out yet."""
+    """The calls of one block: the ones that run, and the ones that have ended and were not handed out yet."""
 
     def __init__(
         self,
-        landings: Landings,
-        feed: Feed,
+        slots: FanOutSlots,
+        feed: Feed[R],
         limiter: trio.CapacityLimiter | None,
         nursery: CallNursery,
     ) -> None:
-        self._landings = landings
+        self._slots = slots
         self._feed = feed
         self._limiter = limiter
         self._nursery = nursery
-        # What the end is waited for: the calls, and the feeding. One that fails the block does not count as ended.
+        # What the iteration waits for: the calls, and the feeding as one more. A call that fails the block stays in it.
         self._unfinished = 1
         self._held = 0
         self._handed_out = trio.lowlevel.ParkingLot()
@@ -135,9 +134,9 @@ class _Calls(AsyncIterator[PendingCall[R]]):
             while (pending := await self._draw()) is not None:
                 self._held += 1
                 self._unfinished += 1
-                self._nursery.start_soon(self._run, pending, self._landings.next(), name=pending.node_name)
+                self._nursery.start_soon(self._run, pending, self._slots.next(), name=pending.node_name)
             if self._feed.refusal is None:
-                self._landings.close()
+                self._slots.close()
         except trio.Cancelled:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever an iterable raises
@@ -152,7 +151,7 @@ class _Calls(AsyncIterator[PendingCall[R]]):
 
     async def _draw(self) -> PendingCall[R] | None:
         if self._limiter is not None:
-            # A limiter may have no tokens at all: then it is what has to be waited for.
+            # A limiter may have no tokens at all: then the call waits for the limiter.
             while self._held >= max(1, self._limiter.total_tokens):
                 await self._handed_out.park()
         return await self._feed.draw()

@@ -1,13 +1,17 @@
-"""One attempt of a node that is more than an `await`: its timeout, and the worker that a sync function runs in."""
+"""One attempt of a node that takes more than an `await`: its timeout, and the worker that a sync function runs in.
+
+Called by `call`, and by the calls of durable sessions.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import trio
 
+from railtracks._calls.durable_protocol import Args, Kwargs
 from railtracks._calls.frames import Frame
 from railtracks._calls.identity import identified
 from railtracks._nodes.node import Node
@@ -19,15 +23,15 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 
-async def attempt(frame: Frame, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run a node that has a timeout or runs in a thread.
+async def run_attempt(frame: Frame, node: Node[..., object], args: Args, kwargs: Kwargs) -> object:
+    """Run a node that has a timeout or runs in a worker.
 
     Raises:
         NodeTimeoutError: If the node's own timeout was what ended it.
     """
     if node.timeout is None:
         return await _run_in_worker(frame, node, args, kwargs)
-    result: Any = None
+    result: object = None
     with trio.CancelScope(relative_deadline=node.timeout) as scope:
         try:
             if node.is_async:
@@ -47,38 +51,36 @@ async def attempt(frame: Frame, node: Node[..., Any], args: tuple[Any, ...], kwa
     raise NodeTimeoutError(node.name, node.timeout)
 
 
-async def _run_in_worker(frame: Frame, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+async def _run_in_worker(frame: Frame, node: Node[..., object], args: Args, kwargs: Kwargs) -> object:
     scope = frame.scope
     if node.run_in == "process":
         # A process is killed: it keeps nobody waiting.
-        return await scope.processes().run(node.name, identified(frame, node.fn), args, kwargs)
+        return await scope.control.worker_processes().run(node.name, identified(frame, node.fn), args, kwargs)
     if node.abandon_on_cancel:
         return await _run_abandonable(frame, node, args, kwargs)
-    scope.watch()
+    scope.control.watch()
     scope.workers[frame] = node.name
     try:
         if node.run_in is not None:
             return await _run_in_executor(frame, node, args, kwargs, None)
-        frame.slot = WorkerSlot()
-        return await run_in_thread(frame.slot, node.name, node.fn, args, kwargs)
+        slot = WorkerSlot()
+        frame.occupy(slot)
+        return await run_in_thread(slot, node.name, node.fn, args, kwargs)
     finally:
         del scope.workers[frame]
 
 
-async def _run_abandonable(frame: Frame, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+async def _run_abandonable(frame: Frame, node: Node[..., object], args: Args, kwargs: Kwargs) -> object:
     def leave_behind() -> None:
-        frame.scope.left_behind.append(node.name)
-        event = (frame.outer or frame).event(frame.call_id)
-        for tell in frame.scope.observers.left_behind:
-            tell(event)
+        frame.scope.left_behind(frame, node.name)
 
-    # Such a thread can make no calls, so it has nothing to lend.
-    frame.slot = None
+    # Such a thread can make no calls, so it has no slot to lend.
+    frame.occupy(None)
     if node.run_in is not None and node.run_in != "process":
         return await _run_in_executor(frame, node, args, kwargs, leave_behind)
     is_running = False
 
-    def work() -> Any:
+    def work() -> object:
         nonlocal is_running
         is_running = True
         try:
@@ -96,12 +98,12 @@ async def _run_abandonable(frame: Frame, node: Node[..., Any], args: tuple[Any, 
 
 async def _run_in_executor(
     frame: Frame,
-    node: Node[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    node: Node[..., object],
+    args: Args,
+    kwargs: Kwargs,
     leave_behind: Callable[[], object] | None,
-) -> Any:
-    # Whoever has an executor has imported what it needs; nobody else has to wait for that.
+) -> object:
+    # A program that has an executor has imported this already; no other program has to wait for the import.
     from railtracks._workers.executors import run_in_executor  # noqa: PLC0415
 
     executor = cast("Executor", node.run_in)

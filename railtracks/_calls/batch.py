@@ -1,17 +1,19 @@
-"""One node called once for each input, side by side, and the results in the order of the inputs."""
+"""One node called once for each input, side by side, and the results in the order of the inputs: `rt.call_batch`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from typing import Any, Literal, TypeVar, overload
+from typing import Literal, Never, TypeVar, overload
 
 import trio
 
-from railtracks._calls import call as _invoke
-from railtracks._calls.call import outcome_of
-from railtracks._calls.frames import Frame, current_frame, frame_here
+from railtracks._calls.call import open_default_session, outcome_of
+from railtracks._calls.durable_protocol import Args
+from railtracks._calls.frames import FanOutSlots, Frame, current_frame
+from railtracks._calls.here import frame_here
 from railtracks._calls.inputs import FEED, Feed, inputs_of, limiter_of, refusal_of
 from railtracks._calls.pending import CallNursery, PendingCall, can_be_handed_out
+from railtracks._checks import check_flag
 from railtracks._nodes.node import Node
 from railtracks._records.errors import raise_unchanged, without_cancelled
 from railtracks.exceptions import ContextError, PendingCallError
@@ -23,7 +25,7 @@ R = TypeVar("R")
 async def call_batch(
     node: Node[..., R],
     /,
-    *iterables: Iterable[Any],
+    *iterables: Iterable[object],
     return_exceptions: Literal[False],
     limit: float | trio.CapacityLimiter | None = None,
 ) -> list[R]: ...
@@ -31,23 +33,23 @@ async def call_batch(
 async def call_batch(
     node: Node[..., R],
     /,
-    *iterables: Iterable[Any],
+    *iterables: Iterable[object],
     return_exceptions: bool = True,
     limit: float | trio.CapacityLimiter | None = None,
 ) -> list[R | Exception]: ...
 @overload
 async def call_batch(
-    node: Callable[..., Coroutine[Any, Any, R]],
+    node: Callable[..., Coroutine[object, Never, R]],
     /,
-    *iterables: Iterable[Any],
+    *iterables: Iterable[object],
     return_exceptions: Literal[False],
     limit: float | trio.CapacityLimiter | None = None,
 ) -> list[R]: ...
 @overload
 async def call_batch(
-    node: Callable[..., Coroutine[Any, Any, R]],
+    node: Callable[..., Coroutine[object, Never, R]],
     /,
-    *iterables: Iterable[Any],
+    *iterables: Iterable[object],
     return_exceptions: bool = True,
     limit: float | trio.CapacityLimiter | None = None,
 ) -> list[R | Exception]: ...
@@ -55,7 +57,7 @@ async def call_batch(
 async def call_batch(
     node: Callable[..., R],
     /,
-    *iterables: Iterable[Any],
+    *iterables: Iterable[object],
     return_exceptions: Literal[False],
     limit: float | trio.CapacityLimiter | None = None,
 ) -> list[R]: ...
@@ -63,21 +65,21 @@ async def call_batch(
 async def call_batch(
     node: Callable[..., R],
     /,
-    *iterables: Iterable[Any],
+    *iterables: Iterable[object],
     return_exceptions: bool = True,
     limit: float | trio.CapacityLimiter | None = None,
 ) -> list[R | Exception]: ...
 async def call_batch(
-    node: Any,
+    node: object,
     /,
-    *iterables: Iterable[Any],
+    *iterables: Iterable[object],
     return_exceptions: bool = True,
     limit: float | trio.CapacityLimiter | None = None,
-) -> list[Any]:
+) -> object:
     """Call a node once for each input, side by side, and return the results in the order of the inputs.
 
     The inputs are the iterables zipped, as `map` does, and are drawn while calls run already: with `limit` one whenever
-    there is room, without it at most 50 between two checkpoints. A checkpoint. On a cancellation all calls are
+    there is a slot, without it at most 50 between two checkpoints. A checkpoint. On a cancellation all calls are
     cancelled and awaited; a cancellation is never an item of the result, nor is what a cleanup raises then.
 
     Args:
@@ -86,8 +88,8 @@ async def call_batch(
         return_exceptions: Whether a call's exception stands in its place of the result. If not, the first one cancels
             the other calls and is raised.
         limit: How many calls may run at once: a number, or a `trio.CapacityLimiter` that is shared with others, in
-            which the pending call is the borrower. `None`: all at once. A call keeps its place while its node runs: a
-            node that fans out with the limiter of its own call takes from itself, and may wait for ever.
+            which the pending call is the borrower. `None`: all at once. A call keeps its slot while its node runs: a
+            node that fans out with the limiter of its own call may wait for ever.
 
     Raises:
         TypeError: If there is no iterable, or `limit` is neither number nor limiter.
@@ -98,13 +100,24 @@ async def call_batch(
         RuntimeError: If Trio is not running.
         Exception: What an iterable raises, after the calls were cancelled.
     """
-    if not isinstance(return_exceptions, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
-        raise TypeError(f"return_exceptions must be True or False, not {type(return_exceptions).__name__}")
+    check_flag("return_exceptions", return_exceptions)
     inputs, limiter = inputs_of("call_batch", iterables), limiter_of(limit)
     frame = frame_here()
     if frame is None:
-        async with _invoke.default_session():
-            return await call_batch(node, *iterables, return_exceptions=return_exceptions, limit=limit)
+        async with open_default_session():
+            return await _batch_in(frame_here(), node, inputs, limiter, return_exceptions=return_exceptions)
+    return await _batch_in(frame, node, inputs, limiter, return_exceptions=return_exceptions)
+
+
+async def _batch_in(
+    frame: Frame | None,
+    node: object,
+    inputs: Iterator[Args],
+    limiter: trio.CapacityLimiter | None,
+    *,
+    return_exceptions: bool,
+) -> list[object]:
+    assert frame is not None  # noqa: S101 - a session is open here
     batch = _Batch(frame, frame.scope.node_of(node), return_exceptions=return_exceptions)
     return await batch.run(inputs, limiter)
 
@@ -112,26 +125,26 @@ async def call_batch(
 class _Batch:
     """The calls of one batch, and what became of them, in the inputs' places."""
 
-    def __init__(self, parent: Frame, node: Node[..., Any], *, return_exceptions: bool) -> None:
+    def __init__(self, parent: Frame, node: Node[..., object], *, return_exceptions: bool) -> None:
         self._parent = parent
-        self._landings = parent.landings()
+        self._slots = FanOutSlots(parent)
         self._node = node
         self._return_exceptions = return_exceptions
         self._nursery = CallNursery()
-        self._results: list[Any] = []
+        self._results: list[object] = []
 
-    async def run(self, inputs: Iterator[tuple[Any, ...]], limiter: trio.CapacityLimiter | None) -> list[Any]:
+    async def run(self, inputs: Iterator[Args], limiter: trio.CapacityLimiter | None) -> list[object]:
         """Make all calls; return the results and, if asked to, errors."""
         async with self._nursery:
             if await (self._feed(inputs) if limiter is None else self._feed_limited(inputs, limiter)):
-                self._landings.close()
+                self._slots.close()
         return self._results
 
-    async def _feed(self, inputs: Iterator[tuple[Any, ...]]) -> bool:
-        """Start a call for each input; say whether there is one for all of them."""
+    async def _feed(self, inputs: Iterator[Args]) -> bool:
+        """Start a call for each input; return whether there is one for all of them."""
         await trio.lowlevel.checkpoint_if_cancelled()
         start_soon, call_one, name = self._nursery.start_soon, self._call, self._node.name
-        results, next_landing = self._results, self._landings.next
+        results, next_landing = self._results, self._slots.next
         for place, args in enumerate(inputs):
             if not place % FEED:
                 if place:
@@ -145,12 +158,12 @@ class _Batch:
             start_soon(call_one, next_landing(), place, args, name=name)
         return True
 
-    async def _feed_limited(self, inputs: Iterator[tuple[Any, ...]], limiter: trio.CapacityLimiter) -> bool:
+    async def _feed_limited(self, inputs: Iterator[Args], limiter: trio.CapacityLimiter) -> bool:
         feed = Feed(self._parent, self._node, inputs, limiter)
         while (pending := await feed.draw()) is not None:
             self._results.append(None)
             place = len(self._results) - 1
-            landing = self._landings.next()
+            landing = self._slots.next()
             self._nursery.start_soon(self._call_limited, landing, place, pending, feed, name=self._node.name)
         if feed.refusal is None:
             return True
@@ -163,7 +176,7 @@ class _Batch:
         else:
             self._nursery.fail(refusal)
 
-    async def _call(self, landing: Frame, place: int, args: tuple[Any, ...]) -> None:
+    async def _call(self, landing: Frame, place: int, args: Args) -> None:
         current_frame.set(landing)
         result, error = await outcome_of(self._node, args, {})
         if error is None:
@@ -173,7 +186,7 @@ class _Batch:
         else:
             raise_unchanged(error)
 
-    async def _call_limited(self, landing: Frame, place: int, pending: PendingCall[Any], feed: Feed) -> None:
+    async def _call_limited(self, landing: Frame, place: int, pending: PendingCall[object], feed: Feed[object]) -> None:
         try:
             error = await pending.run(landing)
         finally:
@@ -184,7 +197,7 @@ class _Batch:
         try:
             self._results[place] = pending.result()
         except PendingCallError as refusal:
-            # The limiter's borrower was cancelled by itself: nothing can stand in its place.
+            # The call was cancelled alone, through the limiter's borrower: no result can stand in its place.
             self._nursery.fail(refusal)
 
     def _keep(self, place: int, error: BaseException) -> None:

@@ -1,4 +1,8 @@
-"""The node call: open the record, pass a checkpoint, run the node in its caller's task, close the record."""
+"""The call of a node: open the record, pass a checkpoint, run the node in its caller's task, close the record.
+
+Called by users as `rt.call`, and by everything that makes calls side by side. There is one way for a call. It parts
+where a node is tried again, where Python's stack gets deep, and where a durable session records the outcome.
+"""
 
 from __future__ import annotations
 
@@ -6,38 +10,51 @@ import math
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Final, Never, ParamSpec, TypeVar, overload
 
 import trio
 from trio.lowlevel import Task, checkpoint, checkpoint_if_cancelled, current_task
 
-from railtracks._calls.attempt import attempt
-from railtracks._calls.frames import LANDING, NO_TRIO, Frame, adopt, current_frame
+from railtracks._calls.attempt import run_attempt
+from railtracks._calls.durable_protocol import Args, Kwargs, SessionJournal
+from railtracks._calls.frames import Frame, current_frame
+from railtracks._calls.here import NO_TRIO, adopt
 from railtracks._nodes.node import Node
-from railtracks._nodes.retry import Retry
+from railtracks._nodes.retry import Attempt, Outcome, Retry
 from railtracks._records.errors import describe, is_fatal, raise_unchanged, without_cancelled
-from railtracks._records.events import NOBODY, Observer, Observers
+from railtracks._records.events import NOBODY, EventKind, Observers
+from railtracks._workers.threads import WorkerSlot
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# A call costs one Python frame besides what its node adds. From this level on it runs in a task of its own: often
-# enough to stay far from the recursion limit and to keep checkpoints quick, rarely enough not to pay a task a call.
-_FRESH_STACK_EVERY = 32
+# A call costs two of Python's stack frames besides what its node adds. From this level on it runs in a task of its own:
+# often enough to stay far from the recursion limit and to keep checkpoints quick, rarely enough not to cost a task a
+# call.
+_FRESH_STACK_EVERY: Final = 32
 
-# What opens a session for a call that has none around it. The room above, which makes sessions of calls, puts it here.
-default_session: Callable[[], AbstractAsyncContextManager[object]]
+
+_open_default_session: Callable[[], AbstractAsyncContextManager[object]]
+
+
+def register_default_session(open_session: Callable[[], AbstractAsyncContextManager[object]]) -> None:
+    """Register what opens a session for calls that have none around them. Sessions lie above this room."""
+    global _open_default_session  # noqa: PLW0603 - set once, when the package is imported
+    _open_default_session = open_session
+
+
+def open_default_session() -> AbstractAsyncContextManager[object]:
+    """Open a session for one call, or for one block of calls."""
+    return _open_default_session()
 
 
 @overload
 async def call(node: Node[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 @overload
-async def call(node: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+async def call(node: Callable[P, Coroutine[object, Never, R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 @overload
 async def call(node: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
-async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, where each function costs
-    node: Any, /, *args: Any, **kwargs: Any
-) -> Any:
+async def call(node: object, /, *args: object, **kwargs: object) -> object:
     """Run a node as if awaited in place, and return its result.
 
     The record of the call is opened before the node starts, and closed on every way out, cancellation included. The
@@ -45,8 +62,8 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
     take or release its caller's `Lock`, `Condition` or limiter slot, nor leave a nursery or a cancel scope open.
 
     Always a cancellation point, and a schedule point except for a task's first call. A call that is cancelled there is
-    recorded as cancelled, and its node has not run. One call after another: side by side are `call_batch`,
-    `as_completed` and `open_group`.
+    recorded as cancelled, and its node has not run. Calls are made one after another; for calls side by side there are
+    `call_batch`, `as_completed` and `open_group`.
 
     Args:
         node: A node, or a plain function, which is made one.
@@ -63,151 +80,196 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
         RuntimeError: If Trio is not running.
         BaseException: Whatever the node raises, as the same object, with a note that names the path of nodes.
     """
+    return await make_call(node, None, args, kwargs)
+
+
+async def make_call(  # noqa: C901, PLR0912 - on the path of every call, where each function costs
+    node: object, attempt: Attempt | None, args: Args, kwargs: Kwargs
+) -> object:
+    """Make a call, or one attempt of a call of a node that is tried again; otherwise as `call`."""
     try:
         task = current_task()
     except RuntimeError:
         raise RuntimeError(NO_TRIO) from None
     parent = current_frame.get()
-    if parent is None or (parent.task is not task and parent.depth != LANDING):
+    if parent is None or (parent.task is not task and not parent.is_landing):
         parent = adopt(task)
         if parent is None:
-            async with default_session():  # noqa: F821 - the room of sessions has put it here
-                return await call(node, *args, **kwargs)
+            async with open_default_session():
+                return await make_call(node, attempt, args, kwargs)
     # isinstance cannot tell a node's parameters.
-    made: Node[..., Any] = node if isinstance(node, Node) else parent.scope.node_of(node)  # pyright: ignore[reportUnknownVariableType]
-    if made.retry is not None:
+    made: Node[..., object] = node if isinstance(node, Node) else parent.scope.node_of(node)  # pyright: ignore[reportUnknownVariableType]
+    if attempt is None and made.retry is not None:
         return await _call_again_and_again(parent, made, made.retry, args, kwargs)
-    depth = parent.depth + 1
-    if depth > _FRESH_STACK_EVERY:
-        return await _call_on_a_fresh_stack(parent, task, made, args, kwargs)
-    is_fresh = depth < 1
-    if is_fresh:
-        # The task has only just been started: that was a schedule point.
-        depth = 0
-        if parent.task is task:
-            parent.depth = 0
     scope = parent.scope
-    if not parent.call_id and scope.is_draining and parent.depth != LANDING and made.attempt == 1:
+    # A landing was admitted when its fan-out began, and a further attempt goes on with a call that was admitted.
+    if scope.is_draining and not parent.is_landing and (attempt is None or attempt.number == 1):
         parent.admit()
-    tree = scope.tree
-    call_id = tree.open(made, parent.call_id, args, kwargs)
-    observers = scope.observers
-    durable = None
+    if parent.depth >= _FRESH_STACK_EVERY:
+        return await _call_on_a_fresh_stack(parent, task, made, attempt, args, kwargs)
+    # The task of a fresh frame has only just been started: that was a schedule point.
+    is_fresh = parent.is_fresh
+    if is_fresh:
+        parent.lose_freshness()
     if scope.journal is not None:
-        durable = scope.journal.enter(parent, made, args, kwargs)
-        if durable.is_replayed:
-            tree.mark_replayed(call_id)
-            observers = NOBODY
-    if observers.started:
-        _tell(observers.started, parent, call_id)
+        return await _call_durably(scope.journal, parent, task, made, attempt, args, kwargs, is_fresh=is_fresh)
+    tree = scope.tree
+    call_id = tree.open(made, parent.call_id, args, kwargs, attempt)
+    observers = scope.observers
+    if observers.call_started:
+        scope.tell(EventKind.CALL_STARTED, observers.call_started, parent, call_id)
     slot = parent.slot
-    run_id = parent.run_id or call_id
-    frame = Frame(scope, call_id, parent, task, depth, len(task.child_nurseries), run_id, slot)
+    depth = 0 if is_fresh else parent.depth + 1
+    frame = Frame(scope, call_id, parent, task, depth, len(task.child_nurseries), parent.run_id or call_id, slot)
     token = current_frame.set(frame)
     if slot is not None:
         slot.lend()
     try:
-        if durable is not None and durable.is_replayed:
-            await durable.pass_checkpoint()
-        elif is_fresh:
+        if is_fresh:
             await checkpoint_if_cancelled()
         else:
             await checkpoint()
-        if durable is not None:
-            frame.strand = durable.strand
-            result = await durable.run(frame, args, kwargs)
-        elif made.is_direct:
-            result = await made.fn(*args, **kwargs)
-        else:
-            result = await attempt(frame, made, args, kwargs)
+        result = await (made.fn(*args, **kwargs) if made.is_direct else run_attempt(frame, made, args, kwargs))
     except BaseException as error:
-        frame.task = None
-        current_frame.reset(token)
-        if durable is not None:
-            durable.left(error)
-        ends_session = _close_without_result(parent, call_id, made, error, observers)
-        if slot is not None:
-            await slot.take_back()  # noqa: ASYNC102 - shielded in there
-        if ends_session:
-            # The session's cancel reaches this task: let it unwind by that, which no `except Exception` of a parent can
-            # hold up. The session raises the error itself.
-            await trio.sleep_forever()  # noqa: ASYNC102 - to be cancelled is its purpose
+        frame.close(token)
+        await _leave_with(error, parent, call_id, attempt, observers)  # noqa: ASYNC102 - shielded, or to be cancelled
         raise
-    frame.task = None
-    current_frame.reset(token)
-    if durable is not None:
-        durable.left(None)
+    frame.close(token)
     tree.complete(call_id, result)
-    if observers.completed:
-        _tell(observers.completed, parent, call_id)
-    if slot is not None:
-        await slot.take_back()
-    if not made.is_async and (durable is None or not durable.has_outcome):
-        # A thread cannot be stopped: it comes back with a result after the session's timeout as well.
-        await checkpoint_if_cancelled()
+    if observers.call_completed:
+        scope.tell(EventKind.CALL_COMPLETED, observers.call_completed, parent, call_id)
+    if slot is not None or not made.is_async:
+        await _come_back(slot, is_thread=not made.is_async)
     return result
 
 
-async def outcome_of(
-    node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Any, BaseException | None]:
+async def _come_back(slot: WorkerSlot | None, *, is_thread: bool) -> None:
+    """Return from a call to a worker thread that waits for it, or from a worker thread."""
+    if slot is not None:
+        await slot.take_back()
+    if is_thread:
+        # A thread cannot be stopped: it comes back with a result after the session's timeout as well.
+        await checkpoint_if_cancelled()
+
+
+async def outcome_of(node: object, args: Args, kwargs: Kwargs, attempt: Attempt | None = None) -> Outcome:
     """Make a call; return its result, or else its error, to be raised or kept.
 
-    An error holds the frames that it went through, and is caught in here so that none of them holds the error.
+    An error holds the stack frames that it went through, and is caught in here so that none of them holds the error.
     """
     try:
-        return await call(node, *args, **kwargs), None
-    except BaseException as error:  # noqa: ASYNC103, BLE001 - whoever asked decides
+        return await make_call(node, attempt, args, kwargs), None
+    except BaseException as error:  # noqa: ASYNC103, BLE001 - the caller decides what is raised
         return None, error  # noqa: ASYNC104 - the same
 
 
-def _close_without_result(
-    parent: Frame, call_id: int, node: Node[..., Any], error: BaseException, observers: Observers
+async def _leave_with(
+    error: BaseException, parent: Frame, call_id: int, attempt: Attempt | None, observers: Observers
+) -> None:
+    """Close the record of a call that raised, and wait for the session's cancel if the error ends the session."""
+    ends_session = _close_with(error, parent, call_id, attempt, observers)
+    if parent.slot is not None:
+        await parent.slot.take_back()
+    if ends_session:
+        # The session's cancel reaches this task: let it unwind by that, which no `except Exception` of a parent can
+        # hold up. The session raises the error itself.
+        await trio.sleep_forever()
+
+
+def _close_with(
+    error: BaseException, parent: Frame, call_id: int, attempt: Attempt | None, observers: Observers
 ) -> bool:
-    """Close the record of a call that raised; say whether the session ends by it and its cancel reaches this task.
+    """Close the record of a call that raised; return whether the session ends by that and its cancel reaches this task.
 
     Nothing here may await: a `Cancelled` can be in flight, and the record must be closed before anyone looks at it
     (test_cancellation.py::test_a_record_is_closed_before_the_error_goes_on).
     """
     scope = parent.scope
     real = without_cancelled(error)
-    is_tried_again = node.again is not None and node.again.is_worth(error)
+    is_tried_again = attempt is not None and attempt.is_worth_another(error)
     if real is None:
         scope.tree.cancel(call_id)
-        audience = observers.cancelled
+        kind, audience = EventKind.CALL_CANCELLED, observers.call_cancelled
     else:
         scope.tree.fail(call_id, describe(error, lambda: scope.tree.path(call_id)))
-        audience = observers.retried if is_tried_again else observers.failed
-    _tell(audience, parent, call_id)
+        if is_tried_again:
+            kind, audience = EventKind.CALL_RETRIED, observers.call_retried
+        else:
+            kind, audience = EventKind.CALL_FAILED, observers.call_failed
+    scope.tell(kind, audience, parent, call_id)
     if real is None or is_tried_again:
         return False
     if not (is_fatal(real) or (scope.end_on_error and isinstance(real, Exception))):
         return False
     # Under a shield the cancel does not come here: then the error goes up in place, and the session ends all the same.
-    return scope.end(real) and trio.current_effective_deadline() == -math.inf
+    return scope.control.end(real) and trio.current_effective_deadline() == -math.inf
 
 
-def _tell(audience: tuple[Observer, ...], parent: Frame, call_id: int) -> None:
-    if audience:
-        event = parent.event(call_id)
-        for tell in audience:
-            tell(event)
+async def _call_durably(  # noqa: PLR0917 - what a call is made of
+    journal: SessionJournal[Frame],
+    parent: Frame,
+    task: Task,
+    node: Node[..., object],
+    attempt: Attempt | None,
+    args: Args,
+    kwargs: Kwargs,
+    *,
+    is_fresh: bool,
+) -> object:
+    """Make a call of a durable session: it hands its recorded outcome over, or runs and records its outcome.
+
+    The same steps as of any call, in the same order. A flow inside a durable session is a call made here, too.
+    """
+    scope, slot = parent.scope, parent.slot
+    tree = scope.tree
+    call_id = tree.open(node, parent.call_id, args, kwargs, attempt)
+    durable = journal.enter(parent, node, 1 if attempt is None else attempt.number, args, kwargs)
+    observers = scope.observers
+    if durable.is_replayed:
+        tree.mark_replayed(call_id)
+        observers = NOBODY
+    scope.tell(EventKind.CALL_STARTED, observers.call_started, parent, call_id)
+    depth = 0 if is_fresh else parent.depth + 1
+    frame = Frame(scope, call_id, parent, task, depth, len(task.child_nurseries), parent.run_id or call_id, slot)
+    frame.enter_strand(durable.strand)
+    token = current_frame.set(frame)
+    if slot is not None:
+        slot.lend()
+    try:
+        if durable.is_replayed:
+            await durable.pass_checkpoint()
+        elif is_fresh:
+            await checkpoint_if_cancelled()
+        else:
+            await checkpoint()
+        result = await durable.run(frame, args, kwargs)
+    except BaseException as error:
+        frame.close(token)
+        durable.left(error)
+        await _leave_with(error, parent, call_id, attempt, observers)  # noqa: ASYNC102 - shielded, or to be cancelled
+        raise
+    frame.close(token)
+    durable.left(None)
+    tree.complete(call_id, result)
+    scope.tell(EventKind.CALL_COMPLETED, observers.call_completed, parent, call_id)
+    # A result that is in the store reaches its caller in any case.
+    await _come_back(slot, is_thread=not (node.is_async or durable.has_outcome))
+    return result
 
 
 async def _call_again_and_again(
-    parent: Frame, node: Node[..., Any], retry: Retry, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+    parent: Frame, node: Node[..., object], retry: Retry, args: Args, kwargs: Kwargs
+) -> object:
     """Make attempts of a call, each a call of its own, and return what the last one gives."""
     slot, journal = parent.slot, parent.scope.journal
-
     pause = trio.sleep if journal is None else partial(journal.pause, parent)
     if slot is not None:
         # In the pauses too the worker thread does nothing but wait.
         slot.lend()
     try:
-        with parent.promise():
+        with parent.scope.promise(parent):
             result, error = await retry.outcome_of(
-                lambda number: outcome_of(node.as_attempt(number, retry), args, kwargs), pause
+                lambda number: outcome_of(node, args, kwargs, Attempt(number, retry)), pause
             )
     finally:
         if slot is not None:
@@ -224,11 +286,11 @@ async def _call_again_and_again(
         del error
 
 
-async def _call_on_a_fresh_stack(
-    parent: Frame, task: Task, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+async def _call_on_a_fresh_stack(  # noqa: PLR0917 - what a call is made of
+    parent: Frame, task: Task, node: Node[..., object], attempt: Attempt | None, args: Args, kwargs: Kwargs
+) -> object:
     """Make the call in a task of its own that behaves like the caller's: same scopes, same context variables."""
-    outcome: tuple[Any, BaseException | None] = (None, None)
+    outcome: Outcome = (None, None)
 
     async def run() -> None:
         nonlocal outcome
@@ -237,7 +299,7 @@ async def _call_on_a_fresh_stack(
         # The context takes effect with the task's next step.
         await trio.lowlevel.cancel_shielded_checkpoint()
         token = current_frame.set(parent.landing())
-        outcome = await outcome_of(node, args, kwargs)
+        outcome = await outcome_of(node, args, kwargs, attempt)
         current_frame.reset(token)
 
     try:

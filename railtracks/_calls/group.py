@@ -1,14 +1,14 @@
-"""Calls of different nodes side by side."""
+"""Calls of different nodes side by side: `rt.open_group`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Never, ParamSpec, TypeVar, overload
 
 import trio
 
-from railtracks._calls.frames import Frame
+from railtracks._calls.frames import FanOutSlots, Frame
 from railtracks._calls.inputs import limiter_of
 from railtracks._calls.pending import CallBlock, CallNursery, PendingCall
 from railtracks._nodes.node import Node
@@ -22,7 +22,7 @@ class CallGroup:
 
     def __init__(self, parent: Frame, nursery: CallNursery, limiter: trio.CapacityLimiter | None) -> None:
         self._parent = parent
-        self._landings = parent.landings()
+        self._slots = FanOutSlots(parent)
         self._nursery = nursery
         self._limiter = limiter
 
@@ -35,11 +35,11 @@ class CallGroup:
     def start_soon(self, node: Node[P, R], /, *args: P.args, **kwargs: P.kwargs) -> PendingCall[R]: ...
     @overload
     def start_soon(
-        self, node: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+        self, node: Callable[P, Coroutine[object, Never, R]], /, *args: P.args, **kwargs: P.kwargs
     ) -> PendingCall[R]: ...
     @overload
     def start_soon(self, node: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> PendingCall[R]: ...
-    def start_soon(self, node: Any, /, *args: Any, **kwargs: Any) -> PendingCall[Any]:
+    def start_soon(self, node: object, /, *args: object, **kwargs: object) -> PendingCall[object]:
         """Start a call in a task of its own and return at once.
 
         Args:
@@ -54,11 +54,11 @@ class CallGroup:
         """
         parent = self._parent
         parent.admit()
-        pending: PendingCall[Any] = PendingCall(parent.scope.node_of(node), args, kwargs)
-        self._nursery.start_soon(self._run, pending, self._landings.next(), name=pending.node_name)
+        pending = PendingCall(parent.scope.node_of(node), args, kwargs)
+        self._nursery.start_soon(self._run, pending, self._slots.next(), name=pending.node_name)
         return pending
 
-    async def _run(self, pending: PendingCall[Any], landing: Frame) -> None:
+    async def _run(self, pending: PendingCall[object], landing: Frame) -> None:
         nursery = self._nursery
         try:
             error = await pending.run(landing, self._limiter)

@@ -1,4 +1,8 @@
-"""What a call of a durable session is to the world outside, the same in every run of it: its key, and its chances."""
+"""What identifies a call of a durable session in the world outside: its idempotency key, and its random numbers.
+
+Both are the same in every run of the call. Called by users as `rt.idempotency_key`, `rt.fencing_number`, `rt.random`
+and `rt.uuid4`, and wherever a node runs outside of the context of its call.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +10,41 @@ import hashlib
 import random as _random
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
 from uuid import UUID
 from uuid import uuid4 as _uuid4
 
 from attrs import define
 
-from railtracks._calls.frames import current_frame, own_frame
+from railtracks._calls.frames import Frame, current_frame
+from railtracks._calls.here import own_frame
 from railtracks.exceptions import ContextError
 
 
 @define(eq=False)
 class Identity:
-    """Who a piece of work is, where there is no call around it to ask: in another process, or in a callback.
+    """The identity of a piece of work that has no call around it to ask: in another process, or in a callback.
 
     Attributes:
         name: Its idempotency key.
-        seed: What its random numbers are drawn from.
-        fence: The number of the session's owner.
-        draws: How many were drawn.
+        seed: The seed of its random numbers.
+        fence: The fencing number of the session's owner.
+        draws: How many random numbers were drawn.
     """
 
     name: str
     seed: str
     fence: int
     draws: int = 0
+
+    def draw(self) -> bytes:
+        """Return the next 16 random bytes."""
+        self.draws += 1
+        return drawn(self.seed, self.draws)
+
+
+def drawn(seed: str, number: int) -> bytes:
+    """Return the 16 random bytes of a seed that have this number, counted from 1."""
+    return hashlib.blake2b(f"{seed}:{number}".encode(), digest_size=16).digest()
 
 
 # Set where work runs outside of its call's context.
@@ -39,13 +53,13 @@ _carried: ContextVar[Identity | None] = ContextVar("railtracks_identity", defaul
 
 @define(frozen=True)
 class Identified:
-    """A function that takes its call's identity along, into another process too."""
+    """A function that takes the identity of its call along, also into another process."""
 
-    fn: Callable[..., Any]
+    fn: Callable[..., object]
     identity: Identity
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function as that."""
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        """Call the function under that identity."""
         token = _carried.set(self.identity)
         try:
             return self.fn(*args, **kwargs)
@@ -54,24 +68,24 @@ class Identified:
 
 
 def carry(identity: Identity | None) -> None:
-    """Have this task, or what runs in this context, be that from now on; `None`: nobody of its own."""
+    """Give this context an identity from now on; `None`: the identity of the call around it."""
     _carried.set(identity)
 
 
-def identified(frame: Any, fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a node's function for a worker that does not see its call."""
-    if frame.scope.journal is None:
+def identified(frame: Frame, fn: Callable[..., object]) -> Callable[..., object]:
+    """Return the function of a call for a worker that does not see the call."""
+    journal = frame.scope.journal
+    if journal is None:
         return fn
-    name, fence = frame.scope.journal.identity(frame)
-    seed, _ = frame.scope.journal.chance(frame)
-    return Identified(fn, Identity(name, seed, fence))
+    name, fence = journal.identity(frame)
+    return Identified(fn, Identity(name, journal.random_seed(frame), fence))
 
 
 def idempotency_key() -> str:
-    """Return the key of this call: the same each time it is run again, in attempts and after a crash too.
+    """Return the idempotency key of this call: the same each time the call is run again, in attempts and after a crash.
 
-    Give it to the outside with each effect: what honours it does the effect once. In a `broadcast_callback` it is that
-    of the broadcast. Works in sync nodes wherever they run.
+    Give it to the outside with each effect: a service that honours the key does the effect once. In a
+    `broadcast_callback` it is the key of the broadcast. Works in sync nodes wherever they run.
 
     Raises:
         ContextError: If no durable session is open here.
@@ -80,7 +94,7 @@ def idempotency_key() -> str:
 
 
 def fencing_number() -> int:
-    """Return the number of this session's owner: it grows with each owner, so that the outside can refuse an old one.
+    """Return the fencing number of this session's owner. It grows with each owner: the outside can refuse an old one.
 
     Raises:
         ContextError: If no durable session is open here.
@@ -96,10 +110,10 @@ def random() -> float:
 
     Raises:
         ContextError: If this is a task of a nursery in a durable session that has made no call yet: such tasks have no
-            order, and nothing that could tell their chances apart.
+            order, so nothing tells their random numbers apart.
     """
-    drawn = _draw()
-    return _random.random() if drawn is None else (int.from_bytes(drawn[:8], "big") >> 11) / 2**53  # noqa: S311 - says so
+    data = _draw()
+    return _random.random() if data is None else (int.from_bytes(data[:8], "big") >> 11) / 2**53  # noqa: S311 - says so
 
 
 def uuid4() -> UUID:
@@ -108,8 +122,8 @@ def uuid4() -> UUID:
     Raises:
         ContextError: As from `random`.
     """
-    drawn = _draw()
-    return _uuid4() if drawn is None else UUID(bytes=drawn[:16], version=4)
+    data = _draw()
+    return _uuid4() if data is None else UUID(bytes=data[:16], version=4)
 
 
 def _known(what: str) -> tuple[str, int]:
@@ -123,13 +137,10 @@ def _known(what: str) -> tuple[str, int]:
 
 
 def _draw() -> bytes | None:
-    drawn_from = _carried.get()
-    if drawn_from is None:
-        frame = own_frame()
-        if frame is None or frame.scope.journal is None:
-            return None
-        seed, drawn_from = frame.scope.journal.chance(frame)
-    else:
-        seed = drawn_from.seed
-    drawn_from.draws += 1
-    return hashlib.blake2b(f"{seed}:{drawn_from.draws}".encode(), digest_size=16).digest()
+    carried = _carried.get()
+    if carried is not None:
+        return carried.draw()
+    frame = own_frame()
+    if frame is None or frame.scope.journal is None:
+        return None
+    return frame.scope.journal.random_source(frame).draw()

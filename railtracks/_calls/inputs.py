@@ -1,19 +1,29 @@
-"""Inputs on their way to the calls of one node, and how many of these may run at once."""
+"""Inputs on their way to the calls of one node, and how many of these calls may run at once.
+
+Called by `call_batch`, `as_completed` and `open_group`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Final, Generic, TypeVar, cast
 
 import trio
 
+from railtracks._calls.durable_protocol import Args
 from railtracks._calls.frames import Frame
 from railtracks._calls.pending import PendingCall
+from railtracks._checks import Number
 from railtracks._nodes.node import Node
 from railtracks.exceptions import ContextError
 
-# Between two checkpoints of a feeder, what it started so far cannot run, and nor can anything else.
+R = TypeVar("R")
+
+# Between two checkpoints of a feeder nothing else can run, the calls that it has started included.
 FEED: Final = 50
+
+
+_check_limit: Final = Number(least=1, infinite="", beside="a trio.CapacityLimiter or ")
 
 
 def limiter_of(limit: object) -> trio.CapacityLimiter | None:
@@ -25,16 +35,13 @@ def limiter_of(limit: object) -> trio.CapacityLimiter | None:
     """
     if limit is None or isinstance(limit, trio.CapacityLimiter):
         return limit
-    if isinstance(limit, bool) or not isinstance(limit, int | float):
-        raise TypeError(f"limit must be a number or a trio.CapacityLimiter, not {type(limit).__name__}")
-    if not limit >= 1:
-        raise ValueError(f"limit must be at least 1, not {limit!r}")
+    _check_limit("limit", limit)
     # Trio refuses a number that is neither an int nor infinite.
-    return trio.CapacityLimiter(limit)
+    return trio.CapacityLimiter(cast("float", limit))
 
 
-def inputs_of(verb: str, iterables: tuple[Iterable[Any], ...]) -> Iterator[tuple[Any, ...]]:
-    """Return the arguments of one call after another, zipped as `map` does.
+def inputs_of(verb: str, iterables: tuple[Iterable[object], ...]) -> Iterator[Args]:
+    """Return the positional arguments of one call after another, zipped as `map` does.
 
     Raises:
         TypeError: If there is no iterable, or one is none.
@@ -53,8 +60,8 @@ def refusal_of(parent: Frame) -> ContextError | None:
     return None
 
 
-class Feed:
-    """The inputs of the calls of one node, drawn one by one, each when there is room for its call.
+class Feed(Generic[R]):
+    """The inputs of the calls of one node, drawn one by one, each when there is a slot for its call.
 
     Attributes:
         refusal: Why there is no call for the last input that was drawn. Nothing else ends a feed before its inputs do.
@@ -63,8 +70,8 @@ class Feed:
     def __init__(
         self,
         parent: Frame,
-        node: Node[..., Any],
-        inputs: Iterator[tuple[Any, ...]],
+        node: Node[..., R],
+        inputs: Iterator[Args],
         limiter: trio.CapacityLimiter | None,
     ) -> None:
         self.refusal: ContextError | None = None
@@ -74,12 +81,12 @@ class Feed:
         self._limiter = limiter
         self._drawn = 0
 
-    async def draw(self) -> PendingCall[Any] | None:
-        """Wait for room and draw the next input then; `None` if no call is to be made any more.
+    async def draw(self) -> PendingCall[R] | None:
+        """Wait for a slot and draw the next input then; return `None` if no call is to be made any more.
 
-        The room is the call's until it is given back. A checkpoint; without a limit only every 50th time.
+        The call keeps its slot until that is given back. A checkpoint; without a limit only every 50th time.
         """
-        pending: PendingCall[Any] = PendingCall(self._node, (), {})
+        pending: PendingCall[R] = PendingCall(self._node, (), {})
         if self._limiter is not None:
             await self._limiter.acquire_on_behalf_of(pending)
         elif not self._drawn % FEED:
@@ -96,12 +103,12 @@ class Feed:
         pending.take_args(args)
         return pending
 
-    def give_back(self, pending: PendingCall[Any]) -> None:
-        """Give the room of a call back."""
+    def give_back(self, pending: PendingCall[R]) -> None:
+        """Give the slot of a call back."""
         if self._limiter is not None:
             self._limiter.release_on_behalf_of(pending)
 
-    def _next_args(self) -> tuple[Any, ...] | None:
+    def _next_args(self) -> Args | None:
         args = next(self._inputs, None)
         if args is not None:
             self.refusal = refusal_of(self._parent)

@@ -13,18 +13,20 @@ from typing import Any, Generic, Self, TypeVar, cast
 
 import trio
 
-from railtracks._calls import call as _invoke
-from railtracks._calls.call import outcome_of
-from railtracks._calls.frames import Frame, current_frame, frame_here
+from railtracks._calls.call import open_default_session, outcome_of
+from railtracks._calls.durable_protocol import Args, Kwargs
+from railtracks._calls.frames import Frame, current_frame
+from railtracks._calls.here import frame_here
 from railtracks._nodes.node import Node
+from railtracks._nodes.retry import Outcome
 from railtracks._records.errors import bare, came_from_cleanup, combined, raise_unchanged, without_cancelled
 from railtracks._records.tree import Status
 from railtracks.exceptions import PendingCallError
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
-class PendingCall(Generic[R]):
+class PendingCall(Generic[R_co]):
     """A call that runs side by side with its starter."""
 
     __slots__ = (
@@ -40,14 +42,14 @@ class PendingCall(Generic[R]):
         "_status",
     )
 
-    def __init__(self, node: Node[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(self, node: Node[..., R_co], args: Args, kwargs: Kwargs) -> None:
         self._node = node
         self._args = args
         self._kwargs = kwargs
         self._cancel_scope = trio.CancelScope()
         self._ended: trio.Event | None = None
         self._status = Status.RUNNING
-        self._result: R | None = None
+        self._result: R_co | None = None
         self._error: BaseException | None = None
         self._reason: str | None = None
 
@@ -74,14 +76,14 @@ class PendingCall(Generic[R]):
         """The keyword arguments."""
         return self._kwargs
 
-    def result(self) -> R:
+    def result(self) -> R_co:
         """Return what the node returned, or raise what it raised.
 
         Raises:
             PendingCallError: If the call is still running or was cancelled.
         """
         if self._status is Status.COMPLETED:
-            return cast("R", self._result)
+            return cast("R_co", self._result)
         if self._error is not None:
             raise self._error
         raise PendingCallError(self._node.name, str(self._status), self._reason)
@@ -105,19 +107,19 @@ class PendingCall(Generic[R]):
             self._reason = reason
             self._cancel_scope.cancel()
 
-    def take_args(self, args: tuple[Any, ...]) -> None:
+    def take_args(self, args: Args) -> None:
         """Set the positional arguments of a call that had to wait before they were drawn."""
         self._args = args
 
     def explain(self, reason: str | None) -> None:
-        """Say why the call was cancelled, if it was by somebody else than `cancel`."""
+        """Set why the call was cancelled, unless it was cancelled by `cancel`."""
         if self._status is Status.CANCELLED and not self._cancel_scope.cancel_called:
             self._reason = reason
 
     async def run(self, landing: Frame, limiter: trio.CapacityLimiter | None = None) -> BaseException | None:
         """Make the call in a task that was just started for it; return its error.
 
-        Only what cancels the scopes around it is raised. With a limiter the call waits for room before it begins.
+        Raises nothing but the `Cancelled` of a scope around it. With a limiter the call waits for a slot first.
         """
         status = Status.CANCELLED
         try:
@@ -131,7 +133,7 @@ class PendingCall(Generic[R]):
                 self._error = None if error is None else without_cancelled(error)
                 if error is not None and self._error is None:
                     raise_unchanged(error)
-                self._result = result
+                self._result = cast("R_co", result)
                 status = Status.COMPLETED if error is None else Status.FAILED
         finally:
             self._status = status
@@ -139,10 +141,10 @@ class PendingCall(Generic[R]):
                 self._ended.set()
         return self._error
 
-    async def _outcome_within(self, limiter: trio.CapacityLimiter, landing: Frame) -> tuple[Any, BaseException | None]:
-        with landing.promise():
+    async def _outcome_within(self, limiter: trio.CapacityLimiter, landing: Frame) -> Outcome:
+        with landing.scope.promise(landing):
             journal = landing.scope.journal
-            if journal is not None and await journal.until_room_is_needed(landing):
+            if journal is not None and not await journal.needs_slot(landing):
                 return await outcome_of(self._node, self._args, self._kwargs)
             await limiter.acquire_on_behalf_of(self)
             try:
@@ -151,7 +153,7 @@ class PendingCall(Generic[R]):
                 limiter.release_on_behalf_of(self)
 
 
-async def leave(cm: AbstractAsyncContextManager[Any], error: BaseException | None) -> BaseException | None:
+async def leave(cm: AbstractAsyncContextManager[object], error: BaseException | None) -> BaseException | None:
     """Leave the block of a context manager with an error, or with none; return what comes out instead of raising."""
     try:
         if await cm.__aexit__(None if error is None else type(error), error, None):
@@ -230,13 +232,13 @@ class CallBlock:
     nursery: CallNursery
 
     def __init__(self) -> None:
-        self._opened: list[AbstractAsyncContextManager[Any]] = []
+        self._opened: list[AbstractAsyncContextManager[object]] = []
 
     async def open(self) -> Frame:
         """Return the call, or the session, whose calls the block makes."""
         frame = frame_here()
         if frame is None:
-            session = _invoke.default_session()
+            session = open_default_session()
             await session.__aenter__()
             self._opened.append(session)
             frame = cast("Frame", current_frame.get())
@@ -260,9 +262,10 @@ class CallBlock:
 
 
 def can_be_handed_out(error: BaseException) -> bool:
-    """Say whether a call's error, out of its task, may wait for somebody to look at it.
+    """Return whether an error of a call may be handed out as its result, to be looked at later.
 
-    What is to end the program may not; nor what the cleanup after a cancel raised, as whoever would look is cancelled.
+    Not an error that ends the program, such as `KeyboardInterrupt`. Nor an error of the cleanup after a cancel: the
+    code that would look at it is cancelled.
     """
     if not isinstance(error, Exception):
         return False

@@ -1,6 +1,7 @@
 """From a function to a node: what may become one, under which name, with which options.
 
-This room knows nothing of sessions. How a node is run is said in `_invoke`, where a sync one is run in `_workers`.
+Called by users as `rt.function_node`, and wherever a plain function is given as a node. This room knows nothing of
+sessions: a node is run by `_calls.call`, and the function of a sync node by `_workers`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import inspect
 import math
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
-from copy import copy
 from types import MethodType
 from typing import (
     TYPE_CHECKING,
@@ -19,11 +19,13 @@ from typing import (
     Concatenate,
     Generic,
     Literal,
+    Never,
     ParamSpec,
     Protocol,
+    Self,
+    TypeGuard,
     TypeVar,
     Unpack,
-    cast,
     overload,
 )
 
@@ -37,9 +39,10 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
-class Node(Generic[P, R]):
+class Node(Generic[P, R_co]):
     """A function that can be called in a session: `await rt.call(node, ...)`.
 
     Made by `function_node`, and never changed after that but by `testing.replace_node`. It keeps the function's
@@ -51,8 +54,6 @@ class Node(Generic[P, R]):
         fn: The function.
         timeout: The seconds that an attempt may take, `None` for any.
         retry: How often a failed call is tried again, `None` for never.
-        attempt: Which attempt of a call this node stands for, counted from 1.
-        again: By which rule another attempt may follow the one that this node stands for, if any may.
         run_in: Where a sync function runs: `"process"`, an executor, or `None` for a thread.
         abandon_on_cancel: Whether a cancelled call leaves its worker thread behind instead of waiting for it.
         is_async: Whether the function is a coroutine function; any other runs in a worker.
@@ -62,13 +63,13 @@ class Node(Generic[P, R]):
     """
 
     __name__: str
-    __wrapped__: Callable[..., Any]
+    __wrapped__: Callable[..., object]
 
     is_async: ClassVar[bool]
 
     def __init__(
         self,
-        fn: Callable[..., Any],
+        fn: Callable[..., object],
         *,
         name: str | None = None,
         timeout: float | None = None,
@@ -97,12 +98,11 @@ class Node(Generic[P, R]):
             raise NodeCreationError(
                 f"{self.__name__} is a coroutine function: {option} is for functions run in a worker"
             )
+        # Awaitable if the node is async, which no type says of a function that may be replaced.
         self.fn: Callable[..., Any] = fn
         self.name: str = self.__name__ if name is None else name
         self.timeout: float | None = None if timeout == math.inf else timeout
         self.retry: Retry | None = retry
-        self.attempt: int = 1
-        self.again: Retry | None = None
         self.run_in: Literal["process"] | Executor | None = None if run_in == "thread" else run_in
         if run_in == "process":
             check_for_processes(self.__name__, _unwrapped(fn), abandon_on_cancel=abandon_on_cancel)
@@ -111,20 +111,25 @@ class Node(Generic[P, R]):
         self.key: str | None = key
         self.is_direct: bool = self.is_async and self.timeout is None
 
-    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> object:
         """Call the function itself: no session, no record, no timeout."""
         return self.fn(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<railtracks.Node {self.name!r}>"
 
-    def with_function(self, fn: Callable[..., Any]) -> Any:
+    def with_function(self, fn: Callable[..., object]) -> Self:
         """Return a copy that runs another function of the same kind under this node's name and options."""
         options = self._options.copy()
         options["name"] = self.name
         return type(self)(fn, **options)
 
-    def _with_options(self, options: NodeOptions) -> Any:
+    def with_options(self, **options: Unpack[NodeOptions]) -> Self:
+        """Return a copy with other options; the ones that are not named stay as they are.
+
+        Raises:
+            NodeCreationError: If an option does not fit the function.
+        """
         check_options(options)
         merged = self._options.copy()
         merged["name"] = self.name
@@ -132,7 +137,7 @@ class Node(Generic[P, R]):
         return type(self)(self.fn, **merged)
 
     @contextmanager
-    def running(self, fn: Callable[..., Any]) -> Generator[None]:
+    def running(self, fn: Callable[..., object]) -> Generator[None]:
         """Run another function of the same kind, wherever this node is called, while the block runs."""
         kept, self.fn = self.fn, fn
         # It need not be anything that can be pickled.
@@ -141,19 +146,6 @@ class Node(Generic[P, R]):
             yield
         finally:
             self.fn, self.run_in = kept, place
-
-    def as_attempt(self, number: int, retry: Retry) -> Node[P, R]:
-        """Return the node that stands for one attempt of a call of this one."""
-        twin = copy(self)
-        twin.attempt = number
-        twin.retry = None
-        twin.again = retry if number < retry.attempts else None
-        return twin
-
-    def unrecorded(self) -> Node[P, R]:
-        """Return a twin whose calls no durable session records."""
-        twin: Node[P, R] = self._with_options({"durable": False})
-        return twin
 
     def argument_names(self, count: int) -> tuple[str | None, ...]:
         """Return the names of the parameters that take the first `count` positional arguments."""
@@ -178,17 +170,10 @@ class AsyncNode(Node[P, R]):
 
     is_async = True
 
-    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[object, Never, R]:
         """Call the coroutine function itself: no session, no record, no timeout."""
-        return cast("Coroutine[Any, Any, R]", super().__call__(*args, **kwargs))
-
-    def with_options(self, **options: Unpack[NodeOptions]) -> AsyncNode[P, R]:
-        """Return a copy with other options; the ones that are not named stay as they are.
-
-        Raises:
-            NodeCreationError: If an option does not fit the function.
-        """
-        return cast("AsyncNode[P, R]", self._with_options(options))
+        coroutine: Coroutine[object, Never, R] = self.fn(*args, **kwargs)
+        return coroutine
 
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> AsyncNode[P, R]: ...
@@ -196,11 +181,9 @@ class AsyncNode(Node[P, R]):
     def __get__(
         self: AsyncNode[Concatenate[Any, Q], R], instance: object, owner: type | None = None
     ) -> AsyncNode[Q, R]: ...
-    def __get__(self, instance: object, owner: type | None = None) -> AsyncNode[..., R]:
+    def __get__(self, instance: object, owner: type | None = None) -> Node[..., object]:
         """Bind like a function."""
-        return (
-            self if instance is None else cast("AsyncNode[..., R]", self.with_function(MethodType(self.fn, instance)))
-        )
+        return self if instance is None else self.with_function(MethodType(self.fn, instance))
 
 
 class SyncNode(Node[P, R]):
@@ -210,15 +193,8 @@ class SyncNode(Node[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself, in this thread: no session, no record, no timeout."""
-        return cast("R", super().__call__(*args, **kwargs))
-
-    def with_options(self, **options: Unpack[NodeOptions]) -> SyncNode[P, R]:
-        """Return a copy with other options; the ones that are not named stay as they are.
-
-        Raises:
-            NodeCreationError: If an option does not fit the function.
-        """
-        return cast("SyncNode[P, R]", self._with_options(options))
+        result: R = self.fn(*args, **kwargs)
+        return result
 
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> SyncNode[P, R]: ...
@@ -226,9 +202,9 @@ class SyncNode(Node[P, R]):
     def __get__(
         self: SyncNode[Concatenate[Any, Q], R], instance: object, owner: type | None = None
     ) -> SyncNode[Q, R]: ...
-    def __get__(self, instance: object, owner: type | None = None) -> SyncNode[..., R]:
+    def __get__(self, instance: object, owner: type | None = None) -> Node[..., object]:
         """Bind like a function."""
-        return self if instance is None else cast("SyncNode[..., R]", self.with_function(MethodType(self.fn, instance)))
+        return self if instance is None else self.with_function(MethodType(self.fn, instance))
 
 
 class NodeDecorator(Protocol):
@@ -237,7 +213,7 @@ class NodeDecorator(Protocol):
     # A coroutine function is a function too; the first signature that fits is the one that counts.
     @overload
     def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
-        self, fn: Callable[P, Coroutine[Any, Any, R]], /
+        self, fn: Callable[P, Coroutine[object, Never, R]], /
     ) -> AsyncNode[P, R]: ...
     @overload
     def __call__(self, fn: Callable[P, R], /) -> SyncNode[P, R]: ...
@@ -246,13 +222,13 @@ class NodeDecorator(Protocol):
 # As above: the first signature that fits counts.
 @overload
 def function_node(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
-    fn: Callable[P, Coroutine[Any, Any, R]], /, **options: Unpack[NodeOptions]
+    fn: Callable[P, Coroutine[object, Never, R]], /, **options: Unpack[NodeOptions]
 ) -> AsyncNode[P, R]: ...
 @overload
 def function_node(fn: Callable[P, R], /, **options: Unpack[NodeOptions]) -> SyncNode[P, R]: ...
 @overload
 def function_node(fn: None = None, /, **options: Unpack[NodeOptions]) -> NodeDecorator: ...
-def function_node(fn: Callable[..., Any] | None = None, /, **options: Unpack[NodeOptions]) -> Any:
+def function_node(fn: Callable[..., object] | None = None, /, **options: Unpack[NodeOptions]) -> object:
     """Make a node of a function: as a decorator, with or without options, or as a plain call.
 
     Args:
@@ -279,26 +255,32 @@ def function_node(fn: Callable[..., Any] | None = None, /, **options: Unpack[Nod
     return functools.partial(made_node, **options) if fn is None else made_node(fn, **options)
 
 
-def made_node(fn: Any, /, **options: Unpack[NodeOptions]) -> Any:
+def made_node(fn: object, /, **options: Unpack[NodeOptions]) -> Node[..., object]:
     """Return the node for anything that was given as one, or refuse it.
 
     Raises:
         NodeCreationError: As from `function_node`.
     """
-    if isinstance(fn, Node):
-        given: Node[..., Any] = cast("Node[..., Any]", fn)
-        return given._with_options(options) if options else given  # noqa: SLF001 - the room's own
-    made: Node[..., Any] = AsyncNode(fn, **options) if is_coroutine_function(fn) else SyncNode(fn, **options)
-    return made
+    if is_node(fn):
+        return fn.with_options(**options) if options else fn
+    is_async = is_coroutine_function(fn)
+    if not callable(fn):
+        raise NodeCreationError(f"a node is made of a function, not of {fn!r}")
+    return AsyncNode(fn, **options) if is_async else SyncNode(fn, **options)
+
+
+def is_node(value: object) -> TypeGuard[Node[..., object]]:
+    """Return whether a value is a node."""
+    return isinstance(value, Node)
 
 
 def is_coroutine_function(fn: object) -> bool:
-    """Say whether calling `fn` gives a coroutine.
+    """Return whether calling `fn` gives a coroutine.
 
     Raises:
         NodeCreationError: If `fn` is no function at all: a class, a generator function, or not callable.
     """
-    target = _unwrapped(fn)
+    target: Any = _unwrapped(fn)
     if isinstance(target, Node):
         return target.is_async
     if inspect.isclass(target):
@@ -313,7 +295,7 @@ def is_coroutine_function(fn: object) -> bool:
     return inspect.iscoroutinefunction(spoken) or inspect.iscoroutinefunction(target)
 
 
-def _unwrapped(fn: Any) -> Any:
+def _unwrapped(fn: object) -> object:
     while isinstance(fn, functools.partial):
         fn = fn.func
     return fn

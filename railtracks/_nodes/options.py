@@ -1,4 +1,7 @@
-"""The options of a node: what each may be, and what it takes to run in a worker process."""
+"""The options of a node: what each may be, and what it takes to run in a worker process.
+
+Called by `function_node` and `Node.with_options`.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypedDict
 
+from railtracks._checks import check_flag, check_name, check_timeout
 from railtracks._nodes.retry import Retry
-from railtracks._options import check_name, check_seconds
 from railtracks.exceptions import NodeCreationError
 
 if TYPE_CHECKING:
@@ -36,15 +39,15 @@ def check_options(options: NodeOptions) -> None:
         raise TypeError(f"a node has no option {unknown[0]!r}; it takes {', '.join(NodeOptions.__annotations__)}")
     if options.get("name") is not None:
         check_name("the name of a node", options.get("name"))
-    check_seconds("timeout", options.get("timeout"))
+    if options.get("timeout") is not None:
+        check_timeout("timeout", options.get("timeout"))
     given: dict[str, object] = dict(options)
     retry = given.get("retry")
     if retry is not None and not isinstance(retry, Retry):
         raise TypeError(f"retry must be an rt.Retry, not {type(retry).__name__}")
     if not isinstance(given.get("abandon_on_cancel", False), bool):
         raise NodeCreationError(f"abandon_on_cancel must be True or False, not {given['abandon_on_cancel']!r}")
-    if not isinstance(given.get("durable", True), bool):
-        raise TypeError(f"durable must be True or False, not {given['durable']!r}")
+    check_flag("durable", given.get("durable", True))
     if given.get("key") is not None:
         check_name("the key of a node", given.get("key"))
     run_in = given.get("run_in")
@@ -53,7 +56,7 @@ def check_options(options: NodeOptions) -> None:
 
 
 def _is_executor(value: object) -> bool:
-    # Whoever has an executor has imported its class; nobody else has to wait for that.
+    # A program that has an executor has imported its class; no other program has to wait for the import.
     futures = sys.modules.get("concurrent.futures")
     return futures is not None and isinstance(value, futures.Executor)
 

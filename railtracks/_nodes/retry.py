@@ -1,7 +1,7 @@
 """Which failed calls are tried again, how often, and after what pause.
 
-The loop is tenacity's. What it is given to look at are outcomes, values like any other: no exception, and so no
-`Cancelled`, ever passes through its hands.
+Called by the calls of nodes that have a `retry`. The loop is tenacity's. It is given outcomes to look at, which are
+values like any other: no exception, and so no `Cancelled`, ever passes through tenacity's code.
 """
 
 from __future__ import annotations
@@ -14,31 +14,23 @@ from typing import Any, TypeAlias
 import trio
 from attrs import Attribute, define, field
 
+from railtracks._checks import Number, check_count, check_duration, is_tuple
 from railtracks._records.errors import holds, is_fatal, is_wholly, without_cancelled
 from railtracks.exceptions import ContextError
 
 ErrorClasses: TypeAlias = type[Exception] | tuple[type[Exception], ...]
-Outcome: TypeAlias = tuple[Any, BaseException | None]
+# The result of a call, or else its error.
+Outcome: TypeAlias = tuple[object, BaseException | None]
 
 
-def _count(_: object, attribute: Attribute[Any], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{attribute.name} must be a whole number, not {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{attribute.name} must be at least 1, not {value!r}")
-
-
-def _classes(_: object, attribute: Attribute[Any], value: Any) -> None:
-    for kind in value if isinstance(value, tuple) else (value,):  # pyright: ignore[reportUnknownVariableType]
+def _check_classes(_: object, attribute: Attribute[Any], value: object) -> None:
+    for kind in value if is_tuple(value) else (value,):
         if not (isinstance(kind, type) and issubclass(kind, Exception)):
             raise TypeError(f"{attribute.name} must be a class of exceptions, or a tuple of such, not {kind!r}")
 
 
-def _pause(_: object, attribute: Attribute[Any], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{attribute.name} must be a number of seconds, not {type(value).__name__}")
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{attribute.name} must be 0 seconds or more, and an end, not {value!r}")
+def _checked_by(check: Number) -> Callable[[object, Attribute[Any], object], None]:
+    return lambda _, attribute, value: check(attribute.name, value)
 
 
 @define(frozen=True)
@@ -64,18 +56,18 @@ class Retry:
         ImportError: If tenacity is not installed.
     """
 
-    attempts: int = field(validator=_count)
-    on: ErrorClasses = field(default=Exception, validator=_classes)
-    wait_initial: float = field(default=0.1, validator=_pause)
-    wait_max: float = field(default=45.0, validator=_pause)
-    jitter: float = field(default=1.0, validator=_pause)
+    attempts: int = field(validator=_checked_by(check_count))
+    on: ErrorClasses = field(default=Exception, validator=_check_classes)
+    wait_initial: float = field(default=0.1, validator=_checked_by(check_duration))
+    wait_max: float = field(default=45.0, validator=_checked_by(check_duration))
+    jitter: float = field(default=1.0, validator=_checked_by(check_duration))
 
     def __attrs_post_init__(self) -> None:
         if find_spec("tenacity") is None:
             raise ImportError("rt.Retry needs tenacity: install it with  pip install 'railtracks-trio[retry]'")
 
     def is_worth(self, error: BaseException) -> bool:
-        """Say whether a failure, in the scopes it is asked in, is one after which to try again."""
+        """Return whether a failure, in the cancel scopes of this code, is one after which to try again."""
         if trio.current_effective_deadline() == -math.inf:
             # Another attempt would be cancelled at once, and this error be lost.
             return False
@@ -86,11 +78,11 @@ class Retry:
     async def outcome_of(
         self, attempt: Callable[[int], Awaitable[Outcome]], pause: Callable[[float], Awaitable[None]]
     ) -> Outcome:
-        """Make attempts, counted from 1, until one succeeds or there shall be no other; return the last one's outcome.
+        """Make attempts, counted from 1, until one succeeds or none may follow; return the outcome of the last one.
 
         Args:
-            attempt: Makes the attempt of that number and returns its result, or else its error.
-            pause: Waits so many seconds before the next one.
+            attempt: Makes the attempt of that number and returns its outcome.
+            pause: Waits the given seconds before the next attempt.
         """
         # The extra "retry" brings it.
         import tenacity  # noqa: PLC0415
@@ -114,3 +106,20 @@ class Retry:
             retry=tenacity.retry_if_result(is_to_be_retried),
             retry_error_callback=lambda _: outcome,
         )(make_attempt)
+
+
+@define(frozen=True)
+class Attempt:
+    """One attempt of a call.
+
+    Attributes:
+        number: Which attempt, counted from 1.
+        retry: The rule by which another attempt may follow.
+    """
+
+    number: int
+    retry: Retry
+
+    def is_worth_another(self, error: BaseException) -> bool:
+        """Return whether another attempt follows after this one has failed with an error."""
+        return self.number < self.retry.attempts and self.retry.is_worth(error)

@@ -1,11 +1,13 @@
-"""Why a session ends, and what it raises: the first cause decides the status, and no error is lost."""
+"""Why a session ends, and what it raises: the first cause decides the status, and no error is lost.
+
+Called by the cancellation and the final work of a session.
+"""
 
 from __future__ import annotations
 
-import trio
 from attrs import define, field
 
-from railtracks._records.errors import bare, combined, set_context
+from railtracks._records.errors import bare, combined, is_cancelled, set_context
 from railtracks._records.tree import CauseKind, EndCause, Status
 from railtracks.exceptions import SessionCancelledError, SessionTimeoutError
 
@@ -38,6 +40,11 @@ class Ending:
     errors: list[BaseException] = field(factory=list[BaseException])
     status: Status = Status.RUNNING
 
+    def rename(self, before: str, identifier: str) -> None:
+        """Follow a change of the session's identifier, if that is what errors call the session."""
+        if self.label == before:
+            self.label = identifier
+
     @property
     def kind(self) -> CauseKind | None:
         """What the first cause was."""
@@ -47,15 +54,6 @@ class Ending:
         """Note a cause if it is the first."""
         if self.cause is None and self.status is Status.RUNNING:
             self.cause = cause
-
-    def note_cancel(self, scope: trio.CancelScope) -> None:
-        """Note, if nothing is known yet, whose cancel reached the session that has this scope."""
-        if not scope.cancel_called:
-            self.note(EndCause(CauseKind.OUTER_SCOPE))
-        elif trio.current_time() >= scope.deadline:
-            self.note(EndCause(CauseKind.DEADLINE))
-        else:
-            self.note(EndCause(CauseKind.CANCEL))
 
     def add(self, error: BaseException, call_id: int | None) -> None:
         """Add an error, a cause if it is the first."""
@@ -85,7 +83,7 @@ class Ending:
 
     def told(self, raised: BaseException | None) -> BaseException | None:
         """Return the error that the records tell of; of a `Cancelled` they tell nothing, it quotes other errors."""
-        if raised is not None and not isinstance(raised, trio.Cancelled):
+        if raised is not None and not is_cancelled(raised):
             return raised
         if self.cause is not None and self.kind in {CauseKind.CANCEL, CauseKind.SIGTERM}:
             return SessionCancelledError(self.cause.reason)

@@ -8,7 +8,7 @@ from textwrap import indent
 from traceback import format_tb
 from typing import Final, NoReturn, TypeGuard, cast
 
-import trio
+from trio import Cancelled
 
 from railtracks._records.tree import CallError
 from railtracks.exceptions import FatalError
@@ -26,17 +26,22 @@ _LONGEST_MESSAGE: Final = 20_000
 
 def without_cancelled(error: BaseException) -> BaseException | None:
     """Return what is real of an error: itself, what is beside `Cancelled` in a group, `None` for `Cancelled` alone."""
-    if isinstance(error, trio.Cancelled):
+    if isinstance(error, Cancelled):
         return None
     if not _is_group(error):
         return error
-    cancelled, rest = error.split(trio.Cancelled)
+    cancelled, rest = error.split(Cancelled)
     if cancelled is None:
         return error
     real: BaseException | None = rest
     while _is_group(real) and len(real.exceptions) == 1:
         real = real.exceptions[0]
     return real
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Return whether an error is a cancellation."""
+    return isinstance(error, Cancelled)
 
 
 def _is_group(error: BaseException | None) -> TypeGuard[BaseExceptionGroup[BaseException]]:
@@ -77,31 +82,31 @@ def _interrupt(error: BaseException) -> BaseException | None:
 
 
 def is_fatal(error: BaseException) -> bool:
-    """Say whether an error is a `FatalError` or a group with one anywhere in it."""
+    """Return whether an error is a `FatalError`, or a group with one anywhere in it."""
     return holds(error, FatalError)
 
 
 def holds(error: BaseException, kind: type[BaseException]) -> bool:
-    """Say whether an error is of a kind, or a group with one of it anywhere in it."""
+    """Return whether an error is of a kind, or a group with one of that kind anywhere in it."""
     if _is_group(error):
         return error.subgroup(kind) is not None
     return isinstance(error, kind)
 
 
 def is_wholly(error: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
-    """Say whether an error is of some kinds, or a group of nothing else."""
+    """Return whether an error is of some kinds, or a group of nothing else."""
     if _is_group(error):
         return error.split(kinds)[1] is None
     return isinstance(error, kinds)
 
 
 def came_from_cleanup(error: BaseException) -> bool:
-    """Say whether an error was raised while a `Cancelled` was being handled."""
+    """Return whether an error was raised while a `Cancelled` was being handled."""
     seen: set[int] = set()
     waiting: list[BaseException] = [error]
     while waiting:
         error = waiting.pop()
-        if isinstance(error, trio.Cancelled):
+        if isinstance(error, Cancelled):
             return True
         if id(error) in seen:
             continue
@@ -204,7 +209,7 @@ def _told(error: BaseException, levels: int) -> Iterator[str]:
         yield f"{_class_name(link)}: {_message(link)}\n"
         yield from (f"{note}\n" for note in _notes(link))
         if _is_group(link) and levels:
-            told = [member for member in link.exceptions if not isinstance(member, trio.Cancelled)]
+            told = [member for member in link.exceptions if not isinstance(member, Cancelled)]
             for number, member in enumerate(told[:_WIDEST_GROUP], 1):
                 yield f"  ---------------- {number} ----------------\n"
                 yield indent("".join(_told(member, levels - 1)), "  ")
@@ -217,7 +222,7 @@ def _links(error: BaseException) -> Iterator[tuple[BaseException, str]]:
     for _ in range(_LONGEST_CHAIN):
         yield error, transition
         led = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-        if led is None or isinstance(led, trio.Cancelled):
+        if led is None or isinstance(led, Cancelled):
             return
         transition = _CAUSE if error.__cause__ is not None else _CONTEXT
         error = led

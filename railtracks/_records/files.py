@@ -1,4 +1,7 @@
-"""Where saved states are kept: one folder, names that cannot leave it, and files that are whole or not there."""
+"""Where saved states are kept: one folder, names that cannot leave it, and files that are whole or not there.
+
+Called by sessions when they are made and when they are saved, and by stores for their default place.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from railtracks._checks import check_text
 
 # File systems allow 255; the identifier and the ending need the rest.
 _LONGEST_NAME = 200
@@ -23,7 +28,7 @@ def state_folder() -> Path:
 
 
 def is_safe_name(name: str) -> bool:
-    """Say whether a name is a file name on every system, and one that stays in its folder and is seen there."""
+    """Return whether a name is a file name on every system, one that stays in its folder and is not hidden there."""
     # What is not printable covers control characters, line separators, and marks that turn the direction of a text.
     return (
         bool(name)
@@ -34,6 +39,18 @@ def is_safe_name(name: str) -> bool:
         and name.partition(".")[0].rstrip().upper() not in _DEVICES
         and len(name.encode("utf-8", "replace")) <= _LONGEST_NAME
     )
+
+
+def check_session_id(value: object) -> None:
+    """Check the identifier of a durable session, which names files.
+
+    Raises:
+        TypeError: If it is no string.
+        ValueError: If it is no safe file name.
+    """
+    check_text("session_id", value)
+    if not is_safe_name(str(value)):
+        raise ValueError(f"session_id must be a safe file name, not {value!r}")
 
 
 def state_path(identifier: str, name: str | None, flow_name: str | None) -> Path:
@@ -76,8 +93,8 @@ def unfinished_files() -> set[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder survive a crash of the machine."""
-    # The rename itself must survive a crash of the machine, too. Windows opens no folders and needs none of this.
+    """Write the names in a folder to the disk, so that a rename survives a crash of the machine, too."""
+    # Windows opens no folders and needs none of this.
     with suppress(PermissionError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,7 +1,8 @@
-"""Records to the log: what happens in a session, on stdlib loggers under `RT`.
+"""The log: what happens in a session, on the standard library's loggers under `RT`.
 
-Nothing is configured unless asked for. A session that shows its own records does so through handlers that no logger
-knows, so two sessions cannot mix, and no logger's level has to change.
+Called by users as `rt.enable_logging`, and by each session for itself. Nothing is configured unless asked for. A
+session that shows its own records does so through handlers that no logger knows: so two sessions cannot mix, and no
+logger's level has to change.
 """
 
 from __future__ import annotations
@@ -10,25 +11,23 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
-from typing import Any, get_args
+from typing import Final, get_args
 
-from railtracks._options import LoggingSetting
-from railtracks._records.events import CallEvent, Observers
+from railtracks._options import LoggingSetting, Settings
+from railtracks._records.events import NOBODY, CallEvent, Event, EventKind, LogEvent, Observers, now, tell
 
 _ROOT = "RT"
 
 
 class _Format(logging.Formatter):
-    """One line a record, its time counted from when the session started, or the logging was enabled."""
+    """One line for each record; times count from the start of the session, or from `enable_logging`."""
 
     def __init__(self, started: float) -> None:
         super().__init__("[+%(since)-7ss] %(name)-12s: %(levelname)-8s - %(message)s")
         self._started = started
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record that others may format in their own way."""
+        """Format a record, which handlers of other kinds may format in their own way."""
         record.since = f"{record.created - self._started:.3f}"
         return super().format(record)
 
@@ -66,7 +65,7 @@ def enable_logging(level: LoggingSetting | None = None, log_file: str | os.PathL
 
 
 def _has_no_display(record: logging.LogRecord) -> bool:
-    """Say whether a record is of no session that was told itself what to show on stderr."""
+    """Return whether a record is of no session that has a display of its own."""
     return not getattr(record, "has_display", False)
 
 
@@ -76,7 +75,7 @@ def _handlers(setting: str | None, path: str | os.PathLike[str] | None, started:
     if path is not None:
         handlers.append(logging.FileHandler(path, encoding="utf-8"))
     if setting == "NONE":
-        # Where a logger has no handler at all, stdlib prints warnings as a last resort.
+        # Where a logger has no handler at all, the standard library prints warnings as a last resort.
         handlers.append(logging.NullHandler())
     elif setting is not None:
         handlers.append(logging.StreamHandler(sys.stderr))
@@ -87,55 +86,67 @@ def _handlers(setting: str | None, path: str | os.PathLike[str] | None, started:
     return handlers
 
 
-class SessionLog:
-    """The records of one session: to the process's loggers, and to the session's own display."""
+# What is logged of a call, by the kind of its event.
+_LINES: Final = {
+    EventKind.CALL_STARTED: (logging.INFO, "{parent} CREATED {node}"),
+    EventKind.CALL_COMPLETED: (logging.INFO, "{node} DONE"),
+    EventKind.CALL_CANCELLED: (logging.INFO, "{node} CANCELLED"),
+    EventKind.CALL_FAILED: (logging.ERROR, "{node} FAILED"),
+    EventKind.CALL_RETRIED: (logging.WARNING, "{node} FAILED, and will be tried again"),
+    EventKind.WORKER_LEFT_BEHIND: (
+        logging.WARNING,
+        "{node} was cancelled, and its worker thread was left behind running",
+    ),
+}
 
-    def __init__(
-        self, session_id: str, setting: LoggingSetting | None, log_file: str | os.PathLike[str] | None
-    ) -> None:
+
+class SessionLog:
+    """The log of one session: an observer that writes to the process's loggers, and to the session's own display."""
+
+    def __init__(self, session_id: str, settings: Settings) -> None:
+        setting = settings.get("logging_setting")
         self._session_id = session_id
         self._has_display = setting is not None
-        self._handlers = _handlers(setting, log_file, time.time())
+        self._handlers = _handlers(setting, settings.get("log_file"), time.time())
+        self._observers = NOBODY
 
     def close(self) -> None:
-        """Let go of the session's own display."""
+        """Close the session's own display."""
         for handler in self._handlers:
             handler.close()
+        self._observers = NOBODY
 
-    def observers(self) -> Observers:
-        """Return who listens to calls; where nobody reads a kind of record, nobody listens for it."""
-        observers = Observers(
-            failed=(self._observer(logging.ERROR, "{0.node} FAILED"),),
-            retried=(self._observer(logging.WARNING, "{0.node} FAILED, and will be tried again"),),
-            left_behind=(
-                self._observer(
-                    logging.WARNING, "{0.node} was cancelled, and its worker thread was left behind running"
-                ),
-            ),
-        )
-        if self._handlers or logging.getLogger(_ROOT).isEnabledFor(logging.INFO):
-            observers.started = (self._observer(logging.INFO, "{1} CREATED {0.node}"),)
-            observers.completed = (self._observer(logging.INFO, "{0.node} DONE"),)
-            observers.cancelled = (self._observer(logging.INFO, "{0.node} CANCELLED"),)
-        return observers
+    def observe(self, observers: Observers) -> None:
+        """Observe the kinds of events that are shown somewhere, and tell these observers of each line."""
+        self._observers = observers
+        observers.add(self, [kind for kind, (level, _) in _LINES.items() if self._is_shown(level)])
 
-    def _observer(self, level: int, text: str) -> Callable[[CallEvent], None]:
-        return partial(self._observe, level, text)
+    def _is_shown(self, level: int) -> bool:
+        """Return whether a record of a level may be shown. Errors and warnings may find a handler at any time."""
+        if level >= logging.WARNING or logging.getLogger(_ROOT).isEnabledFor(level):
+            return True
+        return any(level >= handler.level for handler in self._handlers if not isinstance(handler, logging.NullHandler))
 
-    def _observe(self, level: int, text: str, event: CallEvent) -> None:
-        self.log(level, text.format(event, event.parent or "START"), node_id=event.call_id, run_id=event.run_id)
+    def on_event(self, event: Event) -> None:
+        """Log what happened to a call."""
+        if isinstance(event, CallEvent):
+            level, text = _LINES[event.kind]
+            line = text.format(node=event.node, parent=event.parent or "START")
+            self.log(level, line, node_id=event.call_id, run_id=event.run_id)
 
     def log(
         self, level: int, text: str, *, logger: str = _ROOT, node_id: int | None = None, run_id: int | None = None
     ) -> None:
         """Log a text that holds no secrets."""
         target = logging.getLogger(logger)
-        extra: dict[str, Any] = {"session_id": self._session_id, "node_id": node_id, "run_id": run_id}
+        extra: dict[str, object] = {"session_id": self._session_id, "node_id": node_id, "run_id": run_id}
         extra["has_display"] = self._has_display
         record = target.makeRecord(target.name, level, __file__, 0, text, (), None, None, extra)
         for handler in self._handlers:
             if level >= handler.level:
                 handler.handle(record)
-        # Where no logger has a handler, stdlib would print warnings as a last resort: once is enough.
+        # Where no logger has a handler, the standard library would print warnings as a last resort: once is enough.
         if target.isEnabledFor(level) and (not self._handlers or target.hasHandlers()):
             target.handle(record)
+        if self._observers.logged:
+            tell(self._observers.logged, LogEvent(EventKind.LOGGED, self._session_id, level, text, node_id, now()))

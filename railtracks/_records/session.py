@@ -49,6 +49,11 @@ class SessionRecord:
         """Note that the session was entered."""
         self.started_at = time.time()
 
+    def identify(self, identifier: str) -> None:
+        """Give the session another identifier, before it is opened."""
+        self.ending.rename(self.identifier, identifier)
+        self.identifier = identifier
+
     def call_of(self, error: BaseException) -> int | None:
         """Return the innermost call that an error came out of."""
         told = description(error)

@@ -1,4 +1,6 @@
-"""The call tree as plain data: records, their legal transitions, and queries.
+"""The call tree as plain data: the records of calls, how they change, and queries.
+
+Called by each call of a node, which opens and closes its record here, and by everything that reads a session.
 
 Nothing here awaits or knows of tasks, so that a record can be closed while a `Cancelled` is in flight. Records are
 appended and closed in the thread that runs Trio; once a session is over they are only read.
@@ -7,6 +9,7 @@ appended and closed in the thread that runs Trio; once a session is over they ar
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -169,6 +172,43 @@ class ExecutionInfo:
         return {parent_id: tuple(calls) for parent_id, calls in found.items()}
 
 
+@define(frozen=True)
+class Counts:
+    """How many calls of a session there are, records that were dropped included.
+
+    Attributes:
+        by_status: Their number by status.
+        by_node: Their number by the name of the node.
+        running: The records of those that run, in the order of their start, at most 100.
+    """
+
+    by_status: dict[Status, int]
+    by_node: dict[str, int]
+    running: tuple[CallRecord, ...] = field(repr=False)
+
+
+# The statuses that a call can have.
+CALL_STATUSES: Final = (Status.RUNNING, Status.COMPLETED, Status.FAILED, Status.CANCELLED)
+_MOST_RUNNING: Final = 100
+
+
+@define(eq=False)
+class _Census:
+    """What was counted of the calls of a tree, so that no call is counted twice.
+
+    Attributes:
+        counted: The last call that was counted.
+        nodes: The number of calls by node.
+        unlucky: The number of calls that ended otherwise than with a result, by status.
+        open: Those that ran when it was counted last.
+    """
+
+    counted: int = 0
+    nodes: Counter[str] = field(factory=Counter[str])
+    unlucky: Counter[Status] = field(factory=Counter[Status])
+    open: list[int] = field(factory=list[int])
+
+
 class Column(Protocol[T]):
     """What is known of each call under one head; a list, an array, or a window of one that forgets."""
 
@@ -184,10 +224,14 @@ class NodeLike(Protocol):
     @property
     def name(self) -> str: ...
 
-    @property
-    def attempt(self) -> int: ...
-
     def argument_names(self, count: int) -> tuple[str | None, ...]: ...
+
+
+class AttemptLike(Protocol):
+    """What a record needs to know of an attempt."""
+
+    @property
+    def number(self) -> int: ...
 
 
 def utc(seconds: float) -> datetime:
@@ -204,6 +248,8 @@ class CallTree:
 
     __slots__ = (
         "_args",
+        "_attempts",
+        "_census",
         "_ended_at",
         "_kwargs",
         "_nodes",
@@ -226,6 +272,9 @@ class CallTree:
         # The calls that ended otherwise than with a result.
         self._unlucky: dict[int, Status] = {}
         self._replayed: set[int] = set()
+        # Numbers of attempts, where a call is not the first and only one.
+        self._attempts: dict[int, int] = {}
+        self._census = _Census()
 
     def __len__(self) -> int:
         return len(self._nodes) - 1
@@ -239,8 +288,23 @@ class CallTree:
         """Return the calls that it knows, in the order of their start."""
         return range(1, len(self._nodes))
 
-    def open(self, node: NodeLike, parent_id: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-        """Add a call, running from now on, and return its id. The parent of a top-level call is 0."""
+    def open(
+        self,
+        node: NodeLike,
+        parent_id: int,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        attempt: AttemptLike | None = None,
+    ) -> int:
+        """Add a call, running from now on, and return its id.
+
+        Args:
+            node: Its node.
+            parent_id: The call that it is made in, 0 for a top-level call.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+            attempt: Which attempt it is, where the node is tried again.
+        """
         nodes = self._nodes
         call_id = len(nodes)
         nodes.append(node)
@@ -248,13 +312,15 @@ class CallTree:
         self._args.append(args)
         if kwargs:
             self._kwargs[call_id] = kwargs
+        if attempt is not None:
+            self._attempts[call_id] = attempt.number
         self._outcomes.append(None)
         self._ended_at.append(0.0)
         self._started_at.append(time())
         return call_id
 
     def mark_replayed(self, call_id: int) -> None:
-        """Say that the outcome of a call is that of an earlier run."""
+        """Mark a call as replayed: its outcome is that of an earlier run."""
         self._replayed.add(call_id)
 
     def complete(self, call_id: int, result: Any) -> None:
@@ -283,6 +349,7 @@ class CallTree:
         if self._ended_at[call_id]:
             self._refuse(call_id)
         self._unlucky[call_id] = status
+        self._census.unlucky[status] += 1
         self._outcomes[call_id] = outcome
         self._ended_at[call_id] = time()
 
@@ -295,8 +362,38 @@ class CallTree:
         return None if node is None else node.name
 
     def status(self, call_id: int) -> Status:
-        """Say where a call stands."""
+        """Return where a call stands."""
         return self._unlucky.get(call_id, Status.COMPLETED) if self._ended_at[call_id] else Status.RUNNING
+
+    def attempt(self, call_id: int) -> int:
+        """Return which attempt a call is, counted from 1."""
+        return self._attempts.get(call_id, 1)
+
+    def times(self, call_id: int) -> tuple[datetime, datetime | None]:
+        """Return when a call started, and when it ended if it has."""
+        ended_at = self._ended_at[call_id]
+        return utc(self._started_at[call_id]), utc(ended_at) if ended_at else None
+
+    def counts(self) -> Counts:
+        """Return how many calls there are by status and by node; costs what was opened since it was asked for last."""
+        self._count_new_calls()
+        census = self._census
+        census.open = [call_id for call_id in census.open if not self._ended_at[call_id]]
+        by_status = {Status.RUNNING: len(census.open), **census.unlucky}
+        by_status[Status.COMPLETED] = len(self) - sum(by_status.values())
+        return Counts(
+            {status: by_status.get(status, 0) for status in CALL_STATUSES},
+            dict(census.nodes),
+            tuple(map(self.record, census.open[:_MOST_RUNNING])),
+        )
+
+    def _count_new_calls(self) -> None:
+        census = self._census
+        for call_id in range(census.counted + 1, len(self._nodes)):
+            census.nodes[self.name(call_id) or ""] += 1
+            if not self._ended_at[call_id]:
+                census.open.append(call_id)
+        census.counted = len(self)
 
     def path(self, call_id: int) -> tuple[str, ...]:
         """Return the names of the nodes from the top-level call down to a call; of a long way the lower end."""
@@ -332,7 +429,7 @@ class CallTree:
             parent_id=self._parents[call_id] or None,
             node="" if node is None else node.name,
             status=status,
-            attempt=1 if node is None else node.attempt,
+            attempt=self.attempt(call_id),
             started_at=utc(self._started_at[call_id]),
             ended_at=None if status is Status.RUNNING else utc(self._ended_at[call_id]),
             args=self._args[call_id],

@@ -1,14 +1,19 @@
-"""What runs in the background of a session: calls that its end awaits, and services that its end cancels."""
+"""What runs in the background of a session: calls that its end awaits, and services that its end cancels.
+
+Called by `Session.start_soon`, `start_service` and `start`, and by the lifetime of the session.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
 
 import trio
 
-from railtracks._calls.frames import Frame, frame_in
+from railtracks._calls.durable_protocol import Args, Kwargs
+from railtracks._calls.frames import Frame
+from railtracks._calls.here import frame_in
 from railtracks._calls.pending import PendingCall
 from railtracks._nodes.node import Node
 from railtracks._records.errors import raise_unchanged
@@ -17,47 +22,50 @@ from railtracks.exceptions import ContextError
 
 _REASON: Final = "the session ended"
 
+_Fail: TypeAlias = Callable[[BaseException], object]
+_RunPending: TypeAlias = Callable[[PendingCall[object], _Fail, Frame], Awaitable[None]]
+
 
 class Background:
     """The background calls of one session; all are top-level calls of it, whatever task starts them."""
 
-    def __init__(self, nursery: trio.Nursery, root: Frame, fail: Callable[[BaseException], object]) -> None:
+    def __init__(self, nursery: trio.Nursery, root: Frame, fail: _Fail) -> None:
         self._nursery = nursery
         self._root = root
         self._fail = fail
-        self._running: dict[PendingCall[Any], None] = {}
-        # What the session's end has to cancel by itself: services, and calls on their way to `started`, which are in
-        # the scopes of whoever starts them until then.
-        self._services: set[PendingCall[Any]] = set()
-        self._starting: set[PendingCall[Any]] = set()
+        self._running: dict[PendingCall[object], None] = {}
+        # The session's end cancels these one by one: services, and calls on their way to `started`, which until then
+        # are in the cancel scopes of the task that starts them.
+        self._services: set[PendingCall[object]] = set()
+        self._starting: set[PendingCall[object]] = set()
         self._takes_services = True
         self._takes_starts = True
 
-    def start_soon(
-        self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, is_service: bool
-    ) -> PendingCall[Any]:
+    def start_soon(self, node: object, args: Args, kwargs: Kwargs, *, is_service: bool) -> PendingCall[object]:
         """Start a call in a task of its own."""
         self._root.admit()
         made = self._root.scope.node_of(node)
-        landing = self._root.landing()
-        journal = self._root.scope.journal
-        if journal is not None:
-            frame = frame_in(self._root.scope)
-            landing.strand = journal.loose_ends.start(frame, made, args, kwargs, is_service=is_service)
-        return self._start(made, args, kwargs, landing, is_service=is_service)
+        return self._start(made, args, kwargs, self._landing(made, args, kwargs, is_service), is_service=is_service)
+
+    def _landing(self, node: Node[..., object], args: Args, kwargs: Kwargs, is_service: bool) -> Frame:  # noqa: FBT001 - handed on
+        """Return where a new background call is made; its start is recorded if the session is durable."""
+        scope = self._root.scope
+        if scope.journal is None:
+            return self._root.landing()
+        started = scope.journal.background.start(frame_in(scope), node, args, kwargs, is_service=is_service)
+        return self._root.landing(started)
 
     def restart(self) -> None:
-        """Start again what an earlier run of a durable session had started, and nobody will start anew."""
+        """Start the background calls of an earlier run of a durable session that no starter starts again."""
         journal = self._root.scope.journal
-        for node, args, kwargs, is_service, strand in () if journal is None else journal.loose_ends.restarts():
-            landing = self._root.landing()
-            landing.strand = strand
-            self._start(node, args, kwargs, landing, is_service=is_service)
+        for each in () if journal is None else journal.background.restarts():
+            landing = self._root.landing(each.strand)
+            self._start(each.node, each.args, each.kwargs, landing, is_service=each.is_service)
 
     def _start(
-        self, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], landing: Frame, *, is_service: bool
-    ) -> PendingCall[Any]:
-        pending: PendingCall[Any] = PendingCall(node, args, kwargs)
+        self, node: Node[..., object], args: Args, kwargs: Kwargs, landing: Frame, *, is_service: bool
+    ) -> PendingCall[object]:
+        pending = PendingCall(node, args, kwargs)
         self._nursery.start_soon(self._run, pending, self._fail, landing, name=pending.node_name)
         self._running[pending] = None
         if is_service:
@@ -66,19 +74,18 @@ class Background:
                 pending.cancel(_REASON)
         return pending
 
-    async def start(self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def start(self, node: object, args: Args, kwargs: Kwargs) -> object:
         """Start a call in a task of its own and wait until it says that it has started."""
         self._root.admit()
-        made = self._root.scope.node_of(node)
-        landing = self._root.landing()
-        journal = self._root.scope.journal
-        if journal is not None:
-            frame = frame_in(self._root.scope)
+        scope = self._root.scope
+        made = scope.node_of(node)
+        if scope.journal is not None:
+            frame = frame_in(scope)
             if frame is not None:
-                journal.refuse_resource(frame)
-            # What it says when it has started is in no record: it starts again each time.
-            made = made.unrecorded()
-            landing.strand = journal.loose_ends.start(frame, made, args, kwargs, is_service=False)
+                scope.journal.refuse_resource(frame)
+            # What it says when it has started is not recorded: it starts again in each run.
+            made = made.with_options(durable=False)
+        landing = self._landing(made, args, kwargs, is_service=False)
         starting = _Starting(made, args, kwargs, self._fail, landing)
         pending = starting.pending
         self._starting.add(pending)
@@ -88,7 +95,7 @@ class Background:
             value = await self._nursery.start(starting.run, self._run, name=pending.node_name)
         finally:
             self._starting.discard(pending)
-            self._root.scope.stirred()
+            self._root.scope.stir()
         if starting.refusal is not None:
             raise_unchanged(starting.refusal)
         return value
@@ -116,7 +123,7 @@ class Background:
         for pending in self._starting:
             pending.cancel(_REASON)
 
-    async def _run(self, pending: PendingCall[Any], fail: Callable[[BaseException], object], landing: Frame) -> None:
+    async def _run(self, pending: PendingCall[object], fail: _Fail, landing: Frame) -> None:
         self._running[pending] = None
         try:
             error = await pending.run(landing)
@@ -125,7 +132,7 @@ class Background:
         finally:
             del self._running[pending]
             self._services.discard(pending)
-            self._root.scope.stirred()
+            self._root.scope.stir()
 
 
 class _Starting:
@@ -133,34 +140,34 @@ class _Starting:
 
     def __init__(
         self,
-        node: Node[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        fail: Callable[[BaseException], object],
+        node: Node[..., object],
+        args: Args,
+        kwargs: Kwargs,
+        fail: _Fail,
         landing: Frame,
     ) -> None:
         self._landing = landing
         telling = node.with_function(functools.partial(node.fn, task_status=self))
-        self.pending: PendingCall[Any] = PendingCall(telling, args, kwargs)
+        self.pending = PendingCall(telling, args, kwargs)
         self.refusal: BaseException | None = None
         self._fail = fail
-        self._task_status: trio.TaskStatus[Any]
+        self._task_status: trio.TaskStatus[object]
         self._has_started = False
         self._is_tried_again = node.retry is not None
 
-    def started(self, value: Any = None) -> None:
-        """Let the one who waits go on, like Trio's `started`; a later attempt has nobody to tell."""
+    def started(self, value: object = None) -> None:
+        """Let the starter go on, like Trio's `started`; after a later attempt no starter waits."""
         if self._has_started and self._is_tried_again:
             return
         self._task_status.started(value)
         self._has_started = True
 
-    async def run(self, run: Callable[..., Any], *, task_status: trio.TaskStatus[Any]) -> None:
-        """Run the node; an error before it has started is kept for the one who waits."""
+    async def run(self, run: _RunPending, *, task_status: trio.TaskStatus[object]) -> None:
+        """Run the node; an error before it has started is kept for the starter."""
         self._task_status = task_status
         await run(self.pending, self._keep, self._landing)
         if not self._has_started and self.pending.status is Status.CANCELLED:
-            # Not by a scope of the one who waits: that cancel would have gone on to them.
+            # Not by a scope of the starter: that cancel would have reached the starter, too.
             self.refusal = ContextError(f"the session ended before {self.pending.node_name!r} had started")
         if self.refusal is not None:
             task_status.started()

@@ -1,24 +1,34 @@
-"""Messages to the outside: items go to one callback, in order, exactly once, before the session ends."""
+"""Messages to the outside: items go to one callback, in order, exactly once, before the session ends.
+
+Called by users as `rt.broadcast`, and by the lifetime and the final work of a session.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+import logging
+from collections.abc import Awaitable
 
 import trio
+from attrs import define
 
 from railtracks._calls.durable_protocol import SessionJournal
-from railtracks._calls.frames import open_scope, own_frame
+from railtracks._calls.frames import Frame
+from railtracks._calls.here import open_scope, own_frame
 from railtracks._calls.identity import Identity, carry
 from railtracks._nodes.node import is_coroutine_function
-from railtracks._workers.threads import in_thread
+from railtracks._options import Callback
+from railtracks._records.errors import described
+from railtracks._records.log import SessionLog
+from railtracks._records.saved_state import safe_text
+from railtracks._records.session import SessionRecord
+from railtracks._workers.threads import in_thread, saving_limiter
 from railtracks.exceptions import ContextError
 
 # How many items may wait for the callback before `broadcast` waits too.
 BUFFER = 100
 
 
-async def broadcast(item: Any) -> None:
+async def broadcast(item: object) -> None:
     """Hand an item to the session's `broadcast_callback`.
 
     Items arrive in order, each exactly once, all of them before the session ends. Returns as soon as the item is in the
@@ -31,22 +41,41 @@ async def broadcast(item: Any) -> None:
     Raises:
         ContextError: If no session is open here.
     """
-    await open_scope().broadcast(item)
+    await open_scope().control.broadcast(item)
 
 
-async def call_back(callback: Callable[[Any], Any], value: Any) -> None:
+async def call_back(callback: Callback, value: object) -> None:
     """Call a user's callback: await it, or run it in a thread.
 
-    The thread needs no slot of the sync nodes': these can be waiting for this very callback.
+    The thread takes no slot of the sync nodes: they can be waiting for this very callback.
     """
     if is_coroutine_function(callback):
-        await callback(value)
+        await _awaited(callback(value))
         return
     # In a tuple, because Trio lets no thread return a coroutine: a plain function may hand on what a coroutine function
     # gave it.
     (result,) = await in_thread(lambda: (callback(value),))
+    await _awaited(result)
+
+
+async def _awaited(result: object) -> None:
     if isinstance(result, Awaitable):
         await result
+
+
+@define(frozen=True)
+class CallbackFailures:
+    """Where the failures of a session's callbacks go: into its log, without its secrets."""
+
+    record: SessionRecord
+    log: SessionLog
+
+    async def report(self, what: str, error: BaseException, item: object) -> None:
+        """Log a failure; in a thread, because all values of the session may have to be searched for secrets."""
+        text, record = described(error).traceback, self.record
+        safe = await in_thread(safe_text, text, record.tree, record.values, item, limiter=saving_limiter())
+        line = f"{what}\n{safe}"
+        self.log.log(logging.ERROR, line, logger="RT.Session")
 
 
 class Broadcaster:
@@ -54,30 +83,30 @@ class Broadcaster:
 
     def __init__(
         self,
-        callback: Callable[[Any], Any],
+        callback: Callback,
         nursery: trio.Nursery,
-        report: Callable[[str, BaseException, Any], Awaitable[None]],
-        journal: SessionJournal | None = None,
+        failures: CallbackFailures,
+        journal: SessionJournal[Frame] | None,
     ) -> None:
         self._journal = journal
         self._callback = callback
         self._nursery = nursery
-        self._report = report
-        self._send, self._receive = trio.open_memory_channel[tuple[Any, str | None]](BUFFER)
+        self._failures = failures
+        self._send, self._receive = trio.open_memory_channel[tuple[object, str | None]](BUFFER)
         self._scope = trio.CancelScope(shield=True)
         self._has_begun = False
         self._is_delivering = False
         self._deliverer: trio.lowlevel.Task | None = None
         self._done = trio.Event()
 
-    async def send(self, item: Any) -> None:
+    async def send(self, item: object) -> None:
         """Put an item into the buffer; the first one starts the delivery."""
         if trio.lowlevel.current_task() is self._deliverer:
             raise ContextError("a broadcast_callback cannot broadcast: it would wait for itself")
         key = None
         frame = None if self._journal is None else own_frame()
         if self._journal is not None and frame is not None:
-            key = self._journal.loose_ends.broadcast(frame, item)
+            key = self._journal.broadcasts.record(frame, item)
             if key is None:
                 # An earlier run has delivered it.
                 await trio.lowlevel.checkpoint()
@@ -85,11 +114,11 @@ class Broadcaster:
         await self._put(item, key)
 
     async def send_again(self) -> None:
-        """Deliver what an earlier run of a durable session did not, and will not broadcast anew."""
-        for key, item in () if self._journal is None else self._journal.loose_ends.broadcasts():
+        """Deliver what an earlier run of a durable session has not delivered, and no call broadcasts anew."""
+        for key, item in () if self._journal is None else self._journal.broadcasts.undelivered():
             await self._put(item, key)
 
-    async def _put(self, item: Any, key: str | None) -> None:
+    async def _put(self, item: object, key: str | None) -> None:
         if not self._has_begun:
             self._has_begun = True
             self._nursery.start_soon(self._deliver, name="railtracks: broadcast")
@@ -105,7 +134,7 @@ class Broadcaster:
             await self._done.wait()
 
     def abandon(self) -> tuple[str, int]:
-        """Stop delivering; return the callback's name, and how many items were not delivered whole."""
+        """Stop the delivery; return the name of the callback, and how many items it has not taken whole."""
         self._scope.cancel()
         name = str(getattr(self._callback, "__name__", type(self._callback).__name__))
         return name, self._is_delivering + self._receive.statistics().current_buffer_used
@@ -127,9 +156,9 @@ class Broadcaster:
                         await call_back(self._callback, item)
                     except Exception as error:  # noqa: BLE001 - a callback's failure is logged and changes nothing
                         with trio.CancelScope(shield=True):
-                            await self._report("broadcast_callback failed", error, item)
+                            await self._failures.report("broadcast_callback failed", error, item)
                     if key is not None and self._journal is not None:
-                        await self._journal.loose_ends.delivered(key)
+                        await self._journal.broadcasts.delivered(key)
                     self._is_delivering = False
         finally:
             self._deliverer = None

@@ -1,13 +1,14 @@
-"""`@rt.session`: a coroutine function of which every call is a session of its own."""
+"""`@rt.session`: a coroutine function of which every call is a session of its own. Called by users only."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import Never, ParamSpec, Protocol, TypeVar, Unpack, overload
 
+from railtracks._copying import copied
 from railtracks._nodes.node import is_coroutine_function
-from railtracks._options import DurableOption, GivenOptions, copied
+from railtracks._options import DecoratorOptions
 from railtracks._sessions.session import Session, result_of
 from railtracks.exceptions import NodeCreationError
 
@@ -15,30 +16,23 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class SessionOptions(GivenOptions, total=False):
-    """Every option of `Session`, as keyword arguments."""
-
-    name: str | None
-    flow_name: str | None
-    flow_id: str | None
-    durable: DurableOption
-    resume: str | None
-    session_id: str | None
-
-
 class SessionDecorator(Protocol):
     """What `session` is when it was given options only."""
 
     def __call__(
-        self, fn: Callable[P, Coroutine[Any, Any, R]], /
-    ) -> Callable[P, Coroutine[Any, Any, tuple[R, Session]]]: ...
+        self, fn: Callable[P, Coroutine[object, Never, R]], /
+    ) -> Callable[P, Coroutine[object, Never, tuple[R, Session]]]: ...
 
 
 @overload
-def session(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Callable[P, Coroutine[Any, Any, tuple[R, Session]]]: ...
+def session(
+    fn: Callable[P, Coroutine[object, Never, R]], /
+) -> Callable[P, Coroutine[object, Never, tuple[R, Session]]]: ...
 @overload
-def session(fn: None = None, /, **options: Unpack[SessionOptions]) -> SessionDecorator: ...
-def session(fn: Callable[..., Coroutine[Any, Any, Any]] | None = None, /, **options: Unpack[SessionOptions]) -> Any:
+def session(fn: None = None, /, **options: Unpack[DecoratorOptions]) -> SessionDecorator: ...
+def session(
+    fn: Callable[..., Coroutine[object, Never, object]] | None = None, /, **options: Unpack[DecoratorOptions]
+) -> object:
     """Make each call of a coroutine function a session of its own.
 
     The decorated function returns the pair of the function's result and its `Session`, which is over by then.
@@ -54,7 +48,9 @@ def session(fn: Callable[..., Coroutine[Any, Any, Any]] | None = None, /, **opti
     # An option is refused where it is given, not at the first call.
     Session(**options)
 
-    def decorate(fn: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, tuple[R, Session]]]:
+    def decorate(
+        fn: Callable[P, Coroutine[object, Never, R]],
+    ) -> Callable[P, Coroutine[object, Never, tuple[R, Session]]]:
         if not _is_async(fn):
             name = getattr(fn, "__name__", repr(fn))
             raise TypeError(

@@ -7,17 +7,17 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Never, TypeVar
 
 import trio
 
-from railtracks._calls.frames import is_system_task
+from railtracks._calls.here import is_system_task
 from railtracks.exceptions import ContextError
 
 R = TypeVar("R")
 
 
-def run_from_sync(work: Callable[[], Coroutine[Any, Any, R]], on_sigterm: Callable[[], bool] | None) -> R:
+def run_from_sync(work: Callable[[], Coroutine[object, Never, R]], on_sigterm: Callable[[], bool] | None) -> R:
     """Run an async function from sync code, and wait for it.
 
     In a worker thread of a Trio run it runs in that run, in the task that waits for the thread, and is cancelled with
@@ -49,7 +49,7 @@ class _Sigterm:
         self._token: trio.lowlevel.TrioToken | None = None
         self._waiting = 0
 
-    def run(self, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
+    def run(self, work: Callable[[], Coroutine[object, Never, R]]) -> R:
         """Handle the signal while the function runs, and hand on afterwards what came too late for it."""
         before = signal.getsignal(signal.SIGTERM)
         if before is None or before is signal.SIG_IGN:
@@ -63,7 +63,7 @@ class _Sigterm:
             if self._waiting:
                 signal.raise_signal(signal.SIGTERM)
 
-    async def _main(self, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
+    async def _main(self, work: Callable[[], Coroutine[object, Never, R]]) -> R:
         self._token = trio.lowlevel.current_trio_token()
         self._deliver()
         return await work()
@@ -80,7 +80,7 @@ class _Sigterm:
             self._waiting -= 1
 
 
-async def _run_in_host(work: Callable[[], Coroutine[Any, Any, R]]) -> R:
+async def _run_in_host(work: Callable[[], Coroutine[object, Never, R]]) -> R:
     if is_system_task(trio.lowlevel.current_task()):
         # Trio runs it there for a thread that may be left behind, and nothing would cancel it.
         raise ContextError("a flow cannot be invoked in a thread with abandon_on_cancel=True: nothing would cancel it")

@@ -1,22 +1,26 @@
-"""What a session does when its calls have ended, in this order: resources, broadcasts, state, payload, journal."""
+"""What a session does when its calls have ended, in this order: resources, broadcasts, state, payload, journal.
+
+Called by the lifetime of the session as its block is left.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import trio
 from attrs import define
 
 from railtracks._calls.durable_protocol import DurableRun
-from railtracks._calls.frames import WorkerProcesses
-from railtracks._options import PayloadCallback, Settings
+from railtracks._calls.frames import Frame, WorkerProcesses
+from railtracks._config import required
+from railtracks._options import Callback, Settings
 from railtracks._records.files import write_whole
 from railtracks._records.log import SessionLog
 from railtracks._records.session import SessionRecord
-from railtracks._sessions.broadcast import Broadcaster, call_back
+from railtracks._sessions.broadcast import Broadcaster, CallbackFailures, call_back
 from railtracks._sessions.resources import Resources
 from railtracks._workers.threads import in_thread, saving_limiter
 from railtracks.exceptions import FatalError
@@ -29,39 +33,61 @@ class FinalWork:
     """The end of one session, once no call of it runs any more.
 
     Attributes:
-        durable: What writes down, last of all, how a durable session ended.
-        was_draining: Whether it took no new calls when it ended.
-        processes: The worker processes, if there were any and they are this session's own.
-        raised: What the session's block is to raise, once that is decided.
+        record: What is known of the session as data.
+        settings: The options that count.
+        path: Where its state is saved, `None` if it is not.
+        log: Its log.
+        resources: Its resources.
+        broadcaster: What delivers its broadcasts, if it has a callback for them.
+        durable: Its run in a store, if it is durable: how it ended is recorded there, last of all.
     """
 
     record: SessionRecord
-    options: Settings
+    settings: Settings
     path: Path | None
     log: SessionLog
     resources: Resources
     broadcaster: Broadcaster | None
-    report: Callable[[str, BaseException, Any], Awaitable[None]]
-    durable: DurableRun | None = None
-    processes: WorkerProcesses | None = None
-    was_draining: bool = False
-    raised: BaseException | None = None
+    durable: DurableRun[Frame] | None
+    # The worker processes, if there were any and they are this session's own.
+    _processes: WorkerProcesses | None = None
+    _was_draining: bool = False
+    # What the session's block is to raise, once that is decided.
+    _raised: BaseException | None = None
 
     @property
     def takes_time(self) -> bool:
         """Whether there is more to do than to decide how the session ended."""
         return bool(
             self.path is not None
-            or self.options.payload_callback is not None
+            or self.settings.get("payload_callback") is not None
             or self.broadcaster is not None
-            or self.processes is not None
+            or self._processes is not None
             or self.durable is not None
             or not self.resources.are_none
         )
 
+    def open_processes(self) -> WorkerProcesses:
+        """Return the worker processes of the session; they start on first use."""
+        if self._processes is None:
+            # The extra "process" brings what it needs.
+            from railtracks._workers.processes import WorkerPool  # noqa: PLC0415
+
+            self._processes = WorkerPool()
+        return self._processes
+
+    def note_drain(self, *, is_draining: bool) -> None:
+        """Remember whether the session was draining when it ended."""
+        self._was_draining = is_draining
+
+    def take_raised(self) -> BaseException | None:
+        """Return what the session's block is to raise, and forget it: its stack frames lead here."""
+        raised, self._raised = self._raised, None
+        return raised
+
     def decide(self, outside: BaseException | None) -> None:
         """Close the record of the session, which decides what is raised."""
-        self.raised = self.record.close(outside)
+        self._raised = self.record.close(outside)
 
     # In a task of its own: a Ctrl-C that struck the main task in here would otherwise cut the work short
     # (test_ending.py::test_ctrl_c_while_a_resource_closes_still_closes_it_and_saves_the_state).
@@ -70,29 +96,34 @@ class FinalWork:
         """Do everything, shielded."""
         with trio.CancelScope(shield=True):
             await self._release()
-            if self.processes is not None:
-                await self.processes.close()
+            if self._processes is not None:
+                await self._processes.close()
             self.decide(outside)
             if self.path is not None:
                 await self._save(self.path)
-            if self.options.payload_callback is not None:
-                await self._hand_out_payload(self.options.payload_callback)
+            callback = self.settings.get("payload_callback")
+            if callback is not None:
+                await self._hand_out_payload(callback)
             if self.durable is not None:
                 await self._close_journal(self.durable)
 
-    async def _close_journal(self, durable: DurableRun) -> None:
+    async def _close_journal(self, durable: DurableRun[Frame]) -> None:
         try:
-            await durable.close(self.record.ending, self.raised, is_draining=self.was_draining)
+            await durable.close(self.record.ending, self._raised, is_draining=self._was_draining)
         except FatalError as error:
-            # What was acknowledged is in the store. An error that ended the session says more than this one.
-            if self.raised is None:
-                self.raised = error
+            # Every acknowledged commit is in the store. An error that ended the session says more than this one.
+            if self._raised is None:
+                self._raised = error
             else:
                 self._log(logging.ERROR, f"the end of the session is not in its store: {error}")
 
+    @property
+    def _cleanup_timeout(self) -> float:
+        return required(self.settings.get("cleanup_timeout"))
+
     async def _release(self) -> None:
         """Close resources and deliver broadcasts, within `cleanup_timeout`."""
-        seconds = self.options.cleanup_timeout
+        seconds = self._cleanup_timeout
         with trio.move_on_after(seconds):
             await self._close()
             return
@@ -103,7 +134,7 @@ class FinalWork:
         await self._close()
 
     def _abandon(self) -> Iterator[str]:
-        """Cancel what is left of the cleanup, and tell who was the culprit."""
+        """Cancel what is left of the cleanup, and name what did not finish."""
         resources = self.resources.abandon()
         if resources:
             behind = f", and so were {len(resources) - 1} that waited for it" if resources[1:] else ""
@@ -133,14 +164,14 @@ class FinalWork:
             self._log(logging.WARNING, f"File {path} already exists, overwriting...")
         write_whole(path, record.chunks())
 
-    async def _hand_out_payload(self, callback: PayloadCallback) -> None:
-        seconds = self.options.cleanup_timeout
+    async def _hand_out_payload(self, callback: Callback) -> None:
+        seconds = self._cleanup_timeout
         try:
             payload = await in_thread(self.record.payload, limiter=saving_limiter())
             with trio.fail_after(seconds):
                 await call_back(callback, payload)
         except Exception as error:  # noqa: BLE001 - a callback's failure is logged and changes nothing
-            await self.report("payload_callback failed", error, None)
+            await CallbackFailures(self.record, self.log).report("payload_callback failed", error, None)
 
     def _log(self, level: int, text: str) -> None:
         self.log.log(level, text, logger=_LOGGER)

@@ -1,41 +1,38 @@
-"""A flow: an entry point with its options, to be invoked again and again."""
+"""A flow: an entry point with its options, to be invoked again and again: `rt.Flow`."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import math
-import os
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final, Generic, ParamSpec, TypeVar, Unpack, cast, overload
+from functools import partial
+from typing import Any, Final, Generic, Never, ParamSpec, TypeVar, Unpack, cast, overload
 
-from railtracks._calls.call import call
-from railtracks._calls.durable_protocol import durable_wing
+from railtracks._calls.call import make_call
+from railtracks._calls.durable_protocol import Args, DurableFlow, DurableRun, Kwargs
+from railtracks._calls.frames import Frame
+from railtracks._checks import check_grace, check_name
+from railtracks._config import required, resolve
+from railtracks._copying import copied
 from railtracks._nodes.node import Node, made_node
-from railtracks._options import DurableOption, GivenOptions, Options, check_name, copied, resolve
-from railtracks._records.files import is_safe_name
+from railtracks._options import (
+    FlowOptions,
+    FlowRunOptions,
+    SessionStore,
+    check_options,
+    documented,
+    options_of,
+    spelled_out,
+)
+from railtracks._records.files import check_session_id
+from railtracks._sessions.durable import durable_wing
 from railtracks._sessions.event_loops import run_from_sync
-from railtracks._sessions.session import Session, result_of
+from railtracks._sessions.session import Session, drain_soon, result_of, session_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Seconds; the docstring of Flow says why so many.
+# Seconds; the option `stop_on_sigterm` says why.
 _GRACE: Final = 4.0
-
-
-class RunOptions(GivenOptions, total=False):
-    """The options of `Session` that a flow can have, as keyword arguments."""
-
-    flow_id: str | None
-
-
-class FlowOptions(RunOptions, total=False):
-    """These and a flow's own."""
-
-    stop_on_sigterm: float | bool | None
-    durable: DurableOption
-    version: str | None
 
 
 class Flow(Generic[P, R]):
@@ -44,13 +41,10 @@ class Flow(Generic[P, R]):
     Args:
         name: What the flow is called. Its states are saved as `<name>-<identifier>.json`.
         entry_point: A node, or a plain function, which is made one.
-        **options: The options of `Session`. The context is copied for each invocation: dicts, lists, tuples and sets at
-            any depth; other objects, such as a client or a lock, are shared. And `stop_on_sigterm`: whether SIGTERM
-            drains what `invoke` runs in the main thread (`Session.drain`), by default after 4 seconds of grace; a
-            number gives other seconds, `False` leaves the signal alone. Docker kills 10 seconds after SIGTERM: 4 for
-            the grace and 5 for `cleanup_timeout` leave one for the state. `durable`: record each invocation, so that
-            one which was killed can be resumed; as of `Session`. `version`: what the code of a durable flow is called;
-            a session is resumed by the version that began it.
+        {options}
+
+    The context is copied for each invocation: dicts, lists, tuples and sets at any depth; other objects, such as a
+    client or a lock, are shared.
 
     Raises:
         NodeCreationError: If a node cannot be made of the entry point.
@@ -58,37 +52,34 @@ class Flow(Generic[P, R]):
         ValueError: If the name is empty, or an option has a value that it cannot have.
     """
 
-    __slots__ = ("_entry_point", "_grace", "_name", "_node", "_options", "_stop_on_sigterm", "_store", "_version")
+    __signature__ = spelled_out(FlowOptions, "name", "entry_point")
+    __slots__ = ("_entry_point", "_name", "_node", "_options", "_store")
 
     @overload
     def __init__(self, name: str, entry_point: Node[P, R], **options: Unpack[FlowOptions]) -> None: ...
     @overload
     def __init__(
-        self, name: str, entry_point: Callable[P, Coroutine[Any, Any, R]], **options: Unpack[FlowOptions]
+        self, name: str, entry_point: Callable[P, Coroutine[object, Never, R]], **options: Unpack[FlowOptions]
     ) -> None: ...
     @overload
     def __init__(self, name: str, entry_point: Callable[P, R], **options: Unpack[FlowOptions]) -> None: ...
-    def __init__(self, name: str, entry_point: Any, **options: Unpack[FlowOptions]) -> None:
+    def __init__(self, name: str, entry_point: object, **options: Unpack[FlowOptions]) -> None:
         check_name("the name of a flow", name)
-        kept = options.copy()
-        kept["context"] = copied(options.get("context"))
-        self._stop_on_sigterm = kept.pop("stop_on_sigterm", None)
-        self._grace = _grace(self._stop_on_sigterm)
-        durable = kept.pop("durable", None)
-        self._version = kept.pop("version", None)
-        self._store = None if durable is None or durable is False else durable_wing().store_of(durable)
-        if self._version is not None and not isinstance(self._version, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
-            raise TypeError(f"version must be a string, not {type(self._version).__name__}")
-        if self._version is not None and self._store is None:
+        # An option is refused where it is given, not at the first invocation.
+        check_options("Flow()", FlowOptions, options)
+        options["context"] = copied(options.get("context"))
+        durable = options.get("durable")
+        self._store: SessionStore | None = None
+        if durable is not None and durable is not False:
+            self._store = durable_wing().store_of(durable)
+        elif options.get("version") is not None:
             raise ValueError("version is for durable flows: give durable=True, a URL or a store")
         self._name = name
         self._entry_point = entry_point
-        self._node: Node[P, R] = made_node(entry_point)
+        self._node: Node[P, R] = cast("Node[P, R]", made_node(entry_point))
         if self._store is not None and not self._node.is_durable:
             raise ValueError(f"the entry point of durable flow {name!r} must be recorded: drop its durable=False")
-        self._options = cast("RunOptions", kept)
-        # An option is refused where it is given, not at the first invocation.
-        self._session()
+        self._options: FlowOptions = options
 
     @property
     def name(self) -> str:
@@ -96,17 +87,17 @@ class Flow(Generic[P, R]):
         return self._name
 
     @property
-    def entry_point(self) -> Any:
+    def entry_point(self) -> object:
         """The node or function that it was made with."""
         return self._entry_point
 
     @property
     def version(self) -> str | None:
         """What the code of a durable flow is called."""
-        return self._version
+        return self._options.get("version")
 
     @property
-    def store(self) -> Any:
+    def store(self) -> SessionStore | None:
         """Where the sessions of a durable flow are kept, `None` for any other."""
         return self._store
 
@@ -134,12 +125,7 @@ class Flow(Generic[P, R]):
             RuntimeError: If Trio or asyncio is running in this thread.
             BaseException: As from `ainvoke`.
         """
-        if self._store is not None:
-            return self._invoke_durable(_Invocation(self, args, kwargs))
-        own = self._session()
-        grace = self._grace
-        stop = None if grace is None else functools.partial(own._drain_soon, grace)  # noqa: SLF001 - the session's other face
-        return run_from_sync(functools.partial(self._run, own, args, kwargs), stop)
+        return _Invocation(self._grace).run_from_sync(partial(self._invoked, args, kwargs))
 
     @overload
     async def ainvoke(self, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
@@ -153,10 +139,19 @@ class Flow(Generic[P, R]):
             SessionCancelledError: If it was ended by `Session.cancel`.
             BaseException: Whatever the entry point raises, as the same object.
         """
-        if self._store is not None:
-            result: R = await _Invocation(self, args, kwargs).run()
-            return result
-        return await self._run(self._session(), args, kwargs)
+        return await self._invoked(args, kwargs, _Invocation(self._grace))
+
+    async def _invoked(self, args: Args, kwargs: Kwargs, invocation: _Invocation) -> R:
+        if self._store is None:
+            return await self._run(self._session(), args, kwargs, invocation)
+        session_id = kwargs.pop("session_id", None)
+        if session_id is not None:
+            check_session_id(session_id)
+        wing, start = durable_wing(), partial(self._start, invocation)
+        result = await wing.run_flow(
+            self._store, self._durable, args, kwargs, session_id=cast("str | None", session_id), start=start
+        )
+        return cast("R", result)
 
     def resume(self, session_id: str, *, wait: float = 0.0) -> R:
         """Go on with a durable session from sync code, as `invoke` runs one, and return its result.
@@ -169,8 +164,8 @@ class Flow(Generic[P, R]):
             RuntimeError: As from `invoke`.
             BaseException: As from `aresume`.
         """
-        check_name("session_id", session_id)
-        return self._invoke_durable(_Invocation(self, (), {}, session_id, wait))
+        self._check_resume(session_id, wait)
+        return _Invocation(self._grace).run_from_sync(partial(self._resumed, session_id, wait))
 
     async def aresume(self, session_id: str, *, wait: float = 0.0) -> R:
         """Go on with a durable session, and return its result. A checkpoint.
@@ -189,28 +184,57 @@ class Flow(Generic[P, R]):
             StoreError: If there is no such session, it is stuck, or the store cannot be used.
             BaseException: As from `ainvoke`.
         """
-        check_name("session_id", session_id)
-        result: R = await _Invocation(self, (), {}, session_id, wait).run()
-        return result
+        self._check_resume(session_id, wait)
+        return await self._resumed(session_id, wait, _Invocation(self._grace))
 
-    def _invoke_durable(self, invocation: _Invocation) -> R:
-        grace = self._grace
-        stop = None if grace is None else functools.partial(invocation.drain_soon, grace)
-        result: R = run_from_sync(invocation.run, stop)
-        return result
+    def _check_resume(self, session_id: str, wait: float) -> None:
+        if self._store is None:
+            raise ValueError(f"flow {self.name!r} is not durable: make it with durable=True, a URL or a store")
+        check_grace("wait", wait)
+        check_session_id(session_id)
 
-    async def _run(self, session: Session, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+    async def _resumed(self, session_id: str, wait: float, invocation: _Invocation) -> R:
+        assert self._store is not None  # noqa: S101 - checked before
+        wing, start = durable_wing(), partial(self._start, invocation)
+        result = await wing.resume_flow(self._store, self._durable, session_id, wait=wait, start=start)
+        return cast("R", result)
+
+    async def _start(self, invocation: _Invocation, run: DurableRun[Frame], args: Args, kwargs: Kwargs) -> R:
+        """Run a session that was taken from the store."""
+        return await self._run(self._session(run), args, kwargs, invocation)
+
+    async def _run(self, session: Session, args: Args, kwargs: Kwargs, invocation: _Invocation) -> R:
         node = self._node
 
         async def work() -> R:
-            return await call(node, *args, **kwargs)
+            return cast("R", await make_call(node, None, args, kwargs))
 
+        invocation.hold(session)
         return await result_of(session, work)
 
-    def _session(self, session_id: str | None = None, durable: DurableOption = None) -> Session:
-        options = self._options.copy()
-        options["context"] = copied(options.get("context"))
-        return Session(flow_name=self.name, session_id=session_id, durable=durable, **options)
+    def _session(self, run: DurableRun[Frame] | None = None) -> Session:
+        return session_of(run, flow_name=self.name, **self._run_options)
+
+    @property
+    def _run_options(self) -> FlowRunOptions:
+        """The options of one invocation, with a context of its own."""
+        chosen = {name: value for name, value in self._options.items() if name in _RUN_OPTIONS}
+        chosen["context"] = copied(self._options.get("context"))
+        return cast("FlowRunOptions", chosen)
+
+    @property
+    def _durable(self) -> DurableFlow:
+        """The flow, as its store knows it."""
+        timeout = required(resolve(self._run_options).get("timeout"))
+        return DurableFlow(name=self.name, version=self.version, node=self._node, timeout=timeout)
+
+    @property
+    def _grace(self) -> float | None:
+        """The seconds that SIGTERM leaves to what runs, `None` if the signal does nothing."""
+        given = self._options.get("stop_on_sigterm")
+        if given is None or given is True:
+            return _GRACE
+        return None if given is False else given
 
     def update_context(self, values: Mapping[str, Any]) -> Flow[P, R]:
         """Return a flow with these values merged into the context; this one stays as it is.
@@ -220,131 +244,49 @@ class Flow(Generic[P, R]):
         """
         options = self._options.copy()
         options["context"] = {**(options.get("context") or {}), **values}
-        return Flow(
-            self.name,
-            self.entry_point,
-            stop_on_sigterm=self._stop_on_sigterm,
-            durable=self._store,
-            version=self._version,
-            **options,
-        )
+        # The same store, and not another one of the same place.
+        options["durable"] = self._store
+        return Flow(self.name, cast("Node[P, R]", self._entry_point), **options)
 
-    def in_store(self, store: Any) -> Flow[P, R]:
+    def in_store(self, store: SessionStore) -> Flow[P, R]:
         """Return a flow like this one that keeps its sessions in a store."""
         if self._store is store:
             return self
-        return Flow(
-            self.name,
-            self.entry_point,
-            stop_on_sigterm=self._stop_on_sigterm,
-            durable=store,
-            version=self._version,
-            **self._options,
-        )
-
-    @property
-    def _timeout(self) -> float:
-        """The seconds that count for an invocation."""
-        return resolve(Options(timeout=self._options.get("timeout"))).timeout
+        options = self._options.copy()
+        options["durable"] = store
+        return Flow(self.name, cast("Node[P, R]", self._entry_point), **options)
 
     def equality_hash(self) -> str:
         """Return the SHA-256 of the name, in hexadecimal."""
         return hashlib.sha256(self.name.encode()).hexdigest()
 
 
+Flow.__doc__ = documented(Flow.__doc__ or "", FlowOptions)
+
+_RUN_OPTIONS: Final = frozenset(options_of(FlowRunOptions))
+
+
 class _Invocation:
-    """One invocation of a durable flow: a new session, or one that is gone on with."""
+    """One invocation of a flow, and SIGTERM meanwhile: the signal may come before there is a session."""
 
-    def __init__(
-        self,
-        flow: Flow[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        resumed: str | None = None,
-        wait: float = 0.0,
-    ) -> None:
-        if flow.store is None:
-            raise ValueError(f"flow {flow.name!r} is not durable: make it with durable=True, a URL or a store")
-        if isinstance(wait, bool) or not isinstance(wait, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
-            raise TypeError(f"wait must be a number of seconds, not {type(wait).__name__}")
-        if not wait >= 0:
-            raise ValueError(f"wait must be 0 seconds or more, not {wait!r}")
-        self._flow = flow
-        self._args = args
-        self._kwargs = dict(kwargs)
-        self._given = self._kwargs.pop("session_id", None) if resumed is None else resumed
-        if self._given is not None:
-            check_name("session_id", self._given)
-            if not is_safe_name(self._given):
-                raise ValueError(f"session_id must be a safe file name, not {self._given!r}")
-        self._is_resumed = resumed is not None
-        self._wait = wait
+    def __init__(self, grace: float | None) -> None:
+        self._grace = grace
         self._session: Session | None = None
-        self._stop_after: list[float] = []
+        self._is_stopping = False
 
-    def drain_soon(self, grace: float) -> bool:
-        """Begin to drain because of SIGTERM, which may come before there is a session."""
+    def run_from_sync(self, work: Callable[[_Invocation], Coroutine[object, Never, R]]) -> R:
+        """Run the invocation from sync code; SIGTERM in the main thread drains its session."""
+        return run_from_sync(partial(work, self), None if self._grace is None else self._drain_soon)
+
+    def hold(self, session: Session) -> None:
+        """Drain this session by the signal, also if that came before."""
+        self._session = session
+        if self._is_stopping:
+            self._drain_soon()
+
+    def _drain_soon(self) -> bool:
+        """Begin to drain because of SIGTERM; return whether that was of use."""
         if self._session is None:
-            self._stop_after.append(grace)
+            self._is_stopping = True
             return True
-        return self._session._drain_soon(grace)  # noqa: SLF001 - the session's other face
-
-    async def run(self) -> Any:
-        """Invoke the flow, as a call of the durable session around it if there is one; return the result."""
-        flow, wing = self._flow, durable_wing()
-        if self._given is not None or wing.journal_here() is None:
-            return await self._run(None)
-        inner = wing.InnerFlow(wing.access_of(flow.store), flow._node, self._run)  # noqa: SLF001 - the room's own
-        return await inner.invoke(flow.name, self._args, self._kwargs)
-
-    async def _run(self, inner: tuple[str, str, str] | None) -> Any:
-        """Take the session, run it, and return its result, or the recorded one."""
-        flow, wing = self._flow, durable_wing()
-        access, node = wing.access_of(flow.store), flow._node  # noqa: SLF001 - the room's own
-        inputs, fingerprint = None, None
-        if not self._is_resumed:
-            inputs, fingerprint = access.values.dump_arguments(node, self._args, self._kwargs)
-        identifier, seed, parent = inner or (self._given or os.urandom(16).hex(), None, None)
-        timeout = flow._timeout  # noqa: SLF001 - the same
-        wanted = wing.Wanted(
-            session_id=identifier,
-            flow_name=flow.name,
-            version=flow.version,
-            entry_point=node.name,
-            inputs=inputs,
-            inputs_print=fingerprint,
-            session_name=flow._options.get("name"),  # noqa: SLF001 - the same
-            timeout=None if timeout == math.inf else timeout,
-            may_be_new=not self._is_resumed,
-            seed=seed,
-            parent=parent,
-        )
-        run = wing.Run(access, wanted)
-        # Who has the session of a call of ours ends it, or dies.
-        taken = await run.take(self._wait if inner is None else math.inf)
-        if taken.fence is None:
-            return wing.outcome_of_final(access, taken, node)
-        args, kwargs = self._args, self._kwargs
-        try:
-            if self._is_resumed:
-                args, kwargs = access.values.load_arguments(node, taken.session.inputs)
-            session = self._session = flow._session(identifier, run)  # noqa: SLF001 - the same
-        except BaseException:
-            await run.abandon()  # noqa: ASYNC102 - shielded in there, and with the deadline of a commit
-            raise
-        for grace in self._stop_after:
-            session._drain_soon(grace)  # noqa: SLF001 - the session's other face
-        return await result_of(session, functools.partial(call, node, *args, **kwargs))
-
-
-def _grace(given: object) -> float | None:
-    """Return the seconds that SIGTERM leaves to what runs, `None` if it shall do nothing."""
-    if given is None or given is True:
-        return _GRACE
-    if given is False:
-        return None
-    if not isinstance(given, int | float):
-        raise TypeError(f"stop_on_sigterm must be True, False or a number of seconds, not {type(given).__name__}")
-    if not given >= 0:
-        raise ValueError(f"stop_on_sigterm must be 0 seconds or more, not {given!r}")
-    return given
+        return drain_soon(self._session, self._grace or 0.0)

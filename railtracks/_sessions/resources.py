@@ -1,14 +1,15 @@
 """Resources of a session: context managers that are entered and left in a task of their own.
 
-Each has a host task in a nursery around the session's. There it may hold nurseries and cancel scopes, which a stack
-shared by several tasks would leave in the wrong order.
+Called by `Session.enter_async_context`, and by the final work of the session. Each resource has a host task in a
+nursery around the session's. There it may hold nurseries and cancel scopes, which a stack shared by several tasks
+would leave in the wrong order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import trio
 from attrs import define, field
@@ -23,7 +24,7 @@ T = TypeVar("T")
 class _Host:
     """One resource, and the task that holds it open."""
 
-    cm: AbstractAsyncContextManager[Any]
+    cm: AbstractAsyncContextManager[object]
     fail: Callable[[BaseException], object]
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     closing: trio.Event = field(factory=trio.Event)
@@ -31,13 +32,13 @@ class _Host:
     was_opened: bool = False
     refusal: BaseException | None = None
 
-    async def run(self, *, task_status: trio.TaskStatus[Any]) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[object]) -> None:
         """Enter the resource, hold it until the session closes it, and leave it, all in this task."""
         try:
             with self.scope:
                 async with self.cm as value:
-                    # Whoever waits for the resource may have been cancelled meanwhile. Trio would then leave this task
-                    # with them, and they would wait for a resource that waits for the end of the session.
+                    # The task that waits for the resource may have been cancelled meanwhile. Trio would then leave
+                    # this task in that task's nursery: it would wait for a resource that waits for the session's end.
                     await trio.lowlevel.checkpoint_if_cancelled()
                     if not self.closing.is_set():
                         self.scope.shield = True
@@ -57,7 +58,7 @@ class _Host:
         finally:
             self.closed.set()
 
-    def _refuse(self, error: BaseException, task_status: trio.TaskStatus[Any]) -> None:
+    def _refuse(self, error: BaseException, task_status: trio.TaskStatus[object]) -> None:
         # A nursery that raised it would put it into a group.
         self.refusal = error
         task_status.started(None)
@@ -102,7 +103,7 @@ class Resources:
             self._hosts.pop(host, None)
 
     def abandon(self) -> list[str]:
-        """Let `close` cancel what it closes from now on; return what that will be, the one that closes now first."""
+        """Have `close` cancel each resource that it still closes; return their names, the one that closes now first."""
         self._is_abandoned = True
         return [_name_of(host.cm) for host in reversed(self._hosts) if not host.closed.is_set()]
 

@@ -1,4 +1,7 @@
-"""A session as users hold it: its options, what it tells of itself, and what may be started in it."""
+"""A session as users hold it: its options, what it tells of itself, and what may be started in it.
+
+Called by users as `rt.Session`, by `Flow` and `@session`, and by calls that have no session around them.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,26 @@ import os
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Never, NoReturn, ParamSpec, Self, TypeVar, Unpack, overload
 
 import trio
 
-from railtracks._calls import call as _invoke
-from railtracks._calls.durable_protocol import DurableRun, durable_wing
-from railtracks._calls.frames import current_scope, open_scope
+from railtracks._calls.durable_protocol import DurableRun
+from railtracks._calls.frames import Frame
+from railtracks._calls.here import current_scope, open_scope
 from railtracks._calls.pending import PendingCall
+from railtracks._checks import check_grace
+from railtracks._config import required, resolve
 from railtracks._nodes.node import Node
-from railtracks._options import BroadcastCallback, DurableOption, LoggingSetting, Options, PayloadCallback, resolve
+from railtracks._options import DecoratorOptions, SessionOptions, SessionStore, check_options, documented, spelled_out
 from railtracks._records.ending import Ending
-from railtracks._records.files import is_safe_name, state_path
+from railtracks._records.files import check_session_id, state_path
 from railtracks._records.history import BoundedCallTree
 from railtracks._records.session import SessionRecord
-from railtracks._records.tree import CallTree, CauseKind, EndCause, ExecutionInfo, Status
-from railtracks._sessions.lifetime import Lifetime
+from railtracks._records.tree import CallTree, CauseKind, Counts, EndCause, ExecutionInfo, Status
+from railtracks._sessions.cancellation import Cancellation
+from railtracks._sessions.durable import durable_wing
+from railtracks._sessions.lifetime import Lifetime, SessionPlan, open_lifetime
 from railtracks.exceptions import ContextError, SessionCancelledError
 
 P = ParamSpec("P")
@@ -40,141 +47,66 @@ class Session:
     of them are cancelled and awaited. Then resources close and broadcasts are delivered, then the state is saved.
 
     Args:
-        context: Values for `rt.context`, which all nodes of the session share.
-        name: What the session is called; also the name of its state file. A later session of the same name overwrites
-            it.
-        flow_name: The flow that it is a run of.
-        flow_id: An id for that flow, only recorded.
-        timeout: The seconds until everything in the session is cancelled and `SessionTimeoutError` is raised. They stop
-            counting when the block is left and background calls have ended. `math.inf`: none, the default.
-        end_on_error: Whether the failure of any call ends the session with that error, whoever would have caught it.
-        logging_setting: Show this session's log records from this level on, on stderr. `NONE`: show none.
-        log_file: Append this session's log records to a file, from `INFO` on or from the level of `logging_setting`.
-        broadcast_callback: Where `rt.broadcast` hands its items: an async function, or a sync one that is run in a
-            thread. Its errors are logged and change nothing.
-        prompt_injection: Whether agents fill their prompts from the context; they read it off the session.
-        save_state: Whether the session is written to `$RAILTRACKS_HOME` at its end; the default is that it is.
-        payload_callback: Called with `payload()` after the state was saved, like `broadcast_callback`, and cancelled
-            after `cleanup_timeout` seconds. Its failure is logged.
-        cleanup_timeout: The seconds that resources and broadcasts together may take at the end, by default 5.
-        history_limit: How many finished calls the record keeps, the last ones, besides all that run. The others are
-            counted. `math.inf`: all of them, the default.
-        durable: Record the calls, so that a session which was killed can be resumed: `True` for the default store, a
-            path or a URL, or an `rt.DurableStore`. Needs the extra `durable`. Its end then waits for the store.
-        resume: The identifier of a durable session to go on with. The block is run again, and calls that are recorded
-            hand their outcomes over instead of running.
-        session_id: The identifier of a new durable session, by default a fresh one. If there is one already, as
-            `resume`.
+        {options}
 
     Raises:
         TypeError: If an option is of the wrong type.
         ValueError: If an option has a value that it cannot have.
     """
 
-    def __init__(
-        self,
-        context: Mapping[str, Any] | None = None,
-        *,
-        name: str | None = None,
-        flow_name: str | None = None,
-        flow_id: str | None = None,
-        timeout: float | None = None,
-        end_on_error: bool | None = None,
-        logging_setting: LoggingSetting | None = None,
-        log_file: str | os.PathLike[str] | None = None,
-        broadcast_callback: BroadcastCallback | None = None,
-        prompt_injection: bool | None = None,
-        save_state: bool | None = None,
-        payload_callback: PayloadCallback | None = None,
-        cleanup_timeout: float | None = None,
-        history_limit: float | None = None,
-        durable: DurableOption = None,
-        resume: str | None = None,
-        session_id: str | None = None,
-    ) -> None:
-        names: dict[str, object] = {
-            "name": name,
-            "flow_name": flow_name,
-            "flow_id": flow_id,
-            "resume": resume,
-            "session_id": session_id,
-        }
-        for what, text in names.items():
-            if text is not None and not isinstance(text, str):
-                raise TypeError(f"{what} must be a string, not {type(text).__name__}")
-        options = resolve(
-            Options(
-                context=context,
-                timeout=timeout,
-                end_on_error=end_on_error,
-                logging_setting=logging_setting,
-                log_file=log_file,
-                broadcast_callback=broadcast_callback,
-                prompt_injection=prompt_injection,
-                save_state=save_state,
-                payload_callback=payload_callback,
-                cleanup_timeout=cleanup_timeout,
-                history_limit=history_limit,
-            )
-        )
-        self._prompt_injection = options.prompt_injection
-        if resume is not None and session_id is not None and resume != session_id:
-            raise ValueError("resume and session_id name two sessions: give one of them")
-        given = session_id if resume is None else resume
-        identifier = os.urandom(16).hex() if given is None else given
-        run: DurableRun | None = None
-        if durable is None or durable is False:
-            if given is not None:
-                raise ValueError("resume and session_id are for durable sessions: give durable=True, a URL or a store")
-        elif isinstance(durable, DurableRun):
-            # A flow has taken it already.
-            run = durable
-        else:
-            run = self._durable_run(durable, given, name, flow_name, options.timeout, may_be_new=resume is None)
-            identifier = run.session_id
-        self._ending = Ending(name or flow_name or identifier, options.timeout)
-        values = dict(options.context or {})
-        limit = options.history_limit
-        tree = CallTree() if limit == math.inf else BoundedCallTree(int(limit))
-        self._record = SessionRecord(identifier, name, flow_name, flow_id, self._ending, values, tree)
-        self._state_path = state_path(identifier, name, flow_name) if options.save_state else None
-        self._lifetime = Lifetime(self, self._record, options, self._state_path, run)
+    __signature__ = spelled_out(DecoratorOptions, "context")
+    __slots__ = (
+        "__weakref__",
+        "_cancellation",
+        "_lifetime",
+        "_may_be_new",
+        "_record",
+        "_run",
+        "_session_id",
+        "_settings",
+        "_state_path",
+        "_store",
+    )
 
-    @staticmethod
-    def _durable_run(
-        durable: DurableOption,
-        given: str | None,
-        name: str | None,
-        flow_name: str | None,
-        timeout: float,
-        *,
-        may_be_new: bool,
-    ) -> DurableRun:
-        """Return what is to take the session that was asked for; inside a durable one each block has its own."""
-        if given is not None and not is_safe_name(given):
-            raise ValueError(f"the identifier of a session must be a safe file name, not {given!r}")
-        wing = durable_wing()
-        inside = wing.block_here(name or flow_name or "") if given is None else None
-        identifier, seed, parent = inside or (given or os.urandom(16).hex(), None, None)
-        wanted = wing.Wanted(
-            session_id=identifier,
-            flow_name=flow_name,
-            version=None,
-            entry_point=None,
-            inputs=None,
-            inputs_print=None,
-            session_name=name,
-            timeout=None if timeout == math.inf else timeout,
-            may_be_new=may_be_new,
-            seed=seed,
-            parent=parent,
-        )
-        run: DurableRun = wing.Run(wing.access_of(wing.store_of(durable)), wanted)
-        return run
+    def __init__(self, context: Mapping[str, Any] | None = None, **options: Unpack[SessionOptions]) -> None:
+        given: DecoratorOptions = {"context": context, **options}
+        check_options("Session()", DecoratorOptions, given)
+        self._settings = settings = resolve(given)
+        self._session_id = _given_identifier(options)
+        self._may_be_new = options.get("resume") is None
+        self._store = _store(options, self._session_id)
+        name, flow_name = options.get("name"), options.get("flow_name")
+        identifier = self._session_id or os.urandom(16).hex()
+        ending = Ending(name or flow_name or identifier, required(settings.get("timeout")))
+        limit = required(settings.get("history_limit"))
+        tree = CallTree() if limit == math.inf else BoundedCallTree(int(limit))
+        values = dict(settings.get("context") or {})
+        self._record = SessionRecord(identifier, name, flow_name, options.get("flow_id"), ending, values, tree)
+        self._cancellation = Cancellation(self._record)
+        self._state_path = self._find_state_path()
+        self._run: DurableRun[Frame] | None = None
+        self._lifetime: Lifetime | None = None
+
+    @classmethod
+    def _of_run(cls, run: DurableRun[Frame], **options: Unpack[DecoratorOptions]) -> Self:
+        """Return the session of a run that a flow has taken from its store."""
+        session = cls(**options)
+        session._begin_with(run)
+        return session
+
+    def _begin_with(self, run: DurableRun[Frame]) -> None:
+        self._run = run
+        self._record.identify(run.session_id)
+        self._state_path = self._find_state_path()
+
+    def _find_state_path(self) -> Path | None:
+        record = self._record
+        is_saved = self._settings.get("save_state")
+        return state_path(record.identifier, record.name, record.flow_name) if is_saved else None
 
     @property
     def identifier(self) -> str:
-        """A string that no other session has."""
+        """A string that no other session has. A block inside a durable session gets its own as it is entered."""
         return self._record.identifier
 
     @property
@@ -190,12 +122,12 @@ class Session:
     @property
     def prompt_injection(self) -> bool:
         """Whether agents fill their prompts from the context."""
-        return self._prompt_injection
+        return bool(self._settings.get("prompt_injection"))
 
     @property
     def status(self) -> Status:
         """Where the session stands; by the first cause, if several things ended it."""
-        return self._ending.status
+        return self._record.ending.status
 
     @property
     def state_path(self) -> Path | None:
@@ -205,17 +137,23 @@ class Session:
     @property
     def cancel_scope(self) -> trio.CancelScope:
         """The scope around everything in the session but its final work. Its deadline is the session's."""
-        return self._lifetime.cancel_scope
+        return self._cancellation.scope
 
     @property
     def cancel_reason(self) -> str | None:
         """What `cancel` was given, if that was what ended the session."""
-        return None if self._ending.cause is None else self._ending.cause.reason
+        cause = self._record.ending.cause
+        return None if cause is None else cause.reason
 
     @property
     def info(self) -> ExecutionInfo:
         """The session and its calls as they stand now."""
         return self._record.info()
+
+    @property
+    def counts(self) -> Counts:
+        """How many calls there are by status and by node; at any size it costs what was called since the last look."""
+        return self._record.tree.counts()
 
     def payload(self) -> dict[str, Any]:
         """Return what the saved state says, as it stands now: plain data without secrets. Blocks until it is made."""
@@ -230,7 +168,7 @@ class Session:
         Args:
             reason: What `SessionCancelledError` says.
         """
-        self._lifetime.cancel(EndCause(CauseKind.CANCEL, reason))
+        self._cancellation.cancel(EndCause(CauseKind.CANCEL, reason))
 
     async def drain(self, grace: float) -> None:
         """Let the session come to rest: new top-level calls are refused, the ones that run go on.
@@ -249,30 +187,35 @@ class Session:
             TypeError: If `grace` is no number.
             ValueError: If `grace` is negative or NaN.
         """
-        if isinstance(grace, bool) or not isinstance(grace, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
-            raise TypeError(f"grace must be a number of seconds, not {type(grace).__name__}")
-        if not grace >= 0:
-            raise ValueError(f"grace must be 0 seconds or more, not {grace!r}")
+        check_grace("grace", grace)
         if self._record.started_at is None:
-            raise ContextError(f"session {self._ending.label!r} was not entered: use 'async with'")
-        await self._lifetime.drain(grace, CauseKind.CANCEL)
+            raise ContextError(f"session {self._record.ending.label!r} was not entered: use 'async with'")
+        if self._lifetime is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._lifetime.drain(grace, CauseKind.CANCEL)
 
     def _drain_soon(self, grace: float) -> bool:
-        """Begin to drain because of SIGTERM; a second time, cancel. Says whether there was anything to end.
+        """Begin to drain because of SIGTERM; a second time, cancel. Return whether there was anything to end.
 
         For signal handlers, through `TrioToken.run_sync_soon`: it returns at once.
         """
-        return self._lifetime.drain_soon(grace)
+        if self._lifetime is not None:
+            return self._lifetime.drain_soon(grace)
+        if self._record.started_at is not None:
+            return False
+        self._cancellation.cancel(EndCause(CauseKind.SIGTERM, "SIGTERM"))
+        return True
 
     @overload
     def start_soon(self, node: Node[P, R], /, *args: P.args, **kwargs: P.kwargs) -> PendingCall[R]: ...
     @overload
     def start_soon(
-        self, node: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+        self, node: Callable[P, Coroutine[object, Never, R]], /, *args: P.args, **kwargs: P.kwargs
     ) -> PendingCall[R]: ...
     @overload
     def start_soon(self, node: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> PendingCall[R]: ...
-    def start_soon(self, node: Any, /, *args: Any, **kwargs: Any) -> PendingCall[Any]:
+    def start_soon(self, node: object, /, *args: object, **kwargs: object) -> PendingCall[object]:
         """Start a call in the background and return at once; the end of the block awaits it.
 
         It is a top-level call of this session, whatever task starts it. Its failure ends the session.
@@ -287,11 +230,11 @@ class Session:
     def start_service(self, node: Node[P, R], /, *args: P.args, **kwargs: P.kwargs) -> PendingCall[R]: ...
     @overload
     def start_service(
-        self, node: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+        self, node: Callable[P, Coroutine[object, Never, R]], /, *args: P.args, **kwargs: P.kwargs
     ) -> PendingCall[R]: ...
     @overload
     def start_service(self, node: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> PendingCall[R]: ...
-    def start_service(self, node: Any, /, *args: Any, **kwargs: Any) -> PendingCall[Any]:
+    def start_service(self, node: object, /, *args: object, **kwargs: object) -> PendingCall[object]:
         """Start a call in the background and return at once; the end of the block cancels it.
 
         Otherwise like `start_soon`.
@@ -302,7 +245,7 @@ class Session:
         """
         return self._open().background.start_soon(node, args, kwargs, is_service=True)
 
-    async def start(self, node: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    async def start(self, node: Callable[..., object], /, *args: object, **kwargs: object) -> Any:
         """Start a call in the background and wait until it says that it has started.
 
         Like `trio.Nursery.start`: the node gets a keyword argument `task_status` and must call `task_status.started()`.
@@ -330,28 +273,47 @@ class Session:
             ContextError: If the session was not entered, or takes no more resources; or if it is durable and this is
                 a call that it records, below the entry point.
         """
-        lifetime = self._open()
-        lifetime.refuse_resource()
-        return await lifetime.resources.enter(cm)
+        return await self._open().enter_resource(cm)
 
     def _open(self) -> Lifetime:
-        if not self._lifetime.is_open:
+        if self._lifetime is None or not self._lifetime.is_open:
             problem = "was not entered: use 'async with'" if self._record.started_at is None else "takes no more calls"
-            raise ContextError(f"session {self._ending.label!r} {problem}")
+            raise ContextError(f"session {self._record.ending.label!r} {problem}")
         return self._lifetime
 
     # Ctrl-C strikes between any two steps of unprotected code.
 
     @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Self:
-        """Open the session; not a checkpoint."""
-        await self._lifetime.open()
+        """Open the session; not a checkpoint, unless it is durable."""
+        record = self._record
+        if record.started_at is not None:
+            raise RuntimeError(f"session {record.ending.label!r} was entered before: make a new one for each run")
+        if self._store is not None and self._run is None:
+            run = durable_wing().run_of_block(
+                self._store,
+                self._session_id,
+                name=record.name,
+                flow_name=record.flow_name,
+                timeout=record.ending.timeout,
+                may_be_new=self._may_be_new,
+            )
+            self._begin_with(run)
+        plan = SessionPlan(self, record, self._settings, self._cancellation, self._state_path, self._run)
+        self._lifetime = await open_lifetime(plan)
         return self
 
     @trio.lowlevel.enable_ki_protection
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> bool:
         """Close the session, in the order that the class tells; a cancellation point where it waits for calls."""
-        return await self._lifetime.close(error)  # noqa: ASYNC102 - waits as a nursery does
+        lifetime = self._lifetime
+        assert lifetime is not None  # noqa: S101 - the block was entered
+        try:
+            return await lifetime.close(error)  # noqa: ASYNC102 - waits as a nursery does
+        finally:
+            self._lifetime = None
+            # This frame is among those that the error holds.
+            del error
 
     if not TYPE_CHECKING:
 
@@ -361,8 +323,40 @@ class Session:
         __exit__ = __enter__
 
 
-# A call with no session around it opens one; the room of calls lies below this one.
-_invoke.default_session = Session
+Session.__doc__ = documented(Session.__doc__ or "", DecoratorOptions)
+
+
+def _given_identifier(options: SessionOptions) -> str | None:
+    """Return the identifier of the durable session that is asked for, `None` if none is."""
+    session_id, resume = options.get("session_id"), options.get("resume")
+    if resume is not None and session_id is not None and resume != session_id:
+        raise ValueError("resume and session_id name two sessions: give one of them")
+    return session_id if resume is None else resume
+
+
+def _store(options: SessionOptions, session_id: str | None) -> SessionStore | None:
+    """Return the store of a durable session, `None` for any other."""
+    durable = options.get("durable")
+    if durable is None or durable is False:
+        if session_id is not None:
+            raise ValueError("resume and session_id are for durable sessions: give durable=True, a URL or a store")
+        return None
+    if session_id is not None:
+        check_session_id(session_id)
+    return durable_wing().store_of(durable)
+
+
+# What flows need of a session, and users do not.
+
+
+def session_of(run: DurableRun[Frame] | None, **options: Unpack[DecoratorOptions]) -> Session:
+    """Return a session with these options, for a run that was taken from a store if there is one."""
+    return Session(**options) if run is None else Session._of_run(run, **options)  # noqa: SLF001 - as said above
+
+
+def drain_soon(session: Session, grace: float) -> bool:
+    """Begin to drain a session because of SIGTERM; return whether there was anything to end."""
+    return session._drain_soon(grace)  # noqa: SLF001 - the same
 
 
 def current_session() -> Session:
@@ -371,17 +365,18 @@ def current_session() -> Session:
     Raises:
         ContextError: If there is none, or it is over.
     """
-    session: Session = open_scope().face
-    return session
+    face = open_scope().face
+    assert isinstance(face, Session)  # noqa: S101 - no other class opens sessions
+    return face
 
 
 def session_id() -> str | None:
     """Return the identifier of the session that is open around this code, `None` outside one."""
     scope = current_scope()
-    return None if scope is None or scope.is_over else scope.identifier
+    return None if scope is None or scope.is_over else scope.record.identifier
 
 
-async def result_of(session: Session, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
+async def result_of(session: Session, work: Callable[[], Coroutine[object, Never, R]]) -> R:
     """Run a session for the sake of one result.
 
     Raises:

@@ -17,12 +17,9 @@ import trio
 from outcome import Outcome
 from trio.lowlevel import RunVar
 
-from railtracks._options import configured_thread_limit
+from railtracks._config import configured_thread_limit
 
 T = TypeVar("T")
-
-# As many as Trio's own default limiter; the limiter is ours, so that users' threads and ours cannot starve each other.
-THREAD_LIMIT: Final = 40
 
 # Saving needs a turn of its own: behind busy worker threads it would never come to it.
 _SAVING_LIMIT: Final = 8
@@ -34,7 +31,7 @@ _savers: RunVar[trio.CapacityLimiter] = RunVar("railtracks_saving_threads")
 
 def worker_limiter() -> trio.CapacityLimiter:
     """Return the limiter of this Trio run's sync nodes, which `set_config` has the last word on."""
-    limit = configured_thread_limit() or THREAD_LIMIT
+    limit = configured_thread_limit()
     limiter = _limiter_in(_workers, limit)
     if limiter.total_tokens != limit:
         limiter.total_tokens = limit

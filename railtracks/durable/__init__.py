@@ -1,1 +1,49 @@
-"""Sessions that survive the death of their process: what they are made of is behind the extra "durable"."""
+"""Sessions that survive the death of their process: the extra `durable`.
+
+Imported by `rt` when one of the names below is first asked for.
+
+Glossary
+--------
+record
+    What is known of a call or a session as data.
+journal
+    The durable record of one session, read and written while the session is open.
+commit
+    One transaction of a session's owner.
+owner
+    The process that may commit for a session (`ProcessOwner`). It holds a lease, and a lock that shows that it lives.
+fence
+    The number of an owner. It grows with each owner; a commit counts only with the last one.
+parent record
+    The recorded call that a row is filed under (`RecordParent`).
+key
+    The identity of a call in the journal. Other keys are written in full: idempotency key, signal key, encryption key.
+strand
+    Calls made one after another by one task inside one call.
+turn
+    The moment at which a recorded outcome may be handed to its caller.
+slot
+    A place at work, of a fan-out or of a worker.
+replay
+    A call is replayed if it hands over its recorded outcome and does not run.
+park
+    Put a session aside while it waits for a signal; it takes no process meanwhile.
+"""
+
+from __future__ import annotations
+
+from railtracks.durable._sessions.recovery import Recovery, recover
+from railtracks.durable._sessions.signals import send_signal, wait_for_signal
+from railtracks.durable._sessions.store import DurableStore
+from railtracks.durable._sessions.views import StoredSession
+from railtracks.durable._store.ownership import DurableStatus
+
+__all__ = [
+    "DurableStatus",
+    "DurableStore",
+    "Recovery",
+    "StoredSession",
+    "recover",
+    "send_signal",
+    "wait_for_signal",
+]

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
+from railtracks._calls.durable_protocol import Restart
 from railtracks._calls.frames import Frame
 from railtracks._nodes.node import Node, made_node
 from railtracks.durable._replay.recorded import BROADCAST, DELIVERED, STARTED
@@ -88,7 +89,7 @@ class LooseEnds:
             )
         return None
 
-    def restarts(self) -> Iterator[tuple[Any, tuple[Any, ...], dict[str, Any], bool, Strand]]:
+    def restarts(self) -> Iterator[Restart]:
         """Return the background calls that were started by calls which nobody repeats, and have not ended.
 
         Raises:
@@ -107,9 +108,9 @@ class LooseEnds:
             with told_as_store_error(journal.session_id):
                 args, kwargs = journal.values.load_arguments(node, row.arguments)
             spot = Spot(row.key, row.strand, row.position, row.place)
-            yield node, args, kwargs, told["is_service"], Strand(journal.strand.body, None, fixed=spot)
+            yield Restart(node, args, kwargs, told["is_service"], Strand(journal.strand.body, None, fixed=spot))
 
-    def broadcast(self, frame: Frame, item: Any) -> str | None:
+    def record(self, frame: Frame, item: object) -> str | None:
         """Record what is broadcast; return its name, or `None` if it was delivered before.
 
         Raises:
@@ -130,7 +131,7 @@ class LooseEnds:
             journal.ledger.submit([new_row(journal.session_id, key, _owner(strand).key, BROADCAST, outcome=data)])
         return key
 
-    def broadcasts(self) -> Iterator[tuple[str, Any]]:
+    def undelivered(self) -> Iterator[tuple[str, object]]:
         """Return what was broadcast by calls which nobody repeats, and not delivered."""
         for row in () if self._journal.ledger.is_over else self._journal.past.to_send_again():
             yield row.key, self._journal.values.load(row.outcome, Any)

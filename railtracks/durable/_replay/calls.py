@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from railtracks._calls.attempt import attempt
+from railtracks._calls.attempt import run_attempt
 from railtracks._calls.frames import Frame
 from railtracks._nodes.node import Node
 from railtracks._records.errors import came_from_cleanup, holds, raise_unchanged, without_cancelled
@@ -59,11 +59,12 @@ class Call(Owned):
 
     strand: Strand
 
-    def __init__(self, journal: Journal, owner: Owned, node: Node[..., Any]) -> None:
+    def __init__(self, journal: Journal, owner: Owned, node: Node[..., object], attempt: int) -> None:
         super().__init__("", owner)
         self.journal = journal
         self.owner = owner
         self.node = node
+        self.attempt = attempt
         self.is_recorded = node.is_durable
         self.recorded: Recorded | None = None
         self.refusal: BaseException | None = None
@@ -90,8 +91,7 @@ class Call(Owned):
         self.spot = spot
         self.arguments = arguments
         self.fingerprint = fingerprint
-        attempt_number = self.node.attempt
-        self.key = spot.key if attempt_number == 1 else key_of(spot.key, "attempt", attempt_number)
+        self.key = spot.key if self.attempt == 1 else key_of(spot.key, "attempt", self.attempt)
         self.strand = Strand(Body(self.key, self if self.is_recorded else self.owner, self), self.key)
 
     @property
@@ -125,7 +125,7 @@ class Call(Owned):
             strand=spot.strand,
             position=spot.position,
             place=spot.place,
-            attempt=self.node.attempt,
+            attempt=self.attempt,
             node=self.node.name,
             fingerprint=self.fingerprint,
             arguments=self.arguments,
@@ -145,7 +145,7 @@ class Call(Owned):
         node, journal = self.node, self.journal
         journal.open_calls.add(self)
         if not self.is_recorded:
-            return await (node.fn(*args, **kwargs) if node.is_direct else attempt(frame, node, args, kwargs))
+            return await (node.fn(*args, **kwargs) if node.is_direct else run_attempt(frame, node, args, kwargs))
         if journal.ledger.is_over:
             raise ContextError(f"session {journal.session_id} is over: {self.told()} is not in its record")
         if self.recorded is None:
@@ -159,7 +159,7 @@ class Call(Owned):
         """Run the node and record what becomes of it."""
         node, journal = self.node, self.journal
         try:
-            result = await (node.fn(*args, **kwargs) if node.is_direct else attempt(frame, node, args, kwargs))
+            result = await (node.fn(*args, **kwargs) if node.is_direct else run_attempt(frame, node, args, kwargs))
         except BaseException as error:
             real = without_cancelled(error)
             if real is not None and self._counts(error, real):

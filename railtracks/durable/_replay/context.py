@@ -7,7 +7,7 @@ a deletion. The newest of them counts, whichever call ends first.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from railtracks.durable._replay.order import Order
@@ -42,7 +42,7 @@ class Memory:
                     else:
                         self.context.pop(name, None)
 
-    def wrote(self, owner: Owned, values: dict[str, Any]) -> None:
+    def wrote(self, owner: Owned, values: Mapping[str, object]) -> None:
         """Note what was written.
 
         Raises:

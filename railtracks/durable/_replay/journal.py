@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import trio
 from trio.lowlevel import Abort
 
 from railtracks._calls.frames import Frame
+from railtracks._calls.identity import drawn
 from railtracks._nodes.node import Node
 from railtracks._records.errors import described
 from railtracks._records.secrets import Scrubber, known_secrets
@@ -60,7 +62,8 @@ class Journal:
         self.order = Order(past, self.warn)
         self.memory = Memory(values, self.order)
         self.ledger = Ledger(session_id, fence, past.last_seq, self.order, writer)
-        self.loose_ends = LooseEnds(self)
+        self.background = LooseEnds(self)
+        self.broadcasts = self.background
         self.root = Owned(ROOT, None)
         self.strand = Strand(Body(ROOT, self.root), ROOT)
         # Whether what comes from now on tells of the end of the session only.
@@ -93,25 +96,27 @@ class Journal:
 
     def strand_of(self, frame: Frame) -> Strand:
         """Return the strand of the calls that are made in a frame."""
-        if frame.strand is not None:
-            known: Strand = frame.strand
-            return known
+        if isinstance(frame.strand, Strand):
+            return frame.strand
         around = frame.outer
         while around is not None and around.strand is None:
             around = around.outer
-        outer: Strand = self.strand if around is None else around.strand
-        strand = frame.strand = Strand(outer.body, None)
+        outer = self.strand if around is None or not isinstance(around.strand, Strand) else around.strand
+        strand = Strand(outer.body, None)
+        frame.enter_strand(strand)
         return strand
 
     def fan_out(self, frame: Frame) -> _CheckedFanOut:
         """Return what gives the strand of one call of a fan-out after another."""
         return _CheckedFanOut(self, self.strand_of(frame))
 
-    def enter(self, parent: Frame, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    def enter(
+        self, parent: Frame, node: Node[..., object], attempt: int, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> Call:
         """Find out which call this is, before it does anything."""
         strand = self.strand_of(parent)
         owner: Any = strand.body.owner
-        call = Call(self, owner, node)
+        call = Call(self, owner, node, attempt)
         if self.is_cut:
             call.is_recorded = False
             call.stand_alone(key_of(strand.body.key, "unrecorded", time.monotonic_ns()))
@@ -137,10 +142,10 @@ class Journal:
         """Find out where a call stands, or refuse it."""
         node = call.node
         try:
-            spot = strand.last if node.attempt > 1 else None
+            spot = strand.last if call.attempt > 1 else None
             if spot is None:
                 spot = strand.next(node.name, fingerprint, node.key)
-            strand.attempt = node.attempt
+            strand.attempt = call.attempt
             # Waits for one signal are made anew each time, and may want values of different kinds.
             if node.is_durable and not isinstance(node.fn, Special):
                 self._check_name(node)
@@ -164,7 +169,7 @@ class Journal:
         there = past.at(spot.strand, spot.position)
         if there is not None and (there.row.place >= 0) != (spot.place >= 0):
             return ReplayMismatchError(self.session_id, self._told(there.row), call.told())
-        if spot.place < 0 and call.node.attempt == 1 and past.goes_on(spot.strand, spot.position):
+        if spot.place < 0 and call.attempt == 1 and past.goes_on(spot.strand, spot.position):
             return ReplayMismatchError(self.session_id, "another call at this place, and more after it", call.told())
         return None
 
@@ -190,7 +195,7 @@ class Journal:
 
     # The context.
 
-    def wrote(self, frame: Frame, values: dict[str, Any]) -> None:
+    def wrote(self, frame: Frame, values: Mapping[str, object]) -> None:
         """Note what was written to the context.
 
         Raises:
@@ -206,6 +211,15 @@ class Journal:
         return self.strand_of(frame).body.owner
 
     # Signals.
+
+    @contextmanager
+    def waits_for(self, key: str, until: float | None, *, may_park: bool) -> Generator[None]:
+        """Count a call as one that waits, until a time of the store's clock, while the block runs."""
+        self.waiting[key] = (until, may_park)
+        try:
+            yield
+        finally:
+            del self.waiting[key]
 
     def park_if_idle(self) -> None:
         """Put the session aside if nothing in it is open but waits that may be, and this is so for the second time."""
@@ -254,8 +268,8 @@ class Journal:
         key = call.spot.key if isinstance(call, Call) and call.spot.key else strand.body.key
         return f"{self.session_id}:{key}", self.fence
 
-    def chance(self, frame: Frame) -> tuple[str, Strand]:
-        """Return what random numbers are drawn from in a frame, and the strand that counts them.
+    def random_seed(self, frame: Frame) -> str:
+        """Return the seed of the random numbers of a frame.
 
         Raises:
             ContextError: If it is a task that nothing tells from others yet.
@@ -263,19 +277,27 @@ class Journal:
         strand = self.strand_of(frame)
         if strand.key is None:
             raise ContextError(_UNKNOWN)
-        return f"{self._seed}:{strand.key}", strand
+        return f"{self._seed}:{strand.key}"
 
-    async def until_room_is_needed(self, landing: Frame) -> bool:
-        """Wait with a call of a fan-out until it may take room from others; say whether it hands over what is recorded.
+    def random_source(self, frame: Frame) -> _Draws:
+        """Return where the random numbers of a frame come from.
 
-        Those that are recorded need none, and would otherwise wait for those that wait for them.
+        Raises:
+            ContextError: If it is a task that nothing tells from others yet.
         """
-        spot = landing.strand.fixed
+        return _Draws(self.random_seed(frame), self.strand_of(frame))
+
+    async def needs_slot(self, landing: Frame) -> bool:
+        """Return whether a call of a fan-out needs a slot; waits with a new call until the replay is over.
+
+        Replayed calls need none: with slots they would wait for calls that wait for them.
+        """
+        spot = landing.strand.fixed if isinstance(landing.strand, Strand) else None
         known = None if spot is None else self.past.calls.get(spot.key)
         if known is not None:
-            return known.has_outcome
+            return not known.has_outcome
         await self.order.until_live()
-        return False
+        return True
 
     async def pause(self, frame: Frame, seconds: float) -> None:
         """Wait before another attempt, unless that is recorded."""
@@ -358,6 +380,18 @@ class Journal:
     def warn(self, text: str) -> None:
         """Log a warning of the session's."""
         self._log(logging.WARNING, text, logger="RT.Session")
+
+
+class _Draws:
+    """The random numbers of a strand, which counts them."""
+
+    def __init__(self, seed: str, strand: Strand) -> None:
+        self._seed = seed
+        self._strand = strand
+
+    def draw(self) -> bytes:
+        """Return the next 16 random bytes."""
+        return drawn(self._seed, self._strand.count_draw())
 
 
 class _CheckedFanOut(FanOut):

@@ -11,6 +11,7 @@ from typing import Final
 
 from attrs import define, field
 
+from railtracks._calls.durable_protocol import CallStrand
 from railtracks.exceptions import ContextError
 
 ROOT: Final = "root"
@@ -86,7 +87,7 @@ class Body:
 
 
 @define(eq=False, slots=True)
-class Strand:
+class Strand(CallStrand):
     """Calls one after another.
 
     Attributes:
@@ -106,6 +107,11 @@ class Strand:
     last: Spot | None = None
     attempt: int = 1
     fixed: Spot | None = None
+
+    def count_draw(self) -> int:
+        """Count one more random number; return its number, from 1."""
+        self.draws += 1
+        return self.draws
 
     @property
     def is_known(self) -> bool:

@@ -1,19 +1,31 @@
-"""What the core asks the wing for, once it is imported: stores, runs of sessions, and what is recorded of them."""
+"""The way from the core into durable sessions: a session block, an invocation of a flow, a resume.
+
+Called by `Session` and `Flow` when they have the option `durable`. Both checkers hold this module against the protocol
+`railtracks._calls.durable_protocol.DurableWing` (tests/typing/wing.py).
+"""
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from functools import partial
+from typing import TypeAlias
 
 import trio
+from attrs import define
 
-from railtracks._calls.frames import Frame, frame_here
+from railtracks._calls.call import make_call
+from railtracks._calls.durable_protocol import Args, DurableFlow, DurableRun, Kwargs
+from railtracks._calls.frames import Frame, current_frame
+from railtracks._calls.here import frame_here
 from railtracks._nodes.node import Node, function_node
+from railtracks._options import SessionStore
 from railtracks._workers.threads import in_thread
 from railtracks.durable._replay.calls import Call
 from railtracks.durable._replay.journal import Journal
 from railtracks.durable._replay.recorded import COMPLETED
-from railtracks.durable._replay.strands import ROOT
+from railtracks.durable._replay.strands import ROOT, Strand
 from railtracks.durable._sessions.run import Run, raise_recorded
 from railtracks.durable._sessions.store import access_of, store_of
 from railtracks.durable._sessions.views import row_of
@@ -24,19 +36,149 @@ from railtracks.durable._store.ownership import Taken, Wanted
 from railtracks.durable._values.values import StandIn, shape_of
 from railtracks.exceptions import SessionWaiting, StoreError
 
-__all__ = [
-    "InnerFlow",
-    "Run",
-    "Wanted",
-    "access_of",
-    "block_here",
-    "journal_here",
-    "outcome_of_final",
-    "store_of",
-]
+__all__ = ["resume_flow", "run_flow", "run_of_block", "store_of"]
+
+# Runs a session that was taken from its store, with its arguments.
+Start: TypeAlias = Callable[[DurableRun[Frame], Args, Kwargs], Awaitable[object]]
 
 
-def outcome_of_final(access: Access, taken: Taken, node: Node[..., Any]) -> Any:
+def run_of_block(
+    store: SessionStore,
+    session_id: str | None,
+    *,
+    name: str | None,
+    flow_name: str | None,
+    timeout: float,
+    may_be_new: bool,
+) -> Run:
+    """Return the run of a session block.
+
+    Without an identifier the block gets a fresh one, or inside a durable session one that is derived from where it
+    stands.
+    """
+    identity = _derived(name or flow_name or "") if session_id is None else None
+    wanted = Wanted(
+        session_id=identity.session_id if identity else session_id or _fresh(),
+        flow_name=flow_name,
+        version=None,
+        entry_point=None,
+        inputs=None,
+        inputs_print=None,
+        session_name=name,
+        timeout=None if timeout == math.inf else timeout,
+        may_be_new=may_be_new,
+        seed=identity.seed if identity else None,
+        parent=identity.parent if identity else None,
+    )
+    return Run(access_of(store_of(store)), wanted)
+
+
+async def run_flow(
+    store: SessionStore,
+    flow: DurableFlow,
+    args: Args,
+    kwargs: Kwargs,
+    *,
+    session_id: str | None,
+    start: Start,
+) -> object:
+    """Begin a session of a flow, or attach to the one that has this identifier; return its result.
+
+    Without an identifier, a flow inside a durable session is a call of that session.
+    """
+    access = access_of(store_of(store))
+    if session_id is None and _journal_here() is not None:
+        inner = InnerFlow(access, flow, partial(_invoke, access, flow, start))
+        node: Node[..., object] = function_node(inner, name=f"flow {flow.name}")
+        return await make_call(node, None, args, kwargs)
+    return await _invoke(access, flow, start, args, kwargs, Identity(session_id or _fresh()))
+
+
+async def resume_flow(
+    store: SessionStore,
+    flow: DurableFlow,
+    session_id: str,
+    *,
+    wait: float,
+    start: Start,
+) -> object:
+    """Resume a session of a flow, and wait the given seconds for it if a live owner has it; return its result."""
+    access = access_of(store_of(store))
+    run = Run(access, _wanted(flow, Identity(session_id), None, None))
+    taken = await run.take(wait)
+    if taken.fence is None:
+        return _recorded_result(access, taken, flow.node)
+    return await _started(run, start, partial(access.values.load_arguments, flow.node, taken.session.inputs))
+
+
+@define(frozen=True)
+class Identity:
+    """What identifies a session: its identifier; inside a durable session also a seed, and the session around it."""
+
+    session_id: str
+    seed: str | None = None
+    parent: str | None = None
+
+
+def _fresh() -> str:
+    return os.urandom(16).hex()
+
+
+def _journal_here() -> Journal | None:
+    """Return the journal of the durable session around this code, `None` if it is in none."""
+    frame = frame_here()
+    journal = None if frame is None else frame.scope.journal
+    return journal if isinstance(journal, Journal) else None
+
+
+def _derived(name: str) -> Identity | None:
+    """Return the identity of a session block that is opened inside a durable session, `None` if it is in none."""
+    journal, frame = _journal_here(), frame_here()
+    if journal is None or frame is None:
+        return None
+    return Identity(*journal.inner(frame, name), journal.session_id)
+
+
+async def _invoke(  # noqa: PLR0917 - the parts of an invocation
+    access: Access, flow: DurableFlow, start: Start, args: Args, kwargs: Kwargs, identity: Identity
+) -> object:
+    """Take a session of a flow and run it; of one that is over return the recorded result."""
+    inputs, fingerprint = access.values.dump_arguments(flow.node, args, kwargs)
+    run = Run(access, _wanted(flow, identity, inputs, fingerprint))
+    # An owner of a session inside another one ends it, or dies and is taken over: so it is waited for without an end.
+    taken = await run.take(0.0 if identity.parent is None else math.inf)
+    if taken.fence is None:
+        return _recorded_result(access, taken, flow.node)
+    return await _started(run, start, lambda: (args, kwargs))
+
+
+async def _started(run: Run, start: Start, load: Callable[[], tuple[Args, Kwargs]]) -> object:
+    """Start the session of a run that was taken; release it again if it does not come to run."""
+    try:
+        args, kwargs = load()
+        return await start(run, args, kwargs)
+    finally:
+        if not run.is_open:
+            await run.abandon()  # noqa: ASYNC102 - shielded in there, and with the deadline of a commit
+
+
+def _wanted(flow: DurableFlow, identity: Identity, inputs: bytes | None, fingerprint: str | None) -> Wanted:
+    return Wanted(
+        session_id=identity.session_id,
+        flow_name=flow.name,
+        version=flow.version,
+        entry_point=flow.node.name,
+        inputs=inputs,
+        inputs_print=fingerprint,
+        session_name=None,
+        timeout=None if flow.timeout == math.inf else flow.timeout,
+        may_be_new=inputs is not None,
+        seed=identity.seed,
+        parent=identity.parent,
+    )
+
+
+def _recorded_result(access: Access, taken: Taken, node: Node[..., object]) -> object:
     """Return the recorded result of a session that is over, or raise its recorded error."""
     row = taken.session
     raise_recorded(access, row)
@@ -47,69 +189,49 @@ def outcome_of_final(access: Access, taken: Taken, node: Node[..., Any]) -> Any:
     raise StoreError(f"session {row.session_id} is {row.status}, and its result is not in the store")
 
 
-def journal_here() -> Journal | None:
-    """Return the journal of the durable session around this code, `None` if it is in none."""
-    frame = frame_here()
-    return None if frame is None else cast("Journal | None", frame.scope.journal)
-
-
-def block_here(name: str) -> tuple[str, str, str] | None:
-    """Return identifier, seed and parent of a session block that is opened in a durable session; `None` if in none."""
-    if not trio.lowlevel.in_trio_task():
-        return None
-    journal = journal_here()
-    return None if journal is None else (*journal.inner(cast("Frame", frame_here()), name), journal.session_id)
-
-
 class InnerFlow(StandIn):
-    """A durable flow that is invoked in a durable session: a call of it, which resumes a session of its own.
+    """The node function of a durable flow that is invoked inside a durable session.
+
+    It is a call of the session around it. It runs, or resumes, a session of its own, whose identifier is derived from
+    the key of the call.
 
     Args:
         access: The store of the flow.
-        node: Its entry point.
-        run: Runs the session of an identifier, a seed and a parent.
+        flow: The flow.
+        invoke: Runs the session that has an identity.
     """
 
     def __init__(
-        self, access: Access, node: Node[..., Any], run: Callable[[tuple[str, str, str]], Awaitable[Any]]
+        self, access: Access, flow: DurableFlow, invoke: Callable[[Args, Kwargs, Identity], Awaitable[object]]
     ) -> None:
-        self.stands_for = node.fn
+        self.stands_for = flow.node.fn
         self._access = access
-        self._run = run
-        self._made: Call
+        self._invoke = invoke
 
-    async def invoke(self, flow: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Invoke it as the next call of the task that does so, and return its result or the recorded one."""
-        frame = cast("Frame", frame_here())
-        journal = cast("Journal", frame.scope.journal)
-        node: Node[..., Any] = function_node(self, name=f"flow {flow}")
-        made = self._made = journal.enter(frame, node, args, kwargs)
-        try:
-            if made.is_replayed:
-                await made.pass_checkpoint()
-            result = await made.run(frame, args, kwargs)
-        except BaseException as error:
-            made.left(error)
-            raise
-        made.left(None)
-        return result
-
-    async def __call__(self, *_: object, **__: object) -> Any:
-        """Run the session; while it is put aside this one waits with it."""
-        made, journal = self._made, self._made.journal
-        session_id, seed = journal.inside(made.spot.key or made.key)
+    async def __call__(self, *args: object, **kwargs: object) -> object:
+        """Run the session; while it is parked, the session around it waits."""
+        call = _call_here()
+        journal = call.journal
+        session_id, seed = journal.inside(call.spot.key or call.key)
+        identity = Identity(session_id, seed, journal.session_id)
         while True:
             try:
-                return await self._run((session_id, seed, journal.session_id))
+                return await self._invoke(args, kwargs, identity)
             except SessionWaiting:
-                journal.waiting[made.key] = (None, True)
-            try:
-                while not await in_thread(self._is_due, session_id):
-                    journal.park_if_idle()
-                    await trio.sleep(LOOK)
-            finally:
-                del journal.waiting[made.key]
+                # The session around it may be parked for this, too.
+                with journal.waits_for(call.key, None, may_park=True):
+                    while not await in_thread(self._is_due, session_id):
+                        journal.park_if_idle()
+                        await trio.sleep(LOOK)
 
     def _is_due(self, session_id: str) -> bool:
         with self._access.reading() as (connection, _, _):
             return is_due(connection, row_of(connection, session_id, self._access), now_of(connection))
+
+
+def _call_here() -> Call:
+    """Return the durable call whose node runs this code."""
+    frame = current_frame.get()
+    call = frame.strand.body.call if frame is not None and isinstance(frame.strand, Strand) else None
+    assert isinstance(call, Call)  # noqa: S101 - the node function of an inner flow is called by nothing else
+    return call

@@ -48,6 +48,8 @@ class Run:
         self._writer: Writer
         self._taken: Taken | None = None
         self._keeping = trio.CancelScope()
+        # Whether its session has come to run, and lets go of it by itself.
+        self.is_open = False
 
     # Taking.
 
@@ -116,6 +118,7 @@ class Run:
         taken = self._taken or await self.take()
         if taken.fence is None:
             raise_recorded(self.access, taken.session)
+        self.is_open = True
         self.journal = Journal(
             self.wanted.session_id,
             seed=taken.session.seed,
@@ -204,6 +207,7 @@ class Run:
             self._writer.submit(commit)
             await self._writer.lead(commit)
             await self._released(is_written=commit.error is None)
+        self._taken = None
 
     async def close(self, ending: Ending, raised: BaseException | None, *, is_draining: bool) -> None:
         """Write down how the session ended, and let go of it.

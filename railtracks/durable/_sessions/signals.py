@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from railtracks._calls.call import call
-from railtracks._calls.frames import frame_here
+from railtracks._calls.here import frame_here
+from railtracks._checks import check_name, check_timeout
 from railtracks._nodes.node import Node, function_node
-from railtracks._options import check_name, check_seconds
 from railtracks._workers.threads import in_thread
 from railtracks.durable._replay.calls import Call, Special
 from railtracks.durable._replay.journal import Journal
@@ -98,7 +98,8 @@ async def wait_for_signal(name: str, kind: Any = Any, /, *, timeout: float | Non
         ContextError: If no durable session is open here.
     """
     check_name("the name of a signal", name)
-    check_seconds("timeout", timeout)
+    if timeout is not None:
+        check_timeout("timeout", timeout)
     if not isinstance(park, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
         raise TypeError(f"park must be True or False, not {type(park).__name__}")
     frame = frame_here()

@@ -6,7 +6,7 @@ import math
 import os
 from typing import Any, Literal, Self, TypeAlias, cast, get_args
 
-from railtracks._options import check_seconds
+from railtracks._checks import check_timeout
 from railtracks._records.files import state_folder
 from railtracks._records.tree import ExecutionInfo
 from railtracks.durable._sessions.forks import forked
@@ -60,7 +60,7 @@ class DurableStore:
         if durability not in get_args(Durability):
             raise ValueError(f"durability must be one of {', '.join(get_args(Durability))}, not {durability!r}")
         for name, seconds in (("lease", lease), ("commit_timeout", commit_timeout)):
-            check_seconds(name, seconds)
+            check_timeout(name, seconds)
             if seconds in {None, math.inf}:
                 raise ValueError(f"{name} must have an end")
         if commit_timeout >= lease:

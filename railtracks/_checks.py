@@ -1,0 +1,118 @@
+"""Checks of values: what a value is, and whether it may be used.
+
+Called wherever users hand something in. A check takes the name that an error calls the value by, and the value.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from typing import Final, TypeGuard
+
+from attrs import define
+
+# isinstance says what holds users' values, and nothing says what is in them: for the type checkers, objects.
+
+
+def is_mapping(value: object) -> TypeGuard[Mapping[object, object]]:
+    """Return whether a value is a mapping."""
+    return isinstance(value, Mapping)
+
+
+def is_dict(value: object) -> TypeGuard[dict[object, object]]:
+    """Return whether a value is a dict."""
+    return isinstance(value, dict)
+
+
+def is_list(value: object) -> TypeGuard[list[object]]:
+    """Return whether a value is a list."""
+    return isinstance(value, list)
+
+
+def is_set(value: object) -> TypeGuard[set[object]]:
+    """Return whether a value is a set."""
+    return isinstance(value, set)
+
+
+def is_tuple(value: object) -> TypeGuard[tuple[object, ...]]:
+    """Return whether a value is a tuple."""
+    return isinstance(value, tuple)
+
+
+@define(frozen=True)
+class Number:
+    """A check for numbers.
+
+    Attributes:
+        unit: What is counted, for the error.
+        is_whole: Whether only whole numbers are allowed.
+        least: The smallest number that is allowed.
+        is_more: Whether `least` itself is refused.
+        infinite: What `math.inf` means, for the error; `None` where it is refused.
+        beside: What is allowed beside a number, for the error.
+    """
+
+    unit: str = ""
+    is_whole: bool = False
+    least: float = 0
+    is_more: bool = False
+    infinite: str | None = None
+    beside: str = ""
+
+    def __call__(self, name: str, value: object) -> None:
+        """Raise `TypeError` or `ValueError` unless the value is such a number."""
+        if isinstance(value, float) and value == math.inf and self.infinite is not None:
+            return
+        if isinstance(value, bool) or not isinstance(value, int if self.is_whole else int | float):
+            of_unit = f" of {self.unit}" if self.unit else ""
+            kind = f"a {'whole ' * self.is_whole}number{of_unit}"
+            raise TypeError(f"{name} must be {self.beside}{kind}, not {type(value).__name__}")
+        is_large_enough = value > self.least if self.is_more else value >= self.least
+        # Written this way round, so that nan is refused, too.
+        if not (is_large_enough and value <= (value if self.is_whole else sys.float_info.max)):
+            raise ValueError(f"{name} must be {self._range()}, not {value!r}")
+
+    def _range(self) -> str:
+        unit = f" {self.unit}" if self.unit else ""
+        if self.is_more:
+            text = f"more than {self.least:g}{unit}"
+        else:
+            text = f"at least {self.least:g}{unit}" if self.least else f"0{unit} or more"
+        if self.infinite:
+            return f"{text} (math.inf for {self.infinite})"
+        return f"{text}, and finite" if self.infinite is None and not self.is_whole else text
+
+
+check_timeout: Final = Number("seconds", is_more=True, infinite="none")
+check_duration: Final = Number("seconds")
+check_grace: Final = Number("seconds", infinite="")
+check_count: Final = Number(is_whole=True, least=1)
+
+
+def check_text(name: str, value: object) -> None:
+    """Raise `TypeError` unless the value is a string."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {type(value).__name__}")
+
+
+def check_name(what: str, value: object) -> None:
+    """Raise `TypeError` or `ValueError` unless the value is a string with something in it."""
+    check_text(what, value)
+    if not str(value).strip():
+        raise ValueError(f"{what} must not be empty")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise `TypeError` unless the value is `True` or `False`."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
+
+
+def check_values(what: str, values: object) -> None:
+    """Raise `TypeError` unless the value is a mapping from names to values."""
+    if not is_mapping(values):
+        raise TypeError(f"{what} must be a mapping from names to values, not {type(values).__name__}")
+    for key in values:
+        if not isinstance(key, str):
+            raise TypeError(f"the keys of {what} must be strings, not {key!r}")

@@ -1,0 +1,81 @@
+"""What the process is configured with, and what counts for one session of it.
+
+Called by `set_config`, and by each session that is made.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar, Unpack, cast
+
+from railtracks._copying import copied
+from railtracks._options import (
+    THREAD_LIMIT,
+    CommonOptions,
+    ConfigOptions,
+    Settings,
+    check_options,
+    options_of,
+)
+
+T = TypeVar("T")
+
+# The one state of the process: what `set_config` was told. It is replaced as a whole and never changed in place, so
+# that a session in another thread reads either the old configuration or the new one.
+UNCONFIGURED: Final[ConfigOptions] = {}
+_configured = UNCONFIGURED
+
+
+def set_config(**options: Unpack[ConfigOptions]) -> None:
+    """Set defaults for every session of this process that starts from now on.
+
+    A default counts where the session or flow was not given the option itself. `None` forgets a default that was set
+    before; options that are not named stay as they are.
+
+    Args:
+        **options: The options of `Session` that do not belong to one session alone. And `thread_limit`: how many sync
+            nodes may be in worker threads at once, in each Trio run; by default 40.
+
+    Raises:
+        TypeError: If an option is unknown or of the wrong type.
+        ValueError: If an option has a value that it cannot have.
+    """
+    check_options("set_config()", ConfigOptions, options)
+    if "context" in options:
+        options["context"] = copied(options["context"])
+    configure({**_configured, **options})
+
+
+def configure(options: ConfigOptions) -> ConfigOptions:
+    """Replace the whole configuration; return the one before."""
+    global _configured
+    before, _configured = _configured, options
+    return before
+
+
+def configured_thread_limit() -> int:
+    """Return how many sync nodes may be in worker threads at once."""
+    return _configured.get("thread_limit") or THREAD_LIMIT
+
+
+_SETTINGS: Final = options_of(Settings)
+
+
+def resolve(given: CommonOptions) -> Settings:
+    """Return what counts for a session: each option as given, else as configured, else its default."""
+    configured = _configured
+    chosen: dict[str, object] = {}
+    for name, option in _SETTINGS.items():
+        value = given.get(name)
+        if value is None:
+            value = configured.get(name)
+            if name == "context":
+                value = copied(configured.get("context"))
+        chosen[name] = option.default if value is None else value
+    return cast("Settings", chosen)
+
+
+def required(value: T | None) -> T:
+    """Return a setting that has a default, and so is never `None`."""
+    if value is None:
+        raise AssertionError("a setting with a default has no value")
+    return value
