@@ -27,9 +27,9 @@ from hypothesis import strategies as st
 
 import railtracks as rt
 from railtracks._records.secrets import REDACTED
+from railtracks.durable._values import values as _values
 from railtracks.durable._values.sealing import Sealer
 from railtracks.durable._values.values import Values, shape_of
-from railtracks.durable._values import values as _values
 
 T = TypeVar("T")
 
