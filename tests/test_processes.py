@@ -22,8 +22,8 @@ import worker_functions as functions
 from trio.testing import wait_all_tasks_blocked
 
 import railtracks as rt
-from railtracks._workers.pickling import packed, run_packed, unpacked
 from railtracks._workers import processes as _processes
+from railtracks._workers.pickling import packed, run_packed, unpacked
 
 
 def children() -> list[psutil.Process]:
@@ -281,6 +281,13 @@ def test_a_result_that_cannot_be_unpickled_is_a_type_error(monkeypatch: pytest.M
 def test_what_is_no_job_is_an_error_and_no_crash() -> None:
     with pytest.raises(Exception, match=r"invalid load key|pickle data"):
         unpacked("node", run_packed(b"nonsense"))
+
+
+def test_a_function_that_the_worker_does_not_have_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    payload = packed("node", functions.crash.fn, (3,), {})
+    monkeypatch.delattr(functions, "crash")
+    with pytest.raises(TypeError, match="the module 'worker_functions' of a worker has no function 'crash'"):
+        unpacked("node", run_packed(payload))
 
 
 def test_a_sync_function_that_hands_on_a_coroutine_is_a_type_error() -> None:

@@ -55,7 +55,7 @@ class Signature:
         """
         target = without_partials(self.fn)
         if isinstance(target, TypedResult):
-            return {"return": target.result_kind}
+            return {"return": type(None) if target.result_kind is None else target.result_kind}
         # functools.update_wrapper gives the object of a decorator the annotations of the function that it wraps.
         if not inspect.isroutine(target) and "__annotations__" not in getattr(target, "__dict__", ()):
             target = type(target).__call__

@@ -109,7 +109,7 @@ def _stored_otherwise(plain: object, kind: type[object]) -> ValueMismatchError:
 def name_of(kind: Kind) -> str:
     """Return the name of an annotation for a message."""
     if kind is ANYTHING:
-        return "anything of JSON's own"
+        return "JSON value"
     return str(getattr(kind, "__qualname__", None) or kind)
 
 
