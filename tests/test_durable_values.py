@@ -260,7 +260,7 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (ENDLESS, Any, "a list cannot be kept as JSON value: RecursionError"),
     ([1], set[int], "a list, where the annotation says set"),
     ([], dict[int, str], "a list, where the annotation says dict"),
-    ("/a", Path, "a str, where the annotation says PurePath"),
+    ("/a", PurePosixPath, "a str, where the annotation says PurePosixPath"),
     (10**5000, int, "it cannot be stored: Exceeds the limit"),
     ({Secrecy.PASSWORD: "x"}, dict[Secrecy, str], "a secret is stored only encrypted"),
     ({"password": "x"}, dict[Literal["password"], str], "a secret is stored only encrypted"),

@@ -48,7 +48,7 @@ def add_scalars(hooks: Hooks) -> None:
     _add_leaf(hooks, UUID, str, lambda plain: UUID(_text(plain)))
     _add_leaf(hooks, Decimal, str, _decimal_from)
     _add_leaf(hooks, complex, lambda value: [value.real, value.imag], _complex_from)
-    hooks.add(_is_path, lambda _: _path_as_plain, lambda kind: lambda plain, _: kind(_text(plain)))
+    hooks.add(_is_path, _path_writer, lambda kind: lambda plain, _: kind(_text(plain)))
     hooks.add(_is_enum, _enum_writer, lambda kind: lambda plain, _: _enum_from(plain, kind))
     hooks.add(_is_anything, lambda _: unannotated, lambda _: lambda plain, _: plain)
 
@@ -133,10 +133,14 @@ def _is_path(kind: Kind) -> TypeGuard[type[PurePath]]:
     return isinstance(kind, type) and issubclass(kind, PurePath)
 
 
-def _path_as_plain(value: object) -> Plain:
-    if isinstance(value, PurePath):
+def _path_writer(kind: type[PurePath]) -> Write:
+    def write(value: object) -> Plain:
+        # A path's own class is one of its system: what is made of Path is a PosixPath or a WindowsPath.
+        if not isinstance(value, PurePath):
+            raise unfit(value, kind)
         return str(value)
-    raise unfit(value, PurePath)
+
+    return write
 
 
 def _is_enum(kind: Kind) -> TypeGuard[type[Enum]]:
