@@ -1,6 +1,8 @@
 """Users' values as plain data, and back, by annotation. Called by `values`.
 
-What the annotation does not say is not stored: `Any` allows what JSON has a word for, and nothing else.
+What the annotation does not say is not stored: `Any` allows JSON values, and nothing else. Plain data is what the
+fingerprints of calls are made of: written in another form, the calls of stored sessions would no longer be found
+(test_durable_golden.py).
 """
 
 from __future__ import annotations

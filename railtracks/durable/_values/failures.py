@@ -31,7 +31,7 @@ _LEFT_OUT: Final = (
     vars(BaseExceptionGroup)["message"],
     vars(BaseExceptionGroup)["exceptions"],
 )
-# What exceptions quote beside JSON's own values. No annotation describes it, so the name of its class is kept.
+# What exceptions quote beside JSON values. No annotation describes it, so the name of its class is kept.
 _QUOTED: Final[dict[str, type[object]]] = {
     kind.__name__: kind for kind in (bytes, bytearray, complex, date, datetime, time, timedelta, Decimal, UUID)
 }
@@ -147,7 +147,7 @@ def _item(value: object, values: Values, name: str | None = None) -> object:
     if is_quoted:
         return {_TYPED: [kind.__name__, plain]}
     if is_dict(plain) and (_TUPLE in plain or _TYPED in plain):
-        raise DurableValueError("it", f"the keys {_TUPLE} and {_TYPED} are the store's own")
+        raise DurableValueError("it", f"the keys {_TUPLE} and {_TYPED} are reserved for the store")
     return plain
 
 

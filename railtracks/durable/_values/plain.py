@@ -137,7 +137,7 @@ def unannotated(value: object) -> Plain:
     """Return the plain form of a value that no annotation describes.
 
     Raises:
-        ValueMismatchError: If JSON has no word for it.
+        ValueMismatchError: If it is not a JSON value.
     """
     if _is_scalar(value):
         return value
@@ -152,7 +152,7 @@ def unannotated(value: object) -> Plain:
     if is_wrapped(value):
         return Sealed(unannotated(value.reveal()), is_secret=True)
     kind = type(value).__qualname__
-    raise ValueMismatchError(value, f"a {kind} is no value of JSON's own: annotate it, with a class that can be stored")
+    raise ValueMismatchError(value, f"a {kind} is not a JSON value: annotate it with a class that can be stored")
 
 
 def _is_scalar(value: object) -> TypeGuard[Scalar]:
@@ -164,11 +164,12 @@ def text_key(container: object, key: object) -> str:
     if type(key) is str:
         return key
     raise ValueMismatchError(
-        container, f"a key of it is a {type(key).__name__}, and only strings are JSON: annotate it"
+        container,
+        f"it has a key of class {type(key).__name__}, and JSON has strings only: annotate the dict and its keys",
     )
 
 
 def check_keys(container: object, plain: dict[str, Plain]) -> None:
     """Refuse a dict that would be taken for an encrypted value when it is read."""
     if len(plain) == 1 and SEALED in plain:
-        raise ValueMismatchError(container, f"the key {SEALED!r} is the store's own")
+        raise ValueMismatchError(container, f"the key {SEALED!r} is reserved for the store")

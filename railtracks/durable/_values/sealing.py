@@ -73,11 +73,15 @@ class Sealer:
         try:
             return fernet.decrypt(text.encode("ascii"))
         except InvalidToken:
-            raise DurableValueError("a stored secret", "it was sealed with another key") from None
+            raise DurableValueError(
+                "a stored secret", "it was encrypted with another key: open the store with that one"
+            ) from None
 
     def _keyed(self) -> Fernet:
         if self._fernet is None:
-            raise DurableValueError("a stored secret", "the store was opened without the key that it was sealed with")
+            raise DurableValueError(
+                "a stored secret", "the store was opened without the key that encrypted it: DurableStore(key=...)"
+            )
         return self._fernet
 
     def print(self, data: bytes) -> str:
