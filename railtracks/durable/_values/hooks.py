@@ -21,6 +21,7 @@ Write: TypeAlias = Callable[[object], Plain]
 # Reads plain data, which came from a store and may be anything, as a value of an annotation.
 Read: TypeAlias = Callable[[object, Kind], object]
 
+# cattrs declares that these take a class; they take every annotation, as Box[int], that stands for one.
 _fields_writer: Callable[..., Write] = make_dict_unstructure_fn
 _fields_reader: Callable[..., Callable[..., object]] = make_dict_structure_fn
 
@@ -47,6 +48,7 @@ class Hooks:
 
     def read(self, plain: object, kind: Kind) -> object:
         """Return the value of a plain form."""
+        # What Converter.structure does, which is declared for classes only.
         return self._cattrs.get_structure_hook(kind)(plain, kind)
 
     def writer(self, kind: Kind) -> Write:

@@ -37,6 +37,7 @@ def _union_writer(hooks: Hooks, kind: Kind) -> Write:
         for name, member in ranked:
             try:
                 plain = hooks.write(value, member)
+                # cattrs hands on what it does not know as it is: only the encoder refuses that.
                 encoded(laid_open(plain))
             except Exception:  # noqa: BLE001, S112 - another member may take it
                 continue
