@@ -180,9 +180,9 @@ def test_what_cannot_be_rebuilt_is_told_and_named(values: Values) -> None:
     for error, named in (
         (StubbornError(1, 2), "StubbornError"),
         (CountingError(), "CountingError"),
-        (ValueError(object()), r"ValueError.args (a object is no value of JSON's own"),
+        (ValueError(object()), r"ValueError.args (a object is not a JSON value"),
         (ExceptionGroup("a", [ValueError(object())]), "ValueError.args"),
-        (ValueError({"$tuple": [1]}), "ValueError.args (the keys $tuple and $typed are the store's own)"),
+        (ValueError({"$tuple": [1]}), "ValueError.args (the keys $tuple and $typed are reserved for the store)"),
         (ValueError(rt.Secret(1)), "ValueError.args (a secret"),
     ):
         found, lost = again(error, values)
@@ -198,7 +198,7 @@ def test_a_field_that_cannot_be_stored_is_left_out_and_named(values: Values) -> 
     found, lost = again(error, values)
     assert vars(found) == {"code": 5}
     assert len(lost) == 1
-    assert lost[0].startswith("ValueError.connection (a object is no value of JSON's own")
+    assert lost[0].startswith("ValueError.connection (a object is not a JSON value")
 
 
 def test_a_class_that_is_not_there_any_more_is_told(values: Values) -> None:

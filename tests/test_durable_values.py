@@ -26,6 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import railtracks as rt
+from railtracks._nodes.signature import TypedResult
 from railtracks._records.secrets import REDACTED
 from railtracks.durable._values import values as _values
 from railtracks.durable._values.sealing import Sealer
@@ -252,7 +253,14 @@ def test_fields_that_init_does_not_take_come_back_too(values: Values) -> None:
     assert again(values, plain, Plain).seen == 6
 
 
+ENDLESS: list[Any] = []
+ENDLESS.append(ENDLESS)
+
 REFUSED: list[tuple[Any, Any, str]] = [
+    (ENDLESS, Any, "a list cannot be kept as JSON value: RecursionError"),
+    ([1], set[int], "a list, where the annotation says set"),
+    ([], dict[int, str], "a list, where the annotation says dict"),
+    ("/a", PurePosixPath, "a str, where the annotation says PurePosixPath"),
     (10**5000, int, "it cannot be stored: Exceeds the limit"),
     ({Secrecy.PASSWORD: "x"}, dict[Secrecy, str], "a secret is stored only encrypted"),
     ({"password": "x"}, dict[Literal["password"], str], "a secret is stored only encrypted"),
@@ -265,10 +273,10 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (1, None, "where the annotation says NoneType"),
     ([1, "2"], list[int], r"it\[1\] cannot be stored: a str"),
     ((1,), list[int], "a tuple, where the annotation says list"),
-    ({"a": [1, {"b": set()}]}, Any, r"it\['a'\]\[1\]\['b'\] cannot be stored: a set is no value of JSON's own"),
-    ({1: 2}, Any, "a key of it is a int, and only strings are JSON"),
-    ({"a": {1: 2}}, dict, r"it\['a'\] cannot be stored: a key of it"),
-    ({1: 2}, dict, "a key of it is a int"),
+    ({"a": [1, {"b": set()}]}, Any, r"it\['a'\]\[1\]\['b'\] cannot be stored: a set is not a JSON value"),
+    ({1: 2}, Any, "it has a key of class int, and JSON has strings only"),
+    ({"a": {1: 2}}, dict, r"it\['a'\] cannot be stored: it has a key of class int"),
+    ({1: 2}, dict, "it has a key of class int"),
     ({"a": 1, "b": "x"}, dict[str, int], r"it\['b'\] cannot be stored"),
     ({"a": 1, 2: 3}, dict[str, int], r"it \(its key 2\) cannot be stored"),
     ({1: "a", "2": "b"}, dict[int, str], r"it \(its key '2'\) cannot be stored"),
@@ -290,13 +298,14 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (NAIVE, date, "a datetime, where the annotation says date"),
     (rt.Secret("a"), str, "a Secret, where the annotation says str"),
     ("a", rt.Secret[str], "a str, where the annotation says rt.Secret"),
-    ({"$sealed": "x"}, Any, "is the store's own"),
-    ({"$sealed": "x"}, dict[str, str], "is the store's own"),
-    (object(), Any, "a object is no value of JSON's own"),
-    (OrderedDict(a=1), Any, "a OrderedDict is no value"),
+    ({"$sealed": "x"}, Any, "is reserved for the store"),
+    ({"$sealed": "x"}, dict[str, str], "is reserved for the store"),
+    (object(), Any, "a object is not a JSON value"),
+    (OrderedDict(a=1), Any, "a OrderedDict is not a JSON value"),
     (3, Literal[1, 2], "cannot be stored"),
     ({"title": "a"}, Movie, "cannot be stored"),
     ("\ud83d\ude00", str, "two halves of a character"),
+    ({Mood.GOOD: 1}, dict[str, int], r"it \(its key .*\) cannot be stored: a Mood, where the annotation says str"),
     (["a\ud83d\ude00"], list[str], "two halves of a character"),
     ({"\ud83d\ude00": 1}, Any, "two halves of a character"),
 ]
@@ -360,12 +369,23 @@ def test_a_stored_value_that_the_annotation_does_not_fit_any_more_is_told(values
         values.load(data, list[str])
     with pytest.raises(rt.DurableValueError, match=r"it is no .*Point any more"):
         values.load(data, Point)
+    with pytest.raises(rt.DurableValueError, match="it is no UUID any more: a list was stored, not a str"):
+        values.load(data, UUID)
+    data, _ = values.dump("ab", str, "it")
+    with pytest.raises(rt.DurableValueError, match="it is no tuple any more: a str was stored, not a list"):
+        values.load(data, tuple[str, ...])
     data, _ = values.dump(Point(1), Point | Plain, "it")
     with pytest.raises(rt.DurableValueError, match="Point is not among the classes of"):
         values.load(data, Box[int] | Plain)
     data, _ = values.dump(Point(1), Point, "it")
     with pytest.raises(rt.DurableValueError, match="no secret was stored here"):
         values.load(data, rt.Secret[Any])
+
+
+@pytest.mark.parametrize(("before", "kind"), [(1, int), (1.5, float), ("1.5", str)])
+def test_what_became_a_decimal_since_is_read_as_one(values: Values, before: Any, kind: Any) -> None:
+    data, _ = values.dump(before, kind, "it")
+    assert values.load(data, Decimal) == Decimal(before)
 
 
 # Fingerprints.
@@ -495,6 +515,32 @@ class Unhashable:
         return number
 
 
+class Slotted:
+    __slots__ = ()
+
+    def __call__(self, number: int) -> int:
+        return number
+
+
+class Decorated:
+    """An object that a decorator puts in the place of a function."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, fn)
+        self.fn = fn
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.fn(*args, **kwargs)
+
+
+class Typed(TypedResult):
+    def __init__(self, kind: Any) -> None:
+        self.result_kind = kind
+
+    def __call__(self, number: int) -> Any:
+        return number
+
+
 class Unsigned:
     """What Python can make no signature of, in any version."""
 
@@ -556,6 +602,11 @@ def test_stored_arguments_that_do_not_fit_any_more_are_told(values: Values) -> N
         (functools.partial(Greeter().method, "Ada"), int),
         (Unhashable(), int),
         (Unsigned(), int),
+        (Slotted(), int),
+        (Decorated(greet), Box[str]),
+        (functools.partial(Decorated(greet), "Ada"), Box[str]),
+        (Typed(Box[str]), Box[str]),
+        (Typed(None), type(None)),
         (len, Any),
         (lambda: 1, Any),
         (types.SimpleNamespace, Any),
@@ -570,5 +621,6 @@ def test_an_annotation_that_means_nothing_is_anything() -> None:
     def odd(number: Nowhere) -> Nothing: ...  # type: ignore[name-defined]  # noqa: F821
 
     assert shape_of(odd).result is Any
+    assert shape_of(Typed(int)).at(0) == ("number", Any)
     assert shape_of(odd).at(0) == ("number", Any)
     assert typing.get_type_hints(greet)["name"] is str

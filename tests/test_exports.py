@@ -107,8 +107,8 @@ ERRORS: list[tuple[type[Exception], type[Exception], tuple[object, ...], str]] =
     (
         rt.DurableValueError,
         TypeError,
-        ("the result of 'fetch'[0].size", "a set is no value of JSON's own"),
-        "the result of 'fetch'[0].size cannot be stored: a set is no value of JSON's own",
+        ("the result of 'fetch'[0].size", "a set is not a JSON value"),
+        "the result of 'fetch'[0].size cannot be stored: a set is not a JSON value",
     ),
     (
         rt.ReplayMismatchError,

@@ -283,6 +283,13 @@ def test_what_is_no_job_is_an_error_and_no_crash() -> None:
         unpacked("node", run_packed(b"nonsense"))
 
 
+def test_a_function_that_the_worker_does_not_have_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    payload = packed("node", functions.crash.fn, (3,), {})
+    monkeypatch.delattr(functions, "crash")
+    with pytest.raises(TypeError, match="the module 'worker_functions' of a worker has no function 'crash'"):
+        unpacked("node", run_packed(payload))
+
+
 def test_a_sync_function_that_hands_on_a_coroutine_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="node 'node' was made of a sync function, but it returned a coroutine"):
         sent(functions.hand_on_a_coroutine)

@@ -31,6 +31,7 @@ from typing import (
 
 from railtracks._nodes.options import NodeOptions, RunIn, check_for_processes, check_options
 from railtracks._nodes.retry import Retry
+from railtracks._nodes.signature import Signature, signature_of
 from railtracks.exceptions import NodeCreationError
 
 if TYPE_CHECKING:
@@ -149,20 +150,11 @@ class Node(Generic[P, R_co]):
 
     def argument_names(self, count: int) -> tuple[str | None, ...]:
         """Return the names of the parameters that take the first `count` positional arguments."""
-        named, rest = self._positional_names
-        return (*named[:count], *(rest for _ in range(count - len(named))))
+        return self._signature.names(count)
 
     @functools.cached_property
-    def _positional_names(self) -> tuple[tuple[str, ...], str | None]:
-        try:
-            parameters = inspect.signature(self.__wrapped__).parameters.values()
-        except (TypeError, ValueError):
-            # Some builtins have no signature.
-            return (), None
-        positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
-        named = tuple(parameter.name for parameter in parameters if parameter.kind in positional)
-        rest = (parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.VAR_POSITIONAL)
-        return named, next(rest, None)
+    def _signature(self) -> Signature:
+        return signature_of(self.__wrapped__)
 
 
 class AsyncNode(Node[P, R]):

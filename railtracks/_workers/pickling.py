@@ -1,7 +1,7 @@
 """What crosses the border of a process: a function with its arguments, and what became of it.
 
-The one room that pickles. Both ways are bytes made here, so that whatever carries them, a worker or somebody's pool,
-never meets an object that breaks it; and everything that cannot be carried is an error that says so.
+The one module that pickles; called by `processes` and `executors`. Both ways are bytes made here, so that the worker or
+the pool that carries them never meets an object that breaks it. What cannot be carried is an error that says so.
 """
 
 from __future__ import annotations
@@ -9,69 +9,80 @@ from __future__ import annotations
 import inspect
 import io
 import pickle
-import sys
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
 from types import FunctionType
-from typing import Any, Final
+from typing import Final, TypeAlias, TypeGuard
 
 from attrs import define
 
+from railtracks._nodes.lookup import named
 from railtracks._nodes.node import Node
 from railtracks._records.errors import described
 from railtracks._records.tree import CallError
 from railtracks.exceptions import RemoteError
 
-# Errors that led to errors that led to errors: of more than these nobody reads.
+# How many causes of causes are carried.
 _LONGEST_CHAIN: Final = 10
+
+
+_Reduced: TypeAlias = tuple[Callable[..., object], tuple[str, str]]
+# Tells the pickler to do what it does without us.
+_NOT_OURS: Final[_Reduced] = NotImplemented
 
 
 @define(frozen=True)
 class _Behind:
-    """A function that a node has taken the place of under its name in its module."""
+    """The name of a function that is found there only behind a node: `@function_node` put the node in its place."""
 
     module: str
     qualname: str
 
 
 class _Pickler(pickle.Pickler):
-    """Pickles such functions wherever they stand; slower than the pickler that does not look."""
+    """Pickles such functions wherever they stand in a value; slower than the pickler that does not look for them."""
 
-    def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, FunctionType) and (behind := _place_of(obj)) is not None:
-            return _unwrapped, (behind.module, behind.qualname)
-        return NotImplemented
+    def reducer_override(self, obj: object) -> _Reduced:
+        if isinstance(obj, FunctionType) and (behind := _behind(obj)) is not None:
+            return _without_node, (behind.module, behind.qualname)
+        return _NOT_OURS
 
 
 @lru_cache
-def _place_of(fn: FunctionType) -> _Behind | None:
-    if not isinstance(_named(fn.__module__, fn.__qualname__), Node):
+def _behind(fn: FunctionType) -> _Behind | None:
+    """Return where a function stands behind a node, `None` if it does not."""
+    if not _is_node(named(fn.__module__, fn.__qualname__)):
         return None
-    return _Behind(fn.__module__, fn.__qualname__) if _unwrapped(fn.__module__, fn.__qualname__) is fn else None
+    return _Behind(fn.__module__, fn.__qualname__) if _without_node(fn.__module__, fn.__qualname__) is fn else None
 
 
-def _named(module: str, qualname: str) -> Any:
-    found: Any = sys.modules.get(module)
-    for name in qualname.split("."):
-        found = getattr(found, name, None)
-    return found
+def _is_node(found: object) -> TypeGuard[Node[..., object]]:
+    return isinstance(found, Node)
 
 
-def _unwrapped(module: str, qualname: str) -> Any:
-    """Return the function behind a node that stands under a name in a module."""
+def _without_node(module: str, qualname: str) -> Callable[..., object]:
+    """Return the function behind the node that has a name in a module; imports the module, as unpickling does.
+
+    Raises:
+        TypeError: If the module has no function by that name.
+    """
     import_module(module)
-    found = _named(module, qualname)
-    while isinstance(found, Node):
+    found = named(module, qualname)
+    while _is_node(found):
         found = found.fn
+    if not callable(found):
+        raise TypeError(f"the module {module!r} of a worker has no function {qualname!r}: define it at the top level")
     return found
 
 
-# A worker asks for the same few again and again.
-_function = lru_cache(_unwrapped)
+# A worker is asked for the same few functions again and again.
+_known_function: Final = lru_cache(_without_node)
 
 
-def _dumped(value: Any) -> bytes:
+def _dumped(value: object) -> bytes:
+    """Return a value as bytes: by the quick pickler, and if that fails by the one that looks behind nodes."""
     with suppress(Exception):
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     buffer = io.BytesIO()
@@ -79,24 +90,24 @@ def _dumped(value: Any) -> bytes:
     return buffer.getvalue()
 
 
-def packed(name: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-    """Pack a function and its arguments.
+def packed(name: str, fn: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]) -> bytes:
+    """Return a function and its arguments as bytes, for `run_packed` in a worker.
 
     Raises:
         TypeError: If one of them cannot be pickled; names it.
     """
-    place = _place_of(fn) if isinstance(fn, FunctionType) else None
+    behind = _behind(fn) if isinstance(fn, FunctionType) else None
     try:
-        return _dumped((name, place or fn, args, kwargs))
+        return _dumped((name, behind or fn, args, kwargs))
     except Exception as error:
-        parts = [("its function", fn)]
+        parts: list[tuple[str, object]] = [("its function", fn)]
         parts += [(f"argument {index}", value) for index, value in enumerate(args)]
         parts += [(f"argument {key!r}", value) for key, value in kwargs.items()]
         what = next((what for what, value in parts if not _is_picklable(value)), "its arguments together")
         raise TypeError(f"node {name!r} cannot be sent to a worker, for {what} cannot be pickled: {error}") from error
 
 
-def _is_picklable(value: Any) -> bool:
+def _is_picklable(value: object) -> bool:
     try:
         _dumped(value)
     except Exception:  # noqa: BLE001 - users' code, whatever it raises
@@ -106,7 +117,15 @@ def _is_picklable(value: Any) -> bool:
 
 @define(frozen=True)
 class _PackedError:
-    """An error on its way out of a worker: itself if it can be pickled, its text in any case, and what led to it."""
+    """An error on its way out of a worker, with its causes.
+
+    Attributes:
+        pickled: The error itself, `None` if it cannot be pickled.
+        text: Its class, its message and its traceback.
+        cause: The error that it was raised from.
+        context: The error that was handled when it was raised.
+        is_context_suppressed: Whether a traceback leaves the context out.
+    """
 
     pickled: bytes | None
     text: CallError
@@ -116,12 +135,12 @@ class _PackedError:
 
 
 def run_packed(payload: bytes) -> bytes:
-    """Run what `packed` made, in a worker, and return what became of it."""
+    """Run a packed function, in a worker, and return its result or its error as bytes, for `unpacked`. Never raises."""
     name = "?"
     try:
         name, fn, args, kwargs = pickle.loads(payload)  # noqa: S301 - made by the process that started this one
         if isinstance(fn, _Behind):
-            fn = _function(fn.module, fn.qualname)
+            fn = _known_function(fn.module, fn.qualname)
         result = fn(*args, **kwargs)
         if inspect.iscoroutine(result):
             result.close()
@@ -149,7 +168,7 @@ def _packed_error(error: BaseException, levels: int) -> _PackedError:
 
 
 def _pickled(error: BaseException) -> bytes | None:
-    """Return an error as bytes of which the same error can be made, `None` if there are none such."""
+    """Return an error as bytes, `None` if they would not be the same error again."""
     with suppress(Exception):
         pickled = _dumped(error)
         again = pickle.loads(pickled)  # noqa: S301 - made in the line above
@@ -158,8 +177,8 @@ def _pickled(error: BaseException) -> bytes | None:
     return None
 
 
-def unpacked(name: str, reply: bytes) -> Any:
-    """Return the result that came back from a worker, or raise the error.
+def unpacked(name: str, reply: bytes) -> object:
+    """Return the result that came back from a worker, or raise the error that did.
 
     Raises:
         RemoteError: If there was an error that cannot be pickled.
@@ -174,7 +193,7 @@ def unpacked(name: str, reply: bytes) -> Any:
         return value
     raised = _unpacked_error(value)
     if not isinstance(raised, RemoteError):
-        # A class that forbids it, by whatever error, stays as it is.
+        # A class may forbid notes, by whatever error: then there is none.
         with suppress(Exception):
             raised.add_note(f"in the worker:\n{value.text.traceback.rstrip()}")
     raise raised
@@ -184,7 +203,7 @@ def _unpacked_error(packed_error: _PackedError) -> BaseException:
     text = packed_error.text
     error: BaseException = RemoteError(text.type, text.message, text.traceback)
     if packed_error.pickled is not None:
-        # What could be unpickled there need not be here.
+        # A class that the worker could unpickle may be unknown here: then the text stands for it.
         with suppress(Exception):
             error = pickle.loads(packed_error.pickled)  # noqa: S301 - made by a worker of this process
     with suppress(Exception):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from railtracks._calls.durable_protocol import Restart
 from railtracks._calls.frames import Frame
+from railtracks._nodes.lookup import address_of, found_at
 from railtracks._nodes.node import Node, made_node
 from railtracks.durable._replay.recorded import BROADCAST, DELIVERED, STARTED
 from railtracks.durable._replay.rows import Owned, new_row
@@ -76,7 +76,7 @@ class LooseEnds:
     def _function_of(self, node: Node[..., Any]) -> str | None:
         """Return where the function of a node is found again, `None` if it is nowhere; that is said, once."""
         fn: Any = node.fn
-        function = f"{getattr(fn, '__module__', '')}:{getattr(fn, '__qualname__', '')}"
+        function = address_of(fn)
         found = _found(function, node.name)
         # A method is the function of its class, and its object is found nowhere.
         if found is not None and found.fn == fn:
@@ -149,10 +149,7 @@ def _owner(strand: Strand) -> Owned:
 
 def _found(function: str, name: str) -> Node[..., Any] | None:
     """Return the node for a function that the program has imported."""
-    module, _, qualname = function.partition(":")
-    found: Any = sys.modules.get(module)
-    for part in qualname.split("."):
-        found = getattr(found, part, None)
+    found = found_at(function)
     if not callable(found):
         return None
     try:

@@ -12,6 +12,7 @@ from railtracks._calls.call import call
 from railtracks._calls.here import frame_here
 from railtracks._checks import check_name, check_timeout
 from railtracks._nodes.node import Node, function_node
+from railtracks._nodes.signature import TypedResult
 from railtracks._workers.threads import in_thread
 from railtracks.durable._replay.calls import Call, Special
 from railtracks.durable._replay.journal import Journal
@@ -109,12 +110,12 @@ async def wait_for_signal(name: str, kind: Any = Any, /, *, timeout: float | Non
     return await call(node, timeout, park)
 
 
-class _Wait(Special):
+class _Wait(Special, TypedResult):
     """The wait for one signal, as the function of a node."""
 
     def __init__(self, name: str, kind: Any) -> None:
         self._name = name
-        self.__annotations__ = {"return": kind}
+        self.result_kind = kind
 
     async def __call__(self, timeout: float | None, park: bool) -> Any:  # noqa: ARG002, ASYNC109, FBT001 - recorded as they are given
         raise ContextError(f"no signal {self._name!r} reaches a session that is being ended")
@@ -122,7 +123,7 @@ class _Wait(Special):
     async def durable_run(self, made: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ARG002 - it has none
         """Wait as a call of a durable session."""
         timeout, park = args
-        return await Waiting(made, self._name, self.__annotations__["return"], timeout).run(may_park=park)
+        return await Waiting(made, self._name, self.result_kind, timeout).run(may_park=park)
 
 
 class Waiting:

@@ -1,60 +1,91 @@
-"""Exceptions as plain data, and back: the same class, without calling what it is made with.
+"""Exceptions as bytes that a database keeps, and back: the same class, made without calling its `__init__`.
 
-A class is looked up among the modules that the program has imported. Nothing is imported because a database names it.
+Called by the journal, for calls and sessions that failed, and by the views of a store. A class is looked up among the
+modules that the program has imported: nothing is imported because a database names it.
 """
-
-# A group of exceptions says nothing of what it holds.
-# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false, reportUnknownMemberType=false
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from types import MemberDescriptorType
-from typing import Any, Final, cast
+from typing import Final, NotRequired, TypedDict, TypeGuard
 from uuid import UUID
 
+from railtracks._nodes.lookup import address_of, found_at
+from railtracks._nodes.signature import ANYTHING
 from railtracks._records.errors import described, users_notes
+from railtracks.durable._values.plain import SEALED, is_dict, is_tuple, parts_of
 from railtracks.durable._values.values import Values
 from railtracks.exceptions import DurableValueError, RemoteError
 
 _LONGEST_CHAIN: Final = 10
-_MARKS: Final = ("$tuple", "$typed")
-# What had no such attribute, which may be anything at all, is for suggestions in tracebacks; members are kept apart.
+_TUPLE: Final = "$tuple"
+_TYPED: Final = "$typed"
+# Attributes of Python's own classes that are not kept: any object at all, quoted for suggestions in tracebacks; and the
+# parts of a group, which are kept apart.
 _LEFT_OUT: Final = (
     vars(AttributeError)["obj"],
     vars(BaseExceptionGroup)["message"],
     vars(BaseExceptionGroup)["exceptions"],
 )
-# What exceptions quote beside JSON's own values: here no annotation says what it is.
-_TYPED: Final = {
+# What exceptions quote beside JSON values. No annotation describes it, so the name of its class is kept.
+_QUOTED: Final[dict[str, type[object]]] = {
     kind.__name__: kind for kind in (bytes, bytearray, complex, date, datetime, time, timedelta, Decimal, UUID)
 }
 
+# What the store has of one exception. `class` is its address; `is_told_only` marks one that cannot be made again.
+_Failure = TypedDict(
+    "_Failure",
+    {
+        "class": str,
+        "message": str,
+        "traceback": str,
+        "args": list[object],
+        "state": dict[str, object],
+        "notes": list[str],
+        "members": NotRequired[list["_Failure"]],
+        "cause": NotRequired["_Failure"],
+        "is_told_only": NotRequired[bool],
+    },
+)
+
 
 def dump_failure(error: BaseException, values: Values) -> tuple[bytes, list[str]]:
-    """Return an exception as bytes, and the names of what of it cannot be rebuilt."""
+    """Return an exception as bytes, and the names of its parts that cannot be made again."""
     lost: list[str] = []
     text = json.dumps(_plain(error, values, lost, _LONGEST_CHAIN))
     if values.sealer.has_key:
-        # A message quotes what it likes: with a key nothing of it is readable without.
-        return json.dumps({"$sealed": values.sealer.seal(text.encode())}).encode(), lost
+        # A message may quote a secret: with a key the whole exception is encrypted.
+        return json.dumps({SEALED: values.sealer.seal(text.encode())}).encode(), lost
     return text.encode(), lost
 
 
 def load_failure(data: bytes, values: Values) -> BaseException:
-    """Return the exception that was dumped; what could not be rebuilt is a `RemoteError` that tells of it."""
+    """Return the exception that was dumped; a `RemoteError` with its text if it cannot be made again."""
     plain = json.loads(data)
-    if "$sealed" in plain:
-        plain = json.loads(values.sealer.open(plain["$sealed"]))
+    if SEALED in plain:
+        plain = json.loads(values.sealer.open(plain[SEALED]))
     return _rebuilt(plain, values)
 
 
+def told_failure(data: bytes, values: Values) -> tuple[str, str, str]:
+    """Return the class, the message and the traceback of a dumped exception for a view.
+
+    Without the key of an encrypted one the class is `sealed`, and the texts are empty.
+    """
+    plain = json.loads(data)
+    if SEALED in plain:
+        if not values.sealer.has_key:
+            return "sealed", "", ""
+        plain = json.loads(values.sealer.open(plain[SEALED]))
+    return plain["class"], plain["message"], plain["traceback"]
+
+
 def members_of(error: BaseException) -> Iterator[BaseException]:
-    """Return an exception, its causes, and what groups among them hold."""
+    """Return an exception, its causes, and the members of all groups among them."""
     left, seen = [error], set[int]()
     while left:
         each = left.pop()
@@ -62,27 +93,22 @@ def members_of(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(each))
         yield each
-        if isinstance(each, BaseExceptionGroup):
+        if _is_group(each):
             left.extend(each.exceptions)
         if each.__cause__ is not None:
             left.append(each.__cause__)
 
 
-def told_failure(data: bytes, values: Values) -> tuple[str, str, str]:
-    """Return the class, the message and the traceback of a dumped exception, for a view; sealed ones tell the class."""
-    plain = json.loads(data)
-    if "$sealed" in plain:
-        if not values.sealer.has_key:
-            return "sealed", "", ""
-        plain = json.loads(values.sealer.open(plain["$sealed"]))
-    return plain["class"], plain["message"], plain["traceback"]
+def _is_group(error: BaseException) -> TypeGuard[BaseExceptionGroup[BaseException]]:
+    return isinstance(error, BaseExceptionGroup)
 
 
-def _plain(error: BaseException, values: Values, lost: list[str], levels: int) -> dict[str, Any]:
+def _plain(error: BaseException, values: Values, lost: list[str], levels: int) -> _Failure:
+    """Return an exception as plain data; name in `lost` what of it cannot be made again."""
     kind = type(error)
     told = described(error)
-    plain: dict[str, Any] = {
-        "class": f"{kind.__module__}:{kind.__qualname__}",
+    plain: _Failure = {
+        "class": address_of(kind),
         "message": told.message,
         "traceback": told.traceback,
         "args": [],
@@ -90,8 +116,8 @@ def _plain(error: BaseException, values: Values, lost: list[str], levels: int) -
         "notes": users_notes(error),
     }
     try:
-        # The members of a group are no plain arguments.
-        args = error.args[:1] if isinstance(error, BaseExceptionGroup) else error.args
+        # The second argument of a group is its members, which are no plain data.
+        args = error.args[:1] if _is_group(error) else error.args
         plain["args"] = [_item(item, values) for item in args]
     except DurableValueError as refusal:
         lost.append(f"{kind.__qualname__}.args ({refusal.problem})")
@@ -101,7 +127,7 @@ def _plain(error: BaseException, values: Values, lost: list[str], levels: int) -
             plain["state"][name] = _item(value, values, name)
         except DurableValueError as refusal:
             lost.append(f"{kind.__qualname__}.{name} ({refusal.problem})")
-    if isinstance(error, BaseExceptionGroup):
+    if _is_group(error):
         plain["members"] = [_plain(member, values, lost, levels - 1) for member in error.exceptions] if levels else []
     if error.__cause__ is not None and levels:
         plain["cause"] = _plain(error.__cause__, values, lost, levels - 1)
@@ -111,35 +137,37 @@ def _plain(error: BaseException, values: Values, lost: list[str], levels: int) -
     return plain
 
 
-def _item(value: Any, values: Values, name: str | None = None) -> Any:
-    if type(value) is tuple:
-        return {"$tuple": [_item(item, values) for item in cast("Iterable[Any]", value)]}
+def _item(value: object, values: Values, name: str | None = None) -> object:
+    """Return an argument or an attribute of an exception as JSON."""
+    if is_tuple(value):
+        return {_TUPLE: [_item(item, values) for item in value]}
     kind = type(value)
-    is_typed = _TYPED.get(kind.__name__) is kind
-    plain = json.loads(values.dump(value, kind if is_typed else Any, "it", name)[0])
-    if is_typed:
-        return {"$typed": [kind.__name__, plain]}
-    if isinstance(plain, dict) and any(key in plain for key in _MARKS):
-        raise DurableValueError("it", f"the keys {' and '.join(_MARKS)} are the store's own")
+    is_quoted = _QUOTED.get(kind.__name__) is kind
+    plain: object = json.loads(values.dump(value, kind if is_quoted else ANYTHING, "it", name)[0])
+    if is_quoted:
+        return {_TYPED: [kind.__name__, plain]}
+    if is_dict(plain) and (_TUPLE in plain or _TYPED in plain):
+        raise DurableValueError("it", f"the keys {_TUPLE} and {_TYPED} are reserved for the store")
     return plain
 
 
-def _from_item(plain: Any, values: Values) -> Any:
-    if isinstance(plain, dict) and "$tuple" in plain:
-        items = cast("dict[str, list[Any]]", plain)["$tuple"]
-        return tuple(_from_item(item, values) for item in items)
-    kind: Any = Any
-    if isinstance(plain, dict) and "$typed" in plain:
-        name, plain = cast("dict[str, Any]", plain)["$typed"]
-        kind = _TYPED[name]
+def _from_item(plain: object, values: Values) -> object:
+    """Return the argument or the attribute that `_item` made plain."""
+    if is_dict(plain) and _TUPLE in plain:
+        return tuple(_from_item(item, values) for item in parts_of(plain[_TUPLE]))
+    kind = ANYTHING
+    if is_dict(plain) and _TYPED in plain:
+        name, plain = parts_of(plain[_TYPED])
+        kind = _QUOTED[str(name)]
     return values.load(json.dumps(plain).encode(), kind)
 
 
-def _state(error: BaseException) -> Iterator[tuple[str, Any]]:
+def _state(error: BaseException) -> Iterator[tuple[str, object]]:
+    """Return the attributes of an exception: those in its `__dict__`, and those in slots."""
     for name, value in vars(error).items():
-        if name not in {"__notes__", "_railtracks_failure"}:
+        if name != "__notes__":
             yield name, value
-    # What has a slot, in classes of Python's own too: errno, filename, the end of what could not be decoded.
+    # Python's own classes have slots too: `errno`, `filename`, the end of the bytes that could not be decoded.
     for kind in type(error).__mro__:
         for name, slot in vars(kind).items():
             if isinstance(slot, MemberDescriptorType) and not name.startswith("__") and hasattr(error, name):
@@ -148,43 +176,45 @@ def _state(error: BaseException) -> Iterator[tuple[str, Any]]:
                     yield name, value
 
 
-def _class(name: str) -> Any:
-    module, _, qualname = name.partition(":")
-    found: Any = sys.modules.get(module)
-    for part in qualname.split("."):
-        found = getattr(found, part, None)
+def _class_at(address: str) -> type[BaseException] | None:
+    found = found_at(address)
     return found if isinstance(found, type) and issubclass(found, BaseException) else None
 
 
-def _comes_back(error: BaseException, plain: dict[str, Any], values: Values) -> bool:
-    if _class(plain["class"]) is not type(error):
+def _comes_back(error: BaseException, plain: _Failure, values: Values) -> bool:
+    """Return whether the exception that is made of the plain data is of the same class and has the same text."""
+    kind = _class_at(plain["class"])
+    if kind is None or kind is not type(error):
         return False
     try:
-        twin = _made(plain, values)
+        twin = _made(kind, plain, values)
         return str(twin) == str(error)
     except Exception:  # noqa: BLE001 - users' classes: what cannot be made is told of instead
         return False
 
 
-def _made(plain: dict[str, Any], values: Values) -> BaseException:
-    kind = _class(plain["class"])
+def _made(kind: type[BaseException], plain: _Failure, values: Values) -> BaseException:
+    """Return an instance with the stored arguments and attributes. `__init__` is not called: it takes other ones."""
     args = tuple(_from_item(item, values) for item in plain["args"])
     if "members" in plain:
         made = kind.__new__(kind, *args, [_rebuilt(member, values) for member in plain["members"]])
     else:
-        # Some classes of Python's own take their fields here, others take nothing.
+        # Some of Python's own classes take their fields from `__new__`; others ignore what it is given.
         made = kind.__new__(kind, *args)
         made.args = args
     for name, item in plain["state"].items():
+        # Past the `__setattr__` of a frozen class.
         object.__setattr__(made, name, _from_item(item, values))
-    return cast("BaseException", made)
+    return made
 
 
-def _rebuilt(plain: dict[str, Any], values: Values) -> BaseException:
-    if plain.get("is_told_only") or _class(plain["class"]) is None:
+def _rebuilt(plain: _Failure, values: Values) -> BaseException:
+    """Return the exception of plain data; a `RemoteError` with its text if it cannot be made again."""
+    kind = None if plain.get("is_told_only") else _class_at(plain["class"])
+    if kind is None:
         error: BaseException = RemoteError(plain["class"].replace(":", "."), plain["message"], plain["traceback"])
     else:
-        error = _made(plain, values)
+        error = _made(kind, plain, values)
     for note in plain["notes"]:
         error.add_note(note)
     if "cause" in plain:

@@ -1,8 +1,7 @@
-"""Secrets in plain data: marked on their way to the store, written only encrypted, left out of every view."""
+"""Secrets in plain data: written only encrypted, fingerprinted with the key, and left out of every view.
 
-# Users' values pass through here: isinstance says what holds them, and nothing says what is in them.
-# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false, reportUnknownMemberType=false
-# pyright: reportUnknownLambdaType=false
+Called by `values` and `failures`; `DurableStore` makes the `Sealer` from its key.
+"""
 
 from __future__ import annotations
 
@@ -11,31 +10,31 @@ import hmac
 import json
 from base64 import b64encode
 from collections.abc import Callable
-from typing import Any, Final
-
-from attrs import define
+from typing import TYPE_CHECKING, Final
 
 from railtracks._records.secrets import REDACTED, Secret, is_secret
+from railtracks.durable._values.plain import SEALED, Json, Plain, Sealed, is_dict, is_list
 from railtracks.exceptions import DurableValueError
 
-SEALED: Final = "$sealed"
+if TYPE_CHECKING:
+    from cryptography.fernet import Fernet
 
-encoded = json.JSONEncoder(separators=(",", ":")).encode
-
-
-@define(frozen=True, eq=False)
-class Sealed:
-    """A plain value that may be written only encrypted, and whether a `Secret` was around it."""
-
-    plain: Any
-    is_secret: bool
+# One encoder for all values: json.dumps would make one for each.
+encoded: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Sealer:
-    """Encrypts secrets with a store's key, and makes fingerprints of them that only the key can make."""
+    """Encrypts secrets with the key of a store, and makes fingerprints of them that nobody else can make.
+
+    Args:
+        key: The key, or `None` for a store that keeps no secrets.
+
+    Raises:
+        ImportError: If there is a key and `cryptography` is not installed.
+    """
 
     def __init__(self, key: str | bytes | None) -> None:
-        self._fernet: Any = None
+        self._fernet: Fernet | None = None
         self._key = b""
         if key is None:
             return
@@ -45,7 +44,7 @@ class Sealer:
             raise ImportError(
                 "DurableStore(key=...) needs cryptography: install it with  pip install 'railtracks-trio[durable]'"
             ) from None
-        # Any text is a key: what Fernet wants is 32 bytes in its own spelling.
+        # Any text may be a key: Fernet wants 32 bytes, in base64.
         self._key = key.encode() if isinstance(key, str) else key
         self._fernet = Fernet(b64encode(hashlib.sha256(self._key).digest(), altchars=b"-_"))
 
@@ -55,28 +54,38 @@ class Sealer:
         return self._fernet is not None
 
     def seal(self, data: bytes) -> str:
-        """Return data as a text that only the key opens."""
-        sealed: bytes = self._fernet.encrypt(data)
-        return sealed.decode("ascii")
+        """Return data as a text that only the key opens.
+
+        Raises:
+            DurableValueError: If there is no key.
+        """
+        return self._keyed().encrypt(data).decode("ascii")
 
     def open(self, text: str) -> bytes:
-        """Return what was sealed.
+        """Return data that was sealed.
 
         Raises:
             DurableValueError: If there is no key, or another one.
         """
-        if self._fernet is None:
-            raise DurableValueError("a stored secret", "the store was opened without the key that it was sealed with")
+        fernet = self._keyed()
         from cryptography.fernet import InvalidToken  # noqa: PLC0415 - as above
 
         try:
-            opened: bytes = self._fernet.decrypt(text.encode("ascii"))
+            return fernet.decrypt(text.encode("ascii"))
         except InvalidToken:
-            raise DurableValueError("a stored secret", "it was sealed with another key") from None
-        return opened
+            raise DurableValueError(
+                "a stored secret", "it was encrypted with another key: open the store with that one"
+            ) from None
+
+    def _keyed(self) -> Fernet:
+        if self._fernet is None:
+            raise DurableValueError(
+                "a stored secret", "the store was opened without the key that encrypted it: DurableStore(key=...)"
+            )
+        return self._fernet
 
     def print(self, data: bytes) -> str:
-        """Return a fingerprint of data that says nothing about it to who has no key."""
+        """Return a fingerprint of data from which nothing can be learned without the key."""
         return hmac.new(self._key, data, hashlib.sha256).hexdigest()
 
 
@@ -85,7 +94,8 @@ def print_of(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def has_secrets(plain: Any) -> bool:
+def has_secrets(plain: Plain) -> bool:
+    """Return whether any part of a plain value may be written only encrypted."""
     if isinstance(plain, Sealed):
         return True
     if isinstance(plain, dict):
@@ -93,23 +103,23 @@ def has_secrets(plain: Any) -> bool:
     return isinstance(plain, list | tuple) and any(map(has_secrets, plain))
 
 
-def sealed(plain: Any, seal: Callable[[bytes], Any]) -> Any:
-    """Return a plain value in which every secret is replaced by what `seal` makes of its JSON."""
+def sealed(plain: Plain, seal: Callable[[bytes], Json]) -> Json:
+    """Return a plain value in which `seal` has replaced the JSON of every secret."""
     if isinstance(plain, Sealed):
         inner = sealed(plain.plain, seal)
         return seal(encoded({"plain": inner, "secret": plain.is_secret}).encode())
     if isinstance(plain, dict):
-        return {
-            key: sealed(
-                Sealed(item, is_secret=False) if is_secret(key, item) and not isinstance(item, Sealed) else item, seal
-            )
-            for key, item in plain.items()
-        }
+        return {key: sealed(_marked(key, item), seal) for key, item in plain.items()}
     return [sealed(item, seal) for item in plain] if isinstance(plain, list | tuple) else plain
 
 
-def laid_open(plain: Any) -> Any:
-    """Return a plain value with its secrets in their places, for the check that it comes back."""
+def _marked(name: str, plain: Plain) -> Plain:
+    """Return what has a name in a plain value, to be encrypted if the name says so."""
+    return Sealed(plain, is_secret=False) if is_secret(name, plain) and not isinstance(plain, Sealed) else plain
+
+
+def laid_open(plain: Plain) -> Json:
+    """Return a plain value with its secrets readable in their places, for the check that it comes back."""
     if isinstance(plain, Sealed):
         return laid_open(plain.plain)
     if isinstance(plain, dict):
@@ -117,29 +127,30 @@ def laid_open(plain: Any) -> Any:
     return [laid_open(item) for item in plain] if isinstance(plain, list | tuple) else plain
 
 
-def bare(loaded: Any, plain: Any) -> Any:
-    """Return what was loaded from JSON, with `Secret` around what was one."""
+def bare(loaded: object, plain: Plain) -> object:
+    """Return the JSON of a plain value, read back, with each `Secret` around its value again."""
     if isinstance(plain, Sealed):
         inner = bare(loaded, plain.plain)
         return Secret(inner) if plain.is_secret else inner
-    if isinstance(plain, dict):
+    if is_dict(loaded) and isinstance(plain, dict):
         return {key: bare(item, below) for (key, item), below in zip(loaded.items(), plain.values(), strict=True)}
-    if isinstance(plain, list | tuple):
+    if is_list(loaded) and isinstance(plain, list | tuple):
         return [bare(item, below) for item, below in zip(loaded, plain, strict=True)]
     return loaded
 
 
-def without_sealed(plain: Any) -> Any:
-    if isinstance(plain, dict):
-        if len(plain) == 1 and SEALED in plain:
+def without_sealed(stored: object) -> object:
+    """Return stored JSON for a view, with `[redacted]` in the place of everything that is encrypted."""
+    if is_dict(stored):
+        if len(stored) == 1 and SEALED in stored:
             return REDACTED
-        return {key: without_sealed(item) for key, item in plain.items()}
-    return [without_sealed(item) for item in plain] if isinstance(plain, list) else plain
+        return {key: without_sealed(item) for key, item in stored.items()}
+    return [without_sealed(item) for item in stored] if is_list(stored) else stored
 
 
-def secret_path(plain: Any) -> str:
+def secret_path(plain: Plain) -> str:
     """Return the steps from a plain value to the first secret in it."""
-    steps: list[tuple[str, Any, bool]] = []
+    steps: list[tuple[str, Plain, bool]] = []
     if isinstance(plain, dict):
         steps = [(f".{key}", item, is_secret(key, item)) for key, item in plain.items()]
     elif isinstance(plain, list | tuple):

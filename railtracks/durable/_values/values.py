@@ -1,27 +1,34 @@
-"""Users' values as bytes that a database keeps, and back: by annotation, checked at once, secrets only encrypted."""
+"""Users' values as bytes that a database keeps, and back: by annotation, checked at once, secrets only encrypted.
 
-# Users' values pass through here: isinstance says what holds them, and nothing says what is in them.
-# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false, reportUnknownMemberType=false
-# pyright: reportUnknownLambdaType=false
+Called by the journal, which keeps arguments and results, and by signals, contexts and views.
+"""
 
 from __future__ import annotations
 
 import functools
-import inspect
 import json
 import re
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, get_type_hints
-
-from attrs import define
+from typing import Final, TypeGuard
 
 from railtracks._nodes.node import Node
+from railtracks._nodes.signature import Kind, Signature, signature_of
 from railtracks._records.secrets import Secret, is_secret
-from railtracks.durable._values.converter import SCALARS, Wrong, made_converter, name_of
-from railtracks.durable._values.sealing import (
+from railtracks.durable._values.converter import made_converter
+from railtracks.durable._values.plain import (
+    SCALARS,
     SEALED,
+    Plain,
+    Scalar,
     Sealed,
+    ValueMismatchError,
+    is_dict,
+    is_list,
+    name_of,
+    parts_of,
+)
+from railtracks.durable._values.sealing import (
     Sealer,
     bare,
     encoded,
@@ -34,93 +41,43 @@ from railtracks.durable._values.sealing import (
 )
 from railtracks.exceptions import DurableValueError, StoreError
 
-# A row is no place for a film: what is larger belongs into a file or an object store, and its name into the result.
+# Bytes. A row is no place for a film: it belongs into a file or an object store, and its name into the result.
 LARGEST: Final = 16 * 2**20
-# Two halves of one character that stand side by side are one character when JSON is read.
+# Two surrogates that stand side by side are read as one character by JSON.
 _HALVES: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
-_raw = json.JSONEncoder(ensure_ascii=False).encode
-
-
-@define(frozen=True)
-class Shape:
-    """What a function's annotations say."""
-
-    names: tuple[str, ...]
-    kinds: Mapping[str, Any]
-    rest: str | None
-    keywords: str | None
-    result: Any
-
-    def at(self, place: int) -> tuple[str | None, Any]:
-        """Return the name and the annotation of a positional argument."""
-        name = self.names[place] if place < len(self.names) else self.rest
-        return name, Any if name is None else self.kinds.get(name, Any)
-
-    def of(self, name: str) -> Any:
-        """Return the annotation of a keyword argument."""
-        if name in self.kinds and name != self.rest:
-            return self.kinds[name]
-        return Any if self.keywords is None else self.kinds.get(self.keywords, Any)
+_raw: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class StandIn:
-    """A function that takes and gives what another one does.
+    """A callable object with the arguments and the result of another function.
 
     Attributes:
-        stands_for: The other one.
+        stands_for: That function.
     """
 
-    stands_for: Any
+    stands_for: Callable[..., object]
 
 
-def shape_of(fn: Any) -> Shape:
-    """Return what a function's annotations say; where they say nothing, `Any`."""
+def shape_of(fn: Callable[..., object] | StandIn) -> Signature:
+    """Return the signature by which the arguments and the result of a function are stored."""
     if isinstance(fn, StandIn):
         fn = fn.stands_for
     try:
-        return _known_shape(fn)
+        return _known_signature(fn)
     except TypeError:
         # An instance whose class compares by fields has no hash.
-        return _shape(fn)
+        return signature_of(fn)
 
 
-def _shape(fn: Any) -> Shape:
-    bare = fn
-    while isinstance(bare, functools.partial):
-        bare = bare.func
-    # What is no function may say itself what it returns.
-    target = bare if inspect.isroutine(bare) or "__annotations__" in vars(bare) else type(bare).__call__
-    try:
-        kinds = get_type_hints(target, include_extras=False)
-    except Exception:  # noqa: BLE001 - an annotation in quotes is code of the user's, and may say anything
-        kinds = {}
-    try:
-        parameters = list(inspect.signature(fn).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
-    positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
-    rests = [each.name for each in parameters if each.kind is inspect.Parameter.VAR_POSITIONAL]
-    keywords = [each.name for each in parameters if each.kind is inspect.Parameter.VAR_KEYWORD]
-    return Shape(
-        tuple(each.name for each in parameters if each.kind in positional),
-        {name: kind for name, kind in kinds.items() if name != "return"},
-        next(iter(rests), None),
-        next(iter(keywords), None),
-        kinds.get("return", Any),
-    )
+_known_signature: Final = functools.lru_cache(maxsize=4096)(signature_of)
 
 
-_known_shape = functools.lru_cache(maxsize=4096)(_shape)
-
-
-def _is_short_of_halves(value: Any) -> bool:
-    return type(value) is not str or value.isascii()
-
-
-def secret_arguments(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[str | None, Any]]:
+def secret_arguments(
+    fn: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> Iterator[tuple[str | None, object]]:
     """Return the arguments that are secret by themselves or by their names, with the names of their parameters."""
-    shape = shape_of(fn)
-    given = [*((shape.at(place)[0], value) for place, value in enumerate(args)), *kwargs.items()]
+    names = shape_of(fn).names(len(args))
+    given = [*zip(names, args, strict=True), *kwargs.items()]
     return ((name, value) for name, value in given if is_secret(name, value))
 
 
@@ -131,88 +88,96 @@ class Values:
         self.sealer = sealer
         self._converter = made_converter()
 
-    def dump(self, value: Any, kind: Any, what: str, name: str | None = None) -> tuple[bytes, str]:
+    def dump(self, value: object, kind: Kind, what: str, name: str | None = None) -> tuple[bytes, str]:
         """Return a value as bytes, and its fingerprint.
 
         Args:
             value: The value.
             kind: Its annotation.
             what: What errors call it.
-            name: The name it is kept under, which may say that it is secret.
+            name: The name it is kept under, which may be one of a secret.
 
         Raises:
-            DurableValueError: If it cannot be stored, or would not come back as it is; names the path to what is wrong.
+            DurableValueError: If it cannot be stored, or would not come back equal; names the path to the part.
         """
         plain = self._plain(value, kind, what, name)
         return self._written(plain, what)
 
-    def load(self, data: bytes, kind: Any) -> Any:
+    def load(self, data: bytes, kind: Kind) -> object:
         """Return the value that was dumped with the same annotation.
 
         Raises:
-            DurableValueError: If the annotation says something else by now.
+            DurableValueError: If the annotation has changed since, or the key.
         """
         plain = self._opened(json.loads(data))
         try:
-            return self._converter.structure(plain, kind)
+            return self._converter.read(plain, kind)
         except Exception as error:
-            problem = error.problem if isinstance(error, Wrong) else f"{type(error).__name__}: {error}"
+            problem = error.problem if isinstance(error, ValueMismatchError) else f"{type(error).__name__}: {error}"
             raise DurableValueError("a stored value", f"it is no {name_of(kind)} any more: {problem}") from error
 
-    def dump_arguments(self, node: Node[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, str]:
+    def dump_arguments(
+        self, node: Node[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> tuple[bytes, str]:
         """Return the arguments of a call as bytes, and their fingerprint.
 
         Raises:
             DurableValueError: As from `dump`.
         """
-        shape = shape_of(node.fn)
-        plain: list[Any] = []
+        signature = shape_of(node.fn)
+        plain: list[Plain] = []
         for place, value in enumerate(args):
-            name, kind = shape.at(place)
+            name, kind = signature.at(place)
             what = f"argument {place + 1 if name is None else name!r} of {node.name!r}"
             plain.append(self._plain(value, kind, what, name))
-        named = {
-            name: self._plain(kwargs[name], shape.of(name), f"argument {name!r} of {node.name!r}", name)
+        named: dict[str, Plain] = {
+            name: self._plain(kwargs[name], signature.of(name), f"argument {name!r} of {node.name!r}", name)
             for name in sorted(kwargs)
         }
         return self._written([plain, named] if named else [plain], f"the arguments of {node.name!r}")
 
-    def load_arguments(self, node: Node[..., Any], data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the arguments that were dumped for a node of the same signature."""
-        shape = shape_of(node.fn)
+    def load_arguments(self, node: Node[..., object], data: bytes) -> tuple[tuple[object, ...], dict[str, object]]:
+        """Return the arguments that were dumped for a node of the same signature.
+
+        Raises:
+            DurableValueError: If the annotations have changed since, or the key.
+        """
+        signature = shape_of(node.fn)
         opened = self._opened(json.loads(data))
-        structure = self._converter.structure
+        read = self._converter.read
         try:
-            args = tuple(structure(plain, shape.at(place)[1]) for place, plain in enumerate(opened[0]))
-            kwargs = {name: structure(plain, shape.of(name)) for name, plain in (opened[1:] or [{}])[0].items()}
+            positional, *named = parts_of(opened)
+            args = tuple(read(plain, signature.at(place)[1]) for place, plain in enumerate(parts_of(positional)))
+            kwargs = {
+                str(name): read(plain, signature.of(str(name)))
+                for each in named
+                if is_dict(each)
+                for name, plain in each.items()
+            }
         except Exception as error:
             raise DurableValueError(f"the stored arguments of {node.name!r}", str(error)) from error
         return args, kwargs
 
-    def redacted(self, data: bytes | None) -> Any:
-        """Return the plain form of stored bytes for a view, without what is sealed."""
+    def redacted(self, data: bytes | None) -> object:
+        """Return stored bytes as plain data for a view, without what is encrypted."""
         return None if data is None else without_sealed(json.loads(data))
 
-    def told_arguments(self, data: bytes | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the plain form of stored arguments for a view, without what is sealed."""
-        told: list[Any] = self.redacted(data) or [[]]
-        return tuple(told[0]), told[1] if len(told) > 1 else {}
+    def told_arguments(self, data: bytes | None) -> tuple[tuple[object, ...], dict[str, object]]:
+        """Return stored arguments as plain data for a view, without what is encrypted."""
+        positional, *named = json.loads(data or b"[[]]")
+        args = tuple(without_sealed(item) for item in positional)
+        return args, {name: without_sealed(item) for each in named for name, item in each.items()}
 
-    def _plain(self, value: Any, kind: Any, what: str, name: str | None) -> Any:
-        if type(value) is kind and kind in SCALARS and not is_secret(name, value) and _is_short_of_halves(value):
+    def _plain(self, value: object, kind: Kind, what: str, name: str | None) -> Plain:
+        """Return the plain form of a value, checked by reading it back."""
+        if isinstance(kind, type) and type(value) is kind and _is_plain_scalar(value) and not is_secret(name, value):
             return value
         if kind is None:
             kind = type(None)
         try:
-            plain = self._converter.unstructure(value, unstructure_as=kind)
-            text = encoded(laid_open(plain))
-            if "\\ud" in text and _HALVES.search(_raw(laid_open(plain))):
-                raise Wrong(value, "has two halves of a character side by side in a text, which would become one")  # noqa: TRY301 - as below
-            again = self._converter.structure(bare(json.loads(text), plain), kind)
-            if encoded(laid_open(self._converter.unstructure(again, unstructure_as=kind))) != text:
-                raise Wrong(value, "would come back as another value")  # noqa: TRY301 - all that is wrong is told below
-        except Wrong as wrong:
-            raise DurableValueError(what + wrong.path, wrong.problem) from None
+            plain = self._checked(value, kind)
+        except ValueMismatchError as mismatch:
+            raise DurableValueError(what + mismatch.path, mismatch.problem) from None
         except Exception as error:
             problem = f"a {type(value).__name__} cannot be kept as {name_of(kind)}: {type(error).__name__}: {error}"
             raise DurableValueError(what, problem) from error
@@ -220,14 +185,31 @@ class Values:
             plain = Sealed(plain, is_secret=False)
         return plain
 
-    def _written(self, plain: Any, what: str) -> tuple[bytes, str]:
+    def _checked(self, value: object, kind: Kind) -> Plain:
+        """Return the plain form of a value, if the value that is read from it has the same plain form again."""
+        plain = self._converter.write(value, kind)
+        text = encoded(laid_open(plain))
+        # The comparison below would not see it: JSON writes two halves and their character by the same escapes.
+        if "\\ud" in text and _HALVES.search(_raw(laid_open(plain))):
+            raise ValueMismatchError(
+                value,
+                "it has two halves of a character side by side in a text, and would come back with the whole character",
+            )
+        again = self._converter.read(bare(json.loads(text), plain), kind)
+        if encoded(laid_open(self._converter.write(again, kind))) != text:
+            raise ValueMismatchError(
+                value, "it would come back as another value: its class must make the same value of the same fields"
+            )
+        return plain
+
+    def _written(self, plain: Plain, what: str) -> tuple[bytes, str]:
+        """Return plain data as bytes, and their fingerprint."""
         if not has_secrets(plain):
             try:
                 data = encoded(plain).encode()
             except (ValueError, RecursionError) as error:
                 raise DurableValueError(what, str(error)) from None
-            if len(data) > LARGEST:
-                raise DurableValueError(what, f"{len(data):,} bytes are more than the {LARGEST:,} that a row may have")
+            _check_size(data, what)
             return data, print_of(data)
         if not self.sealer.has_key:
             where = what + secret_path(plain)
@@ -235,29 +217,43 @@ class Values:
                 where, "a secret is stored only encrypted: give the store a key (DurableStore(key=...))"
             )
         stored = encoded(sealed(plain, lambda data: {SEALED: self.sealer.seal(data)})).encode()
-        if len(stored) > LARGEST:
-            raise DurableValueError(what, f"{len(stored):,} bytes are more than the {LARGEST:,} that a row may have")
+        _check_size(stored, what)
+        # Encrypting gives other bytes each time: the fingerprint is made of the secrets' own fingerprints.
         printed = encoded(sealed(plain, lambda data: {SEALED: self.sealer.print(data)})).encode()
         return stored, print_of(printed)
 
-    def _opened(self, plain: Any) -> Any:
-        if isinstance(plain, list):
-            return [self._opened(item) for item in plain]
-        if isinstance(plain, dict):
-            if len(plain) == 1 and SEALED in plain:
-                sealed = json.loads(self.sealer.open(plain[SEALED]))
-                value = self._opened(sealed["plain"])
-                return Secret(value) if sealed["secret"] else value
-            return {key: self._opened(item) for key, item in plain.items()}
-        return plain
+    def _opened(self, stored: object) -> object:
+        """Return stored JSON with everything decrypted, and each `Secret` around its value again."""
+        if is_list(stored):
+            return [self._opened(item) for item in stored]
+        if not is_dict(stored):
+            return stored
+        if len(stored) == 1 and SEALED in stored:
+            sealed_value = json.loads(self.sealer.open(str(stored[SEALED])))
+            value = self._opened(sealed_value["plain"])
+            return Secret(value) if sealed_value["secret"] else value
+        return {key: self._opened(item) for key, item in stored.items()}
+
+
+def _is_plain_scalar(value: object) -> TypeGuard[Scalar]:
+    """Return whether a value is a scalar of JSON, and surely without surrogates."""
+    return type(value) in SCALARS and (type(value) is not str or value.isascii())
+
+
+def _check_size(data: bytes, what: str) -> None:
+    if len(data) > LARGEST:
+        problem = f"{len(data):,} bytes are more than the {LARGEST:,} that a row may have"
+        raise DurableValueError(what, f"{problem}: keep it in a file, and the name of the file here")
 
 
 @contextmanager
 def told_as_store_error(session_id: str) -> Generator[None]:
-    """Have what cannot be read back leave its session as it stands: with other code, or the key, it may be read.
+    """Turn the error of a stored value that cannot be read into one that leaves its session as it is recorded.
+
+    With other code, or with the key, the value may be readable again.
 
     Raises:
-        StoreError: If something in the block cannot be.
+        StoreError: If a stored value cannot be read in the block.
     """
     try:
         yield

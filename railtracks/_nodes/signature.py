@@ -1,0 +1,113 @@
+"""What a function says of its arguments and its result: the one reader of signatures and annotations.
+
+Called by nodes, which name the arguments in their records, and by the values of durable sessions, which are stored as
+annotated.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias, TypeGuard, get_type_hints
+
+from attrs import define
+
+# An annotation: a class, a generic alias, a union, anything that Python accepts there.
+Kind: TypeAlias = object
+# What a function without an annotation says.
+ANYTHING: Final[Kind] = Any
+
+_POSITIONAL: Final = frozenset({inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD})
+
+
+class TypedResult:
+    """A callable object whose result has another annotation in each instance.
+
+    Attributes:
+        result_kind: The annotation of the result.
+    """
+
+    result_kind: Kind
+
+
+@define(frozen=True, eq=False)
+class Signature:
+    """The parameters of a function, and their annotations.
+
+    Attributes:
+        fn: The function.
+        positional: The names of the parameters that take positional arguments, in their order.
+        rest: The name of its `*args`, `None` if it has none.
+        keywords: The name of its `**kwargs`, `None` if it has none.
+    """
+
+    fn: Callable[..., object]
+    positional: tuple[str, ...]
+    rest: str | None
+    keywords: str | None
+
+    @functools.cached_property
+    def kinds(self) -> Mapping[str, Kind]:
+        """The annotations by the names of the parameters, and under `return` that of the result.
+
+        Read when they are first asked for: only durable sessions need them, and to evaluate them is slow.
+        """
+        target = without_partials(self.fn)
+        if isinstance(target, TypedResult):
+            return {"return": type(None) if target.result_kind is None else target.result_kind}
+        # functools.update_wrapper gives the object of a decorator the annotations of the function that it wraps.
+        if not inspect.isroutine(target) and "__annotations__" not in getattr(target, "__dict__", ()):
+            target = type(target).__call__
+        try:
+            return get_type_hints(target, include_extras=False)
+        except Exception:  # noqa: BLE001 - an annotation in quotes is code of the user's, and may raise anything
+            return {}
+
+    @property
+    def result(self) -> Kind:
+        """The annotation of the result."""
+        return self.kinds.get("return", ANYTHING)
+
+    def names(self, count: int) -> tuple[str | None, ...]:
+        """Return the names of the parameters that take the first `count` positional arguments."""
+        named = self.positional
+        return (*named[:count], *(self.rest for _ in range(count - len(named))))
+
+    def at(self, place: int) -> tuple[str | None, Kind]:
+        """Return the name and the annotation of the parameter that takes a positional argument."""
+        name = self.positional[place] if place < len(self.positional) else self.rest
+        return name, ANYTHING if name is None else self.kinds.get(name, ANYTHING)
+
+    def of(self, name: str) -> Kind:
+        """Return the annotation of the parameter that takes a keyword argument."""
+        if name in self.kinds and name not in {self.rest, "return"}:
+            return self.kinds[name]
+        return ANYTHING if self.keywords is None else self.kinds.get(self.keywords, ANYTHING)
+
+
+def without_partials(fn: object) -> object:
+    """Return the function at the bottom of `functools.partial` objects, itself if it is none."""
+    while _is_partial(fn):
+        fn = fn.func
+    return fn
+
+
+def _is_partial(fn: object) -> TypeGuard[functools.partial[object]]:
+    return isinstance(fn, functools.partial)
+
+
+def signature_of(fn: Callable[..., object]) -> Signature:
+    """Return the signature of a function; without parameters if Python knows none, as of some builtins."""
+    try:
+        parameters = list(inspect.signature(fn).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    rests = [each.name for each in parameters if each.kind is inspect.Parameter.VAR_POSITIONAL]
+    keywords = [each.name for each in parameters if each.kind is inspect.Parameter.VAR_KEYWORD]
+    return Signature(
+        fn,
+        tuple(each.name for each in parameters if each.kind in _POSITIONAL),
+        next(iter(rests), None),
+        next(iter(keywords), None),
+    )

@@ -1,0 +1,103 @@
+"""Classes with fields, of attrs and dataclasses, and `Secret`. Called by `converter`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Protocol, TypeGuard, get_args, get_origin
+
+import attrs
+
+from railtracks._nodes.signature import ANYTHING, Kind
+from railtracks._records.secrets import Secret, field_names
+from railtracks.durable._values.hooks import Hooks, Read, Write, is_kind_of
+from railtracks.durable._values.plain import Plain, Sealed, ValueMismatchError, is_wrapped, unfit
+
+
+class _Generic(Protocol):
+    """A generic class, or an alias of one, with type variables in it."""
+
+    __parameters__: tuple[object, ...]
+
+    def __getitem__(self, kinds: tuple[Kind, ...], /) -> Kind: ...
+
+
+def add_classes(hooks: Hooks) -> None:
+    """Add how instances of classes with fields are written and read."""
+    part = functools.partial
+    hooks.add(is_kind_of(Secret), part(_secret_writer, hooks), part(_secret_reader, hooks))
+    hooks.add(_has_fields, part(_class_writer, hooks), part(_class_reader, hooks))
+
+
+def _secret_writer(hooks: Hooks, kind: Kind) -> Write:
+    write_inner = hooks.writer(_inner_kind(kind))
+
+    def write(value: object) -> Plain:
+        if not is_wrapped(value):
+            raise ValueMismatchError(value, f"a {type(value).__name__}, where the annotation says rt.Secret")
+        return Sealed(write_inner(value.reveal()), is_secret=True)
+
+    return write
+
+
+def _secret_reader(hooks: Hooks, kind: Kind) -> Read:
+    read_inner = hooks.reader(_inner_kind(kind))
+
+    def read(plain: object, _: Kind) -> object:
+        if not is_wrapped(plain):
+            raise ValueMismatchError(plain, "no secret was stored here")
+        return Secret(read_inner(plain.reveal()))
+
+    return read
+
+
+def _inner_kind(kind: Kind) -> Kind:
+    return next(iter(get_args(kind)), ANYTHING)
+
+
+def _has_fields(kind: Kind) -> TypeGuard[type[object]]:
+    origin: Kind = get_origin(kind) or kind
+    return _is_class(origin) and (attrs.has(origin) or dataclasses.is_dataclass(origin))
+
+
+def _is_class(kind: Kind) -> TypeGuard[type[object]]:
+    return isinstance(kind, type)
+
+
+def _class_writer(hooks: Hooks, kind: type[object]) -> Write:
+    origin: type[object] = get_origin(kind) or kind
+    write_fields = hooks.fields_writer(_filled(kind))
+
+    def write(value: object) -> Plain:
+        if type(value) is not origin:
+            raise unfit(value, origin)
+        try:
+            return write_fields(value)
+        except ValueMismatchError as mismatch:
+            # cattrs does not tell the field. Where two fields have the same object in them, both are named.
+            names = [name for name in field_names(value) if getattr(value, name, mismatch) is mismatch.value]
+            mismatch.passed(value, " or ".join(f".{name}" for name in names))
+            raise
+
+    return write
+
+
+def _class_reader(hooks: Hooks, kind: type[object]) -> Read:
+    return hooks.fields_reader(_filled(kind), _fields_that_cannot_be_set(get_origin(kind) or kind))
+
+
+def _filled(kind: Kind) -> Kind:
+    """Return a generic class that was annotated without its parameters with `Any` for each of them."""
+    return kind[(ANYTHING,) * len(kind.__parameters__)] if _has_parameters_left(kind) else kind
+
+
+def _has_parameters_left(kind: Kind) -> TypeGuard[_Generic]:
+    return bool(getattr(kind, "__parameters__", ()))
+
+
+def _fields_that_cannot_be_set(origin: type[object]) -> list[str]:
+    """Return the fields of a frozen dataclass that `__init__` does not take: it computes them again."""
+    if attrs.has(origin) or not dataclasses.is_dataclass(origin):
+        return []
+    is_frozen: bool = getattr(origin, "__dataclass_params__").frozen  # noqa: B009 - unknown to the checkers
+    return [each.name for each in dataclasses.fields(origin) if is_frozen and not each.init]

@@ -1,0 +1,182 @@
+"""Lists, sets, tuples, named tuples and dicts: each part is written by its own annotation. Called by `converter`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from enum import Enum
+from typing import TypeGuard, get_args, get_type_hints
+
+from railtracks._nodes.signature import ANYTHING, Kind
+from railtracks._records.secrets import is_secret, key_name
+from railtracks.durable._values.hooks import Hooks, Read, Write, is_kind_of
+from railtracks.durable._values.plain import (
+    Plain,
+    Sealed,
+    ValueMismatchError,
+    check_keys,
+    exactly,
+    is_dict,
+    is_tuple,
+    name_of,
+    parts_of,
+    stepped,
+    text_key,
+    unfit,
+)
+from railtracks.durable._values.sealing import encoded, laid_open
+
+_text = exactly(str)
+
+
+def add_containers(hooks: Hooks) -> None:
+    """Add how containers are written and read."""
+    part = functools.partial
+    hooks.add(is_kind_of(list, Sequence), part(_items_writer, hooks, list), part(_items_reader, hooks, list))
+    hooks.add(is_kind_of(set, AbstractSet), part(_items_writer, hooks, set), part(_items_reader, hooks, set))
+    hooks.add(is_kind_of(frozenset), part(_items_writer, hooks, frozenset), part(_items_reader, hooks, frozenset))
+    hooks.add(is_kind_of(tuple), part(_tuple_writer, hooks), part(_tuple_reader, hooks))
+    hooks.add(_is_named_tuple, part(_named_tuple_writer, hooks), part(_named_tuple_reader, hooks))
+    hooks.add(is_kind_of(dict, Mapping), part(_dict_writer, hooks), part(_dict_reader, hooks))
+
+
+def _items_writer(hooks: Hooks, container: type[Collection[object]], kind: Kind) -> Write:
+    write_item = hooks.writer(_item_kind(kind))
+
+    def write_list(value: object) -> Plain:
+        if type(value) is not container:
+            raise unfit(value, kind)
+        return [stepped(value, f"[{place}]", write_item, each) for place, each in enumerate(value)]
+
+    def write_set(value: object) -> Plain:
+        if type(value) is not container:
+            raise unfit(value, kind)
+        plain = [stepped(value, "{...}", write_item, each) for each in value]
+        # The order of a set differs from process to process.
+        return sorted(plain, key=lambda each: encoded(laid_open(each)))
+
+    return write_list if container is list else write_set
+
+
+def _item_kind(kind: Kind) -> Kind:
+    return next(iter(get_args(kind)), ANYTHING)
+
+
+def _items_reader(hooks: Hooks, build: Callable[[list[object]], object], kind: Kind) -> Read:
+    read_item = hooks.reader(_item_kind(kind))
+    return lambda plain, _: build([read_item(each) for each in parts_of(plain)])
+
+
+def _tuple_kinds(kind: Kind, count: int) -> Sequence[Kind]:
+    """Return the annotation of each item of a tuple; another number of them if the tuple does not fit."""
+    kinds: tuple[Kind, ...] = get_args(kind)
+    if not kinds and kind is tuple:
+        return [ANYTHING] * count
+    return [kinds[0]] * count if kinds[1:] == (...,) else kinds
+
+
+def _tuple_writer(hooks: Hooks, kind: Kind) -> Write:
+    def write(value: object) -> Plain:
+        if not is_tuple(value):
+            raise unfit(value, kind)
+        kinds = _tuple_kinds(kind, len(value))
+        if len(kinds) != len(value):
+            raise ValueMismatchError(value, f"{len(value)} items, where the annotation says {name_of(kind)}")
+        return [
+            stepped(value, f"[{place}]", hooks.writer(below), each)
+            for place, (each, below) in enumerate(zip(value, kinds, strict=True))
+        ]
+
+    return write
+
+
+def _tuple_reader(hooks: Hooks, kind: Kind) -> Read:
+    def read(plain: object, _: Kind) -> object:
+        parts = parts_of(plain)
+        kinds = _tuple_kinds(kind, len(parts))
+        return tuple(hooks.read(part, below) for part, below in zip(parts, kinds, strict=True))
+
+    return read
+
+
+def _is_named_tuple(kind: Kind) -> TypeGuard[type[tuple[object, ...]]]:
+    return isinstance(kind, type) and hasattr(kind, "_fields") and issubclass(kind, tuple)
+
+
+def _named_tuple_writer(hooks: Hooks, kind: type[tuple[object, ...]]) -> Write:
+    kinds: Mapping[str, Kind] = get_type_hints(kind)
+    names: tuple[str, ...] = getattr(kind, "_fields", ())
+
+    def write(value: object) -> Plain:
+        if type(value) is not kind:
+            raise unfit(value, kind)
+        return {
+            name: stepped(value, f".{name}", hooks.writer(kinds.get(name, ANYTHING)), item)
+            for name, item in zip(names, value, strict=True)
+        }
+
+    return write
+
+
+def _named_tuple_reader(hooks: Hooks, kind: type[tuple[object, ...]]) -> Read:
+    kinds: Mapping[str, Kind] = get_type_hints(kind)
+    build: Callable[..., object] = kind
+
+    def read(plain: object, _: Kind) -> object:
+        fields = {str(name): hooks.read(item, kinds.get(str(name), ANYTHING)) for name, item in _pairs_of(plain)}
+        return build(**fields)
+
+    return read
+
+
+def _dict_kinds(kind: Kind) -> tuple[Kind, Kind]:
+    key_kind, item_kind = get_args(kind) or (ANYTHING, ANYTHING)
+    return key_kind, item_kind
+
+
+def _dict_writer(hooks: Hooks, kind: Kind) -> Write:
+    key_kind, item_kind = _dict_kinds(kind)
+    write_key, write_item = hooks.writer(key_kind), hooks.writer(item_kind)
+
+    def write_object(value: object) -> Plain:
+        if not is_dict(value):
+            raise unfit(value, kind)
+        plain: dict[str, Plain] = {}
+        for key, item in value.items():
+            name = stepped(value, f" (its key {key!r})", _text, key) if key_kind is str else text_key(value, key)
+            plain[name] = stepped(value, f"[{key!r}]", write_item, item)
+        check_keys(value, plain)
+        return plain
+
+    def write_pairs(value: object) -> Plain:
+        if not is_dict(value):
+            raise unfit(value, kind)
+        return [
+            [
+                stepped(value, f" (its key {key!r})", write_key, key),
+                _hidden(key, item, stepped(value, f"[{key!r}]", write_item, item)),
+            ]
+            for key, item in value.items()
+        ]
+
+    # The keys of a JSON object are strings: pairs keep every other key what it is.
+    return write_object if key_kind in (str, ANYTHING, object) else write_pairs
+
+
+def _hidden(key: object, item: object, plain: Plain) -> Plain:
+    """Return the plain form of an item of a dict, to be encrypted if its key is the name of a secret."""
+    name = key_name(key.value if isinstance(key, Enum) else key)
+    return Sealed(plain, is_secret=False) if is_secret(name, item) and not isinstance(plain, Sealed) else plain
+
+
+def _dict_reader(hooks: Hooks, kind: Kind) -> Read:
+    read_key, read_item = map(hooks.reader, _dict_kinds(kind))
+    return lambda plain, _: {read_key(key): read_item(item) for key, item in _pairs_of(plain)}
+
+
+def _pairs_of(plain: object) -> Iterable[tuple[object, object]]:
+    """Return the pairs of a stored dict, which may have been written as a list of pairs."""
+    if is_dict(plain):
+        return plain.items()
+    return ((key, item) for key, item in map(parts_of, parts_of(plain)))

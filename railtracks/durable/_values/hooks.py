@@ -1,0 +1,91 @@
+"""The typed face of cattrs, which finds by annotation how a value is written and read.
+
+The modules that know kinds of values add their functions here; `converter` puts them all together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeAlias, TypeGuard, TypeVar, get_origin
+
+from cattrs import Converter
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+
+from railtracks._nodes.signature import Kind
+from railtracks.durable._values.plain import Plain
+
+K = TypeVar("K")
+
+# Writes a value as plain data, or raises if it is not what the annotation says.
+Write: TypeAlias = Callable[[object], Plain]
+# Reads plain data, which came from a store and may be anything, as a value of an annotation.
+Read: TypeAlias = Callable[[object, Kind], object]
+
+# cattrs declares that these take a class; they take every annotation, as Box[int], that stands for one.
+_fields_writer: Callable[..., Write] = make_dict_unstructure_fn
+_fields_reader: Callable[..., Callable[..., object]] = make_dict_structure_fn
+
+
+def is_kind_of(*origins: Kind) -> Callable[[Kind], TypeGuard[Kind]]:
+    """Return a check whether an annotation is one of these classes, or one of them with parameters."""
+
+    def check(kind: Kind) -> TypeGuard[Kind]:
+        return kind in origins or get_origin(kind) in origins
+
+    return check
+
+
+class Hooks:
+    """Writes and reads values by annotation, with the functions that were added for it."""
+
+    def __init__(self) -> None:
+        self._cattrs = Converter(detailed_validation=False, forbid_extra_keys=False)
+
+    def write(self, value: object, kind: Kind) -> Plain:
+        """Return the plain form of a value."""
+        plain: Plain = self._cattrs.unstructure(value, unstructure_as=kind)
+        return plain
+
+    def read(self, plain: object, kind: Kind) -> object:
+        """Return the value of a plain form."""
+        # What Converter.structure does, which is declared for classes only.
+        return self._cattrs.get_structure_hook(kind)(plain, kind)
+
+    def writer(self, kind: Kind) -> Write:
+        """Return a function that writes values of an annotation.
+
+        The annotation is looked up at each value, not here: a class may contain itself.
+        """
+        unstructure = self._cattrs.unstructure
+        return lambda value: unstructure(value, unstructure_as=kind)
+
+    def reader(self, kind: Kind) -> Callable[[object], object]:
+        """Return a function that reads values of an annotation."""
+        find = self._cattrs.get_structure_hook
+        return lambda plain: find(kind)(plain, kind)
+
+    def fields_writer(self, kind: Kind) -> Write:
+        """Return a function that writes the fields of an attrs class or a dataclass, as a dict."""
+        return _fields_writer(kind, self._cattrs, _cattrs_include_init_false=True)
+
+    def fields_reader(self, kind: Kind, left_out: Iterable[str]) -> Read:
+        """Return a function that makes an instance from a dict of fields, without the fields that are named."""
+        overrides = {name: override(omit=True) for name in left_out}
+        return _fields_reader(
+            kind, self._cattrs, _cattrs_include_init_false=True, _cattrs_detailed_validation=False, **overrides
+        )
+
+    def add_class(self, kind: type[object], write: Write, read: Read) -> None:
+        """Add how values of a class and its subclasses are written and read; comes before all that `add` adds."""
+        self._cattrs.register_unstructure_hook(kind, write)
+        self._cattrs.register_structure_hook(kind, read)
+
+    def add(
+        self,
+        fits: Callable[[Kind], TypeGuard[K]],
+        make_write: Callable[[K], Write],
+        make_read: Callable[[K], Read],
+    ) -> None:
+        """Add how values of all annotations that fit are written and read; what is added later comes first."""
+        self._cattrs.register_unstructure_hook_factory(fits, make_write)
+        self._cattrs.register_structure_hook_factory(fits, make_read)

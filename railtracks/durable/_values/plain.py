@@ -1,0 +1,175 @@
+"""The plain form of users' values: what JSON has a word for, and marks around what may be written only encrypted.
+
+Every module of this folder uses it. It knows no converter and no key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeAlias, TypeGuard, TypeVar
+
+from attrs import define
+
+from railtracks._nodes.signature import ANYTHING, Kind
+from railtracks._records.secrets import Secret
+
+T = TypeVar("T")
+
+Scalar: TypeAlias = "bool | int | float | str | None"
+Json: TypeAlias = "Scalar | list[Json] | tuple[Json, ...] | dict[str, Json]"
+Plain: TypeAlias = "Scalar | Sealed | list[Plain] | tuple[Plain, ...] | dict[str, Plain]"
+
+# The one key of the object that stands in a store for an encrypted value.
+SEALED: Final = "$sealed"
+SCALAR_CLASSES: Final[tuple[type[Scalar], ...]] = (str, int, float, bool, type(None))
+SCALARS: Final[frozenset[Kind]] = frozenset(SCALAR_CLASSES)
+
+
+@define(frozen=True, eq=False)
+class Sealed:
+    """A plain value that may be written only encrypted.
+
+    Attributes:
+        plain: The value.
+        is_secret: Whether it was wrapped in a `Secret`, and is to come back in one.
+    """
+
+    plain: Plain
+    is_secret: bool
+
+
+class ValueMismatchError(Exception):
+    """A value is not what its annotation says. Turned into a `DurableValueError` before it leaves this folder.
+
+    Attributes:
+        value: The part that does not fit; as the error passes a container on its way out, that container.
+        problem: Why it does not fit.
+        path: The steps from `value` to the part that does not fit.
+    """
+
+    def __init__(self, value: object, problem: str) -> None:
+        self.value = value
+        self.problem = problem
+        self.path = ""
+        super().__init__(problem)
+
+    def passed(self, container: object, step: str) -> None:
+        """Note that the error leaves a container, and by which step the part is reached from there."""
+        self.value = container
+        self.path = step + self.path
+
+
+def is_list(value: object) -> TypeGuard[list[object]]:
+    """Return whether a value is a list, and not of a subclass."""
+    return type(value) is list
+
+
+def is_tuple(value: object) -> TypeGuard[tuple[object, ...]]:
+    """Return whether a value is a tuple, and not of a subclass."""
+    return type(value) is tuple
+
+
+def is_dict(value: object) -> TypeGuard[dict[object, object]]:
+    """Return whether a value is a dict, and not of a subclass."""
+    return type(value) is dict
+
+
+def is_wrapped(value: object) -> TypeGuard[Secret[object]]:
+    """Return whether a value is a `Secret`."""
+    return isinstance(value, Secret)
+
+
+def unfit(value: object, kind: Kind) -> ValueMismatchError:
+    """Return the error for a value of another class than its annotation says."""
+    return ValueMismatchError(value, f"a {type(value).__qualname__}, where the annotation says {name_of(kind)}")
+
+
+def stored(kind: type[T]) -> Callable[[object], T]:
+    """Return a function that hands on what was stored as one class, and refuses everything else."""
+
+    def check(plain: object) -> T:
+        if type(plain) is not kind:
+            raise _stored_otherwise(plain, kind)
+        return plain
+
+    return check
+
+
+def parts_of(plain: object) -> list[object]:
+    """Return a list that was stored, or refuse what is no list."""
+    if is_list(plain):
+        return plain
+    raise _stored_otherwise(plain, list)
+
+
+def _stored_otherwise(plain: object, kind: type[object]) -> ValueMismatchError:
+    return ValueMismatchError(plain, f"a {type(plain).__name__} was stored, not a {kind.__name__}")
+
+
+def name_of(kind: Kind) -> str:
+    """Return the name of an annotation for a message."""
+    if kind is ANYTHING:
+        return "JSON value"
+    return str(getattr(kind, "__qualname__", None) or kind)
+
+
+def exactly(kind: type[T]) -> Callable[[object], T]:
+    """Return a function that hands on instances of one class, not of a subclass, and refuses all other values."""
+
+    def check(value: object) -> T:
+        if type(value) is not kind:
+            raise unfit(value, kind)
+        return value
+
+    return check
+
+
+def stepped(container: object, step: str, write: Callable[[object], T], part: object) -> T:
+    """Write one part of a container; if the part does not fit, note in the error where it stands."""
+    try:
+        return write(part)
+    except ValueMismatchError as mismatch:
+        mismatch.passed(container, step)
+        raise
+
+
+def unannotated(value: object) -> Plain:
+    """Return the plain form of a value that no annotation describes.
+
+    Raises:
+        ValueMismatchError: If it is not a JSON value.
+    """
+    if _is_scalar(value):
+        return value
+    if is_list(value):
+        return [stepped(value, f"[{place}]", unannotated, item) for place, item in enumerate(value)]
+    if is_dict(value):
+        plain: dict[str, Plain] = {}
+        for key, item in value.items():
+            plain[text_key(value, key)] = stepped(value, f"[{key!r}]", unannotated, item)
+        check_keys(value, plain)
+        return plain
+    if is_wrapped(value):
+        return Sealed(unannotated(value.reveal()), is_secret=True)
+    kind = type(value).__qualname__
+    raise ValueMismatchError(value, f"a {kind} is not a JSON value: annotate it with a class that can be stored")
+
+
+def _is_scalar(value: object) -> TypeGuard[Scalar]:
+    return type(value) in SCALARS
+
+
+def text_key(container: object, key: object) -> str:
+    """Return a key of an unannotated dict, if it is a string."""
+    if type(key) is str:
+        return key
+    raise ValueMismatchError(
+        container,
+        f"it has a key of class {type(key).__name__}, and JSON has strings only: annotate the dict and its keys",
+    )
+
+
+def check_keys(container: object, plain: dict[str, Plain]) -> None:
+    """Refuse a dict that would be taken for an encrypted value when it is read."""
+    if len(plain) == 1 and SEALED in plain:
+        raise ValueMismatchError(container, f"the key {SEALED!r} is reserved for the store")

@@ -1,0 +1,171 @@
+"""Values without parts: JSON's scalars, enums, moments, paths, numbers and bytes. Called by `converter`."""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
+from typing import Final, TypeGuard, TypeVar
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from railtracks._nodes.signature import ANYTHING, Kind
+from railtracks.durable._values.hooks import Hooks, Read, Write
+from railtracks.durable._values.plain import (
+    SCALAR_CLASSES,
+    Plain,
+    Scalar,
+    ValueMismatchError,
+    exactly,
+    is_list,
+    parts_of,
+    stored,
+    unannotated,
+    unfit,
+)
+
+T = TypeVar("T")
+Moment = TypeVar("Moment", datetime, time)
+
+_text: Final = stored(str)
+_number: Final = stored(int)
+_float: Final = exactly(float)
+
+
+def add_scalars(hooks: Hooks) -> None:
+    """Add how values without parts are written and read."""
+    for scalar in SCALAR_CLASSES:
+        hooks.add_class(scalar, _scalar_writer(scalar), _scalar_reader(scalar))
+    _add_leaf(hooks, bytes, _base64, lambda plain: b64decode(_text(plain), validate=True))
+    _add_leaf(hooks, bytearray, _base64, lambda plain: bytearray(b64decode(_text(plain))))
+    _add_leaf(hooks, datetime, _moment, lambda plain: _moment_from(datetime, plain))
+    _add_leaf(hooks, date, date.isoformat, lambda plain: date.fromisoformat(_text(plain)))
+    _add_leaf(hooks, time, _moment, lambda plain: _moment_from(time, plain))
+    _add_leaf(hooks, timedelta, lambda value: [value.days, value.seconds, value.microseconds], _delta_from)
+    _add_leaf(hooks, UUID, str, lambda plain: UUID(_text(plain)))
+    _add_leaf(hooks, Decimal, str, _decimal_from)
+    _add_leaf(hooks, complex, lambda value: [value.real, value.imag], _complex_from)
+    hooks.add(_is_path, _path_writer, lambda kind: lambda plain, _: kind(_text(plain)))
+    hooks.add(_is_enum, _enum_writer, lambda kind: lambda plain, _: _enum_from(plain, kind))
+    hooks.add(_is_anything, lambda _: unannotated, lambda _: lambda plain, _: plain)
+
+
+def _is_anything(kind: Kind) -> TypeGuard[Kind]:
+    return kind is ANYTHING or kind is object or isinstance(kind, TypeVar)
+
+
+def _scalar_check(scalar: type[Scalar]) -> Callable[[object], Scalar]:
+    return _float_or_int if scalar is float else exactly(scalar)
+
+
+def _float_or_int(value: object) -> float:
+    # Python takes an int where a float is annotated, too.
+    return value if type(value) is int else _float(value)
+
+
+def _scalar_writer(scalar: type[Scalar]) -> Write:
+    check = _scalar_check(scalar)
+    # An IntEnum is an int, and cattrs comes here with it too. It is written in a list, which no scalar is read from:
+    # only its own annotation reads it.
+    return lambda value: [_enum_as_plain(value)] if isinstance(value, Enum) else check(value)
+
+
+def _scalar_reader(scalar: type[Scalar]) -> Read:
+    check = _scalar_check(scalar)
+
+    def read(plain: object, kind: Kind) -> object:
+        if _is_enum(kind):
+            return _enum_from(plain, kind)
+        if is_list(plain):
+            raise ValueMismatchError(plain, f"a member of an enum, where the annotation says {scalar.__name__}")
+        return check(plain)
+
+    return read
+
+
+def _add_leaf(hooks: Hooks, kind: type[T], write: Callable[[T], Plain], read: Callable[[object], T]) -> None:
+    def write_exactly(value: object) -> Plain:
+        # An instance of a subclass would come back as less than it is.
+        if type(value) is not kind:
+            raise unfit(value, kind)
+        return write(value)
+
+    hooks.add_class(kind, write_exactly, lambda plain, _: read(plain))
+
+
+def _base64(value: bytes | bytearray) -> str:
+    return b64encode(value).decode("ascii")
+
+
+def _delta_from(plain: object) -> timedelta:
+    days, seconds, microseconds = map(_number, parts_of(plain))
+    return timedelta(days, seconds, microseconds)
+
+
+def _decimal_from(plain: object) -> Decimal:
+    # A number, if the annotation was int or float when the value was stored.
+    return Decimal(plain if isinstance(plain, int | float) else _text(plain))
+
+
+def _complex_from(plain: object) -> complex:
+    return complex(*map(_float_or_int, parts_of(plain)))
+
+
+def _moment(value: datetime | time) -> Plain:
+    """Return a moment as text; beside it its zone and its fold, if the text does not tell them."""
+    if isinstance(value.tzinfo, ZoneInfo) and value.tzinfo.key:
+        return [value.replace(tzinfo=None).isoformat(), value.tzinfo.key, value.fold]
+    return [value.isoformat(), None, 1] if value.fold else value.isoformat()
+
+
+def _moment_from(kind: type[Moment], plain: object) -> Moment:
+    if isinstance(plain, str):
+        return kind.fromisoformat(plain)
+    text, zone, fold = parts_of(plain)
+    moment = kind.fromisoformat(_text(text)).replace(fold=_number(fold))
+    return moment if zone is None else moment.replace(tzinfo=ZoneInfo(_text(zone)))
+
+
+def _is_path(kind: Kind) -> TypeGuard[type[PurePath]]:
+    return isinstance(kind, type) and issubclass(kind, PurePath)
+
+
+def _path_writer(kind: type[PurePath]) -> Write:
+    def write(value: object) -> Plain:
+        # A path's own class is one of its system: what is made of Path is a PosixPath or a WindowsPath.
+        if not isinstance(value, PurePath):
+            raise unfit(value, kind)
+        return str(value)
+
+    return write
+
+
+def _is_enum(kind: Kind) -> TypeGuard[type[Enum]]:
+    return isinstance(kind, type) and issubclass(kind, Enum)
+
+
+def _enum_as_plain(value: Enum) -> Plain:
+    # Flags that are put together have no name of their own; the check that a value comes back refuses what is no JSON.
+    plain: Plain = value.name if value.name in type(value).__members__ else value.value
+    return plain
+
+
+def _enum_writer(kind: type[Enum]) -> Write:
+    def write(value: object) -> Plain:
+        if type(value) is not kind:
+            raise unfit(value, kind)
+        return _enum_as_plain(value)
+
+    return write
+
+
+def _enum_from(plain: object, kind: type[Enum]) -> Enum:
+    if is_list(plain):
+        # Written by the annotation of a scalar; see there.
+        (plain,) = plain
+    if isinstance(plain, str) and plain in kind.__members__:
+        return kind[plain]
+    return kind(plain)
