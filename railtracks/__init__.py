@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from railtracks.durable._sessions.signals import send_signal, wait_for_signal
     from railtracks.durable._sessions.store import DurableStore
     from railtracks.durable._sessions.views import StoredSession
-    from railtracks.durable._store.ownership import DurableStatus
+    from railtracks.durable._store.schema import DurableStatus
 
 __all__ = [
     "CallError",
@@ -124,7 +124,7 @@ __all__ = [
 
 # The names of the wing of durable sessions, and the rooms they are in: imported when somebody asks for one.
 _WING = {
-    "DurableStatus": "_store.ownership",
+    "DurableStatus": "_store.schema",
     "DurableStore": "_sessions.store",
     "Recovery": "_sessions.recovery",
     "StoredSession": "_sessions.views",

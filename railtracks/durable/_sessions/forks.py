@@ -12,8 +12,7 @@ from railtracks.durable._replay.strands import ROOT
 from railtracks.durable._sessions.views import row_of
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
-from railtracks.durable._store.ownership import DurableStatus
-from railtracks.durable._store.schema import calls, rows_of, sessions
+from railtracks.durable._store.schema import DurableStatus, calls, rows_of, sessions
 from railtracks.exceptions import SessionUnavailableError
 
 

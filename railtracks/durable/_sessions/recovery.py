@@ -17,8 +17,7 @@ from railtracks.durable._sessions.store import StoreOption, access_of, store_of
 from railtracks.durable._sessions.wakeups import is_due
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
-from railtracks.durable._store.ownership import DurableStatus
-from railtracks.durable._store.schema import sessions
+from railtracks.durable._store.schema import DurableStatus, sessions
 from railtracks.exceptions import SessionOwnedError, SessionUnavailableError, SessionWaiting, StoreError
 
 # Not what may be large.

@@ -18,8 +18,8 @@ from railtracks.durable._replay.journal import Journal
 from railtracks.durable._replay.recorded import Past
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import LOOK, clock_of
-from railtracks.durable._store.ownership import DurableStatus, Taken, Wanted, stuck
-from railtracks.durable._store.schema import sessions
+from railtracks.durable._store.ownership import Taken, Wanted, stuck
+from railtracks.durable._store.schema import DurableStatus, sessions
 from railtracks.durable._store.writer import Commit, Writer
 from railtracks.durable._values.failures import load_failure
 from railtracks.durable._values.values import told_as_store_error

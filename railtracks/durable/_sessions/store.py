@@ -13,7 +13,7 @@ from railtracks.durable._sessions.forks import forked
 from railtracks.durable._sessions.views import StoredSession, record_of, sessions_in
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import Durability, database_url
-from railtracks.durable._store.ownership import DurableStatus
+from railtracks.durable._store.schema import DurableStatus
 from railtracks.durable._values.sealing import Sealer
 from railtracks.durable._values.values import Values
 

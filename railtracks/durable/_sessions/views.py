@@ -14,8 +14,8 @@ from railtracks._records.secrets import REDACTED, Scrubber
 from railtracks._records.tree import CallError, CallRecord, ExecutionInfo, Status
 from railtracks.durable._replay.recorded import CANCELLED, COMPLETED, FAILED, OPENED
 from railtracks.durable._store.access import Access
-from railtracks.durable._store.ownership import DurableStatus, Owner
-from railtracks.durable._store.schema import owners, rows_of, sessions
+from railtracks.durable._store.ownership import Owner
+from railtracks.durable._store.schema import DurableStatus, owners, rows_of, sessions
 from railtracks.durable._values.failures import told_failure
 from railtracks.durable._values.values import Values
 from railtracks.exceptions import SessionUnavailableError

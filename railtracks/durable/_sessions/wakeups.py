@@ -8,8 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from railtracks.durable._replay.recorded import OPENED
-from railtracks.durable._store.ownership import DurableStatus
-from railtracks.durable._store.schema import calls, sessions, signals
+from railtracks.durable._store.schema import DurableStatus, calls, sessions, signals
 
 # What the node of a wait is called, with the name of the signal behind it.
 WAIT: Final = "wait for signal "

@@ -7,7 +7,6 @@ import platform
 import threading
 import time
 from datetime import UTC, datetime
-from enum import StrEnum
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -16,22 +15,8 @@ from attrs import define
 from sqlalchemy.engine import Connection
 
 from railtracks.durable._store.database import Database, now_of
-from railtracks.durable._store.schema import owners, rows_of, sessions
+from railtracks.durable._store.schema import DurableStatus, owners, rows_of, sessions
 from railtracks.exceptions import ReplayMismatchError, SessionOwnedError, SessionUnavailableError
-
-
-class DurableStatus(StrEnum):
-    """Where a session stands in its store."""
-
-    RUNNING = "running"
-    WAITING = "waiting"
-    INTERRUPTED = "interrupted"
-    STUCK = "stuck"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    TIMED_OUT = "timed_out"
-    CANCELLED = "cancelled"
-
 
 # Made once: to put them together costs more than to run them.
 _FIND: Final = sa.select(sessions).where(sessions.c.session_id == sa.bindparam("wanted")).with_for_update()
