@@ -19,8 +19,8 @@ from railtracks.durable._sessions.store import access_of, store_of
 from railtracks.durable._sessions.views import row_of
 from railtracks.durable._sessions.wakeups import is_due
 from railtracks.durable._store.access import Access
-from railtracks.durable._store.database import LOOK, now_of
-from railtracks.durable._store.ownership import Taken, Wanted
+from railtracks.durable._store.database import now_of
+from railtracks.durable._store.wanted import Taken, Wanted
 from railtracks.durable._values.values import StandIn, shape_of
 from railtracks.exceptions import SessionWaiting, StoreError
 
@@ -42,7 +42,12 @@ def outcome_of_final(access: Access, taken: Taken, node: Node[..., Any]) -> Any:
     raise_recorded(access, row)
     for call in reversed(taken.rows):
         # Whichever attempt it was.
-        if (call.strand, call.position, call.place, call.status) == (ROOT, 0, -1, COMPLETED):
+        if call.outcome is not None and (call.strand, call.position, call.place, call.status) == (
+            ROOT,
+            0,
+            -1,
+            COMPLETED,
+        ):
             return access.values.load(call.outcome, shape_of(node.fn).result)
     raise StoreError(f"session {row.session_id} is {row.status}, and its result is not in the store")
 
@@ -106,7 +111,7 @@ class InnerFlow(StandIn):
             try:
                 while not await in_thread(self._is_due, session_id):
                     journal.park_if_idle()
-                    await trio.sleep(LOOK)
+                    await trio.sleep(self._access.patience.look)
             finally:
                 del journal.waiting[made.key]
 

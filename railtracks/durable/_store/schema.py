@@ -46,6 +46,12 @@ class DurableStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
+# The session is over for good.
+FINAL: Final = frozenset(
+    [DurableStatus.COMPLETED, DurableStatus.FAILED, DurableStatus.TIMED_OUT, DurableStatus.CANCELLED]
+)
+
+
 class RowStatus(StrEnum):
     """What a row of `calls` says."""
 
