@@ -42,12 +42,8 @@ def outcome_of_final(access: Access, taken: Taken, node: Node[..., Any]) -> Any:
     raise_recorded(access, row)
     for call in reversed(taken.rows):
         # Whichever attempt it was.
-        if call.outcome is not None and (call.strand, call.position, call.place, call.status) == (
-            ROOT,
-            0,
-            -1,
-            COMPLETED,
-        ):
+        is_entry = (call.strand, call.position, call.place) == (ROOT, 0, -1)
+        if is_entry and call.status == COMPLETED and call.outcome is not None:
             return access.values.load(call.outcome, shape_of(node.fn).result)
     raise StoreError(f"session {row.session_id} is {row.status}, and its result is not in the store")
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Callable
 from typing import Literal, Self, TypeAlias, TypeGuard, get_args
 
@@ -20,7 +19,7 @@ from railtracks.durable._sessions.forks import forked
 from railtracks.durable._sessions.views import StoredSession, record_of, sessions_in
 from railtracks.durable._store.access import Access, DatabaseFactory
 from railtracks.durable._store.address import database_url
-from railtracks.durable._store.database import Database, Durability
+from railtracks.durable._store.database import Durability
 from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.schema import DurableStatus
 from railtracks.durable._values.sealing import Sealer
@@ -190,10 +189,16 @@ def access_of(store: DurableStore) -> Access:
 def store_with(
     store: DurableStore,
     *,
-    clock: Callable[[], float] = time.monotonic,
-    database: DatabaseFactory = Database,
+    clock: Callable[[], float] | None = None,
+    database: DatabaseFactory | None = None,
     patience: Patience | None = None,
 ) -> DurableStore:
-    """Return a store with the options of another, and with other parts under it: tests come in here."""
-    access = evolve(access_of(store), clock=clock, database=database, patience=patience or Patience())
+    """Return a store like another one, but with these parts under it: tests come in here."""
+    known = access_of(store)
+    access = evolve(
+        known,
+        clock=clock or known.clock,
+        database=database or known.database,
+        patience=patience or known.patience,
+    )
     return DurableStore._of(access)  # noqa: SLF001 - the constructor for users takes options only
