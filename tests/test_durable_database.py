@@ -29,7 +29,9 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from railtracks.durable._store import database as _database
 from railtracks.durable._store import schema as _schema
-from railtracks.durable._store.database import Database, Durability, database_url, now_of
+from railtracks.durable._store.address import database_url
+from railtracks.durable._store.database import Database, Durability, now_of
+from railtracks.durable._store.sqlite import sqlite_engine
 from railtracks.exceptions import StoreError
 
 # In another process: opens the database, when all are there.
@@ -333,44 +335,37 @@ there:/all {0}/covered {1} rw 0 0
 """
 
 
-@pytest.fixture
-def mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    def mount(kind: str) -> None:
-        path = tmp_path / "mounts"
-        path.write_text(MOUNTS.format(tmp_path, kind))
-        monkeypatch.setattr(_database, "_MOUNTS", path)
+def connected(path: Path, mounts: Path) -> None:
+    """Connect to a store by this table of mounts."""
+    engine = sqlite_engine(database_url(path, path), "power", 5.0, mounts)
+    with engine.connect() as connection:
+        connection.execute(sa.text("create table something (number integer)"))
+    engine.dispose()
 
-    return mount
+
+def mounts_in(folder: Path, kind: str) -> Path:
+    """Return a table of mounts that has folders on a file system of this kind."""
+    table = folder / "mounts"
+    table.write_text(MOUNTS.format(folder, kind))
+    return table
 
 
 @pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "fuse.sshfs", "fuse.glusterfs"])
 @pytest.mark.parametrize("place", ["far", "far/new/new", "with space\tand\\", "link"])
-def test_a_network_file_system_under_sqlite_is_refused(
-    kind: str, place: str, tmp_path: Path, mounts: Callable[[str], None]
-) -> None:
-    mounts(kind)
+def test_a_network_file_system_under_sqlite_is_refused(kind: str, place: str, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("far")
-    with (
-        pytest.raises(StoreError, match=rf"on a network file system \({kind}\)"),
-        opened(tmp_path / place / "store.db"),
-    ):
-        pass
+    with pytest.raises(StoreError, match=rf"on a network file system \({kind}\)"):
+        connected(tmp_path / place / "store.db", mounts_in(tmp_path, kind))
     assert not (tmp_path / "far").exists()
 
 
 @pytest.mark.parametrize("place", ["here", "farther", "far/near", "covered"])
-def test_a_local_disk_beside_a_network_is_not_refused(
-    place: str, tmp_path: Path, mounts: Callable[[str], None]
-) -> None:
-    mounts("nfs4")
-    with opened(tmp_path / place / "store.db"):
-        pass
+def test_a_local_disk_beside_a_network_is_not_refused(place: str, tmp_path: Path) -> None:
+    connected(tmp_path / place / "store.db", mounts_in(tmp_path, "nfs4"))
 
 
-def test_where_no_mounts_are_told_none_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_database, "_MOUNTS", tmp_path / "none")
-    with opened(tmp_path / "store.db"):
-        pass
+def test_where_no_mounts_are_told_none_are_refused(tmp_path: Path) -> None:
+    connected(tmp_path / "store.db", tmp_path / "none")
 
 
 def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ import worker_functions as functions
 from trio.testing import wait_all_tasks_blocked
 
 import railtracks as rt
-from railtracks._workers.pickling import packed, run_packed, unpacked
 from railtracks._workers import processes as _processes
+from railtracks._workers.pickling import packed, run_packed, unpacked
 
 
 def children() -> list[psutil.Process]:

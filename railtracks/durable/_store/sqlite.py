@@ -31,15 +31,21 @@ _MOUNTS: Final = Path("/proc/self/mounts")
 _ASKED_AGAIN: Final = 0.01
 
 
-def sqlite_engine(url: URL, durability: str, timeout: float) -> Engine:
+def sqlite_engine(url: URL, durability: str, timeout: float, mounts: Path = _MOUNTS) -> Engine:
     """Return the engine of a store's file, which is made if it is not there.
+
+    Args:
+        url: Where the file is, by its real path.
+        durability: What a commit survives, "power" or "process".
+        timeout: Seconds that a commit may take.
+        mounts: The table of mounts, as Linux writes it; where there is none, every path is taken for a local one.
 
     Raises:
         StoreError: If the file cannot be made, or is on a network file system.
     """
     path = Path(url.database or "")
     try:
-        refuse_network(path)
+        _refuse_network(path, mounts)
         _make_private(path)
     except OSError as error:
         raise StoreError(f"the store {path} cannot be opened: {error}") from error
@@ -119,16 +125,8 @@ class LockFiles:
         return self._folder / f"{token}.lock"
 
 
-def refuse_network(path: Path, mounts: Path = _MOUNTS) -> None:
-    """Refuse a path on a network file system, where SQLite's locks and its shared memory do not hold.
-
-    Args:
-        path: The file of a store, by its real path.
-        mounts: The table of mounts, as Linux writes it; where there is none, nothing is refused.
-
-    Raises:
-        StoreError: If the path is on one.
-    """
+def _refuse_network(path: Path, mounts: Path) -> None:
+    """Refuse a path on a network file system, where SQLite's locks and its shared memory do not hold."""
     if not mounts.exists():
         return
     best = ("", "")

@@ -127,8 +127,9 @@ def secret_arguments(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 class Values:
     """Turns values into bytes and back, for one store."""
 
-    def __init__(self, sealer: Sealer) -> None:
+    def __init__(self, sealer: Sealer, largest: int = LARGEST) -> None:
         self.sealer = sealer
+        self._largest = largest
         self._converter = made_converter()
 
     def dump(self, value: Any, kind: Any, what: str, name: str | None = None) -> tuple[bytes, str]:
@@ -226,8 +227,10 @@ class Values:
                 data = encoded(plain).encode()
             except (ValueError, RecursionError) as error:
                 raise DurableValueError(what, str(error)) from None
-            if len(data) > LARGEST:
-                raise DurableValueError(what, f"{len(data):,} bytes are more than the {LARGEST:,} that a row may have")
+            if len(data) > self._largest:
+                raise DurableValueError(
+                    what, f"{len(data):,} bytes are more than the {self._largest:,} that a row may have"
+                )
             return data, print_of(data)
         if not self.sealer.has_key:
             where = what + secret_path(plain)
@@ -235,8 +238,10 @@ class Values:
                 where, "a secret is stored only encrypted: give the store a key (DurableStore(key=...))"
             )
         stored = encoded(sealed(plain, lambda data: {SEALED: self.sealer.seal(data)})).encode()
-        if len(stored) > LARGEST:
-            raise DurableValueError(what, f"{len(stored):,} bytes are more than the {LARGEST:,} that a row may have")
+        if len(stored) > self._largest:
+            raise DurableValueError(
+                what, f"{len(stored):,} bytes are more than the {self._largest:,} that a row may have"
+            )
         printed = encoded(sealed(plain, lambda data: {SEALED: self.sealer.print(data)})).encode()
         return stored, print_of(printed)
 
