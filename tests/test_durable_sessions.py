@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -266,10 +267,12 @@ def test_sigterm_interrupts(store: rt.DurableStore) -> None:
 
 
 def test_sigterm_before_there_is_a_session_is_not_lost(store: rt.DurableStore) -> None:
+    met: list[str] = []
+
     def terminate(place: str) -> None:
         # While the session is being taken.
-        if place == "before" and not DONE:
-            DONE.append("terminated")
+        if place == "before" and not met:
+            met.append(place)
             signal.raise_signal(signal.SIGTERM)
             # Long enough for the main thread to hear of it.
             time.sleep(0.05)

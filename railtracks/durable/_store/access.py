@@ -137,7 +137,8 @@ class Access:
         """
         self.open()
         with self._guard:
-            self._here.entered += 1
+            opened = self._here
+            opened.entered += 1
 
     def exit(self) -> None:
         """End what `enter` began; in a child process, leave a block that its parent entered. Blocks."""
@@ -147,7 +148,8 @@ class Access:
             self._parents_blocks -= 1
         else:
             with self._guard:
-                self._here.entered -= 1
+                opened = self._here
+                opened.entered -= 1
             self.leave()
 
     def count(self, users: int) -> bool:
@@ -189,11 +191,6 @@ class Access:
     def _here(self) -> _Opened:
         assert self._opened is not None  # noqa: S101 - the caller has opened it
         return self._opened
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the store is open in this process."""
-        return self._opened is not None
 
     @property
     def owner(self) -> ProcessOwner:

@@ -227,10 +227,7 @@ class Values:
                 data = encoded(plain).encode()
             except (ValueError, RecursionError) as error:
                 raise DurableValueError(what, str(error)) from None
-            if len(data) > self._largest:
-                raise DurableValueError(
-                    what, f"{len(data):,} bytes are more than the {self._largest:,} that a row may have"
-                )
+            self._check_size(data, what)
             return data, print_of(data)
         if not self.sealer.has_key:
             where = what + secret_path(plain)
@@ -238,12 +235,14 @@ class Values:
                 where, "a secret is stored only encrypted: give the store a key (DurableStore(key=...))"
             )
         stored = encoded(sealed(plain, lambda data: {SEALED: self.sealer.seal(data)})).encode()
-        if len(stored) > self._largest:
-            raise DurableValueError(
-                what, f"{len(stored):,} bytes are more than the {self._largest:,} that a row may have"
-            )
+        self._check_size(stored, what)
         printed = encoded(sealed(plain, lambda data: {SEALED: self.sealer.print(data)})).encode()
         return stored, print_of(printed)
+
+    def _check_size(self, data: bytes, what: str) -> None:
+        size, largest = len(data), self._largest
+        if size > largest:
+            raise DurableValueError(what, f"{size:,} bytes are more than the {largest:,} that a row may have")
 
     def _opened(self, plain: Any) -> Any:
         if isinstance(plain, list):
