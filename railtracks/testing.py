@@ -370,8 +370,8 @@ def faulty_store(store: StoreOption, fault: Callable[[str], object], /) -> Durab
             transactions have their purpose behind it: "before renewal" of the lease, "before poll" for signals, "before
             request" for what a user asks of the store, and "opening", "closing" and "upgrade" of the store. An
             `OSError` that it raises is one of the database's: another try is made, as long as the `commit_timeout` of
-            the store lasts. Any other exception is an error that no other try mends. It may also stop or kill the
-            process.
+            the store lasts. Any other exception is taken for an error that another try does not mend. The fault may
+            also stop or kill the process.
 
     Raises:
         TypeError: If `store` is no store, or `fault` cannot be called.

@@ -63,12 +63,7 @@ class DurableStore:
         commit_timeout: float = 10.0,
         max_recoveries: int = 10,
     ) -> None:
-        if url is not None and not isinstance(url, str | os.PathLike):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
-            raise TypeError(f"the url of a store must be a string or a path, not {type(url).__name__}")
-        if key is not None and not isinstance(key, str | bytes):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
-            raise TypeError(f"the key of a store must be text or bytes, not {type(key).__name__}")
-        if key is not None and not key:
-            raise ValueError("the key of a store must not be empty")
+        _check_address_and_key(url, key)
         if durability not in get_args(Durability):
             raise ValueError(f"durability must be one of {', '.join(get_args(Durability))}, not {durability!r}")
         for name, seconds in (("lease", lease), ("commit_timeout", commit_timeout)):
@@ -79,10 +74,7 @@ class DurableStore:
             raise ValueError(
                 "commit_timeout must be less than lease: a process that waits longer does not own the session any more"
             )
-        if isinstance(max_recoveries, bool) or not isinstance(max_recoveries, int):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
-            raise TypeError(f"max_recoveries must be a whole number, not {type(max_recoveries).__name__}")
-        if max_recoveries < 0:
-            raise ValueError(f"max_recoveries must be 0 or more, not {max_recoveries}")
+        _check_count("max_recoveries", max_recoveries)
         self._access = Access(
             url=database_url(url, state_folder()),
             durability=durability,
@@ -154,9 +146,32 @@ class DurableStore:
             TypeError: If `before` is no whole number.
             StoreError: If the store cannot be written.
         """
-        if isinstance(before, bool) or not (before is None or isinstance(before, int)):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
-            raise TypeError(f"before must be the id of a call, not {type(before).__name__}")
+        _check_call_id(before)
         return forked(self._access, session_id, before)
+
+
+# Not all callers have a type checker: these take what comes.
+
+
+def _check_address_and_key(url: object, key: object) -> None:
+    if url is not None and not isinstance(url, str | os.PathLike):
+        raise TypeError(f"the url of a store must be a string or a path, not {type(url).__name__}")
+    if key is not None and not isinstance(key, str | bytes):
+        raise TypeError(f"the key of a store must be text or bytes, not {type(key).__name__}")
+    if key is not None and not key:
+        raise ValueError("the key of a store must not be empty")
+
+
+def _check_count(name: str, count: object) -> None:
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise TypeError(f"{name} must be a whole number, not {type(count).__name__}")
+    if count < 0:
+        raise ValueError(f"{name} must be 0 or more, not {count}")
+
+
+def _check_call_id(before: object) -> None:
+    if isinstance(before, bool) or not (before is None or isinstance(before, int)):
+        raise TypeError(f"before must be the id of a call, not {type(before).__name__}")
 
 
 StoreOption: TypeAlias = DurableStore | str | os.PathLike[str] | Literal[True]
