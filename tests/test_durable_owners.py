@@ -18,7 +18,7 @@ import sqlalchemy as sa
 import trio
 from postgres_server import PostgresServer
 from postgres_server import postgres as _postgres  # noqa: F401 - a fixture
-from stored_sessions import until
+from stored_sessions import flowing_clock, renewed, until  # noqa: F401 - one is a fixture
 from trio.testing import MockClock
 
 import railtracks as rt
@@ -49,18 +49,6 @@ async def sleeping() -> None:
 def store_in(folder: Path, clock: MockClock | None = None, **options: Any) -> rt.DurableStore:
     store = rt.DurableStore(folder / "store.db", durability="process", **options)
     return store if clock is None else store_with(store, clock=clock.current_time)
-
-
-@pytest.fixture
-def clock(mock_clock: MockClock) -> MockClock:
-    """A clock for Trio and for leases that goes as time does, and jumps where a test says so."""
-    mock_clock.rate = 1.0
-    return mock_clock
-
-
-async def renewed(store: rt.DurableStore) -> None:
-    """Wait until a lease that was due has been renewed."""
-    await until(lambda: access_of(store).owner.lease.until_renewal)
 
 
 def flow_of(store: rt.DurableStore, fn: Callable[..., Any]) -> rt.Flow[..., Any]:
@@ -345,10 +333,12 @@ def test_what_a_parent_process_has_open_is_left_to_it(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     access = access_of(store)
     flow = flow_of(store, add)
+    # As in a child process, where coverage measures nothing: what happens there is proved above. First the child of a
+    # parent that has nothing open, then of one that has.
+    access._process_id = -1  # noqa: SLF001 - the process that this one was forked from
     parents = access.open()
     with store:
-        # As in a child process, where coverage measures nothing: what happens there is proved above.
-        access._process_id = -1  # noqa: SLF001 - the process that this one was forked from
+        access._process_id = -1  # noqa: SLF001 - as above
         with pytest.raises(rt.StoreError, match="open a store of its own here"):
             flow.invoke(1)
         store.__exit__(None, None, None)

@@ -21,12 +21,13 @@ import pytest
 import sqlalchemy as sa
 import trio
 from postgres_server import postgres  # noqa: F401 - a fixture
-from stored_sessions import due_in, interrupt, until, until_begun
+from stored_sessions import due_in, flowing_clock, interrupt, renewed, until, until_begun  # noqa: F401 - one is a fixture
+from trio.testing import MockClock
 
 import railtracks as rt
 from railtracks import testing
 from railtracks._calls.durable_protocol import durable_wing
-from railtracks.durable._sessions.store import access_of
+from railtracks.durable._sessions.store import access_of, store_with
 from railtracks.durable._store.schema import calls, owners, sessions
 
 DONE: list[Any] = []
@@ -478,37 +479,64 @@ def test_an_owner_whose_lease_is_over_loses_the_session_although_it_lives(tmp_pa
     assert status_of(theirs) == "completed"
 
 
-async def test_a_lease_that_cannot_be_renewed_ends_the_session_before_it_is_over(tmp_path: Path) -> None:
+async def test_a_lease_that_cannot_be_renewed_ends_the_session_before_it_is_over(
+    store: rt.DurableStore, clock: MockClock
+) -> None:
+    tries: list[str] = []
+
     def broken(place: str) -> None:
         if place == "before renewal":
+            tries.append(place)
             raise rt.StoreError("gone")
 
-    store = rt.DurableStore(tmp_path / "store.db", durability="process", lease=0.6, commit_timeout=0.3)
-    store = testing.faulty_store(store, broken)
-    before = trio.current_time()
-    with pytest.raises(rt.SessionLostError, match="could not be renewed"):
-        await flow_of(store, interrupted_by("host")).ainvoke(session_id="s")
-    assert trio.current_time() - before < 0.6
+    store = store_with(testing.faulty_store(store, broken), clock=clock.current_time)
+    ended: list[float] = []
+
+    async def run() -> None:
+        with pytest.raises(rt.SessionLostError, match="could not be renewed"):
+            await flow_of(store, interrupted_by("host")).ainvoke(session_id="s")
+        ended.append(clock.current_time())
+
+    async with trio.open_nursery() as nursery:
+        before = clock.current_time()
+        nursery.start_soon(run)
+        await until(lambda: DONE)
+        # Two thirds of the lease, and then some seconds before its end.
+        clock.jump(20)
+        await until(lambda: len(tries) > 1)
+        assert not ended
+        clock.jump(5)
+    assert ended[0] - before < 30
     assert status_of(store) == "interrupted"
 
 
-async def test_an_owner_that_the_store_does_not_know_any_more_stops(tmp_path: Path) -> None:
+async def test_an_owner_that_the_store_does_not_know_any_more_stops(
+    store: rt.DurableStore, clock: MockClock, tmp_path: Path
+) -> None:
     def forget(place: str) -> None:
         if place == "before renewal":
             with closing(sqlite3.connect(tmp_path / "store.db")) as connection, connection:
                 connection.execute("delete from railtracks_owners")
 
-    store = rt.DurableStore(tmp_path / "store.db", durability="process", lease=0.6, commit_timeout=0.3)
-    store = testing.faulty_store(store, forget)
-    with pytest.raises(rt.SessionLostError, match="does not know"):
-        await flow_of(store, interrupted_by("host")).ainvoke(session_id="s")
+    store = store_with(testing.faulty_store(store, forget), clock=clock.current_time)
+
+    async def run() -> None:
+        with pytest.raises(rt.SessionLostError, match="does not know"):
+            await flow_of(store, interrupted_by("host")).ainvoke(session_id="s")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await until(lambda: DONE)
+        clock.jump(10)
 
 
-async def test_a_lease_is_renewed_for_as_long_as_it_takes(tmp_path: Path) -> None:
-    store = rt.DurableStore(tmp_path / "store.db", durability="process", lease=0.3, commit_timeout=0.2)
+async def test_a_lease_is_renewed_for_as_long_as_it_takes(store: rt.DurableStore, clock: MockClock) -> None:
+    store = store_with(store, clock=clock.current_time)
 
     async def long() -> str:
-        await trio.sleep(0.8)
+        for _ in range(6):
+            clock.jump(10)
+            await renewed(store)
         return "result"
 
     assert await flow_of(store, long).ainvoke() == "result"
