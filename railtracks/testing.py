@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable,
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Never, ParamSpec, TypeVar, TypeVarTuple, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar, TypeVarTuple, Unpack, cast, overload
 
 import trio
 from trio.lowlevel import Task
@@ -37,9 +37,14 @@ from railtracks._sessions.session import Session
 from railtracks._workers.threads import busy_workers
 from railtracks.exceptions import StateError
 
+if TYPE_CHECKING:
+    # Importing the wing of durable sessions takes its extra.
+    from railtracks.durable._sessions.store import DurableStore, StoreOption
+
 __all__ = [
     "assert_quiescent",
     "cancel_at_every_checkpoint",
+    "faulty_store",
     "opened_sessions",
     "replace_node",
     "replay_at_every_prefix",
@@ -253,7 +258,7 @@ class _Strike(trio.abc.Instrument):
             self.scope.cancel()
 
     def told(self) -> str:
-        """Say where the cancel struck."""
+        """Return where the cancel struck, in words."""
         if not self.scope.cancel_called:
             return f"the cancel did not strike in these {self._steps} steps"
         return f"the cancel struck after step {self._at}{self._place}"
@@ -367,3 +372,33 @@ async def replay_at_every_prefix(flow: Flow[P, Any], /, *args: P.args, **kwargs:
     from railtracks.durable._sessions.prefix_replay import replay  # noqa: PLC0415 - the extra "durable" brings it
 
     return await replay(flow, args, kwargs)
+
+
+def faulty_store(store: StoreOption, fault: Callable[[str], object], /) -> DurableStore:
+    """Return a durable store that fails where a test says so: a full disk, a lost answer, a process that is killed.
+
+        def fail_once(place: str) -> None:
+            if place == "before" and failures:
+                raise failures.pop()
+
+        failures = [OSError("the disk is full")]
+        flow = rt.Flow("flow", main, durable=testing.faulty_store(tmp_path / "store.db", fail_once))
+
+    Args:
+        store: The store, as `durable` of a flow; it is not changed itself.
+        fault: Called in a worker thread with the place that a transaction has reached. For each commit of sessions
+            these are "before", "inside" (all is written) and "after" (it is committed, and nobody has been told). Other
+            transactions have their purpose behind it: "before renewal" of the lease, "before poll" for signals, "before
+            request" for what a user asks of the store, and "opening", "closing" and "upgrade" of the store. An
+            `OSError` that it raises is one of the database's: another try is made, as long as the `commit_timeout` of
+            the store lasts. Any other exception is taken for an error that another try does not mend. The fault may
+            also stop or kill the process.
+
+    Raises:
+        TypeError: If `store` is no store, or `fault` cannot be called.
+        ImportError: If the extra `durable` is not installed.
+    """
+    durable_package()
+    from railtracks.durable._sessions.faulty_store import faulty  # noqa: PLC0415 - as above
+
+    return faulty(store, fault)

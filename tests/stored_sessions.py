@@ -5,14 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 
+import pytest
 import sqlalchemy as sa
 import trio
+from trio.testing import MockClock
 
 import railtracks as rt
 from railtracks.durable._sessions.store import access_of
 from railtracks.durable._sessions.wakeups import WAIT
 from railtracks.durable._store.database import now_of
 from railtracks.durable._store.schema import calls, sessions
+
+
+@pytest.fixture(name="clock")
+def flowing_clock(mock_clock: MockClock) -> MockClock:
+    """A clock for Trio and for leases that goes as time does, and jumps where a test says so."""
+    mock_clock.rate = 1.0
+    return mock_clock
+
+
+async def renewed(store: rt.DurableStore) -> None:
+    """Wait until a lease that was due has been renewed."""
+    await until(lambda: access_of(store).owner.lease.until_renewal)
 
 
 async def until(is_so: Callable[[], object]) -> None:

@@ -16,10 +16,9 @@ import trio
 from stored_sessions import interrupt, statuses, until
 
 import railtracks as rt
-from railtracks.durable._replay import calls as _calls
-from railtracks.durable._replay import order as _order
-from railtracks.durable._sessions.store import access_of
-from railtracks.durable._store import writer as _writer
+from railtracks import testing
+from railtracks.durable._sessions.store import access_of, store_with
+from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.schema import calls
 
 DONE: list[Any] = []
@@ -51,14 +50,16 @@ async def hang() -> None:
     await trio.sleep_forever()
 
 
-def test_ctrl_c_leaves_nobody_waiting_for_a_commit(store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_leaves_nobody_waiting_for_a_commit(store: rt.DurableStore) -> None:
     main_task: list[trio.lowlevel.Task] = []
     struck: list[int] = []
 
     def strike(place: str) -> None:
         # When the main task is the next one to write for all.
         if place == "inside" and len(DONE) > 30 and not struck:
-            (writer,) = [each for each, _ in access_of(store)._writers.values()]  # noqa: SLF001 - what the test is about
+            opened = access_of(store)._opened  # noqa: SLF001 - what the test is about
+            assert opened is not None
+            (writer,) = [each for each, _ in opened.writers.values()]
             time.sleep(0.005)
             first = writer._waiting[0].waiter if writer._waiting else None  # noqa: SLF001 - as above
             if first is not None and first._task is main_task[0]:  # noqa: SLF001 - as above
@@ -76,7 +77,7 @@ def test_ctrl_c_leaves_nobody_waiting_for_a_commit(store: rt.DurableStore, monke
                 session.start_soon(busy, task * 1000)
             await busy(-1000)
 
-    monkeypatch.setattr(_writer, "fault", strike)
+    store = testing.faulty_store(store, strike)
     with pytest.raises(KeyboardInterrupt):
         trio.run(main)
     assert struck
@@ -227,9 +228,9 @@ async def test_what_a_thread_brings_to_a_session_that_is_interrupted_is_no_outco
 
 
 def test_a_call_that_nobody_asks_for_holds_up_no_commit_for_ever(
-    store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    store: rt.DurableStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(_order, "_PATIENCE", 0.1)
+    store = store_with(store, patience=Patience(order=0.1))
 
     @rt.function_node
     async def long() -> int:
@@ -259,9 +260,9 @@ def test_a_call_that_nobody_asks_for_holds_up_no_commit_for_ever(
 
 
 async def test_a_recorded_cancel_that_does_not_come_again_is_told(
-    store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    store: rt.DurableStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(_calls, "CANCEL_PATIENCE", 0.05)
+    store = store_with(store, patience=Patience(cancel=0.05))
 
     async def main() -> int:
         with trio.CancelScope() as scope:
@@ -287,6 +288,5 @@ async def stopping(flow: rt.Flow[..., Any]) -> None:
         if place == "after" and 1 in DONE:
             raise sa.exc.ProgrammingError("commit", None, Exception("stopped"))
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(rt.StoreError):
-        patch.setattr(_writer, "fault", stop)
-        await flow.ainvoke(session_id="s")
+    with pytest.raises(rt.StoreError):
+        await flow.in_store(testing.faulty_store(flow.store, stop)).ainvoke(session_id="s")

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -21,11 +21,9 @@ from postgres_server import PostgresServer, postgres  # noqa: F401 - a fixture
 from proof_rounds import rounds
 
 import railtracks as rt
-from railtracks._calls.frames import current_frame
-from railtracks.durable._replay.journal import Journal
+from railtracks import testing
 from railtracks.durable._sessions.store import access_of
-from railtracks.durable._store import writer as _writer
-from railtracks.durable._store.schema import calls
+from railtracks.durable._store.schema import calls, rows_of
 
 SCRIPTS = Path(__file__).parent / "scripts"
 PLACES = ("before", "inside", "after")
@@ -244,18 +242,18 @@ def failing(place: str, number: int, times: int, error: Exception) -> Callable[[
     return fault
 
 
-LOST = sa.exc.OperationalError("commit", None, Exception("the connection was cut"))
+LOST = OSError("the connection was cut")
 
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("number", range(1, 9, 3))
 def test_a_commit_that_fails_or_whose_answer_is_lost_is_tried_again_and_counts_once(
-    new_store: Callable[[], str], place: str, number: int, monkeypatch: pytest.MonkeyPatch
+    new_store: Callable[[], str], place: str, number: int
 ) -> None:
     DONE.clear()
     url = new_store()
-    flow = rt.Flow("flow", main, durable=url, save_state=False)
-    monkeypatch.setattr(_writer, "fault", failing(place, number, 2, LOST))
+    store = testing.faulty_store(url, failing(place, number, 2, LOST))
+    flow = rt.Flow("flow", main, durable=store, save_state=False)
     assert flow.invoke(4, session_id="s") == 16
     assert DONE[:4] == [0, 1, 2, 3]
     assert len(DONE) == 7
@@ -263,10 +261,11 @@ def test_a_commit_that_fails_or_whose_answer_is_lost_is_tried_again_and_counts_o
 
 
 def test_a_store_that_fails_past_its_deadline_interrupts_the_session_and_no_except_can_help(
-    new_store: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+    new_store: Callable[[], str],
 ) -> None:
     DONE.clear()
     store = rt.DurableStore(new_store(), lease=3.0, commit_timeout=0.2)
+    faulty = testing.faulty_store(store, failing("before", 4, 10_000, LOST))
 
     async def stubborn(steps: int) -> int:
         try:
@@ -275,22 +274,18 @@ def test_a_store_that_fails_past_its_deadline_interrupts_the_session_and_no_exce
             DONE.append(-1)
             return 0
 
-    flow = rt.Flow("flow", stubborn, durable=store, save_state=False)
-    monkeypatch.setattr(_writer, "fault", failing("before", 4, 10_000, LOST))
+    flow = rt.Flow("flow", stubborn, durable=faulty, save_state=False)
     with pytest.raises(rt.StoreError, match="the connection was cut"):
         flow.invoke(4, session_id="s")
     assert -1 not in DONE
-    monkeypatch.setattr(_writer, "fault", None)
     assert [each.status for each in store.sessions()] == ["interrupted"]
-    assert flow.resume("s") == 16
+    assert rt.Flow("flow", stubborn, durable=store, save_state=False).resume("s") == 16
 
 
-def test_a_fault_that_no_other_try_can_mend_ends_at_once(
-    new_store: Callable[[], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    flow = rt.Flow("flow", main, durable=rt.DurableStore(new_store(), commit_timeout=20), save_state=False)
+def test_a_fault_that_no_other_try_can_mend_ends_at_once(new_store: Callable[[], str]) -> None:
     error = sa.exc.ProgrammingError("insert", None, Exception("no such table"))
-    monkeypatch.setattr(_writer, "fault", failing("inside", 3, 10_000, error))
+    store = testing.faulty_store(rt.DurableStore(new_store(), commit_timeout=20), failing("inside", 3, 10_000, error))
+    flow = rt.Flow("flow", main, durable=store, save_state=False)
     before = time.monotonic()
     with pytest.raises(rt.StoreError, match="no such table"):
         flow.invoke(4)
@@ -304,10 +299,11 @@ async def test_one_sessions_bad_row_fails_no_other(new_store: Callable[[], str])
 
     async def spoil(steps: int) -> int:
         await rt.call(add, 1)
-        frame = current_frame.get()
-        assert frame is not None
-        # The next row of this session has the number of one that is there.
-        cast("Journal", frame.scope.journal).ledger._seq -= 1  # noqa: SLF001 - the fault of this test
+        with access_of(store).writing() as (connection, _, _owner):
+            # The next row of this session has the number of one that is there.
+            last = rows_of(connection, str(rt.session_id()))[-1]
+            another = last._replace(seq=last.seq + 1, key="another")
+            connection.execute(sa.insert(calls).values(**another._asdict()))
         return await main(steps)
 
     async def spoilt() -> None:

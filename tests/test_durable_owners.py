@@ -6,8 +6,9 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,13 @@ import sqlalchemy as sa
 import trio
 from postgres_server import PostgresServer
 from postgres_server import postgres as _postgres  # noqa: F401 - a fixture
-from stored_sessions import interrupt, until
+from stored_sessions import flowing_clock, renewed, until  # noqa: F401 - one is a fixture
+from trio.testing import MockClock
 
 import railtracks as rt
-from railtracks.durable._sessions.store import access_of
-from railtracks.durable._store import ownership as _ownership
-from railtracks.durable._store import writer as _writer
-from railtracks.durable._store.database import now_of
+from railtracks import testing
+from railtracks.durable._sessions.store import access_of, store_with
+from railtracks.durable._store.database import Database, Purpose, now_of
 from railtracks.durable._store.schema import owners, sessions
 
 DONE: list[Any] = []
@@ -45,28 +46,30 @@ async def sleeping() -> None:
     await trio.sleep_forever()
 
 
-def store_in(folder: Path, **options: Any) -> rt.DurableStore:
-    return rt.DurableStore(folder / "store.db", durability="process", **options)
+def store_in(folder: Path, clock: MockClock | None = None, **options: Any) -> rt.DurableStore:
+    store = rt.DurableStore(folder / "store.db", durability="process", **options)
+    return store if clock is None else store_with(store, clock=clock.current_time)
 
 
 def flow_of(store: rt.DurableStore, fn: Callable[..., Any]) -> rt.Flow[..., Any]:
     return rt.Flow("flow", rt.function_node(fn, name="main"), durable=store, save_state=False)
 
 
-def lease_over(store: rt.DurableStore) -> None:
+def lease_over(store: rt.DurableStore, clock: MockClock) -> None:
     """As if the store had been open for a long time, with no session in it."""
-    access_of(store).owner._renewed_at = 0.0  # noqa: SLF001 - long ago
-    with access_of(store).writing() as (connection, _, _owner):
-        connection.execute(sa.update(owners).values(lease_until=1.0))
+    clock.jump(3600)
+    with access_of(store).writing() as (connection, _, owner):
+        own = sa.update(owners).where(owners.c.token == owner.token)
+        connection.execute(own.values(lease_until=1.0))
 
 
 @pytest.mark.parametrize("is_forgotten", [False, True])
 async def test_a_session_of_a_store_that_was_idle_for_long_has_a_whole_lease(
-    tmp_path: Path, is_forgotten: bool
+    tmp_path: Path, is_forgotten: bool, clock: MockClock
 ) -> None:
-    mine, theirs = store_in(tmp_path), store_in(tmp_path)
+    mine, theirs = store_in(tmp_path, clock), store_in(tmp_path)
     with mine:
-        lease_over(mine)
+        lease_over(mine, clock)
         if is_forgotten:
             # Whoever opens the store next forgets the owners of yesterday.
             assert store_in(tmp_path).sessions() == ()
@@ -79,8 +82,10 @@ async def test_a_session_of_a_store_that_was_idle_for_long_has_a_whole_lease(
 
 
 async def test_who_waits_longer_than_a_lease_has_a_whole_one_then(tmp_path: Path) -> None:
-    mine, theirs = store_in(tmp_path), store_in(tmp_path, lease=0.6, commit_timeout=0.3)
+    clock = MockClock(rate=1.0)
+    mine, theirs = store_in(tmp_path), store_in(tmp_path, clock)
     go_on = trio.Event()
+    is_waiting: list[bool] = []
 
     async def main() -> int:
         await go_on.wait()
@@ -92,119 +97,140 @@ async def test_who_waits_longer_than_a_lease_has_a_whole_one_then(tmp_path: Path
         async def first() -> None:
             async with trio.open_nursery() as inside:
                 inside.start_soon(partial(flow_of(mine, main).ainvoke, session_id="s"))
-                await until(mine.sessions)
-                await trio.sleep(1.0)
+                await until(lambda: is_waiting)
+                lease_over(theirs, clock)
                 inside.cancel_scope.cancel()
             go_on.set()
 
         await until(mine.sessions)
-        assert await flow_of(theirs, main).aresume("s", wait=20) == 2
+        with theirs:
+            with pytest.raises(rt.SessionOwnedError):
+                await flow_of(theirs, main).aresume("s")
+            is_waiting.append(True)
+            assert await flow_of(theirs, main).aresume("s", wait=20) == 2
+            assert access_of(theirs).owner.lease.until_renewal
 
 
 async def test_all_sessions_of_a_process_have_one_lease_that_one_of_them_renews(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clock: MockClock
 ) -> None:
-    store = store_in(tmp_path, lease=0.9, commit_timeout=0.4)
-    renewals: list[float] = []
-    prolong = _ownership.Owner._prolong  # noqa: SLF001 - counted
-
-    def counted(self: _ownership.Owner, connection: sa.Connection) -> bool:
-        renewals.append(time.monotonic())
-        return prolong(self, connection)
-
-    async def main() -> None:
-        async with trio.open_nursery() as nursery:
-            for _ in range(20):
-                nursery.start_soon(flow_of(store, sleeping).ainvoke)
-            await until(lambda: len(DONE) == 20)
-            monkeypatch.setattr(_ownership.Owner, "_prolong", counted)
-            await trio.sleep(1.5)
-            assert {each.status for each in store.sessions()} == {"running"}
-            nursery.cancel_scope.cancel()
-
-    await main()
-    assert 3 <= len(renewals) <= 8
+    places: list[str] = []
+    store = testing.faulty_store(store_in(tmp_path, clock), places.append)
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(flow_of(store, sleeping).ainvoke)
+        await until(lambda: len(DONE) == 20)
+        for count in range(1, 4):
+            # A third of the lease.
+            clock.jump(10)
+            await renewed(store)
+            assert places.count("after renewal") == count
+        assert {each.status for each in store.sessions()} == {"running"}
+        nursery.cancel_scope.cancel()
+    assert places.count("before renewal") == 3
 
 
-async def test_threads_of_the_users_cost_no_session_its_lease(tmp_path: Path) -> None:
-    store = store_in(tmp_path, lease=0.9, commit_timeout=0.4)
+async def test_threads_of_the_users_cost_no_session_its_lease(tmp_path: Path, clock: MockClock) -> None:
+    store = store_in(tmp_path, clock)
     go_on = threading.Event()
 
     async def main() -> str:
         async with trio.open_nursery() as nursery:
             for _ in range(60):
                 nursery.start_soon(trio.to_thread.run_sync, go_on.wait)
-            await trio.sleep(1.5)
+            for _ in range(4):
+                clock.jump(10)
+                await renewed(store)
             go_on.set()
         return "kept"
 
-    assert await flow_of(store, main).ainvoke() == "kept"
+    try:
+        assert await flow_of(store, main).ainvoke() == "kept"
+    finally:
+        go_on.set()
 
 
-async def test_a_renewal_that_failed_is_tried_again_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = store_in(tmp_path, lease=1.2, commit_timeout=0.5)
-    prolong = _ownership.Owner._prolong  # noqa: SLF001 - made to fail
+async def test_a_renewal_that_failed_is_tried_again_in_time(tmp_path: Path, clock: MockClock) -> None:
     failures = 0
 
-    def failing(self: _ownership.Owner, connection: sa.Connection) -> bool:
+    def fault(place: str) -> None:
         nonlocal failures
-        if failures < 3:
+        if place == "inside renewal" and failures < 3:
             failures += 1
-            raise sa.exc.OperationalError("update", None, Exception("locked"))
-        return prolong(self, connection)
+            raise OSError("locked")
+
+    store = testing.faulty_store(store_in(tmp_path, clock), fault)
 
     async def main() -> str:
-        monkeypatch.setattr(_ownership.Owner, "_prolong", failing)
-        await trio.sleep(2.0)
+        clock.jump(10)
+        await renewed(store)
+        clock.jump(24)
+        await trio.lowlevel.checkpoint()
         return "kept"
 
     assert await flow_of(store, main).ainvoke() == "kept"
     assert failures == 3
 
 
-async def test_the_lease_is_counted_from_before_it_was_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = store_in(tmp_path, lease=1.2, commit_timeout=0.5)
-    prolong = _ownership.Owner._prolong  # noqa: SLF001 - its answer comes late
+async def test_the_lease_is_counted_from_before_it_was_asked_for(tmp_path: Path, clock: MockClock) -> None:
     asked: list[float] = []
 
-    def late(self: _ownership.Owner, connection: sa.Connection) -> bool:
-        asked.append(time.monotonic())
-        if len(asked) > 1:
-            raise sa.exc.OperationalError("update", None, Exception("gone"))
-        found = prolong(self, connection)
-        time.sleep(0.5)
-        return found
+    def fault(place: str) -> None:
+        if place == "before renewal":
+            asked.append(clock.current_time())
+            if len(asked) > 1:
+                raise OSError("gone")
+        elif place == "after renewal":
+            # The answer is late.
+            clock.jump(5)
 
-    async def main() -> None:
-        monkeypatch.setattr(_ownership.Owner, "_prolong", late)
-        await trio.sleep_forever()
+    store = testing.faulty_store(store_in(tmp_path, clock), fault)
+    ended: list[float] = []
 
-    with pytest.raises(rt.SessionLostError):
-        await flow_of(store, main).ainvoke()
-    # A lease less a sixth of it after the first renewal was sent, and not after its answer.
-    assert 0.9 < time.monotonic() - asked[0] < 1.4
+    async def run() -> None:
+        with pytest.raises(rt.SessionLostError):
+            await flow_of(store, sleeping).ainvoke()
+        ended.append(clock.current_time())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await until(lambda: DONE)
+        clock.jump(10)
+        await until(lambda: asked)
+        await renewed(store)
+        # A lease of 30 seconds less a sixth of it after the renewal was sent, and not after its answer.
+        clock.jump(asked[0] + 24 - clock.current_time())
+        await until(lambda: len(asked) > 1)
+        assert not ended
+        clock.jump(asked[0] + 25 - clock.current_time())
+    assert 25 <= ended[0] - asked[0] < 29
 
 
-async def test_a_renewal_that_comes_too_late_opens_nothing_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = store_in(tmp_path, lease=0.6, commit_timeout=0.3)
-    renew = _ownership.Owner.renew
+async def test_a_renewal_that_comes_too_late_opens_nothing_again(tmp_path: Path, clock: MockClock) -> None:
+    go_on = threading.Event()
     errors: list[BaseException] = []
 
-    def slow(self: _ownership.Owner) -> bool:
-        DONE.append("renewing")
-        time.sleep(0.4)
-        try:
-            return renew(self)
-        except rt.StoreError as error:
-            errors.append(error)
-            raise
+    class Slow(Database):
+        @contextmanager
+        def writing(self, purpose: Purpose = "request") -> Iterator[sa.Connection]:
+            if purpose == "renewal":
+                DONE.append("renewing")
+                go_on.wait(5)
+            try:
+                with super().writing(purpose) as connection:
+                    yield connection
+            except rt.StoreError as error:
+                errors.append(error)
+                raise
 
-    monkeypatch.setattr(_ownership.Owner, "renew", slow)
-    await interrupt(flow_of(store, sleeping).ainvoke, lambda: "renewing" in DONE)
+    store = store_with(store_in(tmp_path), clock=clock.current_time, database=Slow)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(flow_of(store, sleeping).ainvoke)
+        await until(lambda: DONE)
+        clock.jump(10)
+        await until(lambda: "renewing" in DONE)
+        nursery.cancel_scope.cancel()
+    go_on.set()
     await until(lambda: errors)
     assert "closed meanwhile" in str(errors[0])
 
@@ -234,59 +260,105 @@ def test_two_threads_do_not_take_one_session(tmp_path: Path) -> None:
     assert [each.status for each in store.sessions()] == ["completed"]
 
 
+def in_child(run: Callable[[], object]) -> None:
+    """Run something in a forked child process, and assert that it succeeds there."""
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            run()
+            code = 0
+        except BaseException:  # noqa: BLE001 - the child has nobody else to tell
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def test_a_child_process_is_another_owner(tmp_path: Path) -> None:
     store = store_in(tmp_path)
+    flow = flow_of(store, add)
+    _, mine = access_of(store).open()
+
+    def use() -> None:
+        assert flow.invoke(1, session_id="theirs") == 2
+        with store:
+            assert access_of(store).owner.token != mine.token
+            assert len(store.sessions()) == 2
+
+    flow.invoke(1, session_id="mine")
+    in_child(use)
+    assert flow.invoke(1, session_id="after") == 2
+    with access_of(store).reading() as (connection, _, owner):
+        assert list(connection.execute(sa.select(owners.c.token)).scalars()) == [owner.token] == [mine.token]
+    access_of(store).leave()
+    assert {each.status for each in store.sessions()} == {"completed"}
+
+
+def test_the_end_of_a_child_process_takes_no_lock_of_its_parent(tmp_path: Path) -> None:
+    store, theirs = store_in(tmp_path), store_in(tmp_path)
 
     async def main() -> int:
-        return await rt.call(add, 1)
+        await rt.call(add, 1)
+        in_child(lambda: store.fork("s"))
+        with pytest.raises(rt.SessionOwnedError):
+            await flow_of(theirs, main).aresume("s")
+        return await rt.call(add, 2)
 
-    flow = flow_of(store, main)
+    assert flow_of(store, main).invoke(session_id="s") == 3
+    assert [each.status for each in store.sessions()] == ["completed", "interrupted"]
+
+
+def test_a_block_that_the_parent_entered_is_an_error_in_a_child_process(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    flow = flow_of(store, add)
+
+    def use() -> None:
+        for refused in (store.sessions, store.__enter__, partial(flow.invoke, 1), partial(store.fork, "mine")):
+            with pytest.raises(rt.StoreError, match=r"open a store of its own here, rt\.DurableStore"):
+                refused()
+        assert flow_of(store_in(tmp_path), add).invoke(1, session_id="theirs") == 2
+        # It leaves the block of its parent.
+        store.__exit__(None, None, None)
+        assert len(store.sessions()) == 2
+
     with store:
-        flow.invoke(session_id="mine")
-        child = os.fork()
-        if not child:
-            code = 1
-            try:
-                with store:
-                    flow.invoke(session_id="theirs")
-                    theirs = access_of(store).owner.token
-                store.__exit__(None, None, None)
-                code = 0 if len(theirs) == 32 else 2
-            finally:
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        assert flow.invoke(session_id="after") == 2
-        with access_of(store).reading() as (connection, _, owner):
-            assert list(connection.execute(sa.select(owners.c.token)).scalars()) == [owner.token]
+        flow.invoke(1, session_id="mine")
+        in_child(use)
+        assert flow.invoke(1, session_id="after") == 2
     assert {each.status for each in store.sessions()} == {"completed"}
 
 
 def test_what_a_parent_process_has_open_is_left_to_it(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     access = access_of(store)
-    access._process_id = -1  # noqa: SLF001 - of a parent that had nothing open
-
-    async def main() -> int:
-        return await rt.call(add, 1)
-
+    flow = flow_of(store, add)
+    # As in a child process, where coverage measures nothing: what happens there is proved above. First the child of a
+    # parent that has nothing open, then of one that has.
+    access._process_id = -1  # noqa: SLF001 - the process that this one was forked from
+    parents = access.open()
     with store:
-        parents = access.database, access.owner
-        # As if this process had been forked just now.
-        access._process_id = -1  # noqa: SLF001 - of the parent
-        store._entered[-1] = -1  # noqa: SLF001 - by the parent
-        assert flow_of(store, main).invoke(session_id="s") == 2
-        assert access._inherited[-1] == parents  # noqa: SLF001 - kept, so that nobody closes them
+        access._process_id = -1  # noqa: SLF001 - as above
+        with pytest.raises(rt.StoreError, match="open a store of its own here"):
+            flow.invoke(1)
+        store.__exit__(None, None, None)
+        with store:
+            assert flow.invoke(1, session_id="s") == 2
+            assert access.owner is not parents[1]
+        store.__enter__()
+    with parents[0].reading() as connection:
+        assert parents[0].is_held(connection, parents[1].token)
     parents[1].close()
     parents[0].close()
-    assert [each.status for each in store.sessions()] == ["completed"]
 
 
 def test_a_renewal_that_somebody_has_just_made_is_not_made_again(tmp_path: Path) -> None:
-    store = store_in(tmp_path)
+    clock = MockClock(rate=1.0)
+    store = store_in(tmp_path, clock)
     with store:
         owner = access_of(store).owner
-        lease_over(store)
-        owner.renewed(time.monotonic())
+        lease_over(store, clock)
+        owner.lease.renewed(clock.current_time())
         assert owner.renew()
         with access_of(store).reading() as (connection, _, _owner):
             assert list(connection.execute(sa.select(owners.c.lease_until)).scalars()) == [1.0]
@@ -294,12 +366,13 @@ def test_a_renewal_that_somebody_has_just_made_is_not_made_again(tmp_path: Path)
 
 
 def test_an_owner_that_the_store_has_forgotten_is_none(tmp_path: Path) -> None:
-    store = store_in(tmp_path)
+    clock = MockClock(rate=1.0)
+    store = store_in(tmp_path, clock)
     with store:
         owner = access_of(store).owner
         with access_of(store).writing() as (connection, _, _owner):
             connection.execute(sa.delete(owners))
-        owner._renewed_at = 0.0  # noqa: SLF001 - long ago
+        clock.jump(10)
         assert not owner.renew()
 
 
@@ -312,7 +385,8 @@ async def test_an_open_that_fails_lets_go_of_the_session(tmp_path: Path) -> None
     with pytest.raises(IsADirectoryError):
         await broken.ainvoke(1, session_id="s")
     assert [each.status for each in store.sessions()] == ["interrupted"]
-    assert access_of(store)._database is None  # noqa: SLF001 - it is closed again
+    # It is closed again.
+    assert not (tmp_path / "store.db-wal").exists()
     assert await rt.Flow("flow", add, durable=store, save_state=False).ainvoke(1, session_id="s") == 2
 
 
@@ -324,42 +398,43 @@ async def test_a_block_whose_open_fails_is_not_even_begun(tmp_path: Path) -> Non
     assert store.sessions() == ()
 
 
-def failing_after(count: int) -> Callable[[str], None]:
-    def fault(place: str) -> None:
-        if place == "before" and DONE.count(1) >= count:
-            raise sa.exc.OperationalError("commit", None, Exception("disk full"))
+class Disk:
+    """A fault: a disk that has no room for commits while it is full."""
 
-    return fault
+    def __init__(self) -> None:
+        self.is_full = False
+
+    def __call__(self, place: str) -> None:
+        if place == "before" and self.is_full and DONE.count(1):
+            raise OSError("disk full")
 
 
-async def fail_beside_another(nursery: trio.Nursery, flow: rt.Flow[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run a flow on a disk that is full for so long, while another session keeps the store open."""
+async def fail_beside_another(nursery: trio.Nursery, flow: rt.Flow[..., Any], disk: Disk) -> None:
+    """Run a flow while its disk is full, beside another session that keeps the store open."""
     nursery.start_soon(partial(flow_of(flow.store, trio.sleep_forever).ainvoke, session_id="other"))
     await until(flow.store.sessions)
-    monkeypatch.setattr(_writer, "fault", failing_after(1))
+    disk.is_full = True
     with pytest.raises(rt.StoreError, match="disk full"):
         await flow.ainvoke(session_id="s")
-    monkeypatch.setattr(_writer, "fault", None)
+    disk.is_full = False
 
 
-async def test_a_session_that_could_not_be_written_is_resumed_here_when_the_cause_is_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = store_in(tmp_path, lease=3.0, commit_timeout=0.2)
+async def test_a_session_that_could_not_be_written_is_resumed_here_when_the_cause_is_gone(tmp_path: Path) -> None:
+    disk = Disk()
+    store = testing.faulty_store(store_in(tmp_path, lease=3.0, commit_timeout=0.2), disk)
 
     async def main() -> int:
         return await rt.call(add, 1)
 
     async with trio.open_nursery() as nursery:
-        await fail_beside_another(nursery, flow_of(store, main), monkeypatch)
+        await fail_beside_another(nursery, flow_of(store, main), disk)
         assert await flow_of(store, main).aresume("s") == 2
         nursery.cancel_scope.cancel()
 
 
-async def test_a_session_whose_end_could_not_be_written_is_let_go_of_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = store_in(tmp_path, lease=1.5, commit_timeout=0.2)
+async def test_a_session_whose_end_could_not_be_written_is_let_go_of_later(tmp_path: Path) -> None:
+    disk = Disk()
+    store = testing.faulty_store(store_in(tmp_path, lease=1.5, commit_timeout=0.2), disk)
 
     async def main() -> int:
         return await rt.call(add, 1)
@@ -372,20 +447,21 @@ async def test_a_session_whose_end_could_not_be_written_is_let_go_of_later(
             )
 
     async with trio.open_nursery() as nursery:
-        await fail_beside_another(nursery, flow_of(store, main), monkeypatch)
+        await fail_beside_another(nursery, flow_of(store, main), disk)
         assert status() == "running"
         await until(lambda: status() == "interrupted")
         nursery.cancel_scope.cancel()
 
 
 def test_what_is_left_behind_and_taken_again_meanwhile_is_left_alone(tmp_path: Path) -> None:
-    store = store_in(tmp_path)
+    clock = MockClock(rate=1.0)
+    store = store_in(tmp_path, clock)
     with store:
         owner = access_of(store).owner
         flow_of(store, add).invoke(1, session_id="s")
         for fence in (0, 1):
             owner.leave_behind("s", fence)
-            owner._renewed_at = 0.0  # noqa: SLF001 - long ago
+            clock.jump(10)
             assert owner.renew()
         assert owner._left_behind == {}  # noqa: SLF001 - each is let go of once
         owner.leave_behind("s", 3)
@@ -395,23 +471,22 @@ def test_what_is_left_behind_and_taken_again_meanwhile_is_left_alone(tmp_path: P
         assert [each.status for each in store.sessions()] == ["completed"]
 
 
-async def test_what_comes_after_a_commit_that_could_not_be_written_is_not_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = store_in(tmp_path, lease=3.0, commit_timeout=0.3)
+async def test_what_comes_after_a_commit_that_could_not_be_written_is_not_written(tmp_path: Path) -> None:
     began = trio.Event()
     is_full = True
-    give_up = _writer.Writer._give_up  # noqa: SLF001 - there is room again just after it
 
     def fault(place: str) -> None:
         if place == "before" and 1 in DONE and is_full:
             trio.from_thread.run_sync(began.set, trio_token=token)
-            raise sa.exc.OperationalError("commit", None, Exception("disk full"))
+            raise OSError("disk full")
 
-    def given_up(self: _writer.Writer, batch: list[_writer.Commit], error: Exception) -> None:
+    async def first() -> None:
         nonlocal is_full
-        give_up(self, batch, error)
-        is_full = False
+        try:
+            await rt.call(add, 1)
+        finally:
+            # There is room again just after its commit was given up.
+            is_full = False
 
     async def second() -> int:
         await began.wait()
@@ -420,15 +495,15 @@ async def test_what_comes_after_a_commit_that_could_not_be_written_is_not_writte
     async def main() -> int:
         async with rt.open_group() as group:
             group.start_soon(second)
-            group.start_soon(add, 1)
+            group.start_soon(first)
         return 1
 
     token = trio.lowlevel.current_trio_token()
-    monkeypatch.setattr(_writer, "fault", fault)
-    monkeypatch.setattr(_writer.Writer, "_give_up", given_up)
+    store = testing.faulty_store(store_in(tmp_path, lease=3.0, commit_timeout=0.3), fault)
     with pytest.raises(rt.StoreError, match="disk full"):
         await flow_of(store, main).ainvoke(session_id="s")
     assert 2 in DONE
+    assert not is_full
     assert [each.node for each in store.load("s").calls] == []
 
 

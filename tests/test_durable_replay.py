@@ -17,7 +17,8 @@ from railtracks import testing
 from railtracks.durable._replay import order as _order
 from railtracks.durable._replay import recorded as _past
 from railtracks.durable._replay import rows as _rows
-from railtracks.durable._sessions.store import access_of
+from railtracks.durable._sessions.store import access_of, store_with
+from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.schema import calls, sessions
 
 
@@ -507,9 +508,9 @@ def test_a_mismatch_cannot_be_caught_away(store: rt.DurableStore) -> None:
 
 
 async def test_code_that_waits_for_itself_is_told_so_and_not_left_hanging(
-    store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    store: rt.DurableStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(_order, "_PATIENCE", 0.05)
+    store = store_with(store, patience=Patience(order=0.05))
     has_changed = False
 
     async def main() -> None:
@@ -686,12 +687,11 @@ async def test_replay_at_every_prefix_compares_errors_too() -> None:
 # Corners.
 
 
-async def test_a_call_that_is_asked_for_just_now_is_not_gone_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_order, "_PATIENCE", 0.01)
+async def test_a_call_that_is_asked_for_just_now_is_not_gone_on_without() -> None:
     told: list[str] = []
     row = _rows.new_row("s", "k", "root", "completed", seq=1, node="slow")
     past = _past.Past([SimpleNamespace(**row)])
-    order = _order.Order(past, told.append)
+    order = _order.Order(past, told.append, Patience(order=0.01))
     order.claimed(past.calls["k"])
     with trio.move_on_after(0.05) as scope:
         await order.until_live()

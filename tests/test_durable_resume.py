@@ -15,8 +15,8 @@ from stored_sessions import interrupt, statuses, until
 
 import railtracks as rt
 from railtracks import testing
-from railtracks.durable._replay import order as _order
-from railtracks.durable._sessions.store import access_of
+from railtracks.durable._sessions.store import access_of, store_with
+from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.schema import calls, sessions
 
 DONE: list[Any] = []
@@ -27,15 +27,11 @@ def done() -> None:
     DONE.clear()
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test pass because somebody has lost patience."""
-    monkeypatch.setattr(_order, "_PATIENCE", 1000.0)
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> rt.DurableStore:
-    return rt.DurableStore(tmp_path / "store.db", durability="process")
+    store = rt.DurableStore(tmp_path / "store.db", durability="process")
+    # No test is to pass because a replay has given up the recorded order.
+    return store_with(store, patience=Patience(order=1000.0))
 
 
 def flow_of(store: rt.DurableStore, fn: Callable[..., Any], **options: Any) -> rt.Flow[..., Any]:
@@ -173,20 +169,22 @@ class Thing:
         await rt.call(add, number)
 
 
-async def test_a_background_call_that_failed_fails_the_resumed_session_too(store: rt.DurableStore) -> None:
+async def test_a_background_call_that_failed_fails_the_resumed_session_too(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> int:
         rt.current_session().start_soon(failing_in_background)
         return 1
 
     assert await testing.replay_at_every_prefix(rt.Flow("flow", main)) == 5
+    assert "without the recorded order" not in caplog.text
 
 
-async def test_a_background_call_goes_on_with_its_next_attempt() -> None:
+async def test_a_background_call_goes_on_with_its_next_attempt(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> int:
         rt.current_session().start_soon(flaky_in_background)
         return await rt.call(add, 1)
 
     await testing.replay_at_every_prefix(rt.Flow("flow", main))
+    assert "without the recorded order" not in caplog.text
 
 
 @pytest.mark.parametrize("kept", [1, 2, 3])

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -20,17 +21,13 @@ import pytest
 import sqlalchemy as sa
 import trio
 from postgres_server import postgres  # noqa: F401 - a fixture
-from sqlalchemy.exc import OperationalError
-from stored_sessions import due_in, interrupt, until, until_begun
+from stored_sessions import due_in, flowing_clock, interrupt, renewed, until, until_begun  # noqa: F401 - one is a fixture
+from trio.testing import MockClock
 
 import railtracks as rt
 from railtracks import testing
 from railtracks._sessions.durable import imported
-from railtracks.durable._sessions import run as _run
-from railtracks.durable._sessions.store import access_of
-from railtracks.durable._store import access as _access
-from railtracks.durable._store import ownership as _ownership
-from railtracks.durable._store import writer as _writer
+from railtracks.durable._sessions.store import access_of, store_with
 from railtracks.durable._store.schema import calls, owners, sessions
 
 DONE: list[Any] = []
@@ -270,15 +267,18 @@ def test_sigterm_interrupts(store: rt.DurableStore) -> None:
     assert status_of(store) == "interrupted"
 
 
-def test_sigterm_before_there_is_a_session_is_not_lost(store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    take = _run.Run.take
+def test_sigterm_before_there_is_a_session_is_not_lost(store: rt.DurableStore) -> None:
+    met: list[str] = []
 
-    async def slow(self: _run.Run, wait: float = 0.0) -> Any:
-        signal.raise_signal(signal.SIGTERM)
-        await trio.sleep(0.05)
-        return await take(self, wait)
+    def terminate(place: str) -> None:
+        # While the session is being taken.
+        if place == "before" and not met:
+            met.append(place)
+            signal.raise_signal(signal.SIGTERM)
+            # Long enough for the main thread to hear of it.
+            time.sleep(0.05)
 
-    monkeypatch.setattr(_run.Run, "take", slow)
+    store = testing.faulty_store(store, terminate)
     with pytest.raises((rt.SessionCancelledError, rt.ContextError)):
         flow_of(store, interrupted_by("host"), stop_on_sigterm=0.05).invoke(session_id="s")
     assert status_of(store) == "interrupted"
@@ -480,35 +480,63 @@ def test_an_owner_whose_lease_is_over_loses_the_session_although_it_lives(tmp_pa
 
 
 async def test_a_lease_that_cannot_be_renewed_ends_the_session_before_it_is_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: rt.DurableStore, clock: MockClock
 ) -> None:
-    store = rt.DurableStore(tmp_path / "store.db", durability="process", lease=0.6, commit_timeout=0.3)
+    tries: list[str] = []
 
-    def broken(_: object) -> bool:
-        raise rt.StoreError("gone")
+    def broken(place: str) -> None:
+        if place == "before renewal":
+            tries.append(place)
+            raise rt.StoreError("gone")
 
-    monkeypatch.setattr(_ownership.Owner, "renew", broken)
-    before = trio.current_time()
-    with pytest.raises(rt.SessionLostError, match="could not be renewed"):
-        await flow_of(store, interrupted_by("host")).ainvoke(session_id="s")
-    assert trio.current_time() - before < 0.6
+    store = store_with(testing.faulty_store(store, broken), clock=clock.current_time)
+    ended: list[float] = []
+
+    async def run() -> None:
+        with pytest.raises(rt.SessionLostError, match="could not be renewed"):
+            await flow_of(store, interrupted_by("host")).ainvoke(session_id="s")
+        ended.append(clock.current_time())
+
+    async with trio.open_nursery() as nursery:
+        before = clock.current_time()
+        nursery.start_soon(run)
+        await until(lambda: DONE)
+        # Two thirds of the lease, and then some seconds before its end.
+        clock.jump(20)
+        await until(lambda: len(tries) > 1)
+        assert not ended
+        clock.jump(5)
+    assert ended[0] - before < 30
     assert status_of(store) == "interrupted"
 
 
 async def test_an_owner_that_the_store_does_not_know_any_more_stops(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: rt.DurableStore, clock: MockClock, tmp_path: Path
 ) -> None:
-    store = rt.DurableStore(tmp_path / "store.db", durability="process", lease=0.6, commit_timeout=0.3)
-    monkeypatch.setattr(_ownership.Owner, "renew", lambda _: False)
-    with pytest.raises(rt.SessionLostError, match="does not know"):
-        await flow_of(store, interrupted_by("host")).ainvoke(session_id="s")
+    def forget(place: str) -> None:
+        if place == "before renewal":
+            with closing(sqlite3.connect(tmp_path / "store.db")) as connection, connection:
+                connection.execute("delete from railtracks_owners")
+
+    store = store_with(testing.faulty_store(store, forget), clock=clock.current_time)
+
+    async def run() -> None:
+        with pytest.raises(rt.SessionLostError, match="does not know"):
+            await flow_of(store, interrupted_by("host")).ainvoke(session_id="s")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await until(lambda: DONE)
+        clock.jump(10)
 
 
-async def test_a_lease_is_renewed_for_as_long_as_it_takes(tmp_path: Path) -> None:
-    store = rt.DurableStore(tmp_path / "store.db", durability="process", lease=0.3, commit_timeout=0.2)
+async def test_a_lease_is_renewed_for_as_long_as_it_takes(store: rt.DurableStore, clock: MockClock) -> None:
+    store = store_with(store, clock=clock.current_time)
 
     async def long() -> str:
-        await trio.sleep(0.8)
+        for _ in range(6):
+            clock.jump(10)
+            await renewed(store)
         return "result"
 
     assert await flow_of(store, long).ainvoke() == "result"
@@ -907,17 +935,17 @@ def locked_out(place: str, armed: list[Any]) -> Callable[[str], None]:
 
     def fault(where: str) -> None:
         if where == place and armed:
-            raise OperationalError("commit", None, Exception("disk I/O error"))
+            raise OSError("disk I/O error")
 
     return fault
 
 
 async def test_an_error_of_the_body_says_more_than_an_end_that_could_not_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = rt.DurableStore(tmp_path / "store.db", commit_timeout=0.1)
     armed: list[Any] = []
-    monkeypatch.setattr(_writer, "fault", locked_out("before", armed))
+    store = rt.DurableStore(tmp_path / "store.db", commit_timeout=0.1)
+    store = testing.faulty_store(store, locked_out("before", armed))
     with pytest.raises(LookupError):
         async with rt.Session(durable=store, save_state=False, session_id="s"):
             await rt.call(add, 1)
@@ -932,12 +960,10 @@ async def test_an_error_of_the_body_says_more_than_an_end_that_could_not_be_writ
             pass
 
 
-async def test_an_end_that_cannot_be_written_is_the_error_of_a_session_that_has_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = rt.DurableStore(tmp_path / "store.db", commit_timeout=0.1)
+async def test_an_end_that_cannot_be_written_is_the_error_of_a_session_that_has_no_other(tmp_path: Path) -> None:
     armed: list[Any] = []
-    monkeypatch.setattr(_writer, "fault", locked_out("inside", armed))
+    store = rt.DurableStore(tmp_path / "store.db", commit_timeout=0.1)
+    store = testing.faulty_store(store, locked_out("inside", armed))
     with pytest.raises(rt.StoreError, match="disk I/O error"):
         async with rt.Session(durable=store, save_state=False, session_id="s"):
             await rt.call(add, 1)
@@ -1086,31 +1112,36 @@ def test_a_room_that_is_not_there_is_not_taken_for_an_extra() -> None:
         imported("railtracks.durable._nowhere")
 
 
-@pytest.mark.parametrize("error", [OperationalError("insert", None, Exception("disk I/O error")), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [OSError("disk I/O error"), KeyboardInterrupt()])
 def test_a_store_in_which_nobody_can_be_an_owner_is_closed_again(
-    store: rt.DurableStore, error: BaseException, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    store: rt.DurableStore, error: BaseException, tmp_path: Path
 ) -> None:
-    def fail(*_: Any) -> None:
-        raise error
+    met: list[str] = []
 
-    monkeypatch.setattr(_access, "Owner", fail)
+    def fail(place: str) -> None:
+        if place == "inside opening" and not met:
+            met.append(place)
+            raise error
+
+    store = testing.faulty_store(store, fail)
     expected = rt.StoreError if isinstance(error, Exception) else KeyboardInterrupt
     with pytest.raises(expected):
         store.sessions()
+    assert met
     assert not (tmp_path / "store.db-wal").exists()
-    monkeypatch.undo()
     assert store.sessions() == ()
 
 
-def test_an_owner_that_cannot_say_goodbye_is_gone_all_the_same(
-    store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def fail(*_: Any) -> None:
-        raise OperationalError("delete", None, Exception("disk I/O error"))
+def test_an_owner_that_cannot_say_goodbye_is_gone_all_the_same(store: rt.DurableStore, tmp_path: Path) -> None:
+    met: list[str] = []
 
-    with monkeypatch.context() as patch:
-        patch.setattr(_ownership.Owner, "close", fail)
-        assert flow_of(store, twice).invoke(1, session_id="s") == 3
+    def fail(place: str) -> None:
+        if place == "inside closing":
+            met.append(place)
+            raise OSError("disk I/O error")
+
+    assert flow_of(testing.faulty_store(store, fail), twice).invoke(1, session_id="s") == 3
+    assert met
     assert not (tmp_path / "store.db-wal").exists()
     assert status_of(store) == "completed"
 
@@ -1161,9 +1192,7 @@ async def test_a_store_that_is_just_being_opened_elsewhere_is_waited_for_in_a_th
         assert access.count(-1)
 
 
-async def test_no_cancel_reaches_who_waits_for_a_commit(
-    store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_no_cancel_reaches_who_waits_for_a_commit(store: rt.DurableStore) -> None:
     inside, go_on = threading.Event(), threading.Event()
 
     def hold(place: str) -> None:
@@ -1171,7 +1200,7 @@ async def test_no_cancel_reaches_who_waits_for_a_commit(
             inside.set()
             go_on.wait(5)
 
-    monkeypatch.setattr(_writer, "fault", hold)
+    store = testing.faulty_store(store, hold)
     got: list[Any] = []
 
     async def task(number: int) -> None:
@@ -1324,8 +1353,9 @@ def test_nothing_is_imported_because_a_database_names_it(
     assert "never_imported" not in sys.modules
 
 
-def test_commits_of_sessions_side_by_side_are_groups(store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commits_of_sessions_side_by_side_are_groups(store: rt.DurableStore) -> None:
     transactions: list[str] = []
+    store = testing.faulty_store(store, lambda place: transactions.append(place) if place == "before" else None)
 
     async def main() -> None:
         for number in range(10):
@@ -1336,7 +1366,6 @@ def test_commits_of_sessions_side_by_side_are_groups(store: rt.DurableStore, mon
             for _ in range(20):
                 nursery.start_soon(flow_of(store, main).ainvoke)
 
-    monkeypatch.setattr(_writer, "fault", lambda place: transactions.append(place) if place == "before" else None)
     with store:
         trio.run(many)
     # Begun, ten calls, the result, the end: 260 commits.
@@ -1348,7 +1377,9 @@ def test_a_call_that_broadcasts_all_day_keeps_what_waits_short(store: rt.Durable
 
     async def main() -> None:
         nonlocal longest
-        ((writer, _),) = access_of(store)._writers.values()  # noqa: SLF001 - what the test is about
+        opened = access_of(store)._opened  # noqa: SLF001 - what the test is about
+        assert opened is not None
+        ((writer, _),) = opened.writers.values()
         for number in range(1000):
             await rt.broadcast(number)
             longest = max(longest, writer.backlog)

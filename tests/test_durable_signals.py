@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,28 +13,27 @@ import attrs
 import pytest
 import sqlalchemy as sa
 import trio
-from sqlalchemy.exc import OperationalError
-from stored_sessions import due_in, interrupt, until, until_begun
+from stored_sessions import due_in, interrupt, statuses, until, until_begun
 
 import railtracks as rt
-from railtracks.durable._replay.journal import Journal
-from railtracks.durable._sessions import signals as _signals
-from railtracks.durable._sessions import wakeups as _waking
-from railtracks.durable._sessions.store import access_of
-from railtracks.durable._store import signal_polling as _lookout
-from railtracks.durable._store import writer as _writer
+from railtracks import testing
+from railtracks.durable._sessions.store import access_of, store_with
+from railtracks.durable._sessions.wakeups import WAIT
+from railtracks.durable._store.database import now_of
+from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.schema import sessions, signals
 
 
-@pytest.fixture(autouse=True)
-def look(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have everybody look more often than in life."""
-    monkeypatch.setattr(_lookout, "LOOK", 0.01)
+def store_in(folder: Path, fault: Callable[[str], object] | None = None, **options: Any) -> rt.DurableStore:
+    """Return a store whose sessions look for signals more often than in life."""
+    store = rt.DurableStore(folder / "store.db", durability="process", **options)
+    store = store if fault is None else testing.faulty_store(store, fault)
+    return store_with(store, patience=Patience(look=0.01))
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> rt.DurableStore:
-    return rt.DurableStore(tmp_path / "store.db", durability="process")
+    return store_in(tmp_path)
 
 
 def flow_of(store: rt.DurableStore, fn: Callable[..., Any], **options: Any) -> rt.Flow[..., Any]:
@@ -51,7 +51,7 @@ class Answer:
 
 def is_waiting(store: rt.DurableStore) -> bool:
     """Whether the session has come to a wait for a signal."""
-    return bool(store.sessions()) and any(call.node.startswith(_waking.WAIT) for call in store.load("s").calls)
+    return bool(store.sessions()) and any(call.node.startswith(WAIT) for call in store.load("s").calls)
 
 
 async def send_when_there(store: rt.DurableStore, name: str, value: Any, **options: Any) -> None:
@@ -168,7 +168,7 @@ async def test_a_recorded_wait_hands_its_signal_over_again(store: rt.DurableStor
 
 @pytest.mark.parametrize("place", ["before", "inside", "after"])
 async def test_a_signal_is_heard_once_whatever_happens_to_the_commit_that_consumes_it(
-    store: rt.DurableStore, place: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, place: str
 ) -> None:
     failures = 1
 
@@ -176,7 +176,7 @@ async def test_a_signal_is_heard_once_whatever_happens_to_the_commit_that_consum
         nonlocal failures
         if where == place and failures and is_consuming:
             failures -= 1
-            raise sa.exc.OperationalError("commit", None, Exception("the answer was lost"))
+            raise OSError("the answer was lost")
 
     is_consuming = False
 
@@ -189,7 +189,7 @@ async def test_a_signal_is_heard_once_whatever_happens_to_the_commit_that_consum
             await rt.wait_for_signal("item", timeout=0.2)
         return [first]
 
-    monkeypatch.setattr(_writer, "fault", fail)
+    store = store_in(tmp_path, fail)
     async with trio.open_nursery() as nursery:
 
         @nursery.start_soon
@@ -411,7 +411,7 @@ async def test_who_comes_second_skips_and_a_store_that_fails_is_told(
     assert set(done.failed) == {"odd"}
 
 
-async def test_of_two_waits_for_one_signal_the_other_waits_on(store: rt.DurableStore) -> None:
+async def test_of_two_waits_for_one_signal_the_other_waits_on(tmp_path: Path) -> None:
     async def main() -> list[Any]:
         heard: list[Any] = []
 
@@ -427,61 +427,59 @@ async def test_of_two_waits_for_one_signal_the_other_waits_on(store: rt.DurableS
     async def listen(number: int) -> int:
         return await rt.wait_for_signal("go", int)
 
-    flow = flow_of(store, main)
-    looks: list[int] = []
-    found = _lookout._found  # noqa: SLF001 - what it says comes too late in this test
+    sent: list[str] = []
 
-    async def send_again() -> None:
-        await until_begun(store)
-        await rt.send_signal("s", "go", 1, store=store)
-        await until(lambda: len(looks) > 2)
+    def steal(place: str) -> None:
+        # When both waits have seen a signal, and neither has consumed one yet.
+        if place == "before" and sent == ["both"]:
+            sent.append("stolen")
+            with closing(sqlite3.connect(tmp_path / "store.db")) as connection, connection:
+                connection.execute(
+                    "update railtracks_signals set consumed_by = 'another' where id in"
+                    " (select max(id) from railtracks_signals where name = 'go')"
+                )
+
+    store = store_in(tmp_path, steal)
+
+    async def send() -> None:
+        await until(lambda: statuses(store, f"{WAIT}go") == ["opened", "opened"])
+        with access_of(store).writing() as (connection, _, _owner):
+            now = now_of(connection)
+            row = {"session_id": "s", "name": "go", "value": b"1", "sent_at": now}
+            sent.append("both")
+            connection.execute(sa.insert(signals), [row, row])
+        await until(lambda: "completed" in statuses(store, f"{WAIT}go"))
+        assert sent == ["both", "stolen"]
         await rt.send_signal("s", "go", 2, store=store)
 
-    def both(connection: sa.Connection, session_ids: list[str]) -> Counter[tuple[str, str]]:
-        there = found(connection, session_ids)
-        if there or looks:
-            # As if another process had consumed one since.
-            looks.append(1)
-            there["s", "go"] += 1
-        return there
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_lookout, "_found", both)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(send_again)
-            assert await flow.ainvoke(session_id="s") == [1, 2]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        assert await flow_of(store, main).ainvoke(session_id="s") == [1, 2]
 
 
-async def test_a_lost_answer_to_the_end_of_a_wait_is_found_in_the_store(
-    store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_lost_answer_to_the_end_of_a_wait_is_found_in_the_store(tmp_path: Path) -> None:
     lost: list[str] = []
 
     def lose(place: str) -> None:
-        if place == "after" and lost == ["armed"]:
-            lost.append("lost")
-            raise OperationalError("commit", None, Exception("the connection was cut"))
+        if place == "after" and not lost:
+            with closing(sqlite3.connect(tmp_path / "store.db")) as connection:
+                heard = "select count(*) from railtracks_signals where consumed_by is not null"
+                if connection.execute(heard).fetchone() == (1,):
+                    lost.append("lost")
+                    raise OSError("the connection was cut")
+
+    store = store_in(tmp_path, lose)
 
     async def main() -> int:
         value = await rt.wait_for_signal("go", int)
         return value + await rt.wait_for_signal("go", int)
 
-    consume = _signals.Waiting.consume
-
-    def armed(self: Any, connection: sa.Connection) -> Any:
-        found = consume(self, connection)
-        if found is not None and not lost:
-            lost.append("armed")
-        return found
-
-    monkeypatch.setattr(_writer, "fault", lose)
-    monkeypatch.setattr(_signals.Waiting, "consume", armed)
     flow = flow_of(store, main)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(send_when_there, store, "go", 1)
         nursery.start_soon(send_when_there, store, "go", 2)
         assert await flow.ainvoke(session_id="s") == 3
-    assert lost == ["armed", "lost"]
+    assert lost == ["lost"]
 
 
 async def test_a_session_that_is_being_ended_waits_for_no_signal(store: rt.DurableStore) -> None:
@@ -601,54 +599,55 @@ async def test_a_wait_in_a_node_that_is_not_recorded_is_put_aside_too(store: rt.
     assert (await rt.recover(str(access_of(store).url.database), [flow.in_store(store)])).resumed == ("s",)
 
 
-async def test_a_session_that_is_cancelled_while_it_parks_is_cancelled(
-    store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    park = Journal.park_if_idle
+async def test_a_session_that_is_cancelled_while_it_parks_is_cancelled(tmp_path: Path) -> None:
+    token = trio.lowlevel.current_trio_token()
+    looks: list[str] = []
+    running: list[rt.Session] = []
 
-    def cancel_first(self: Journal) -> None:
-        rt.current_session().cancel("by hand") if self._idle_looks else None
-        park(self)
+    def cancel(place: str) -> None:
+        if place == "after poll":
+            looks.append(place)
+            # A session is put aside after its second look that finds nothing.
+            if len(looks) == 2:
+                trio.from_thread.run_sync(running[0].cancel, "by hand", trio_token=token)
 
-    monkeypatch.setattr(Journal, "park_if_idle", cancel_first)
+    store = store_in(tmp_path, cancel)
 
     async def main() -> None:
+        running.append(rt.current_session())
         await rt.wait_for_signal("item", park=True)
 
     with pytest.raises(rt.SessionCancelledError, match="by hand"):
         await flow_of(store, main).ainvoke(session_id="s")
+    assert len(looks) == 2
     assert status_of(store) == "cancelled"
 
 
-async def test_waits_outlast_a_store_that_cannot_be_read_for_a_while(
-    store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = _lookout._found  # noqa: SLF001 - made to fail
+async def test_waits_outlast_a_store_that_cannot_be_read_for_a_while(tmp_path: Path) -> None:
     failures: list[int] = []
 
-    def failing(connection: sa.Connection, session_ids: list[str]) -> Counter[tuple[str, str]]:
-        if len(failures) < 3:
+    def fail(place: str) -> None:
+        if place == "before poll" and len(failures) < 3:
             failures.append(1)
-            raise OperationalError("select", None, Exception("the connection was cut"))
-        return found(connection, session_ids)
+            raise OSError("the connection was cut")
+
+    store = store_in(tmp_path, fail)
 
     async def main() -> Any:
         return await rt.wait_for_signal("item")
 
-    monkeypatch.setattr(_lookout, "_found", failing)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(send_when_there, store, "item", "heard")
         assert await flow_of(store, main).ainvoke(session_id="s") == "heard"
     assert failures == [1, 1, 1]
 
 
-async def test_all_who_wait_are_told_at_once_of_a_store_that_is_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = rt.DurableStore(tmp_path / "store.db", durability="process", commit_timeout=0.3)
+async def test_all_who_wait_are_told_at_once_of_a_store_that_is_gone(tmp_path: Path) -> None:
+    def gone(place: str) -> None:
+        if place == "before poll":
+            raise OSError("the connection was cut")
 
-    def gone(*_: Any) -> Any:
-        raise OperationalError("select", None, Exception("the connection was cut"))
+    store = store_in(tmp_path, gone, commit_timeout=0.3)
 
     async def main() -> Any:
         return await rt.wait_for_signal("item")
@@ -657,7 +656,6 @@ async def test_all_who_wait_are_told_at_once_of_a_store_that_is_gone(
         with pytest.raises(rt.StoreError, match="the connection was cut"):
             await flow_of(store, main).ainvoke()
 
-    monkeypatch.setattr(_lookout, "_found", gone)
     before = trio.current_time()
     with store:
         async with trio.open_nursery() as nursery:
@@ -666,24 +664,22 @@ async def test_all_who_wait_are_told_at_once_of_a_store_that_is_gone(
     assert trio.current_time() - before < 2
 
 
-async def test_one_look_is_for_all_who_wait(store: rt.DurableStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = _lookout._found  # noqa: SLF001 - counted
-    looks: list[int] = []
-
-    def counted(connection: sa.Connection, session_ids: list[str]) -> Counter[tuple[str, str]]:
-        looks.append(len(session_ids))
-        return found(connection, session_ids)
+async def test_one_look_is_for_all_who_wait(tmp_path: Path) -> None:
+    looks: list[str] = []
+    store = store_in(tmp_path, lambda place: looks.append(place) if place == "after poll" else None)
+    store = store_with(store, patience=Patience(look=0.01, sessions_per_query=7))
 
     async def main() -> Any:
         return await rt.wait_for_signal("item")
 
-    monkeypatch.setattr(_lookout, "_found", counted)
-    monkeypatch.setattr(_lookout, "_AT_ONCE", 7)
     with store:
         async with trio.open_nursery() as nursery:
             for number in range(20):
                 nursery.start_soon(partial(flow_of(store, main).ainvoke, session_id=f"s-{number}"))
-            await until(lambda: looks and looks[-1] == 20)
+            await until(lambda: statuses(store, f"{WAIT}item") == ["opened"] * 20)
+            # A look that began before the last of them waited, and one that they have in common.
+            seen = len(looks)
+            await until(lambda: len(looks) > seen + 1)
             before = len(looks)
             for number in range(20):
                 await rt.send_signal(f"s-{number}", "item", number, store=store)

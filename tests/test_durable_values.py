@@ -28,7 +28,6 @@ from hypothesis import strategies as st
 import railtracks as rt
 from railtracks._nodes.signature import TypedResult
 from railtracks._records.secrets import REDACTED
-from railtracks.durable._values import values as _values
 from railtracks.durable._values.sealing import Sealer
 from railtracks.durable._values.values import Values, shape_of
 
@@ -355,12 +354,12 @@ def test_a_class_that_cannot_be_made_again_is_refused(values: Values) -> None:
 
 
 @pytest.mark.parametrize("kind", [str, list[str], Account])
-def test_more_than_a_row_may_have_is_refused(kind: Any, keyed: Values, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_values, "LARGEST", 100)
+def test_more_than_a_row_may_have_is_refused(kind: Any, keyed: Values) -> None:
+    small = Values(keyed.sealer, largest=100)
     long = "x" * 101
     value = {str: long, list[str]: [long], Account: Account("a", long)}[kind]
     with pytest.raises(rt.DurableValueError, match="bytes are more than the 100 that a row may have"):
-        keyed.dump(value, kind, "it")
+        small.dump(value, kind, "it")
 
 
 def test_a_stored_value_that_the_annotation_does_not_fit_any_more_is_told(values: Values) -> None:

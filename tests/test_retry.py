@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import railtracks as rt
-from railtracks._nodes import retry as _retries
 
 QUICK: dict[str, Any] = {"wait_initial": 1, "jitter": 0}
 
@@ -303,8 +302,8 @@ def test_arguments_that_make_no_rule_are_refused(make: Callable[[], object], err
 
 
 def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr(_retries, "find_spec", lambda name: None if name == "tenacity" else find(name))
+    # To Python a module that is `None` here is not there.
+    monkeypatch.setitem(sys.modules, "tenacity", None)
     with pytest.raises(ImportError, match=r"pip install 'railtracks-trio\[retry\]'"):
         rt.Retry(3)
 

@@ -590,6 +590,81 @@ def test_what_does_not_fit_is_refused(node: Any, replacement: Any, text: str) ->
 # The fixtures
 
 
+# A faulty store.
+
+
+async def doubled() -> int:
+    return await rt.call(double, 1) + await rt.call(double, 2)
+
+
+def durable(store: rt.DurableStore) -> rt.Flow[[], int]:
+    return rt.Flow("doubled", doubled, durable=store, save_state=False)
+
+
+@pytest.mark.parametrize("place", ["before", "inside", "after"])
+@pytest.mark.parametrize("number", range(4))
+def test_an_error_of_the_disk_is_outlasted_wherever_it_comes(place: str, number: int, tmp_path: Path) -> None:
+    reached: list[str] = []
+
+    def fault(where: str) -> None:
+        reached.append(where)
+        if where == place and reached.count(place) == number + 1:
+            raise OSError("the disk is full")
+
+    plain = rt.DurableStore(tmp_path / "store.db")
+    assert durable(testing.faulty_store(plain, fault)).invoke(session_id="s") == 6
+    assert reached.count(place) > number + 1
+    assert [call.result for call in plain.load("s").calls] == [6, 2, 4]
+
+
+def test_a_disk_that_stays_full_interrupts_the_session(tmp_path: Path) -> None:
+    def fault(place: str) -> None:
+        if place == "before" and is_full:
+            raise OSError("the disk is full")
+
+    is_full = True
+    store = testing.faulty_store(rt.DurableStore(tmp_path / "store.db", commit_timeout=0.1), fault)
+    with pytest.raises(rt.StoreError, match="the disk is full"):
+        durable(store).invoke(session_id="s")
+    is_full = False
+    assert durable(store).invoke(session_id="s") == 6
+
+
+def test_another_error_of_a_faulty_store_is_not_waited_out(tmp_path: Path) -> None:
+    reached: list[str] = []
+
+    def fault(place: str) -> None:
+        reached.append(place)
+        if place == "inside" and reached.count("inside") > 1:
+            raise ArithmeticError("no number")
+
+    with pytest.raises(rt.StoreError, match="no number"):
+        durable(testing.faulty_store(tmp_path / "store.db", fault)).invoke(session_id="s")
+    # The commit that failed and the end of the session: each has one more try.
+    assert reached.count("inside") <= 5
+
+
+def test_a_fault_is_told_what_each_transaction_is_for(tmp_path: Path) -> None:
+    reached: list[str] = []
+    store = testing.faulty_store(tmp_path / "store.db", reached.append)
+    assert durable(store).invoke(session_id="s") == 6
+    assert reached[:2] == ["before upgrade", "after upgrade"]
+    assert reached[5:8] == ["before opening", "inside opening", "after opening"]
+    commits = [place for place in reached if " " not in place]
+    assert len(commits) >= 9
+    assert commits == ["before", "inside", "after"] * (len(commits) // 3)
+    assert reached[-3:] == ["before closing", "inside closing", "after closing"]
+    store.sessions()
+    assert reached[-5:-3] == ["before request", "after request"]
+
+
+def test_what_makes_no_faulty_store_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="the fault of a store must be callable with a place, not str"):
+        testing.faulty_store(tmp_path / "store.db", "before")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"a store must be True, a path, a URL or an rt\.DurableStore, not int"):
+        testing.faulty_store(1, print)  # type: ignore[arg-type]
+
+
 def test_the_home_is_a_fresh_folder(railtracks_home: Path, tmp_path: Path) -> None:
     assert list(railtracks_home.iterdir()) == []
     assert railtracks_home.parent == tmp_path

@@ -36,7 +36,7 @@ from railtracks.durable._sessions.recovery import Recovery, recover
 from railtracks.durable._sessions.signals import send_signal, wait_for_signal
 from railtracks.durable._sessions.store import DurableStore
 from railtracks.durable._sessions.views import StoredSession
-from railtracks.durable._store.ownership import DurableStatus
+from railtracks.durable._store.schema import DurableStatus
 
 __all__ = [
     "DurableStatus",

@@ -10,11 +10,12 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 
 import trio
 
 import railtracks as rt
-from railtracks.durable._store import writer as _writer
+from railtracks import testing
 
 
 class HandledError(Exception):
@@ -164,7 +165,7 @@ async def main(rounds: int) -> int:
     return total
 
 
-def fail_at(place: str, number: int, signal_number: int) -> None:
+def fail_at(place: str, number: int, signal_number: int) -> Callable[[str], None]:
     passed = 0
 
     def fault(where: str) -> None:
@@ -174,15 +175,16 @@ def fail_at(place: str, number: int, signal_number: int) -> None:
             # To this thread: it is to stop just here.
             signal.pthread_kill(threading.get_ident(), signal_number)
 
-    _writer.fault = fault
+    return fault
 
 
 if __name__ == "__main__":
     url, log, session_id, rounds, *fault = sys.argv[1:]
     LOG = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    made = rt.DurableStore(url, lease=2.0, commit_timeout=1.0, max_recoveries=1000)
     if fault:
-        fail_at(fault[0], int(fault[1]), int(fault[2]))
-    with rt.DurableStore(url, lease=2.0, commit_timeout=1.0, max_recoveries=1000) as store:
+        made = testing.faulty_store(made, fail_at(fault[0], int(fault[1]), int(fault[2])))
+    with made as store:
         INNER = rt.Flow("inner", inner, durable=store, save_state=False)
         flow = rt.Flow("steps", main, durable=store, save_state=False, logging_setting="NONE")
         print(flow.invoke(int(rounds), session_id=session_id), flush=True)

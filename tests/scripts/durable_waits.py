@@ -12,6 +12,7 @@ import sys
 from durable_steps import fail_at
 
 import railtracks as rt
+from railtracks import testing
 
 
 async def main() -> list[int]:
@@ -26,9 +27,10 @@ async def main() -> list[int]:
 
 if __name__ == "__main__":
     url, *fault = sys.argv[1:]
+    made = rt.DurableStore(url, max_recoveries=1000)
     if fault:
-        fail_at(fault[0], int(fault[1]), signal.SIGKILL)
-    with rt.DurableStore(url, max_recoveries=1000) as store:
+        made = testing.faulty_store(made, fail_at(fault[0], int(fault[1]), signal.SIGKILL))
+    with made as store:
         flow = rt.Flow("waits", main, durable=store, save_state=False, logging_setting="NONE")
         try:
             print(flow.resume("w") if store.sessions() else flow.invoke(session_id="w"), flush=True)

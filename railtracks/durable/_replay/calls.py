@@ -30,9 +30,6 @@ from railtracks.exceptions import (
 if TYPE_CHECKING:
     from railtracks.durable._replay.journal import Journal
 
-# Seconds, beyond what it took the first time, after which a call that is recorded as cancelled tells that it is not.
-CANCEL_PATIENCE: Final = 10.0
-
 # Errors that say nothing about the call they come out of: they leave the session as it is recorded.
 INTERRUPTING: Final = (StoreError, ReplayMismatchError, SessionLostError, SessionWaiting)
 
@@ -232,7 +229,7 @@ class Call(Owned):
 
     async def _cancel(self, seconds: float) -> None:
         """Wait for the cancel that ended this call, which took so many seconds the first time."""
-        await trio.sleep(max(0.0, seconds) + CANCEL_PATIENCE)
+        await trio.sleep(max(0.0, seconds) + self.journal.patience.cancel)
         self.journal.warn(
             f"the recorded call of {self.node.name!r} was cancelled after {seconds:.0f} seconds, and now nobody cancels"
             " it: what did so has to be repeated by the code around it"

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from railtracks.durable._replay.order import Order
 from railtracks.durable._replay.recorded import Turn
-from railtracks.durable._store.writer import Commit, Waiter, Writer
+from railtracks.durable._store.writer import Commit, CommitWaiter, Writer
 from railtracks.exceptions import ContextError
 
 # How many commits may wait for one that somebody waits for.
@@ -30,7 +30,7 @@ class Ledger:
         self._seq = last
         self._order = order
         self._writer = writer
-        self.lookout = writer.lookout
+        self.signal_polling = writer.signal_polling
 
     def numbered(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Give rows their numbers, in the order of their commits."""
@@ -47,7 +47,7 @@ class Ledger:
             StoreError: If it cannot be written.
             SessionLostError: If another owner has the session.
         """
-        waiter, turn, order = Waiter(), Turn(), self._order
+        waiter, turn, order = CommitWaiter(), Turn(), self._order
         turn.wake = waiter.wake
         order.turns.add(turn)
 

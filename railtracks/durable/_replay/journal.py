@@ -30,6 +30,7 @@ from railtracks.durable._replay.order import Order
 from railtracks.durable._replay.recorded import Past
 from railtracks.durable._replay.rows import Owned
 from railtracks.durable._replay.strands import ENTRY, ROOT, Body, FanOut, Strand, key_of
+from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.writer import Writer
 from railtracks.durable._values.failures import dump_failure, members_of
 from railtracks.durable._values.values import StandIn, Values, secret_arguments
@@ -55,11 +56,13 @@ class Journal:
         past: Past,
         values: Values,
         writer: Writer,
+        patience: Patience,
     ) -> None:
         self.session_id = session_id
         self.past = past
         self.values = values
-        self.order = Order(past, self.warn)
+        self.patience = patience
+        self.order = Order(past, self.warn, patience)
         self.memory = Memory(values, self.order)
         self.ledger = Ledger(session_id, fence, past.last_seq, self.order, writer)
         self.background = LooseEnds(self)

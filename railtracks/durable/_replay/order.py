@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 import trio
 
 from railtracks.durable._replay.recorded import Past, Recorded, Turn
-
-# Seconds without any progress after which a replay stops to insist on the recorded order: code that has changed may
-# wait for itself, and is to be told so by a mismatch and not by silence.
-_PATIENCE: Final = 10.0
+from railtracks.durable._store.patience import Patience
 
 
 class Order:
     """The order of one session's outcomes, recorded ones first."""
 
-    def __init__(self, past: Past, warn: Callable[[str], None]) -> None:
+    def __init__(self, past: Past, warn: Callable[[str], None], patience: Patience) -> None:
         self.turns = past.turns
         # The last commit whose outcome was handed over.
         self.handed = 0
         self._past = past
         self._warn = warn
+        self._patience = patience
         self._live = trio.Event()
 
     @property
@@ -46,7 +43,7 @@ class Order:
     async def _patiently(self, event: trio.Event) -> None:
         while not event.is_set():
             progress = self.turns.progress
-            with trio.move_on_after(_PATIENCE):
+            with trio.move_on_after(self._patience.order):
                 await event.wait()
             if not event.is_set() and self.turns.progress == progress:
                 self._give_up_order()
@@ -55,8 +52,8 @@ class Order:
         missing = self.turns.dismiss_all()
         if missing is not None:
             self._warn(
-                f"nobody has asked for the recorded call of {missing.row.node!r} for {_PATIENCE:g} seconds: going on"
-                " without the recorded order"
+                f"nobody has asked for the recorded call of {missing.row.node!r} for {self._patience.order:g} seconds:"
+                " going on without the recorded order"
             )
             self.look()
 

@@ -1,61 +1,72 @@
-"""A new session with the past of another."""
+"""A new session with the recorded calls of another.
+
+`DurableStore.fork` calls this.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import sqlalchemy as sa
 
-from railtracks.durable._replay.recorded import CALLS, CANCELLED, FAILED
+from railtracks.durable._replay.recorded import CALLS
 from railtracks.durable._replay.strands import ROOT
 from railtracks.durable._sessions.views import row_of
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
-from railtracks.durable._store.ownership import DurableStatus
-from railtracks.durable._store.schema import calls, rows_of, sessions
+from railtracks.durable._store.schema import CallRow, DurableStatus, RowStatus, SessionRow, calls, rows_of, sessions
 from railtracks.exceptions import SessionUnavailableError
 
 
 def forked(access: Access, session_id: str, before: int | None) -> str:
-    """Begin a new session with the past of another, and return its identifier."""
+    """Begin a new session with the recorded calls of another, and return its identifier.
+
+    Args:
+        access: The store of both.
+        session_id: The other session.
+        before: The number of a call: only what was recorded before that call began is copied. `None`: all but the end.
+
+    Raises:
+        SessionUnavailableError: If there is no such session or call.
+        StoreError: If the store cannot be written.
+    """
     with access.writing() as (connection, _, _):
         row = row_of(connection, session_id, access)
         kept = _kept(rows_of(connection, session_id), row, before)
         fresh = os.urandom(16).hex()
         now = now_of(connection)
-        values = {
-            **row._asdict(),
-            "session_id": fresh,
-            "status": DurableStatus.INTERRUPTED,
-            "created_at": now,
-            "ended_at": None,
-            "deadline_at": None if row.timeout is None else now + row.timeout,
-            "wakes_at": None,
-            "failure": None,
-            "owner": None,
-            "fence": 0,
-            "recoveries": 0,
-            "forked_from": session_id,
-            "parent": None,
-        }
-        connection.execute(sa.insert(sessions).values(**values))
+        forked_row = row._replace(
+            session_id=fresh,
+            status=DurableStatus.INTERRUPTED,
+            created_at=now,
+            ended_at=None,
+            deadline_at=None if row.timeout is None else now + row.timeout,
+            wakes_at=None,
+            failure=None,
+            owner=None,
+            fence=0,
+            recoveries=0,
+            forked_from=session_id,
+            parent=None,
+        )
+        connection.execute(sa.insert(sessions).values(**forked_row._asdict()))
         if kept:
-            connection.execute(sa.insert(calls), [{**each._asdict(), "session_id": fresh} for each in kept])
+            connection.execute(sa.insert(calls), [each._replace(session_id=fresh)._asdict() for each in kept])
     return fresh
 
 
-def _kept(rows: list[Any], session: Any, before: int | None) -> list[Any]:
+def _kept(rows: list[CallRow], session: SessionRow, before: int | None) -> list[CallRow]:
+    """Return the rows that a fork has."""
     if before is None:
-        ends = [row for row in rows if row.parent == ROOT and row.status in {FAILED, CANCELLED}]
+        ends = [row for row in rows if row.parent == ROOT and row.status in {RowStatus.FAILED, RowStatus.CANCELLED}]
         if session.entry_point is not None:
-            # Of a flow that is what is to be run again: what its entry point has done stays.
+            # A fork of a flow runs the entry point again: the calls made in it stay.
             return [row for row in rows if row not in ends]
-        # Of a block it is what failed last, if it is what the block has ended with.
+        # A fork of a block runs the last failed call again, if the block has ended with that failure.
         return rows[:-1] if ends and rows[-1] is ends[-1] and session.status == DurableStatus.FAILED else rows
     keys = [row.key for row in rows if row.seq == before and row.status in CALLS]
     if not keys:
         raise SessionUnavailableError(session.session_id, f"has no call {before}")
-    # By the first time that it began: a resumed session begins what was not over anew.
+    # By the first time that the call began: a resumed session begins the calls anew that were not over.
     last = min(row.began_after for row in rows if row.key == keys[0])
     return [row for row in rows if row.seq <= last]

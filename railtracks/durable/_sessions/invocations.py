@@ -31,8 +31,8 @@ from railtracks.durable._sessions.store import access_of, store_of
 from railtracks.durable._sessions.views import row_of
 from railtracks.durable._sessions.wakeups import is_due
 from railtracks.durable._store.access import Access
-from railtracks.durable._store.database import LOOK, now_of
-from railtracks.durable._store.ownership import Taken, Wanted
+from railtracks.durable._store.database import now_of
+from railtracks.durable._store.wanted import Taken, Wanted
 from railtracks.durable._values.values import StandIn, shape_of
 from railtracks.exceptions import SessionWaiting, StoreError
 
@@ -108,7 +108,9 @@ async def resume_flow(
     taken = await run.take(wait)
     if taken.fence is None:
         return _recorded_result(access, taken, flow.node)
-    return await _started(run, start, partial(access.values.load_arguments, flow.node, taken.session.inputs))
+    inputs = taken.session.inputs
+    assert inputs is not None  # noqa: S101 - the session of a flow has them
+    return await _started(run, start, partial(access.values.load_arguments, flow.node, inputs))
 
 
 @define(frozen=True)
@@ -184,7 +186,8 @@ def _recorded_result(access: Access, taken: Taken, node: Node[..., object]) -> o
     raise_recorded(access, row)
     for call in reversed(taken.rows):
         # Whichever attempt it was.
-        if (call.strand, call.position, call.place, call.status) == (ROOT, 0, -1, COMPLETED):
+        is_entry = (call.strand, call.position, call.place) == (ROOT, 0, -1)
+        if is_entry and call.status == COMPLETED and call.outcome is not None:
             return access.values.load(call.outcome, shape_of(node.fn).result)
     raise StoreError(f"session {row.session_id} is {row.status}, and its result is not in the store")
 
@@ -222,7 +225,7 @@ class InnerFlow(StandIn):
                 with journal.waits_for(call.key, None, may_park=True):
                     while not await in_thread(self._is_due, session_id):
                         journal.park_if_idle()
-                        await trio.sleep(LOOK)
+                        await trio.sleep(self._access.patience.look)
 
     def _is_due(self, session_id: str) -> bool:
         with self._access.reading() as (connection, _, _):

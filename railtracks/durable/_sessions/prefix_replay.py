@@ -14,8 +14,7 @@ from railtracks._workers.threads import in_thread
 from railtracks.durable._replay.recorded import STARTED
 from railtracks.durable._sessions.store import DurableStore, access_of
 from railtracks.durable._store.access import Access
-from railtracks.durable._store.ownership import DurableStatus
-from railtracks.durable._store.schema import calls, rows_of, sessions
+from railtracks.durable._store.schema import DurableStatus, calls, rows_of, sessions
 from railtracks.exceptions import ReplayMismatchError
 
 _WHOLE = "whole"

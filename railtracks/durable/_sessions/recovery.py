@@ -17,12 +17,9 @@ from railtracks.durable._sessions.store import StoreOption, access_of, store_of
 from railtracks.durable._sessions.wakeups import is_due
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
-from railtracks.durable._store.ownership import DurableStatus
-from railtracks.durable._store.schema import sessions
+from railtracks.durable._store.schema import SESSION_HEAD, DurableStatus, SessionRow, sessions
 from railtracks.exceptions import SessionOwnedError, SessionUnavailableError, SessionWaiting, StoreError
 
-# Not what may be large.
-_TOLD = [column for column in sessions.c if column.name not in {"inputs", "failure"}]
 _OPEN = (DurableStatus.RUNNING, DurableStatus.INTERRUPTED, DurableStatus.WAITING, DurableStatus.STUCK)
 
 
@@ -115,13 +112,13 @@ class _Recovering:
             self.resumed.append(session_id)
 
 
-def _look(access: Access) -> list[tuple[Any, str | None]]:
+def _look(access: Access) -> list[tuple[SessionRow, str | None]]:
     """Return the sessions that are not over, and why each is to be left alone, if it is."""
-    found: list[tuple[Any, str | None]] = []
+    found: list[tuple[SessionRow, str | None]] = []
     with access.reading() as (connection, _, owner):
         now, live = now_of(connection), owner.live_owners(connection)
-        query = sa.select(*_TOLD).where(sessions.c.status.in_(_OPEN)).order_by(sessions.c.created_at)
-        rows = connection.execute(query).all()
+        query = sa.select(*SESSION_HEAD).where(sessions.c.status.in_(_OPEN)).order_by(sessions.c.created_at)
+        rows = [SessionRow._make(row) for row in connection.execute(query)]
         open_ones = {row.session_id for row in rows}
         for row in rows:
             why = None

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 import trio
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from railtracks._records.ending import Ending
@@ -17,9 +18,9 @@ from railtracks.durable._replay.calls import INTERRUPTING
 from railtracks.durable._replay.journal import Journal
 from railtracks.durable._replay.recorded import Past
 from railtracks.durable._store.access import Access
-from railtracks.durable._store.database import LOOK, clock_of
-from railtracks.durable._store.ownership import DurableStatus, Taken, Wanted, stuck
-from railtracks.durable._store.schema import sessions
+from railtracks.durable._store.database import clock_of
+from railtracks.durable._store.schema import DurableStatus, sessions
+from railtracks.durable._store.wanted import Taken, Wanted, stuck
 from railtracks.durable._store.writer import Commit, Writer
 from railtracks.durable._values.failures import load_failure
 from railtracks.durable._values.values import told_as_store_error
@@ -91,17 +92,17 @@ class Run:
             if owner.reserve(wanted.session_id):
                 writer.submit(commit)
                 await writer.lead(commit)
-                taken: Taken | None = commit.result if commit.error is None else None
+                taken = commit.result if commit.error is None and isinstance(commit.result, Taken) else None
                 if taken is None or taken.fence is None:
                     owner.release(wanted.session_id)
                 else:
-                    owner.renewed(taken.asked_at)
+                    owner.lease.renewed(taken.asked_at)
                 if taken is not None:
                     return taken
                 refusal = commit.error or refusal
             if not isinstance(refusal, SessionOwnedError) or trio.current_time() >= until:
                 raise refusal
-            await trio.sleep(LOOK)
+            await trio.sleep(self.access.patience.look)
 
     async def _let_go(self) -> None:
         self.access.leave_writer()
@@ -127,6 +128,7 @@ class Run:
             past=Past(taken.rows),
             values=self.access.values,
             writer=self._writer,
+            patience=self.access.patience,
         )
         return self.journal, taken.remaining
 
@@ -162,7 +164,7 @@ class Run:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._renew, lose)
                 # It is put off by whoever renews the lease, in a thread.
-                while seconds := owner.until_loss:  # noqa: ASYNC110 - the same
+                while seconds := owner.lease.until_loss:  # noqa: ASYNC110 - the same
                     await trio.sleep(seconds)
                 self.journal.cut()
                 lose(SessionLostError(self.wanted.session_id, "its lease could not be renewed in time"))
@@ -171,10 +173,10 @@ class Run:
     async def _renew(self, lose: Callable[[BaseException], object]) -> None:
         owner = self.access.owner
         while True:
-            await trio.sleep(owner.until_renewal)
+            await trio.sleep(owner.lease.until_renewal)
             # All sessions of a process have one lease: whoever comes first renews it for all.
             async with self._writer.renewing:
-                if owner.until_renewal:
+                if owner.lease.until_renewal:
                     continue
                 try:
                     # Behind threads of the user's it would not come to its turn.
@@ -183,7 +185,7 @@ class Run:
                     )
                 except (SQLAlchemyError, StoreError):
                     # There is time for another try, or there is none: then the lease ends the session.
-                    await trio.sleep(LOOK)
+                    await trio.sleep(self.access.patience.look)
                     continue
             if not is_owner:
                 self.journal.cut()
@@ -198,7 +200,7 @@ class Run:
         if fence is None:
             return
 
-        def abandon(connection: Any) -> None:
+        def abandon(connection: Connection) -> None:
             own = sa.update(sessions).where(sessions.c.session_id == self.wanted.session_id)
             connection.execute(own.values(status=DurableStatus.INTERRUPTED, owner=None))
 
@@ -243,7 +245,7 @@ class Run:
         is_final = status not in {DurableStatus.INTERRUPTED, DurableStatus.WAITING}
         wakes_at = self.journal.wakes_at if status is DurableStatus.WAITING else None
 
-        def settle(connection: Any) -> None:
+        def settle(connection: Connection) -> None:
             connection.execute(
                 sa.update(sessions)
                 .where(sessions.c.session_id == self.wanted.session_id)

@@ -22,9 +22,8 @@ from railtracks.durable._sessions.views import row_of
 from railtracks.durable._sessions.wakeups import WAIT
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
-from railtracks.durable._store.ownership import FINAL
-from railtracks.durable._store.schema import calls, signals
-from railtracks.durable._store.signal_polling import Waiter
+from railtracks.durable._store.schema import FINAL, calls, signals
+from railtracks.durable._store.signal_polling import SignalWaiter
 from railtracks.durable._values.failures import dump_failure
 from railtracks.exceptions import ContextError, SessionUnavailableError, SignalTimeoutError
 
@@ -147,8 +146,8 @@ class Waiting:
         while found is None:
             journal.waiting[made.key] = (self._until, may_park)
             try:
-                waiter = Waiter(journal.session_id, self._name, self._until, journal.park_if_idle)
-                await journal.ledger.lookout.until_due(waiter)
+                waiter = SignalWaiter(journal.session_id, self._name, self._until, journal.park_if_idle)
+                await journal.ledger.signal_polling.until_due(waiter)
             finally:
                 del journal.waiting[made.key]
             (self._row,) = journal.ledger.numbered([made.row(COMPLETED, None)])

@@ -1,19 +1,27 @@
-"""The store as users hold it: where durable sessions are kept, which there are, what is known of each."""
+"""The store as users hold it: `DurableStore`, and what may be given in its place.
+
+Flows, sessions, signals and `recover` come to the database through `access_of`.
+"""
 
 from __future__ import annotations
 
 import math
 import os
-from typing import Any, Literal, Self, TypeAlias, cast, get_args
+from collections.abc import Callable
+from typing import Final, Literal, Self, TypeAlias, TypeGuard, get_args
 
-from railtracks._checks import check_timeout
+from attrs import evolve
+
+from railtracks._checks import Number, check_timeout
 from railtracks._records.files import state_folder
 from railtracks._records.tree import ExecutionInfo
 from railtracks.durable._sessions.forks import forked
 from railtracks.durable._sessions.views import StoredSession, record_of, sessions_in
-from railtracks.durable._store.access import Access
-from railtracks.durable._store.database import Durability, database_url
-from railtracks.durable._store.ownership import DurableStatus
+from railtracks.durable._store.access import Access, DatabaseFactory
+from railtracks.durable._store.address import database_url
+from railtracks.durable._store.database import Durability
+from railtracks.durable._store.patience import Patience
+from railtracks.durable._store.schema import DurableStatus
 from railtracks.durable._values.sealing import Sealer
 from railtracks.durable._values.values import Values
 
@@ -21,22 +29,26 @@ from railtracks.durable._values.values import Values
 class DurableStore:
     """Where durable sessions are kept: SQLite by default, PostgreSQL for several machines. Needs the extra `durable`.
 
-    It is opened when it is first needed and closed when no session of it is open; as a context manager it stays open in
-    its block, which saves the opening and closing to flows that are invoked one after another. Its methods block.
+    The store is opened when it is first needed, and closed when no session of it is open. As a context manager it stays
+    open in its block, which saves the opening and closing to flows that are invoked one after another. Its methods
+    block.
+
+    A process that was forked from this one opens connections of its own at the next use of the store. Inside a `with`
+    block of its parent's a use is a `StoreError`: there the child opens a store of its own.
 
     Args:
         url: A path or a URL: `sqlite:///...`, `postgresql://...` (extra `postgres`). By default
             `$RAILTRACKS_HOME/durable/sessions.db`. SQLite only on a local disk.
-        key: What secrets are encrypted with; without one a value with a secret in it is refused.
-        durability: `power`: what is acknowledged survives the loss of power, the default. `process`: only the death of
-            the process, and quicker.
-        lease: Seconds after which an owner that does not answer loses its sessions. One that is dead loses them at once
-            where its lock shows it.
+        key: The key that secrets are encrypted with; without one a value with a secret in it is refused.
+        durability: `power`, the default: what is acknowledged survives the loss of power. `process`: it survives only
+            the death of the process, and commits are quicker.
+        lease: Seconds after which an owner that does not answer loses its sessions. A dead owner loses them at once
+            where its lock shows that it is dead.
         commit_timeout: Seconds that a commit may take, further tries included, before the session is interrupted.
         max_recoveries: How often a session is taken over from owners that died with it before it is `stuck`.
 
     Raises:
-        ImportError: If what it needs is not installed.
+        ImportError: If a library that it needs is not installed.
         TypeError: If an argument is of the wrong type.
         ValueError: If an argument has a value that it cannot have.
     """
@@ -51,12 +63,7 @@ class DurableStore:
         commit_timeout: float = 10.0,
         max_recoveries: int = 10,
     ) -> None:
-        if url is not None and not isinstance(url, str | os.PathLike):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
-            raise TypeError(f"the url of a store must be a string or a path, not {type(url).__name__}")
-        if key is not None and not isinstance(key, str | bytes):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
-            raise TypeError(f"the key of a store must be text or bytes, not {type(key).__name__}")
-        if key is not None and not key:
-            raise ValueError("the key of a store must not be empty")
+        _check_address_and_key(url, key)
         if durability not in get_args(Durability):
             raise ValueError(f"durability must be one of {', '.join(get_args(Durability))}, not {durability!r}")
         for name, seconds in (("lease", lease), ("commit_timeout", commit_timeout)):
@@ -65,13 +72,9 @@ class DurableStore:
                 raise ValueError(f"{name} must have an end")
         if commit_timeout >= lease:
             raise ValueError(
-                "commit_timeout must be less than lease: who waits longer does not own the session any more"
+                "commit_timeout must be less than lease: a process that waits longer does not own the session any more"
             )
-        if isinstance(max_recoveries, bool) or not isinstance(max_recoveries, int):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
-            raise TypeError(f"max_recoveries must be a whole number, not {type(max_recoveries).__name__}")
-        if max_recoveries < 0:
-            raise ValueError(f"max_recoveries must be 0 or more, not {max_recoveries}")
-        self._entered: list[int] = []
+        _check_recoveries("max_recoveries", max_recoveries)
         self._access = Access(
             url=database_url(url, state_folder()),
             durability=durability,
@@ -84,16 +87,24 @@ class DurableStore:
     def __repr__(self) -> str:
         return f"<railtracks.DurableStore {self._access}>"
 
+    @classmethod
+    def _of(cls, access: Access) -> Self:
+        """Return a store with this way into it."""
+        store = cls.__new__(cls)
+        store._access = access  # noqa: SLF001 - of its own class
+        return store
+
     def __enter__(self) -> Self:
-        """Open the store, and keep it open."""
-        self._access.open()
-        self._entered.append(os.getpid())
+        """Open the store, and keep it open. Blocks.
+
+        Raises:
+            StoreError: If it cannot be opened, or a parent process has entered it around this code.
+        """
+        self._access.enter()
         return self
 
     def __exit__(self, *_: object) -> None:
-        # A child process that leaves its parent's block has not opened it.
-        if self._entered.pop() == os.getpid():
-            self._access.leave()
+        self._access.exit()
 
     def sessions(
         self, status: DurableStatus | str | None = None, flow_name: str | None = None
@@ -101,8 +112,8 @@ class DurableStore:
         """Return the sessions of the store, the oldest first. Blocks.
 
         Args:
-            status: Only those that stand there.
-            flow_name: Only the runs of this flow.
+            status: Only sessions with this status.
+            flow_name: Only runs of this flow.
 
         Raises:
             ValueError: If there is no such status.
@@ -121,43 +132,84 @@ class DurableStore:
         return record_of(self._access, session_id)
 
     def fork(self, session_id: str, before: int | None = None) -> str:
-        """Begin a new session with the past of another, and return its identifier; resume it with its flow. Blocks.
+        """Begin a new session with the recorded calls of another, and return its identifier. Blocks.
 
-        The calls of the past have new idempotency keys there, and signals that were not consumed are not copied.
+        Resume it with its flow. Its calls have new idempotency keys, and signals that were not consumed are not copied.
 
         Args:
-            session_id: The session with the past.
-            before: Up to the commits before this call began, by its id in `load`. `None`: the whole of it, but for the
-                end.
+            session_id: The other session.
+            before: The id of a call, as `load` gives it: only what was recorded before that call began is copied.
+                `None`: everything but the end.
 
         Raises:
             SessionUnavailableError: If there is no such session or call.
             TypeError: If `before` is no whole number.
             StoreError: If the store cannot be written.
         """
-        if isinstance(before, bool) or not (before is None or isinstance(before, int)):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
-            raise TypeError(f"before must be the id of a call, not {type(before).__name__}")
+        _check_call_id(before)
         return forked(self._access, session_id, before)
+
+
+# Not all callers have a type checker: these take what comes.
+
+
+def _check_address_and_key(url: object, key: object) -> None:
+    if url is not None and not isinstance(url, str | os.PathLike):
+        raise TypeError(f"the url of a store must be a string or a path, not {type(url).__name__}")
+    if key is not None and not isinstance(key, str | bytes):
+        raise TypeError(f"the key of a store must be text or bytes, not {type(key).__name__}")
+    if key is not None and not key:
+        raise ValueError("the key of a store must not be empty")
+
+
+_check_recoveries: Final = Number(is_whole=True)
+
+
+def _check_call_id(before: object) -> None:
+    if isinstance(before, bool) or not (before is None or isinstance(before, int)):
+        raise TypeError(f"before must be the id of a call, not {type(before).__name__}")
 
 
 StoreOption: TypeAlias = DurableStore | str | os.PathLike[str] | Literal[True]
 
 
-def store_of(durable: Any) -> DurableStore:
-    """Return the store for what was given as `durable`.
+def store_of(durable: object) -> DurableStore:
+    """Return the store for a value of the option `durable`.
 
     Raises:
-        TypeError: If it is nothing of the sort.
+        TypeError: If the value is no `StoreOption`.
     """
     if isinstance(durable, DurableStore):
         return durable
     if durable is True:
         return DurableStore()
-    if isinstance(durable, str | os.PathLike):
-        return DurableStore(cast("str | os.PathLike[str]", durable))
+    if _is_address(durable):
+        return DurableStore(durable)
     raise TypeError(f"a store must be True, a path, a URL or an rt.DurableStore, not {type(durable).__name__}")
+
+
+def _is_address(durable: object) -> TypeGuard[str | os.PathLike[str]]:
+    return isinstance(durable, str | os.PathLike)
 
 
 def access_of(store: DurableStore) -> Access:
     """Return the way into a store, for the other rooms of the wing."""
-    return store._access  # noqa: SLF001 - the door to it
+    return store._access  # noqa: SLF001 - a store has no other part
+
+
+def store_with(
+    store: DurableStore,
+    *,
+    clock: Callable[[], float] | None = None,
+    database: DatabaseFactory | None = None,
+    patience: Patience | None = None,
+) -> DurableStore:
+    """Return a store like another one, but with these parts under it: tests come in here."""
+    known = access_of(store)
+    access = evolve(
+        known,
+        clock=clock or known.clock,
+        database=database or known.database,
+        patience=patience or known.patience,
+    )
+    return DurableStore._of(access)  # noqa: SLF001 - the constructor for users takes options only

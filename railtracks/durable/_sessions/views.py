@@ -1,10 +1,13 @@
-"""What a store tells of its sessions: plain data, with secrets left out."""
+"""The views of a store: its sessions and their records as plain data, with secrets left out.
+
+`DurableStore` calls this for `sessions` and `load`; the other rooms find the row of a session by `row_of`.
+"""
 
 from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 from attrs import define
@@ -12,28 +15,36 @@ from sqlalchemy.engine import Connection
 
 from railtracks._records.secrets import REDACTED, Scrubber
 from railtracks._records.tree import CallError, CallRecord, ExecutionInfo, Status
-from railtracks.durable._replay.recorded import CANCELLED, COMPLETED, FAILED, OPENED
 from railtracks.durable._store.access import Access
-from railtracks.durable._store.ownership import DurableStatus, Owner
-from railtracks.durable._store.schema import owners, rows_of, sessions
+from railtracks.durable._store.ownership import ProcessOwner
+from railtracks.durable._store.schema import (
+    SESSION_HEAD,
+    CallRow,
+    DurableStatus,
+    OwnerRow,
+    RowStatus,
+    SessionRow,
+    owners,
+    rows_of,
+    sessions,
+)
 from railtracks.durable._values.failures import told_failure
 from railtracks.durable._values.values import Values
 from railtracks.exceptions import SessionUnavailableError
 
-_STATUS = {
-    COMPLETED: Status.COMPLETED,
-    FAILED: Status.FAILED,
-    CANCELLED: Status.CANCELLED,
-    OPENED: Status.RUNNING,
+# What the core calls the status of a call, by that of its last row.
+_STATUS: Final[dict[str, Status]] = {
+    RowStatus.COMPLETED: Status.COMPLETED,
+    RowStatus.FAILED: Status.FAILED,
+    RowStatus.CANCELLED: Status.CANCELLED,
+    RowStatus.OPENED: Status.RUNNING,
 }
-_SEEN = {
+_SEEN: Final = {
     DurableStatus.COMPLETED: Status.COMPLETED,
     DurableStatus.FAILED: Status.FAILED,
     DurableStatus.TIMED_OUT: Status.TIMED_OUT,
     DurableStatus.CANCELLED: Status.CANCELLED,
 }
-# Not what may be large.
-_TOLD: Final = [column for column in sessions.c if column.name not in {"inputs", "failure"}]
 
 
 @define(frozen=True, kw_only=True)
@@ -42,15 +53,15 @@ class StoredSession:
 
     Attributes:
         session_id: Its identifier.
-        status: Where it stands. One that says that it runs and whose owner is dead is `interrupted`.
+        status: Where it stands; `interrupted` if its owner died while it was running.
         flow_name: The flow that it is a run of.
         version: The version of that flow.
         session_name: Its name.
         created_at: When it was begun, by the clock of the database, in UTC.
         ended_at: When it ended for good.
-        deadline_at: When its time is over.
-        recoveries: How often it was taken over from an owner that did not let go of it.
-        forked_from: The session whose past it has.
+        deadline_at: When it times out.
+        recoveries: How often it was taken over from an owner that died with it.
+        forked_from: The session that it was forked from.
         host: The machine of its owner, if it has one.
         process_id: The process of its owner.
     """
@@ -71,13 +82,13 @@ class StoredSession:
 
 def sessions_in(access: Access, wanted: DurableStatus | None, flow_name: str | None) -> tuple[StoredSession, ...]:
     """Return the sessions of a store, the oldest first."""
-    query = sa.select(*_TOLD).order_by(sessions.c.created_at, sessions.c.session_id)
+    query = sa.select(*SESSION_HEAD).order_by(sessions.c.created_at, sessions.c.session_id)
     if flow_name is not None:
         query = query.where(sessions.c.flow_name == flow_name)
     if wanted is not None and wanted not in {DurableStatus.RUNNING, DurableStatus.INTERRUPTED}:
         query = query.where(sessions.c.status == wanted)
     with access.reading() as (connection, _, owner):
-        rows = connection.execute(query).all()
+        rows = [SessionRow._make(row) for row in connection.execute(query)]
         known = _Owners(connection, owner)
         found = [_stored(known, row) for row in rows]
     return tuple(each for each in found if wanted is None or each.status is wanted)
@@ -94,7 +105,7 @@ def record_of(access: Access, session_id: str) -> ExecutionInfo:
         session_name=head.session_name,
         flow_name=head.flow_name,
         flow_id=None,
-        # The core knows sessions that run and sessions that are over.
+        # To the core a session that waits, or is interrupted or stuck, is one that has not ended.
         status=_SEEN.get(head.status, Status.RUNNING),
         started_at=head.created_at,
         ended_at=head.ended_at,
@@ -105,8 +116,14 @@ def record_of(access: Access, session_id: str) -> ExecutionInfo:
     )
 
 
-def row_of(connection: Connection, session_id: str, access: Access, *, is_locked: bool = False) -> Any:
-    """Return the row of a session, and let nobody else change it in this transaction if that is wanted.
+def row_of(connection: Connection, session_id: str, access: Access, *, is_locked: bool = False) -> SessionRow:
+    """Return the row of a session.
+
+    Args:
+        connection: A transaction in its store.
+        session_id: The session.
+        access: The store, for an error.
+        is_locked: Whether no other transaction may change the row before this one ends.
 
     Raises:
         SessionUnavailableError: If there is none.
@@ -115,27 +132,27 @@ def row_of(connection: Connection, session_id: str, access: Access, *, is_locked
     row = connection.execute(query.with_for_update() if is_locked else query).one_or_none()
     if row is None:
         raise SessionUnavailableError(session_id, f"is not in the store {access}")
-    return row
+    return SessionRow._make(row)
 
 
 class _Owners:
     """The owners of a store, as one look finds them."""
 
-    def __init__(self, connection: Connection, owner: Owner) -> None:
-        self.known = {row.token: row for row in connection.execute(sa.select(owners))}
+    def __init__(self, connection: Connection, owner: ProcessOwner) -> None:
+        self.known = {row.token: row for row in map(OwnerRow._make, connection.execute(sa.select(owners)))}
         self._live = owner.live_owners(connection)
         self._owner = owner
 
-    def is_free(self, row: Any) -> bool:
-        """Say whether nobody runs a session."""
+    def is_free(self, row: SessionRow) -> bool:
+        """Return whether no process runs a session."""
         return self._owner.is_free(row, self._live)
 
 
-def _stored(found: _Owners, row: Any) -> StoredSession:
+def _stored(found: _Owners, row: SessionRow) -> StoredSession:
     status = DurableStatus(row.status)
     if status is DurableStatus.RUNNING and found.is_free(row):
         status = DurableStatus.INTERRUPTED
-    holder = found.known.get(row.owner)
+    holder = None if row.owner is None else found.known.get(row.owner)
     return StoredSession(
         session_id=row.session_id,
         status=status,
@@ -152,8 +169,8 @@ def _stored(found: _Owners, row: Any) -> StoredSession:
     )
 
 
-def _records(rows: Any, values: Values) -> tuple[CallRecord, ...]:
-    """Return the calls of rows: by the order in which they began to be known."""
+def _records(rows: list[CallRow], values: Values) -> tuple[CallRecord, ...]:
+    """Return the records of the calls that rows are about, in the order of their first rows."""
     last = {row.key: row for row in rows if row.status in _STATUS}
     ids: dict[str, int] = {}
     for row in rows:
@@ -174,8 +191,8 @@ def _records(rows: Any, values: Values) -> tuple[CallRecord, ...]:
                 ended_at=_moment(row.ended_at),
                 args=args,
                 kwargs=kwargs,
-                result=values.redacted(row.outcome) if row.status == COMPLETED else None,
-                error=_error(row.outcome, values) if row.status == FAILED else None,
+                result=values.redacted(row.outcome) if row.status == RowStatus.COMPLETED else None,
+                error=_error(row.outcome, values) if row.status == RowStatus.FAILED else None,
             )
         )
     return tuple(records)
@@ -186,7 +203,7 @@ def _error(data: bytes | None, values: Values) -> CallError | None:
         return None
     kind, message, traceback = told_failure(data, values)
     if values.sealer.has_key:
-        # A message may quote what it likes: here nobody knows the secrets that it could be cleared of.
+        # The message may quote a secret that is stored encrypted, and nothing here knows which texts those are.
         return CallError(kind, REDACTED, "")
     clear = Scrubber().text
     return CallError(kind, clear(message), clear(traceback))

@@ -1,35 +1,36 @@
-"""What wakes a session that was put aside: a signal, the end of a wait, or a session inside it."""
+"""What wakes a session that was put aside: a signal, the end of a wait, or a session inside it.
+
+`recover`, and a flow that waits for a flow inside it, ask here.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from railtracks.durable._replay.recorded import OPENED
-from railtracks.durable._store.ownership import DurableStatus
-from railtracks.durable._store.schema import calls, sessions, signals
+from railtracks.durable._store.schema import DurableStatus, RowStatus, SessionRow, calls, sessions, signals
 
-# What the node of a wait is called, with the name of the signal behind it.
+# The name of a wait's node, before the name of its signal.
 WAIT: Final = "wait for signal "
 
 
-def is_due(connection: Connection, row: Any, now: float) -> bool:
-    """Say whether a session that waits has something to wake up for."""
+def is_due(connection: Connection, row: SessionRow, now: float) -> bool:
+    """Return whether a session that waits has something to wake up for."""
     times = [each for each in (row.wakes_at, row.deadline_at) if each is not None]
     if times and min(times) <= now:
         return True
     names = _awaited(connection, row.session_id)
-    there = sa.select(signals.c.name).where(signals.c.session_id == row.session_id, signals.c.consumed_by.is_(None))
-    if names & set(connection.execute(there).scalars()):
+    unheard = sa.select(signals.c.name).where(signals.c.session_id == row.session_id, signals.c.consumed_by.is_(None))
+    if names & set(connection.execute(unheard).scalars()):
         return True
     inside = sa.select(sessions).where(
         sessions.c.parent == row.session_id, sessions.c.status.in_([DurableStatus.WAITING, DurableStatus.INTERRUPTED])
     )
-    waiting = connection.execute(inside).all()
+    waiting = [SessionRow._make(each) for each in connection.execute(inside)]
     if not names and not waiting:
-        # Whatever it waited for came to its end without it.
+        # It waited for sessions inside it, and these have ended without it.
         return True
     return any(each.status != DurableStatus.WAITING or is_due(connection, each, now) for each in waiting)
 
@@ -40,5 +41,5 @@ def _awaited(connection: Connection, session_id: str) -> set[str]:
         calls.c.session_id == session_id, calls.c.node.startswith(WAIT)
     )
     waits = connection.execute(own).all()
-    over = {each.key for each in waits if each.status != OPENED}
+    over = {each.key for each in waits if each.status != RowStatus.OPENED}
     return {each.node.removeprefix(WAIT) for each in waits if each.key not in over}

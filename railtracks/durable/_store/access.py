@@ -1,11 +1,16 @@
-"""The way into a store: opened by the first who needs it, closed by the last."""
+"""The way into a store: opened by the first user of it in a process, closed by the last.
+
+`DurableStore` holds one; sessions, signals and views come to the database through it.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
+from typing import Protocol
 
 import trio
 from attrs import define, field
@@ -13,10 +18,38 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from railtracks.durable._store.database import Database, Durability
-from railtracks.durable._store.ownership import Owner
+from railtracks.durable._store.ownership import ProcessOwner
+from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.writer import Writer
 from railtracks.durable._values.values import Values
 from railtracks.exceptions import StoreError
+
+
+class DatabaseFactory(Protocol):
+    """What opens a database: `Database`, or in tests a faulty one."""
+
+    def __call__(self, url: URL, durability: Durability, timeout: float, lease: float) -> Database: ...
+
+
+@define(eq=False)
+class _Opened:
+    """What is open of a store in this process.
+
+    Attributes:
+        database: The database.
+        owner: This process as an owner.
+        users: How many have opened it and not left yet.
+        entered: How many of these are `with` blocks of a `DurableStore`.
+        writers: The writer of each Trio run, and how many sessions use it.
+    """
+
+    database: Database
+    owner: ProcessOwner
+    users: int = 0
+    entered: int = 0
+    writers: dict[trio.lowlevel.TrioToken, tuple[Writer, int]] = field(
+        factory=dict[trio.lowlevel.TrioToken, tuple[Writer, int]]
+    )
 
 
 @define(eq=False)
@@ -29,7 +62,10 @@ class Access:
         lease: Seconds after which an owner that does not answer loses its sessions.
         commit_timeout: Seconds that a commit may take.
         max_recoveries: How often a session is taken over from owners that died with it.
-        values: What turns users' values into bytes.
+        values: Turns users' values into bytes.
+        clock: The monotonic clock of this process that leases are counted on.
+        database: Opens the database.
+        patience: How long sessions wait for other processes and for changed code.
     """
 
     url: URL
@@ -38,60 +74,100 @@ class Access:
     commit_timeout: float
     max_recoveries: int
     values: Values
+    clock: Callable[[], float] = time.monotonic
+    database: DatabaseFactory = Database
+    patience: Patience = field(factory=Patience)
     _guard: threading.RLock = field(factory=threading.RLock, init=False)
-    _users: int = field(default=0, init=False)
+    _opened: _Opened | None = field(default=None, init=False)
     _process_id: int = field(factory=os.getpid, init=False)
-    # What a parent process had open: closed here, SQLite would take its locks away, and PostgreSQL its connections.
-    _inherited: list[tuple[Database | None, Owner | None]] = field(
-        factory=list[tuple[Database | None, Owner | None]], init=False
-    )
-    _database: Database | None = field(default=None, init=False)
-    _owner: Owner | None = field(default=None, init=False)
-    _writers: dict[trio.lowlevel.TrioToken, tuple[Writer, int]] = field(
-        factory=dict[trio.lowlevel.TrioToken, tuple[Writer, int]], init=False
-    )
+    # The `with` blocks around this code that a parent process entered.
+    _parents_blocks: int = field(default=0, init=False)
+    # The databases that a parent process had open. They stay referenced: a connection of SQLite's that is closed here
+    # takes the locks of this process away, and one of PostgreSQL's ends the parent's.
+    _inherited: list[Database] = field(factory=list[Database], init=False)
 
     def __str__(self) -> str:
         return self.url.render_as_string()
 
-    def open(self) -> tuple[Database, Owner]:
-        """Open the store, or count one more user of it; blocks."""
-        self._forget_parent()
-        with self._guard:
-            if self._database is None or self._owner is None:
-                database = Database(self.url, self.durability, self.commit_timeout, self.lease)
-                try:
-                    self._owner = Owner(database, self.lease, self.max_recoveries)
-                except DBAPIError as error:
-                    raise StoreError(f"the store {self} cannot be opened: {error.orig}") from error
-                finally:
-                    if self._owner is None:
-                        database.close()
-                self._database = database
-            self._users += 1
-            return self._database, self.owner
+    def open(self) -> tuple[Database, ProcessOwner]:
+        """Open the store, or count one user more; blocks.
 
-    def _forget_parent(self) -> None:
-        """In a child process, begin as if nothing had been opened."""
-        if self._process_id == os.getpid():
-            return
-        self._process_id = os.getpid()
-        # A thread of the parent's may have had it.
-        self._guard = threading.RLock()
-        if self._database is not None:
-            self._database.forget()
-        self._inherited.append((self._database, self._owner))
-        self._users, self._database, self._owner, self._writers = 0, None, None, {}
+        Raises:
+            StoreError: If the store cannot be opened, or a parent process has entered it around this code.
+        """
+        self._check_process()
+        with self._guard:
+            opened = self._opened = self._opened or self._open()
+            opened.users += 1
+            return opened.database, opened.owner
+
+    def _open(self) -> _Opened:
+        database = self.database(self.url, self.durability, self.commit_timeout, self.lease)
+        try:
+            return _Opened(database, ProcessOwner(database, self.lease, self.max_recoveries, self.clock))
+        except DBAPIError as error:
+            database.close()
+            raise StoreError(f"the store {self} cannot be opened: {error.orig}") from error
+        except BaseException:
+            database.close()
+            raise
+
+    def _check_process(self) -> None:
+        """In a child process, begin as if nothing had been opened, but refuse the block that the parent entered."""
+        if self._process_id != os.getpid():
+            self._process_id = os.getpid()
+            # A thread of the parent's may have held it when the process was forked.
+            self._guard = threading.RLock()
+            opened, self._opened = self._opened, None
+            if opened is not None:
+                self._parents_blocks += opened.entered
+                opened.database.forget()
+                self._inherited.append(opened.database)
+        if self._parents_blocks:
+            raise StoreError(
+                f"the store {self} was entered (`with`) before this process was forked, and belongs to the parent"
+                " process in that block: open a store of its own here, rt.DurableStore(...)"
+            )
+
+    def enter(self) -> None:
+        """Open the store for a `with` block; blocks.
+
+        Raises:
+            StoreError: As `open`.
+        """
+        self.open()
+        with self._guard:
+            opened = self._here
+            opened.entered += 1
+
+    def exit(self) -> None:
+        """End what `enter` began; in a child process, leave a block that its parent entered. Blocks."""
+        with suppress(StoreError):
+            self._check_process()
+        if self._parents_blocks:
+            self._parents_blocks -= 1
+        else:
+            with self._guard:
+                opened = self._here
+                opened.entered -= 1
+            self.leave()
 
     def count(self, users: int) -> bool:
-        """Count users more, or less, if the store stays open by that and nobody else does so; does not block."""
-        self._forget_parent()
+        """Count users more or less, if the store stays open by that and no other thread does so. Does not block.
+
+        Returns:
+            Whether they were counted.
+
+        Raises:
+            StoreError: If a parent process has entered the store around this code.
+        """
+        self._check_process()
         if not self._guard.acquire(blocking=False):
             return False
         try:
-            if not self._users or self._users + users < 1:
+            if self._opened is None or self._opened.users + users < 1:
                 return False
-            self._users += users
+            self._opened.users += users
             return True
         finally:
             self._guard.release()
@@ -99,68 +175,70 @@ class Access:
     def leave(self) -> None:
         """Count one user less; the last one closes the store. Blocks."""
         with self._guard:
-            self._users -= 1
-            if self._users:
+            opened = self._here
+            opened.users -= 1
+            if opened.users:
                 return
-            database, owner = self.database, self.owner
-            self._database = self._owner = None
+            self._opened = None
         try:
-            # Where this fails it is dead to the others when its lock or its lease is gone.
+            # Where this fails, other processes see that the owner is gone by its lock or its lease.
             with suppress(DBAPIError, StoreError):
-                owner.close()
+                opened.owner.close()
         finally:
-            database.close()
+            opened.database.close()
 
     @property
-    def owner(self) -> Owner:
+    def _here(self) -> _Opened:
+        assert self._opened is not None  # noqa: S101 - the caller has opened it
+        return self._opened
+
+    @property
+    def owner(self) -> ProcessOwner:
         """This process as an owner; the store is open."""
-        assert self._owner is not None  # noqa: S101 - who asks has opened it
-        return self._owner
-
-    @property
-    def database(self) -> Database:
-        """The database; the store is open."""
-        assert self._database is not None  # noqa: S101 - the same
-        return self._database
+        return self._here.owner
 
     def writer(self) -> Writer:
-        """Return what commits for the sessions of this Trio run, and count one user of it more."""
-        token = trio.lowlevel.current_trio_token()
-        writer, users = self._writers.get(token) or (Writer(self.database, self.commit_timeout), 0)
-        self._writers[token] = (writer, users + 1)
+        """Return the writer for the sessions of this Trio run, and count one user of it more."""
+        opened, token = self._here, trio.lowlevel.current_trio_token()
+        known = opened.writers.get(token)
+        writer, users = known or (Writer(opened.database, self.commit_timeout, self.patience), 0)
+        opened.writers[token] = (writer, users + 1)
         return writer
 
     def leave_writer(self) -> None:
-        """Count one user less of it."""
-        token = trio.lowlevel.current_trio_token()
-        writer, users = self._writers.pop(token)
+        """Count one user of this Trio run's writer less."""
+        opened, token = self._here, trio.lowlevel.current_trio_token()
+        writer, users = opened.writers.pop(token)
         if users > 1:
-            self._writers[token] = (writer, users - 1)
+            opened.writers[token] = (writer, users - 1)
 
-    def reading(self) -> AbstractContextManager[tuple[Connection, Database, Owner]]:
+    @contextmanager
+    def reading(self) -> Generator[tuple[Connection, Database, ProcessOwner]]:
         """Open the store for a look at one state of it.
 
         Raises:
             StoreError: If it cannot be read.
         """
-        return self._transaction(Database.reading, "read")
+        database, owner = self.open()
+        with self._left("read"), database.reading() as connection:
+            yield connection, database, owner
 
-    def writing(self) -> AbstractContextManager[tuple[Connection, Database, Owner]]:
+    @contextmanager
+    def writing(self) -> Generator[tuple[Connection, Database, ProcessOwner]]:
         """Open the store for one transaction.
 
         Raises:
             StoreError: If it cannot be written.
         """
-        return self._transaction(Database.writing, "written")
+        database, owner = self.open()
+        with self._left("written"), database.writing() as connection:
+            yield connection, database, owner
 
     @contextmanager
-    def _transaction(
-        self, begin: Callable[[Database], AbstractContextManager[Connection]], done: str
-    ) -> Generator[tuple[Connection, Database, Owner]]:
-        database, owner = self.open()
+    def _left(self, done: str) -> Generator[None]:
+        """Leave the store after a block, and tell an error of the database as one of the store."""
         try:
-            with begin(database) as connection:
-                yield connection, database, owner
+            yield
         except DBAPIError as error:
             raise StoreError(f"the store {self} cannot be {done}: {error.orig}") from error
         finally:

@@ -1,4 +1,7 @@
-"""Who runs a session: it is begun, taken over, let go of and ended here, each in one transaction."""
+"""Which process runs a session: sessions are begun, taken over and let go of here, each in one transaction.
+
+`Run` takes sessions by this, and keeps the one lease of its process; the views ask which sessions are free.
+"""
 
 from __future__ import annotations
 
@@ -6,138 +9,59 @@ import os
 import platform
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
-from enum import StrEnum
-from types import SimpleNamespace
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
-from attrs import define
 from sqlalchemy.engine import Connection
 
 from railtracks.durable._store.database import Database, now_of
-from railtracks.durable._store.schema import owners, rows_of, sessions
-from railtracks.exceptions import ReplayMismatchError, SessionOwnedError, SessionUnavailableError
+from railtracks.durable._store.lease import Lease
+from railtracks.durable._store.schema import FINAL, DurableStatus, OwnerRow, SessionRow, owners, rows_of, sessions
+from railtracks.durable._store.wanted import Taken, Wanted, refuse_other, stuck
+from railtracks.exceptions import SessionOwnedError, SessionUnavailableError
 
-
-class DurableStatus(StrEnum):
-    """Where a session stands in its store."""
-
-    RUNNING = "running"
-    WAITING = "waiting"
-    INTERRUPTED = "interrupted"
-    STUCK = "stuck"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    TIMED_OUT = "timed_out"
-    CANCELLED = "cancelled"
-
-
-# Made once: to put them together costs more than to run them.
+# Made once: to put this statement together costs more than to run it.
 _FIND: Final = sa.select(sessions).where(sessions.c.session_id == sa.bindparam("wanted")).with_for_update()
 _BEGIN: Final = sa.insert(sessions)
-
-# Shares of a lease: it is renewed after one third, and given up this much before its end.
-_RENEWALS: Final = 3
-_MARGIN: Final = 6
-
-FINAL: Final = frozenset(
-    [DurableStatus.COMPLETED, DurableStatus.FAILED, DurableStatus.TIMED_OUT, DurableStatus.CANCELLED]
-)
-
-# What of a session's row has to be the same when somebody asks for it again, and what errors call it.
-_SAME: Final = (
-    ("flow_name", "flow"),
-    ("version", "version"),
-    ("entry_point", "entry point"),
-    ("inputs_print", "inputs"),
-)
+# Owners whose lease ended this many seconds ago are forgotten: a day is more than any lease.
+_FORGOTTEN: Final = 86_400
 
 
-@define(frozen=True, kw_only=True)
-class Wanted:
-    """A session that somebody wants to run.
+class ProcessOwner:
+    """This process, as the owner of sessions in one store; Trio runs in several threads may share it.
 
     Attributes:
-        session_id: Its identifier.
-        flow_name: The flow that it is a run of.
-        version: The version of that flow.
-        entry_point: The name of the flow's node.
-        inputs: The arguments, if the session may be new.
-        inputs_print: Their fingerprint.
-        session_name: Its name.
-        timeout: Its seconds, `None` for none.
-        may_be_new: Whether it is begun if there is none.
-        seed: What its random numbers are drawn from, if that is not its identifier.
-        parent: The session that it is opened in, if that is durable.
+        token: Its name in the store.
+        lease: Its lease, which all of its sessions have in common.
     """
 
-    session_id: str
-    flow_name: str | None
-    version: str | None
-    entry_point: str | None
-    inputs: bytes | None
-    inputs_print: str | None
-    session_name: str | None
-    timeout: float | None
-    may_be_new: bool
-    seed: str | None = None
-    parent: str | None = None
-
-
-@define(frozen=True)
-class Taken:
-    """A session as it was found, and the fence if this process may write to it now.
-
-    Attributes:
-        session: Its row.
-        rows: What happened in it so far, in the order of the commits; none if it is stuck.
-        fence: The number of this owner, `None` if the session is over and has none.
-        remaining: The seconds until its deadline by the clock of the database, `None` for none.
-        asked_at: When its owner's lease was renewed with that, by `time.monotonic`, before the store was asked; 0 if it
-            was not due.
-        is_stuck: Whether it was taken over once too often, and is left alone from now on.
-    """
-
-    session: Any
-    rows: list[Any]
-    fence: int | None
-    remaining: float | None
-    asked_at: float = 0.0
-    is_stuck: bool = False
-
-
-class Owner:
-    """This process, as the owner of sessions in one store; Trio runs in several threads may share it."""
-
-    def __init__(self, database: Database, lease: float, max_recoveries: int) -> None:
+    def __init__(self, database: Database, lease: float, max_recoveries: int, clock: Callable[[], float]) -> None:
         self.token = os.urandom(16).hex()
+        self.lease = Lease(lease, clock)
         self._database = database
-        self._lease = lease
         self._max_recoveries = max_recoveries
         self._guard = threading.Lock()
-        # The sessions that are open here.
+        # The sessions that are open in this process.
         self._open: set[str] = set()
-        # Those that were to be let go of when the store could not be written, and their fences.
+        # The sessions that were to be let go of when the store could not be written, and their fences.
         self._left_behind: dict[str, int] = {}
         self._renewing = threading.Lock()
-        self._renewed_at = time.monotonic()
         database.hold(self.token)
-        with database.writing() as connection:
-            # Nobody asks for these any more: a day is more than any lease.
-            yesterday = now_of(connection) - 86_400
-            connection.execute(sa.delete(owners).where(owners.c.lease_until < yesterday))
+        with database.writing("opening") as connection:
+            connection.execute(sa.delete(owners).where(owners.c.lease_until < now_of(connection) - _FORGOTTEN))
             self._announce(connection)
 
     def close(self) -> None:
-        """Be the owner of nothing any more."""
-        with self._database.writing() as connection:
+        """Take this owner out of the store."""
+        with self._database.writing("closing") as connection:
             connection.execute(sa.delete(owners).where(owners.c.token == self.token))
 
     # The sessions of this process.
 
     def reserve(self, session_id: str) -> bool:
-        """Keep others of this process off a session; say whether nobody else does so."""
+        """Keep the rest of this process off a session; return whether it was free in this process."""
         with self._guard:
             is_free = session_id not in self._open
             self._open.add(session_id)
@@ -149,50 +73,40 @@ class Owner:
             self._open.discard(session_id)
 
     def leave_behind(self, session_id: str, fence: int) -> None:
-        """Let go of a session when the store can be written again."""
+        """Let go of a session with the next renewal that can be written."""
         with self._guard:
             self._left_behind[session_id] = fence
 
-    # The lease. It is counted on this machine's clock, which nobody sets: every Trio run has one of its own.
-
-    @property
-    def until_renewal(self) -> float:
-        """The seconds until the lease is to be renewed."""
-        return max(0.0, self._renewed_at + self._lease / _RENEWALS - time.monotonic())
-
-    @property
-    def until_loss(self) -> float:
-        """The seconds until the sessions are to be given up: some time before the database sees the lease end."""
-        return max(0.0, self._renewed_at + self._lease - self._lease / _MARGIN - time.monotonic())
+    # The lease.
 
     def renew(self) -> bool:
-        """Make the lease a whole one again, unless somebody just did; say whether this was still an owner."""
+        """Renew the lease, unless another thread just did; return whether the store still knew this owner."""
         with self._renewing:
-            if self.until_renewal:
+            if self.lease.until_renewal:
                 return True
             self._database.hold_again(self.token)
-            before = time.monotonic()
-            with self._database.writing() as connection:
+            asked_at = self.lease.now()
+            with self._database.writing("renewal") as connection:
                 is_owner = self._prolong(connection)
                 left = self._let_go(connection)
             if is_owner:
-                self.renewed(before)
+                self.lease.renewed(asked_at)
             self._have_let_go(left)
             return is_owner
 
-    def renewed(self, at: float) -> None:
-        """Note that the lease was renewed, and when that was asked for."""
-        self._renewed_at = max(self._renewed_at, at)
-
     def _prolong(self, connection: Connection) -> bool:
-        until = now_of(connection) + self._lease
+        until = now_of(connection) + self.lease.seconds
         renewed = connection.execute(sa.update(owners).where(owners.c.token == self.token).values(lease_until=until))
         return renewed.rowcount == 1
 
     def _announce(self, connection: Connection) -> None:
-        until = now_of(connection) + self._lease
-        row = {"token": self.token, "host": platform.node(), "process_id": os.getpid(), "lease_until": until}
-        connection.execute(sa.insert(owners).values(**row))
+        row = OwnerRow(
+            token=self.token,
+            host=platform.node(),
+            process_id=os.getpid(),
+            lease_until=now_of(connection) + self.lease.seconds,
+        )
+        connection.execute(sa.insert(owners).values(**row._asdict()))
 
     def _let_go(self, connection: Connection) -> dict[str, int]:
         with self._guard:
@@ -207,24 +121,26 @@ class Owner:
     def _have_let_go(self, left: dict[str, int]) -> None:
         with self._guard:
             for session_id, fence in left.items():
+                # With another fence the session was taken again, and left behind again, meanwhile.
                 if self._left_behind.get(session_id) == fence:
                     del self._left_behind[session_id]
 
     # Taking.
 
     def take(self, connection: Connection, wanted: Wanted) -> Taken:
-        """Begin a session, or take over one that is nobody's; one that is over is only read.
+        """Begin a session, or take over one that has no live owner; one that is over is only read.
 
         Raises:
             SessionOwnedError: If a live owner has it.
             ReplayMismatchError: If it is a session of another flow, or of other inputs.
             SessionUnavailableError: If there is none and it may not be new, or it is stuck.
         """
-        asked_at = time.monotonic()
-        found = connection.execute(_FIND, {"wanted": wanted.session_id}).one_or_none()
-        if found is None:
+        asked_at = self.lease.now()
+        row = connection.execute(_FIND, {"wanted": wanted.session_id}).one_or_none()
+        if row is None:
             return self._begun(connection, wanted, asked_at)
-        _compare(found, wanted)
+        found = SessionRow._make(row)
+        refuse_other(found, wanted)
         if found.status in FINAL:
             return Taken(found, rows_of(connection, found.session_id), None, None)
         if found.status == DurableStatus.STUCK:
@@ -232,7 +148,7 @@ class Owner:
         refusal = self._refusal(connection, found)
         if refusal is not None:
             raise refusal
-        # A session that was let go of is no burden on its successor.
+        # A session that its last owner let go of did not die with it.
         recoveries = found.recoveries + (found.status == DurableStatus.RUNNING)
         own = sa.update(sessions).where(sessions.c.session_id == found.session_id)
         if recoveries > self._max_recoveries:
@@ -246,8 +162,8 @@ class Owner:
         return Taken(found, rows_of(connection, found.session_id), found.fence + 1, remaining, asked_at)
 
     def _own(self, connection: Connection) -> bool:
-        """Renew the lease if that is due, as while there was no session nobody did; say whether it was."""
-        if self.until_renewal:
+        """Renew the lease if that is due, as after a time without any session; return whether it was due."""
+        if self.lease.until_renewal:
             return False
         if not self._prolong(connection):
             self._announce(connection)
@@ -257,41 +173,46 @@ class Owner:
         if not wanted.may_be_new:
             raise SessionUnavailableError(wanted.session_id, f"is not in the store {self._database.url!r}")
         now = now_of(connection)
-        values: dict[str, Any] = {
-            "session_id": wanted.session_id,
-            "session_name": wanted.session_name,
-            "flow_name": wanted.flow_name,
-            "version": wanted.version,
-            "entry_point": wanted.entry_point,
-            "inputs": wanted.inputs,
-            "inputs_print": wanted.inputs_print,
-            "seed": wanted.seed or wanted.session_id,
-            "status": DurableStatus.RUNNING,
-            "timeout": wanted.timeout,
-            "created_at": now,
-            "deadline_at": None if wanted.timeout is None else now + wanted.timeout,
-            "owner": self.token,
-            "fence": 1,
-            "recoveries": 0,
-            "parent": wanted.parent,
-        }
-        connection.execute(_BEGIN, values)
+        row = SessionRow(
+            session_id=wanted.session_id,
+            session_name=wanted.session_name,
+            flow_name=wanted.flow_name,
+            version=wanted.version,
+            entry_point=wanted.entry_point,
+            inputs=wanted.inputs,
+            inputs_print=wanted.inputs_print,
+            seed=wanted.seed or wanted.session_id,
+            status=DurableStatus.RUNNING,
+            timeout=wanted.timeout,
+            created_at=now,
+            ended_at=None,
+            deadline_at=None if wanted.timeout is None else now + wanted.timeout,
+            wakes_at=None,
+            failure=None,
+            owner=self.token,
+            fence=1,
+            recoveries=0,
+            forked_from=None,
+            parent=wanted.parent,
+        )
+        connection.execute(_BEGIN, row._asdict())
         asked_at = asked_at if self._own(connection) else 0.0
-        return Taken(SimpleNamespace(**values), [], 1, wanted.timeout, asked_at)
+        return Taken(row, [], 1, wanted.timeout, asked_at)
 
     def refusal(self, session_id: str) -> SessionOwnedError:
-        """Return what is said to who asks for a session that another of this process has."""
-        until = datetime.fromtimestamp(time.time() + self._lease, UTC).isoformat(timespec="seconds")
+        """Return the error for a session that is open elsewhere in this process."""
+        until = datetime.fromtimestamp(time.time() + self.lease.seconds, UTC).isoformat(timespec="seconds")
         return SessionOwnedError(session_id, platform.node(), os.getpid(), until)
 
-    def _refusal(self, connection: Connection, found: Any) -> SessionOwnedError | None:
-        """Return who has a session, if a live owner does."""
-        # Who asks has made sure that nobody else of this process has it.
+    def _refusal(self, connection: Connection, found: SessionRow) -> SessionOwnedError | None:
+        """Return the error for a session that another live owner has, `None` if none has it."""
+        # The caller has reserved the session: nothing else in this process has it.
         if found.owner is None or found.owner == self.token:
             return None
-        owner = connection.execute(sa.select(owners).where(owners.c.token == found.owner)).one_or_none()
-        if owner is None:
+        row = connection.execute(sa.select(owners).where(owners.c.token == found.owner)).one_or_none()
+        if row is None:
             return None
+        owner = OwnerRow._make(row)
         is_in_time = owner.lease_until > now_of(connection)
         if not (is_in_time and self._database.is_held(connection, found.owner)):
             return None
@@ -306,23 +227,7 @@ class Owner:
         tokens = connection.execute(others).scalars().all()
         return frozenset(token for token in tokens if self._database.is_held(connection, token))
 
-    def is_free(self, found: Any, live: frozenset[str]) -> bool:
-        """Say whether nobody runs a session."""
+    def is_free(self, found: SessionRow, live: frozenset[str]) -> bool:
+        """Return whether no process runs a session, given the other owners that live."""
         with self._guard:
             return found.session_id not in self._open and found.owner not in live
-
-
-def stuck(session_id: str) -> SessionUnavailableError:
-    return SessionUnavailableError(
-        session_id, "is stuck: too many owners did not let go of it, and now it is left alone. Fork it to run it"
-    )
-
-
-def _compare(found: Any, wanted: Wanted) -> None:
-    for column, what in _SAME:
-        now, then = getattr(wanted, column), getattr(found, column)
-        if column == "inputs_print":
-            if now is not None and now != then:
-                raise ReplayMismatchError(wanted.session_id, "other inputs", "these inputs")
-        elif now != then:
-            raise ReplayMismatchError(wanted.session_id, f"{what} {then!r}", f"{what} {now!r}")

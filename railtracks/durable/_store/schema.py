@@ -1,8 +1,13 @@
-"""The tables of a store. A change here is a new revision under `migrations`, never an edit of an old one."""
+"""The tables of a store, and their rows as typed records.
+
+The rooms of the wing read and write these tables. A change of a table is a new revision under `migrations`, never an
+edit of an old one.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from enum import StrEnum
+from typing import Final, NamedTuple
 
 from sqlalchemy import (
     Column,
@@ -15,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    null,
     select,
 )
 from sqlalchemy.engine import Connection
@@ -26,7 +32,43 @@ REVISIONS: Final = ("0001",)
 
 metadata = MetaData()
 
-# Who runs sessions: one row for each store that is open in a process. Times are the database's, in seconds since 1970.
+
+class DurableStatus(StrEnum):
+    """Where a session stands in its store."""
+
+    RUNNING = "running"
+    WAITING = "waiting"
+    INTERRUPTED = "interrupted"
+    STUCK = "stuck"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+
+
+# The session is over for good.
+FINAL: Final = frozenset(
+    [DurableStatus.COMPLETED, DurableStatus.FAILED, DurableStatus.TIMED_OUT, DurableStatus.CANCELLED]
+)
+
+
+class RowStatus(StrEnum):
+    """What a row of `calls` says."""
+
+    # Of a call: it began, or how it ended.
+    OPENED = "opened"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    # A background call was started.
+    STARTED = "started"
+    # Something was broadcast, and reached the callback.
+    BROADCAST = "broadcast"
+    DELIVERED = "delivered"
+
+
+# The processes that run sessions: one row for each store that is open in a process. Times are the database's, in
+# seconds since 1970.
 owners = Table(
     "railtracks_owners",
     metadata,
@@ -46,23 +88,23 @@ sessions = Table(
     Column("entry_point", Text),
     Column("inputs", LargeBinary),
     Column("inputs_print", Text),
-    # What random numbers are drawn from; a fork keeps that of its past.
+    # The seed of the session's random numbers; a fork has the seed of the session that it was forked from.
     Column("seed", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("timeout", Float(53)),
     Column("created_at", Float(53), nullable=False),
     Column("ended_at", Float(53)),
     Column("deadline_at", Float(53)),
-    # Of a session that waits: when a timeout of its waits is over.
+    # Of a session that waits: when the first timeout of its waits is over.
     Column("wakes_at", Float(53)),
     Column("failure", LargeBinary),
     Column("owner", String(32)),
-    # Counts the owners: only who has the last number may write.
+    # Counts the owners: only the owner with the last number may write.
     Column("fence", Integer, nullable=False),
-    # How often the session was taken over from an owner that did not let go of it.
+    # How often the session was taken over from an owner that died with it.
     Column("recoveries", Integer, nullable=False),
     Column("forked_from", Text),
-    # The session that it was opened in, which goes on with it.
+    # The session in which this one was opened, and which resumes it.
     Column("parent", String(200)),
     Index("railtracks_sessions_by_status", "status", "flow_name"),
     Index("railtracks_sessions_by_parent", "parent"),
@@ -74,7 +116,7 @@ calls = Table(
     metadata,
     Column("session_id", String(200), primary_key=True),
     Column("seq", Integer, primary_key=True, autoincrement=False),
-    # Which call it is, the call it was made in, and where in that.
+    # The identity of the call, the call around it, and its position in that.
     Column("key", String(32), nullable=False),
     Column("parent", String(32), nullable=False),
     Column("strand", String(32), nullable=False),
@@ -84,11 +126,11 @@ calls = Table(
     Column("node", Text, nullable=False),
     Column("fingerprint", Text, nullable=False),
     Column("arguments", LargeBinary),
-    # opened | started | completed | failed | cancelled | broadcast | delivered
+    # One of `RowStatus`.
     Column("status", Text, nullable=False),
     Column("outcome", LargeBinary),
     Column("context", LargeBinary),
-    # The last commit whose outcome had been handed over when it began.
+    # When the call began, the outcome of this commit was the last that had been handed over.
     Column("began_after", Integer, nullable=False),
     Column("began_at", Float(53), nullable=False),
     Column("ended_at", Float(53)),
@@ -100,17 +142,80 @@ signals = Table(
     Column("id", Integer, primary_key=True),
     Column("session_id", String(200), nullable=False),
     Column("name", Text, nullable=False),
-    # What the sender calls it, so that sent twice it is one signal.
+    # The signal key that the sender gave: two signals with one key are one signal.
     Column("key", Text),
     Column("value", LargeBinary, nullable=False),
     Column("sent_at", Float(53), nullable=False),
-    # The wait that it ended.
+    # The key of the wait that this signal ended.
     Column("consumed_by", String(32)),
     UniqueConstraint("session_id", "key", name="railtracks_signals_once"),
     Index("railtracks_signals_by_name", "session_id", "name", "id"),
 )
 
 
-def rows_of(connection: Connection, session_id: str) -> list[Any]:
-    """Return what happened in a session, in the order of the commits."""
-    return list(connection.execute(select(calls).where(calls.c.session_id == session_id).order_by(calls.c.seq)))
+class OwnerRow(NamedTuple):
+    """A row of `owners`, column by column."""
+
+    token: str
+    host: str
+    process_id: int
+    lease_until: float
+
+
+class SessionRow(NamedTuple):
+    """A row of `sessions`, column by column."""
+
+    session_id: str
+    session_name: str | None
+    flow_name: str | None
+    version: str | None
+    entry_point: str | None
+    inputs: bytes | None
+    inputs_print: str | None
+    seed: str
+    status: str
+    timeout: float | None
+    created_at: float
+    ended_at: float | None
+    deadline_at: float | None
+    wakes_at: float | None
+    failure: bytes | None
+    owner: str | None
+    fence: int
+    recoveries: int
+    forked_from: str | None
+    parent: str | None
+
+
+class CallRow(NamedTuple):
+    """A row of `calls`, column by column."""
+
+    session_id: str
+    seq: int
+    key: str
+    parent: str
+    strand: str
+    position: int
+    place: int
+    attempt: int
+    node: str
+    fingerprint: str
+    arguments: bytes | None
+    status: str
+    outcome: bytes | None
+    context: bytes | None
+    began_after: int
+    began_at: float
+    ended_at: float | None
+
+
+# The columns of `SessionRow`, but nothing in the place of the two that may be large.
+SESSION_HEAD: Final = tuple(
+    null().label(column.name) if column.name in {"inputs", "failure"} else column for column in sessions.c
+)
+
+
+def rows_of(connection: Connection, session_id: str) -> list[CallRow]:
+    """Return the rows of a session's calls, in the order of the commits."""
+    query = select(calls).where(calls.c.session_id == session_id).order_by(calls.c.seq)
+    return [CallRow._make(row) for row in connection.execute(query)]

@@ -84,8 +84,9 @@ def secret_arguments(
 class Values:
     """Turns values into bytes and back, for one store."""
 
-    def __init__(self, sealer: Sealer) -> None:
+    def __init__(self, sealer: Sealer, largest: int = LARGEST) -> None:
         self.sealer = sealer
+        self._largest = largest
         self._converter = made_converter()
 
     def dump(self, value: object, kind: Kind, what: str, name: str | None = None) -> tuple[bytes, str]:
@@ -209,7 +210,7 @@ class Values:
                 data = encoded(plain).encode()
             except (ValueError, RecursionError) as error:
                 raise DurableValueError(what, str(error)) from None
-            _check_size(data, what)
+            self._check_size(data, what)
             return data, print_of(data)
         if not self.sealer.has_key:
             where = what + secret_path(plain)
@@ -217,10 +218,16 @@ class Values:
                 where, "a secret is stored only encrypted: give the store a key (DurableStore(key=...))"
             )
         stored = encoded(sealed(plain, lambda data: {SEALED: self.sealer.seal(data)})).encode()
-        _check_size(stored, what)
+        self._check_size(stored, what)
         # Encrypting gives other bytes each time: the fingerprint is made of the secrets' own fingerprints.
         printed = encoded(sealed(plain, lambda data: {SEALED: self.sealer.print(data)})).encode()
         return stored, print_of(printed)
+
+    def _check_size(self, data: bytes, what: str) -> None:
+        size, largest = len(data), self._largest
+        if size > largest:
+            problem = f"{size:,} bytes are more than the {largest:,} that a row may have"
+            raise DurableValueError(what, f"{problem}: keep it in a file, and the name of the file here")
 
     def _opened(self, stored: object) -> object:
         """Return stored JSON with everything decrypted, and each `Secret` around its value again."""
@@ -238,12 +245,6 @@ class Values:
 def _is_plain_scalar(value: object) -> TypeGuard[Scalar]:
     """Return whether a value is a scalar of JSON, and surely without surrogates."""
     return type(value) in SCALARS and (type(value) is not str or value.isascii())
-
-
-def _check_size(data: bytes, what: str) -> None:
-    if len(data) > LARGEST:
-        problem = f"{len(data):,} bytes are more than the {LARGEST:,} that a row may have"
-        raise DurableValueError(what, f"{problem}: keep it in a file, and the name of the file here")
 
 
 @contextmanager

@@ -1,0 +1,45 @@
+"""Where a store is: what users give as its address, as a URL of SQLAlchemy's.
+
+`DurableStore` calls this when it is made; nothing is opened here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+
+def database_url(url: str | os.PathLike[str] | None, home: Path) -> URL:
+    """Return the URL of a store.
+
+    Args:
+        url: A URL or a path. `None`: a file under `home`.
+        home: The folder of saved states.
+
+    Raises:
+        ValueError: If it is the URL of neither SQLite nor PostgreSQL, or says more than a path for SQLite.
+    """
+    if url is None:
+        return URL.create("sqlite", database=str(home / "durable" / "sessions.db"))
+    if isinstance(url, os.PathLike) or "://" not in url:
+        return _local(URL.create("sqlite", database=os.fspath(url)))
+    try:
+        made = make_url(url)
+    except ArgumentError as error:
+        raise ValueError(f"a store is SQLite or PostgreSQL: {error}") from None
+    if made.get_backend_name() not in {"sqlite", "postgresql"}:
+        raise ValueError(f"a store is SQLite or PostgreSQL, not {made.get_backend_name()}")
+    return _local(made) if made.get_backend_name() == "sqlite" else made
+
+
+def _local(url: URL) -> URL:
+    """Return the URL of a file by its real path: all who open the file have to meet at the same locks."""
+    name = url.database
+    if not name or name == ":memory:":
+        raise ValueError("a store in memory would not outlive its process: name a file")
+    if url.host or url.username or url.password or url.query or url.get_driver_name() != "pysqlite":
+        raise ValueError(f"a store in SQLite is a path and nothing else, not {url.render_as_string()}")
+    return URL.create("sqlite", database=os.path.realpath(name))

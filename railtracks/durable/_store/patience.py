@@ -1,0 +1,26 @@
+"""How long the wing of durable sessions waits where another process, or changed code, decides.
+
+`Access` holds a `Patience` and hands it to the rooms that wait; tests hand in a shorter one.
+"""
+
+from __future__ import annotations
+
+from attrs import define
+
+
+@define(frozen=True, kw_only=True)
+class Patience:
+    """The waiting times and the limits of one store, in seconds where nothing else is said.
+
+    Attributes:
+        order: How long a replay without any progress insists on the recorded order. Code that has changed may wait for
+            itself: a mismatch has to end that, and not silence.
+        cancel: How long a call that is recorded as cancelled waits for its cancel, beyond the time that it took first.
+        look: The pause between two looks at something that another process decides.
+        sessions_per_query: How many sessions one query to the database names.
+    """
+
+    order: float = 10.0
+    cancel: float = 10.0
+    look: float = 0.1
+    sessions_per_query: int = 500

@@ -1,0 +1,155 @@
+"""A store in SQLite: how its file is opened, and the lock files that show which owners live.
+
+`Database` calls this; what differs from PostgreSQL is in here and in `postgres`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+from filelock import BaseFileLock, FileLock, Timeout
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, Engine
+
+from railtracks._records.files import sync_folder
+from railtracks.exceptions import StoreError
+
+# File systems between machines: SQLite cannot trust them with its locks and its shared memory.
+_REMOTE: Final = (
+    "9p", "afs", "beegfs", "ceph", "cifs", "gcsfuse", "gfs2", "glusterfs", "gpfs", "juicefs", "lustre", "ncpfs", "nfs",
+    "ocfs2", "rclone", "s3fs", "smb", "sshfs", "vboxsf",
+)  # fmt: skip
+_MOUNTS: Final = Path("/proc/self/mounts")
+# Seconds between two tries to take a lock file: two processes that ask at once whether an owner lives each hold the
+# lock for a moment, and must not take each other for the owner.
+_ASKED_AGAIN: Final = 0.01
+
+
+def sqlite_engine(url: URL, durability: str, timeout: float, mounts: Path = _MOUNTS) -> Engine:
+    """Return the engine of a store's file, which is made if it is not there.
+
+    Args:
+        url: Where the file is, by its real path.
+        durability: What a commit survives, "power" or "process".
+        timeout: Seconds that a commit may take.
+        mounts: The table of mounts, as Linux writes it; where there is none, every path is taken for a local one.
+
+    Raises:
+        StoreError: If the file cannot be made, or is on a network file system.
+    """
+    path = Path(url.database or "")
+    try:
+        _refuse_network(path, mounts)
+        _make_private(path)
+    except OSError as error:
+        raise StoreError(f"the store {path} cannot be opened: {error}") from error
+    patience = min(5.0, timeout)
+    engine = sa.create_engine(
+        url, connect_args={"check_same_thread": False, "timeout": patience, "isolation_level": None}
+    )
+    level = 2 if durability == "power" else 1
+
+    def prepare(connection: sqlite3.Connection, _: object) -> None:
+        mode = connection.execute("pragma journal_mode=wal").fetchone()[0]
+        connection.execute(f"pragma synchronous={level}")
+        found = connection.execute("pragma synchronous").fetchone()[0]
+        if mode != "wal" or found != level:
+            raise StoreError(
+                f"the store {path} cannot be opened: SQLite keeps it in journal mode {mode!r} with synchronous={found},"
+                f" and not with 'wal' and {level}. Put it on another disk"
+            )
+
+    def begin(connection: Connection) -> None:
+        is_writing = connection.get_execution_options().get("railtracks_writes", False)
+        connection.exec_driver_sql("begin immediate" if is_writing else "begin")
+
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "begin", begin)
+    return engine
+
+
+class LockFiles:
+    """The lock files beside a store in SQLite: one for each owner, locked while its process lives."""
+
+    def __init__(self, url: URL) -> None:
+        path = Path(url.database or "")
+        self._store = path
+        self._folder = path.with_name(f"{path.name}-owners")
+        self._lock: BaseFileLock | None = None
+
+    def hold(self, token: str) -> None:
+        """Show, for as long as this process lives, that an owner is alive.
+
+        Raises:
+            StoreError: If the lock file cannot be made.
+        """
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            lock = FileLock(self._path(token), timeout=0, thread_local=False, mode=0o600)
+            lock.acquire()
+        except OSError as error:
+            raise StoreError(f"the store {self._store} cannot be opened: {error}") from error
+        self._lock = lock
+
+    def let_go(self) -> None:
+        """End what `hold` began."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+    def hold_again(self, token: str) -> None:
+        """Do nothing: the lock of a file is lost with its process only."""
+
+    def is_held(self, connection: Connection, token: str) -> bool:  # noqa: ARG002 - PostgreSQL asks by it
+        """Return whether the owner with this token lives, as far as its lock can tell."""
+        path = self._path(token)
+        if not path.exists():
+            return False
+        lock = FileLock(path, thread_local=False)
+        try:
+            lock.acquire(timeout=_ASKED_AGAIN, poll_interval=_ASKED_AGAIN / 2)
+        except Timeout:
+            return True
+        lock.release()
+        path.unlink(missing_ok=True)
+        return False
+
+    def _path(self, token: str) -> Path:
+        return self._folder / f"{token}.lock"
+
+
+def _refuse_network(path: Path, mounts: Path) -> None:
+    """Refuse a path on a network file system, where SQLite's locks and its shared memory do not hold."""
+    if not mounts.exists():
+        return
+    best = ("", "")
+    for line in mounts.read_text(encoding="utf-8", errors="surrogateescape").strip("\n").split("\n"):
+        _, point, kind, *_rest = line.split(" ")
+        # The kernel writes spaces and the like in octal.
+        point = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), point)
+        # Of two mounts at one point the later one covers the other.
+        if path.is_relative_to(point) and len(point) >= len(best[0]):
+            best = (point, kind)
+    if best[1].removeprefix("fuse.").startswith(_REMOTE):
+        raise StoreError(
+            f"the store {path} cannot be opened: it is on a network file system ({best[1]}), where SQLite can lose what"
+            " it has written. Put it on a local disk, or use PostgreSQL"
+        )
+
+
+def _make_private(path: Path) -> None:
+    """Make the file, and the folders that are missing, for its owner alone, before anything is written."""
+    missing = [folder for folder in path.parents if not folder.exists()]
+    for folder in reversed(missing):
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        sync_folder(folder.parent)
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))

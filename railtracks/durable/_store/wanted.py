@@ -1,0 +1,88 @@
+"""A session that is to be run, and what was found of it in its store.
+
+`Run` is made with a `Wanted`, and gets a `Taken` back from `ProcessOwner`.
+"""
+
+from __future__ import annotations
+
+from attrs import define
+
+from railtracks.durable._store.schema import CallRow, SessionRow
+from railtracks.exceptions import ReplayMismatchError, SessionUnavailableError
+
+
+@define(frozen=True, kw_only=True)
+class Wanted:
+    """A session that is to be run.
+
+    Attributes:
+        session_id: Its identifier.
+        flow_name: The flow that it is a run of.
+        version: The version of that flow.
+        entry_point: The name of the flow's node.
+        inputs: The arguments, if the session may be new.
+        inputs_print: The fingerprint of the arguments.
+        session_name: The name of the session.
+        timeout: Its seconds, `None` for none.
+        may_be_new: Whether it is begun if there is none.
+        seed: The seed of its random numbers, if that is not its identifier.
+        parent: The session that it is opened in, if that is durable.
+    """
+
+    session_id: str
+    flow_name: str | None
+    version: str | None
+    entry_point: str | None
+    inputs: bytes | None
+    inputs_print: str | None
+    session_name: str | None
+    timeout: float | None
+    may_be_new: bool
+    seed: str | None = None
+    parent: str | None = None
+
+
+@define(frozen=True)
+class Taken:
+    """A session as it was found, and the fence if this process may write to it now.
+
+    Attributes:
+        session: Its row.
+        rows: The rows of its calls, in the order of the commits; none if it is stuck.
+        fence: The number of this owner, `None` if the session is over and has none.
+        remaining: The seconds until its deadline by the clock of the database, `None` for none.
+        asked_at: When the lease of this process was renewed by taking it: before the store was asked, on the clock of
+            the lease. 0 if no renewal was due.
+        is_stuck: Whether it was taken over once too often, and is left alone from now on.
+    """
+
+    session: SessionRow
+    rows: list[CallRow]
+    fence: int | None
+    remaining: float | None
+    asked_at: float = 0.0
+    is_stuck: bool = False
+
+
+def stuck(session_id: str) -> SessionUnavailableError:
+    """Return the error for a session that is stuck."""
+    return SessionUnavailableError(
+        session_id, "is stuck: too many owners died with it, and it is not taken over any more. Fork it to run it"
+    )
+
+
+def refuse_other(found: SessionRow, wanted: Wanted) -> None:
+    """Refuse a session that is a run of other code, or of other inputs.
+
+    Raises:
+        ReplayMismatchError: If it is.
+    """
+    for what, then, now in (
+        ("flow", found.flow_name, wanted.flow_name),
+        ("version", found.version, wanted.version),
+        ("entry point", found.entry_point, wanted.entry_point),
+    ):
+        if now != then:
+            raise ReplayMismatchError(wanted.session_id, f"{what} {then!r}", f"{what} {now!r}")
+    if wanted.inputs_print is not None and wanted.inputs_print != found.inputs_print:
+        raise ReplayMismatchError(wanted.session_id, "other inputs", "these inputs")
