@@ -5,7 +5,7 @@ Called by `Flow`, `@session` and `set_config`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import copy
 from typing import Any, TypeVar
 
@@ -42,7 +42,6 @@ def _copied(value: object, seen: dict[int, object]) -> object:
         return twin
     if is_tuple(value):
         # A tuple of another class is shared, unless it is a named tuple: nothing tells how another class is made.
-        make: Callable[[list[object]], object] | None
-        make = tuple if type(value) is tuple else getattr(type(value), "_make", None)
+        make: Any = tuple if type(value) is tuple else getattr(type(value), "_make", None)
         return value if make is None else make([_copied(item, seen) for item in value])
     return value

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Final, Never, ParamSpec, TypeVar, overload
+from typing import Final, Never, ParamSpec, TypeVar, cast, overload
 
 import trio
 from trio.lowlevel import Task, checkpoint, checkpoint_if_cancelled, current_task
@@ -19,8 +19,8 @@ from railtracks._calls.attempt import run_attempt
 from railtracks._calls.durable_protocol import Args, Kwargs, SessionJournal
 from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import NO_TRIO, adopt
-from railtracks._nodes.node import Node
-from railtracks._nodes.retry import Attempt, Outcome, Retry
+from railtracks._nodes.node import Attempt, Node
+from railtracks._nodes.retry import Outcome, Retry
 from railtracks._records.errors import describe, is_fatal, raise_unchanged, without_cancelled
 from railtracks._records.events import NOBODY, EventKind, Observers
 from railtracks._workers.threads import WorkerSlot
@@ -28,7 +28,7 @@ from railtracks._workers.threads import WorkerSlot
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# A call costs two of Python's stack frames besides what its node adds. From this level on it runs in a task of its own:
+# A call costs one of Python's stack frames besides what its node adds. From this level on it runs in a task of its own:
 # often enough to stay far from the recursion limit and to keep checkpoints quick, rarely enough not to cost a task a
 # call.
 _FRESH_STACK_EVERY: Final = 32
@@ -54,7 +54,9 @@ async def call(node: Node[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 async def call(node: Callable[P, Coroutine[object, Never, R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 @overload
 async def call(node: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
-async def call(node: object, /, *args: object, **kwargs: object) -> object:
+async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, where each function costs
+    node: object, /, *args: object, **kwargs: object
+) -> object:
     """Run a node as if awaited in place, and return its result.
 
     The record of the call is opened before the node starts, and closed on every way out, cancellation included. The
@@ -80,13 +82,6 @@ async def call(node: object, /, *args: object, **kwargs: object) -> object:
         RuntimeError: If Trio is not running.
         BaseException: Whatever the node raises, as the same object, with a note that names the path of nodes.
     """
-    return await make_call(node, None, args, kwargs)
-
-
-async def make_call(  # noqa: C901, PLR0912 - on the path of every call, where each function costs
-    node: object, attempt: Attempt | None, args: Args, kwargs: Kwargs
-) -> object:
-    """Make a call, or one attempt of a call of a node that is tried again; otherwise as `call`."""
     try:
         task = current_task()
     except RuntimeError:
@@ -96,10 +91,18 @@ async def make_call(  # noqa: C901, PLR0912 - on the path of every call, where e
         parent = adopt(task)
         if parent is None:
             async with open_default_session():
-                return await make_call(node, attempt, args, kwargs)
-    # isinstance cannot tell a node's parameters.
-    made: Node[..., object] = node if isinstance(node, Node) else parent.scope.node_of(node)  # pyright: ignore[reportUnknownVariableType]
-    if attempt is None and made.retry is not None:
+                return await _call(node, *args, **kwargs)
+    attempt: Attempt | None = None
+    made: Node[..., object]
+    if isinstance(node, Node):
+        # isinstance cannot tell a node's parameters.
+        made = node  # pyright: ignore[reportUnknownVariableType]
+    elif isinstance(node, Attempt):
+        # Given by `_call_again_and_again` in place of its node.
+        made, attempt = node.node, node
+    else:
+        made = parent.scope.node_of(node)
+    if made.retry is not None and attempt is None:
         return await _call_again_and_again(parent, made, made.retry, args, kwargs)
     scope = parent.scope
     # A landing was admitted when its fan-out began, and a further attempt goes on with a call that was admitted.
@@ -143,6 +146,10 @@ async def make_call(  # noqa: C901, PLR0912 - on the path of every call, where e
     return result
 
 
+# The same without its overloads, which know nothing of attempts.
+_call: Final = cast("Callable[..., Coroutine[object, Never, object]]", call)
+
+
 async def _come_back(slot: WorkerSlot | None, *, is_thread: bool) -> None:
     """Return from a call to a worker thread that waits for it, or from a worker thread."""
     if slot is not None:
@@ -152,13 +159,13 @@ async def _come_back(slot: WorkerSlot | None, *, is_thread: bool) -> None:
         await checkpoint_if_cancelled()
 
 
-async def outcome_of(node: object, args: Args, kwargs: Kwargs, attempt: Attempt | None = None) -> Outcome:
-    """Make a call; return its result, or else its error, to be raised or kept.
+async def outcome_of(node: Node[..., object] | Attempt, args: Args, kwargs: Kwargs) -> Outcome:
+    """Make a call, or one attempt of a call; return its result, or else its error, to be raised or kept.
 
     An error holds the stack frames that it went through, and is caught in here so that none of them holds the error.
     """
     try:
-        return await make_call(node, attempt, args, kwargs), None
+        return await _call(node, *args, **kwargs), None
     except BaseException as error:  # noqa: ASYNC103, BLE001 - the caller decides what is raised
         return None, error  # noqa: ASYNC104 - the same
 
@@ -269,7 +276,7 @@ async def _call_again_and_again(
     try:
         with parent.scope.promise(parent):
             result, error = await retry.outcome_of(
-                lambda number: outcome_of(node, args, kwargs, Attempt(number, retry)), pause
+                lambda number: outcome_of(Attempt(node, number, retry), args, kwargs), pause
             )
     finally:
         if slot is not None:
@@ -299,7 +306,7 @@ async def _call_on_a_fresh_stack(  # noqa: PLR0917 - what a call is made of
         # The context takes effect with the task's next step.
         await trio.lowlevel.cancel_shielded_checkpoint()
         token = current_frame.set(parent.landing())
-        outcome = await outcome_of(node, args, kwargs, attempt)
+        outcome = await outcome_of(node if attempt is None else attempt, args, kwargs)
         current_frame.reset(token)
 
     try:

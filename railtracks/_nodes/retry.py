@@ -106,20 +106,3 @@ class Retry:
             retry=tenacity.retry_if_result(is_to_be_retried),
             retry_error_callback=lambda _: outcome,
         )(make_attempt)
-
-
-@define(frozen=True)
-class Attempt:
-    """One attempt of a call.
-
-    Attributes:
-        number: Which attempt, counted from 1.
-        retry: The rule by which another attempt may follow.
-    """
-
-    number: int
-    retry: Retry
-
-    def is_worth_another(self, error: BaseException) -> bool:
-        """Return whether another attempt follows after this one has failed with an error."""
-        return self.number < self.retry.attempts and self.retry.is_worth(error)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, Final, Generic, Never, ParamSpec, TypeVar, Unpack, cast, overload
 
-from railtracks._calls.call import make_call
+from railtracks._calls.call import call
 from railtracks._calls.durable_protocol import Args, DurableFlow, DurableRun, Kwargs
 from railtracks._calls.frames import Frame
 from railtracks._checks import check_grace, check_name
@@ -204,13 +204,8 @@ class Flow(Generic[P, R]):
         return await self._run(self._session(run), args, kwargs, invocation)
 
     async def _run(self, session: Session, args: Args, kwargs: Kwargs, invocation: _Invocation) -> R:
-        node = self._node
-
-        async def work() -> R:
-            return cast("R", await make_call(node, None, args, kwargs))
-
         invocation.hold(session)
-        return await result_of(session, work)
+        return cast("R", await result_of(session, partial(_called, self._node, args, kwargs)))
 
     def _session(self, run: DurableRun[Frame] | None = None) -> Session:
         return session_of(run, flow_name=self.name, **self._run_options)
@@ -264,6 +259,11 @@ class Flow(Generic[P, R]):
 Flow.__doc__ = documented(Flow.__doc__ or "", FlowOptions)
 
 _RUN_OPTIONS: Final = frozenset(options_of(FlowRunOptions))
+
+
+async def _called(node: Node[..., object], args: Args, kwargs: Kwargs) -> object:
+    """Call an entry point, whose parameters no type tells here."""
+    return await call(node, *args, **kwargs)
 
 
 class _Invocation:

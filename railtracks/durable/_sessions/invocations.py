@@ -15,7 +15,7 @@ from typing import TypeAlias
 import trio
 from attrs import define
 
-from railtracks._calls.call import make_call
+from railtracks._calls.call import call
 from railtracks._calls.durable_protocol import Args, DurableFlow, DurableRun, Kwargs
 from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import frame_here
@@ -90,7 +90,7 @@ async def run_flow(
     if session_id is None and _journal_here() is not None:
         inner = InnerFlow(access, flow, partial(_invoke, access, flow, start))
         node: Node[..., object] = function_node(inner, name=f"flow {flow.name}")
-        return await make_call(node, None, args, kwargs)
+        return await call(node, *args, **kwargs)
     return await _invoke(access, flow, start, args, kwargs, Identity(session_id or _fresh()))
 
 
