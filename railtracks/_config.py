@@ -57,20 +57,17 @@ def configured_thread_limit() -> int:
     return _configured.get("thread_limit") or THREAD_LIMIT
 
 
-_SETTINGS: Final = options_of(Settings)
+_DEFAULTS: Final = {name: option.default for name, option in options_of(Settings).items()}
 
 
 def resolve(given: CommonOptions) -> Settings:
     """Return what counts for a session: each option as given, else as configured, else its default."""
-    configured = _configured
-    chosen: dict[str, object] = {}
-    for name, option in _SETTINGS.items():
-        value = given.get(name)
-        if value is None:
-            value = configured.get(name)
-            if name == "context":
-                value = copied(configured.get("context"))
-        chosen[name] = option.default if value is None else value
+    configured, chosen = _configured, _DEFAULTS.copy()
+    for name, value in (*configured.items(), *given.items()):
+        if value is not None and name in chosen:
+            chosen[name] = value
+    if configured.get("context") is not None and chosen["context"] is configured.get("context"):
+        chosen["context"] = copied(configured.get("context"))
     return cast("Settings", chosen)
 
 

@@ -7,6 +7,7 @@ is given.
 
 # No "from __future__ import annotations": the fields of the option classes are read at run time.
 
+import functools
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -269,7 +270,8 @@ class ConfigOptions(ContextOption, CommonOptions, total=False):
     ]
 
 
-def options_of(kind: type) -> dict[str, Option]:
+@functools.cache
+def options_of(kind: type) -> Mapping[str, Option]:
     """Return the options that are the fields of a class above, by name."""
     return {name: annotation.__metadata__[0] for name, annotation in kind.__annotations__.items()}
 

@@ -7,9 +7,7 @@ frame of a call: frames lie above this room, and a protocol that named them woul
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Protocol, TypeAlias, TypeVar
-
-from attrs import define
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 from railtracks._nodes.node import Node
 from railtracks._options import DurableOption, SessionStore
@@ -82,8 +80,7 @@ class DurableFanOut(Protocol):
         ...
 
 
-@define(frozen=True)
-class Restart:
+class Restart(NamedTuple):
     """A background call that an earlier run started, and that this run has to start without its starter."""
 
     node: Node[..., object]
@@ -254,8 +251,7 @@ class DurableRun(Protocol[F_contra]):
         ...
 
 
-@define(frozen=True, kw_only=True)
-class DurableFlow:
+class DurableFlow(NamedTuple):
     """A durable flow, as its store knows it.
 
     Attributes:

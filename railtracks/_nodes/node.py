@@ -29,8 +29,6 @@ from typing import (
     overload,
 )
 
-from attrs import define
-
 from railtracks._nodes.options import NodeOptions, RunIn, check_for_processes, check_options
 from railtracks._nodes.retry import Retry
 from railtracks._nodes.signature import Signature, signature_of
@@ -159,23 +157,24 @@ class Node(Generic[P, R_co]):
         return signature_of(self.__wrapped__)
 
 
-@define(frozen=True)
 class Attempt:
     """One attempt of a call of a node that is tried again. It is called in place of the node.
 
     Attributes:
         node: The node.
         number: Which attempt, counted from 1.
-        retry: The rule by which another attempt may follow.
     """
 
-    node: Node[..., object]
-    number: int
-    retry: Retry
+    __slots__ = ("_retry", "node", "number")
+
+    def __init__(self, node: Node[..., object], number: int, retry: Retry) -> None:
+        self.node = node
+        self.number = number
+        self._retry = retry
 
     def is_worth_another(self, error: BaseException) -> bool:
         """Return whether another attempt follows after this one has failed with an error."""
-        return self.number < self.retry.attempts and self.retry.is_worth(error)
+        return self.number < self._retry.attempts and self._retry.is_worth(error)
 
 
 class AsyncNode(Node[P, R]):

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Awaitable
 
 import trio
-from attrs import define
 
 from railtracks._calls.durable_protocol import SessionJournal
 from railtracks._calls.frames import Frame
@@ -63,19 +62,19 @@ async def _awaited(result: object) -> None:
         await result
 
 
-@define(frozen=True)
 class CallbackFailures:
     """Where the failures of a session's callbacks go: into its log, without its secrets."""
 
-    record: SessionRecord
-    log: SessionLog
+    def __init__(self, record: SessionRecord, log: SessionLog) -> None:
+        self._record = record
+        self._log = log
 
     async def report(self, what: str, error: BaseException, item: object) -> None:
         """Log a failure; in a thread, because all values of the session may have to be searched for secrets."""
-        text, record = described(error).traceback, self.record
+        text, record = described(error).traceback, self._record
         safe = await in_thread(safe_text, text, record.tree, record.values, item, limiter=saving_limiter())
         line = f"{what}\n{safe}"
-        self.log.log(logging.ERROR, line, logger="RT.Session")
+        self._log.log(logging.ERROR, line, logger="RT.Session")
 
 
 class Broadcaster:

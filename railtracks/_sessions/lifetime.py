@@ -12,10 +12,9 @@ from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import Token
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import trio
-from attrs import define
 
 from railtracks._calls.durable_protocol import Args, DurableRun, Kwargs, SessionJournal
 from railtracks._calls.frames import Frame, SessionScope, WorkerProcesses, current_frame
@@ -47,8 +46,7 @@ from railtracks.exceptions import FatalError
 T = TypeVar("T")
 
 
-@define(frozen=True, eq=False)
-class SessionPlan:
+class SessionPlan(NamedTuple):
     """What a session is made of before it is opened.
 
     Attributes:
@@ -95,8 +93,7 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
     return lifetime
 
 
-@define(frozen=True, eq=False)
-class _OpenNursery:
+class _OpenNursery(NamedTuple):
     """A nursery that is entered in one function and left in another."""
 
     manager: AbstractAsyncContextManager[trio.Nursery]

@@ -184,11 +184,11 @@ def _recorded_result(access: Access, taken: Taken, node: Node[..., object]) -> o
     """Return the recorded result of a session that is over, or raise its recorded error."""
     row = taken.session
     raise_recorded(access, row)
-    for call in reversed(taken.rows):
+    for each in reversed(taken.rows):
         # Whichever attempt it was.
-        is_entry = (call.strand, call.position, call.place) == (ROOT, 0, -1)
-        if is_entry and call.status == COMPLETED and call.outcome is not None:
-            return access.values.load(call.outcome, shape_of(node.fn).result)
+        is_entry = (each.strand, each.position, each.place) == (ROOT, 0, -1)
+        if is_entry and each.status == COMPLETED and each.outcome is not None:
+            return access.values.load(each.outcome, shape_of(node.fn).result)
     raise StoreError(f"session {row.session_id} is {row.status}, and its result is not in the store")
 
 
