@@ -11,59 +11,35 @@ import math
 from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import Token
 from functools import partial
-from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import trio
 
 from railtracks._calls.durable_protocol import Args, DurableRun, Kwargs, SessionJournal
 from railtracks._calls.frames import Frame, SessionScope, WorkerProcesses, current_frame
 from railtracks._calls.here import enclosing_frame, frame_in, this_task
-from railtracks._calls.pending import leave
-from railtracks._options import Settings
 from railtracks._records.errors import combined, is_fatal, members, raise_unchanged, without_cancelled
 from railtracks._records.events import (
     EVERYWHERE,
     BroadcastEvent,
     EventKind,
-    ObservedSession,
     Observers,
     SessionEvent,
     now,
     tell,
 )
 from railtracks._records.log import SessionLog
-from railtracks._records.session import SessionRecord
 from railtracks._records.tree import CauseKind, EndCause
 from railtracks._sessions.background import Background
 from railtracks._sessions.broadcast import Broadcaster, CallbackFailures
-from railtracks._sessions.cancellation import Cancellation, CancelWatcher
+from railtracks._sessions.cancellation import CancelWatcher
 from railtracks._sessions.drain import Drain
 from railtracks._sessions.final_work import FinalWork
+from railtracks._sessions.plan import OpenNursery, SessionPlan
 from railtracks._sessions.resources import Resources
 from railtracks.exceptions import FatalError
 
 T = TypeVar("T")
-
-
-class SessionPlan(NamedTuple):
-    """What a session is made of before it is opened.
-
-    Attributes:
-        face: The `Session` that users hold.
-        record: What is known of the session as data.
-        settings: The options that count.
-        cancellation: Its cancel scope, and what cancels it.
-        path: Where its state will be saved, `None` if it will not be.
-        durable: Its run in a store, if it is durable.
-    """
-
-    face: ObservedSession
-    record: SessionRecord
-    settings: Settings
-    cancellation: Cancellation
-    path: Path | None
-    durable: DurableRun[Frame] | None
 
 
 async def open_lifetime(plan: SessionPlan) -> Lifetime:
@@ -81,33 +57,16 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
             await plan.durable.abandon()  # noqa: ASYNC102 - shielded in there, and with the deadline of a commit
         raise
     plan.record.open()
-    around = await _OpenNursery.enter()
+    around = await OpenNursery.enter()
     # What is opened from here on belongs to the session: see `Frame.holds`.
     nurseries = len(task.child_nurseries)
     if timeout != math.inf:
         plan.cancellation.scope.deadline = trio.current_time() + timeout
     plan.cancellation.scope.__enter__()
-    inside = await _OpenNursery.enter()
+    inside = await OpenNursery.enter()
     lifetime = Lifetime(plan, log, journal, around, inside, outer, nurseries)
     lifetime.begin()
     return lifetime
-
-
-class _OpenNursery(NamedTuple):
-    """A nursery that is entered in one function and left in another."""
-
-    manager: AbstractAsyncContextManager[trio.Nursery]
-    nursery: trio.Nursery
-
-    @classmethod
-    async def enter(cls) -> _OpenNursery:
-        """Enter a nursery; not a checkpoint."""
-        manager = trio.open_nursery()
-        return cls(manager, await manager.__aenter__())
-
-    async def leave(self, error: BaseException | None) -> BaseException | None:
-        """Leave the nursery with an error, or with none; return what comes out instead of raising it."""
-        return await leave(self.manager, error)
 
 
 class Lifetime:
@@ -127,8 +86,8 @@ class Lifetime:
         plan: SessionPlan,
         log: SessionLog,
         journal: SessionJournal[Frame] | None,
-        around: _OpenNursery,
-        inside: _OpenNursery,
+        around: OpenNursery,
+        inside: OpenNursery,
         outer: Frame | None,
         nurseries: int,
     ) -> None:

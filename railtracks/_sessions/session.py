@@ -29,7 +29,8 @@ from railtracks._records.session import SessionRecord
 from railtracks._records.tree import CallTree, CauseKind, Counts, EndCause, ExecutionInfo, Status
 from railtracks._sessions.cancellation import Cancellation
 from railtracks._sessions.durable import durable_wing
-from railtracks._sessions.lifetime import Lifetime, SessionPlan, open_lifetime
+from railtracks._sessions.lifetime import Lifetime, open_lifetime
+from railtracks._sessions.plan import SessionPlan
 from railtracks.exceptions import ContextError, SessionCancelledError
 
 P = ParamSpec("P")
