@@ -1,25 +1,25 @@
-# One menu for people, hooks and CI. VENV and PYTHON choose another interpreter:
+# The goals that people, hooks and CI call. PYTHON and VENV choose another interpreter:
 #     make test PYTHON=python3.13 VENV=.venv-3.13
-# SHARE is how much of its rounds a proof takes: make prove SHARE=0.1
+# SHARE is the part of its rounds that each proof runs: make prove SHARE=0.1
 
 PYTHON ?= python3
 VENV ?= .venv
 SHARE ?= 1
 BIN := $(VENV)/bin
-# With --verifytypes pyright looks for the package where the first python of PATH has it, whatever --pythonpath says.
+# With --verifytypes, pyright looks for the package beside the first python of PATH, and ignores --pythonpath.
 ON_PATH := PATH="$(abspath $(BIN)):$$PATH"
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-# Two goals may install into one virtual environment.
+# Goals that run at the same time could install into one virtual environment.
 .NOTPARALLEL:
 .PHONY: help demo test prove check format bench bench-peers clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-# One stamp for each extra of pyproject.toml: make demo does not wait for the checkers.
+# One stamp for each extra of pyproject.toml, so that make demo does not install the checkers.
 $(VENV)/%.stamp: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	@touch $@
