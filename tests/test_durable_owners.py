@@ -275,8 +275,12 @@ def in_child(run: Callable[[], object]) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_a_child_process_is_another_owner(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_child_process_is_another_owner(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     store = store_in(tmp_path)
+    if kind == "postgres":
+        server: PostgresServer = request.getfixturevalue("postgres")
+        store = rt.DurableStore(server.fresh_url())
     flow = flow_of(store, add)
     _, mine = access_of(store).open()
 

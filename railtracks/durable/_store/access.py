@@ -112,17 +112,26 @@ class Access:
             database.close()
             raise
 
+    def _forget_parent(self) -> None:
+        """In a child process, begin as if nothing had been opened."""
+        if self._process_id == os.getpid():
+            return
+        self._process_id = os.getpid()
+        # A thread of the parent's may have held it when the process was forked.
+        self._guard = threading.RLock()
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            self._parents_blocks += opened.entered
+            opened.database.forget()
+            self._inherited.append(opened.database)
+
     def _check_process(self) -> None:
-        """In a child process, begin as if nothing had been opened, but refuse the block that the parent entered."""
-        if self._process_id != os.getpid():
-            self._process_id = os.getpid()
-            # A thread of the parent's may have held it when the process was forked.
-            self._guard = threading.RLock()
-            opened, self._opened = self._opened, None
-            if opened is not None:
-                self._parents_blocks += opened.entered
-                opened.database.forget()
-                self._inherited.append(opened.database)
+        """Refuse a use in a child process inside the block that its parent entered.
+
+        Raises:
+            StoreError: If this is one.
+        """
+        self._forget_parent()
         if self._parents_blocks:
             raise StoreError(
                 f"the store {self} was entered (`with`) before this process was forked, and belongs to the parent"
@@ -142,15 +151,14 @@ class Access:
 
     def exit(self) -> None:
         """End what `enter` began; in a child process, leave a block that its parent entered. Blocks."""
-        with suppress(StoreError):
-            self._check_process()
+        self._forget_parent()
         if self._parents_blocks:
             self._parents_blocks -= 1
-        else:
-            with self._guard:
-                opened = self._here
-                opened.entered -= 1
-            self.leave()
+            return
+        with self._guard:
+            opened = self._here
+            opened.entered -= 1
+        self.leave()
 
     def count(self, users: int) -> bool:
         """Count users more or less, if the store stays open by that and no other thread does so. Does not block.
