@@ -82,8 +82,9 @@ class Access:
     _process_id: int = field(factory=os.getpid, init=False)
     # The `with` blocks around this code that a parent process entered.
     _parents_blocks: int = field(default=0, init=False)
-    # The databases that a parent process had open. They stay referenced: a connection of SQLite's that is closed here
-    # takes the locks of this process away, and one of PostgreSQL's ends the parent's.
+    # The databases that a parent process had open. Nothing here uses them, and they stay referenced: a connection of
+    # SQLite's that is closed here takes the locks of this process away, and one of PostgreSQL's ends the parent's
+    # (test_durable_owners.py::test_a_child_process_is_another_owner).
     _inherited: list[Database] = field(factory=list[Database], init=False)
 
     def __str__(self) -> str:
@@ -122,7 +123,6 @@ class Access:
         opened, self._opened = self._opened, None
         if opened is not None:
             self._parents_blocks += opened.entered
-            opened.database.forget()
             self._inherited.append(opened.database)
 
     def _check_process(self) -> None:
