@@ -36,14 +36,15 @@ test: $(VENV)/test.stamp ## run the tests, with branch coverage at 100 %
 prove: $(VENV)/test.stamp ## run the long proofs with all of their rounds
 	RAILTRACKS_PROOF=$(SHARE) $(BIN)/python -m pytest -m proof --numprocesses=logical --dist=worksteal --durations=0 -o faulthandler_timeout=1800
 
-check: $(VENV)/check.stamp ## lint, format, types, layers
+check: $(VENV)/check.stamp ## lint, format, types, layers, structure
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/flake8 railtracks tests benchmarks
+	$(BIN)/flake8 railtracks tests tools benchmarks
 	$(BIN)/mypy
 	$(ON_PATH) pyright
 	$(ON_PATH) pyright --verifytypes railtracks --ignoreexternal
 	$(BIN)/lint-imports
+	$(BIN)/python tools/structure.py
 
 format: $(VENV)/check.stamp ## put the code into shape
 	$(BIN)/ruff check --fix-only .

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -275,24 +276,48 @@ def in_child(run: Callable[[], object]) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_a_child_process_is_another_owner(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_child_process_is_another_owner(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     store = store_in(tmp_path)
+    if kind == "postgres":
+        server: PostgresServer = request.getfixturevalue("postgres")
+        store = rt.DurableStore(server.fresh_url())
     flow = flow_of(store, add)
-    _, mine = access_of(store).open()
+    mine = access_of(store).open()[1].token
 
     def use() -> None:
         assert flow.invoke(1, session_id="theirs") == 2
         with store:
-            assert access_of(store).owner.token != mine.token
+            assert access_of(store).owner.token != mine
             assert len(store.sessions()) == 2
+            gc.collect()
+            # It has closed nothing of its parent's.
+            assert open_files().items() >= opened.items() > set()
 
     flow.invoke(1, session_id="mine")
+    gc.collect()
+    opened = open_files()
     in_child(use)
     assert flow.invoke(1, session_id="after") == 2
     with access_of(store).reading() as (connection, _, owner):
-        assert list(connection.execute(sa.select(owners.c.token)).scalars()) == [owner.token] == [mine.token]
+        assert list(connection.execute(sa.select(owners.c.token)).scalars()) == [owner.token] == [mine]
     access_of(store).leave()
     assert {each.status for each in store.sessions()} == {"completed"}
+
+
+def open_files() -> dict[str, str]:
+    """Return the databases and sockets that this process has open, by their descriptors."""
+    found: dict[str, str] = {}
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            # The folder that is being listed is not there any more.
+            found[each.name] = str(each.readlink())
+    # filelock closes its files in a child by itself, and the locks stay with the parent.
+    return {
+        number: name
+        for number, name in found.items()
+        if name.startswith("socket:") or ("store.db" in name and not name.endswith(".lock"))
+    }
 
 
 def test_the_end_of_a_child_process_takes_no_lock_of_its_parent(tmp_path: Path) -> None:

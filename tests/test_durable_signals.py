@@ -427,12 +427,15 @@ async def test_of_two_waits_for_one_signal_the_other_waits_on(tmp_path: Path) ->
     async def listen(number: int) -> int:
         return await rt.wait_for_signal("go", int)
 
+    looks: list[str] = []
     sent: list[str] = []
 
     def steal(place: str) -> None:
+        looks.append(place)
         # When both waits have seen a signal, and neither has consumed one yet.
         if place == "before" and sent == ["both"]:
             sent.append("stolen")
+            looks.append("stolen")
             with closing(sqlite3.connect(tmp_path / "store.db")) as connection, connection:
                 connection.execute(
                     "update railtracks_signals set consumed_by = 'another' where id in"
@@ -443,6 +446,12 @@ async def test_of_two_waits_for_one_signal_the_other_waits_on(tmp_path: Path) ->
 
     async def send() -> None:
         await until(lambda: statuses(store, f"{WAIT}go") == ["opened", "opened"])
+        opened = access_of(store)._opened  # noqa: SLF001 - both are to be in the next look
+        assert opened is not None
+        ((writer, _),) = opened.writers.values()
+        await until(lambda: len(writer.signal_polling._waiting) == 2)  # noqa: SLF001 - as above
+        seen = looks.count("after poll")
+        await until(lambda: looks.count("after poll") > seen)
         with access_of(store).writing() as (connection, _, _owner):
             now = now_of(connection)
             row = {"session_id": "s", "name": "go", "value": b"1", "sent_at": now}
@@ -450,6 +459,8 @@ async def test_of_two_waits_for_one_signal_the_other_waits_on(tmp_path: Path) ->
             connection.execute(sa.insert(signals), [row, row])
         await until(lambda: "completed" in statuses(store, f"{WAIT}go"))
         assert sent == ["both", "stolen"]
+        # The other one has found nothing, and looks again.
+        await until(lambda: "after poll" in looks[looks.index("stolen") :])
         await rt.send_signal("s", "go", 2, store=store)
 
     async with trio.open_nursery() as nursery:
@@ -680,8 +691,11 @@ async def test_one_look_is_for_all_who_wait(tmp_path: Path) -> None:
             # A look that began before the last of them waited, and one that they have in common.
             seen = len(looks)
             await until(lambda: len(looks) > seen + 1)
+            # The last one of all is heard although the first ones wait on.
+            await rt.send_signal("s-9", "item", 9, store=store)
+            await until(lambda: [each.session_id for each in store.sessions(status="completed")] == ["s-9"])
             before = len(looks)
-            for number in range(20):
+            for number in set(range(20)) - {9}:
                 await rt.send_signal(f"s-{number}", "item", number, store=store)
     assert len(looks) - before < 30
     assert {each.status for each in store.sessions()} == {"completed"}

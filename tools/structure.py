@@ -1,4 +1,4 @@
-"""What is counted of the code: `Any`, attributes of a class, branches of a function, patches of private names in tests.
+"""What is counted of the code: `Any`, attributes of classes, branches, patches in tests, circles of imports.
 
 Run by `make check`. Each limit keeps the package easy to enter; the numbers are printed, and one over its limit fails.
 """
@@ -13,8 +13,11 @@ import subprocess
 import sys
 import tokenize
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
+
+import grimp
 
 ROOT: Final = Path(__file__).parent.parent
 PACKAGE: Final = ROOT / "railtracks"
@@ -91,9 +94,16 @@ def lines_with_any(source: str, tree: ast.Module, aliases: set[str]) -> set[int]
     return found & code_lines(source)
 
 
-def attributes(tree: ast.Module) -> dict[str, tuple[list[str], set[str]]]:
-    """Return the bases and the attributes of each class: slots, fields, and what is assigned to `self`."""
-    found: dict[str, tuple[list[str], set[str]]] = {}
+class Class(NamedTuple):
+    """A class of the package: its name, the names of its bases, and its attributes."""
+
+    name: str
+    bases: list[str]
+    attributes: set[str]
+
+
+def classes_in(tree: ast.Module) -> Iterator[Class]:
+    """Return the classes of a module with their attributes: slots, fields, and what is assigned to `self`."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.ClassDef):
             continue
@@ -111,14 +121,13 @@ def attributes(tree: ast.Module) -> dict[str, tuple[list[str], set[str]]]:
                 if isinstance(target, ast.Attribute) and ast.unparse(target.value) == "self":
                     own.add(target.attr)
         bases = [ast.unparse(base).partition("[")[0] for base in node.bases]
-        found[node.name] = (bases, own - {"__weakref__"})
-    return found
+        yield Class(node.name, bases, own - {"__weakref__"})
 
 
-def with_inherited(name: str, classes: dict[str, tuple[list[str], set[str]]]) -> set[str]:
-    """Return the attributes of a class and of its bases in the package."""
-    bases, own = classes.get(name, ([], set()))
-    return own.union(*(with_inherited(base, classes) for base in bases if base != name))
+def with_inherited(each: Class, classes: list[Class]) -> set[str]:
+    """Return the attributes of a class and of its bases in the package; of two bases of one name, those of both."""
+    around = (base for base in classes if base.name in each.bases and base.name != each.name)
+    return each.attributes.union(*(with_inherited(base, classes) for base in around))
 
 
 def branches() -> Iterator[tuple[str, str, int]]:
@@ -186,6 +195,18 @@ def patches() -> list[str]:
     return found
 
 
+def circle() -> list[str]:
+    """Return modules of the package that import one another in a circle, imports for type checkers counted in."""
+    graph = grimp.build_graph("railtracks")
+    sorter = TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules})
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        found: list[str] = error.args[1]
+        return found
+    return []
+
+
 def main() -> int:
     """Count, print, and return 1 if a limit is passed."""
     sources = {path: path.read_text("utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
@@ -212,16 +233,13 @@ def main() -> int:
         )
     if share > MOST_ANY:
         problems.append("too many lines with Any")
-    classes: dict[str, tuple[list[str], set[str]]] = {}
-    for tree in trees.values():
-        classes.update(attributes(tree))
-    counts = {name: len(with_inherited(name, classes)) for name in classes}
-    large = {name: count for name, count in counts.items() if count > MOST_ATTRIBUTES}
-    most = max((count, name) for name, count in counts.items() if name not in RECORDS)
+    classes = [each for tree in trees.values() for each in classes_in(tree)]
+    counts = [(len(with_inherited(each, classes)), each.name) for each in classes if each.name not in RECORDS]
+    most = max(counts)
     print(
         f"attributes: at most {most[0]}, of {most[1]} (at most {MOST_ATTRIBUTES}; beside {', '.join(sorted(RECORDS))})"
     )
-    problems += [f"class {name} has {count} attributes" for name, count in sorted(large.items()) if name not in RECORDS]
+    problems += [f"class {name} has {count} attributes" for count, name in sorted(counts) if count > MOST_ATTRIBUTES]
     dense = list(branches())
     print(f"branches: {', '.join(f'{name} {number}' for _, name, number in dense) or 'at most 10'}")
     problems += [
@@ -233,6 +251,10 @@ def main() -> int:
     print(f"patches of private names in tests: {len(patched)} (at most {MOST_PATCHES})")
     if len(patched) > MOST_PATCHES:
         problems.append(f"too many patches of private names: {' '.join(patched)}")
+    found = circle()
+    print(f"circles of imports: {' -> '.join(found) or 'none'}")
+    if found:
+        problems.append("modules import one another in a circle")
     print(*problems, sep="\n", file=sys.stderr)
     return bool(problems)
 

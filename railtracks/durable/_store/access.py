@@ -82,8 +82,9 @@ class Access:
     _process_id: int = field(factory=os.getpid, init=False)
     # The `with` blocks around this code that a parent process entered.
     _parents_blocks: int = field(default=0, init=False)
-    # The databases that a parent process had open. They stay referenced: a connection of SQLite's that is closed here
-    # takes the locks of this process away, and one of PostgreSQL's ends the parent's.
+    # The databases that a parent process had open. Nothing here uses them, and they stay referenced: a connection of
+    # SQLite's that is closed here takes the locks of this process away, and one of PostgreSQL's ends the parent's
+    # (test_durable_owners.py::test_a_child_process_is_another_owner).
     _inherited: list[Database] = field(factory=list[Database], init=False)
 
     def __str__(self) -> str:
@@ -112,17 +113,25 @@ class Access:
             database.close()
             raise
 
+    def _forget_parent(self) -> None:
+        """In a child process, begin as if nothing had been opened."""
+        if self._process_id == os.getpid():
+            return
+        self._process_id = os.getpid()
+        # A thread of the parent's may have held it when the process was forked.
+        self._guard = threading.RLock()
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            self._parents_blocks += opened.entered
+            self._inherited.append(opened.database)
+
     def _check_process(self) -> None:
-        """In a child process, begin as if nothing had been opened, but refuse the block that the parent entered."""
-        if self._process_id != os.getpid():
-            self._process_id = os.getpid()
-            # A thread of the parent's may have held it when the process was forked.
-            self._guard = threading.RLock()
-            opened, self._opened = self._opened, None
-            if opened is not None:
-                self._parents_blocks += opened.entered
-                opened.database.forget()
-                self._inherited.append(opened.database)
+        """Refuse a use in a child process inside the block that its parent entered.
+
+        Raises:
+            StoreError: If this is one.
+        """
+        self._forget_parent()
         if self._parents_blocks:
             raise StoreError(
                 f"the store {self} was entered (`with`) before this process was forked, and belongs to the parent"
@@ -142,15 +151,14 @@ class Access:
 
     def exit(self) -> None:
         """End what `enter` began; in a child process, leave a block that its parent entered. Blocks."""
-        with suppress(StoreError):
-            self._check_process()
+        self._forget_parent()
         if self._parents_blocks:
             self._parents_blocks -= 1
-        else:
-            with self._guard:
-                opened = self._here
-                opened.entered -= 1
-            self.leave()
+            return
+        with self._guard:
+            opened = self._here
+            opened.entered -= 1
+        self.leave()
 
     def count(self, users: int) -> bool:
         """Count users more or less, if the store stays open by that and no other thread does so. Does not block.

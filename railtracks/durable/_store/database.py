@@ -91,10 +91,6 @@ class Database:
             self._locks.let_go()
             self._engine.dispose()
 
-    def forget(self) -> None:
-        """In a child process, forget the connections of the parent without a word to the database."""
-        self._engine.dispose(close=False)
-
     # Transactions.
 
     @contextmanager

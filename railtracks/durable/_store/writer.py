@@ -1,8 +1,7 @@
 """Commits of sessions: first in, first out, all that wait in one transaction; the fault of one session fails no other.
 
-Journals and runs submit commits here. A writer has no task and no thread of its own: a task that has something to
-commit while no other task writes, writes for all that wait. A commit is written only if its fence is the one that the
-database has for its session.
+Journals and runs submit commits here. A writer has no task and no thread of its own: a task with something to commit
+writes for all that wait. A commit is written only if its fence is the one that the database has for its session.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ class Commit:
         result: What `work` returned.
         error: Why the commit was not written.
         is_done: Whether it is decided.
-        waiter: The task that waits for it, if one does.
+        waiter: The task that waits for it.
     """
 
     session_id: str
