@@ -265,7 +265,7 @@ def test_what_could_not_be_started_again_is_said_at_once_and_never_taken_for_som
     flow = flow_of(store, main)
     with store:
         flow.invoke(session_id="s")
-        assert caplog.text.count("nobody could start 'started' again") == 1
+        assert caplog.text.count("a resumed session could not start 'started' again") == 1
         without_end(store, "started")
         DONE.clear()
         with pytest.raises(rt.StoreError, match="its function stands in no module"):
