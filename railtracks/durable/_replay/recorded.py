@@ -30,19 +30,16 @@ class RecordedCall:
     """One attempt of a call in the record.
 
     Attributes:
+        key: The key of the call.
         row: The row of its outcome, or else that of its beginning.
         began_after: When it first began, the outcome of this commit was the last that had been handed over.
         is_claimed: Whether code has asked for it in this run.
     """
 
+    key: str
     row: CallRow
     began_after: int
     is_claimed: bool = False
-
-    @property
-    def key(self) -> str:
-        """The key of the call."""
-        return self.row.key
 
     @property
     def has_outcome(self) -> bool:
@@ -167,7 +164,7 @@ class Record:
         if known is not None:
             known.update(row)
             return
-        recorded = self.calls[row.key] = RecordedCall(row, row.began_after)
+        recorded = self.calls[row.key] = RecordedCall(row.key, row, row.began_after)
         self._children.setdefault(row.parent, []).append(recorded)
         if row.attempt == 1:
             number = (row.strand, row.position)
