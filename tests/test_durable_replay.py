@@ -371,6 +371,13 @@ def test_an_inner_durable_flow_is_resumed_and_not_restarted(store: rt.DurableSto
     assert DONE == []
 
 
+async def test_a_block_may_open_a_resource_outside_of_its_calls(store: rt.DurableStore) -> None:
+    async with rt.Session(durable=store, save_state=False) as session:
+        nursery = await session.enter_async_context(trio.open_nursery())
+        assert isinstance(nursery, trio.Nursery)
+    assert [each.status for each in store.sessions()] == ["completed"]
+
+
 def test_a_resource_is_refused_in_a_recorded_call(store: rt.DurableStore) -> None:
     async def opening() -> None:
         await rt.current_session().enter_async_context(trio.open_nursery())

@@ -34,19 +34,22 @@ from railtracks.exceptions import (
     StoreError,
 )
 
-# Errors that tell nothing of the call that they come out of: they leave the session as it is recorded.
+# Errors that are no outcome of the call that raises them: they end the session and leave its record as it is, for a
+# resume.
 INTERRUPTING: Final = (StoreError, ReplayMismatchError, SessionLostError, SessionWaiting)
 
 
 class SelfRecording(ABC):
-    """A node's function that records its own outcome, in one transaction with something else.
+    """A node's function that records its own outcome, because something else belongs into the same transaction.
 
-    `wait_for_signal` is a call of such a node: it consumes the signal in the transaction that records the wait.
+    The call of its node is entered, matched and replayed like any other. Only where a call would run its function and
+    commit the outcome, it calls `run_recorded`, which does both. `wait_for_signal` is a call of such a node: it consumes
+    the signal in the transaction that records the wait.
     """
 
     @abstractmethod
     async def run_recorded(self, made: LiveCall, args: Args, kwargs: Kwargs) -> object:
-        """Run as a call that is not in the record yet, record the outcome, and return the result."""
+        """Run as a call that has no outcome yet, record the outcome, and return the result."""
         ...
 
 
@@ -173,7 +176,8 @@ class LiveCall(Call, RecordParent):
         await self._settle(RowStatus.FAILED, data)
 
     async def _settle(self, status: RowStatus, data: bytes) -> None:
-        # Before the commit: a task that is killed while it waits must not add that the call was cancelled.
+        # Before the commit, which may fail: whether its rows were written, the store alone knows then. `left` must not
+        # add a row that contradicts them.
         self.has_outcome = True
         await self.parts.commits.commit([*self.parent.openings(), self.row(status, data)])
 

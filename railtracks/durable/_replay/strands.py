@@ -76,7 +76,7 @@ class CallBody:
         """Return how many calls with a label were made before in this body.
 
         Raises:
-            ContextError: If one of them is still open. Which of the two is which, nothing could tell in a resume.
+            ContextError: If one of them is still open. In a resume nothing could tell which of the two is which.
         """
         if label in self._open:
             raise ContextError(

@@ -144,7 +144,7 @@ class Turns:
         return missing[0] if missing else None
 
     def dismiss_inside(self, key: str) -> None:
-        """Expect none of the calls any more that were made in a call, or in calls inside it."""
+        """Dismiss the recorded calls that were made in a call, and those in calls inside it that have no outcome."""
         keys = [key]
         while keys:
             for recorded in self._record.children(keys.pop()):
