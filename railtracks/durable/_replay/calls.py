@@ -43,8 +43,8 @@ class SelfRecording(ABC):
     """A node's function that records its own outcome, because something else belongs into the same transaction.
 
     The call of its node is entered, matched and replayed like any other. Only where a call would run its function and
-    commit the outcome, it calls `run_recorded`, which does both. `wait_for_signal` is a call of such a node: it consumes
-    the signal in the transaction that records the wait.
+    commit the outcome, it calls `run_recorded`, which does both. `wait_for_signal` is a call of such a node: the
+    transaction that records the wait consumes the signal.
     """
 
     @abstractmethod

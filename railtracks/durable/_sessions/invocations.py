@@ -114,7 +114,13 @@ async def resume_flow(
 
 @define(frozen=True)
 class Identity:
-    """What identifies a session: its identifier; inside a durable session also a seed, and the session around it."""
+    """What identifies a session.
+
+    Attributes:
+        session_id: Its identifier.
+        seed: The seed of its random numbers, if that is not the identifier: inside a durable session.
+        parent: The identifier of the durable session around it.
+    """
 
     session_id: str
     seed: str | None = None
@@ -143,7 +149,7 @@ def _derived(name: str) -> Identity | None:
 async def _invoke(  # noqa: PLR0917 - the parts of an invocation
     access: Access, flow: DurableFlow, start: Start, args: Args, kwargs: Kwargs, identity: Identity
 ) -> object:
-    """Take a session of a flow and run it; of one that is over return the recorded result."""
+    """Take a session of a flow and run it; if it is over, return the recorded result or raise the recorded error."""
     inputs, fingerprint = access.values.dump_arguments(flow.node, args, kwargs)
     run = Run(access, _wanted(flow, identity, inputs, fingerprint))
     # The process that owns an inner session ends it, or dies and is taken over: the wait for it needs no end.
@@ -235,6 +241,6 @@ def _call_here() -> tuple[Journal, CallBody]:
     frame = current_frame.get()
     journal = _journal_of(frame)
     strand = None if frame is None else frame.strand
-    # The node function of an inner flow is called in no other way.
-    assert journal is not None and isinstance(strand, Strand)  # noqa: S101, PT018 - for the type checkers
+    assert journal is not None  # noqa: S101 - the node of an inner flow is made and called inside a durable session only
+    assert isinstance(strand, Strand)  # noqa: S101 - as above
     return journal, strand.body
