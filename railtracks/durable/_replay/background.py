@@ -88,7 +88,8 @@ class BackgroundCalls:
         fn: object = node.fn
         function = address_of(fn)
         found = _node_at(function, node.name)
-        # A method is found as the function of its class, and its object nowhere.
+        # Compared with what is found: a local function may have the name of one in a module. A method is found as the
+        # function of its class, and its object nowhere.
         if found is not None and found.fn == fn:
             return function
         if node.name not in self._told:

@@ -145,12 +145,14 @@ class LiveCall(Call, RecordParent):
         except BaseException as error:
             real = without_cancelled(error)
             if real is not None and self._is_outcome(error, real):
+                # Before the commit: a call that has left out recorded calls is not the recorded one.
                 parts.mismatches.check_call_end(self.key, repr(node.name))
                 await self._fail(real)  # noqa: ASYNC102 - shielded in there
             raise
         parts.mismatches.check_call_end(self.key, repr(node.name))
         if not node.is_async and trio.current_effective_deadline() <= trio.current_time():
-            # The result will not reach the caller, which was cancelled meanwhile: a thread cannot be stopped.
+            # The result will not reach the caller, which was cancelled meanwhile: a thread cannot be stopped
+            # (test_durable_cancellation.py::test_what_a_thread_brings_to_a_cancelled_caller_is_no_outcome).
             if not parts.commits.is_cut:
                 self._note_cancelled()
             return result
@@ -185,6 +187,7 @@ class LiveCall(Call, RecordParent):
         """Return whether an error is an outcome of this call, and does not come from the end of the session."""
         if not isinstance(real, Exception) or any(holds(real, kind) for kind in INTERRUPTING):
             return False
+        # An error that came out of the cleanup of a cancelled call would not have come without the end of the session.
         return not (self.parts.commits.is_cut and came_from_cleanup(error))
 
     # Rows.
@@ -227,6 +230,7 @@ class LiveCall(Call, RecordParent):
         del self.strand
         if error is None or self.has_outcome:
             return
+        # This run came to another end of the call than the record. No code asks for what else is recorded in it.
         parts.order.pass_over(self.key)
         if without_cancelled(error) is None and not parts.commits.is_cut:
             self._note_cancelled()

@@ -76,6 +76,7 @@ class Commits:
         """
         waiter, order = CommitWaiter(), self._order
         turn = Turn(wake=waiter.wake)
+        # Queued in the same step as the commit below: turns come in the order of the commits.
         order.turns.add(turn)
 
         def done() -> None:
@@ -96,11 +97,13 @@ class Commits:
                 if not commit.is_done:
                     await writer.step(waiter)
                 elif order.is_replaying:
+                    # A recorded outcome comes before this one, and its caller may take its time.
                     with trio.CancelScope(shield=True):
                         await order.turn_of(turn)
                 else:
                     await waiter.wait()
         finally:
+            # After an error, too: the turns behind this one must not wait for it.
             order.hand_over(turn, seq)
         if commit.error is not None:
             raise commit.error

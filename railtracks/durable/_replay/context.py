@@ -46,6 +46,8 @@ class RecordedContext:
             if row.context is None:
                 continue
             for name, (after, *written) in json.loads(row.context).items():
+                # Rows come in the order of the commits, and that is not the order of the writes
+                # (test_durable_resume.py::test_of_two_writes_the_later_one_counts_whichever_call_ends_first).
                 if after >= self._newest.get(name, 0):
                     self._newest[name] = after
                     if written:

@@ -43,6 +43,7 @@ class Mismatches:
             run, so that it ends the session from inside the call.
         """
         record, position = self._record, asked.position
+        # The first call of a task cannot mismatch here: its node and its arguments are part of its key.
         recorded = record.calls.get(asked.key)
         if recorded is not None:
             row = recorded.row

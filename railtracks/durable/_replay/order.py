@@ -53,6 +53,9 @@ class Order:
 
     async def _patiently(self, event: trio.Event) -> None:
         while not event.is_set():
+            # Whatever moves anywhere in the session makes the patience begin anew. Only if nothing moves at all, the
+            # code has left the recorded order
+            # (test_durable_cancellation.py::test_a_call_that_nobody_asks_for_holds_up_no_commit_for_ever).
             progress = self.turns.progress
             with trio.move_on_after(self._patience.order):
                 await event.wait()
@@ -61,6 +64,8 @@ class Order:
 
     def _give_up_order(self) -> None:
         missing = self.turns.dismiss_all()
+        # Without a missing call the record is not to blame: a caller is busy before it takes its turn
+        # (test_durable_replay.py::test_a_call_that_is_asked_for_just_now_is_not_gone_on_without).
         if missing is not None:
             self._warn(
                 f"the code has not asked for the recorded call of {missing.row.node!r} for {self._patience.order:g}"

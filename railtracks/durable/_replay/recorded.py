@@ -162,10 +162,12 @@ class Record:
     def _add_call(self, row: CallRow) -> None:
         known = self.calls.get(row.key)
         if known is not None:
+            # The outcome of a call whose beginning is recorded. It keeps the `began_after` of its first beginning.
             known.update(row)
             return
         recorded = self.calls[row.key] = RecordedCall(row.key, row, row.began_after)
         self._children.setdefault(row.parent, []).append(recorded)
+        # Further attempts have the position of the first one.
         if row.attempt == 1:
             number = (row.strand, row.position)
             self._by_number.setdefault(number, recorded)
@@ -184,6 +186,8 @@ class Record:
 
     def _is_started_again(self, row: CallRow) -> bool:
         """Return whether a call of the background is started again, by its starter or without it; `True` of others."""
+        # If its starter runs again, the starter starts it. If not, the journal starts it, unless it has ended well
+        # (test_durable_resume.py::test_a_background_call_that_failed_fails_the_resumed_session_too).
         start = self.starts.of(row)
         return start is None or not self.is_closed(start.parent) or _position_of(row) not in self._ended
 
@@ -215,6 +219,7 @@ class Record:
             number: The number of the fan-out there.
             count: How many slots are the first ones.
         """
+        # How many calls of a cancelled fan-out had begun is a race, see `comes_early`.
         for each in self._fan_outs.get((strand, number), ()):
             if each.row.place >= count and not each.is_cancelled:
                 return each

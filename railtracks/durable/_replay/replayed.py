@@ -73,11 +73,15 @@ class ReplayedCall(Call):
         turn = parts.order.turns.of(self._recorded)
         assert turn is not None  # noqa: S101 - the call around this one is open, so its code asks for the outcome
         if not parts.order.turns.is_next(turn):
-            # This call waits for others, for longer than the first time: deadlines of its caller do not mean that.
+            # This call waits for others, for longer than the first time. Deadlines of its caller are not meant for that
+            # (test_durable_cancellation.py::test_a_deadline_does_not_count_what_a_resume_waits_for).
             with trio.CancelScope(shield=True):
                 await parts.order.turn_of(turn)
+            # The shield kept the end of the session out as well
+            # (test_durable_cancellation.py::test_a_cancel_ends_a_resume_that_waits_for_its_turn).
             if parts.commits.is_cut:
                 await trio.lowlevel.checkpoint()
+        # In one step: the code after this call finds the context as it was.
         parts.context.deliver(turn, row)
         parts.order.hand_over(turn, row.seq)
 

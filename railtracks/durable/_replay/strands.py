@@ -138,6 +138,7 @@ class Strand(CallStrand):
         position = self._last if attempt > 1 else None
         if position is None:
             position = self._last = self._next(node, fingerprint, own_key)
+        # A retry makes its attempts one after another, and its task makes no other call in the strand between them.
         self._attempt = attempt
         return position
 
@@ -145,7 +146,8 @@ class Strand(CallStrand):
         if self.only is not None:
             return self.only
         if self.key is None:
-            # The first call of a task: from here on the strand is known by this call.
+            # The first call of a task: from here on the strand is known by this call. Trio starts the tasks of a
+            # nursery in any order, so a number would be that of another call in the next run.
             label = key_of(self.body.key, "task", node, fingerprint, own_key or "")
             self.key = key_of(label, self.body.claim(label, node))
             self._number = 1
@@ -245,5 +247,6 @@ class FanOut:
         Raises:
             ReplayMismatchError: If more calls of it are recorded.
         """
+        # A fan-out without a number cannot be found in the record.
         if self._number is not None:
             self._check_end(*self._number, self._count)

@@ -89,7 +89,8 @@ class Turns:
         """Queue a turn for each recorded outcome that code asks for; return the outcomes after the last of them."""
         before: list[CallRow] = []
         for row in self._record.outcomes:
-            # No task waits for the turn of a cancelled call. What was written in it is applied with the next outcome.
+            # No task waits for the turn of a cancelled call. What was written in it is applied with the next outcome
+            # (test_durable_resume.py::test_what_was_written_in_a_call_that_was_cancelled_is_there_again).
             if row.status == RowStatus.CANCELLED or not self._record.is_repeated(row):
                 before.append(row)
             else:
@@ -113,9 +114,11 @@ class Turns:
 
     def _is_reached(self, turn: Turn) -> bool:
         """Return whether every call has begun that had begun when this outcome was handed over first."""
+        # Code asks for calls in any order. Those at the head that it has asked for are dropped here, the others later.
         expected = self._expected
         while expected and expected[0].key not in self._awaited:
             expected.popleft()
+        # A new outcome waits for no beginning: its call began after the replay, or the order was given up.
         return turn.row is None or not expected or expected[0].began_after >= turn.row.seq
 
     def claimed(self, recorded: RecordedCall) -> None:
@@ -131,6 +134,7 @@ class Turns:
         if recorded.key in self._awaited:
             self._awaited.discard(recorded.key)
             self.progress += 1
+        # The turn of a claimed call stays: its task is on the way to it.
         turn = self.of(recorded)
         if turn is not None and not turn.is_ready:
             self.over(turn)
@@ -149,6 +153,7 @@ class Turns:
         while keys:
             for recorded in self._record.children(keys.pop()):
                 self.dismiss(recorded)
+                # What is inside a call with an outcome was never expected: no code runs there again.
                 if not recorded.has_outcome:
                     keys.append(recorded.key)
 
@@ -169,5 +174,7 @@ class Turns:
         queue = self._queue
         while queue and queue[0].is_over:
             self.recorded -= queue.popleft().row is not None
+        # Only the head can be next, and it is woken, not handed over here. So its task gets a step of its own, and what
+        # the task before it did is done by then.
         if queue and self.is_next(queue[0]):
             queue[0].come()

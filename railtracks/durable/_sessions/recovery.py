@@ -125,6 +125,7 @@ def _look(access: Access) -> list[tuple[SessionRow, str | None]]:
         open_ids = {row.session_id for row in rows}
         for row in rows:
             why = None
+            # First, because no other reason matters then.
             if row.parent in open_ids:
                 why = f"session {row.parent} resumes it"
             elif row.status == DurableStatus.STUCK:

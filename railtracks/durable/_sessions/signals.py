@@ -172,6 +172,8 @@ class SignalWait:
             may_park: Whether the session may be parked meanwhile.
         """
         made, parts = self._call, self._call.parts
+        # First: a timeout that began in this process alone would begin anew in each resume
+        # (test_durable_signals.py::test_a_timeout_counts_on_through_a_resume).
         await self._begin()
         heard: object = None
         # A signal that was there at the look may be consumed by another wait.
@@ -179,6 +181,7 @@ class SignalWait:
             with parts.parking.waits(made.key, self._until, may_park=may_park):
                 waiter = SignalWaiter(self._session_id, self._name, self._until, parts.parking.park_if_idle)
                 await parts.commits.signal_polling.until_due(waiter)
+            # Not among the rows of the commit: which status the row gets is decided inside of the transaction.
             (row,) = parts.commits.numbered([made.row(RowStatus.COMPLETED, None)])
             heard = await parts.commits.commit([], partial(self._consume, row))
         made.settled()
@@ -209,6 +212,8 @@ class SignalWait:
         for status, outcome in known:
             # The commit is tried again because the answer to the first try was lost.
             return _Heard(status, outcome)
+        # A signal that is there counts before a timeout that is over: the transaction decides their race
+        # (test_durable_signals.py::test_a_signal_and_a_timeout_race_has_one_end).
         heard = self._first_signal(connection)
         if heard is None and self._until is not None and now_of(connection) >= self._until:
             failure, _ = dump_failure(self._timed_out(), self._call.parts.values)
