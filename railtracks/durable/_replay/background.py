@@ -79,8 +79,8 @@ class BackgroundCalls:
             arguments=asked.arguments,
             outcome=json.dumps({"function": self._function_of(node), "is_service": is_service}).encode(),
         )
-        # With the beginning of the starter: the background call may end before the starter has an outcome, and a resume
-        # has to see then that the starter runs again.
+        # With the beginning of the starter. The background call may end before the starter has an outcome, and then a
+        # resume has to see that the starter runs again.
         self._commits.submit([*parent.openings(), row])
 
     def _function_of(self, node: Node[..., object]) -> str | None:
@@ -117,9 +117,13 @@ class BackgroundCalls:
     def _node_of(self, row: CallRow, function: str | None) -> Node[..., object]:
         node = None if function is None else _node_at(function, row.node)
         if node is None:
-            why = "its function stands in no module" if function is None else f"{function} is not imported here"
+            why = (
+                "its function stands in no module: fork the session before the call that started it"
+                if function is None
+                else f"{function} is not imported here: import its module before the session is resumed"
+            )
             raise StoreError(
-                f"session {self._commits.session_id} has a background call of {row.node!r} to go on with, and {why}"
+                f"session {self._commits.session_id} has to start {row.node!r} again in the background, and {why}"
             )
         return node
 

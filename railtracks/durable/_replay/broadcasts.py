@@ -1,7 +1,7 @@
 """The broadcasts of a durable session: each is recorded, and so is its delivery.
 
 Called by the core for `rt.broadcast`. A broadcast that an earlier run delivered is skipped. One that it did not deliver
-is broadcast again: by the code that repeats it, or by the core at the start of the session if no code does.
+is broadcast again by the code that repeats it. If no code does, the core broadcasts it at the start of the session.
 """
 
 from __future__ import annotations

@@ -116,7 +116,9 @@ class Commits:
             ContextError: If the session was over before it was opened here.
         """
         if self.is_over:
-            raise ContextError(f"session {self.session_id} is over: what it does now is not in its record")
+            raise ContextError(
+                f"session {self.session_id} is over, and what it does now is not in its record: fork it to go on from there"
+            )
         self._writer.submit(Commit(self.session_id, self.fence, self.numbered(rows)))
 
     async def keep_short(self) -> None:

@@ -181,8 +181,8 @@ class Journal:
     async def needs_slot(self, landing: Frame) -> bool:
         """Return whether a call of a fan-out needs a slot of its limiter; waits with a new call until the replay ends.
 
-        Replayed calls need none. With slots they would wait for calls that wait for them: the order of the outcomes is
-        not the order in which the slots are given out.
+        Replayed calls need none. With slots they would wait for calls that wait for them, because outcomes are handed
+        over in another order than slots.
         """
         only = landing.strand.only if isinstance(landing.strand, Strand) else None
         recorded = None if only is None else self._record.calls.get(only.key)
@@ -262,8 +262,8 @@ class Journal:
     async def watch(self) -> None:
         """Cut the journal as soon as the session is cancelled, until `stop_watching`.
 
-        Trio calls `abort` when the scope is cancelled, before any task of the session sees its `Cancelled`: no cleanup
-        that the end sets off is taken for something that the code does.
+        Trio calls `abort` when the scope is cancelled, before any task of the session sees its `Cancelled`. So no
+        cleanup that the end sets off is recorded as something that the code does.
         """
 
         def abort(_: object) -> Abort:

@@ -1,7 +1,7 @@
 """The wait for a turn, and for the end of the replay.
 
-Calls and commits wait here. A wait has patience: if nothing moves for some seconds, because the code does not ask for a
-recorded call any more, the recorded order is given up, once and with a warning.
+Calls and commits wait here, with patience. If nothing moves for some seconds, the code has not asked for a recorded
+call. Then the recorded order is given up, once and with a warning.
 """
 
 from __future__ import annotations

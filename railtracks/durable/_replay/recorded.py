@@ -1,7 +1,7 @@
 """What an earlier run recorded of a session, as the journal reads it.
 
-Made from the rows of a session when it is opened, and asked by everything here that replays. It knows the rows, and
-which of them code has asked for; in which order outcomes are handed over is the business of `turns`.
+Made by the run of a session from its rows, and asked by everything here that replays. It knows the rows, and which of
+them code has asked for. In which order outcomes are handed over, `turns` decides.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ end.
 
 from __future__ import annotations
 
+from typing import Never
+
 import trio
 
 from railtracks._calls.durable_protocol import Args, Kwargs
@@ -85,7 +87,7 @@ class ReplayedCall(Call):
         parts.context.deliver(turn, row)
         parts.order.hand_over(turn, row.seq)
 
-    async def _wait_for_cancel(self, row: CallRow) -> None:
+    async def _wait_for_cancel(self, row: CallRow) -> Never:
         """Wait for the cancel that ended this call; warn if it takes longer than the first time."""
         seconds = max(0.0, (row.ended_at or row.began_at) - row.began_at)
         await trio.sleep(seconds + self._cancel_patience)

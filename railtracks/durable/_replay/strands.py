@@ -227,8 +227,8 @@ class FanOut:
 
     def __init__(self, strand: Strand, check_end: Callable[[str, int, int], None]) -> None:
         self._body = strand.body
-        # In a task that has made no call yet the fan-out itself has no number: each of its calls is known by what it
-        # is, like the first call of a task.
+        # In a task that has made no call yet the fan-out itself has no number. Each of its calls is known by its node
+        # and its arguments, like the first call of a task.
         self._number = None if strand.key is None else strand.skip("fan-out")
         self._check_end = check_end
         self._count = 0

@@ -46,9 +46,10 @@ async def recover(
 ) -> Recovery:
     """Resume the sessions of these flows that no process runs, and wait for them.
 
-    Left alone are sessions of another version than the flow's own, those that a live owner has, those that are stuck,
-    and those that wait for a signal which has not come. A session inside another one is resumed by that one. The error
-    of a session is returned and cancels nothing. A checkpoint; a cancellation interrupts what was resumed.
+    Left alone are sessions of another version than the flow's own, and those that a live owner has. So are those that
+    are stuck, and those that wait for a signal which has not come. A session inside another one is resumed by that
+    one. The error of a session is returned and cancels nothing. A checkpoint; a cancellation interrupts what was
+    resumed.
 
     Args:
         store: The store to look in, as `durable` of a flow.

@@ -1,7 +1,7 @@
 """One durable session in this process: taken from its store, kept by a lease, recorded to its end, released.
 
-Made by `invocations`, and called by the core by the protocol `DurableRun`: `open` when the session begins, `keep` while
-it runs, `close` when it has ended.
+Made by `invocations`. The core calls it by the protocol `DurableRun`: `open` when the session begins, `keep` while it
+runs, `close` when it has ended.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Signals to a durable session, and the wait for one: first in, first out, each heard once.
 
-Called by users as `rt.send_signal` and `rt.wait_for_signal`. A wait is a call like any other: a node is made for it,
-whose function records its own outcome, because that has to happen in the transaction that consumes the signal.
+Called by users as `rt.send_signal` and `rt.wait_for_signal`. A wait is a call like any other, of a node that is made
+for it. The function of that node records its own outcome, in the transaction that consumes the signal.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ async def wait_for_signal(
         kind: The class of its value, for the check and for your type checker.
         timeout: Seconds from the first time that this was waited for, by the clock of the store; a session that is
             resumed gets what remains.
-        park: When nothing but such waits is open in the session, put it aside: `SessionWaiting` is raised where it was
-            invoked, and `recover` wakes it for a signal or when a timeout is over.
+        park: Whether to park the session when nothing but such waits is open in it. `SessionWaiting` is raised where
+            it was invoked, and `recover` wakes it for a signal or when a timeout is over.
 
     Raises:
         SignalTimeoutError: If none came in time.
