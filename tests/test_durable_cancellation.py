@@ -256,7 +256,7 @@ def test_a_call_that_nobody_asks_for_holds_up_no_commit_for_ever(
     is_first = False
     with pytest.raises(rt.ReplayMismatchError, match="'add' with arguments"):
         flow.resume("s")
-    assert "nobody has asked for the recorded call of 'add'" in caplog.text
+    assert "the code has not asked for the recorded call of 'add'" in caplog.text
 
 
 async def test_a_recorded_cancel_that_does_not_come_again_is_told(
@@ -277,7 +277,7 @@ async def test_a_recorded_cancel_that_does_not_come_again_is_told(
     flow = flow_of(store, main)
     await interrupt(partial(stopping, flow), lambda: statuses(store, "hang"))
     is_first = False
-    await interrupt(partial(flow.aresume, "s"), lambda: "now nobody cancels it" in caplog.text)
+    await interrupt(partial(flow.aresume, "s"), lambda: "now nothing cancels it" in caplog.text)
     assert "'hang' was cancelled" in caplog.text
 
 

@@ -250,7 +250,7 @@ async def test_a_block_inside_gets_its_identifier_as_it_is_entered_and_the_same_
     assert seen[0] == seen[1]
 
 
-@pytest.mark.parametrize("given", [object(), 5, ["store.db"], lambda: None], ids=repr)
+@pytest.mark.parametrize("given", [object(), 5, ["store.db"], len], ids=["object", "number", "list", "function"])
 def test_what_is_no_store_is_refused_where_it_is_given(given: Any) -> None:
     for make in (rt.Session, rt.session, lambda **options: rt.Flow("flow", leaf, **options)):
         with pytest.raises(TypeError, match=r"a store must be True, a path, a URL or an rt\.DurableStore"):

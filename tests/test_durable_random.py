@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from proof_rounds import rounds
 
 import railtracks as rt
-from railtracks.durable._sessions import prefix_replay as _prefixes
+from railtracks.durable._sessions.prefix_replay import cut, whole_record
 from railtracks.durable._sessions.store import access_of, store_with
 from railtracks.durable._store.patience import Patience
 
@@ -385,13 +385,13 @@ async def prove(plan: Plan, folder: str) -> None:
         model.run("main")
         assert Counter(each[:2] for each in firm().elements()) == model.runs
         orders = dict(ORDERS)
-        rows = _prefixes._rows(access)  # noqa: SLF001 - what is proved needs a look at each cut
+        rows = whole_record(access)
         record = Record(rows)
         assert Counter(key for _, _, key in firm().elements()) == +record.missing(0)
         for count in range(len(rows) + 1):
             BEGUN.clear()
             ORDERS.clear()
-            _prefixes._cut(access, count, f"cut-{count}")  # noqa: SLF001 - as above
+            cut(access, count, f"cut-{count}")
             with trio.fail_after(60):
                 assert await flow.aresume(f"cut-{count}") == expected, count
             assert Counter(key for _, _, key in firm().elements()) == record.missing(count), count

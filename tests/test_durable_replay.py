@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,12 +13,13 @@ import trio
 
 import railtracks as rt
 from railtracks import testing
-from railtracks.durable._replay import order as _order
-from railtracks.durable._replay import recorded as _past
-from railtracks.durable._replay import rows as _rows
+from railtracks.durable._replay.order import Order
+from railtracks.durable._replay.recorded import Record
+from railtracks.durable._replay.rows import new_row
+from railtracks.durable._replay.turns import Turns
 from railtracks.durable._sessions.store import access_of, store_with
 from railtracks.durable._store.patience import Patience
-from railtracks.durable._store.schema import calls, sessions
+from railtracks.durable._store.schema import CallRow, RowStatus, calls, sessions
 
 
 class Killed(BaseException):
@@ -371,6 +371,13 @@ def test_an_inner_durable_flow_is_resumed_and_not_restarted(store: rt.DurableSto
     assert DONE == []
 
 
+async def test_a_block_may_open_a_resource_outside_of_its_calls(store: rt.DurableStore) -> None:
+    async with rt.Session(durable=store, save_state=False) as session:
+        nursery = await session.enter_async_context(trio.open_nursery())
+        assert isinstance(nursery, trio.Nursery)
+    assert [each.status for each in store.sessions()] == ["completed"]
+
+
 def test_a_resource_is_refused_in_a_recorded_call(store: rt.DurableStore) -> None:
     async def opening() -> None:
         await rt.current_session().enter_async_context(trio.open_nursery())
@@ -534,7 +541,7 @@ async def test_code_that_waits_for_itself_is_told_so_and_not_left_hanging(
     has_changed = True
     with pytest.raises(rt.ReplayMismatchError, match="'add' with arguments"):
         await flow.aresume("s")
-    assert "nobody has asked for the recorded call of 'add'" in caplog.text
+    assert "the code has not asked for the recorded call of 'add'" in caplog.text
 
 
 # Strands.
@@ -689,10 +696,10 @@ async def test_replay_at_every_prefix_compares_errors_too() -> None:
 
 async def test_a_call_that_is_asked_for_just_now_is_not_gone_on_without() -> None:
     told: list[str] = []
-    row = _rows.new_row("s", "k", "root", "completed", seq=1, node="slow")
-    past = _past.Past([SimpleNamespace(**row)])
-    order = _order.Order(past, told.append, Patience(order=0.01))
-    order.claimed(past.calls["k"])
+    row: dict[str, Any] = new_row("s", "k", "root", RowStatus.COMPLETED, seq=1, node="slow")
+    record = Record([CallRow(**row)])
+    order = Order(Turns(record), told.append, Patience(order=0.01))
+    order.claimed(record.calls["k"])
     with trio.move_on_after(0.05) as scope:
         await order.until_live()
     assert scope.cancelled_caught

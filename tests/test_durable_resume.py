@@ -265,7 +265,7 @@ def test_what_could_not_be_started_again_is_said_at_once_and_never_taken_for_som
     flow = flow_of(store, main)
     with store:
         flow.invoke(session_id="s")
-        assert caplog.text.count("nobody could start 'started' again") == 1
+        assert caplog.text.count("a resumed session could not start 'started' again") == 1
         without_end(store, "started")
         DONE.clear()
         with pytest.raises(rt.StoreError, match="its function stands in no module"):
@@ -408,7 +408,7 @@ async def test_recover_leaves_a_session_inside_another_to_that(store: rt.Durable
     await interrupt(functools.partial(outer.ainvoke, session_id="o"), lambda: DONE)
     done = await rt.recover(store, [inner, outer])
     assert done.resumed == ("o",)
-    assert list(done.skipped.values()) == ["session o goes on with it"]
+    assert list(done.skipped.values()) == ["session o resumes it"]
     assert {each.status for each in store.sessions()} == {"completed"}
     assert await outer.aresume("o") == 2
 
@@ -426,7 +426,7 @@ async def test_a_session_waits_with_the_one_inside_it(store: rt.DurableStore) ->
         await outer.ainvoke(session_id="o")
     assert {each.status for each in store.sessions()} == {"waiting"}
     done = await rt.recover(store, [outer, inner])
-    assert set(done.skipped.values()) == {"it waits for a signal", "session o goes on with it"}
+    assert set(done.skipped.values()) == {"it waits for a signal", "session o resumes it"}
     assert DONE == ["main"]
     (inside,) = [each.session_id for each in store.sessions(flow_name="inner")]
     await rt.send_signal(inside, "go", "on", store=store)

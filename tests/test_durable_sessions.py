@@ -1297,6 +1297,25 @@ def test_without_a_key_no_secret_is_in_a_recorded_failure(
         flow_of(store, main).resume("s")
 
 
+def test_with_a_key_a_failure_that_quotes_a_secret_of_an_unrecorded_call_comes_back_whole(tmp_path: Path) -> None:
+    store = rt.DurableStore(tmp_path / "store.db", durability="process", key="of this test")
+
+    @rt.function_node(durable=False)
+    async def log_in(password: str) -> None:
+        raise AuthError(f"{password} is wrong")
+
+    async def main() -> None:
+        await rt.call(log_in, CANARY)
+
+    with store:
+        with pytest.raises(AuthError, match=f"{CANARY} is wrong"):
+            flow_of(store, main).invoke(session_id="s")
+        everything = b"".join(each.read_bytes() for each in tmp_path.glob("store.db*") if each.is_file())
+        assert CANARY.encode() not in everything
+        with pytest.raises(AuthError, match=f"{CANARY} is wrong"):
+            flow_of(store, main).resume("s")
+
+
 CANARY = "hunter-9-canary"
 
 

@@ -120,6 +120,12 @@ class DurableBroadcasts(Protocol[F_contra]):
         ...
 
 
+class LogLine(Protocol):
+    """What writes a line to the log of a session."""
+
+    def __call__(self, level: int, text: str, *, logger: str = ...) -> None: ...
+
+
 class SessionJournal(Protocol[F_contra]):
     """The journal of one durable session, while the session is open."""
 
@@ -151,6 +157,30 @@ class SessionJournal(Protocol[F_contra]):
     @property
     def broadcasts(self) -> DurableBroadcasts[F_contra]:
         """The broadcasts."""
+        ...
+
+    def attach(self, values: dict[str, object], log: LogLine, end: Callable[[BaseException], bool]) -> None:
+        """Connect the journal with the session's context, its log, and the function that ends it.
+
+        Raises:
+            StoreError: If a recorded write to the context cannot be read.
+        """
+        ...
+
+    async def watch(self) -> None:
+        """Cut the journal as soon as the session is cancelled, until `stop_watching`."""
+        ...
+
+    def stop_watching(self) -> None:
+        """End `watch`."""
+        ...
+
+    def check_end(self) -> None:
+        """Check that the code has asked for every recorded call.
+
+        Raises:
+            ReplayMismatchError: If it has not.
+        """
         ...
 
     def enter(
@@ -200,12 +230,6 @@ class SessionJournal(Protocol[F_contra]):
         ...
 
 
-class LogLine(Protocol):
-    """What writes a line to the log of a session."""
-
-    def __call__(self, level: int, text: str, *, logger: str = ...) -> None: ...
-
-
 class DurableRun(Protocol[F_contra]):
     """A durable session in this process, from the moment it is taken from its store until it is released."""
 
@@ -222,28 +246,8 @@ class DurableRun(Protocol[F_contra]):
         """Release a session that was taken and did not come to run. Shielded."""
         ...
 
-    def attach(self, values: dict[str, object], log: LogLine, end: Callable[[BaseException], bool]) -> None:
-        """Connect the journal with the session's context, its log, and the function that ends it."""
-        ...
-
-    async def watch(self) -> None:
-        """Cut the journal as soon as the session is cancelled, until `stop`."""
-        ...
-
     async def keep(self, lose: Callable[[BaseException], object]) -> None:
         """Renew the lease until `close`; call `lose` when it is lost."""
-        ...
-
-    def stop(self) -> None:
-        """End `watch`."""
-        ...
-
-    def check_end(self) -> None:
-        """Check that the code has asked for every recorded call.
-
-        Raises:
-            ReplayMismatchError: If it has not.
-        """
         ...
 
     async def close(self, ending: Ending, raised: BaseException | None, *, is_draining: bool) -> None:

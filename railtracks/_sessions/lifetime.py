@@ -115,18 +115,19 @@ class Lifetime:
         plan, observers = self._plan, self._root.scope.observers
         if plan.cancellation.scope.deadline != math.inf:
             self.watch()
-        if plan.durable is not None:
-            self._resume(plan.durable)
+        journal = self._root.scope.journal
+        if plan.durable is not None and journal is not None:
+            self._resume(plan.durable, journal)
         if observers.session_opened:
             tell(observers.session_opened, SessionEvent(EventKind.SESSION_OPENED, plan.face, now()))
 
-    def _resume(self, durable: DurableRun[Frame]) -> None:
+    def _resume(self, durable: DurableRun[Frame], journal: SessionJournal[Frame]) -> None:
         """Resume a durable session where an earlier run of it, if there was one, has ended."""
         cancellation, final_work = self._plan.cancellation, self._final_work
         self._around.nursery.start_soon(durable.keep, cancellation.fail, name="railtracks: keep the lease")
-        self._inside.nursery.start_soon(durable.watch, name="railtracks: watch the journal")
+        self._inside.nursery.start_soon(journal.watch, name="railtracks: watch the journal")
         try:
-            durable.attach(self._plan.record.values, final_work.log.log, cancellation.end)
+            journal.attach(self._plan.record.values, final_work.log.log, cancellation.end)
             self.background.restart()
         except FatalError as error:
             cancellation.fail(error)
@@ -197,13 +198,13 @@ class Lifetime:
         return cancellation.leave(rest)
 
     def _end_journal(self) -> None:
-        durable = self._plan.durable
-        if durable is None:
+        journal = self._root.scope.journal
+        if journal is None:
             return
-        durable.stop()
+        journal.stop_watching()
         if self._plan.record.ending.cause is None:
             try:
-                durable.check_end()
+                journal.check_end()
             except FatalError as mismatch:
                 self._plan.cancellation.fail(mismatch)
 

@@ -1,38 +1,48 @@
-"""What outlives the call that it comes from: background calls, and broadcasts."""
+"""The background calls of a durable session: their starts are recorded, and a resume starts again what has not ended.
+
+Called by the core for `session.start_soon` and `start_service`, and when a session is resumed. A background call may
+outlive the call that started it. If that starter is recorded with its outcome, no code starts the background call
+again. Then this room does, by the name of its function.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
 
-from railtracks._calls.durable_protocol import Restart
+from railtracks._calls.durable_protocol import Args, Kwargs, Restart
 from railtracks._calls.frames import Frame
 from railtracks._nodes.lookup import address_of, found_at
 from railtracks._nodes.node import Node, made_node
-from railtracks.durable._replay.recorded import BROADCAST, DELIVERED, STARTED
-from railtracks.durable._replay.rows import Owned, new_row
-from railtracks.durable._replay.strands import ROOT, Spot, Strand, key_of
+from railtracks.durable._replay.asked import AskedCall
+from railtracks.durable._replay.parts import JournalParts
+from railtracks.durable._replay.recorded import Record, outcome_of
+from railtracks.durable._replay.rows import new_row
+from railtracks.durable._replay.strands import Position, Strand, Strands, key_of
+from railtracks.durable._store.schema import CallRow, RowStatus
 from railtracks.durable._values.values import told_as_store_error
-from railtracks.exceptions import NodeCreationError, ReplayMismatchError, StoreError
-
-if TYPE_CHECKING:
-    from railtracks.durable._replay.journal import Journal
+from railtracks.exceptions import NodeCreationError, StoreError
 
 
-class LooseEnds:
-    """The background calls and the broadcasts of one session."""
+class BackgroundCalls:
+    """The background calls of one session."""
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self, record: Record, strands: Strands, parts: JournalParts) -> None:
+        self._record = record
+        self._strands = strands
+        self._values = parts.values
+        self._commits = parts.commits
+        self._mismatches = parts.mismatches
+        self._session = parts.session
+        # The nodes of which the log has been told that no resume could start them.
         self._told: set[str] = set()
 
     def start(
         self,
         frame: Frame | None,
-        node: Node[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        node: Node[..., object],
+        args: Args,
+        kwargs: Kwargs,
         *,
         is_service: bool,
     ) -> Strand:
@@ -40,120 +50,91 @@ class LooseEnds:
 
         Raises:
             DurableValueError: If its arguments cannot be stored.
+            ReplayMismatchError: If the start of another call is recorded there. The session ends with this error.
         """
-        journal = self._journal
-        is_recorded = node.is_durable and not journal.is_cut
-        arguments, fingerprint = journal.values.dump_arguments(node, args, kwargs) if is_recorded else (b"", "")
-        # Nothing tells when another task comes in between.
-        strand = Strand(journal.strand.body, None) if frame is None else journal.strand_of(frame)
-        around, position = strand.skip("start", node.name, fingerprint)
-        key = key_of(around, "start", position)
-        spot = Spot(key, around, position, 0)
-        known = journal.past.claim_start(key) if is_recorded else None
-        if known is not None and (known.node, known.fingerprint) != (node.name, fingerprint):
-            recorded, asked = journal.told(known.node, known.arguments), journal.told(node.name, arguments)
-            mismatch = ReplayMismatchError(journal.session_id, f"the start of {recorded}", f"the start of {asked}")
-            journal.end(mismatch)
-            raise mismatch
-        if is_recorded and known is None:
-            row = new_row(
-                journal.session_id,
-                key,
-                _owner(strand).key,
-                STARTED,
-                strand=around,
-                position=position,
-                place=spot.place,
-                node=node.name,
-                fingerprint=fingerprint,
-                arguments=arguments,
-                outcome=json.dumps({"function": self._function_of(node), "is_service": is_service}).encode(),
-            )
-            # Who resumes must know that the starter had begun: what it started may have ended before it.
-            journal.ledger.submit([*_owner(strand).openings(), row])
-        return Strand(journal.strand.body, None, fixed=spot)
+        is_recorded = node.is_durable and not self._commits.is_cut
+        arguments, fingerprint = self._values.dump_arguments(node, args, kwargs) if is_recorded else (b"", "")
+        # A task outside of the session has no frame in it, and no order among the session's own tasks.
+        strand = self._strands.unordered() if frame is None else self._strands.of(frame)
+        around, number = strand.skip("start", node.name, fingerprint)
+        position = Position(key_of(around, "start", number), around, number, 0)
+        if is_recorded:
+            asked = AskedCall(node, 1, position, arguments, fingerprint, 0)
+            if not self._mismatches.match_start(asked):
+                self._record_start(strand, asked, is_service=is_service)
+        return self._strands.of_one_call(position)
 
-    def _function_of(self, node: Node[..., Any]) -> str | None:
-        """Return where the function of a node is found again, `None` if it is nowhere; that is said, once."""
-        fn: Any = node.fn
+    def _record_start(self, strand: Strand, asked: AskedCall, *, is_service: bool) -> None:
+        parent, node, position = strand.body.parent, asked.node, asked.position
+        row = new_row(
+            self._commits.session_id,
+            position.key,
+            parent.key,
+            RowStatus.STARTED,
+            strand=position.strand,
+            position=position.number,
+            place=position.slot,
+            node=node.name,
+            fingerprint=asked.fingerprint,
+            arguments=asked.arguments,
+            outcome=json.dumps({"function": self._function_of(node), "is_service": is_service}).encode(),
+        )
+        # With the beginning of the starter. The background call may end before the starter has an outcome, and then a
+        # resume has to see that the starter runs again.
+        self._commits.submit([*parent.openings(), row])
+
+    def _function_of(self, node: Node[..., object]) -> str | None:
+        """Return where a resume finds the function of a node; `None`, with a warning, if it finds it nowhere."""
+        fn: object = node.fn
         function = address_of(fn)
-        found = _found(function, node.name)
-        # A method is the function of its class, and its object is found nowhere.
+        found = _node_at(function, node.name)
+        # Compared with what is found: a local function may have the name of one in a module. A method is found as the
+        # function of its class, and its object nowhere.
         if found is not None and found.fn == fn:
             return function
         if node.name not in self._told:
             self._told.add(node.name)
-            self._journal.warn(
-                f"nobody could start {node.name!r} again in the background of a resumed session, if its starter had"
-                " ended before it: its function does not stand in a module by its name"
+            self._session.warn(
+                f"a resumed session could not start {node.name!r} again in the background, if its starter had ended"
+                " before it: its function is not found by its name. Define it at the top level of a module"
             )
         return None
 
     def restarts(self) -> Iterator[Restart]:
-        """Return the background calls that were started by calls which nobody repeats, and have not ended.
+        """Return the background calls that have not ended, and that no starter starts again.
 
         Raises:
-            StoreError: If the function of one is not to be found.
+            StoreError: If the function of one is not found.
         """
-        journal = self._journal
-        for row in () if journal.ledger.is_over else journal.past.to_restart():
-            told = json.loads(row.outcome)
-            node = None if told["function"] is None else _found(told["function"], row.node)
-            if node is None:
-                function = told["function"]
-                why = "its function stands in no module" if function is None else f"{function} is not imported here"
-                raise StoreError(
-                    f"session {journal.session_id} has a background call of {row.node!r} to go on with, and {why}"
-                )
-            with told_as_store_error(journal.session_id):
-                args, kwargs = journal.values.load_arguments(node, row.arguments)
-            spot = Spot(row.key, row.strand, row.position, row.place)
-            yield Restart(node, args, kwargs, told["is_service"], Strand(journal.strand.body, None, fixed=spot))
+        for row in () if self._commits.is_over else self._record.to_restart():
+            started = json.loads(outcome_of(row))
+            node = self._node_of(row, started["function"])
+            with told_as_store_error(self._commits.session_id):
+                args, kwargs = self._values.load_arguments(node, row.arguments or b"[[]]")
+            position = Position(row.key, row.strand, row.position, row.place)
+            yield Restart(node, args, kwargs, started["is_service"], self._strands.of_one_call(position))
 
-    def record(self, frame: Frame, item: object) -> str | None:
-        """Record what is broadcast; return its name, or `None` if it was delivered before.
-
-        Raises:
-            DurableValueError: If it cannot be stored.
-        """
-        journal = self._journal
-        strand = journal.strand_of(frame)
-        if journal.is_cut:
-            # From here on nothing is part of the record, and a later run may say something else at this place.
-            return key_of(*strand.skip("broadcast"), "unrecorded", journal.fence)
-        data, fingerprint = journal.values.dump(item, Any, "what is broadcast")
-        around, position = strand.skip("broadcast", fingerprint)
-        key = key_of(around, "broadcast", position)
-        is_known = key in journal.past.broadcasts
-        if key in journal.past.delivered or (is_known and journal.ledger.is_over):
-            return None
-        if not is_known:
-            journal.ledger.submit([new_row(journal.session_id, key, _owner(strand).key, BROADCAST, outcome=data)])
-        return key
-
-    def undelivered(self) -> Iterator[tuple[str, object]]:
-        """Return what was broadcast by calls which nobody repeats, and not delivered."""
-        for row in () if self._journal.ledger.is_over else self._journal.past.to_send_again():
-            yield row.key, self._journal.values.load(row.outcome, Any)
-
-    async def delivered(self, key: str) -> None:
-        """Record that something broadcast was delivered."""
-        ledger = self._journal.ledger
-        ledger.submit([new_row(self._journal.session_id, key, ROOT, DELIVERED)])
-        await ledger.keep_short()
+    def _node_of(self, row: CallRow, function: str | None) -> Node[..., object]:
+        node = None if function is None else _node_at(function, row.node)
+        if node is None:
+            why = (
+                "its function stands in no module: fork the session before the call that started it"
+                if function is None
+                else f"{function} is not imported here: import its module before the session is resumed"
+            )
+            raise StoreError(
+                f"session {self._commits.session_id} has to start {row.node!r} again in the background, and {why}"
+            )
+        return node
 
 
-def _owner(strand: Strand) -> Owned:
-    return cast("Owned", strand.body.owner)
-
-
-def _found(function: str, name: str) -> Node[..., Any] | None:
-    """Return the node for a function that the program has imported."""
-    found = found_at(function)
+def _node_at(address: str, name: str) -> Node[..., object] | None:
+    """Return the node for a function that the program has imported, `None` if there is none at the address."""
+    found = found_at(address)
     if not callable(found):
         return None
     try:
-        node: Any = made_node(found)
+        node = made_node(found)
     except NodeCreationError:
         return None
-    return cast("Node[..., Any]", node if node.name == name else node.with_options(name=name))
+    return node if node.name == name else node.with_options(name=name)

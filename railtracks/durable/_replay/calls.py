@@ -1,23 +1,30 @@
-"""One call of a durable session: hands over what is recorded of it, or runs and records what becomes of it."""
+"""One call of a durable session that runs: recorded with its outcome, or not recorded at all.
+
+Made by the journal, and driven by `railtracks._calls.call`: `run` in the middle, `left` at the end. An outcome is in
+the store before the caller has it.
+"""
 
 from __future__ import annotations
 
 import json
-import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import trio
 
 from railtracks._calls.attempt import run_attempt
+from railtracks._calls.durable_protocol import Args, Kwargs
 from railtracks._calls.frames import Frame
 from railtracks._nodes.node import Node
-from railtracks._records.errors import came_from_cleanup, holds, raise_unchanged, without_cancelled
-from railtracks.durable._replay.recorded import CANCELLED, COMPLETED, FAILED, OPENED, Recorded
-from railtracks.durable._replay.rows import Owned, new_row
-from railtracks.durable._replay.strands import Body, Spot, Strand, key_of
-from railtracks.durable._values.failures import load_failure
-from railtracks.durable._values.values import shape_of, told_as_store_error
+from railtracks._records.errors import came_from_cleanup, holds, without_cancelled
+from railtracks.durable._replay.asked import AskedCall
+from railtracks.durable._replay.parking import Parking
+from railtracks.durable._replay.parts import JournalParts
+from railtracks.durable._replay.recorded import RecordedCall
+from railtracks.durable._replay.rows import NewRow, RecordParent
+from railtracks.durable._replay.strands import CallBody, Strand
+from railtracks.durable._store.schema import RowStatus
+from railtracks.durable._values.values import shape_of
 from railtracks.exceptions import (
     ContextError,
     DurableValueError,
@@ -27,233 +34,210 @@ from railtracks.exceptions import (
     StoreError,
 )
 
-if TYPE_CHECKING:
-    from railtracks.durable._replay.journal import Journal
-
-# Errors that say nothing about the call they come out of: they leave the session as it is recorded.
+# Errors that are no outcome of the call that raises them: they end the session and leave its record as it is, for a
+# resume.
 INTERRUPTING: Final = (StoreError, ReplayMismatchError, SessionLostError, SessionWaiting)
 
 
-class Special(ABC):
-    """A node's function that records its own outcome, and is called by this."""
+class SelfRecording(ABC):
+    """A node's function that records its own outcome, because something else belongs into the same transaction.
+
+    The call of its node is entered, matched and replayed like any other. Only where a call would run its function and
+    commit the outcome, it calls `run_recorded`, which does both. `wait_for_signal` is a call of such a node: the
+    transaction that records the wait consumes the signal.
+    """
 
     @abstractmethod
-    async def durable_run(self, made: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run as a call of a durable session."""
+    async def run_recorded(self, made: LiveCall, args: Args, kwargs: Kwargs) -> object:
+        """Run as a call that has no outcome yet, record the outcome, and return the result."""
         ...
 
 
-class Call(Owned):
-    """One call in a durable session.
+class Call:
+    """One call of a durable session, as the core sees it.
 
     Attributes:
         strand: The strand of the calls made in it.
-        is_recorded: Whether its outcome is, or will be, in the store.
-        recorded: What the store knows of it from an earlier run.
-        refusal: Why it may not run.
-        has_outcome: Whether its outcome is in the store, or it was found there.
+        is_replayed: Whether it hands over a recorded outcome and does not run the node.
+        has_outcome: Whether its outcome is in the store.
     """
 
     strand: Strand
-
-    def __init__(self, journal: Journal, owner: Owned, node: Node[..., object], attempt: int) -> None:
-        super().__init__("", owner)
-        self.journal = journal
-        self.owner = owner
-        self.node = node
-        self.attempt = attempt
-        self.is_recorded = node.is_durable
-        self.recorded: Recorded | None = None
-        self.refusal: BaseException | None = None
-        self.spot = Spot("", "", 0)
-        self.arguments = b""
-        self.fingerprint = ""
-        self.began_at = time.time()
-        self.began_after = journal.order.handed
-        self.around: Body | None = None
-        self.has_outcome = False
-
-    def pass_through(self, strand: Strand) -> None:
-        """Have the calls made in it stand in its own strand, where nothing tells it from other calls."""
-        self.strand = strand
-
-    def stand_alone(self, key: str) -> None:
-        """Have the calls made in it stand in no record."""
-        self.key = key
-        self.strand = Strand(Body(key, self.owner, self), key)
-
-    def take(self, around: Body, spot: Spot, arguments: bytes, fingerprint: str) -> None:
-        """Take a place."""
-        self.around = around
-        self.spot = spot
-        self.arguments = arguments
-        self.fingerprint = fingerprint
-        self.key = spot.key if self.attempt == 1 else key_of(spot.key, "attempt", self.attempt)
-        self.strand = Strand(Body(self.key, self if self.is_recorded else self.owner, self), self.key)
-
-    @property
-    def is_replayed(self) -> bool:
-        """Whether it hands over what is recorded, and runs nothing."""
-        return self.recorded is not None and self.recorded.has_outcome
+    is_replayed: bool = False
+    has_outcome: bool = False
 
     async def pass_checkpoint(self) -> None:
-        """Pass the checkpoint of a call that is replayed: what did not cancel it then does not cancel it now."""
-        if self.journal.is_cut or (self.recorded is not None and self.recorded.row.status == CANCELLED):
-            await trio.lowlevel.checkpoint()
-        else:
-            await trio.lowlevel.cancel_shielded_checkpoint()
+        """Pass the checkpoint of the call."""
+        await trio.lowlevel.checkpoint()
 
-    def told(self) -> str:
-        """Say what was asked for."""
-        return self.journal.told(self.node.name, self.arguments)
 
-    def opening(self) -> dict[str, Any] | None:
-        """Return the row that says that it began, once."""
-        return None if self.recorded is not None else self.row(OPENED, None)
+class UnrecordedCall(Call):
+    """A call that leaves nothing in the record: its node is not durable, or the session is being ended.
 
-    def row(self, status: str, outcome: bytes | None) -> dict[str, Any]:
-        """Return a new row of it, with what was written to the context in it so far if that ends here."""
-        spot = self.spot
-        return new_row(
-            self.journal.session_id,
-            self.key,
-            self.owner.key,
-            status,
-            strand=spot.strand,
-            position=spot.position,
-            place=spot.place,
-            attempt=self.attempt,
-            node=self.node.name,
-            fingerprint=self.fingerprint,
-            arguments=self.arguments,
-            outcome=outcome,
-            context=json.dumps(self.writes).encode() if self.writes and status != OPENED else None,
-            began_after=self.began_after,
-            began_at=self.began_at,
-            ended_at=None if status == OPENED else time.time(),
-        )
+    Args:
+        strand: The strand of the calls made in it.
+        node: The node.
+        body: Its inside.
+        around: The inside that it was made in; `None` if nothing tells it from others there.
+        parking: Which calls are open.
+    """
 
-    async def run(self, frame: Frame, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Hand over what is recorded, or run the node and record what becomes of it."""
-        if self.refusal is not None:
-            raise self.refusal
-        if self.is_replayed:
-            return await self._again()
-        node, journal = self.node, self.journal
-        journal.open_calls.add(self)
-        if not self.is_recorded:
-            return await (node.fn(*args, **kwargs) if node.is_direct else run_attempt(frame, node, args, kwargs))
-        if journal.ledger.is_over:
-            raise ContextError(f"session {journal.session_id} is over: {self.told()} is not in its record")
+    def __init__(
+        self, strand: Strand, node: Node[..., object], body: CallBody, around: CallBody | None, parking: Parking
+    ) -> None:
+        self.strand = strand
+        self._node = node
+        self._body = body
+        self._around = around
+        self._parking = parking
+
+    async def run(self, frame: Frame, args: Args, kwargs: Kwargs) -> object:
+        """Run the node."""
+        self._parking.opened(self._body, self._around)
+        return await _run_node(frame, self._node, args, kwargs)
+
+    def left(self, error: BaseException | None) -> None:  # noqa: ARG002 - nothing is recorded of it
+        """Mark the call as over."""
+        self._parking.closed(self._body)
+
+
+class LiveCall(Call, RecordParent):
+    """A call whose outcome is not in the record: it runs, and its outcome is recorded.
+
+    Attributes:
+        asked: What the code asks for.
+        parent: The parent record of its rows.
+        recorded: What the record knows of it: an earlier run began it, and did not come to its outcome.
+        parts: The parts of the journal.
+    """
+
+    def __init__(self, asked: AskedCall, around: CallBody, recorded: RecordedCall | None, parts: JournalParts) -> None:
+        super().__init__(asked.key)
+        self.asked = asked
+        self.parent = around.parent
+        self.recorded = recorded
+        self.parts = parts
+        self.strand = Strand(CallBody(asked.key, self, asked.position.key), asked.key)
+        self._around = around
+        self._is_opened = False
+
+    async def run(self, frame: Frame, args: Args, kwargs: Kwargs) -> object:
+        """Run the node and record its outcome."""
+        parts = self.parts
+        fn: object = self.asked.node.fn
+        parts.parking.opened(self.strand.body, self._around)
+        if parts.commits.is_over:
+            raise ContextError(
+                f"session {parts.commits.session_id} is over, and {parts.mismatches.told_call(self.asked)} is not in its"
+                " record: fork the session to go on from there"
+            )
         if self.recorded is None:
-            await journal.order.until_live()
-        fn: Any = node.fn
-        if isinstance(fn, Special):
-            return await fn.durable_run(self, args, kwargs)
-        return await self._record(frame, args, kwargs)
+            # All that is recorded comes first: code that has changed is found out before it does anything.
+            await parts.order.until_live()
+        if isinstance(fn, SelfRecording):
+            return await fn.run_recorded(self, args, kwargs)
+        return await self._run_and_record(frame, args, kwargs)
 
-    async def _record(self, frame: Frame, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run the node and record what becomes of it."""
-        node, journal = self.node, self.journal
+    async def _run_and_record(self, frame: Frame, args: Args, kwargs: Kwargs) -> object:
+        node, parts = self.asked.node, self.parts
         try:
-            result = await (node.fn(*args, **kwargs) if node.is_direct else run_attempt(frame, node, args, kwargs))
+            result = await _run_node(frame, node, args, kwargs)
         except BaseException as error:
             real = without_cancelled(error)
-            if real is not None and self._counts(error, real):
-                journal.check_unclaimed(self.key, repr(node.name))
+            if real is not None and self._is_outcome(error, real):
+                # Before the commit: a call that has left out recorded calls is not the recorded one.
+                parts.mismatches.check_call_end(self.key, repr(node.name))
                 await self._fail(real)  # noqa: ASYNC102 - shielded in there
             raise
-        journal.check_unclaimed(self.key, repr(node.name))
+        parts.mismatches.check_call_end(self.key, repr(node.name))
         if not node.is_async and trio.current_effective_deadline() <= trio.current_time():
-            # It will not reach its caller: a thread cannot be stopped, and its caller was cancelled meanwhile.
-            if not journal.is_cut:
+            # The result will not reach the caller, which was cancelled meanwhile: a thread cannot be stopped
+            # (test_durable_cancellation.py::test_what_a_thread_brings_to_a_cancelled_caller_is_no_outcome).
+            if not parts.commits.is_cut:
                 self._note_cancelled()
             return result
-        await self.complete(result)
+        await self._complete(result)
         return result
 
-    async def complete(self, result: Any) -> None:
-        """Record a result."""
-        kind = shape_of(self.node.fn).result
+    async def _complete(self, result: object) -> None:
+        node = self.asked.node
         try:
-            data, _ = self.journal.values.dump(result, kind, f"the result of {self.node.name!r}")
+            data, _ = self.parts.values.dump(result, shape_of(node.fn).result, f"the result of {node.name!r}")
         except DurableValueError as error:
             await self._fail(error)  # noqa: ASYNC120 - shielded in there
             raise
-        await self._settle(COMPLETED, data)
+        await self._settle(RowStatus.COMPLETED, data)
 
     async def _fail(self, error: BaseException) -> None:
-        data, lost = self.journal.dumped(error)
+        data, lost = self.parts.failures.dump(error)
         if lost:
-            self.journal.warn(
-                f"a failure of {self.node.name!r} is recorded, but a resumed session would not see the whole of it:"
-                f" {'; '.join(lost)}"
+            self.parts.session.warn(
+                f"a failure of {self.asked.node.name!r} is recorded, but a resumed session would not see the whole of"
+                f" it: {'; '.join(lost)}"
             )
-        await self._settle(FAILED, data)
+        await self._settle(RowStatus.FAILED, data)
 
-    def settle_as_is(self) -> None:
-        """Note that the outcome is in the store already."""
+    async def _settle(self, status: RowStatus, data: bytes) -> None:
+        # Before the commit, which may fail: whether its rows were written, the store alone knows then. `left` must not
+        # add a row that contradicts them.
         self.has_outcome = True
+        await self.parts.commits.commit([*self.parent.openings(), self.row(status, data)])
 
-    async def _settle(self, status: str, data: bytes) -> None:
-        self.has_outcome = True
-        await self.journal.ledger.commit([*self.owner.openings(), self.row(status, data)])
-
-    def _counts(self, error: BaseException, real: BaseException) -> bool:
-        """Say whether an error is an outcome of this call, and not of the session's end."""
+    def _is_outcome(self, error: BaseException, real: BaseException) -> bool:
+        """Return whether an error is an outcome of this call, and does not come from the end of the session."""
         if not isinstance(real, Exception) or any(holds(real, kind) for kind in INTERRUPTING):
             return False
-        return not (self.journal.is_cut and came_from_cleanup(error))
+        # An error that came out of the cleanup of a cancelled call would not have come without the end of the session.
+        return not (self.parts.commits.is_cut and came_from_cleanup(error))
 
-    async def _again(self) -> Any:
-        recorded, journal = self.recorded, self.journal
-        assert recorded is not None  # noqa: S101 - is_replayed says so
+    # Rows.
+
+    def row(self, status: RowStatus, outcome: bytes | None) -> NewRow:
+        """Return a new row of the call; one with its end has what was written to the context in it."""
+        is_end = status is not RowStatus.OPENED
+        context = json.dumps(self.writes).encode() if self.writes and is_end else None
+        return self.asked.row(self.parts.commits.session_id, self.parent.key, status, outcome, context)
+
+    def open(self, rows: list[NewRow]) -> RecordParent | None:
+        """Add the row of the beginning if the store has none; return the parent record, `None` if it has its own."""
+        if self._is_opened:
+            return None
+        self._is_opened = True
+        if self.recorded is None:
+            rows.append(self.row(RowStatus.OPENED, None))
+        return self.parent
+
+    # For a function that records its own outcome.
+
+    async def commit_opening(self, outcome: bytes) -> None:
+        """Commit the row of the beginning now, with something in the column of the outcome."""
+        rows = self.openings()
+        rows[-1]["outcome"] = outcome
+        await self.parts.commits.commit(rows)
+
+    def settled(self) -> None:
+        """Note that the function has recorded its outcome."""
         self.has_outcome = True
-        if recorded.row.status == CANCELLED:
-            await self._cancel(recorded.row.ended_at - recorded.row.began_at)
-        turn = recorded.turn
-        assert turn is not None  # noqa: S101 - who asks for it has an open parent
-        if not journal.order.turns.is_next(turn):
-            # Who waits here waits for others, longer than the first time: no deadline of the caller's is meant by that.
-            with trio.CancelScope(shield=True):
-                await journal.order.turn_of(turn)
-            if journal.is_cut:
-                await trio.lowlevel.checkpoint()
-        journal.memory.deliver(turn)
-        journal.order.hand_over(turn, recorded.row.seq)
-        if recorded.row.status == FAILED:
-            # As the node itself would have raised it.
-            raise_unchanged(load_failure(recorded.row.outcome, journal.values))
-        with told_as_store_error(journal.session_id):
-            return journal.values.load(recorded.row.outcome, shape_of(self.node.fn).result)
 
-    async def _cancel(self, seconds: float) -> None:
-        """Wait for the cancel that ended this call, which took so many seconds the first time."""
-        await trio.sleep(max(0.0, seconds) + self.journal.patience.cancel)
-        self.journal.warn(
-            f"the recorded call of {self.node.name!r} was cancelled after {seconds:.0f} seconds, and now nobody cancels"
-            " it: what did so has to be repeated by the code around it"
-        )
-        await trio.sleep_forever()
-
-    def _note_cancelled(self) -> None:
-        self.journal.ledger.late.append(self.row(CANCELLED, None))
+    # The end.
 
     def left(self, error: BaseException | None) -> None:
-        """Note that the call is over, however it ended; with `Cancelled` in flight too. Does not wait."""
-        journal = self.journal
-        journal.open_calls.discard(self)
-        if self.around is not None and self.spot.label is not None:
-            self.around.release(self.spot.label)
-        # What it knows leads back to it.
+        """Mark the call as over, however it ended. Does not wait: a `Cancelled` can be in flight."""
+        parts = self.parts
+        parts.parking.closed(self.strand.body)
+        self._around.release(self.asked.position)
+        # The body leads back here: without this the call would stay in memory until Python collects cycles.
         del self.strand
-        if error is None:
+        if error is None or self.has_outcome:
             return
-        if self.recorded is not None and self.recorded.turn is not None:
-            journal.order.over(self.recorded.turn)
-        if self.is_replayed or self.has_outcome or self.refusal is not None:
-            return
-        if self.is_recorded:
-            journal.order.pass_over(self.key)
-        if without_cancelled(error) is None and self.is_recorded and not journal.is_cut:
+        # This run came to another end of the call than the record. No code asks for what else is recorded in it.
+        parts.order.pass_over(self.key)
+        if without_cancelled(error) is None and not parts.commits.is_cut:
             self._note_cancelled()
+
+    def _note_cancelled(self) -> None:
+        self.parts.commits.add_late(self.row(RowStatus.CANCELLED, None))
+
+
+async def _run_node(frame: Frame, node: Node[..., object], args: Args, kwargs: Kwargs) -> object:
+    return await (node.fn(*args, **kwargs) if node.is_direct else run_attempt(frame, node, args, kwargs))

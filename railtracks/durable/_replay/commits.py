@@ -1,74 +1,95 @@
-"""The ledger of one session: its rows, numbered in the order of their commits, and the waiting for a commit."""
+"""The commits of one session: its rows, numbered in the order of their commits, and the wait for a commit.
+
+Everything here that writes calls this. The writer of the store groups the commits of all its sessions.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final, TypeVar
 
 import trio
 from sqlalchemy.engine import Connection
 
 from railtracks.durable._replay.order import Order
-from railtracks.durable._replay.recorded import Turn
+from railtracks.durable._replay.rows import NewRow
+from railtracks.durable._replay.turns import Turn
+from railtracks.durable._store.signal_polling import SignalPolling
 from railtracks.durable._store.writer import Commit, CommitWaiter, Writer
 from railtracks.exceptions import ContextError
 
-# How many commits may wait for one that somebody waits for.
-_MUCH: Final = 100
+T = TypeVar("T")
+
+# How many commits may lie in the writer's queue while no task waits for one.
+_MOST_UNWRITTEN: Final = 100
 
 
-class Ledger:
-    """What is written of one session."""
+class Commits:
+    """The commits of one session, while this process owns it.
 
-    def __init__(self, session_id: str, fence: int | None, last: int, order: Order, writer: Writer) -> None:
+    Attributes:
+        session_id: The session.
+        is_over: Whether the session was over before it was opened here, and only hands recorded outcomes over.
+        is_cut: Whether nothing is recorded any more, because the session is being ended.
+        fence: The number of the session's owner.
+    """
+
+    def __init__(self, session_id: str, fence: int | None, last_seq: int, order: Order, writer: Writer) -> None:
         self.session_id = session_id
-        # Whether the session was over before it was opened here, and only hands over what is recorded.
         self.is_over = fence is None
+        self.is_cut = False
         self.fence = fence or 0
-        # Rows of calls that were cancelled: with a `Cancelled` in flight nobody can wait for a commit.
-        self.late: list[dict[str, Any]] = []
-        self._seq = last
+        # Rows of calls that were cancelled: with a `Cancelled` in flight no task can wait for a commit.
+        self._late: list[NewRow] = []
+        self._seq = last_seq
         self._order = order
         self._writer = writer
-        self.signal_polling = writer.signal_polling
 
-    def numbered(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    @property
+    def signal_polling(self) -> SignalPolling:
+        """The wait for signals."""
+        return self._writer.signal_polling
+
+    def cut(self) -> None:
+        """Record nothing any more: what calls do from now on tells of the end of the session only."""
+        self.is_cut = True
+        self._order.abandon()
+
+    def numbered(self, rows: list[NewRow]) -> list[NewRow]:
         """Give rows their numbers, in the order of their commits."""
         for row in rows:
             self._seq += 1
             row["seq"] = self._seq
         return rows
 
+    def add_late(self, row: NewRow) -> None:
+        """Have a row written with the next commit. Does not wait: a `Cancelled` can be in flight."""
+        self._late.append(row)
+
     @trio.lowlevel.enable_ki_protection
-    async def commit(self, rows: list[dict[str, Any]], work: Callable[[Connection], Any] | None = None) -> Any:
-        """Write rows, do some work in the same transaction, and wait until it is its turn to be handed over; shielded.
+    async def commit(self, rows: list[NewRow], work: Callable[[Connection], object] | None = None) -> object:
+        """Write rows, and return the result of some work in the same transaction, when its turn has come. Shielded.
 
         Raises:
             StoreError: If it cannot be written.
             SessionLostError: If another owner has the session.
         """
-        waiter, turn, order = CommitWaiter(), Turn(), self._order
-        turn.wake = waiter.wake
+        waiter, order = CommitWaiter(), self._order
+        turn = Turn(wake=waiter.wake)
+        # Queued in the same step as the commit below: turns come in the order of the commits.
         order.turns.add(turn)
 
         def done() -> None:
             order.turns.ready(turn)
             if order.is_replaying:
-                # It may not be its turn for long: that wait is another one.
+                # Its turn may not come for long. The task that waits for the commit goes on to wait for the turn.
                 waiter.wake()
 
-        # What was cancelled is recorded with whatever comes next: before anything that began after it.
-        late, self.late = self.late, []
+        # Cancelled calls are recorded with whatever comes next: before anything that began after them.
+        late, self._late = self._late, []
         numbered = self.numbered([*late, *rows])
         seq = self._seq
-        commit = Commit(
-            self.session_id,
-            self.fence,
-            numbered,
-            work=work,
-            on_done=done,
-            waiter=waiter,
-        )
+        commit = Commit(self.session_id, self.fence, numbered, work=work, on_done=done, waiter=waiter)
         writer = self._writer
         writer.submit(commit)
         try:
@@ -76,35 +97,39 @@ class Ledger:
                 if not commit.is_done:
                     await writer.step(waiter)
                 elif order.is_replaying:
+                    # A recorded outcome comes before this one, and its caller may take its time.
                     with trio.CancelScope(shield=True):
                         await order.turn_of(turn)
                 else:
                     await waiter.wait()
         finally:
+            # After an error, too: the turns behind this one must not wait for it.
             order.hand_over(turn, seq)
         if commit.error is not None:
             raise commit.error
         return commit.result
 
-    def submit(self, rows: list[dict[str, Any]]) -> None:
+    def submit(self, rows: list[NewRow]) -> None:
         """Have rows written with whatever is committed next.
 
         Raises:
             ContextError: If the session was over before it was opened here.
         """
         if self.is_over:
-            raise ContextError(f"session {self.session_id} is over: what it does now is not in its record")
+            raise ContextError(
+                f"session {self.session_id} is over, and what it does now is not in its record: fork it to go on from there"
+            )
         self._writer.submit(Commit(self.session_id, self.fence, self.numbered(rows)))
 
     async def keep_short(self) -> None:
-        """Have what waits written if it is much, as when a call broadcasts all day; the next commit tells of errors."""
-        if self._writer.backlog > _MUCH:
+        """Write what waits if it is much, as when a call broadcasts all day. Errors are raised by the next commit."""
+        if self._writer.backlog > _MOST_UNWRITTEN:
             commit = Commit(self.session_id, self.fence)
             self._writer.submit(commit)
             await self._writer.lead(commit)
 
-    async def settle(self, work: Callable[[Connection], Any]) -> Any:
-        """Do something with the session's own row, after everything that was committed before.
+    async def settle(self, work: Callable[[Connection], object]) -> None:
+        """Do some work with the session's own row, after every commit before.
 
         Raises:
             StoreError: If it cannot be done.
@@ -115,8 +140,7 @@ class Ledger:
         await self._writer.lead(commit)
         if commit.error is not None:
             raise commit.error
-        return commit.result
 
-    async def peek(self, look: Callable[[Connection], Any]) -> Any:
+    async def peek(self, look: Callable[[Connection], T]) -> T:
         """Read something of the store; a checkpoint."""
         return await self._writer.peek(look)

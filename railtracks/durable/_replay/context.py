@@ -1,62 +1,75 @@
-"""The context of a durable session: what was written to it is recorded with the outcome of the call that wrote it.
+"""The context of a durable session: what a call wrote to it is recorded with the outcome of that call.
 
-A write goes with the number of the last outcome that had been handed over by then: `[number, value]`, and `[number]` of
-a deletion. The newest of them counts, whichever call ends first.
+The journal calls this when code writes to the context, and a replayed call when its outcome is handed over. A write is
+kept with the number of the last outcome that had been handed over before it: `[number, value]`, and `[number]` for a
+deletion. The write with the highest number counts, whichever call ends first.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
 
+from railtracks._nodes.signature import ANYTHING
 from railtracks.durable._replay.order import Order
-from railtracks.durable._replay.recorded import Turn
-from railtracks.durable._replay.rows import Owned
+from railtracks.durable._replay.rows import RecordParent
+from railtracks.durable._replay.turns import Turn
+from railtracks.durable._store.schema import CallRow
 from railtracks.durable._values.values import Values
 
 
-class Memory:
-    """The context of one session, and how new each of its values is."""
+class RecordedContext:
+    """The context of one session, and how new each of its values is.
+
+    Attributes:
+        held: The context itself, which belongs to the session.
+    """
 
     def __init__(self, values: Values, order: Order) -> None:
-        self.context: dict[str, Any] = {}
+        self.held: dict[str, object] = {}
         self._values = values
         self._order = order
-        self._known: dict[str, int] = {}
+        # By name, the number of the newest write.
+        self._newest: dict[str, int] = {}
 
-    def deliver(self, turn: Turn) -> None:
+    def attach(self, held: dict[str, object]) -> None:
+        """Take the context of the session, which is empty or has the values that its flow was given."""
+        self.held = held
+
+    def deliver(self, turn: Turn, row: CallRow) -> None:
         """Apply what was written up to a recorded outcome."""
-        self.apply([*turn.before, turn.row])
+        self.apply([*turn.before, row])
 
-    def apply(self, rows: Iterable[Any]) -> None:
-        """Apply what was written with some rows: a value only if it is not older than the one that is there."""
+    def apply(self, rows: Iterable[CallRow]) -> None:
+        """Apply the writes of some rows: each only if it is not older than what the context has."""
         for row in rows:
             if row.context is None:
                 continue
             for name, (after, *written) in json.loads(row.context).items():
-                if after >= self._known.get(name, 0):
-                    self._known[name] = after
+                # Rows come in the order of the commits, and that is not the order of the writes
+                # (test_durable_resume.py::test_of_two_writes_the_later_one_counts_whichever_call_ends_first).
+                if after >= self._newest.get(name, 0):
+                    self._newest[name] = after
                     if written:
-                        self.context[name] = self._values.load(json.dumps(written[0]).encode(), Any)
+                        self.held[name] = self._values.load(json.dumps(written[0]).encode(), ANYTHING)
                     else:
-                        self.context.pop(name, None)
+                        self.held.pop(name, None)
 
-    def wrote(self, owner: Owned, values: Mapping[str, object]) -> None:
-        """Note what was written.
+    def wrote(self, parent: RecordParent, values: Mapping[str, object]) -> None:
+        """Note writes, to be recorded with the outcome of their parent record.
 
         Raises:
             DurableValueError: If a value cannot be stored.
         """
         now = self._order.handed
-        dumped = {
-            name: [now, json.loads(self._values.dump(value, Any, f"the context's {name!r}", name)[0])]
-            for name, value in values.items()
-        }
-        owner.writes.update(dumped)
-        self._known.update(dict.fromkeys(values, now))
+        writes: dict[str, list[object]] = {}
+        for name, value in values.items():
+            data, _ = self._values.dump(value, ANYTHING, f"the context's {name!r}", name)
+            writes[name] = [now, json.loads(data)]
+        parent.note_writes(writes)
+        self._newest.update(dict.fromkeys(values, now))
 
-    def deleted(self, owner: Owned, name: str) -> None:
-        """Note that something was deleted."""
-        owner.writes[name] = [self._order.handed]
-        self._known[name] = self._order.handed
+    def deleted(self, parent: RecordParent, name: str) -> None:
+        """Note that a name was deleted."""
+        parent.note_writes({name: [self._order.handed]})
+        self._newest[name] = self._order.handed

@@ -1,4 +1,8 @@
-"""The order in which a resumed session gets its recorded outcomes back, and the patience that it has with it."""
+"""The wait for a turn, and for the end of the replay.
+
+Calls and commits wait here, with patience. If nothing moves for some seconds, the code has not asked for a recorded
+call. Then the recorded order is given up, once and with a warning.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,22 @@ from collections.abc import Callable
 
 import trio
 
-from railtracks.durable._replay.recorded import Past, Recorded, Turn
+from railtracks.durable._replay.recorded import RecordedCall
+from railtracks.durable._replay.turns import Turn, Turns
 from railtracks.durable._store.patience import Patience
 
 
 class Order:
-    """The order of one session's outcomes, recorded ones first."""
+    """The order of one session's outcomes, recorded ones first.
 
-    def __init__(self, past: Past, warn: Callable[[str], None], patience: Patience) -> None:
-        self.turns = past.turns
-        # The last commit whose outcome was handed over.
+    Attributes:
+        turns: The turns.
+        handed: The number of the last commit whose outcome was handed over.
+    """
+
+    def __init__(self, turns: Turns, warn: Callable[[str], None], patience: Patience) -> None:
+        self.turns = turns
         self.handed = 0
-        self._past = past
         self._warn = warn
         self._patience = patience
         self._live = trio.Event()
@@ -28,7 +36,10 @@ class Order:
         return self.turns.recorded > 0
 
     async def until_live(self) -> None:
-        """Wait until every recorded outcome was handed over. A checkpoint if it has to wait."""
+        """Wait until every recorded outcome was handed over. A checkpoint if it has to wait.
+
+        A call that is not recorded begins after this: code that has changed is found out before it does anything.
+        """
         while self.is_replaying:
             await self._patiently(self._live)
             self._live = trio.Event()
@@ -37,11 +48,14 @@ class Order:
         """Wait until an outcome may be handed over."""
         while not self.turns.is_next(turn) and not turn.is_over:
             event = trio.Event()
-            turn.wake = event.set
+            turn.call_when_next(event.set)
             await self._patiently(event)
 
     async def _patiently(self, event: trio.Event) -> None:
         while not event.is_set():
+            # Whatever moves anywhere in the session makes the patience begin anew. Only if nothing moves at all, the
+            # code has left the recorded order
+            # (test_durable_cancellation.py::test_a_call_that_nobody_asks_for_holds_up_no_commit_for_ever).
             progress = self.turns.progress
             with trio.move_on_after(self._patience.order):
                 await event.wait()
@@ -50,39 +64,46 @@ class Order:
 
     def _give_up_order(self) -> None:
         missing = self.turns.dismiss_all()
+        # Without a missing call the record is not to blame: a caller is busy before it takes its turn
+        # (test_durable_replay.py::test_a_call_that_is_asked_for_just_now_is_not_gone_on_without).
         if missing is not None:
             self._warn(
-                f"nobody has asked for the recorded call of {missing.row.node!r} for {self._patience.order:g} seconds:"
-                " going on without the recorded order"
+                f"the code has not asked for the recorded call of {missing.row.node!r} for {self._patience.order:g}"
+                " seconds: going on without the recorded order"
             )
-            self.look()
+            self._look()
 
     def abandon(self) -> None:
-        """Wait for nobody any more: the session ends."""
+        """Give the recorded order up at once: the session ends."""
         self.turns.dismiss_all()
-        self.look()
+        self._look()
 
     def hand_over(self, turn: Turn, seq: int) -> None:
-        """Say that the outcome of this commit is handed over now."""
+        """Note that the outcome of a commit is handed over now.
+
+        Args:
+            turn: Its turn, which has come.
+            seq: The number of the last row of the commit.
+        """
         self.handed = max(self.handed, seq)
         self.over(turn)
 
     def over(self, turn: Turn) -> None:
-        """Say that an outcome was handed over, or that nobody will ask for it."""
+        """Note that an outcome was handed over, or that no code will ask for it."""
         self.turns.over(turn)
-        self.look()
+        self._look()
 
-    def claimed(self, recorded: Recorded) -> None:
-        """Say that somebody has asked for a recorded call."""
+    def claimed(self, recorded: RecordedCall) -> None:
+        """Note that code has asked for a recorded call."""
         self.turns.claimed(recorded)
-        self.look()
+        self._look()
 
     def pass_over(self, key: str) -> None:
-        """Wait for nothing more that is recorded in a call which has ended otherwise."""
-        self._past.pass_over(key)
-        self.look()
+        """Wait for nothing that is recorded in a call: it has ended in another way than in the record."""
+        self.turns.dismiss_inside(key)
+        self._look()
 
-    def look(self) -> None:
-        """Let those go on who wait for the end of the replay, if it is there."""
-        if not self.turns.recorded:
+    def _look(self) -> None:
+        """Let the tasks go on that wait for the end of the replay, if it has come."""
+        if not self.is_replaying:
             self._live.set()

@@ -1,13 +1,29 @@
-"""What a row of the record says, and the calls that rows are recorded under."""
+"""New rows of the journal, and the records that rows are filed under.
+
+Called by everything here that writes: calls, background calls and broadcasts.
+"""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TypeAlias
+
+from railtracks.durable._store.schema import RowStatus
+
+# A row of `railtracks_calls` by the names of its columns; it gets its number `seq` when it is committed.
+NewRow: TypeAlias = dict[str, object]
 
 
-def new_row(session_id: str, key: str, parent: str, status: str, **more: Any) -> dict[str, Any]:
-    """Return a row without its number; what is not given is that of a row which is about no call."""
+def new_row(session_id: str, key: str, parent: str, status: RowStatus, **more: object) -> NewRow:
+    """Return a row without its number.
+
+    Args:
+        session_id: The session.
+        key: The key of what the row is about.
+        parent: The key of the parent record.
+        status: What the row says.
+        **more: Other columns. Those that are not given have the values of a row that is about no call.
+    """
     now = time.time()
     return {
         "session_id": session_id,
@@ -20,7 +36,8 @@ def new_row(session_id: str, key: str, parent: str, status: str, **more: Any) ->
         "node": "",
         "fingerprint": "",
         "arguments": None,
-        "status": status,
+        # The plain string: not every driver takes the member of an enum for one.
+        "status": status.value,
         "outcome": None,
         "context": None,
         "began_after": 0,
@@ -30,34 +47,37 @@ def new_row(session_id: str, key: str, parent: str, status: str, **more: Any) ->
     }
 
 
-class Owned:
-    """The call that outcomes and writes are recorded under: a recorded call, or the session itself.
+class RecordParent:
+    """What rows are filed under: the session itself, or a recorded call, which is a subclass.
 
     Attributes:
-        key: The call.
-        outer: The nearest recorded call around it; `None` of the session.
-        is_opened: Whether the store knows that it began.
-        writes: What was written to the context in it and is not recorded yet.
+        key: The key of the call; that of the session is `ROOT`.
+        writes: What code in it wrote to the context since its last row, by name, in the form of `context`.
     """
 
-    def __init__(self, key: str, outer: Owned | None) -> None:
+    def __init__(self, key: str) -> None:
         self.key = key
-        self.outer = outer
-        self.is_opened = False
-        self.writes: dict[str, Any] = {}
+        self.writes: dict[str, list[object]] = {}
 
-    def opening(self) -> dict[str, Any] | None:
-        """Return the row that says that it began; `None` if there is one, or is to be none: the session has its own."""
-        return None
+    def note_writes(self, writes: dict[str, list[object]]) -> None:
+        """Note writes to the context, to be recorded with the outcome of the call."""
+        self.writes.update(writes)
 
-    def openings(self) -> list[dict[str, Any]]:
-        """Return the rows of the calls around a new outcome that the store does not know yet, outermost first."""
-        rows: list[dict[str, Any]] = []
-        owned: Owned | None = self
-        while owned is not None and not owned.is_opened:
-            row = owned.opening()
-            owned.is_opened = True
-            if row is not None:
-                rows.append(row)
-            owned = owned.outer
+    def openings(self) -> list[NewRow]:
+        """Return the rows that an outcome inside needs before it: the beginnings that are not in the store yet.
+
+        Outermost first. The rows are to be committed at once: the next time these calls count as recorded.
+        """
+        rows: list[NewRow] = []
+        # A loop, because calls may be nested deeper than Python's stack.
+        record: RecordParent | None = self
+        while record is not None:
+            record = record.open(rows)
         return rows[::-1]
+
+    def open(self, rows: list[NewRow]) -> RecordParent | None:  # noqa: ARG002 - the calls add theirs
+        """Add the row of the beginning if the store needs one; return the parent record, `None` if it has its own.
+
+        The session has a row of its own in another table.
+        """
+        return None

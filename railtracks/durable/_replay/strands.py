@@ -1,71 +1,82 @@
-"""Which call is this one: where it stands among the calls of its strand, said in a way that a later process can repeat.
+"""Which call is this: the position of a call among the calls of its strand, in a form that a later run finds again.
 
-Calls made one after another by one task inside one call form a strand. A fan-out takes one place in it and numbers its
-own calls. Tasks of a plain nursery have no order: the first call of each is known by its node and its arguments.
+The journal asks here for every call, fan-out, broadcast and start. Calls made one after another by one task inside one
+call form a strand, and are known by their numbers. A fan-out takes one number in its strand, and each of its calls has
+a slot. Tasks of a plain nursery have no order: the first call of each is known by its node and its arguments.
+
+The keys are hashes of all that. They are in the stores of users: what goes into a key, and in which order, stays as it
+is (test_durable_golden.py).
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Final
 
 from attrs import define, field
 
 from railtracks._calls.durable_protocol import CallStrand
+from railtracks._calls.frames import Frame
+from railtracks.durable._replay.rows import RecordParent
 from railtracks.exceptions import ContextError
 
 ROOT: Final = "root"
 
 
 def key_of(*parts: str | int) -> str:
-    """Return the key for a place, which is what its parts are in their order."""
+    """Return the key that is made of some parts in their order."""
     return hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=16).hexdigest()
 
 
-# The call of a flow's entry point.
+# The key of the call of a flow's entry point.
 ENTRY: Final = key_of(ROOT, "call", 0)
 
 
-@define(frozen=True, slots=True)
-class Spot:
-    """The place of one call.
+@define(frozen=True)
+class Position:
+    """Where a call stands. All attempts of the call have one position.
 
     Attributes:
-        key: What it is known by; the first attempt has it, and so has what stands for all attempts.
-        strand: The strand that it belongs to.
-        position: Its number there.
-        place: Its number in a fan-out that has this position, -1 where there is none.
-        label: What it is matched by, if that is its node and arguments.
+        key: The key of the call's first attempt, which stands for all of them.
+        strand: The key of the strand.
+        number: The number of the call in its strand.
+        slot: The number of the call in the fan-out that has this number; -1 if it is in none.
+        label: What the call was matched by, if that was its node and its arguments.
     """
 
     key: str
     strand: str
-    position: int
-    place: int = -1
+    number: int
+    slot: int = -1
     label: str | None = None
 
+    def attempt_key(self, attempt: int) -> str:
+        """Return the key of one attempt."""
+        return self.key if attempt == 1 else key_of(self.key, "attempt", attempt)
 
-@define(eq=False, slots=True)
-class Body:
+
+@define(eq=False)
+class CallBody:
     """The inside of a call, or of the session: what the strands in it have in common.
 
     Attributes:
-        key: The call.
-        owner: The nearest call around it that is recorded, itself if it is.
-        call: The call itself, `None` of the session.
+        key: The key of the call.
+        parent: The parent record of what is recorded in it: the call itself, or the nearest recorded one around it.
+        identity: The key that all attempts of the call have in common, of which its idempotency key is made.
     """
 
     key: str
-    owner: object
-    call: object = None
+    parent: RecordParent
+    identity: str
     _counts: dict[str, int] = field(factory=dict[str, int])
     _open: set[str] = field(factory=set[str])
 
     def claim(self, label: str, node: str) -> int:
-        """Return how many equal calls there were before; two that are open at once cannot be told apart.
+        """Return how many calls with a label were made before in this body.
 
         Raises:
-            ContextError: If one is.
+            ContextError: If one of them is still open. In a resume nothing could tell which of the two is which.
         """
         if label in self._open:
             raise ContextError(
@@ -76,94 +87,166 @@ class Body:
         return self.count(label)
 
     def count(self, label: str) -> int:
-        """Return how many equal ones there were before."""
+        """Count one more thing with a label; return how many there were before."""
         number = self._counts.get(label, 0)
         self._counts[label] = number + 1
         return number
 
-    def release(self, label: str) -> None:
-        """Say that such a call is over."""
-        self._open.discard(label)
+    def release(self, position: Position) -> None:
+        """Note that a call made in this body is over: another one may have its label."""
+        if position.label is not None:
+            self._open.discard(position.label)
 
 
-@define(eq=False, slots=True)
+@define(eq=False)
 class Strand(CallStrand):
-    """Calls one after another.
+    """Calls made one after another by one task inside one call.
 
     Attributes:
-        body: The call that they are made in.
-        key: What the strand is known by, `None` while it is not known by anything.
-        position: How many places are taken.
-        draws: How many random numbers were drawn.
-        last: The place that was taken last.
-        attempt: Which attempt of a call there was made last.
-        fixed: The one place that there is, if it is a strand of one call.
+        body: The inside of the call that they are made in.
+        key: The key of the strand; `None` as long as nothing tells the strand from others.
+        only: The one position that there is, in the strand of a single call of a fan-out.
     """
 
-    body: Body
+    body: CallBody
     key: str | None
-    position: int = 0
-    draws: int = 0
-    last: Spot | None = None
-    attempt: int = 1
-    fixed: Spot | None = None
-
-    def count_draw(self) -> int:
-        """Count one more random number; return its number, from 1."""
-        self.draws += 1
-        return self.draws
+    only: Position | None = None
+    # The number of the next call, and of the next random number.
+    _number: int = 0
+    _draws: int = 0
+    # The call that was made last, and which attempt of it.
+    _last: Position | None = None
+    _attempt: int = 1
 
     @property
     def is_known(self) -> bool:
-        """Whether its places are known by their numbers alone."""
-        return self.key is not None or self.fixed is not None
+        """Whether the calls of this strand are known by their numbers or slots, without a look at what they are."""
+        return self.key is not None or self.only is not None
 
-    def next(self, node: str, fingerprint: str, own_key: str | None) -> Spot:
-        """Take the place of one call."""
-        if self.fixed is not None:
-            self.last = self.fixed
-        elif self.key is None:
-            # The first call of a task: from here on the strand is known by it.
+    def take(self, attempt: int, node: str, fingerprint: str, own_key: str | None) -> Position:
+        """Return the position of the next call, or for a further attempt that of the last one.
+
+        Args:
+            attempt: Which attempt of the call it is, from 1.
+            node: The name of the node.
+            fingerprint: The fingerprint of the arguments.
+            own_key: The option `key` of the node.
+
+        Raises:
+            ContextError: If nothing tells the call from another one that is open.
+        """
+        position = self._last if attempt > 1 else None
+        if position is None:
+            position = self._last = self._next(node, fingerprint, own_key)
+        # A retry makes its attempts one after another, and its task makes no other call in the strand between them.
+        self._attempt = attempt
+        return position
+
+    def _next(self, node: str, fingerprint: str, own_key: str | None) -> Position:
+        if self.only is not None:
+            return self.only
+        if self.key is None:
+            # The first call of a task: from here on the strand is known by this call. Trio starts the tasks of a
+            # nursery in any order, so a number would be that of another call in the next run.
             label = key_of(self.body.key, "task", node, fingerprint, own_key or "")
-            number = self.body.claim(label, node)
-            self.key = key_of(label, number)
-            self.position = 1
-            self.last = Spot(key_of(self.key, "call", 0), self.key, 0, label=label)
-        else:
-            self.last = Spot(key_of(self.key, "call", self.position), self.key, self.position)
-            self.position += 1
-        return self.last
+            self.key = key_of(label, self.body.claim(label, node))
+            self._number = 1
+            return Position(key_of(self.key, "call", 0), self.key, 0, label=label)
+        number, self._number = self._number, self._number + 1
+        return Position(key_of(self.key, "call", number), self.key, number)
 
     def skip(self, *told: str) -> tuple[str, int]:
-        """Take a place for something that is no call, and return the strand's name and the place's number.
+        """Take a number for something that is no call; return the key of the strand, and the number.
 
-        In a task that has made no call yet it is known by what is told of it: what is equal need not be told apart.
+        In a task that has made no call yet, the number counts equal things. Things that are equal need not be told
+        apart: each does the same.
+
+        Args:
+            *told: What the thing is.
         """
         if self.key is None:
             label = key_of(self.body.key, "unnamed", *told)
             return label, self.body.count(label)
-        self.position += 1
-        return self.key, self.position - 1
+        number, self._number = self._number, self._number + 1
+        return self.key, number
+
+    def count_draw(self) -> int:
+        """Count one more random number; return its number, from 1."""
+        self._draws += 1
+        return self._draws
+
+    @property
+    def next_attempt_key(self) -> str | None:
+        """The key that the next attempt of the last call will have; `None` if no call was made."""
+        return None if self._last is None else self._last.attempt_key(self._attempt + 1)
+
+
+class Strands:
+    """The strands of one session: which one a frame's calls belong to.
+
+    Attributes:
+        root: The strand of the session's own block.
+    """
+
+    def __init__(self) -> None:
+        self.root = Strand(CallBody(ROOT, RecordParent(ROOT), ROOT), ROOT)
+
+    def of(self, frame: Frame) -> Strand:
+        """Return the strand of the calls that are made in a frame.
+
+        The frame of a task that was started in a nursery has none yet, and gets one. Its body is that of the call
+        around the nursery.
+        """
+        if isinstance(frame.strand, Strand):
+            return frame.strand
+        around = frame.outer
+        while around is not None and around.strand is None:
+            around = around.outer
+        # A session that is not durable may be between this frame and the next strand.
+        outer = self.root if around is None or not isinstance(around.strand, Strand) else around.strand
+        strand = Strand(outer.body, None)
+        frame.enter_strand(strand)
+        return strand
+
+    def of_one_call(self, position: Position) -> Strand:
+        """Return a strand of the session itself with a single call, which has this position."""
+        return Strand(self.root.body, None, only=position)
+
+    def unordered(self) -> Strand:
+        """Return a strand of the session itself for a task of which nothing is known."""
+        return Strand(self.root.body, None)
 
 
 class FanOut:
-    """The numbered calls of one fan-out."""
+    """The calls of one fan-out, each in a slot and a strand of its own.
 
-    def __init__(self, strand: Strand) -> None:
+    Args:
+        strand: The strand that the fan-out is made in.
+        check_end: Called at the end with the strand's key, the number of the fan-out there, and how many calls it had.
+    """
+
+    def __init__(self, strand: Strand, check_end: Callable[[str, int, int], None]) -> None:
         self._body = strand.body
-        # In a task that has made no call yet the fan-out itself has no name: each of its calls is known by what it is.
-        self._at = None if strand.key is None else strand.skip("fan-out")
+        # In a task that has made no call yet the fan-out itself has no number. Each of its calls is known by its node
+        # and its arguments, like the first call of a task.
+        self._number = None if strand.key is None else strand.skip("fan-out")
+        self._check_end = check_end
         self._count = 0
 
-    @property
-    def known(self) -> tuple[str, int, int] | None:
-        """The strand and the position that it has, and how many calls it has had; `None` if it has no place."""
-        return None if self._at is None else (*self._at, self._count)
-
     def next(self) -> Strand:
-        """Return the strand of its next call."""
-        place, self._count = self._count, self._count + 1
-        if self._at is None:
+        """Return the strand of the next call."""
+        slot, self._count = self._count, self._count + 1
+        if self._number is None:
             return Strand(self._body, None)
-        key, position = self._at
-        return Strand(self._body, None, fixed=Spot(key_of(key, "fan", position, place), key, position, place))
+        key, number = self._number
+        return Strand(self._body, None, only=Position(key_of(key, "fan", number, slot), key, number, slot))
+
+    def close(self) -> None:
+        """Mark the fan-out as complete.
+
+        Raises:
+            ReplayMismatchError: If more calls of it are recorded.
+        """
+        # A fan-out without a number cannot be found in the record.
+        if self._number is not None:
+            self._check_end(*self._number, self._count)

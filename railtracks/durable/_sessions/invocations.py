@@ -22,16 +22,15 @@ from railtracks._calls.here import frame_here
 from railtracks._nodes.node import Node, function_node
 from railtracks._options import SessionStore
 from railtracks._workers.threads import in_thread
-from railtracks.durable._replay.calls import Call
 from railtracks.durable._replay.journal import Journal
-from railtracks.durable._replay.recorded import COMPLETED
-from railtracks.durable._replay.strands import ROOT, Strand
+from railtracks.durable._replay.strands import ROOT, CallBody, Strand
 from railtracks.durable._sessions.run import Run, raise_recorded
 from railtracks.durable._sessions.store import access_of, store_of
 from railtracks.durable._sessions.views import row_of
 from railtracks.durable._sessions.wakeups import is_due
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
+from railtracks.durable._store.schema import RowStatus
 from railtracks.durable._store.wanted import Taken, Wanted
 from railtracks.durable._values.values import StandIn, shape_of
 from railtracks.exceptions import SessionWaiting, StoreError
@@ -87,7 +86,7 @@ async def run_flow(
     Without an identifier, a flow inside a durable session is a call of that session.
     """
     access = access_of(store_of(store))
-    if session_id is None and _journal_here() is not None:
+    if session_id is None and _journal_of(frame_here()) is not None:
         inner = InnerFlow(access, flow, partial(_invoke, access, flow, start))
         node: Node[..., object] = function_node(inner, name=f"flow {flow.name}")
         return await call(node, *args, **kwargs)
@@ -115,7 +114,13 @@ async def resume_flow(
 
 @define(frozen=True)
 class Identity:
-    """What identifies a session: its identifier; inside a durable session also a seed, and the session around it."""
+    """What identifies a session.
+
+    Attributes:
+        session_id: Its identifier.
+        seed: The seed of its random numbers, if that is not the identifier: inside a durable session.
+        parent: The identifier of the durable session around it.
+    """
 
     session_id: str
     seed: str | None = None
@@ -126,28 +131,28 @@ def _fresh() -> str:
     return os.urandom(16).hex()
 
 
-def _journal_here() -> Journal | None:
-    """Return the journal of the durable session around this code, `None` if it is in none."""
-    frame = frame_here()
+def _journal_of(frame: Frame | None) -> Journal | None:
+    """Return the journal of the durable session that a frame belongs to, `None` if it belongs to none."""
     journal = None if frame is None else frame.scope.journal
     return journal if isinstance(journal, Journal) else None
 
 
 def _derived(name: str) -> Identity | None:
     """Return the identity of a session block that is opened inside a durable session, `None` if it is in none."""
-    journal, frame = _journal_here(), frame_here()
+    frame = frame_here()
+    journal = _journal_of(frame)
     if journal is None or frame is None:
         return None
-    return Identity(*journal.inner(frame, name), journal.session_id)
+    return Identity(*journal.identities.of_block(frame, name), journal.session_id)
 
 
 async def _invoke(  # noqa: PLR0917 - the parts of an invocation
     access: Access, flow: DurableFlow, start: Start, args: Args, kwargs: Kwargs, identity: Identity
 ) -> object:
-    """Take a session of a flow and run it; of one that is over return the recorded result."""
+    """Take a session of a flow and run it; if it is over, return the recorded result or raise the recorded error."""
     inputs, fingerprint = access.values.dump_arguments(flow.node, args, kwargs)
     run = Run(access, _wanted(flow, identity, inputs, fingerprint))
-    # An owner of a session inside another one ends it, or dies and is taken over: so it is waited for without an end.
+    # The process that owns an inner session ends it, or dies and is taken over: the wait for it needs no end.
     taken = await run.take(0.0 if identity.parent is None else math.inf)
     if taken.fence is None:
         return _recorded_result(access, taken, flow.node)
@@ -185,9 +190,9 @@ def _recorded_result(access: Access, taken: Taken, node: Node[..., object]) -> o
     row = taken.session
     raise_recorded(access, row)
     for each in reversed(taken.rows):
-        # Whichever attempt it was.
+        # By its position, which all attempts have in common.
         is_entry = (each.strand, each.position, each.place) == (ROOT, 0, -1)
-        if is_entry and each.status == COMPLETED and each.outcome is not None:
+        if is_entry and each.status == RowStatus.COMPLETED and each.outcome is not None:
             return access.values.load(each.outcome, shape_of(node.fn).result)
     raise StoreError(f"session {row.session_id} is {row.status}, and its result is not in the store")
 
@@ -212,19 +217,18 @@ class InnerFlow(StandIn):
         self._invoke = invoke
 
     async def __call__(self, *args: object, **kwargs: object) -> object:
-        """Run the session; while it is parked, the session around it waits."""
-        call = _call_here()
-        journal = call.journal
-        session_id, seed = journal.inside(call.spot.key or call.key)
+        """Run the inner session; while that is parked, this call waits, and the session around it may be parked."""
+        journal, body = _call_here()
+        session_id, seed = journal.identities.of_flow(body)
         identity = Identity(session_id, seed, journal.session_id)
+        parking = journal.parts.parking
         while True:
             try:
                 return await self._invoke(args, kwargs, identity)
             except SessionWaiting:
-                # The session around it may be parked for this, too.
-                with journal.waits_for(call.key, None, may_park=True):
+                with parking.waits(body.key, None, may_park=True):
                     while not await in_thread(self._is_due, session_id):
-                        journal.park_if_idle()
+                        parking.park_if_idle()
                         await trio.sleep(self._access.patience.look)
 
     def _is_due(self, session_id: str) -> bool:
@@ -232,9 +236,11 @@ class InnerFlow(StandIn):
             return is_due(connection, row_of(connection, session_id, self._access), now_of(connection))
 
 
-def _call_here() -> Call:
-    """Return the durable call whose node runs this code."""
+def _call_here() -> tuple[Journal, CallBody]:
+    """Return the journal and the inside of the durable call whose node runs this code."""
     frame = current_frame.get()
-    call = frame.strand.body.call if frame is not None and isinstance(frame.strand, Strand) else None
-    assert isinstance(call, Call)  # noqa: S101 - the node function of an inner flow is called by nothing else
-    return call
+    journal = _journal_of(frame)
+    strand = None if frame is None else frame.strand
+    assert journal is not None  # noqa: S101 - the node of an inner flow is made and called inside a durable session only
+    assert isinstance(strand, Strand)  # noqa: S101 - as above
+    return journal, strand.body

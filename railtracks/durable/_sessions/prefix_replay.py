@@ -1,30 +1,36 @@
-"""A durable flow resumed from every point that it could have been killed at, for tests."""
+"""A durable flow resumed from every point at which it could have been killed, for tests.
+
+`railtracks.testing.replay_at_every_prefix` calls this.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import sqlalchemy as sa
 import trio
 
+from railtracks._calls.durable_protocol import Args, Kwargs
 from railtracks._sessions.flow import Flow
 from railtracks._workers.threads import in_thread
-from railtracks.durable._replay.recorded import STARTED
 from railtracks.durable._sessions.store import DurableStore, access_of
+from railtracks.durable._sessions.views import row_of
 from railtracks.durable._store.access import Access
-from railtracks.durable._store.schema import DurableStatus, calls, rows_of, sessions
+from railtracks.durable._store.schema import CallRow, DurableStatus, RowStatus, calls, rows_of, sessions
 from railtracks.exceptions import ReplayMismatchError
 
-_WHOLE = "whole"
+# The session whose record is cut.
+WHOLE = "whole"
 
 
-async def replay(flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-    """Run a flow, cut its record after every row, and resume each; return how many there were.
+async def replay(flow: Flow[..., object], args: Args, kwargs: Kwargs) -> int:
+    """Run a flow, cut its record after every row, and resume each; return how many records there were.
 
     Raises:
-        AssertionError: If one ends otherwise than the first; names the call that it was cut after.
+        AssertionError: If a resumed run ends otherwise than the first one; names the call that its record was cut
+            after.
     """
     with TemporaryDirectory() as folder:
         store = DurableStore(Path(folder) / "store.db", key="of this test", durability="process")
@@ -32,11 +38,11 @@ async def replay(flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
         await in_thread(access.open)
         try:
             own = flow.in_store(store)
-            expected = await _outcome(own.ainvoke(*args, session_id=_WHOLE, **kwargs))
-            rows = await in_thread(_rows, access)
+            expected = await _outcome(own.ainvoke(*args, session_id=WHOLE, **kwargs))
+            rows = await in_thread(whole_record, access)
             for count in range(len(rows) + 1):
                 identifier = f"cut-{count}"
-                await in_thread(_cut, access, count, identifier)
+                await in_thread(cut, access, count, identifier)
                 found = await _outcome(own.aresume(identifier))
                 if found != expected:
                     place = "before its first call" if not count else f"after call {_told(rows[count - 1])}"
@@ -51,31 +57,45 @@ async def replay(flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     return len(rows) + 1
 
 
-def _told(row: Any) -> str:
-    what = "the start of " if row.status == STARTED else ""
+def whole_record(access: Access) -> list[CallRow]:
+    """Return the rows of the session `WHOLE`."""
+    with access.reading() as (connection, _, _owner):
+        return rows_of(connection, WHOLE)
+
+
+def cut(access: Access, count: int, session_id: str) -> None:
+    """Make a session that was killed when only some rows of `WHOLE` were written.
+
+    Args:
+        access: The store of both.
+        count: How many rows.
+        session_id: The identifier of the new session.
+    """
+    with access.writing() as (connection, _, _owner):
+        row = row_of(connection, WHOLE, access)._replace(
+            session_id=session_id,
+            status=DurableStatus.INTERRUPTED,
+            failure=None,
+            ended_at=None,
+            owner=None,
+            deadline_at=None,
+        )
+        connection.execute(sa.insert(sessions).values(**row._asdict()))
+        kept = [each._replace(session_id=session_id)._asdict() for each in rows_of(connection, WHOLE)[:count]]
+        if kept:
+            connection.execute(sa.insert(calls), kept)
+
+
+def _told(row: CallRow) -> str:
+    what = "the start of " if row.status == RowStatus.STARTED else ""
     return f"{row.seq}, {what}{row.node!r} ({row.status})"
 
 
-async def _outcome(running: Any) -> str:
+async def _outcome(running: Awaitable[object]) -> str:
+    """Return how a run ends as text, to be compared."""
     try:
         return f"result {await running!r}"
     except ReplayMismatchError as error:
         return f"mismatch: the record says {error.recorded}, the code asks for {error.asked}"
     except Exception as error:  # noqa: BLE001 - a failure is an outcome, compared like any other
         return f"error {error!r}"
-
-
-def _rows(access: Access) -> list[Any]:
-    with access.reading() as (connection, _, _owner):
-        return rows_of(connection, _WHOLE)
-
-
-def _cut(access: Access, count: int, identifier: str) -> None:
-    with access.writing() as (connection, _, _owner):
-        head = connection.execute(sa.select(sessions).where(sessions.c.session_id == _WHOLE)).one()._asdict()
-        head |= {"session_id": identifier, "status": DurableStatus.INTERRUPTED, "failure": None, "ended_at": None}
-        head |= {"owner": None, "deadline_at": None}
-        connection.execute(sa.insert(sessions).values(**head))
-        kept = [{**row._asdict(), "session_id": identifier} for row in rows_of(connection, _WHOLE)[:count]]
-        if kept:
-            connection.execute(sa.insert(calls), kept)

@@ -1,4 +1,7 @@
-"""Sessions that nobody runs any more, resumed by whoever has their flows."""
+"""Sessions that no process runs any more, resumed by a process that has their flows.
+
+Called by users as `rt.recover`.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +31,9 @@ class Recovery:
     """What `recover` did.
 
     Attributes:
-        resumed: The sessions that it resumed and that have ended, for good or waiting again.
-        failed: Those that it resumed and that ended with an error, and the errors.
-        skipped: Those that it left alone, and why.
+        resumed: The identifiers of the sessions that it resumed and that have ended: for good, or to wait again.
+        failed: By identifier, the errors of the sessions that it resumed and that ended with an error.
+        skipped: By identifier, the reasons why it left the other sessions alone.
     """
 
     resumed: tuple[str, ...]
@@ -41,11 +44,12 @@ class Recovery:
 async def recover(
     store: StoreOption, flows: Sequence[Flow[..., Any]], limit: float | trio.CapacityLimiter | None = 10
 ) -> Recovery:
-    """Resume the sessions of these flows that nobody runs, and wait for them.
+    """Resume the sessions of these flows that no process runs, and wait for them.
 
-    Sessions of another version than a flow's own are left alone, and so are those that a live owner has, that are
-    stuck, and that wait for a signal which has not come; one inside another is gone on with by that. Errors of sessions
-    are told and cancel nothing. A checkpoint; a cancellation interrupts what was resumed.
+    Left alone are sessions of another version than the flow's own, and those that a live owner has. So are those that
+    are stuck, and those that wait for a signal which has not come. A session inside another one is resumed by that
+    one. The error of a session is returned and cancels nothing. A checkpoint; a cancellation interrupts what was
+    resumed.
 
     Args:
         store: The store to look in, as `durable` of a flow.
@@ -54,7 +58,7 @@ async def recover(
 
     Raises:
         ValueError: If two flows have the same name and version, or `limit` is less than 1.
-        TypeError: If something given is no flow, or `limit` is neither number nor limiter.
+        TypeError: If one of the flows is no flow, or `limit` is neither number nor limiter.
         StoreError: If the store cannot be read.
     """
     known = _known(flows)
@@ -77,9 +81,9 @@ async def recover(
     return Recovery(tuple(done.resumed), done.failed, done.skipped)
 
 
-def _known(flows: Sequence[Flow[..., Any]]) -> dict[tuple[str | None, str | None], Flow[..., Any]]:
-    """Return flows by what a session's row says of its flow."""
-    known: dict[tuple[str | None, str | None], Flow[..., Any]] = {}
+def _known(flows: Sequence[Flow[..., object]]) -> dict[tuple[str | None, str | None], Flow[..., object]]:
+    """Return flows by their names and versions, which the row of a session has, too."""
+    known: dict[tuple[str | None, str | None], Flow[..., object]] = {}
     for flow in flows:
         if not isinstance(flow, Flow):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
             raise TypeError(f"recover() resumes flows, not {type(flow).__name__}")
@@ -89,22 +93,22 @@ def _known(flows: Sequence[Flow[..., Any]]) -> dict[tuple[str | None, str | None
 
 
 class _Recovering:
-    """What became of each session so far."""
+    """The sessions that are being resumed, and what became of each so far."""
 
     def __init__(self) -> None:
         self.resumed: list[str] = []
         self.failed: dict[str, BaseException] = {}
         self.skipped: dict[str, str] = {}
 
-    async def resume(self, flow: Flow[..., Any], session_id: str, limiter: trio.CapacityLimiter | None) -> None:
-        """Resume one session, and note how it ended; its errors stay its own."""
+    async def resume(self, flow: Flow[..., object], session_id: str, limiter: trio.CapacityLimiter | None) -> None:
+        """Resume one session and note how it ended. Its error is noted, too, and not raised."""
         try:
             async with limiter or nullcontext():
                 await flow.aresume(session_id)
         except SessionWaiting:
             self.resumed.append(session_id)
         except (SessionOwnedError, SessionUnavailableError, StoreError) as error:
-            # Somebody was quicker, or it cannot be gone on with now.
+            # Another process was quicker, or the session cannot be resumed now.
             self.skipped[session_id] = str(error)
         except Exception as error:  # noqa: BLE001 - a session's own error is its outcome, told and not raised
             self.failed[session_id] = error
@@ -113,17 +117,18 @@ class _Recovering:
 
 
 def _look(access: Access) -> list[tuple[SessionRow, str | None]]:
-    """Return the sessions that are not over, and why each is to be left alone, if it is."""
+    """Return the sessions that are not over, each with the reason to leave it alone, or with `None`."""
     found: list[tuple[SessionRow, str | None]] = []
     with access.reading() as (connection, _, owner):
         now, live = now_of(connection), owner.live_owners(connection)
         query = sa.select(*SESSION_HEAD).where(sessions.c.status.in_(_OPEN)).order_by(sessions.c.created_at)
         rows = [SessionRow._make(row) for row in connection.execute(query)]
-        open_ones = {row.session_id for row in rows}
+        open_ids = {row.session_id for row in rows}
         for row in rows:
             why = None
-            if row.parent in open_ones:
-                why = f"session {row.parent} goes on with it"
+            # First, because no other reason matters then.
+            if row.parent in open_ids:
+                why = f"session {row.parent} resumes it"
             elif row.status == DurableStatus.STUCK:
                 why = f"it is stuck: it was taken over {row.recoveries} times"
             elif not owner.is_free(row, live):

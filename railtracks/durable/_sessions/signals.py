@@ -1,28 +1,34 @@
-"""Words from outside to a durable session, and the wait for one: first in, first out, each heard once."""
+"""Signals to a durable session, and the wait for one: first in, first out, each heard once.
+
+Called by users as `rt.send_signal` and `rt.wait_for_signal`. A wait is a call like any other, of a node that is made
+for it. The function of that node records its own outcome, in the transaction that consumes the signal.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import Any, TypeVar, overload
+from functools import partial
+from typing import Any, NamedTuple, TypeVar, overload
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from railtracks._calls.call import call
+from railtracks._calls.durable_protocol import Args, Kwargs
 from railtracks._calls.here import frame_here
-from railtracks._checks import check_name, check_timeout
+from railtracks._checks import check_flag, check_name, check_timeout
 from railtracks._nodes.node import Node, function_node
-from railtracks._nodes.signature import TypedResult
+from railtracks._nodes.signature import ANYTHING, Kind, TypedResult
 from railtracks._workers.threads import in_thread
-from railtracks.durable._replay.calls import Call, Special
-from railtracks.durable._replay.journal import Journal
-from railtracks.durable._replay.recorded import COMPLETED, FAILED
+from railtracks.durable._replay.calls import LiveCall, SelfRecording
+from railtracks.durable._replay.recorded import outcome_of
+from railtracks.durable._replay.rows import NewRow
 from railtracks.durable._sessions.store import StoreOption, access_of, store_of
 from railtracks.durable._sessions.views import row_of
 from railtracks.durable._sessions.wakeups import WAIT
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
-from railtracks.durable._store.schema import FINAL, calls, signals
+from railtracks.durable._store.schema import FINAL, RowStatus, calls, signals
 from railtracks.durable._store.signal_polling import SignalWaiter
 from railtracks.durable._values.failures import dump_failure
 from railtracks.exceptions import ContextError, SessionUnavailableError, SignalTimeoutError
@@ -31,23 +37,23 @@ T = TypeVar("T")
 
 
 async def send_signal(
-    session_id: str, name: str, value: Any = None, *, store: StoreOption, key: str | None = None
+    session_id: str, name: str, value: object = None, *, store: StoreOption, key: str | None = None
 ) -> None:
-    """Send a signal to a durable session, whoever runs it, now or later. A checkpoint.
+    """Send a signal to a durable session, whichever process runs it, now or later. A checkpoint.
 
     Args:
         session_id: The session.
         name: Which of its waits it is for.
-        value: What the wait returns; a value of JSON's own.
+        value: What the wait returns; a JSON value.
         store: The store that the session is in, as `durable` of a flow.
-        key: A name for this signal: sent twice with the same key it is one signal.
+        key: The signal key: sent twice with the same key it is one signal.
 
     Raises:
         SessionUnavailableError: If there is no such session, or it is over.
         StoreError: If the store cannot be written.
         DurableValueError: If the value cannot be stored.
-        TypeError: If something given is of the wrong type.
-        ValueError: If a name is empty.
+        TypeError: If an argument is of the wrong type.
+        ValueError: If the name or the key is empty.
     """
     check_name("the name of a signal", name)
     if key is not None:
@@ -55,10 +61,10 @@ async def send_signal(
     await in_thread(_send, access_of(store_of(store)), session_id, name, value, key)
 
 
-def _send(access: Access, session_id: str, name: str, value: Any, key: str | None) -> None:
-    data, _ = access.values.dump(value, Any, f"the value of signal {name!r}", name)
+def _send(access: Access, session_id: str, name: str, value: object, key: str | None) -> None:
+    data, _ = access.values.dump(value, ANYTHING, f"the value of signal {name!r}", name)
     with access.writing() as (connection, _, _):
-        # Locked: it must not come to its end meanwhile, and another signal with this key must wait.
+        # Locked: meanwhile the session may not end, and another signal with this key has to wait.
         row = row_of(connection, session_id, access, is_locked=True)
         if row.status in FINAL:
             raise SessionUnavailableError(session_id, f"is {row.status}: a signal would reach nobody")
@@ -80,18 +86,25 @@ async def wait_for_signal(
 ) -> T: ...
 @overload
 async def wait_for_signal(name: str, /, *, timeout: float | None = None, park: bool = False) -> Any: ...  # noqa: ASYNC109 - the same
-async def wait_for_signal(name: str, kind: Any = Any, /, *, timeout: float | None = None, park: bool = False) -> Any:  # noqa: ASYNC109 - the same
+async def wait_for_signal(
+    name: str,
+    kind: Kind = ANYTHING,
+    /,
+    *,
+    timeout: float | None = None,  # noqa: ASYNC109 - the same
+    park: bool = False,
+) -> object:
     """Wait for a signal to this durable session, and return its value. A checkpoint.
 
     A call like any other: recorded in the same transaction that consumes the signal, so that each is heard once.
 
     Args:
         name: Which signal.
-        kind: What its value is, for the check and for your type checker.
+        kind: The class of its value, for the check and for your type checker.
         timeout: Seconds from the first time that this was waited for, by the clock of the store; a session that is
             resumed gets what remains.
-        park: When nothing but such waits is open in the session, put it aside: `SessionWaiting` is raised where it was
-            invoked, and `recover` wakes it for a signal or when a timeout is over.
+        park: Whether to park the session when nothing but such waits is open in it. `SessionWaiting` is raised where
+            it was invoked, and `recover` wakes it for a signal or when a timeout is over.
 
     Raises:
         SignalTimeoutError: If none came in time.
@@ -100,101 +113,129 @@ async def wait_for_signal(name: str, kind: Any = Any, /, *, timeout: float | Non
     check_name("the name of a signal", name)
     if timeout is not None:
         check_timeout("timeout", timeout)
-    if not isinstance(park, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
-        raise TypeError(f"park must be True or False, not {type(park).__name__}")
+    check_flag("park", park)
     frame = frame_here()
     if frame is None or frame.scope.journal is None:
         raise ContextError("wait_for_signal() is for durable sessions, and none is open here")
-    node: Node[..., Any] = function_node(_Wait(name, kind), name=f"{WAIT}{name}")
+    node: Node[..., object] = function_node(SignalWaitFunction(name, kind), name=f"{WAIT}{name}")
     return await call(node, timeout, park)
 
 
-class _Wait(Special, TypedResult):
-    """The wait for one signal, as the function of a node."""
+class SignalWaitFunction(SelfRecording, TypedResult):
+    """The function of the node that waits for one signal."""
 
-    def __init__(self, name: str, kind: Any) -> None:
+    def __init__(self, name: str, kind: Kind) -> None:
         self._name = name
         self.result_kind = kind
 
-    async def __call__(self, timeout: float | None, park: bool) -> Any:  # noqa: ARG002, ASYNC109, FBT001 - recorded as they are given
+    async def __call__(self, timeout: float | None, park: bool) -> object:  # noqa: ARG002, ASYNC109, FBT001 - recorded as they are given
+        """Refuse to wait: only a call that is not recorded runs this."""
         raise ContextError(f"no signal {self._name!r} reaches a session that is being ended")
 
-    async def durable_run(self, made: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ARG002 - it has none
-        """Wait as a call of a durable session."""
-        timeout, park = args
-        return await Waiting(made, self._name, self.result_kind, timeout).run(may_park=park)
+    async def run_recorded(self, made: LiveCall, args: Args, kwargs: Kwargs) -> object:  # noqa: ARG002 - it has none
+        """Wait for the signal as a call of a durable session."""
+        timeout, may_park = args
+        seconds = timeout if isinstance(timeout, int | float) else None
+        return await SignalWait(made, self._name, self.result_kind, seconds).run(may_park=bool(may_park))
 
 
-class Waiting:
-    """One wait, while it lasts."""
+class _Heard(NamedTuple):
+    """The outcome of a wait, which is in the store."""
 
-    def __init__(self, made: Call, name: str, kind: Any, timeout: float | None) -> None:
-        self._made = made
-        self._journal: Journal = made.journal
+    status: str
+    outcome: bytes
+
+
+class SignalWait:
+    """One wait for a signal, while it lasts.
+
+    Args:
+        made: The call that waits.
+        name: The name of the signal.
+        kind: The annotation of its value.
+        timeout: The seconds from the first time that this was waited for, `None` for no end.
+    """
+
+    def __init__(self, made: LiveCall, name: str, kind: Kind, timeout: float | None) -> None:
+        self._call = made
+        self._session_id = made.parts.commits.session_id
         self._name = name
         self._kind = kind
         self._timeout = timeout
+        # When the wait times out, by the clock of the store.
         self._until: float | None = None
-        self._row: dict[str, Any] = {}
 
-    async def run(self, *, may_park: bool) -> Any:
-        """Wait, consume and record."""
-        journal, made = self._journal, self._made
+    async def run(self, *, may_park: bool) -> object:
+        """Wait for the signal, consume it and record the outcome of the call.
+
+        Args:
+            may_park: Whether the session may be parked meanwhile.
+        """
+        made, parts = self._call, self._call.parts
+        # First: a timeout that began in this process alone would begin anew in each resume
+        # (test_durable_signals.py::test_a_timeout_counts_on_through_a_resume).
         await self._begin()
-        found = None
-        # Another wait may be quicker.
-        while found is None:
-            journal.waiting[made.key] = (self._until, may_park)
-            try:
-                waiter = SignalWaiter(journal.session_id, self._name, self._until, journal.park_if_idle)
-                await journal.ledger.signal_polling.until_due(waiter)
-            finally:
-                del journal.waiting[made.key]
-            (self._row,) = journal.ledger.numbered([made.row(COMPLETED, None)])
-            found = await journal.ledger.commit([], self.consume)
-        made.settle_as_is()
-        status, outcome = found
-        if status == FAILED:
-            raise SignalTimeoutError(self._name, self._timeout or 0.0)
-        return journal.values.load(outcome, self._kind)
+        heard: object = None
+        # A signal that was there at the look may be consumed by another wait.
+        while not isinstance(heard, _Heard):
+            with parts.parking.waits(made.key, self._until, may_park=may_park):
+                waiter = SignalWaiter(self._session_id, self._name, self._until, parts.parking.park_if_idle)
+                await parts.commits.signal_polling.until_due(waiter)
+            # Not among the rows of the commit: which status the row gets is decided inside of the transaction.
+            (row,) = parts.commits.numbered([made.row(RowStatus.COMPLETED, None)])
+            heard = await parts.commits.commit([], partial(self._consume, row))
+        made.settled()
+        if heard.status == RowStatus.FAILED:
+            raise self._timed_out()
+        return parts.values.load(heard.outcome, self._kind)
 
     async def _begin(self) -> None:
-        """Have the store know of the wait, and since when: its timeout counts from there."""
-        journal, made = self._journal, self._made
-        if made.recorded is not None:
-            self._until = json.loads(made.recorded.row.outcome)
+        """Have the store know of the wait, and of its end: the timeout counts from the first time."""
+        if self._call.recorded is not None:
+            self._until = json.loads(outcome_of(self._call.recorded.row))
             return
         if self._timeout is not None:
-            self._until = await journal.ledger.peek(now_of) + self._timeout
-        rows = made.openings()
-        rows[-1]["outcome"] = json.dumps(self._until).encode()
-        await journal.ledger.commit(rows)
+            self._until = await self._call.parts.commits.peek(now_of) + self._timeout
+        await self._call.commit_opening(json.dumps(self._until).encode())
 
-    def _first(self) -> Any:
-        session_id = self._journal.session_id
-        return (
-            sa.select(signals)
-            .where(signals.c.session_id == session_id, signals.c.name == self._name, signals.c.consumed_by.is_(None))
+    def _timed_out(self) -> SignalTimeoutError:
+        return SignalTimeoutError(self._name, self._timeout or 0.0)
+
+    def _consume(self, row: NewRow, connection: Connection) -> _Heard | None:
+        """Consume the first signal, or find that the wait has timed out, and record that in the same transaction.
+
+        Returns:
+            The outcome; `None` if another wait was quicker, and nothing is recorded.
+        """
+        columns = sa.select(calls.c.status, calls.c.outcome)
+        known = connection.execute(columns.where(calls.c.session_id == self._session_id, calls.c.seq == row["seq"]))
+        for status, outcome in known:
+            # The commit is tried again because the answer to the first try was lost.
+            return _Heard(status, outcome)
+        # A signal that is there counts before a timeout that is over: the transaction decides their race
+        # (test_durable_signals.py::test_a_signal_and_a_timeout_race_has_one_end).
+        heard = self._first_signal(connection)
+        if heard is None and self._until is not None and now_of(connection) >= self._until:
+            failure, _ = dump_failure(self._timed_out(), self._call.parts.values)
+            heard = _Heard(RowStatus.FAILED.value, failure)
+        if heard is not None:
+            connection.execute(sa.insert(calls), [{**row, "status": heard.status, "outcome": heard.outcome}])
+        return heard
+
+    def _first_signal(self, connection: Connection) -> _Heard | None:
+        """Consume the first signal that no wait has consumed."""
+        query = (
+            sa.select(signals.c.id, signals.c.value)
+            .where(
+                signals.c.session_id == self._session_id,
+                signals.c.name == self._name,
+                signals.c.consumed_by.is_(None),
+            )
             .order_by(signals.c.id)
             .limit(1)
         )
-
-    def consume(self, connection: Connection) -> tuple[str, bytes] | None:
-        """Consume the first signal, or find that the time is over, in one transaction with recording the outcome."""
-        row = self._row
-        there = sa.select(calls).where(calls.c.session_id == row["session_id"], calls.c.seq == row["seq"])
-        mine = connection.execute(there).first()
-        if mine is not None:
-            # The answer to an earlier try was lost.
-            return mine.status, mine.outcome
-        found = connection.execute(self._first()).first()
-        if found is not None:
-            status, outcome = COMPLETED, found.value
-            connection.execute(sa.update(signals).where(signals.c.id == found.id).values(consumed_by=row["key"]))
-        elif self._until is not None and now_of(connection) >= self._until:
-            error = SignalTimeoutError(self._name, self._timeout or 0.0)
-            status, (outcome, _) = FAILED, dump_failure(error, self._journal.values)
-        else:
+        found = connection.execute(query).first()
+        if found is None:
             return None
-        connection.execute(sa.insert(calls), [{**row, "status": status, "outcome": outcome}])
-        return status, outcome
+        connection.execute(sa.update(signals).where(signals.c.id == found.id).values(consumed_by=self._call.key))
+        return _Heard(RowStatus.COMPLETED.value, found.value)

@@ -1,6 +1,6 @@
-"""What wakes a session that was put aside: a signal, the end of a wait, or a session inside it.
+"""What wakes a parked session: a signal, the timeout of a wait or of the session, or a session inside it.
 
-`recover`, and a flow that waits for a flow inside it, ask here.
+`recover` asks here, and so does a call that waits for the parked session of an inner flow.
 """
 
 from __future__ import annotations
@@ -12,12 +12,18 @@ from sqlalchemy.engine import Connection
 
 from railtracks.durable._store.schema import DurableStatus, RowStatus, SessionRow, calls, sessions, signals
 
-# The name of a wait's node, before the name of its signal.
+# The name of the node of a wait is this, and then the name of its signal.
 WAIT: Final = "wait for signal "
 
 
 def is_due(connection: Connection, row: SessionRow, now: float) -> bool:
-    """Return whether a session that waits has something to wake up for."""
+    """Return whether a session that waits has something to wake up for.
+
+    Args:
+        connection: A transaction in the store.
+        row: The row of the session.
+        now: The time by the clock of the store.
+    """
     times = [each for each in (row.wakes_at, row.deadline_at) if each is not None]
     if times and min(times) <= now:
         return True
@@ -30,16 +36,16 @@ def is_due(connection: Connection, row: SessionRow, now: float) -> bool:
     )
     waiting = [SessionRow._make(each) for each in connection.execute(inside)]
     if not names and not waiting:
-        # It waited for sessions inside it, and these have ended without it.
+        # It waited for sessions inside it, and these have ended meanwhile.
         return True
     return any(each.status != DurableStatus.WAITING or is_due(connection, each, now) for each in waiting)
 
 
 def _awaited(connection: Connection, session_id: str) -> set[str]:
-    """Return the names of the signals that a session waits for."""
-    own = sa.select(calls.c.node, calls.c.key, calls.c.status).where(
+    """Return the names of the signals that a session waits for: its waits that have begun and have no outcome."""
+    query = sa.select(calls.c.node, calls.c.key, calls.c.status).where(
         calls.c.session_id == session_id, calls.c.node.startswith(WAIT)
     )
-    waits = connection.execute(own).all()
-    over = {each.key for each in waits if each.status != RowStatus.OPENED}
-    return {each.node.removeprefix(WAIT) for each in waits if each.key not in over}
+    waits = [(node, key, status) for node, key, status in connection.execute(query)]
+    over = {key for _, key, status in waits if status != RowStatus.OPENED}
+    return {node.removeprefix(WAIT) for node, key, _ in waits if key not in over}

@@ -1,6 +1,6 @@
 """The wait for signals in a store: one look at a time, for all sessions of a Trio run that wait.
 
-`Waiting` of the signals room waits by this; the writer of the Trio run holds it.
+`SignalWait` of the signals room waits by this; the writer of the Trio run holds it.
 """
 
 from __future__ import annotations

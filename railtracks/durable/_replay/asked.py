@@ -1,0 +1,67 @@
+"""A call that code asks for, with everything that tells it from other calls.
+
+Made by the journal for each recorded call, compared in `mismatches`, and written as a row by `calls`.
+"""
+
+from __future__ import annotations
+
+import time
+
+from attrs import define, field
+
+from railtracks._nodes.node import Node
+from railtracks.durable._replay.rows import NewRow, new_row
+from railtracks.durable._replay.strands import Position
+from railtracks.durable._store.schema import RowStatus
+
+
+@define(eq=False)
+class AskedCall:
+    """One attempt of a call, as the code asks for it in this run.
+
+    Attributes:
+        node: The node.
+        attempt: Which attempt it is, from 1.
+        position: Where the call stands.
+        arguments: The arguments, as they are stored.
+        fingerprint: The fingerprint of the arguments.
+        began_after: The last commit whose outcome had been handed over.
+        began_at: The wall time.
+        key: The key of this attempt.
+    """
+
+    node: Node[..., object]
+    attempt: int
+    position: Position
+    arguments: bytes
+    fingerprint: str
+    began_after: int
+    began_at: float = field(factory=time.time, init=False)
+    key: str = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.key = self.position.attempt_key(self.attempt)
+
+    def row(
+        self, session_id: str, parent: str, status: RowStatus, outcome: bytes | None, context: bytes | None
+    ) -> NewRow:
+        """Return a new row of the call."""
+        position = self.position
+        return new_row(
+            session_id,
+            self.key,
+            parent,
+            status,
+            strand=position.strand,
+            position=position.number,
+            place=position.slot,
+            attempt=self.attempt,
+            node=self.node.name,
+            fingerprint=self.fingerprint,
+            arguments=self.arguments,
+            outcome=outcome,
+            context=context,
+            began_after=self.began_after,
+            began_at=self.began_at,
+            ended_at=None if status is RowStatus.OPENED else time.time(),
+        )

@@ -1,0 +1,36 @@
+"""The session in this process, as far as its journal needs it: a log for warnings, and an end.
+
+The journal is made before its session runs. It is attached when the session begins.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from railtracks._calls.durable_protocol import LogLine
+
+
+class AttachedSession:
+    """The session that a journal belongs to; one that hears nothing until it is attached."""
+
+    def __init__(self) -> None:
+        self._log: LogLine = _silent
+        self._end: Callable[[BaseException], bool] = bool
+
+    def attach(self, log: LogLine, end: Callable[[BaseException], bool]) -> None:
+        """Connect the journal with the log of its session, and with the function that ends it."""
+        self._log = log
+        self._end = end
+
+    def warn(self, text: str) -> None:
+        """Log a warning."""
+        self._log(logging.WARNING, text, logger="RT.Session")
+
+    def end(self, error: BaseException) -> bool:
+        """End the session with an error; return `False` if it was ending already for another reason."""
+        return self._end(error)
+
+
+def _silent(*_: object, **__: object) -> None:
+    """Log nothing."""

@@ -1,0 +1,35 @@
+"""The names of the functions that a session calls: two functions of one name could not be told apart in its record.
+
+The journal checks the node of each recorded call here.
+"""
+
+from __future__ import annotations
+
+from railtracks._nodes.node import Node
+from railtracks.durable._values.values import StandIn
+from railtracks.exceptions import ContextError
+
+
+class FunctionNames:
+    """The functions that the calls of one session were made of, by the names of their nodes."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, object] = {}
+
+    def check(self, node: Node[..., object]) -> None:
+        """Refuse a node whose name another function has.
+
+        Raises:
+            ContextError: If there is such a function.
+        """
+        function: object = node.fn
+        function = function.stands_for if isinstance(function, StandIn) else function
+        # The code object: a function that is defined inside another one is made anew in each call of that.
+        function = getattr(function, "__func__", function)
+        function = getattr(function, "__code__", function)
+        known = self._known.setdefault(node.name, function)
+        if known is not function and known != function:
+            raise ContextError(
+                f"two functions are called {node.name!r} in one durable session: the record could not tell them apart."
+                " Give one of them another name: node.with_options(name=...)"
+            )

@@ -1,0 +1,42 @@
+"""The parts of a journal that its calls work with, so that a call does not know the journal.
+
+Made by the journal, and held by each of its calls.
+"""
+
+from __future__ import annotations
+
+from attrs import define
+
+from railtracks.durable._replay.attachment import AttachedSession
+from railtracks.durable._replay.commits import Commits
+from railtracks.durable._replay.context import RecordedContext
+from railtracks.durable._replay.failures import Failures
+from railtracks.durable._replay.mismatches import Mismatches
+from railtracks.durable._replay.order import Order
+from railtracks.durable._replay.parking import Parking
+from railtracks.durable._values.values import Values
+
+
+@define(frozen=True, eq=False)
+class JournalParts:
+    """What the calls of one session work with.
+
+    Attributes:
+        values: Values as bytes, and back.
+        order: The order of the outcomes.
+        commits: The commits.
+        context: The context of the session.
+        parking: Which calls are open.
+        failures: Failures as bytes.
+        mismatches: The comparison with the record.
+        session: The session in this process.
+    """
+
+    values: Values
+    order: Order
+    commits: Commits
+    context: RecordedContext
+    parking: Parking
+    failures: Failures
+    mismatches: Mismatches
+    session: AttachedSession

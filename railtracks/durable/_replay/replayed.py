@@ -1,0 +1,130 @@
+"""One call of a durable session that does not run: its outcome is recorded, or it is refused.
+
+Made by the journal, and driven by `railtracks._calls.call`: `pass_checkpoint` and `run` in the middle, `left` at the
+end.
+"""
+
+from __future__ import annotations
+
+from typing import Never
+
+import trio
+
+from railtracks._calls.durable_protocol import Args, Kwargs
+from railtracks._calls.frames import Frame
+from railtracks._records.errors import raise_unchanged
+from railtracks.durable._replay.asked import AskedCall
+from railtracks.durable._replay.calls import Call
+from railtracks.durable._replay.parts import JournalParts
+from railtracks.durable._replay.recorded import RecordedCall, outcome_of
+from railtracks.durable._replay.strands import Position, Strand
+from railtracks.durable._store.schema import CallRow, RowStatus
+from railtracks.durable._values.failures import load_failure
+from railtracks.durable._values.values import shape_of, told_as_store_error
+
+
+class ReplayedCall(Call):
+    """A call that hands over its recorded outcome.
+
+    Args:
+        strand: The strand that it was made in.
+        asked: What the code asks for.
+        recorded: What is recorded of it.
+        parts: The parts of the journal.
+        cancel_patience: The seconds that a cancelled call waits for its cancel longer than the first time, before it
+            warns.
+    """
+
+    is_replayed = True
+    has_outcome = True
+
+    def __init__(
+        self, strand: Strand, asked: AskedCall, recorded: RecordedCall, parts: JournalParts, cancel_patience: float
+    ) -> None:
+        self.strand = strand
+        self._asked = asked
+        self._recorded = recorded
+        self._parts = parts
+        self._cancel_patience = cancel_patience
+
+    async def pass_checkpoint(self) -> None:
+        """Pass the checkpoint of the call, which is a cancellation point only if the call was cancelled.
+
+        A cancel that came after this call in the recorded run must not come before it now. The end of the session may.
+        """
+        if self._parts.commits.is_cut or self._recorded.is_cancelled:
+            await super().pass_checkpoint()
+        else:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def run(self, frame: Frame, args: Args, kwargs: Kwargs) -> object:  # noqa: ARG002 - the node does not run
+        """Wait for the turn of the recorded outcome, and hand it over."""
+        row, parts = self._recorded.row, self._parts
+        if self._recorded.is_cancelled:
+            await self._wait_for_cancel(row)
+        await self._take_turn(row)
+        if row.status == RowStatus.FAILED:
+            # As the node itself would have raised it.
+            raise_unchanged(load_failure(outcome_of(row), parts.values))
+        with told_as_store_error(parts.commits.session_id):
+            return parts.values.load(outcome_of(row), shape_of(self._asked.node.fn).result)
+
+    async def _take_turn(self, row: CallRow) -> None:
+        """Wait until the outcome may be handed over, and note that it is."""
+        parts = self._parts
+        turn = parts.order.turns.of(self._recorded)
+        assert turn is not None  # noqa: S101 - the call around this one is open, so its code asks for the outcome
+        if not parts.order.turns.is_next(turn):
+            # This call waits for others, for longer than the first time. Deadlines of its caller are not meant for that
+            # (test_durable_cancellation.py::test_a_deadline_does_not_count_what_a_resume_waits_for).
+            with trio.CancelScope(shield=True):
+                await parts.order.turn_of(turn)
+            # The shield kept the end of the session out as well
+            # (test_durable_cancellation.py::test_a_cancel_ends_a_resume_that_waits_for_its_turn).
+            if parts.commits.is_cut:
+                await trio.lowlevel.checkpoint()
+        # In one step: the code after this call finds the context as it was.
+        parts.context.deliver(turn, row)
+        parts.order.hand_over(turn, row.seq)
+
+    async def _wait_for_cancel(self, row: CallRow) -> Never:
+        """Wait for the cancel that ended this call; warn if it takes longer than the first time."""
+        seconds = max(0.0, (row.ended_at or row.began_at) - row.began_at)
+        await trio.sleep(seconds + self._cancel_patience)
+        self._parts.session.warn(
+            f"the recorded call of {row.node!r} was cancelled after {seconds:.0f} seconds, and now nothing cancels it:"
+            " the code around it has to cancel it again, as in the recorded run"
+        )
+        await trio.sleep_forever()
+
+    def left(self, error: BaseException | None) -> None:
+        """Mark the call as over. Does not wait: a `Cancelled` can be in flight."""
+        self.strand.body.release(self._asked.position)
+        turn = self._parts.order.turns.of(self._recorded)
+        if error is not None and turn is not None:
+            # It may have been cancelled before its turn.
+            self._parts.order.over(turn)
+
+
+class RefusedCall(Call):
+    """A call that may not run: it raises the reason where the node would have run.
+
+    Args:
+        strand: The strand that it was made in.
+        refusal: The reason.
+        position: The position that it has taken, `None` if it has taken none.
+    """
+
+    def __init__(self, strand: Strand, refusal: Exception, position: Position | None) -> None:
+        self.strand = strand
+        self._refusal = refusal
+        self._position = position
+
+    async def run(self, frame: Frame, args: Args, kwargs: Kwargs) -> object:  # noqa: ARG002 - the node does not run
+        """Raise the reason."""
+        raise self._refusal
+
+    def left(self, error: BaseException | None) -> None:  # noqa: ARG002 - it has no outcome of its own
+        """Mark the call as over."""
+        if self._position is not None:
+            self.strand.body.release(self._position)
