@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import railtracks as rt
+from railtracks._records.data import CallError
 from railtracks._records.history import BoundedCallTree
-from railtracks._records.tree import CallError, CallTree
+from railtracks._records.tree import CallTree
 
 
 @define

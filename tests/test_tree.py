@@ -12,7 +12,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import railtracks as rt
-from railtracks._records.events import EventKind, Observers, call_event
+from railtracks._records.events import EventKind, call_event
+from railtracks._records.observers import Observers
 from railtracks._records.tree import CallTree
 
 

@@ -22,7 +22,8 @@ from railtracks._calls.here import NO_TRIO, adopt
 from railtracks._nodes.node import Node
 from railtracks._nodes.retry import Attempt, Outcome, Retry
 from railtracks._records.errors import describe, is_fatal, raise_unchanged, without_cancelled
-from railtracks._records.events import NOBODY, EventKind, Observers
+from railtracks._records.events import EventKind
+from railtracks._records.observers import NOBODY, Observers
 from railtracks._workers.threads import WorkerSlot
 
 P = ParamSpec("P")

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from attrs import define, field
 
+from railtracks._records.data import CauseKind, EndCause, Status
 from railtracks._records.errors import bare, combined, is_cancelled, set_context
-from railtracks._records.tree import CauseKind, EndCause, Status
 from railtracks.exceptions import SessionCancelledError, SessionTimeoutError
 
 _STATUS = {

@@ -10,7 +10,7 @@ from typing import Final, NoReturn, TypeGuard, cast
 
 from trio import Cancelled
 
-from railtracks._records.tree import CallError
+from railtracks._records.data import CallError
 from railtracks.exceptions import FatalError
 
 # Enough to show where an error came from. A traceback through a deep tree repeats the same two frames a level.

@@ -14,7 +14,8 @@ import time
 from typing import Final, get_args
 
 from railtracks._options import LoggingSetting, Settings
-from railtracks._records.events import NOBODY, CallEvent, Event, EventKind, LogEvent, Observers, now, tell
+from railtracks._records.events import CallEvent, Event, EventKind, LogEvent, now
+from railtracks._records.observers import NOBODY, Observers, tell
 
 _ROOT = "RT"
 
@@ -149,4 +150,5 @@ class SessionLog:
         if target.isEnabledFor(level) and (not self._handlers or target.hasHandlers()):
             target.handle(record)
         if self._observers.logged:
-            tell(self._observers.logged, LogEvent(EventKind.LOGGED, self._session_id, level, text, node_id, now()))
+            event = LogEvent(EventKind.LOGGED, self._session_id, logger, level, text, node_id, now())
+            tell(self._observers.logged, event)

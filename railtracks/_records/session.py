@@ -9,10 +9,11 @@ from typing import Any
 
 from attrs import define, field
 
+from railtracks._records.data import CallError, CallRecord, ExecutionInfo, utc
 from railtracks._records.ending import Ending
 from railtracks._records.errors import described, description
 from railtracks._records.saved_state import chunks, payload
-from railtracks._records.tree import CallError, CallRecord, CallTree, ExecutionInfo, utc
+from railtracks._records.tree import CallTree
 
 
 @define(eq=False)

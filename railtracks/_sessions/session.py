@@ -22,11 +22,12 @@ from railtracks._checks import check_grace
 from railtracks._config import required, resolve
 from railtracks._nodes.node import Node
 from railtracks._options import DecoratorOptions, SessionOptions, SessionStore, check_options, documented, spelled_out
+from railtracks._records.data import CauseKind, Counts, EndCause, ExecutionInfo, Status
 from railtracks._records.ending import Ending
 from railtracks._records.files import check_session_id, state_path
 from railtracks._records.history import BoundedCallTree
 from railtracks._records.session import SessionRecord
-from railtracks._records.tree import CallTree, CauseKind, Counts, EndCause, ExecutionInfo, Status
+from railtracks._records.tree import CallTree
 from railtracks._sessions.cancellation import Cancellation
 from railtracks._sessions.durable import durable_wing
 from railtracks._sessions.lifetime import Lifetime, SessionPlan, open_lifetime
