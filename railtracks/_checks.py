@@ -35,6 +35,11 @@ def is_set(value: object) -> TypeGuard[set[object]]:
     return isinstance(value, set)
 
 
+def is_frozen_set(value: object) -> TypeGuard[frozenset[object]]:
+    """Return whether a value is a frozen set."""
+    return isinstance(value, frozenset)
+
+
 def is_tuple(value: object) -> TypeGuard[tuple[object, ...]]:
     """Return whether a value is a tuple."""
     return isinstance(value, tuple)

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from textwrap import indent
 from traceback import format_tb
-from typing import Final, NoReturn, TypeGuard, cast
+from typing import Final, NoReturn, TypeGuard
 
 from trio import Cancelled
 
+from railtracks._checks import is_list
 from railtracks._records.data import CallError
 from railtracks.exceptions import FatalError
 
@@ -183,7 +184,7 @@ def _path_note(error: BaseException) -> _PathNote | None:
 
 def _notes(error: BaseException) -> list[object]:
     notes: object = getattr(error, "__notes__", None)
-    return cast("list[object]", notes) if isinstance(notes, list) else []
+    return notes if is_list(notes) else []
 
 
 def described(error: BaseException) -> CallError:

@@ -1,36 +1,28 @@
-"""A session as plain data, and back: what is written of values that JSON has no word for, and what is left out.
+"""A session written as JSON: the form of values that JSON has no word for, and what is left out.
 
-The one room that knows cattrs and the shape of the file. It runs in a thread of its own beside users' tasks, works a
-call at a time so that nothing has to be held whole, and never lets a value cost more than itself.
+Called at the end of a session, and by `Session.payload`. Saving runs in a thread of its own beside users' tasks. It
+works a call at a time, so that no text of the whole session is held, and a value that cannot be written costs only
+itself.
 """
-
-# Users' values pass through here: isinstance says what holds them, and nothing says what is in them.
-# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false, reportUnknownMemberType=false
-# pyright: reportUnknownLambdaType=false
 
 from __future__ import annotations
 
 import base64
 import json
 import math
-import operator
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from functools import partial
 from itertools import chain
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from time import monotonic, sleep
-from typing import Any, Final, TypeVar, get_args
+from typing import Final, TypeVar
 from uuid import UUID
 
-from cattrs import Converter, transform_error
-from cattrs.errors import BaseValidationError
-
-from railtracks._records.data import CallError, CallRecord, CauseKind, EndCause, ExecutionInfo, Status
+from railtracks._checks import is_dict, is_mapping
+from railtracks._records.data import CallError, CallRecord, EndCause, ExecutionInfo
 from railtracks._records.secrets import (
     CUT,
     REDACTED,
@@ -42,38 +34,31 @@ from railtracks._records.secrets import (
     named_items,
 )
 from railtracks._records.tree import CallTree
-from railtracks.exceptions import StateError
 
 T = TypeVar("T")
 
 SCHEMA: Final = 1
 
-# Seconds. Shorter turns would let a busy event loop keep the saving thread waiting.
-_TURN = 0.002
+# Seconds. With shorter turns a busy event loop would keep the saving thread waiting.
+_TURN: Final = 0.002
 
-# Deeper values are no data that anyone reads, and end the recursion of readers.
-_DEEPEST = 100
-_LONGEST_REPR = 1_000
-# What Python writes and reads in decimal under every setting of sys.set_int_max_str_digits.
-_LARGEST_INT = 10**sys.int_info.str_digits_check_threshold
+# A deeper value is not written: many readers of JSON fail at some depth.
+_DEEPEST: Final = 100
+_LONGEST_REPR: Final = 1_000
+# Python writes and reads smaller numbers in decimal under every setting of sys.set_int_max_str_digits.
+_LARGEST_INT: Final = 10**sys.int_info.str_digits_check_threshold
 
-# One encoder for all calls: json.dumps would make one for each.
+# One encoder for all calls. `json.dumps` would make a new one for each.
 _encode = json.JSONEncoder(allow_nan=False).encode
 
-_LEAVES: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
-    (datetime | date | time, lambda value: value.isoformat()),
-    (timedelta, lambda value: value.total_seconds()),
-    (PurePath | UUID | Decimal, str),
-)
 
-
-def chunks(head: ExecutionInfo, tree: CallTree, context: Mapping[str, Any]) -> Iterator[str]:
-    """Write a session as JSON, a piece a call, so that no piece keeps other threads waiting long.
+def chunks(head: ExecutionInfo, tree: CallTree, context: Mapping[str, object]) -> Iterator[str]:
+    """Return a session as JSON, one piece for each call, so that no piece keeps other threads waiting for long.
 
     Args:
         head: The session, without its calls.
         tree: The calls.
-        context: The context, whose values are not written but say what is secret.
+        context: The context. Its values are not written, but secrets among them are kept out of all other values.
     """
     plain = _Plain(Scrubber(known_secrets(_gently(chain(context.items(), tree.named_values())))))
     yield f'{_encode(_head_document(head, plain))[:-1]}, "calls": ['
@@ -85,7 +70,10 @@ def chunks(head: ExecutionInfo, tree: CallTree, context: Mapping[str, Any]) -> I
 
 
 def _gently(items: Iterable[T]) -> Iterator[T]:
-    """Let other threads run in between: of itself Python does so every 5 ms only, and an event loop asks many times."""
+    """Return the items, and let other threads run in between.
+
+    Python itself switches threads only every 5 ms, and an event loop has to wait for that at each of its steps.
+    """
     due = monotonic() + _TURN
     for item in items:
         if monotonic() > due:
@@ -94,19 +82,19 @@ def _gently(items: Iterable[T]) -> Iterator[T]:
         yield item
 
 
-def payload(head: ExecutionInfo, tree: CallTree, context: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same as one value: what a reader of the file would get."""
-    document: dict[str, Any] = json.loads("".join(chunks(head, tree, context)))
+def payload(head: ExecutionInfo, tree: CallTree, context: Mapping[str, object]) -> dict[str, object]:
+    """Return the saved state as one value, which a reader of the file would get."""
+    document: dict[str, object] = json.loads("".join(chunks(head, tree, context)))
     return document
 
 
-def safe_text(text: str, tree: CallTree, context: Mapping[str, Any], item: Any) -> str:
-    """Return free text without the secrets of a session, nor those of an item that it is about."""
+def safe_text(text: str, tree: CallTree, context: Mapping[str, object], item: object) -> str:
+    """Return free text without the secrets of a session and without those of the item that the text is about."""
     values = chain(context.items(), tree.named_values(), [(None, item)])
     return _writable(Scrubber(known_secrets(values)).text(text))
 
 
-def _head_document(head: ExecutionInfo, plain: _Plain) -> dict[str, Any]:
+def _head_document(head: ExecutionInfo, plain: _Plain) -> dict[str, object]:
     return {
         "schema": SCHEMA,
         "session_id": head.session_id,
@@ -125,14 +113,14 @@ def _head_document(head: ExecutionInfo, plain: _Plain) -> dict[str, Any]:
     }
 
 
-def _cause_document(cause: EndCause | None, plain: _Plain) -> dict[str, Any] | None:
+def _cause_document(cause: EndCause | None, plain: _Plain) -> dict[str, object] | None:
     if cause is None:
         return None
     reason = None if cause.reason is None else plain.text(cause.reason)
     return {"kind": cause.kind, "reason": reason, "call_id": cause.call_id}
 
 
-def _call_document(call: CallRecord, names: Sequence[str | None], plain: _Plain) -> dict[str, Any]:
+def _call_document(call: CallRecord, names: Sequence[str | None], plain: _Plain) -> dict[str, object]:
     return {
         "id": call.id,
         "parent_id": call.parent_id,
@@ -153,7 +141,7 @@ def _optional(text: str | None) -> str | None:
 
 
 def _writable(text: str) -> str:
-    """Return a text that strict JSON has a place for: without lone surrogates."""
+    """Return a text without lone surrogates, which strict JSON does not allow."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -162,7 +150,7 @@ def _moment(moment: datetime | None) -> str | None:
 
 
 class _Plain:
-    """Turns values into what strict JSON can say, without the secrets in them."""
+    """The plain forms of values, for strict JSON, without the secrets in them."""
 
     def __init__(self, scrubber: Scrubber) -> None:
         self._scrubber = scrubber
@@ -178,7 +166,7 @@ class _Plain:
         """Return free text without secrets."""
         return _writable(self._scrubber.text(text))
 
-    def value(self, value: Any, name: str | None = None) -> Any:
+    def value(self, value: object, name: str | None = None) -> object:
         """Return the plain form of a value that is kept under a name."""
         if value is None or value is True or value is False:
             return value
@@ -187,28 +175,28 @@ class _Plain:
         except Exception:  # noqa: BLE001 - users' code, whose failure costs its own value only
             return self._unserializable(value)
 
-    def _form(self, value: Any, name: str | None) -> Any:
+    def _form(self, value: object, name: str | None) -> object:
         if isinstance(value, Enum):
             return self.value(value.value, name)
         if isinstance(value, str):
             text = self._scrubber.exact(str(value))
-            # A lone surrogate has no place in strict JSON: this raises.
+            # This raises for a lone surrogate, which strict JSON does not allow.
             text.encode()
             return text
         if isinstance(value, int | float):
-            return self._number(value)
+            return self._float(value) if isinstance(value, float) else self._int(value)
         if isinstance(value, bytes | bytearray):
             is_clean = self._is_clean(value.decode("utf-8", "replace"))
             return {"$bytes": base64.b64encode(value).decode("ascii")} if is_clean else REDACTED
-        for kind, plain_form in _LEAVES:
-            if isinstance(value, kind):
-                return self.value(plain_form(value))
-        is_container = isinstance(value, _CONTAINERS) or field_names(value)
-        return self._container(value) if is_container else self._unserializable(value)
+        leaf = _leaf(value)
+        if leaf is not None:
+            return self.value(leaf)
+        return self._container(value) if _is_container(value) else self._unserializable(value)
 
-    def _number(self, value: Any) -> Any:
-        if isinstance(value, float):
-            return float(value) if math.isfinite(value) else {"$float": _NOT_FINITE[str(float(value))]}
+    def _float(self, value: float) -> object:
+        return float(value) if math.isfinite(value) else {"$float": _NOT_FINITE[str(float(value))]}
+
+    def _int(self, value: int) -> object:
         if not -_LARGEST_INT < value < _LARGEST_INT:
             return self._unserializable(value)
         return int(value) if self._is_clean(str(int(value))) else REDACTED
@@ -216,12 +204,12 @@ class _Plain:
     def _is_clean(self, text: str) -> bool:
         return self._scrubber.exact(text) == text
 
-    def _container(self, value: Any) -> Any:
+    def _container(self, value: object) -> object:
         if id(value) in self._open or len(self._open) >= _DEEPEST:
             return self._unserializable(value)
         self._open.add(id(value))
         try:
-            if isinstance(value, dict | Mapping):
+            if is_dict(value) or is_mapping(value):
                 return self._mapping(value)
             items = [(name, self.value(item, name)) for name, item in named_items(value)]
         finally:
@@ -232,7 +220,7 @@ class _Plain:
             return {"$set": [item for _, item in items]}
         return dict(items)
 
-    def _mapping(self, value: Mapping[Any, Any]) -> Any:
+    def _mapping(self, value: Mapping[object, object]) -> object:
         items = [(key, self.value(key), self.value(item, key_name(key))) for key, item in list(value.items())]
         words = {
             plain
@@ -241,10 +229,10 @@ class _Plain:
         }
         if len(words) == len(items):
             return {plain: item for _, plain, item in items}
-        # JSON's keys are strings, and the ones with a dollar are ours: pairs keep every key what it is.
+        # JSON's keys are strings, and those that begin with a dollar are tags of this file: so these become pairs.
         return {"$dict": [[plain, item] for _, plain, item in items]}
 
-    def _unserializable(self, value: Any) -> dict[str, Any]:
+    def _unserializable(self, value: object) -> dict[str, object]:
         if id(value) in self._open:
             text = "<contains itself>"
         elif len(self._open) >= _DEEPEST:
@@ -264,7 +252,20 @@ _CONTAINERS: Final = (dict, list, tuple, set, frozenset, Mapping)
 _NOT_FINITE: Final = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
-def _repr(value: Any) -> str:
+def _leaf(value: object) -> str | float | None:
+    """Return the plain form of a time, a path or a number that JSON has no word for, `None` for any other value."""
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return str(value) if isinstance(value, PurePath | UUID | Decimal) else None
+
+
+def _is_container(value: object) -> bool:
+    return isinstance(value, _CONTAINERS) or bool(field_names(value))
+
+
+def _repr(value: object) -> str:
     try:
         text = repr(value)
     except Exception as error:  # noqa: BLE001 - users' code, whose failure costs its own value only

@@ -5,10 +5,6 @@ of values' reprs is free text: there the secrets that are known by value, and wh
 replaced.
 """
 
-# Users' values pass through here: isinstance says what holds them, and nothing says what is in them.
-# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false, reportUnknownMemberType=false
-# pyright: reportUnknownLambdaType=false
-
 from __future__ import annotations
 
 import dataclasses
@@ -16,10 +12,12 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Iterable
+from typing import Final, Generic, TypeGuard, TypeVar
 
 import attrs
+
+from railtracks._checks import is_dict, is_frozen_set, is_list, is_mapping, is_set, is_tuple
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -68,12 +66,16 @@ class Secret(Generic[T_co]):
         return REDACTED
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Secret):
+        if not _is_a_secret(other):
             return NotImplemented
         return bool(self.__value == other.reveal())
 
     def __hash__(self) -> int:
         return hash((Secret, self.__value))
+
+
+def _is_a_secret(value: object) -> TypeGuard[Secret[object]]:
+    return isinstance(value, Secret)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -92,18 +94,18 @@ def is_secret(name: str | None, value: object) -> bool:
     return not (isinstance(value, int | float) and "tokens" in name.lower())
 
 
-def known_secrets(values: Iterable[tuple[str | None, Any]]) -> set[str]:
+def known_secrets(values: Iterable[tuple[str | None, object]]) -> set[str]:
     """Return the texts of all secrets among named values, at any depth."""
     found: set[str] = set()
     # The values too, so that no other can take the id of one that was only made for the look.
-    seen: dict[tuple[int, bool], Any] = {}
+    seen: dict[tuple[int, bool], object] = {}
     for named in values:
-        stack = [(*named, False)]
+        stack: list[tuple[str | None, object, bool]] = [(*named, False)]
         while stack:
             name, value, is_inside = stack.pop()
             try:
                 is_inside = is_inside or is_secret(name, value)
-                if isinstance(value, Secret):
+                if _is_a_secret(value):
                     stack.append((None, value.reveal(), True))
                 elif isinstance(value, _TEXTS):
                     if is_inside and not isinstance(value, bool):
@@ -116,23 +118,33 @@ def known_secrets(values: Iterable[tuple[str | None, Any]]) -> set[str]:
     return found
 
 
-def _visible_items(value: Any) -> list[tuple[str | None, Any]]:
-    # Of what is no field only the secrets are looked at: what an object refers to has no end.
-    others = [item for item in getattr(value, "__dict__", {}).items() if is_secret_name(item[0])]
-    return named_items(value) + others
+def _visible_items(value: object) -> list[tuple[str | None, object]]:
+    """Return the items of a value, and those of its attributes that have secret names.
+
+    Not all attributes: what an object refers to through them has no end.
+    """
+    items = named_items(value)
+    attributes: object = getattr(value, "__dict__", None)
+    if is_mapping(attributes):
+        for key, item in attributes.items():
+            name = key_name(key)
+            if name is not None and is_secret_name(name):
+                items.append((name, item))
+    return items
 
 
-def named_items(value: object) -> list[tuple[str | None, Any]]:
-    """Return what a container, an error, an attrs or a dataclass instance holds, with the names it is held under."""
-    if isinstance(value, dict | Mapping):
+def named_items(value: object) -> list[tuple[str | None, object]]:
+    """Return what a container, an error, an attrs or a dataclass instance holds, each item with its name if any."""
+    if is_dict(value) or is_mapping(value):
         return [(key_name(key), item) for key, item in list(value.items())]
-    if isinstance(value, tuple) and (names := getattr(value, "_fields", ())):
-        return list(zip(names, value, strict=True))
-    if isinstance(value, list | tuple | set | frozenset):
+    if is_tuple(value):
+        names: tuple[str, ...] = getattr(value, "_fields", ())
+        return list(zip(names, value, strict=True)) if names else [(None, item) for item in value]
+    if is_list(value) or is_set(value) or is_frozen_set(value):
         return [(None, item) for item in list(value)]
     if isinstance(value, BaseException):
         return [(None, item) for item in value.args]
-    items: list[tuple[str | None, Any]] = []
+    items: list[tuple[str | None, object]] = []
     for name in field_names(value):
         try:
             items.append((name, getattr(value, name)))
@@ -150,12 +162,12 @@ def key_name(key: object) -> str | None:
 
 def field_names(value: object) -> tuple[str, ...]:
     """Return the fields of an instance of an attrs class or a dataclass, none for any other."""
-    kind: Any = type(value)
+    kind: type = type(value)
     return _fields_of(kind)
 
 
 @functools.lru_cache(maxsize=1024)
-def _fields_of(cls: Any) -> tuple[str, ...]:
+def _fields_of(cls: type) -> tuple[str, ...]:
     if attrs.has(cls):
         return tuple(attribute.name for attribute in attrs.fields(cls))
     return tuple(field.name for field in dataclasses.fields(cls)) if dataclasses.is_dataclass(cls) else ()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from attrs import define, field
 
@@ -39,7 +38,7 @@ class SessionRecord:
     flow_name: str | None
     flow_id: str | None
     ending: Ending
-    values: dict[str, Any]
+    values: dict[str, object]
     tree: CallTree = field(factory=CallTree)
     started_at: float | None = None
     ended_at: float | None = None
@@ -77,7 +76,7 @@ class SessionRecord:
         """Return the session and its calls as they stand now."""
         return self._head(tuple(self.tree.records()))
 
-    def payload(self) -> dict[str, Any]:
+    def payload(self) -> dict[str, object]:
         """Return what the saved state says, as it stands now: plain data without secrets."""
         return payload(self._head(), self.tree, self.values)
 
