@@ -14,7 +14,7 @@ from attrs import define, field
 
 
 class Status(StrEnum):
-    """Where a call or a session stands. Only a session is ever `TIMED_OUT`."""
+    """The status of a call or a session. Only a session can be `TIMED_OUT`."""
 
     RUNNING = "running"
     COMPLETED = "completed"
@@ -39,9 +39,9 @@ class EndCause:
     """What ended a session before its time: the first cause, if there were several.
 
     Attributes:
-        kind: What it was.
-        reason: Of a cancel, why: what `Session.cancel` was given, or what a drain says.
-        call_id: Of an error, the innermost call that it came out of, `None` if it came from the body of the session.
+        kind: What kind of cause it was.
+        reason: The reason of a cancel: the one that `Session.cancel` was given, or the one of a drain or of SIGTERM.
+        call_id: The innermost call that an error came out of, `None` if it came from the body of the session.
     """
 
     kind: CauseKind
@@ -56,7 +56,7 @@ class CallError:
     Attributes:
         type: The qualified name of its class.
         message: Its `str`.
-        traceback: Where it came from, its causes included; the innermost frames only.
+        traceback: Its traceback and those of its causes, each with its innermost stack frames only.
     """
 
     type: str
@@ -80,7 +80,7 @@ class CallRecord:
         kwargs: The keyword arguments.
         result: What the node returned; `None` unless the call is completed.
         error: What the node raised, as text; `None` unless the call failed.
-        is_replayed: Whether its outcome is that of an earlier run of a durable session, and the node did not run.
+        is_replayed: Whether the call got its outcome from an earlier run of a durable session; its node did not run.
     """
 
     id: int
@@ -108,9 +108,9 @@ class ExecutionInfo:
         flow_id: The id that was given for the flow, if one was.
         status: Where the session stands.
         started_at: When it was entered, in UTC; `None` before that.
-        ended_at: When its block was left and everything in it had ended, in UTC.
-        timeout: The seconds it was given, `None` for no timeout.
-        error: What ended it, as text.
+        ended_at: When its block was left and everything in it had ended, in UTC; `None` while it runs.
+        timeout: Its timeout in seconds, `None` if it has none.
+        error: The error that ended it, as text; `None` if none did.
         context_keys: The keys of its context. The values are never saved.
         calls: The calls, in the order of their start.
         cause: What ended it before its time, `None` if nothing did.
@@ -161,12 +161,12 @@ class ExecutionInfo:
 
 @define(frozen=True)
 class Counts:
-    """How many calls of a session there are, records that were dropped included.
+    """How many calls a session has had until now; calls whose records were dropped count, too.
 
     Attributes:
-        by_status: Their number by status.
-        by_node: Their number by the name of the node.
-        running: The records of those that run, in the order of their start, at most 100.
+        by_status: The number of calls by status: `RUNNING`, `COMPLETED`, `FAILED` and `CANCELLED`.
+        by_node: The number of calls by the name of their node.
+        running: The records of the running calls, in the order of their start: the first 100 at most.
     """
 
     by_status: dict[Status, int]
