@@ -1,4 +1,4 @@
-"""Copies of a context, so that the runs of a flow do not share its containers.
+"""Copies of a context, so that the sessions of a flow do not share its containers.
 
 Called by `Flow`, `@session` and `set_config`.
 """
