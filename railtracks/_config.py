@@ -78,7 +78,6 @@ def resolve(given: CommonOptions) -> Settings:
 
 
 def required(value: T | None) -> T:
-    """Return a setting that has a default, and so is never `None`."""
-    if value is None:
-        raise AssertionError("a setting with a default has no value")
+    """Return the value of an option that has a default, and so is never `None`."""
+    assert value is not None  # noqa: S101 - `resolve` has put the default there
     return value

@@ -69,11 +69,6 @@ class _Finished:
     ids: deque[int]
     windows: tuple[_Forgetful, ...]
 
-    @property
-    def excess(self) -> int:
-        """How many of them are to be forgotten."""
-        return max(0, len(self.ids) - self.limit)
-
 
 class BoundedCallTree(CallTree):
     """The calls of one session that run, and the last `limit` of those that have finished.
@@ -108,12 +103,14 @@ class BoundedCallTree(CallTree):
         attempt: AttemptLike | None = None,
     ) -> int:
         """Add a call, running from now on, and return its id, as every tree does."""
-        self._forget_excess()
+        if len(self._finished.ids) > self._finished.limit:
+            self._forget_excess()
         return super().open(node, parent_id, args, kwargs, attempt)
 
     def _ids(self) -> Collection[int]:
         finished = self._finished
-        excess = set(islice(finished.ids.copy(), finished.excess))
+        ids = finished.ids.copy()
+        excess = set(islice(ids, max(0, len(ids) - finished.limit)))
         return [call_id for call_id in finished.windows[0].known() if call_id and call_id not in excess]
 
     def complete(self, call_id: int, result: object) -> None:
@@ -150,18 +147,15 @@ class BoundedCallTree(CallTree):
         Not as a call is closed: an observer that hears of its end asks for its record.
         """
         finished, tally = self._finished, self._tally
-        if not finished.excess:
-            return
         with tally.lock:
-            self._count_new_calls()
-            for _ in range(finished.excess):
-                self._forget(finished.ids.popleft())
-
-    def _forget(self, call_id: int) -> None:
-        self._tally.running.pop(call_id, None)
-        for window in self._finished.windows:
-            window.forget(call_id)
-        self._kwargs.pop(call_id, None)
-        self._failed_or_cancelled.pop(call_id, None)
-        self._attempts.pop(call_id, None)
-        self._replayed.discard(call_id)
+            while len(finished.ids) > finished.limit:
+                gone = finished.ids.popleft()
+                if gone > tally.counted:
+                    self._count_new_calls()
+                tally.running.pop(gone, None)
+                for window in finished.windows:
+                    window.forget(gone)
+                self._kwargs.pop(gone, None)
+                self._failed_or_cancelled.pop(gone, None)
+                self._attempts.pop(gone, None)
+                self._replayed.discard(gone)

@@ -133,10 +133,10 @@ class SessionLog:
 
     def on_event(self, event: Event) -> None:
         """Log what happened to a call."""
-        if isinstance(event, CallEvent):
-            level, text = _LINES[event.kind]
-            line = text.format(node=event.node, parent=event.parent or "START")
-            self.log(level, line, node_id=event.call_id, run_id=event.run_id)
+        assert isinstance(event, CallEvent)  # noqa: S101 - it observes the kinds in `_LINES`, all of them of calls
+        level, text = _LINES[event.kind]
+        line = text.format(node=event.node, parent=event.parent or "START")
+        self.log(level, line, node_id=event.call_id, run_id=event.run_id)
 
     def log(
         self, level: int, text: str, *, logger: str = _ROOT, node_id: int | None = None, run_id: int | None = None

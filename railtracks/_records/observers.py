@@ -28,6 +28,8 @@ class Observer(Protocol):
 
 Audience: TypeAlias = tuple[Observer, ...]
 
+# The slots of the class below. As plain strings, because each session that is opened goes through them.
+_SLOTS: Final = tuple(kind.value for kind in EventKind)
 # Held while observers are added or removed, which may be done in any thread.
 _changing: Final = RLock()
 
@@ -61,9 +63,10 @@ class Observers:
     session_opened: Audience
     worker_left_behind: Audience
 
-    def __init__(self) -> None:
-        for kind in EventKind:
-            setattr(self, kind, ())
+    def __init__(self, others: Observers | None = None) -> None:
+        """Begin with the observers of another object, or with none."""
+        for slot in _SLOTS:
+            setattr(self, slot, () if others is None else getattr(others, slot))
 
     def of(self, kind: EventKind) -> Audience:
         """Return the observers of one kind of events, in the order in which they were added."""
@@ -95,10 +98,8 @@ class ProcessObservers(Observers):
 
     def for_session(self) -> Observers:
         """Return the observers for a session that is being opened."""
-        observers = Observers()
         with _changing:
-            for kind in EventKind:
-                setattr(observers, kind, self.of(kind))
+            observers = Observers(self)
             self._sessions.add(observers)
         return observers
 

@@ -44,7 +44,7 @@ class _Tally:
     """
 
     counted: int = 0
-    nodes: Counter[str] = field(factory=Counter[str])
+    nodes: dict[str, int] = field(factory=dict[str, int])
     failed_or_cancelled: Counter[Status] = field(factory=Counter[Status])
     running: dict[int, None] = field(factory=dict[int, None])
     lock: Lock = field(factory=Lock)
@@ -216,10 +216,7 @@ class CallTree:
         return utc(self._started_at[call_id]), utc(ended_at) if ended_at else None
 
     def counts(self) -> Counts:
-        """Return how many calls there are by status and by node.
-
-        The time it takes grows with the calls that were opened since the last look and with those that run.
-        """
+        """Return how many calls there are by status and by node; takes time for each call that is new or that runs."""
         tally = self._tally
         with tally.lock:
             self._count_new_calls()
@@ -235,12 +232,13 @@ class CallTree:
 
     def _count_new_calls(self) -> None:
         """Count the calls that were opened since this was called last, under the lock of the tally."""
-        tally, last = self._tally, len(self)
+        tally = self._tally
+        nodes, running, last = tally.nodes, tally.running, len(self)
         for call_id in range(tally.counted + 1, last + 1):
             name = self.name(call_id) or ""
-            tally.nodes[name] += 1
+            nodes[name] = nodes.get(name, 0) + 1
             if not self._ended_at[call_id]:
-                tally.running[call_id] = None
+                running[call_id] = None
         tally.counted = last
 
     def path(self, call_id: int) -> tuple[str, ...]:

@@ -153,7 +153,10 @@ class Session:
 
     @property
     def counts(self) -> Counts:
-        """How many calls there are by status and by node; at any size it costs what was called since the last look."""
+        """How many calls there are by status and by node, and which run.
+
+        Quick at any size, as each look counts only the calls made since the last one. Right in any thread.
+        """
         return self._record.tree.counts()
 
     def payload(self) -> dict[str, Any]:
