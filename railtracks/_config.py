@@ -8,15 +8,8 @@ from __future__ import annotations
 from typing import Final, TypeVar, Unpack, cast
 
 from railtracks._copying import copied
-from railtracks._options import (
-    THREAD_LIMIT,
-    CommonOptions,
-    ConfigOptions,
-    Settings,
-    check_options,
-    documented,
-    options_of,
-)
+from railtracks._option import check_options, documented, options_of
+from railtracks._options import THREAD_LIMIT, CommonOptions, ConfigOptions, Settings
 
 T = TypeVar("T")
 

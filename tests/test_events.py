@@ -26,6 +26,8 @@ from railtracks._records.events import BroadcastEvent, CallEvent, Event, EventKi
 from railtracks._records.observers import EVERYWHERE
 
 CALLS = [kind for kind in EventKind if kind.startswith("call_")]
+# Each session's own log observes these.
+SHOWN = {EventKind.CALL_FAILED, EventKind.CALL_RETRIED, EventKind.WORKER_LEFT_BEHIND}
 
 
 @define(eq=False)
@@ -270,6 +272,31 @@ async def test_one_that_is_added_while_sessions_are_open_hears_from_then_on_unti
             await rt.broadcast("in between")
         await rt.call(outer, 2)
     assert listener.kinds == ["call_started", "call_completed", "broadcast"]
+
+
+async def test_observers_come_and_go_in_other_threads_while_sessions_open_and_close() -> None:
+    def come_and_go() -> int:
+        heard = 0
+        while not over.is_set():
+            with listening() as listener:
+                pass
+            heard += len(listener.events)
+        return heard
+
+    over = threading.Event()
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(trio.to_thread.run_sync, come_and_go)
+        try:
+            with listening() as steady:
+                for number in range(100):
+                    async with rt.Session(save_state=False):
+                        await rt.call(double, number)
+        finally:
+            over.set()
+    assert steady.kinds == ["session_opened", "call_started", "call_completed", "session_closed"] * 100
+    async with rt.Session(save_state=False):
+        assert [len(open_scope().observers.of(kind)) for kind in EventKind if kind not in SHOWN] == [0] * 7
 
 
 async def test_one_that_is_added_to_one_session_hears_of_that_one_only() -> None:

@@ -21,7 +21,8 @@ from railtracks._calls.pending import PendingCall
 from railtracks._checks import check_grace
 from railtracks._config import required, resolve
 from railtracks._nodes.node import Node
-from railtracks._options import DecoratorOptions, SessionOptions, SessionStore, check_options, documented, spelled_out
+from railtracks._option import check_options, documented, spelled_out
+from railtracks._options import DecoratorOptions, SessionOptions, SessionStore
 from railtracks._records.data import CauseKind, Counts, EndCause, ExecutionInfo, Status
 from railtracks._records.ending import Ending
 from railtracks._records.files import check_session_id, state_path
