@@ -11,7 +11,7 @@ from textwrap import indent
 from traceback import format_tb
 from typing import Final, NoReturn, TypeGuard
 
-from trio import Cancelled
+import trio
 
 from railtracks._checks import is_list
 from railtracks._records.data import CallError
@@ -30,11 +30,11 @@ _LONGEST_MESSAGE: Final = 20_000
 
 def without_cancelled(error: BaseException) -> BaseException | None:
     """Return an error without the `Cancelled` in it: a group loses them, and `Cancelled` alone gives `None`."""
-    if isinstance(error, Cancelled):
+    if isinstance(error, trio.Cancelled):
         return None
     if not _is_group(error):
         return error
-    cancelled, rest = error.split(Cancelled)
+    cancelled, rest = error.split(trio.Cancelled)
     if cancelled is None:
         return error
     real: BaseException | None = rest
@@ -45,7 +45,7 @@ def without_cancelled(error: BaseException) -> BaseException | None:
 
 def is_cancelled(error: BaseException) -> bool:
     """Return whether an error is a cancellation."""
-    return isinstance(error, Cancelled)
+    return isinstance(error, trio.Cancelled)
 
 
 def _is_group(error: BaseException | None) -> TypeGuard[BaseExceptionGroup[BaseException]]:
@@ -110,7 +110,7 @@ def came_from_cleanup(error: BaseException) -> bool:
     waiting: list[BaseException] = [error]
     while waiting:
         error = waiting.pop()
-        if isinstance(error, Cancelled):
+        if isinstance(error, trio.Cancelled):
             return True
         if id(error) in seen:
             continue
@@ -221,7 +221,7 @@ def _told(error: BaseException, levels: int) -> Iterator[str]:
         yield f"{_class_name(link)}: {_message(link)}\n"
         yield from (f"{note}\n" for note in _notes(link))
         if _is_group(link) and levels:
-            told = [member for member in link.exceptions if not isinstance(member, Cancelled)]
+            told = [member for member in link.exceptions if not isinstance(member, trio.Cancelled)]
             for number, member in enumerate(told[:_WIDEST_GROUP], 1):
                 yield f"  ---------------- {number} ----------------\n"
                 yield indent("".join(_told(member, levels - 1)), "  ")
@@ -234,7 +234,7 @@ def _links(error: BaseException) -> Iterator[tuple[BaseException, str]]:
     for _ in range(_LONGEST_CHAIN):
         yield error, transition
         led = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-        if led is None or isinstance(led, Cancelled):
+        if led is None or isinstance(led, trio.Cancelled):
             return
         transition = _CAUSE if error.__cause__ is not None else _CONTEXT
         error = led
