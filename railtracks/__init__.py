@@ -18,10 +18,10 @@ from railtracks._calls.pending import PendingCall
 from railtracks._config import set_config
 from railtracks._nodes.node import Node, function_node
 from railtracks._nodes.retry import Retry
+from railtracks._records.data import CallError, CallRecord, CauseKind, Counts, EndCause, ExecutionInfo, Status
+from railtracks._records.loading import load_state
 from railtracks._records.log import enable_logging
-from railtracks._records.saved_state import load_state
 from railtracks._records.secrets import Secret
-from railtracks._records.tree import CallError, CallRecord, CauseKind, Counts, EndCause, ExecutionInfo, Status
 from railtracks._sessions.broadcast import broadcast
 from railtracks._sessions.decorator import session
 from railtracks._sessions.durable import durable_package as _durable_package

@@ -1,6 +1,6 @@
-"""Checks of values: what a value is, and whether it may be used.
+"""Checks of values: of which kind a value is, and whether users may pass it.
 
-Called wherever users hand something in. A check takes the name that an error calls the value by, and the value.
+Called wherever users pass a value. A check takes the name of the value, for the error, and the value.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final, TypeGuard
 
 from attrs import define
 
-# isinstance says what holds users' values, and nothing says what is in them: for the type checkers, objects.
+# `isinstance` tells that a value is a list, and not of what. To the type checkers its items are objects.
 
 
 def is_mapping(value: object) -> TypeGuard[Mapping[object, object]]:
@@ -35,6 +35,11 @@ def is_set(value: object) -> TypeGuard[set[object]]:
     return isinstance(value, set)
 
 
+def is_frozen_set(value: object) -> TypeGuard[frozenset[object]]:
+    """Return whether a value is a frozen set."""
+    return isinstance(value, frozenset)
+
+
 def is_tuple(value: object) -> TypeGuard[tuple[object, ...]]:
     """Return whether a value is a tuple."""
     return isinstance(value, tuple)
@@ -45,12 +50,12 @@ class Number:
     """A check for numbers.
 
     Attributes:
-        unit: What is counted, for the error.
+        unit: The unit of the number, for the error.
         is_whole: Whether only whole numbers are allowed.
         least: The smallest number that is allowed.
         is_more: Whether `least` itself is refused.
         infinite: What `math.inf` means, for the error; `None` where it is refused.
-        beside: What is allowed beside a number, for the error.
+        beside: What is allowed besides a number, for the error.
     """
 
     unit: str = ""
@@ -69,7 +74,7 @@ class Number:
             kind = f"a {'whole ' * self.is_whole}number{of_unit}"
             raise TypeError(f"{name} must be {self.beside}{kind}, not {type(value).__name__}")
         is_large_enough = value > self.least if self.is_more else value >= self.least
-        # Written this way round, so that nan is refused, too.
+        # In this form the condition is false for nan, which is so refused.
         if not (is_large_enough and value <= (value if self.is_whole else sys.float_info.max)):
             raise ValueError(f"{name} must be {self._range()}, not {value!r}")
 

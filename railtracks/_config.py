@@ -1,6 +1,6 @@
-"""What the process is configured with, and what counts for one session of it.
+"""The configuration of the process, and the options that hold for one session.
 
-Called by `set_config`, and by each session that is made.
+Called by users as `rt.set_config`, and by each session that is made.
 """
 
 from __future__ import annotations
@@ -8,19 +8,13 @@ from __future__ import annotations
 from typing import Final, TypeVar, Unpack, cast
 
 from railtracks._copying import copied
-from railtracks._options import (
-    THREAD_LIMIT,
-    CommonOptions,
-    ConfigOptions,
-    Settings,
-    check_options,
-    options_of,
-)
+from railtracks._option import check_options, documented, options_of
+from railtracks._options import THREAD_LIMIT, CommonOptions, ConfigOptions, Settings
 
 T = TypeVar("T")
 
-# The one state of the process: what `set_config` was told. It is replaced as a whole and never changed in place, so
-# that a session in another thread reads either the old configuration or the new one.
+# The options that `set_config` was given: the only state of the process. It is replaced as a whole and never changed
+# in place, so that a session in another thread reads either the old configuration or the new one.
 UNCONFIGURED: Final[ConfigOptions] = {}
 _configured = UNCONFIGURED
 
@@ -28,12 +22,11 @@ _configured = UNCONFIGURED
 def set_config(**options: Unpack[ConfigOptions]) -> None:
     """Set defaults for every session of this process that starts from now on.
 
-    A default counts where the session or flow was not given the option itself. `None` forgets a default that was set
-    before; options that are not named stay as they are.
+    A default holds where a session or flow was not given the option itself. `None` forgets a default that was set
+    before. Options that are not named stay as they are.
 
     Args:
-        **options: The options of `Session` that do not belong to one session alone. And `thread_limit`: how many sync
-            nodes may be in worker threads at once, in each Trio run; by default 40.
+        {options}
 
     Raises:
         TypeError: If an option is unknown or of the wrong type.
@@ -43,6 +36,9 @@ def set_config(**options: Unpack[ConfigOptions]) -> None:
     if "context" in options:
         options["context"] = copied(options["context"])
     configure({**_configured, **options})
+
+
+set_config.__doc__ = documented(set_config.__doc__ or "", ConfigOptions)
 
 
 def configure(options: ConfigOptions) -> ConfigOptions:
@@ -61,7 +57,7 @@ _DEFAULTS: Final = {name: option.default for name, option in options_of(Settings
 
 
 def resolve(given: CommonOptions) -> Settings:
-    """Return what counts for a session: each option as given, else as configured, else its default."""
+    """Return the options that hold for a session: each as it was given, else as configured, else its default."""
     configured, chosen = _configured, _DEFAULTS.copy()
     for name, value in (*configured.items(), *given.items()):
         if value is not None and name in chosen:
@@ -72,7 +68,6 @@ def resolve(given: CommonOptions) -> Settings:
 
 
 def required(value: T | None) -> T:
-    """Return a setting that has a default, and so is never `None`."""
-    if value is None:
-        raise AssertionError("a setting with a default has no value")
+    """Return the value of an option that has a default, and so is never `None`."""
+    assert value is not None  # noqa: S101 - `resolve` has put the default there
     return value

@@ -1,13 +1,13 @@
-"""Copies of a context, so that the runs of a flow do not share its containers.
+"""Copies of a context, so that the sessions of a flow do not share its containers.
 
 Called by `Flow`, `@session` and `set_config`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 from railtracks._checks import is_dict, is_list, is_mapping, is_set, is_tuple
 
@@ -17,11 +17,10 @@ T = TypeVar("T", bound=Mapping[str, object] | None)
 def copied(context: T) -> T:
     """Return a context for one run: its dicts, lists, tuples and sets are copied at any depth, all else is shared.
 
-    A value that contains itself comes back as a copy that contains itself. What is no mapping is left to be refused.
+    A value that contains itself comes back as a copy that contains itself. What is no mapping comes back as it is: its
+    check, which comes later, refuses it.
     """
-    twin: Any = _copied(dict(context) if is_mapping(context) else context, {})
-    made: T = twin
-    return made
+    return cast("T", _copied(dict(context) if is_mapping(context) else context, {}))
 
 
 def _copied(value: object, seen: dict[int, object]) -> object:
@@ -37,11 +36,17 @@ def _copied(value: object, seen: dict[int, object]) -> object:
         items[:] = [_copied(item, seen) for item in value]
         return items
     if is_set(value):
-        # What is in a set is hashable, and so is shared or immutable.
+        # The items of a set are hashable: they are immutable, or objects that are shared anyway.
         seen[id(value)] = twin = copy(value)
         return twin
-    if is_tuple(value):
-        # A tuple of another class is shared, unless it is a named tuple: nothing tells how another class is made.
-        make: Any = tuple if type(value) is tuple else getattr(type(value), "_make", None)
-        return value if make is None else make([_copied(item, seen) for item in value])
-    return value
+    return _copied_tuple(value, seen) if is_tuple(value) else value
+
+
+def _copied_tuple(value: tuple[object, ...], seen: dict[int, object]) -> object:
+    items = [_copied(item, seen) for item in value]
+    kind: type = type(value)
+    if kind is tuple:
+        return tuple(items)
+    # A tuple of another class is shared, unless it is a named tuple: nothing tells how another class is made.
+    make: Callable[[list[object]], object] | None = getattr(kind, "_make", None)
+    return value if make is None else make(items)

@@ -1,6 +1,7 @@
 """The context of a session: values that all of its nodes share.
 
-Sync nodes, which run in worker threads, share it too. Every function here raises `ContextError` outside a session.
+Called by users as `rt.context`. Sync nodes, which run in worker threads, share it, too. Every function here raises
+`ContextError` outside a session.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def get(key: str, default: Any = _MISSING) -> Any:
 
     Args:
         key: The key.
-        default: What to return where there is none; `None` is a default like any other.
+        default: The value to return if there is no such key; `None` is a default like any other.
 
     Raises:
         KeyError: If there is no such key and no default was given.

@@ -1,13 +1,13 @@
 """Every public error.
 
-This room imports nothing of the package, so that any other may raise what stands here. An error's text is made from
-its own fields, which are also what it is pickled as.
+Raised by the whole package; this module imports nothing of it. The text of an error is made from its fields, and an
+error is pickled as its fields.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 __all__ = [
     "ContextError",
@@ -40,8 +40,8 @@ class RailtracksError(Exception):
 
     _fields: ClassVar[tuple[str, ...]] = ()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by the fields, because a message is made from them and not the other way round."""
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle the fields and not the text, which is made from them."""
         if not self._fields:
             return type(self), self.args, self.__dict__
         return type(self), tuple(getattr(self, field) for field in self._fields), self.__dict__
@@ -51,15 +51,15 @@ RTError = RailtracksError
 
 
 class NodeCreationError(RailtracksError, TypeError):
-    """What was given cannot become a node, or an option does not fit the function it was given with."""
+    """A value cannot be made a node, or an option does not fit the function that it was given with."""
 
 
 class ContextError(RailtracksError, RuntimeError):
-    """No session belongs to the place that asked for one, or the session that does is over."""
+    """There is no session around the code that needs one, or the session around it is over."""
 
 
 class FatalError(RailtracksError):
-    """For users to raise: it ends the session whatever a parent node would do with it."""
+    """For users to raise in a node: it ends the session, even if a parent node catches it."""
 
 
 class WorkerCrashedError(RailtracksError):
@@ -67,7 +67,7 @@ class WorkerCrashedError(RailtracksError):
 
     Attributes:
         node: The name of the node that it ran.
-        exit_code: What the process ended with, negative for the number of a signal; `None` if it is not known.
+        exit_code: The exit code of the process, or minus the number of the signal that ended it; `None` if unknown.
     """
 
     _fields = ("node", "exit_code")
@@ -83,12 +83,12 @@ class WorkerCrashedError(RailtracksError):
 
 
 class RemoteError(RailtracksError):
-    """What a node raised in another process, and what could not be brought over as it was: its class forbids it.
+    """An error of a node in another process, as text, because the error itself could not be pickled.
 
     Attributes:
-        type: The qualified name of its class.
-        message: Its text.
-        traceback: Where in the other process it came from.
+        type: The qualified name of the class of the error.
+        message: The text of the error.
+        traceback: The traceback of the error in the other process.
     """
 
     _fields = ("type", "message", "traceback")
@@ -101,7 +101,7 @@ class RemoteError(RailtracksError):
 
 
 class LLMError(RailtracksError):
-    """A model, or the way to it, failed."""
+    """A call of a language model failed, at the model or on the way to it."""
 
 
 class NodeTimeoutError(RailtracksError, TimeoutError):
@@ -121,11 +121,11 @@ class NodeTimeoutError(RailtracksError, TimeoutError):
 
 
 class SessionTimeoutError(RailtracksError, TimeoutError):
-    """A session took longer than its `timeout`; by the time this is raised nothing of it runs any more.
+    """A session took longer than its `timeout`. When this is raised, nothing of the session runs any more.
 
     Attributes:
-        session: What the session is called: its name, its flow's name, or its identifier.
-        timeout: The seconds that ran out, infinite if only a deadline was set.
+        session: The session's name, else its flow's name, else its identifier.
+        timeout: The timeout in seconds, infinite if only the deadline of `cancel_scope` was set.
     """
 
     _fields = ("session", "timeout")
@@ -133,7 +133,7 @@ class SessionTimeoutError(RailtracksError, TimeoutError):
     def __init__(self, session: str, timeout: float) -> None:
         self.session = session
         self.timeout = timeout
-        # A scope's deadline can be set where no timeout was given.
+        # A user can set the deadline of the session's scope without a timeout.
         limit = "before its deadline" if timeout == math.inf else f"within its timeout of {timeout:g} seconds"
         super().__init__(f"session {session!r} did not finish {limit}")
 
@@ -142,10 +142,10 @@ GlobalTimeOutError = SessionTimeoutError
 
 
 class SessionCancelledError(RailtracksError):
-    """A result was due, but the session was ended by `Session.cancel`.
+    """A session was cancelled by `Session.cancel`, a drain or SIGTERM, where its result was asked for.
 
     Attributes:
-        reason: What was given to `Session.cancel`, if anything.
+        reason: The reason given to `Session.cancel`, if one was given.
     """
 
     _fields = ("reason",)
@@ -161,7 +161,7 @@ class PendingCallError(RailtracksError, RuntimeError):
     Attributes:
         node: The node's name.
         status: The status of the call.
-        reason: What was given to `PendingCall.cancel`, or which failure beside the call cancelled it, if either.
+        reason: The reason given to `PendingCall.cancel`, or the failure of another call that led to the cancel.
     """
 
     _fields = ("node", "status", "reason")
@@ -182,7 +182,7 @@ class StateError(RailtracksError, ValueError):
 
     Attributes:
         path: The file.
-        place: Where in the file, as a JSON path (`$` is the whole).
+        place: The place in the file, as a JSON path (`$` is the whole file), or as line and column.
         problem: What is wrong there.
     """
 
@@ -196,10 +196,10 @@ class StateError(RailtracksError, ValueError):
 
 
 class DurableValueError(RailtracksError, TypeError):
-    """A value cannot be stored, or would not come back as it is.
+    """A value cannot be stored, or would not come back equal.
 
     Attributes:
-        place: What it is, and the path to the part that is wrong.
+        place: What the value is, and the path to the part of it that is wrong.
         problem: What is wrong.
     """
 
@@ -212,7 +212,7 @@ class DurableValueError(RailtracksError, TypeError):
 
 
 class StoreError(FatalError):
-    """The store of a durable session cannot be used. The session is left as it stands there, to be resumed.
+    """The store of a durable session cannot be used. The session stays as it is recorded there, and can be resumed.
 
     Attributes:
         problem: What went wrong.
@@ -226,11 +226,11 @@ class StoreError(FatalError):
 
 
 class ReplayMismatchError(FatalError):
-    """What a resumed session does is not what its record says. The node in question has not run.
+    """The code of a resumed session does something else than its journal says. The node in question has not run.
 
     Attributes:
         session: The identifier of the session.
-        recorded: What the record says.
+        recorded: What the journal says.
         asked: What the code asks for now.
     """
 
@@ -247,7 +247,7 @@ class ReplayMismatchError(FatalError):
 
 
 class SessionLostError(FatalError):
-    """Another owner has taken the session over, or this one could not renew its lease: nothing more is committed here.
+    """This process lost a session: another owner took it over, or its lease was not renewed. It commits nothing more.
 
     Attributes:
         session: The identifier of the session.
@@ -263,11 +263,11 @@ class SessionLostError(FatalError):
 
 
 class SessionUnavailableError(RailtracksError):
-    """There is no such session in a store, or it stands where what was asked for cannot be done with it.
+    """There is no such session in a store, or its status does not allow what was asked for.
 
     Attributes:
         session: The identifier of the session.
-        problem: Why it cannot be done.
+        problem: Why it cannot be done; follows the identifier in the text.
     """
 
     _fields = ("session", "problem")
@@ -279,13 +279,13 @@ class SessionUnavailableError(RailtracksError):
 
 
 class SessionOwnedError(RailtracksError):
-    """A live owner has the session.
+    """A process that is alive owns the session.
 
     Attributes:
         session: The identifier of the session.
         host: The machine of the owner.
-        process_id: Its process.
-        lease_until: When its lease ends if it is not renewed, in UTC, ISO 8601.
+        process_id: The process of the owner.
+        lease_until: When the owner's lease ends if it is not renewed, in UTC, ISO 8601.
     """
 
     _fields = ("session", "host", "process_id", "lease_until")
@@ -301,18 +301,18 @@ class SessionOwnedError(RailtracksError):
         )
 
 
-class SessionWaiting(RailtracksError):  # noqa: N818 - it says where the session stands, and is no failure
-    """A session was put aside until a signal comes: nothing in it is open but waits with `park=True`.
+class SessionWaiting(RailtracksError):  # noqa: N818 - a status of the session, and no failure
+    """A session was put aside until a signal comes, because it only waits, with `park=True`.
 
     Attributes:
-        session: The identifier of the session, to be resumed or recovered.
+        session: The identifier of the session.
     """
 
     _fields = ("session",)
 
     def __init__(self, session: str) -> None:
         self.session = session
-        super().__init__(f"session {session} waits for a signal: recover() wakes it")
+        super().__init__(f"session {session} waits for a signal: rt.recover() resumes it when the signal has come")
 
 
 class SignalTimeoutError(RailtracksError, TimeoutError):
@@ -320,7 +320,7 @@ class SignalTimeoutError(RailtracksError, TimeoutError):
 
     Attributes:
         name: The name of the signal.
-        seconds: How long it was waited for.
+        seconds: How many seconds the session waited for it.
     """
 
     _fields = ("name", "seconds")

@@ -27,10 +27,11 @@ from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import is_system_task
 from railtracks._checks import check_count
 from railtracks._nodes.node import AsyncNode, Node, SyncNode, is_coroutine_function
-from railtracks._records.events import EVERYWHERE, Event, EventKind, SessionEvent
+from railtracks._records.data import ExecutionInfo, Status
+from railtracks._records.events import Event, EventKind, SessionEvent
 from railtracks._records.files import unfinished_files
-from railtracks._records.saved_state import load_state
-from railtracks._records.tree import ExecutionInfo, Status
+from railtracks._records.loading import load_state
+from railtracks._records.observers import EVERYWHERE
 from railtracks._sessions.durable import durable_package
 from railtracks._sessions.flow import Flow
 from railtracks._sessions.session import Session

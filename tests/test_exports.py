@@ -94,7 +94,12 @@ ERRORS: list[tuple[type[Exception], type[Exception], tuple[object, ...], str]] =
     (rt.PendingCallError, RuntimeError, ("fetch", "cancelled", "enough"), "the call of 'fetch' was cancelled: enough"),
     (rt.StateError, ValueError, ("a.json", "$.calls", "missing"), "a.json: at $.calls: missing"),
     (rt.FatalError, Exception, ("stop",), "stop"),
-    (rt.WorkerCrashedError, Exception, ("w", None), "the worker process of node 'w' ended before it had an answer"),
+    (
+        rt.WorkerCrashedError,
+        Exception,
+        ("w", None),
+        "the worker process of node 'w' ended before it had an answer",
+    ),
     (
         rt.WorkerCrashedError,
         Exception,
@@ -140,7 +145,12 @@ ERRORS: list[tuple[type[Exception], type[Exception], tuple[object, ...], str]] =
         ("s-1", "is completed: a signal would reach nobody"),
         "session s-1 is completed: a signal would reach nobody",
     ),
-    (rt.SessionWaiting, Exception, ("s-1",), "session s-1 waits for a signal: recover() wakes it"),
+    (
+        rt.SessionWaiting,
+        Exception,
+        ("s-1",),
+        "session s-1 waits for a signal: rt.recover() resumes it when the signal has come",
+    ),
     (rt.SignalTimeoutError, TimeoutError, ("approval", 5.0), "no signal 'approval' came within 5 seconds"),
     (rt.RailtracksError, Exception, ("anything",), "anything"),
 ]

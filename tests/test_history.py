@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import railtracks as rt
+from railtracks._records.data import CallError
 from railtracks._records.history import BoundedCallTree
-from railtracks._records.tree import CallError, CallTree
+from railtracks._records.tree import CallTree
 
 
 @define
@@ -183,6 +186,140 @@ def test_a_bounded_tree_is_the_whole_one_without_what_finished_long_ago(
 
 def timeless(record: rt.CallRecord) -> tuple[Any, ...]:
     return record.id, record.parent_id, record.node, record.status, record.attempt, record.args, record.kwargs
+
+
+class Named:
+    """A node that counts how often its name is asked for."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.asked = 0
+
+    @property
+    def name(self) -> str:
+        self.asked += 1
+        return self._name
+
+    def argument_names(self, count: int) -> tuple[str | None, ...]:
+        return (None,) * count
+
+
+# As `steps`, and a look at the counts in between.
+steps_and_looks = st.lists(
+    st.tuples(st.sampled_from(["open", "open", "complete", "fail", "cancel", "look"]), st.integers(0, 20)), max_size=80
+)
+
+
+@given(steps=steps_and_looks, limit=st.none() | st.integers(0, 3))
+def test_counts_are_right_at_any_moment(steps: list[tuple[str, int]], limit: int | None) -> None:
+    tree = CallTree() if limit is None else BoundedCallTree(limit)
+    # What is counted is checked against a tree that nobody has asked to count, and that drops nothing.
+    whole = CallTree()
+    running: list[int] = []
+    for what, pick in steps:
+        if what == "open":
+            made = Made(f"node {pick % 3}")
+            assert tree.open(made, 0, (), {}) == whole.open(made, 0, (), {})
+            running.append(len(whole))
+        elif what == "look":
+            check_counts(tree, whole)
+        elif running:
+            call_id = running.pop(pick % len(running))
+            for each in (tree, whole):
+                match what:
+                    case "complete":
+                        each.complete(call_id, pick)
+                    case "fail":
+                        each.fail(call_id, CallError("ValueError", str(pick)))
+                    case _:
+                        each.cancel(call_id)
+    check_counts(tree, whole)
+    tree.cancel_what_is_open()
+    whole.cancel_what_is_open()
+    check_counts(tree, whole)
+
+
+def check_counts(tree: CallTree, whole: CallTree) -> None:
+    calls = list(whole.records())
+    counts = tree.counts()
+    assert counts.by_status == {
+        status: sum(call.status is status for call in calls)
+        for status in (rt.Status.RUNNING, rt.Status.COMPLETED, rt.Status.FAILED, rt.Status.CANCELLED)
+    }
+    assert counts.by_node == {
+        name: sum(call.node == name for call in calls) for name in dict.fromkeys(call.node for call in calls)
+    }
+    assert [timeless(call) for call in counts.running] == [
+        timeless(call) for call in calls if call.status is rt.Status.RUNNING
+    ]
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+def test_a_second_look_costs_only_what_is_new(limit: int | None) -> None:
+    tree = CallTree() if limit is None else BoundedCallTree(limit)
+    node = Named("node")
+    tree.open(node, 0, (), {})
+    for _ in range(1_000):
+        tree.complete(tree.open(node, 0, (), {}), None)
+    assert tree.counts().by_node == {"node": 1_001}
+    before = node.asked
+    for _ in range(10):
+        tree.complete(tree.open(node, 0, (), {}), None)
+    assert tree.counts().by_status[rt.Status.COMPLETED] == 1_010
+    # The ten new calls, and the record of the one that runs.
+    assert node.asked == before + 11
+    tree.counts()
+    assert node.asked == before + 12
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+def test_at_most_100_running_calls_are_listed_in_the_order_of_their_start(limit: int | None) -> None:
+    tree = CallTree() if limit is None else BoundedCallTree(limit)
+    for number in range(150):
+        tree.open(Made(f"node {number}"), 0, (), {})
+        if number % 10 == 0:
+            tree.counts()
+    for call_id in range(1, 150, 2):
+        tree.complete(call_id, None)
+    tree.open(Made("last"), 0, (), {})
+    counts = tree.counts()
+    assert counts.by_status == {"running": 76, "completed": 75, "failed": 0, "cancelled": 0}
+    assert [call.id for call in counts.running] == [*range(2, 151, 2), 151]
+    for number in range(100):
+        tree.open(Made(f"more {number}"), 0, (), {})
+    assert [call.id for call in tree.counts().running] == [*range(2, 151, 2), *range(151, 176)]
+
+
+@pytest.mark.parametrize("limit", [math.inf, 2])
+async def test_looks_from_threads_count_right_while_calls_run(limit: float) -> None:
+    async def work() -> None:
+        for number in range(300):
+            await rt.call(double, number)
+            with pytest.raises(ZeroDivisionError):
+                await rt.call(divide, number)
+
+    async def divide(number: int) -> float:
+        return number / 0
+
+    def look(session: rt.Session) -> None:
+        last = 0
+        while not over.is_set():
+            counts = session.counts
+            assert min(counts.by_status.values()) >= 0
+            assert sum(counts.by_status.values()) == sum(counts.by_node.values()) >= last
+            last = sum(counts.by_status.values())
+            assert {call.node for call in session.info.calls} <= {"work", "double", "divide"}
+
+    over = threading.Event()
+    async with rt.Session(history_limit=limit, save_state=False) as session, trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(trio.to_thread.run_sync, look, session)
+        try:
+            await rt.call(work)
+        finally:
+            over.set()
+    assert session.counts.by_node == {"work": 1, "double": 300, "divide": 300}
+    assert session.counts.by_status == {"running": 0, "completed": 301, "failed": 300, "cancelled": 0}
 
 
 async def test_a_session_that_keeps_no_finished_call_logs_like_any_other(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,8 @@ import railtracks as rt
 from railtracks import _config
 from railtracks._config import resolve, set_config
 from railtracks._copying import copied
-from railtracks._options import ConfigOptions, options_of
+from railtracks._option import options_of
+from railtracks._options import ConfigOptions
 
 
 async def work() -> None:

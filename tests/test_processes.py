@@ -78,9 +78,7 @@ async def test_one_session_of_process_nodes() -> None:
         assert crashed.value.exit_code == -9
         assert await rt.call(functions.double, 1) == 2
         # What cannot be sent is refused before anything is.
-        with pytest.raises(
-            TypeError, match=r"node 'double' cannot be sent to a worker, for argument 0 cannot be pickled"
-        ):
+        with pytest.raises(TypeError, match=r"node 'double' cannot be sent to a worker: argument 0 cannot be pickled"):
             await rt.call(functions.double, lambda: 1)  # type: ignore[arg-type]
         assert {call.status for call in session.info.calls} == {"completed", "failed"}
     assert children() == []
@@ -266,7 +264,7 @@ def test_an_error_that_can_only_be_unpickled_there_comes_as_a_record(monkeypatch
 
 
 def test_a_result_that_cannot_be_pickled_is_a_type_error() -> None:
-    with pytest.raises(TypeError, match="the result of node 'node' cannot be brought out of its worker"):
+    with pytest.raises(TypeError, match="the result of node 'node' cannot be pickled in its worker"):
         sent(functions.make_lock)
 
 
@@ -303,5 +301,5 @@ def test_a_sync_function_that_hands_on_a_coroutine_is_a_type_error() -> None:
     ],
 )
 def test_what_cannot_be_pickled_is_named(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], what: str) -> None:
-    with pytest.raises(TypeError, match=f"node 'node' cannot be sent to a worker, for {what} cannot be pickled"):
+    with pytest.raises(TypeError, match=f"node 'node' cannot be sent to a worker: {what} cannot be pickled"):
         packed("node", fn, args, kwargs)

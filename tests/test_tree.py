@@ -12,7 +12,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import railtracks as rt
-from railtracks._records.events import EventKind, Observers, call_event
+from railtracks._records.events import EventKind, call_event
+from railtracks._records.observers import Observers
 from railtracks._records.tree import CallTree
 
 
@@ -273,6 +274,38 @@ async def test_a_deep_tree_is_queried_as_it_was_called() -> None:
     for _ in range(500):
         (call,) = info.children(call.id)
     assert info.children(call.id) == ()
+
+
+async def test_the_counts_of_a_session_agree_with_its_records() -> None:
+    looks: list[rt.Counts] = []
+
+    @rt.function_node
+    async def look() -> None:
+        session = rt.current_session()
+        looks.append(session.counts)
+        calls = session.info.calls
+        assert looks[-1].running == tuple(call for call in calls if call.status is rt.Status.RUNNING)
+        for status, number in looks[-1].by_status.items():
+            assert number == sum(call.status is status for call in calls)
+
+    @rt.function_node
+    async def fail() -> None:
+        await rt.call(look)
+        raise BreakdownError
+
+    async with rt.Session() as session:
+        assert session.counts == rt.Counts({"running": 0, "completed": 0, "failed": 0, "cancelled": 0}, {}, ())
+        await rt.call(branch, 1, 2)
+        with pytest.raises(BreakdownError):
+            await rt.call(fail)
+        with trio.move_on_after(0):
+            await rt.call(sleep)
+        await rt.call(look)
+    assert [(look.by_status["running"], look.by_node) for look in looks] == [
+        (2, {"branch": 1, "leaf": 2, "fail": 1, "look": 1}),
+        (1, {"branch": 1, "leaf": 2, "fail": 1, "look": 2, "sleep": 1}),
+    ]
+    assert session.counts.by_status == {"running": 0, "completed": 5, "failed": 1, "cancelled": 1}
 
 
 def test_an_event_is_frozen_and_nobody_listens_unless_asked() -> None:

@@ -21,8 +21,9 @@ from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import NO_TRIO, adopt
 from railtracks._nodes.node import Attempt, Node
 from railtracks._nodes.retry import Outcome, Retry
-from railtracks._records.errors import describe, is_fatal, raise_unchanged, without_cancelled
-from railtracks._records.events import NOBODY, EventKind, Observers
+from railtracks._records.errors import describe_once, is_fatal, raise_unchanged, without_cancelled
+from railtracks._records.events import EventKind
+from railtracks._records.observers import NOBODY, Observers
 from railtracks._workers.threads import WorkerSlot
 
 P = ParamSpec("P")
@@ -198,7 +199,7 @@ def _close_with(
         scope.tree.cancel(call_id)
         kind, audience = EventKind.CALL_CANCELLED, observers.call_cancelled
     else:
-        scope.tree.fail(call_id, describe(error, lambda: scope.tree.path(call_id)))
+        scope.tree.fail(call_id, describe_once(error, lambda: scope.tree.path(call_id)))
         if is_tried_again:
             kind, audience = EventKind.CALL_RETRIED, observers.call_retried
         else:

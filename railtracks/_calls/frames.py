@@ -20,7 +20,8 @@ from trio.lowlevel import Task
 
 from railtracks._calls.durable_protocol import Args, CallStrand, DurableFanOut, Kwargs, SessionJournal
 from railtracks._nodes.node import Node, is_node, made_node
-from railtracks._records.events import Audience, EventKind, ObservedSession, Observers, call_event, tell
+from railtracks._records.events import EventKind, ObservedSession, call_event
+from railtracks._records.observers import Audience, Observers, tell
 from railtracks._records.session import SessionRecord
 from railtracks._records.tree import CallTree
 from railtracks._workers.threads import WorkerSlot

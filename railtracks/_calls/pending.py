@@ -19,8 +19,8 @@ from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import frame_here
 from railtracks._nodes.node import Node
 from railtracks._nodes.retry import Outcome
+from railtracks._records.data import Status
 from railtracks._records.errors import bare, came_from_cleanup, combined, raise_unchanged, without_cancelled
-from railtracks._records.tree import Status
 from railtracks.exceptions import PendingCallError
 
 R_co = TypeVar("R_co", covariant=True)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from attrs import define, field
 
+from railtracks._records.data import CauseKind, EndCause, Status
 from railtracks._records.errors import bare, combined, is_cancelled, set_context
-from railtracks._records.tree import CauseKind, EndCause, Status
 from railtracks.exceptions import SessionCancelledError, SessionTimeoutError
 
 _STATUS = {
@@ -27,11 +27,11 @@ class Ending:
     """What is known about the end of one session.
 
     Attributes:
-        label: What errors call the session.
-        timeout: Its seconds.
+        label: What errors call the session: its name, its flow's name, or its identifier.
+        timeout: Its timeout in seconds, infinite for none.
         cause: The first cause.
-        errors: The errors that reached the session, in their order; no `Cancelled`.
-        status: What the session ended as, once that is decided.
+        errors: The errors that reached the session, in their order, without `Cancelled`.
+        status: `RUNNING` until `decide` says how the session ended.
     """
 
     label: str
@@ -41,28 +41,33 @@ class Ending:
     status: Status = Status.RUNNING
 
     def rename(self, before: str, identifier: str) -> None:
-        """Follow a change of the session's identifier, if that is what errors call the session."""
+        """Replace the session's identifier, if errors call the session by it."""
         if self.label == before:
             self.label = identifier
 
     @property
     def kind(self) -> CauseKind | None:
-        """What the first cause was."""
+        """The kind of the first cause, `None` if there is none."""
         return None if self.cause is None else self.cause.kind
 
     def note(self, cause: EndCause) -> None:
-        """Note a cause if it is the first."""
+        """Record a cause, if there is none yet and the session has not ended."""
         if self.cause is None and self.status is Status.RUNNING:
             self.cause = cause
 
     def add(self, error: BaseException, call_id: int | None) -> None:
-        """Add an error, a cause if it is the first."""
+        """Add an error that reached the session, and record it as the cause if there is none yet.
+
+        Args:
+            error: The error, no `Cancelled`.
+            call_id: The innermost call that it came out of, `None` if it came from the body of the session.
+        """
         is_interrupt = isinstance(combined([error]), KeyboardInterrupt)
         self.note(EndCause(CauseKind.CTRL_C) if is_interrupt else EndCause(CauseKind.ERROR, call_id=call_id))
         self.errors.append(error)
 
     def decide(self, outside: BaseException | None) -> BaseException | None:
-        """Decide the status and return what is to be raised.
+        """Decide the status and return the error that the session raises, if any.
 
         Args:
             outside: The `Cancelled` of a scope around the session, if one was cancelled before the session had unwound.
@@ -71,7 +76,7 @@ class Ending:
             self.note(EndCause(CauseKind.OUTER_SCOPE))
         self.status = _STATUS[self.kind]
         error = combined(self.errors)
-        # The frames that raise the errors lead here.
+        # The errors hold the stack frames that they went through, and some of these lead here: a cycle.
         self.errors.clear()
         if self.kind is CauseKind.DEADLINE and not isinstance(error, KeyboardInterrupt):
             timeout_error = SessionTimeoutError(self.label, self.timeout)
@@ -82,7 +87,7 @@ class Ending:
         return error or bare(outside)
 
     def told(self, raised: BaseException | None) -> BaseException | None:
-        """Return the error that the records tell of; of a `Cancelled` they tell nothing, it quotes other errors."""
+        """Return the error that the record shows, if any: never a `Cancelled`, whose text quotes other errors."""
         if raised is not None and not is_cancelled(raised):
             return raised
         if self.cause is not None and self.kind in {CauseKind.CANCEL, CauseKind.SIGTERM}:

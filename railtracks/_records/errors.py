@@ -1,4 +1,7 @@
-"""Which error goes on: splitting `Cancelled` off, looking for fatal ones, and saying where an error came from."""
+"""Errors: which one is raised out of several, which are fatal, and how an error is described as text.
+
+Called by calls, retries and sessions as an error leaves them, and by everything that keeps an error as text.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +9,32 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from textwrap import indent
 from traceback import format_tb
-from typing import Final, NoReturn, TypeGuard, cast
+from typing import Final, NoReturn, TypeGuard
 
-from trio import Cancelled
+import trio
 
-from railtracks._records.tree import CallError
+from railtracks._checks import is_list
+from railtracks._records.data import CallError
 from railtracks.exceptions import FatalError
 
-# Enough to show where an error came from. A traceback through a deep tree repeats the same two frames a level.
+# Enough to show where an error came from: a traceback through a deep tree repeats the same two frames at each level.
 _FRAMES: Final = 30
 _LONGEST_CHAIN: Final = 10
 _DEEPEST_GROUP: Final = 5
 _WIDEST_GROUP: Final = 15
 _CAUSE: Final = "\nThe above exception was the direct cause of the following exception:\n\n"
 _CONTEXT: Final = "\nDuring handling of the above exception, another exception occurred:\n\n"
-# Beyond this a message is data, and belongs into the result of a call.
+# Characters. A longer message is data, which does not belong into an error.
 _LONGEST_MESSAGE: Final = 20_000
 
 
 def without_cancelled(error: BaseException) -> BaseException | None:
-    """Return what is real of an error: itself, what is beside `Cancelled` in a group, `None` for `Cancelled` alone."""
-    if isinstance(error, Cancelled):
+    """Return an error without the `Cancelled` in it: a group loses them, and `Cancelled` alone gives `None`."""
+    if isinstance(error, trio.Cancelled):
         return None
     if not _is_group(error):
         return error
-    cancelled, rest = error.split(Cancelled)
+    cancelled, rest = error.split(trio.Cancelled)
     if cancelled is None:
         return error
     real: BaseException | None = rest
@@ -41,7 +45,7 @@ def without_cancelled(error: BaseException) -> BaseException | None:
 
 def is_cancelled(error: BaseException) -> bool:
     """Return whether an error is a cancellation."""
-    return isinstance(error, Cancelled)
+    return isinstance(error, trio.Cancelled)
 
 
 def _is_group(error: BaseException | None) -> TypeGuard[BaseExceptionGroup[BaseException]]:
@@ -49,9 +53,9 @@ def _is_group(error: BaseException | None) -> TypeGuard[BaseExceptionGroup[BaseE
 
 
 def combined(errors: Iterable[BaseException]) -> BaseException | None:
-    """Return what several tasks raised as one error: bare if it is one, and an interrupt before all others.
+    """Return the errors of several tasks as one: bare if there is one, else a group; only Ctrl-C if it is among them.
 
-    No error may be `Cancelled` or hold one. The same object counts once.
+    No error may be `Cancelled` or hold one. The same object counts once. Without errors the result is `None`.
     """
     distinct = list({id(error): error for error in errors}.values())
     interrupt = next((error for error in map(_interrupt, distinct) if error is not None), None)
@@ -61,12 +65,12 @@ def combined(errors: Iterable[BaseException]) -> BaseException | None:
 
 
 def members(error: BaseException) -> Sequence[BaseException]:
-    """Return what a nursery of this library made a group of."""
+    """Return the members of a group that a nursery has made, or the error itself if it is no group."""
     return error.exceptions if _is_group(error) else (error,)
 
 
 def bare(error: BaseException | None) -> BaseException | None:
-    """Return the `Cancelled` in a group of nothing else."""
+    """Return a `Cancelled` out of a group of nothing else, or the error itself if it is no group."""
     while _is_group(error):
         error = error.exceptions[0]
     return error
@@ -87,14 +91,14 @@ def is_fatal(error: BaseException) -> bool:
 
 
 def holds(error: BaseException, kind: type[BaseException]) -> bool:
-    """Return whether an error is of a kind, or a group with one of that kind anywhere in it."""
+    """Return whether an error is of a class, or a group with an error of that class anywhere in it."""
     if _is_group(error):
         return error.subgroup(kind) is not None
     return isinstance(error, kind)
 
 
 def is_wholly(error: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
-    """Return whether an error is of some kinds, or a group of nothing else."""
+    """Return whether an error is of some classes, or a group with nothing but errors of these classes in it."""
     if _is_group(error):
         return error.split(kinds)[1] is None
     return isinstance(error, kinds)
@@ -106,7 +110,7 @@ def came_from_cleanup(error: BaseException) -> bool:
     waiting: list[BaseException] = [error]
     while waiting:
         error = waiting.pop()
-        if isinstance(error, Cancelled):
+        if isinstance(error, trio.Cancelled):
             return True
         if id(error) in seen:
             continue
@@ -119,7 +123,7 @@ def came_from_cleanup(error: BaseException) -> bool:
 
 
 def set_context(error: BaseException, context: BaseException | None) -> None:
-    """Set what an error was raised in place of, also where its class forbids to set attributes."""
+    """Set the `__context__` of an error, even if its class forbids to set attributes."""
     vars(BaseException)["__context__"].__set__(error, context)
 
 
@@ -130,64 +134,72 @@ def raise_unchanged(error: BaseException) -> NoReturn:
         raise error
     finally:
         set_context(error, context)
-        # The frames of this traceback would hold the error, and the error the traceback.
+        # Otherwise this frame would hold the error, whose traceback holds this frame.
         del error, context
 
 
-class _PathNote(str):
-    """The note that names the path of nodes. Its class tells it from users' notes, so that it is added once."""
+class _CallNote(str):
+    """The note that a call leaves on an error, e.g. "in report > fetch", and with it the description of the error.
 
-    __slots__ = ("described",)
+    An error leaves one call after the other, and each of them records it. The innermost call describes it; the calls
+    around it find the description by this note and share it, because to describe it anew at every level would cost
+    the square of the depth. The description is kept on the error, so that it goes when the error goes. It is kept on
+    a note, because a class may forbid to set attributes, and few classes forbid to add notes.
 
-    described: CallError
+    As a string of its own class it is told from users' notes. Pickled, it is a plain string.
+    """
+
+    __slots__ = ("description",)
+
+    description: CallError
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
         return str, (str(self),)
 
 
-def describe(error: BaseException, path: Callable[[], Sequence[str]]) -> CallError:
-    """Return an error as text, and note on it, once, which nodes it came through.
+def describe_once(error: BaseException, path: Callable[[], Sequence[str]]) -> CallError:
+    """Return the description of an error that leaves a call; the first time, add a note with the path of nodes to it.
 
-    The innermost call that an error leaves describes it, the calls around it share that text: describing it anew on
-    every level would cost the square of the depth.
+    Args:
+        error: The error.
+        path: Returns the names of the nodes down to the call. Only called the first time.
     """
-    known = _path_note(error)
+    known = _call_note(error)
     if known is not None:
-        return known.described
-    text = described(error)
-    note = _PathNote(f"in {' > '.join(path())}")
-    note.described = text
-    # A class that forbids it, by whatever error, stays as it is: the record's place in the tree is the path.
+        return known.description
+    note = _CallNote(f"in {' > '.join(path())}")
+    note.description = described(error)
+    # If the class forbids notes, by whatever error, there is none: the record's place in the tree tells the path.
     with suppress(Exception):
         error.add_note(note)
-    return text
+    return note.description
 
 
-def description(error: BaseException) -> CallError | None:
-    """Return the text that `describe` made of an error, or of the first member of a group that left a call."""
-    note = _path_note(error)
+def known_description(error: BaseException) -> CallError | None:
+    """Return the description that `describe_once` made of an error, or of the first member of a group that has one."""
+    note = _call_note(error)
     if note is not None:
-        return note.described
-    found = map(description, error.exceptions) if _is_group(error) else ()
+        return note.description
+    found = map(known_description, error.exceptions) if _is_group(error) else ()
     return next(filter(None, found), None)
 
 
 def users_notes(error: BaseException) -> list[str]:
-    """Return the notes of an error but the one that `describe` adds."""
-    return [note for note in _notes(error) if isinstance(note, str) and not isinstance(note, _PathNote)]
+    """Return the notes of an error without the one that `describe_once` adds."""
+    return [note for note in _notes(error) if isinstance(note, str) and not isinstance(note, _CallNote)]
 
 
-def _path_note(error: BaseException) -> _PathNote | None:
-    return next((note for note in _notes(error) if isinstance(note, _PathNote)), None)
+def _call_note(error: BaseException) -> _CallNote | None:
+    return next((note for note in _notes(error) if isinstance(note, _CallNote)), None)
 
 
 def _notes(error: BaseException) -> list[object]:
     notes: object = getattr(error, "__notes__", None)
-    return cast("list[object]", notes) if isinstance(notes, list) else []
+    return notes if is_list(notes) else []
 
 
 def described(error: BaseException) -> CallError:
-    """Return an error as text, so that the error itself and the frames that it holds can go."""
+    """Return an error as text: nothing then keeps the error itself alive, nor the stack frames that it holds."""
     return CallError(_class_name(error), _message(error), "".join(_told(error, _DEEPEST_GROUP)))
 
 
@@ -197,10 +209,10 @@ def _class_name(error: BaseException) -> str:
 
 
 def _told(error: BaseException, levels: int) -> Iterator[str]:
-    """Tell of an error, of what led to it, and of the members of a group, as Python does but within bounds.
+    """Return a report of an error, of its causes and of the members of a group, as Python's but of bounded length.
 
-    Python's own report takes in all that led to an error: where each level of a tree wraps the error of the one below
-    that costs the square of the depth, on the event loop. `Cancelled` is left out: its text quotes other errors.
+    Python's own report follows the whole chain of causes. If each level of a tree wraps the error of the level below,
+    that costs the square of the depth. `Cancelled` is left out, because its text quotes other errors.
     """
     for link, transition in reversed(list(_links(error))):
         if link.__traceback__ is not None:
@@ -209,7 +221,7 @@ def _told(error: BaseException, levels: int) -> Iterator[str]:
         yield f"{_class_name(link)}: {_message(link)}\n"
         yield from (f"{note}\n" for note in _notes(link))
         if _is_group(link) and levels:
-            told = [member for member in link.exceptions if not isinstance(member, Cancelled)]
+            told = [member for member in link.exceptions if not isinstance(member, trio.Cancelled)]
             for number, member in enumerate(told[:_WIDEST_GROUP], 1):
                 yield f"  ---------------- {number} ----------------\n"
                 yield indent("".join(_told(member, levels - 1)), "  ")
@@ -217,12 +229,12 @@ def _told(error: BaseException, levels: int) -> Iterator[str]:
 
 
 def _links(error: BaseException) -> Iterator[tuple[BaseException, str]]:
-    """Return an error and what led to it, each with the words that lead over to the error it led to."""
+    """Return an error and the chain of its causes, each with the words that lead on to the error that it caused."""
     transition = ""
     for _ in range(_LONGEST_CHAIN):
         yield error, transition
         led = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-        if led is None or isinstance(led, Cancelled):
+        if led is None or isinstance(led, trio.Cancelled):
             return
         transition = _CAUSE if error.__cause__ is not None else _CONTEXT
         error = led

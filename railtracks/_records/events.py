@@ -1,20 +1,19 @@
-"""What happens in a session, as frozen records, and the one door for those who watch.
+"""What happens in a session, as frozen records: the events that observers are told of.
 
-Called by the core where something happens. The core knows no observer: the log, a live terminal, a viewer, telemetry
-and a file of events add themselves with `Observers.add`. An event that no observer listens to is never made.
+Made by the core where something happens, if an observer listens (`observers`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import datetime
 from enum import StrEnum
 from time import time
-from typing import Final, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from attrs import define, field
 
-from railtracks._records.tree import CallRecord, CallTree, Status, utc
+from railtracks._records.data import CallRecord, Counts, ExecutionInfo, Status, utc
+from railtracks._records.tree import CallTree
 
 
 class EventKind(StrEnum):
@@ -40,23 +39,32 @@ class SessionEvent:
         kind: `SESSION_OPENED` or `SESSION_CLOSED`.
         session: The session.
         at: When it happened, in UTC.
+        parent_session_id: The identifier of the session that it was opened in, `None` if it was opened in none.
+        parent_call_id: The call of that session that it was opened in, `None` if it was opened in no call.
     """
 
     kind: EventKind
     session: ObservedSession
     at: datetime
+    parent_session_id: str | None
+    parent_call_id: int | None
 
 
 @define(frozen=True)
 class CallEvent:
     """Something happened to a call.
 
+    It is handed over in the task of the call, with the context variables of its caller. So an observer that sets a
+    context variable when a call starts can reset it when the call ends.
+
     Attributes:
-        kind: What happened. `CALL_RETRIED`: an attempt failed, and another one follows.
-        session_id: The session of the call.
+        kind: What happened. `CALL_RETRIED`: an attempt failed, and another attempt follows, which is a call of its
+            own. `WORKER_LEFT_BEHIND`: the call is being cancelled, and its worker thread goes on running.
+        at: When it happened, in UTC.
+        session_id: The identifier of the session of the call.
         call_id: The call.
         parent_id: The call it was made in, `None` for a top-level call.
-        run_id: The top-level call that it belongs to.
+        run_id: The top-level call that it belongs to; its own id for a top-level call.
         node: The name of its node.
         parent: The name of the node it was made in, `None` for a top-level call.
         attempt: Which attempt of the call this is, counted from 1.
@@ -66,6 +74,7 @@ class CallEvent:
     """
 
     kind: EventKind
+    at: datetime
     session_id: str
     call_id: int
     parent_id: int | None
@@ -81,7 +90,8 @@ class CallEvent:
     def record(self) -> CallRecord:
         """Return the record of the call as it stands now, with its arguments, result and error.
 
-        To be asked for while the event is handed over: with `history_limit` the record may be dropped later.
+        Call this while the event is handed over: with `history_limit` the record may be dropped when the next call
+        starts.
 
         Raises:
             KeyError: If the record was dropped.
@@ -91,11 +101,11 @@ class CallEvent:
 
 @define(frozen=True)
 class BroadcastEvent:
-    """An item was broadcast.
+    """An item was broadcast, whether the session has a `broadcast_callback` or not.
 
     Attributes:
         kind: `BROADCAST`.
-        session_id: The session.
+        session_id: The identifier of the session.
         item: The item itself, not a copy.
         at: When it happened, in UTC.
     """
@@ -110,17 +120,21 @@ class BroadcastEvent:
 class LogEvent:
     """A line was logged.
 
+    Lines below WARNING are only logged where something shows them: a logger of the process, or the session itself.
+
     Attributes:
         kind: `LOGGED`.
-        session_id: The session.
+        session_id: The identifier of the session.
+        logger: The name of the logger, `RT` or one below it.
         level: The level, as of `logging`.
         text: The line, without secrets.
-        call_id: The call that it is about, if it is about one.
+        call_id: The call that it is about, `None` if it is about the session.
         at: When it happened, in UTC.
     """
 
     kind: EventKind
     session_id: str
+    logger: str
     level: int
     text: str
     call_id: int | None
@@ -130,16 +144,8 @@ class LogEvent:
 Event: TypeAlias = SessionEvent | CallEvent | BroadcastEvent | LogEvent
 
 
-class Observer(Protocol):
-    """What watches sessions."""
-
-    def on_event(self, event: Event, /) -> None:
-        """Take an event; must neither block nor raise, and may be called in any task or thread of the session."""
-        ...
-
-
 class ObservedSession(Protocol):
-    """A session, as an observer sees it: an `rt.Session`."""
+    """A session as an observer sees it: an `rt.Session`."""
 
     @property
     def identifier(self) -> str:
@@ -147,69 +153,29 @@ class ObservedSession(Protocol):
         ...
 
     @property
+    def name(self) -> str | None:
+        """The name it was given."""
+        ...
+
+    @property
+    def flow_name(self) -> str | None:
+        """The name of the flow that it is a run of."""
+        ...
+
+    @property
     def status(self) -> Status:
         """Where the session stands."""
         ...
 
+    @property
+    def info(self) -> ExecutionInfo:
+        """The session and all its calls; the time it takes grows with their number."""
+        ...
 
-Audience: TypeAlias = tuple[Observer, ...]
-
-
-class Observers:
-    """The observers of one session, or of all sessions, by the kinds of events that each wants."""
-
-    __slots__ = (
-        "broadcast",
-        "call_cancelled",
-        "call_completed",
-        "call_failed",
-        "call_retried",
-        "call_started",
-        "logged",
-        "session_closed",
-        "session_opened",
-        "worker_left_behind",
-    )
-
-    # One slot a kind: the path of every call asks for one, and finds an empty tuple where nobody listens.
-    broadcast: Audience
-    call_cancelled: Audience
-    call_completed: Audience
-    call_failed: Audience
-    call_retried: Audience
-    call_started: Audience
-    logged: Audience
-    session_closed: Audience
-    session_opened: Audience
-    worker_left_behind: Audience
-
-    def __init__(self, others: Observers | None = None) -> None:
-        """Begin with the observers of another one, or with none."""
-        for kind in EventKind:
-            setattr(self, kind, () if others is None else getattr(others, kind))
-
-    def add(self, observer: Observer, kinds: Collection[EventKind] = tuple(EventKind)) -> None:
-        """Hand an observer every event of these kinds from now on; by default every event."""
-        for kind in kinds:
-            setattr(self, kind, (*getattr(self, kind), observer))
-
-    def remove(self, observer: Observer) -> None:
-        """Hand an observer no more events."""
-        for kind in EventKind:
-            setattr(self, kind, tuple(each for each in getattr(self, kind) if each is not observer))
-
-
-# For replayed calls, of which no event is made.
-NOBODY: Final = Observers()
-
-# The observers of every session of this process that is opened from now on. A session begins with those that are here.
-EVERYWHERE: Final = Observers()
-
-
-def tell(audience: Audience, event: Event) -> None:
-    """Hand an event to observers, in the order in which they were added."""
-    for observer in audience:
-        observer.on_event(event)
+    @property
+    def counts(self) -> Counts:
+        """How many calls there are, and which run; quick at any size."""
+        ...
 
 
 def call_event(  # noqa: PLR0917 - made for each call that somebody observes
@@ -217,8 +183,10 @@ def call_event(  # noqa: PLR0917 - made for each call that somebody observes
 ) -> CallEvent:
     """Return the event that tells what happened to a call just now."""
     started_at, ended_at = tree.times(call_id)
+    at = started_at if kind is EventKind.CALL_STARTED else ended_at or now()
     return CallEvent(
         kind,
+        at,
         session_id,
         call_id,
         parent_id or None,

@@ -1,4 +1,4 @@
-"""Where saved states are kept: one folder, names that cannot leave it, and files that are whole or not there.
+"""Where saved states are kept: one folder, names that cannot lead out of it, and files that are whole or absent.
 
 Called by sessions when they are made and when they are saved, and by stores for their default place.
 """
@@ -13,7 +13,7 @@ from typing import Final
 
 from railtracks._checks import check_text
 
-# File systems allow 255; the identifier and the ending need the rest.
+# Bytes. File systems allow 255; a flow's name is followed by the identifier and the ending.
 _LONGEST_NAME = 200
 _UNFINISHED: Final = ".tmp"
 _FORBIDDEN: Final = frozenset('/\\<>:"|?*')
@@ -28,8 +28,8 @@ def state_folder() -> Path:
 
 
 def is_safe_name(name: str) -> bool:
-    """Return whether a name is a file name on every system, one that stays in its folder and is not hidden there."""
-    # What is not printable covers control characters, line separators, and marks that turn the direction of a text.
+    """Return whether a name is a file name on every system, stays in its folder and is not hidden there."""
+    # Control characters, line separators and marks that turn the direction of a text are not printable.
     return (
         bool(name)
         and name.isprintable()
@@ -42,7 +42,7 @@ def is_safe_name(name: str) -> bool:
 
 
 def check_session_id(value: object) -> None:
-    """Check the identifier of a durable session, which names files.
+    """Check the identifier of a durable session. It must be a safe file name, as it becomes the name of files.
 
     Raises:
         TypeError: If it is no string.
@@ -54,7 +54,10 @@ def check_session_id(value: object) -> None:
 
 
 def state_path(identifier: str, name: str | None, flow_name: str | None) -> Path:
-    """Return the file for a session: by its name, else its flow's, where that is no safe name by its identifier."""
+    """Return the file for a session, named after the session, else after its flow, else after its identifier.
+
+    A name that is no safe file name is passed over.
+    """
     wanted = flow_name if name is None else name
     if wanted is None or not is_safe_name(wanted):
         stem = identifier
@@ -64,12 +67,12 @@ def state_path(identifier: str, name: str | None, flow_name: str | None) -> Path
 
 
 def write_whole(path: Path, chunks: Iterable[str]) -> None:
-    """Write a file so that at any moment either the old one or the whole new one is there.
+    """Write a file so that at any moment there is either the old file or the whole new one.
 
-    Only the owner may read it. Blocks until it is on the disk.
+    Only its owner may read it. Blocks until the file is on the disk.
 
     Raises:
-        OSError: If it cannot be written; then nothing of it is left.
+        OSError: If the file cannot be written; then nothing of it is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{os.urandom(8).hex()}{_UNFINISHED}"
@@ -88,13 +91,13 @@ def write_whole(path: Path, chunks: Iterable[str]) -> None:
 
 
 def unfinished_files() -> set[Path]:
-    """Return the files in the folder for saved states that are being written, or were given up."""
+    """Return the temporary files in the folder for saved states: they are being written, or were given up."""
     return set(state_folder().glob(f".*{_UNFINISHED}"))
 
 
 def sync_folder(folder: Path) -> None:
     """Write the names in a folder to the disk, so that a rename survives a crash of the machine, too."""
-    # Windows opens no folders and needs none of this.
+    # Windows refuses to open a folder, and does not need this.
     with suppress(PermissionError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

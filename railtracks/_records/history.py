@@ -1,17 +1,21 @@
 """A call tree with a limit: it keeps the calls that run, and the last of those that have finished.
 
-Called by sessions with a `history_limit`.
-A call closes after the calls made in it, so what forgets the calls that finished first never forgets a parent before
-its children, and what it keeps is always a tree.
+Called by sessions with a `history_limit`. A call closes after the calls made in it. So a tree that forgets the calls
+that finished first never forgets a parent before its children, and what it keeps is always a tree.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
-from railtracks._records.tree import AttemptLike, CallError, CallTree, NodeLike, Status
+from attrs import define
+
+from railtracks._records.data import CallError, CallRecord, Status
+from railtracks._records.tree import AttemptLike, CallTree, NodeLike
 
 T = TypeVar("T")
 
@@ -20,55 +24,74 @@ class _Window(Generic[T]):
     """A column of the tree's table in which rows can be forgotten; the others keep their numbers."""
 
     def __init__(self, first: T) -> None:
-        self.rows: dict[int, T] = {0: first}
+        self._rows: dict[int, T] = {0: first}
         self._length = 1
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, index: int) -> T:
-        return self.rows[index]
+        return self._rows[index]
 
     def __setitem__(self, index: int, value: T) -> None:
-        self.rows[index] = value
+        self._rows[index] = value
 
     def append(self, value: T) -> None:
-        self.rows[self._length] = value
+        self._rows[self._length] = value
         self._length += 1
 
     def forget(self, index: int) -> None:
-        del self.rows[index]
+        del self._rows[index]
 
-    def known(self) -> Iterable[int]:
-        return self.rows
+    def known(self) -> list[int]:
+        """Return the rows that were not forgotten, in their order, as they are at this moment."""
+        return list(self._rows)
 
 
 class _Forgetful(Protocol):
     """A column, whatever stands in it."""
 
     def forget(self, index: int) -> None: ...
-    def known(self) -> Iterable[int]: ...
+    def known(self) -> list[int]: ...
+
+
+@define(eq=False)
+class _Finished:
+    """The finished calls of a tree that were not forgotten yet.
+
+    Attributes:
+        limit: How many of them have records.
+        ids: The calls, in the order of their end. Those in excess of the limit come first, and have no records.
+        windows: The columns in which they are forgotten.
+    """
+
+    limit: int
+    ids: deque[int]
+    windows: tuple[_Forgetful, ...]
 
 
 class BoundedCallTree(CallTree):
-    """The calls of one session that run, and the last `limit` of those that have finished."""
+    """The calls of one session that run, and the last `limit` of those that have finished.
 
-    __slots__ = ("_finished", "_limit", "_windows")
+    A call that is in excess of the limit is forgotten when the next call opens. Until then it has no record in any
+    query, but an observer that hears of its end can ask for its record.
+    """
+
+    __slots__ = ("_finished",)
 
     def __init__(self, limit: int) -> None:
         super().__init__()
-        self._limit = limit
-        self._finished: deque[int] = deque()
         self._nodes = nodes = _Window[NodeLike | None](None)
         self._parents = parents = _Window(0)
         self._args = args = _Window[tuple[object, ...]](())
         self._outcomes = outcomes = _Window[object](None)
         self._started_at, self._ended_at = started_at, ended_at = _Window(0.0), _Window(0.0)
-        self._windows: tuple[_Forgetful, ...] = (nodes, parents, args, outcomes, started_at, ended_at)
+        # The column that `open` fills last comes first: it tells which calls there are.
+        self._finished = _Finished(limit, deque(), (started_at, nodes, parents, args, outcomes, ended_at))
 
     @property
     def dropped(self) -> int:
-        """How many calls it has had and no longer knows."""
+        """How many finished calls have no record any more."""
         return len(self) - len(self._ids())
 
     def open(
@@ -80,34 +103,59 @@ class BoundedCallTree(CallTree):
         attempt: AttemptLike | None = None,
     ) -> int:
         """Add a call, running from now on, and return its id, as every tree does."""
-        self._forget_oldest()
+        if len(self._finished.ids) > self._finished.limit:
+            self._forget_excess()
         return super().open(node, parent_id, args, kwargs, attempt)
 
     def _ids(self) -> Collection[int]:
-        self._forget_oldest()
-        return [call_id for call_id in self._windows[0].known() if call_id]
+        finished = self._finished
+        ids = finished.ids.copy()
+        excess = set(islice(ids, max(0, len(ids) - finished.limit)))
+        return [call_id for call_id in finished.windows[0].known() if call_id and call_id not in excess]
 
     def complete(self, call_id: int, result: object) -> None:
         """Close a call with what its node returned."""
         super().complete(call_id, result)
-        self._finished.append(call_id)
+        self._finished.ids.append(call_id)
 
     def _close(self, call_id: int, status: Status, outcome: CallError | None) -> None:
         super()._close(call_id, status, outcome)
-        self._finished.append(call_id)
+        self._finished.ids.append(call_id)
 
-    def _forget_oldest(self) -> None:
+    def cancel_what_is_open(self) -> None:
+        """Close the calls that were left open, and forget what no query tells of any more."""
+        super().cancel_what_is_open()
+        self._forget_excess()
+
+    def records(self) -> Iterator[CallRecord]:
+        """Return the records of all calls, one at a time."""
+        for call_id in self._ids():
+            # In another thread than the one that runs Trio, the call may have been forgotten meanwhile.
+            with suppress(KeyError):
+                yield self.record(call_id)
+
+    def named_values(self) -> Iterator[tuple[str | None, object]]:
+        """Return all arguments and results, each with its name."""
+        for call_id in self._ids():
+            # As above.
+            with suppress(KeyError):
+                yield from self._named_values_of(call_id)
+
+    def _forget_excess(self) -> None:
         """Forget the calls that finished first, until at most `limit` finished ones are left.
 
         Not as a call is closed: an observer that hears of its end asks for its record.
         """
-        while len(self._finished) > self._limit:
-            gone = self._finished.popleft()
-            if gone > self._census.counted:
-                self._count_new_calls()
-            for window in self._windows:
-                window.forget(gone)
-            self._kwargs.pop(gone, None)
-            self._unlucky.pop(gone, None)
-            self._attempts.pop(gone, None)
-            self._replayed.discard(gone)
+        finished, tally = self._finished, self._tally
+        with tally.lock:
+            while len(finished.ids) > finished.limit:
+                gone = finished.ids.popleft()
+                if gone > tally.counted:
+                    self._count_new_calls()
+                tally.running.pop(gone, None)
+                for window in finished.windows:
+                    window.forget(gone)
+                self._kwargs.pop(gone, None)
+                self._failed_or_cancelled.pop(gone, None)
+                self._attempts.pop(gone, None)
+                self._replayed.discard(gone)

@@ -1,8 +1,8 @@
 """The log: what happens in a session, on the standard library's loggers under `RT`.
 
-Called by users as `rt.enable_logging`, and by each session for itself. Nothing is configured unless asked for. A
-session that shows its own records does so through handlers that no logger knows: so two sessions cannot mix, and no
-logger's level has to change.
+Called by users as `rt.enable_logging`, and by each session as it is opened. Nothing is configured unless a user asks
+for it. A session shows its own records through handlers that belong to no logger. So the lines of two sessions never
+mix, and no logger's level has to change.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import time
 from typing import Final, get_args
 
 from railtracks._options import LoggingSetting, Settings
-from railtracks._records.events import NOBODY, CallEvent, Event, EventKind, LogEvent, Observers, now, tell
+from railtracks._records.events import CallEvent, Event, EventKind, LogEvent, now
+from railtracks._records.observers import NOBODY, Observers, tell
 
 _ROOT = "RT"
 
@@ -27,7 +28,7 @@ class _Format(logging.Formatter):
         self._started = started
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record, which handlers of other kinds may format in their own way."""
+        """Return the line for a record; handlers of the application format the same record in their own way."""
         record.since = f"{record.created - self._started:.3f}"
         return super().format(record)
 
@@ -43,7 +44,7 @@ def enable_logging(level: LoggingSetting | None = None, log_file: str | os.PathL
         log_file: A file to append to as well, by default `$RT_LOG_FILE`, else none.
 
     Raises:
-        ValueError: If the level is none that there is.
+        ValueError: If there is no such level.
         OSError: If the file cannot be opened.
     """
     chosen = level if level is not None else os.environ.get("RT_LOG_LEVEL") or "INFO"
@@ -65,17 +66,17 @@ def enable_logging(level: LoggingSetting | None = None, log_file: str | os.PathL
 
 
 def _has_no_display(record: logging.LogRecord) -> bool:
-    """Return whether a record is of no session that has a display of its own."""
+    """Return whether a record is not shown by its session itself."""
     return not getattr(record, "has_display", False)
 
 
 def _handlers(setting: str | None, path: str | os.PathLike[str] | None, started: float) -> list[logging.Handler]:
-    """Make the handlers for a setting, `None` for no display on stderr, and a file."""
+    """Return new handlers for stderr, if there is a setting, and for a file, if there is a path."""
     handlers: list[logging.Handler] = []
     if path is not None:
         handlers.append(logging.FileHandler(path, encoding="utf-8"))
     if setting == "NONE":
-        # Where a logger has no handler at all, the standard library prints warnings as a last resort.
+        # It stands for "show nothing": without any handler the standard library would print warnings on stderr.
         handlers.append(logging.NullHandler())
     elif setting is not None:
         handlers.append(logging.StreamHandler(sys.stderr))
@@ -117,27 +118,38 @@ class SessionLog:
         self._observers = NOBODY
 
     def observe(self, observers: Observers) -> None:
-        """Observe the kinds of events that are shown somewhere, and tell these observers of each line."""
+        """Observe the kinds of events whose lines are shown somewhere, and tell these observers of each line."""
         self._observers = observers
         observers.add(self, [kind for kind, (level, _) in _LINES.items() if self._is_shown(level)])
 
     def _is_shown(self, level: int) -> bool:
-        """Return whether a record of a level may be shown. Errors and warnings may find a handler at any time."""
+        """Return whether a record of a level is shown somewhere; for warnings and errors always.
+
+        A logger of the application that is configured later still gets them.
+        """
         if level >= logging.WARNING or logging.getLogger(_ROOT).isEnabledFor(level):
             return True
         return any(level >= handler.level for handler in self._handlers if not isinstance(handler, logging.NullHandler))
 
     def on_event(self, event: Event) -> None:
         """Log what happened to a call."""
-        if isinstance(event, CallEvent):
-            level, text = _LINES[event.kind]
-            line = text.format(node=event.node, parent=event.parent or "START")
-            self.log(level, line, node_id=event.call_id, run_id=event.run_id)
+        assert isinstance(event, CallEvent)  # noqa: S101 - it observes the kinds in `_LINES`, all of them of calls
+        level, text = _LINES[event.kind]
+        line = text.format(node=event.node, parent=event.parent or "START")
+        self.log(level, line, node_id=event.call_id, run_id=event.run_id)
 
     def log(
         self, level: int, text: str, *, logger: str = _ROOT, node_id: int | None = None, run_id: int | None = None
     ) -> None:
-        """Log a text that holds no secrets."""
+        """Log a text that holds no secrets.
+
+        Args:
+            level: The level, as of `logging`.
+            text: The text.
+            logger: The name of the logger.
+            node_id: The call that the text is about, if any.
+            run_id: The top-level call that this call belongs to.
+        """
         target = logging.getLogger(logger)
         extra: dict[str, object] = {"session_id": self._session_id, "node_id": node_id, "run_id": run_id}
         extra["has_display"] = self._has_display
@@ -145,8 +157,9 @@ class SessionLog:
         for handler in self._handlers:
             if level >= handler.level:
                 handler.handle(record)
-        # Where no logger has a handler, the standard library would print warnings as a last resort: once is enough.
+        # Without any handler the standard library prints warnings on stderr: what the session shows would come twice.
         if target.isEnabledFor(level) and (not self._handlers or target.hasHandlers()):
             target.handle(record)
         if self._observers.logged:
-            tell(self._observers.logged, LogEvent(EventKind.LOGGED, self._session_id, level, text, node_id, now()))
+            event = LogEvent(EventKind.LOGGED, self._session_id, logger, level, text, node_id, now())
+            tell(self._observers.logged, event)

@@ -1,35 +1,28 @@
-"""A session as plain data, and back: what is written of values that JSON has no word for, and what is left out.
+"""A session written as JSON: the form of values that JSON has no word for, and what is left out.
 
-The one room that knows cattrs and the shape of the file. It runs in a thread of its own beside users' tasks, works a
-call at a time so that nothing has to be held whole, and never lets a value cost more than itself.
+Called at the end of a session, and by `Session.payload`. Saving runs in a thread of its own beside users' tasks. It
+works a call at a time, so that no text of the whole session is held, and a value that cannot be written costs only
+itself.
 """
-
-# Users' values pass through here: isinstance says what holds them, and nothing says what is in them.
-# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false, reportUnknownMemberType=false
-# pyright: reportUnknownLambdaType=false
 
 from __future__ import annotations
 
 import base64
 import json
 import math
-import operator
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from functools import partial
 from itertools import chain
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from time import monotonic, sleep
-from typing import Any, Final, TypeVar, get_args
+from typing import Final, TypeVar
 from uuid import UUID
 
-from cattrs import Converter, transform_error
-from cattrs.errors import BaseValidationError
-
+from railtracks._checks import is_dict, is_mapping
+from railtracks._records.data import CallError, CallRecord, EndCause, ExecutionInfo
 from railtracks._records.secrets import (
     CUT,
     REDACTED,
@@ -40,39 +33,32 @@ from railtracks._records.secrets import (
     known_secrets,
     named_items,
 )
-from railtracks._records.tree import CallError, CallRecord, CallTree, CauseKind, EndCause, ExecutionInfo, Status
-from railtracks.exceptions import StateError
+from railtracks._records.tree import CallTree
 
 T = TypeVar("T")
 
 SCHEMA: Final = 1
 
-# Seconds. Shorter turns would let a busy event loop keep the saving thread waiting.
-_TURN = 0.002
+# Seconds. With shorter turns a busy event loop would keep the saving thread waiting.
+_TURN: Final = 0.002
 
-# Deeper values are no data that anyone reads, and end the recursion of readers.
-_DEEPEST = 100
-_LONGEST_REPR = 1_000
-# What Python writes and reads in decimal under every setting of sys.set_int_max_str_digits.
-_LARGEST_INT = 10**sys.int_info.str_digits_check_threshold
+# A deeper value is not written: many readers of JSON fail at some depth.
+_DEEPEST: Final = 100
+_LONGEST_REPR: Final = 1_000
+# Python writes and reads smaller numbers in decimal under every setting of sys.set_int_max_str_digits.
+_LARGEST_INT: Final = 10**sys.int_info.str_digits_check_threshold
 
-# One encoder for all calls: json.dumps would make one for each.
+# One encoder for all calls. `json.dumps` would make a new one for each.
 _encode = json.JSONEncoder(allow_nan=False).encode
 
-_LEAVES: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
-    (datetime | date | time, lambda value: value.isoformat()),
-    (timedelta, lambda value: value.total_seconds()),
-    (PurePath | UUID | Decimal, str),
-)
 
-
-def chunks(head: ExecutionInfo, tree: CallTree, context: Mapping[str, Any]) -> Iterator[str]:
-    """Write a session as JSON, a piece a call, so that no piece keeps other threads waiting long.
+def chunks(head: ExecutionInfo, tree: CallTree, context: Mapping[str, object]) -> Iterator[str]:
+    """Return a session as JSON, one piece for each call, so that no piece keeps other threads waiting for long.
 
     Args:
         head: The session, without its calls.
         tree: The calls.
-        context: The context, whose values are not written but say what is secret.
+        context: The context. Its values are not written, but secrets among them are kept out of all other values.
     """
     plain = _Plain(Scrubber(known_secrets(_gently(chain(context.items(), tree.named_values())))))
     yield f'{_encode(_head_document(head, plain))[:-1]}, "calls": ['
@@ -84,7 +70,10 @@ def chunks(head: ExecutionInfo, tree: CallTree, context: Mapping[str, Any]) -> I
 
 
 def _gently(items: Iterable[T]) -> Iterator[T]:
-    """Let other threads run in between: of itself Python does so every 5 ms only, and an event loop asks many times."""
+    """Return the items, and let other threads run in between.
+
+    Python itself switches threads only every 5 ms, and an event loop has to wait for that at each of its steps.
+    """
     due = monotonic() + _TURN
     for item in items:
         if monotonic() > due:
@@ -93,19 +82,19 @@ def _gently(items: Iterable[T]) -> Iterator[T]:
         yield item
 
 
-def payload(head: ExecutionInfo, tree: CallTree, context: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same as one value: what a reader of the file would get."""
-    document: dict[str, Any] = json.loads("".join(chunks(head, tree, context)))
+def payload(head: ExecutionInfo, tree: CallTree, context: Mapping[str, object]) -> dict[str, object]:
+    """Return the saved state as one value, which a reader of the file would get."""
+    document: dict[str, object] = json.loads("".join(chunks(head, tree, context)))
     return document
 
 
-def safe_text(text: str, tree: CallTree, context: Mapping[str, Any], item: Any) -> str:
-    """Return free text without the secrets of a session, nor those of an item that it is about."""
+def safe_text(text: str, tree: CallTree, context: Mapping[str, object], item: object) -> str:
+    """Return free text without the secrets of a session and without those of the item that the text is about."""
     values = chain(context.items(), tree.named_values(), [(None, item)])
     return _writable(Scrubber(known_secrets(values)).text(text))
 
 
-def _head_document(head: ExecutionInfo, plain: _Plain) -> dict[str, Any]:
+def _head_document(head: ExecutionInfo, plain: _Plain) -> dict[str, object]:
     return {
         "schema": SCHEMA,
         "session_id": head.session_id,
@@ -124,14 +113,14 @@ def _head_document(head: ExecutionInfo, plain: _Plain) -> dict[str, Any]:
     }
 
 
-def _cause_document(cause: EndCause | None, plain: _Plain) -> dict[str, Any] | None:
+def _cause_document(cause: EndCause | None, plain: _Plain) -> dict[str, object] | None:
     if cause is None:
         return None
     reason = None if cause.reason is None else plain.text(cause.reason)
     return {"kind": cause.kind, "reason": reason, "call_id": cause.call_id}
 
 
-def _call_document(call: CallRecord, names: Sequence[str | None], plain: _Plain) -> dict[str, Any]:
+def _call_document(call: CallRecord, names: Sequence[str | None], plain: _Plain) -> dict[str, object]:
     return {
         "id": call.id,
         "parent_id": call.parent_id,
@@ -152,7 +141,7 @@ def _optional(text: str | None) -> str | None:
 
 
 def _writable(text: str) -> str:
-    """Return a text that strict JSON has a place for: without lone surrogates."""
+    """Return a text without lone surrogates, which strict JSON does not allow."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -161,7 +150,7 @@ def _moment(moment: datetime | None) -> str | None:
 
 
 class _Plain:
-    """Turns values into what strict JSON can say, without the secrets in them."""
+    """The plain forms of values, for strict JSON, without the secrets in them."""
 
     def __init__(self, scrubber: Scrubber) -> None:
         self._scrubber = scrubber
@@ -177,7 +166,7 @@ class _Plain:
         """Return free text without secrets."""
         return _writable(self._scrubber.text(text))
 
-    def value(self, value: Any, name: str | None = None) -> Any:
+    def value(self, value: object, name: str | None = None) -> object:
         """Return the plain form of a value that is kept under a name."""
         if value is None or value is True or value is False:
             return value
@@ -186,28 +175,28 @@ class _Plain:
         except Exception:  # noqa: BLE001 - users' code, whose failure costs its own value only
             return self._unserializable(value)
 
-    def _form(self, value: Any, name: str | None) -> Any:
+    def _form(self, value: object, name: str | None) -> object:
         if isinstance(value, Enum):
             return self.value(value.value, name)
         if isinstance(value, str):
             text = self._scrubber.exact(str(value))
-            # A lone surrogate has no place in strict JSON: this raises.
+            # This raises for a lone surrogate, which strict JSON does not allow.
             text.encode()
             return text
         if isinstance(value, int | float):
-            return self._number(value)
+            return self._float(value) if isinstance(value, float) else self._int(value)
         if isinstance(value, bytes | bytearray):
             is_clean = self._is_clean(value.decode("utf-8", "replace"))
             return {"$bytes": base64.b64encode(value).decode("ascii")} if is_clean else REDACTED
-        for kind, plain_form in _LEAVES:
-            if isinstance(value, kind):
-                return self.value(plain_form(value))
-        is_container = isinstance(value, _CONTAINERS) or field_names(value)
-        return self._container(value) if is_container else self._unserializable(value)
+        leaf = _leaf(value)
+        if leaf is not None:
+            return self.value(leaf)
+        return self._container(value) if _is_container(value) else self._unserializable(value)
 
-    def _number(self, value: Any) -> Any:
-        if isinstance(value, float):
-            return float(value) if math.isfinite(value) else {"$float": _NOT_FINITE[str(float(value))]}
+    def _float(self, value: float) -> object:
+        return float(value) if math.isfinite(value) else {"$float": _NOT_FINITE[str(float(value))]}
+
+    def _int(self, value: int) -> object:
         if not -_LARGEST_INT < value < _LARGEST_INT:
             return self._unserializable(value)
         return int(value) if self._is_clean(str(int(value))) else REDACTED
@@ -215,12 +204,12 @@ class _Plain:
     def _is_clean(self, text: str) -> bool:
         return self._scrubber.exact(text) == text
 
-    def _container(self, value: Any) -> Any:
+    def _container(self, value: object) -> object:
         if id(value) in self._open or len(self._open) >= _DEEPEST:
             return self._unserializable(value)
         self._open.add(id(value))
         try:
-            if isinstance(value, dict | Mapping):
+            if is_dict(value) or is_mapping(value):
                 return self._mapping(value)
             items = [(name, self.value(item, name)) for name, item in named_items(value)]
         finally:
@@ -231,7 +220,7 @@ class _Plain:
             return {"$set": [item for _, item in items]}
         return dict(items)
 
-    def _mapping(self, value: Mapping[Any, Any]) -> Any:
+    def _mapping(self, value: Mapping[object, object]) -> object:
         items = [(key, self.value(key), self.value(item, key_name(key))) for key, item in list(value.items())]
         words = {
             plain
@@ -240,10 +229,10 @@ class _Plain:
         }
         if len(words) == len(items):
             return {plain: item for _, plain, item in items}
-        # JSON's keys are strings, and the ones with a dollar are ours: pairs keep every key what it is.
+        # JSON's keys are strings, and those that begin with a dollar are tags of this file: so these become pairs.
         return {"$dict": [[plain, item] for _, plain, item in items]}
 
-    def _unserializable(self, value: Any) -> dict[str, Any]:
+    def _unserializable(self, value: object) -> dict[str, object]:
         if id(value) in self._open:
             text = "<contains itself>"
         elif len(self._open) >= _DEEPEST:
@@ -263,85 +252,22 @@ _CONTAINERS: Final = (dict, list, tuple, set, frozenset, Mapping)
 _NOT_FINITE: Final = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
-def _repr(value: Any) -> str:
+def _leaf(value: object) -> str | float | None:
+    """Return the plain form of a time, a path or a number that JSON has no word for, `None` for any other value."""
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return str(value) if isinstance(value, PurePath | UUID | Decimal) else None
+
+
+def _is_container(value: object) -> bool:
+    return isinstance(value, _CONTAINERS) or bool(field_names(value))
+
+
+def _repr(value: object) -> str:
     try:
         text = repr(value)
     except Exception as error:  # noqa: BLE001 - users' code, whose failure costs its own value only
         return f"<no repr: {type(error).__name__}>"
     return text if len(text) <= _LONGEST_REPR else f"{text[:_LONGEST_REPR]}{CUT}"
-
-
-def _exactly(kind: type[Any], value: Any, _: Any) -> Any:
-    """Take a value of JSON's own types as it is, and no other in its place."""
-    if type(value) is not kind and not (kind is float and type(value) is int):
-        raise TypeError(f"expected {kind.__name__}, not {type(value).__name__}")
-    return value
-
-
-def _moment_from(value: Any, _: Any) -> datetime:
-    moment = datetime.fromisoformat(value)
-    if moment.tzinfo is None:
-        raise ValueError("a time without a time zone")
-    return moment
-
-
-def _tuple_from(value: Any, kind: Any) -> tuple[Any, ...]:
-    item_kind = get_args(kind)[0]
-    items = _exactly(list, value, kind)
-    list_of: Any = list
-    return tuple(items if item_kind is Any else _converter.structure(items, list_of[item_kind]))
-
-
-_converter = Converter()
-for _kind in (int, float, str):
-    _converter.register_structure_hook(_kind, partial(_exactly, _kind))
-_converter.register_structure_hook(datetime, _moment_from)
-_converter.register_structure_hook(Status, lambda value, _: Status(value))
-_converter.register_structure_hook(CauseKind, lambda value, _: CauseKind(value))
-_converter.register_structure_hook_func(lambda kind: kind == dict[str, Any], partial(_exactly, dict))
-for _tuple in (tuple[Any, ...], tuple[str, ...], tuple[CallRecord, ...]):
-    _converter.register_structure_hook_func(partial(operator.eq, _tuple), _tuple_from)
-
-
-def load_state(path: str | os.PathLike[str]) -> ExecutionInfo:
-    """Read a saved state; blocks until it is read.
-
-    Values come back as JSON says them: tuples as lists, times as text, and what had no JSON form tagged, as the schema
-    in `railtracks/state.schema.json` tells.
-
-    Args:
-        path: The file.
-
-    Raises:
-        StateError: If it cannot be read, or is no saved state; names the file and the place in it.
-    """
-    try:
-        document = json.loads(Path(path).read_bytes(), parse_constant=_refuse)
-    except json.JSONDecodeError as error:
-        raise StateError(str(path), f"line {error.lineno}, column {error.colno}", f"not JSON: {error.msg}") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise StateError(str(path), "$", str(error)) from error
-    if not isinstance(document, dict):
-        raise StateError(str(path), "$", f"expected an object, not {type(document).__name__}")
-    if document.get("schema") != SCHEMA or isinstance(document["schema"], bool):
-        raise StateError(str(path), "$.schema", f"expected schema {SCHEMA}, not {document.get('schema')!r}")
-    try:
-        info = _converter.structure(document, ExecutionInfo)
-    except BaseValidationError as error:
-        problem, _, place = transform_error(error)[0].partition(" @ ")
-        raise StateError(str(path), place, problem) from error
-    known: set[int | None] = {None}
-    last = 0
-    for index, call in enumerate(info.calls):
-        # Where calls were dropped there are gaps, but a call's parent is not dropped before it.
-        if call.id != last + 1 and not (info.dropped_calls and call.id > last):
-            raise StateError(str(path), f"$.calls[{index}].id", f"expected {last + 1}, the call's place")
-        if call.parent_id not in known:
-            raise StateError(str(path), f"$.calls[{index}].parent_id", f"there is no earlier call {call.parent_id}")
-        last = call.id
-        known.add(last)
-    return info
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")

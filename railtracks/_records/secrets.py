@@ -1,13 +1,9 @@
 """What is secret, and how it is kept out of everything that leaves the process.
 
-A value is secret because of its name (`api_key`, `password`, ...) or because it is a `Secret`. The text of errors and
-of values' reprs is free text: there the secrets that are known by value, and whatever stands behind a secret name, are
-replaced.
+Called by everything that writes values or texts: saved states, logs, durable stores. A value is secret because of its
+name (`api_key`, `password`, ...) or because it is a `Secret`. Messages of errors and reprs of values are free text.
+There known secrets are replaced, and so is every value that follows a secret name.
 """
-
-# Users' values pass through here: isinstance says what holds them, and nothing says what is in them.
-# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false, reportUnknownMemberType=false
-# pyright: reportUnknownLambdaType=false
 
 from __future__ import annotations
 
@@ -16,10 +12,12 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Iterable
+from typing import Final, Generic, TypeGuard, TypeVar
 
 import attrs
+
+from railtracks._checks import is_dict, is_frozen_set, is_list, is_mapping, is_set, is_tuple
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -40,8 +38,8 @@ _WORDS: Final = {"authorization", "bearer", "passphrase", "passwd", "pwd"} | {
 _PAIRS: Final = {("api", "key"), ("api", "keys"), ("private", "key"), ("access", "key"), ("auth", "key")}
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
-# What stands before a value in reprs, messages and headers: `name=`, `name: `, `'name': `, `"two words": `. Each place
-# of a text is looked at a bounded number of times, because a message can be a megabyte of letters.
+# What stands before a value in reprs, messages and headers: `name=`, `name: `, `'name': `, `"two words": `. The
+# possessive quantifiers bound how often each place is tried, because a message can be a megabyte of letters.
 _NAME: Final = re.compile(r"""(?<![\w-])((?:[\w-]++[ ])?[\w-]++)["']?[ \t]*+[:=]++>?[ \t]*+""")
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
 _AFTER_VALUE: Final = frozenset(" \t\r\n,;)]}")
@@ -49,10 +47,10 @@ _AFTER_HEADER: Final = frozenset("\r\n)]}")
 
 
 class Secret(Generic[T_co]):
-    """A value that shows itself to nobody but who asks for it by name.
+    """A value that is never shown: code gets it by `reveal()` only.
 
-    Its `str`, `repr` and `format` are `[redacted]`, and so is what a saved state, a log record or an error's text
-    holds of it.
+    Its `str`, `repr` and `format` are `[redacted]`, and so is its place in a saved state, a log record or the text of
+    an error.
     """
 
     __slots__ = ("__value",)
@@ -68,7 +66,7 @@ class Secret(Generic[T_co]):
         return REDACTED
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Secret):
+        if not _is_a_secret(other):
             return NotImplemented
         return bool(self.__value == other.reveal())
 
@@ -76,15 +74,19 @@ class Secret(Generic[T_co]):
         return hash((Secret, self.__value))
 
 
+def _is_a_secret(value: object) -> TypeGuard[Secret[object]]:
+    return isinstance(value, Secret)
+
+
 @functools.lru_cache(maxsize=4096)
 def is_secret_name(name: str) -> bool:
-    """Say whether a value under this name is secret, however its words are joined."""
+    """Return whether a value under this name is secret, however the words of the name are joined."""
     words = [word.lower() for word in _WORD.findall(name)]
     return any(word in _WORDS for word in words) or any(pair in _PAIRS for pair in itertools.pairwise(words))
 
 
 def is_secret(name: str | None, value: object) -> bool:
-    """Say whether `value` must not be shown under `name`. Numbers under `tokens` are counts."""
+    """Return whether a value must not be shown under a name. A number under `tokens` is a count, and no secret."""
     if isinstance(value, Secret):
         return True
     if name is None or value is None or not is_secret_name(name):
@@ -92,18 +94,18 @@ def is_secret(name: str | None, value: object) -> bool:
     return not (isinstance(value, int | float) and "tokens" in name.lower())
 
 
-def known_secrets(values: Iterable[tuple[str | None, Any]]) -> set[str]:
+def known_secrets(values: Iterable[tuple[str | None, object]]) -> set[str]:
     """Return the texts of all secrets among named values, at any depth."""
     found: set[str] = set()
-    # The values too, so that no other can take the id of one that was only made for the look.
-    seen: dict[tuple[int, bool], Any] = {}
+    # The values themselves are kept, too: an id may be used again once its object is gone.
+    seen: dict[tuple[int, bool], object] = {}
     for named in values:
-        stack = [(*named, False)]
+        stack: list[tuple[str | None, object, bool]] = [(*named, False)]
         while stack:
             name, value, is_inside = stack.pop()
             try:
                 is_inside = is_inside or is_secret(name, value)
-                if isinstance(value, Secret):
+                if _is_a_secret(value):
                     stack.append((None, value.reveal(), True))
                 elif isinstance(value, _TEXTS):
                     if is_inside and not isinstance(value, bool):
@@ -116,23 +118,33 @@ def known_secrets(values: Iterable[tuple[str | None, Any]]) -> set[str]:
     return found
 
 
-def _visible_items(value: Any) -> list[tuple[str | None, Any]]:
-    # Of what is no field only the secrets are looked at: what an object refers to has no end.
-    others = [item for item in getattr(value, "__dict__", {}).items() if is_secret_name(item[0])]
-    return named_items(value) + others
+def _visible_items(value: object) -> list[tuple[str | None, object]]:
+    """Return the items of a value, and those of its attributes that have secret names.
+
+    Not all attributes: what an object refers to through them has no end.
+    """
+    items = named_items(value)
+    attributes: object = getattr(value, "__dict__", None)
+    if is_mapping(attributes):
+        for key, item in attributes.items():
+            name = key_name(key)
+            if name is not None and is_secret_name(name):
+                items.append((name, item))
+    return items
 
 
-def named_items(value: object) -> list[tuple[str | None, Any]]:
-    """Return what a container, an error, an attrs or a dataclass instance holds, with the names it is held under."""
-    if isinstance(value, dict | Mapping):
+def named_items(value: object) -> list[tuple[str | None, object]]:
+    """Return what a container, an error, an attrs or a dataclass instance holds, each item with its name if any."""
+    if is_dict(value) or is_mapping(value):
         return [(key_name(key), item) for key, item in list(value.items())]
-    if isinstance(value, tuple) and (names := getattr(value, "_fields", ())):
-        return list(zip(names, value, strict=True))
-    if isinstance(value, list | tuple | set | frozenset):
+    if is_tuple(value):
+        names: tuple[str, ...] = getattr(value, "_fields", ())
+        return list(zip(names, value, strict=True)) if names else [(None, item) for item in value]
+    if is_list(value) or is_set(value) or is_frozen_set(value):
         return [(None, item) for item in list(value)]
     if isinstance(value, BaseException):
         return [(None, item) for item in value.args]
-    items: list[tuple[str | None, Any]] = []
+    items: list[tuple[str | None, object]] = []
     for name in field_names(value):
         try:
             items.append((name, getattr(value, name)))
@@ -142,7 +154,7 @@ def named_items(value: object) -> list[tuple[str | None, Any]]:
 
 
 def key_name(key: object) -> str | None:
-    """Return the name that a key of a mapping is; headers have bytes for keys."""
+    """Return a key of a mapping as a name, `None` if it is no text. The keys of headers are bytes."""
     if isinstance(key, bytes):
         return key.decode("utf-8", "replace")
     return key if isinstance(key, str) else None
@@ -150,26 +162,26 @@ def key_name(key: object) -> str | None:
 
 def field_names(value: object) -> tuple[str, ...]:
     """Return the fields of an instance of an attrs class or a dataclass, none for any other."""
-    kind: Any = type(value)
+    kind: type = type(value)
     return _fields_of(kind)
 
 
 @functools.lru_cache(maxsize=1024)
-def _fields_of(cls: Any) -> tuple[str, ...]:
+def _fields_of(cls: type) -> tuple[str, ...]:
     if attrs.has(cls):
         return tuple(attribute.name for attribute in attrs.fields(cls))
     return tuple(field.name for field in dataclasses.fields(cls)) if dataclasses.is_dataclass(cls) else ()
 
 
 def _spellings(value: str | bytes | bytearray | float) -> set[str]:
-    """Return how a secret may be written in a text: as it is, a line at a time, and as reprs and JSON escape it."""
+    """Return how a secret may stand in a text: as it is, each line of it, and as reprs and JSON escape it."""
     text = str(value) if isinstance(value, str | int | float) else value.decode("utf-8", "replace")
     spellings = (text, *text.splitlines(), repr(text)[1:-1], json.dumps(text)[1:-1])
     return {spelling for spelling in spellings if len(spelling) >= _SHORTEST}
 
 
 class Scrubber:
-    """Replaces known secrets in texts, in time that does not grow with how many are known."""
+    """Replaces known secrets in texts, in a time that does not grow with the number of secrets."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._by_start: dict[str, list[str]] = {}
@@ -178,11 +190,11 @@ class Scrubber:
         self._longest = max((len(secret) for group in self._by_start.values() for secret in group), default=0)
 
     def text(self, text: str) -> str:
-        """Return free text without known secrets and without what stands behind a secret name."""
+        """Return free text without known secrets and without the values that follow a secret name."""
         return _without_named_values(self._without_cut_secret(self.exact(text)))
 
     def exact(self, text: str) -> str:
-        """Return `text` without known secrets."""
+        """Return a text without known secrets."""
         if not self._by_start or not self._may_hold_one(text):
             return text
         pieces: list[str] = []
@@ -198,7 +210,7 @@ class Scrubber:
         return "".join((*pieces, text[kept:]))
 
     def _may_hold_one(self, text: str) -> bool:
-        # A search for each start is quicker than a look at each place as long as there are few starts.
+        # To search for each start is quicker than to look at each place, if there are few starts.
         return len(self._by_start) > _FEW or any(start in text for start in self._by_start)
 
     def _at(self, text: str, place: int) -> str | None:
@@ -208,7 +220,7 @@ class Scrubber:
         return None
 
     def _without_cut_secret(self, text: str) -> str:
-        """Return a text that was cut, which shows by its end, without the beginning of a secret there."""
+        """Return a text without the beginning of a secret at its end, if its end shows that it was cut."""
         if not text.endswith(CUT):
             return text
         body = text.removesuffix(CUT)
@@ -235,7 +247,7 @@ def _without_named_values(text: str) -> str:
 
 
 def _end_of_value(text: str, start: int, stops: frozenset[str]) -> int:
-    """Return where the value ends that starts here: quoted, in brackets, a call, or bare up to what ends it."""
+    """Return where the value that starts here ends: it is quoted, in brackets, a call, or bare up to a stop."""
     place = start
     while place < len(text) and text[place] not in stops:
         if text[place] in "\"'":
@@ -250,7 +262,7 @@ def _end_of_value(text: str, start: int, stops: frozenset[str]) -> int:
 
 
 def _end_of_quote(text: str, start: int) -> int:
-    """Return the place behind the closing quote; a text that was cut may have lost it, a line ends it too."""
+    """Return the place after the closing quote, or after the line if a cut text has lost that quote."""
     place = start + 1
     while place < len(text) and text[place] not in "\r\n":
         if text[place] == text[start]:
@@ -260,7 +272,7 @@ def _end_of_quote(text: str, start: int) -> int:
 
 
 def _end_of_brackets(text: str, start: int) -> int:
-    """Return the place behind the bracket that closes this one; a text that was cut may have lost it."""
+    """Return the place after the bracket that closes this one, or after the text if a cut text has lost it."""
     closing: list[str] = []
     place = start
     while place < len(text):

@@ -1,18 +1,21 @@
-"""What is known of a session, as plain data: who it is, its context, its calls, its times and its end."""
+"""The record of a session: its names, its context, its calls, its times and its end.
+
+Made by `Session`, kept up to date by its lifetime, and read by everything that shows or saves a session.
+"""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from attrs import define, field
 
+from railtracks._records.data import CallError, CallRecord, ExecutionInfo, utc
 from railtracks._records.ending import Ending
-from railtracks._records.errors import described, description
+from railtracks._records.errors import described, known_description
 from railtracks._records.saved_state import chunks, payload
-from railtracks._records.tree import CallError, CallRecord, CallTree, ExecutionInfo, utc
+from railtracks._records.tree import CallTree
 
 
 @define(eq=False)
@@ -24,7 +27,7 @@ class SessionRecord:
         name: Its name.
         flow_name: The name of the flow that it is a run of.
         flow_id: An id for that flow.
-        ending: Why it ends, and where it stands.
+        ending: Why it ends, and its status.
         values: Its context.
         tree: Its calls.
         started_at: When it was entered.
@@ -38,7 +41,7 @@ class SessionRecord:
     flow_name: str | None
     flow_id: str | None
     ending: Ending
-    values: dict[str, Any]
+    values: dict[str, object]
     tree: CallTree = field(factory=CallTree)
     started_at: float | None = None
     ended_at: float | None = None
@@ -46,7 +49,7 @@ class SessionRecord:
     left_behind: list[str] = field(factory=list[str])
 
     def open(self) -> None:
-        """Note that the session was entered."""
+        """Record that the session was entered."""
         self.started_at = time.time()
 
     def identify(self, identifier: str) -> None:
@@ -56,11 +59,11 @@ class SessionRecord:
 
     def call_of(self, error: BaseException) -> int | None:
         """Return the innermost call that an error came out of."""
-        told = description(error)
+        told = known_description(error)
         return None if told is None else self.tree.failed_with(told)
 
     def close(self, outside: BaseException | None) -> BaseException | None:
-        """Close what was left open, decide how the session ended, and return what is to be raised.
+        """Close the calls that were left open, decide how the session ended, and return the error to raise, if any.
 
         Args:
             outside: The `Cancelled` of a scope around the session, if one was cancelled before the session had unwound.
@@ -76,7 +79,7 @@ class SessionRecord:
         """Return the session and its calls as they stand now."""
         return self._head(tuple(self.tree.records()))
 
-    def payload(self) -> dict[str, Any]:
+    def payload(self) -> dict[str, object]:
         """Return what the saved state says, as it stands now: plain data without secrets."""
         return payload(self._head(), self.tree, self.values)
 

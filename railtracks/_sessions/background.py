@@ -16,8 +16,8 @@ from railtracks._calls.frames import Frame
 from railtracks._calls.here import frame_in
 from railtracks._calls.pending import PendingCall
 from railtracks._nodes.node import Node
+from railtracks._records.data import Status
 from railtracks._records.errors import raise_unchanged
-from railtracks._records.tree import Status
 from railtracks.exceptions import ContextError
 
 _REASON: Final = "the session ended"

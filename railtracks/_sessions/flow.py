@@ -14,15 +14,8 @@ from railtracks._checks import check_grace, check_name
 from railtracks._config import required, resolve
 from railtracks._copying import copied
 from railtracks._nodes.node import Node, made_node
-from railtracks._options import (
-    FlowOptions,
-    FlowRunOptions,
-    SessionStore,
-    check_options,
-    documented,
-    options_of,
-    spelled_out,
-)
+from railtracks._option import check_options, documented, options_of, spelled_out
+from railtracks._options import FlowOptions, FlowRunOptions, SessionStore
 from railtracks._records.files import check_session_id
 from railtracks._sessions.durable import durable_wing
 from railtracks._sessions.event_loops import run_from_sync

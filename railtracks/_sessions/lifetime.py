@@ -18,18 +18,11 @@ import trio
 from railtracks._calls.durable_protocol import Args, DurableRun, Kwargs, SessionJournal
 from railtracks._calls.frames import Frame, SessionScope, WorkerProcesses, current_frame
 from railtracks._calls.here import enclosing_frame, frame_in, this_task
+from railtracks._records.data import CauseKind, EndCause
 from railtracks._records.errors import combined, is_fatal, members, raise_unchanged, without_cancelled
-from railtracks._records.events import (
-    EVERYWHERE,
-    BroadcastEvent,
-    EventKind,
-    Observers,
-    SessionEvent,
-    now,
-    tell,
-)
+from railtracks._records.events import BroadcastEvent, EventKind, SessionEvent, now
 from railtracks._records.log import SessionLog
-from railtracks._records.tree import CauseKind, EndCause
+from railtracks._records.observers import EVERYWHERE, Audience, tell
 from railtracks._sessions.background import Background
 from railtracks._sessions.broadcast import Broadcaster, CallbackFailures
 from railtracks._sessions.cancellation import CancelWatcher
@@ -118,8 +111,14 @@ class Lifetime:
         journal = self._root.scope.journal
         if plan.durable is not None and journal is not None:
             self._resume(plan.durable, journal)
-        if observers.session_opened:
-            tell(observers.session_opened, SessionEvent(EventKind.SESSION_OPENED, plan.face, now()))
+        self._tell(EventKind.SESSION_OPENED, observers.session_opened)
+
+    def _tell(self, kind: EventKind, audience: Audience) -> None:
+        """Tell observers, if there are any, that the session was opened or closed."""
+        if audience:
+            outer = self._root.outer
+            session_id, call_id = (None, None) if outer is None else (outer.scope.record.identifier, outer.call_id)
+            tell(audience, SessionEvent(kind, self._plan.face, now(), session_id, call_id or None))
 
     def _resume(self, durable: DurableRun[Frame], journal: SessionJournal[Frame]) -> None:
         """Resume a durable session where an earlier run of it, if there was one, has ended."""
@@ -166,8 +165,7 @@ class Lifetime:
     def _forget(self) -> None:
         """Let no code find the session open any more."""
         scope = self._root.scope
-        if scope.observers.session_closed:
-            tell(scope.observers.session_closed, SessionEvent(EventKind.SESSION_CLOSED, self._plan.face, now()))
+        self._tell(EventKind.SESSION_CLOSED, scope.observers.session_closed)
         self._final_work.log.close()
         scope.close()
         # In another context than the one it was entered in, the variable was never set.
@@ -305,7 +303,7 @@ def _root_frame(  # noqa: PLR0917 - as above
 ) -> Frame:
     """Return the frame that the top-level calls of a session are made in."""
     task = this_task()
-    observers = Observers(EVERYWHERE)
+    observers = EVERYWHERE.for_session()
     log.observe(observers)
     scope = SessionScope(
         record=plan.record,

@@ -21,12 +21,14 @@ from railtracks._calls.pending import PendingCall
 from railtracks._checks import check_grace
 from railtracks._config import required, resolve
 from railtracks._nodes.node import Node
-from railtracks._options import DecoratorOptions, SessionOptions, SessionStore, check_options, documented, spelled_out
+from railtracks._option import check_options, documented, spelled_out
+from railtracks._options import DecoratorOptions, SessionOptions, SessionStore
+from railtracks._records.data import CauseKind, Counts, EndCause, ExecutionInfo, Status
 from railtracks._records.ending import Ending
 from railtracks._records.files import check_session_id, state_path
 from railtracks._records.history import BoundedCallTree
 from railtracks._records.session import SessionRecord
-from railtracks._records.tree import CallTree, CauseKind, Counts, EndCause, ExecutionInfo, Status
+from railtracks._records.tree import CallTree
 from railtracks._sessions.cancellation import Cancellation
 from railtracks._sessions.durable import durable_wing
 from railtracks._sessions.lifetime import Lifetime, open_lifetime
@@ -153,7 +155,10 @@ class Session:
 
     @property
     def counts(self) -> Counts:
-        """How many calls there are by status and by node; at any size it costs what was called since the last look."""
+        """How many calls there are by status and by node, and which run.
+
+        Quick at any size, as each look counts only the calls made since the last one. Right in any thread.
+        """
         return self._record.tree.counts()
 
     def payload(self) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Sync functions in executors: any `concurrent.futures.Executor`, waited for from Trio.
 
-Threads share the caller's context variables and objects. Whatever else an executor runs on is taken for other
-processes, and gets an envelope: an exception that cannot be unpickled would break many a pool for good.
+Called by attempts of nodes with an executor for `run_in`. An executor of threads shares the caller's context variables
+and objects. Every other executor is taken for one of other processes: what it carries is pickled by `pickling`,
+because an exception that cannot be unpickled would break many pools for good.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
-from typing import Any
+from typing import TypeVar
 
 import trio
 
@@ -18,23 +19,25 @@ from railtracks._workers.pickling import packed, run_packed, unpacked
 from railtracks._workers.threads import checked, working
 from railtracks.exceptions import WorkerCrashedError
 
+T = TypeVar("T")
+
 
 async def run_in_executor(  # noqa: PLR0917 - as of a thread
     executor: Executor,
     name: str,
-    fn: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    fn: Callable[..., object],
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
     leave_behind: Callable[[], object] | None,
-) -> Any:
-    """Run a function in an executor and wait for it.
+) -> object:
+    """Run the function of a sync node in an executor and wait for it.
 
-    When the caller is cancelled, work that has not begun never begins. Work that has begun is waited for; if there is
-    somebody to tell of it, it is left to itself.
+    When the caller is cancelled, work that has not begun never begins. Work that has begun is waited for, unless
+    `leave_behind` is given: then that is called, and the work goes on alone.
 
     Raises:
         WorkerCrashedError: If the executor is broken.
-        TypeError: If function, arguments or result cannot be brought over a process border.
+        TypeError: If the function, an argument or the result cannot be pickled for another process.
     """
     try:
         with working():
@@ -49,11 +52,11 @@ async def run_in_executor(  # noqa: PLR0917 - as of a thread
 
 
 def _shares_memory(executor: Executor) -> bool:
-    # An executor of interpreters is one of threads, too, by its class.
+    # By its class, an executor of interpreters is an executor of threads, too; it shares no objects.
     return isinstance(executor, ThreadPoolExecutor) and type(executor).__name__ != "InterpreterPoolExecutor"
 
 
-async def _outcome_of(future: Future[Any], leave_behind: Callable[[], object] | None) -> Any:
+async def _outcome_of(future: Future[T], leave_behind: Callable[[], object] | None) -> T:
     token, task = trio.lowlevel.current_trio_token(), trio.lowlevel.current_task()
     is_waited_for = True
 
@@ -64,7 +67,7 @@ async def _outcome_of(future: Future[Any], leave_behind: Callable[[], object] | 
             trio.lowlevel.reschedule(task)
 
     def tell(_: object) -> None:
-        # Called in whatever thread, perhaps when nobody waits any more.
+        # The executor calls this in any of its threads, perhaps when no task waits any more.
         with suppress(trio.RunFinishedError):
             token.run_sync_soon(wake)
 

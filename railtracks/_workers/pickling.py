@@ -1,7 +1,7 @@
-"""What crosses the border of a process: a function with its arguments, and what became of it.
+"""What goes to another process and back: a function with its arguments, then its result or its error.
 
-The one module that pickles; called by `processes` and `executors`. Both ways are bytes made here, so that the worker or
-the pool that carries them never meets an object that breaks it. What cannot be carried is an error that says so.
+Called by `processes` and `executors`; the one module that pickles. Both ways bytes are made here, so that a worker or a
+pool that carries them never unpickles an object that breaks it. For what cannot be pickled there is an error.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from attrs import define
 
 from railtracks._nodes.lookup import named
 from railtracks._nodes.node import Node
+from railtracks._records.data import CallError
 from railtracks._records.errors import described
-from railtracks._records.tree import CallError
 from railtracks.exceptions import RemoteError
 
 # How many causes of causes are carried.
@@ -29,20 +29,20 @@ _LONGEST_CHAIN: Final = 10
 
 
 _Reduced: TypeAlias = tuple[Callable[..., object], tuple[str, str]]
-# Tells the pickler to do what it does without us.
+# Tells the pickler to pickle an object in its usual way.
 _NOT_OURS: Final[_Reduced] = NotImplemented
 
 
 @define(frozen=True)
 class _Behind:
-    """The name of a function that is found there only behind a node: `@function_node` put the node in its place."""
+    """The name of a function whose variable holds its node: `@function_node` has put the node in its place."""
 
     module: str
     qualname: str
 
 
 class _Pickler(pickle.Pickler):
-    """Pickles such functions wherever they stand in a value; slower than the pickler that does not look for them."""
+    """A pickler that replaces the functions of nodes, at any depth of a value; slower than Python's own."""
 
     def reducer_override(self, obj: object) -> _Reduced:
         if isinstance(obj, FunctionType) and (behind := _behind(obj)) is not None:
@@ -52,7 +52,7 @@ class _Pickler(pickle.Pickler):
 
 @lru_cache
 def _behind(fn: FunctionType) -> _Behind | None:
-    """Return where a function stands behind a node, `None` if it does not."""
+    """Return the name under which a function stands behind its node, `None` if it stands behind none."""
     if not _is_node(named(fn.__module__, fn.__qualname__)):
         return None
     return _Behind(fn.__module__, fn.__qualname__) if _without_node(fn.__module__, fn.__qualname__) is fn else None
@@ -77,12 +77,12 @@ def _without_node(module: str, qualname: str) -> Callable[..., object]:
     return found
 
 
-# A worker is asked for the same few functions again and again.
+# A worker runs the same few functions again and again.
 _known_function: Final = lru_cache(_without_node)
 
 
 def _dumped(value: object) -> bytes:
-    """Return a value as bytes: by the quick pickler, and if that fails by the one that looks behind nodes."""
+    """Return a value as bytes: by Python's pickler, and if that fails by the slower one that looks behind nodes."""
     with suppress(Exception):
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     buffer = io.BytesIO()
@@ -104,7 +104,7 @@ def packed(name: str, fn: Callable[..., object], args: tuple[object, ...], kwarg
         parts += [(f"argument {index}", value) for index, value in enumerate(args)]
         parts += [(f"argument {key!r}", value) for key, value in kwargs.items()]
         what = next((what for what, value in parts if not _is_picklable(value)), "its arguments together")
-        raise TypeError(f"node {name!r} cannot be sent to a worker, for {what} cannot be pickled: {error}") from error
+        raise TypeError(f"node {name!r} cannot be sent to a worker: {what} cannot be pickled: {error}") from error
 
 
 def _is_picklable(value: object) -> bool:
@@ -135,7 +135,7 @@ class _PackedError:
 
 
 def run_packed(payload: bytes) -> bytes:
-    """Run a packed function, in a worker, and return its result or its error as bytes, for `unpacked`. Never raises."""
+    """Run a packed function, in a worker, and return its result or its error as bytes for `unpacked`; never raise."""
     name = "?"
     try:
         name, fn, args, kwargs = pickle.loads(payload)  # noqa: S301 - made by the process that started this one
@@ -152,7 +152,7 @@ def run_packed(payload: bytes) -> bytes:
     try:
         return _dumped((True, result))
     except Exception as error:  # noqa: BLE001 - users' code, whatever it raises
-        problem = TypeError(f"the result of node {name!r} cannot be brought out of its worker: {error}")
+        problem = TypeError(f"the result of node {name!r} cannot be pickled in its worker: {error}")
         return _dumped((False, _packed_error(problem, 0)))
 
 

@@ -1,7 +1,8 @@
-"""Sync functions in worker processes: killed when their call is cancelled, and with them whatever they have started.
+"""Sync functions in worker processes, which are killed with all they have started when their call is cancelled.
 
-The processes are those of trio-parallel, which does not tell which of them runs what. So each leads a process group of
-its own, and says who it is as it begins a job, in the job's place of a file that it shares with this process.
+Called by attempts of nodes with `run_in="process"`. The processes are those of trio-parallel, which does not tell which
+of them runs which job. So each leads a process group of its own. As it begins a job, it writes its process id into a
+file that it shares with this process, at the job's place.
 """
 
 # trio-parallel has no types.
@@ -13,10 +14,11 @@ import math
 import os
 import signal
 import tempfile
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from time import monotonic, sleep
-from typing import IO, Any, Final
+from typing import IO, Final
 
 import psutil
 import trio
@@ -26,10 +28,10 @@ from railtracks._workers.pickling import packed, run_packed, unpacked
 from railtracks._workers.threads import in_thread, working
 from railtracks.exceptions import WorkerCrashedError
 
-# Seconds that an idle worker has for its end, as it has nothing left to do; and that a killed process may take to go.
+# Seconds: how long an idle worker may take to end, and how long a killed process may take to be gone.
 _GRACE: Final = 0.5
 _PAUSE: Final = 0.001
-# What a worker starts finds the worker's mark in its environment, and so can be found.
+# A variable in the environment of a worker. A process that the worker starts inherits it, and is found by it.
 _MARK: Final = "RAILTRACKS_WORKER"
 # Bytes of a process id in the file.
 _WIDTH: Final = 8
@@ -40,21 +42,23 @@ class WorkerPool:
 
     def __init__(self) -> None:
         self._claims: IO[bytes] = tempfile.NamedTemporaryFile(prefix="railtracks-", buffering=0)  # noqa: SIM115
-        self._opened: AbstractAsyncContextManager[Any] = trio_parallel.open_worker_context(
+        self._opened: AbstractAsyncContextManager[trio_parallel.WorkerContext] = trio_parallel.open_worker_context(
             idle_timeout=math.inf, init=partial(_lead_a_group, self._claims.name), grace_period=_GRACE
         )
-        self._context: Any = None
+        self._context: trio_parallel.WorkerContext | None = None
         self._places: list[int] = []
         self._most = 0
-        # The workers that have run something, each the leader of its process group.
+        # The workers that have run a job, each the leader of its process group.
         self._leaders: set[int] = set()
 
-    async def run(self, name: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def run(
+        self, name: str, fn: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> object:
         """Run a function in a worker process, which is killed with its children when the caller is cancelled.
 
         Raises:
             WorkerCrashedError: If the process ended without an answer.
-            TypeError: If function, arguments or result cannot be brought over the border of the process.
+            TypeError: If the function, an argument or the result cannot be pickled.
         """
         payload = packed(name, fn, args, kwargs)
         if self._context is None:
@@ -80,7 +84,7 @@ class WorkerPool:
         return unpacked(name, reply)
 
     async def _end_what_is_left_of(self, place: int) -> None:
-        # The worker is dead by now, killed or crashed; what it has started need not be.
+        # The worker is dead by now, killed or crashed. The processes that it has started may be alive.
         leader = self._claimed(place)
         if leader:
             self._leaders.discard(leader)
@@ -92,7 +96,7 @@ class WorkerPool:
         return int.from_bytes(os.pread(self._claims.fileno(), _WIDTH, place * _WIDTH), "little")
 
     def _kill_what_was_started_by(self, leaders: set[int]) -> None:
-        """Kill the groups of dead workers, and what they have started that has left the group."""
+        """Kill the groups of dead workers, and the processes that they have started and that have left their group."""
         for leader in leaders:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(leader, signal.SIGKILL)
@@ -106,9 +110,9 @@ class WorkerPool:
             sleep(_PAUSE)
 
     async def close(self) -> None:
-        """End the workers, which are all idle, and what they have left running."""
+        """End the workers, which are all idle, and kill the processes that they have left running."""
         if self._context is not None:
-            # Those that do not end in time are killed, which is what it raises for.
+            # trio-parallel kills workers that do not end in time, and raises this error then.
             with suppress(trio_parallel.BrokenWorkerError):
                 await self._opened.__aexit__(None, None, None)
             await in_thread(self._kill_what_was_started_by, self._leaders)
@@ -124,7 +128,7 @@ def _mark_of(process: psutil.Process) -> str | None:
 
 def _is_alive(process: psutil.Process) -> bool:
     try:
-        # An orphan that nobody waits for stays a zombie in some containers.
+        # In some containers no process waits for orphans, and they stay zombies.
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
@@ -135,7 +139,7 @@ def _exit_code(error: BaseException) -> int | None:
     return code
 
 
-# What runs in the worker.
+# What follows runs in the worker.
 
 
 _file = -1

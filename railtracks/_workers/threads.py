@@ -1,7 +1,8 @@
-"""Where a sync function runs: in a worker thread, and at most `THREAD_LIMIT` of them at once.
+"""Worker threads: where the functions of sync nodes run, at most `thread_limit` of them at once.
 
-A thread that waits for calls it makes itself gives its slot to others meanwhile: otherwise functions that call each
-other could hold every slot and wait for one more.
+Called by attempts of sync nodes, and by what the library itself does in threads. A thread that waits for a call it
+makes itself gives its slot to others meanwhile. Otherwise functions that call each other could hold every slot, and
+each of them would wait for one more.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar, TypeVarTuple, Unpack
 
 import trio
 from outcome import Outcome
@@ -20,8 +21,9 @@ from trio.lowlevel import RunVar
 from railtracks._config import configured_thread_limit
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
-# Saving needs a turn of its own: behind busy worker threads it would never come to it.
+# Saving has a limiter of its own. In one line with busy worker threads it could wait for ever.
 _SAVING_LIMIT: Final = 8
 
 _workers: RunVar[trio.CapacityLimiter] = RunVar("railtracks_worker_threads")
@@ -30,7 +32,7 @@ _savers: RunVar[trio.CapacityLimiter] = RunVar("railtracks_saving_threads")
 
 
 def worker_limiter() -> trio.CapacityLimiter:
-    """Return the limiter of this Trio run's sync nodes, which `set_config` has the last word on."""
+    """Return the limiter of this Trio run's sync nodes, with the limit that is configured now."""
     limit = configured_thread_limit()
     limiter = _limiter_in(_workers, limit)
     if limiter.total_tokens != limit:
@@ -53,29 +55,30 @@ def _limiter_in(place: RunVar[trio.CapacityLimiter], limit: int) -> trio.Capacit
 
 
 class Work:
-    """What a worker does while a task waits for it."""
+    """One piece of work in a thread, a process or an executor, which a task waits for."""
 
     def __init__(self) -> None:
         self._task = trio.lowlevel.current_task()
 
-    def do(self, fn: Callable[..., T], *args: Any) -> T:
-        """Do it, in a thread that has a context of its own."""
+    def do(self, fn: Callable[[], T]) -> T:
+        """Call a function as this work, in a thread that has a copy of the task's context."""
         _doing.set(self)
-        return fn(*args)
+        return fn()
 
     @property
     def is_paused(self) -> bool:
-        """Whether the thread waits for Trio: what it has asked for runs in the task, and in the thread's context."""
+        """Whether the thread waits for Trio: then a function that it has sent there runs in the task."""
+        # Such a function runs in the thread's context, where `do` has set the variable.
         return self._task.context.get(_doing) is self
 
 
-# The work that a thread does.
+# The work that this thread does.
 _doing: ContextVar[Work | None] = ContextVar("railtracks_work", default=None)
 
 
 @contextmanager
 def working() -> Generator[Work]:
-    """Count as a worker at work while the block runs."""
+    """Count one more worker at work while the block runs."""
     works, work = _works_here(), Work()
     works.add(work)
     try:
@@ -87,8 +90,8 @@ def working() -> Generator[Work]:
 def busy_workers() -> int:
     """Return how many workers of this library are at work in this Trio run: threads, processes, jobs of executors.
 
-    A thread that waits for Trio, as for a call it makes itself, is not at work, and one that was left behind does not
-    count.
+    A thread that waits for Trio, for example for a call that it makes itself, is not at work. A thread that was left
+    behind does not count.
     """
     return sum(not work.is_paused for work in _works_here())
 
@@ -102,16 +105,16 @@ def _works_here() -> set[Work]:
         return works
 
 
-async def in_thread(fn: Callable[..., T], *args: Any, limiter: trio.CapacityLimiter | None = None) -> T:
-    """Run a function of the library's own in a worker thread, by default one that waits for no other."""
+async def in_thread(fn: Callable[[Unpack[Ts]], T], *args: *Ts, limiter: trio.CapacityLimiter | None = None) -> T:
+    """Run a function of the library's own in a worker thread; without a limiter it waits for no other thread."""
     with working() as work:
-        return await trio.to_thread.run_sync(work.do, fn, *args, limiter=limiter or trio.CapacityLimiter(1))
+        return await trio.to_thread.run_sync(work.do, partial(fn, *args), limiter=limiter or trio.CapacityLimiter(1))
 
 
-async def in_thread_whatever_comes(fn: Callable[..., T], *args: Any) -> T:
-    """Run a function in a worker thread and wait for it: no cancel comes in between, and no Ctrl-C.
+async def in_thread_whatever_comes(fn: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
+    """Run a function in a worker thread and wait for it; neither a cancel nor Ctrl-C ends the wait.
 
-    A schedule point, and no checkpoint: a pending Ctrl-C would strike the main task at one, whatever shield is around.
+    A schedule point, and no checkpoint: at a checkpoint a pending Ctrl-C would strike the main task under any shield.
 
     Raises:
         RuntimeError: If no thread can be started.
@@ -122,22 +125,22 @@ async def in_thread_whatever_comes(fn: Callable[..., T], *args: Any) -> T:
         token.run_sync_soon(trio.lowlevel.reschedule, task, result)
 
     with working() as work:
-        run = partial(copy_context().run, work.do, fn, *args)
-        trio.lowlevel.start_thread_soon(run, deliver)
+        run, do = copy_context().run, partial(fn, *args)
+        trio.lowlevel.start_thread_soon(lambda: run(work.do, do), deliver)
         result: T = await trio.lowlevel.wait_task_rescheduled(never_aborted)
         return result
 
 
 def never_aborted(_: object) -> trio.lowlevel.Abort:
-    """Let no cancel wake the task that waits with this."""
+    """Refuse to wake the task that waits with this: no cancel ends its wait."""
     return trio.lowlevel.Abort.FAILED
 
 
-def checked(name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call a node's function.
+def checked(name: str, fn: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+    """Call the function of a sync node, and return its result.
 
     Raises:
-        TypeError: If it gives back a coroutine, and so was no sync function.
+        TypeError: If the function returns a coroutine, and so is no sync function.
     """
     result = fn(*args, **kwargs)
     if inspect.iscoroutine(result):
@@ -165,14 +168,14 @@ class WorkerSlot:
         self._release()
 
     def lend(self) -> None:
-        """Lend the slot to others while the thread waits for a call that it makes."""
+        """Give the slot back while the thread waits for a call that it makes; `take_back` follows."""
         self._calls += 1
         self._release()
 
     async def take_back(self) -> None:
-        """End what `lend` began; with the last of several calls, wait for a slot again.
+        """End what `lend` began; after the last of several calls, wait until there is a slot again.
 
-        Shielded: the thread goes on even when the call it made was cancelled, and may only do so with its slot.
+        Shielded: the thread goes on even when the call it made was cancelled, and it may only go on with a slot.
         """
         self._calls -= 1
         with trio.CancelScope(shield=True):
@@ -194,15 +197,19 @@ class WorkerSlot:
 
 
 async def run_in_thread(
-    slot: WorkerSlot | None, name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    """Run a function in a worker thread, with the caller's context variables, and wait for it whatever happens.
+    slot: WorkerSlot | None,
+    name: str,
+    fn: Callable[..., object],
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+) -> object:
+    """Run the function of a sync node in a worker thread, with the caller's context variables.
 
-    Without a slot the function may be left behind: when the caller is cancelled its thread goes on alone, and counts
-    against the limit until it ends.
+    With a slot the function is waited for, even if the caller is cancelled. Without one it may be left behind: when
+    the caller is cancelled, the thread goes on alone, and counts against the limit until it ends.
 
     Raises:
-        TypeError: If the function gives back a coroutine, and so was no sync function.
+        TypeError: If the function returns a coroutine, and so is no sync function.
     """
     run = partial(checked, name, fn, args, kwargs)
     if slot is None:

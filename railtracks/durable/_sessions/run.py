@@ -13,9 +13,9 @@ import trio
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from railtracks._records.data import CauseKind, Status
 from railtracks._records.ending import Ending
 from railtracks._records.errors import holds, raise_unchanged
-from railtracks._records.tree import CauseKind, Status
 from railtracks._workers.threads import in_thread
 from railtracks.durable._replay.calls import INTERRUPTING
 from railtracks.durable._replay.journal import Journal

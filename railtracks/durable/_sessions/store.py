@@ -13,8 +13,8 @@ from typing import Final, Literal, Self, TypeAlias, TypeGuard, get_args
 from attrs import evolve
 
 from railtracks._checks import Number, check_timeout
+from railtracks._records.data import ExecutionInfo
 from railtracks._records.files import state_folder
-from railtracks._records.tree import ExecutionInfo
 from railtracks.durable._sessions.forks import forked
 from railtracks.durable._sessions.views import StoredSession, record_of, sessions_in
 from railtracks.durable._store.access import Access, DatabaseFactory

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from attrs import define
 from sqlalchemy.engine import Connection
 
+from railtracks._records.data import CallError, CallRecord, ExecutionInfo, Status
 from railtracks._records.secrets import REDACTED, Scrubber
-from railtracks._records.tree import CallError, CallRecord, ExecutionInfo, Status
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.ownership import ProcessOwner
 from railtracks.durable._store.schema import (

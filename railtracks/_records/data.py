@@ -1,0 +1,179 @@
+"""The records of sessions and calls as plain data: what users, files and observers read.
+
+Called by everything that reads or makes a record. Nothing here knows how records are kept while a session is open.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+from attrs import define, field
+
+
+class Status(StrEnum):
+    """The status of a call or a session. Only a session can be `TIMED_OUT`."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+
+
+class CauseKind(StrEnum):
+    """What can end a session before its time."""
+
+    ERROR = "error"
+    DEADLINE = "deadline"
+    CANCEL = "cancel"
+    OUTER_SCOPE = "outer_scope"
+    CTRL_C = "ctrl_c"
+    SIGTERM = "sigterm"
+
+
+@define(frozen=True)
+class EndCause:
+    """What ended a session before its time: the first cause, if there were several.
+
+    Attributes:
+        kind: What kind of cause it was.
+        reason: The reason of a cancel: the one that `Session.cancel` was given, or the one of a drain or of SIGTERM.
+        call_id: The innermost call that an error came out of, `None` if it came from the body of the session.
+    """
+
+    kind: CauseKind
+    reason: str | None = None
+    call_id: int | None = None
+
+
+@define(frozen=True)
+class CallError:
+    """An error as text.
+
+    Attributes:
+        type: The qualified name of its class.
+        message: Its `str`.
+        traceback: Its traceback and those of its causes, each with its innermost stack frames only.
+    """
+
+    type: str
+    message: str
+    traceback: str = field(default="", repr=False)
+
+
+@define(frozen=True)
+class CallRecord:
+    """One call of a node, as it stood when the record was asked for.
+
+    Attributes:
+        id: Unique in the session; calls are numbered from 1 in the order of their start.
+        parent_id: The call this one was made in, `None` for a top-level call.
+        node: The node's name.
+        status: Where the call stands.
+        attempt: Which attempt of the call this is, counted from 1.
+        started_at: When the record was opened, in UTC.
+        ended_at: When it was closed, in UTC; `None` while the call runs.
+        args: The positional arguments.
+        kwargs: The keyword arguments.
+        result: What the node returned; `None` unless the call is completed.
+        error: What the node raised, as text; `None` unless the call failed.
+        is_replayed: Whether the call got its outcome from an earlier run of a durable session; its node did not run.
+    """
+
+    id: int
+    parent_id: int | None
+    node: str
+    status: Status
+    attempt: int
+    started_at: datetime
+    ended_at: datetime | None
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Any
+    error: CallError | None
+    is_replayed: bool = False
+
+
+@define(frozen=True)
+class ExecutionInfo:
+    """A session and its calls as plain data: a running one's as it stood, or a saved one's.
+
+    Attributes:
+        session_id: The session's identifier.
+        session_name: Its name, if it has one.
+        flow_name: The name of the flow it is a run of, if it is.
+        flow_id: The id that was given for the flow, if one was.
+        status: Where the session stands.
+        started_at: When it was entered, in UTC; `None` before that.
+        ended_at: When its block was left and everything in it had ended, in UTC; `None` while it runs.
+        timeout: Its timeout in seconds, `None` if it has none.
+        error: The error that ended it, as text; `None` if none did.
+        context_keys: The keys of its context. The values are never saved.
+        calls: The calls, in the order of their start.
+        cause: What ended it before its time, `None` if nothing did.
+        left_behind: The nodes with `abandon_on_cancel=True` that were cancelled and left running, by name.
+        dropped_calls: How many finished calls are not among `calls`, because of `history_limit`.
+    """
+
+    session_id: str
+    session_name: str | None
+    flow_name: str | None
+    flow_id: str | None
+    status: Status
+    started_at: datetime | None
+    ended_at: datetime | None
+    timeout: float | None
+    error: CallError | None
+    context_keys: tuple[str, ...]
+    calls: tuple[CallRecord, ...] = field(repr=False)
+    cause: EndCause | None = None
+    left_behind: tuple[str, ...] = ()
+    dropped_calls: int = 0
+
+    @property
+    def answer(self) -> Any:
+        """The result of the first top-level call, `None` if there is none."""
+        return next((call.result for call in self.calls if call.parent_id is None), None)
+
+    @property
+    def roots(self) -> tuple[CallRecord, ...]:
+        """The top-level calls, in the order of their start."""
+        return self._by_parent[None]
+
+    def children(self, call_id: int) -> tuple[CallRecord, ...]:
+        """Return the calls made in a call, in the order of their start.
+
+        Raises:
+            KeyError: If there is no call with this id.
+        """
+        return self._by_parent[call_id]
+
+    @cached_property
+    def _by_parent(self) -> dict[int | None, tuple[CallRecord, ...]]:
+        found: dict[int | None, list[CallRecord]] = {None: [], **{call.id: [] for call in self.calls}}
+        for call in self.calls:
+            found.setdefault(call.parent_id, []).append(call)
+        return {parent_id: tuple(calls) for parent_id, calls in found.items()}
+
+
+@define(frozen=True)
+class Counts:
+    """How many calls a session has had until now; calls whose records were dropped count, too.
+
+    Attributes:
+        by_status: The number of calls by status: `RUNNING`, `COMPLETED`, `FAILED` and `CANCELLED`.
+        by_node: The number of calls by the name of their node.
+        running: The records of the running calls, in the order of their start: the first 100 at most.
+    """
+
+    by_status: dict[Status, int]
+    by_node: dict[str, int]
+    running: tuple[CallRecord, ...] = field(repr=False)
+
+
+def utc(seconds: float) -> datetime:
+    """Return a wall time as an aware datetime."""
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,135 @@
+"""The one door for observers: who is told of which events.
+
+Called by the core where something happens. The core knows no observer: the log, a live terminal, a viewer, telemetry
+and a file of events add themselves with `Observers.add`. An event that no observer listens to is never made.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from threading import RLock
+from typing import Final, Protocol, TypeAlias
+from weakref import WeakSet
+
+from railtracks._records.events import Event, EventKind
+
+
+class Observer(Protocol):
+    """What is told of events."""
+
+    def on_event(self, event: Event, /) -> None:
+        """Take an event, in the thread that runs Trio, and return at once: the call goes on only afterwards.
+
+        An error that it raises is logged and changes nothing.
+        """
+        ...
+
+
+Audience: TypeAlias = tuple[Observer, ...]
+
+# The slots of the class below. As plain strings, because each session that is opened goes through them.
+_SLOTS: Final = tuple(kind.value for kind in EventKind)
+# Held while observers are added or removed, which may be done in any thread.
+_changing: Final = RLock()
+
+
+class Observers:
+    """The observers of one session, by the kinds of events that each wants."""
+
+    __slots__ = (
+        "__weakref__",
+        "broadcast",
+        "call_cancelled",
+        "call_completed",
+        "call_failed",
+        "call_retried",
+        "call_started",
+        "logged",
+        "session_closed",
+        "session_opened",
+        "worker_left_behind",
+    )
+
+    # One slot for each kind: every call looks at two of them, and finds empty tuples where nobody listens.
+    broadcast: Audience
+    call_cancelled: Audience
+    call_completed: Audience
+    call_failed: Audience
+    call_retried: Audience
+    call_started: Audience
+    logged: Audience
+    session_closed: Audience
+    session_opened: Audience
+    worker_left_behind: Audience
+
+    def __init__(self, others: Observers | None = None) -> None:
+        """Begin with the observers of another object, or with none."""
+        for slot in _SLOTS:
+            setattr(self, slot, () if others is None else getattr(others, slot))
+
+    def of(self, kind: EventKind) -> Audience:
+        """Return the observers of one kind of events, in the order in which they were added."""
+        audience: Audience = getattr(self, kind)
+        return audience
+
+    def add(self, observer: Observer, kinds: Collection[EventKind] = tuple(EventKind)) -> None:
+        """Tell an observer of all events of these kinds from now on; by default of every event."""
+        with _changing:
+            for kind in kinds:
+                setattr(self, kind, (*self.of(kind), observer))
+
+    def remove(self, observer: Observer) -> None:
+        """Tell an observer of no more events."""
+        with _changing:
+            for kind in EventKind:
+                setattr(self, kind, tuple(each for each in self.of(kind) if each is not observer))
+
+
+class ProcessObservers(Observers):
+    """The observers of all sessions of this process, those that are open now and those that will be opened."""
+
+    __slots__ = ("_sessions",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        # A session that is over drops its observers, and so it leaves this set.
+        self._sessions: WeakSet[Observers] = WeakSet()
+
+    def for_session(self) -> Observers:
+        """Return the observers for a session that is being opened."""
+        with _changing:
+            observers = Observers(self)
+            self._sessions.add(observers)
+        return observers
+
+    def add(self, observer: Observer, kinds: Collection[EventKind] = tuple(EventKind)) -> None:
+        """Tell an observer of all events of these kinds from now on, in every session; by default of every event."""
+        with _changing:
+            super().add(observer, kinds)
+            for session in self._sessions:
+                session.add(observer, kinds)
+
+    def remove(self, observer: Observer) -> None:
+        """Tell an observer of no more events, of whatever session."""
+        with _changing:
+            super().remove(observer)
+            for session in self._sessions:
+                session.remove(observer)
+
+
+# The observers of replayed calls: there are none.
+NOBODY: Final = Observers()
+
+EVERYWHERE: Final = ProcessObservers()
+
+
+def tell(audience: Audience, event: Event) -> None:
+    """Hand an event to observers, in the order in which they were added."""
+    for observer in audience:
+        try:
+            observer.on_event(event)
+        except Exception as error:  # noqa: BLE001 - the event is told in the middle of a call, whose record must be closed
+            # Neither the text of the error nor its traceback: they may hold secrets.
+            problem = f"{type(observer).__name__}.on_event raised {type(error).__name__}"
+            logging.getLogger("RT").log(logging.ERROR, "%s for the event %s: the session goes on", problem, event.kind)
