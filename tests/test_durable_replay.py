@@ -343,7 +343,7 @@ def test_a_background_call_that_nobody_can_find_is_said_so(store: rt.DurableStor
     with store:
         flow.invoke(session_id="s")
         forget(store, "s", lambda row: not (row.node == "local" and row.status == "completed"))
-        with pytest.raises(rt.StoreError, match="background call of 'local'"):
+        with pytest.raises(rt.StoreError, match="has to start 'local' again in the background"):
             flow.resume("s")
         assert [each.status for each in store.sessions()] == ["interrupted"]
 

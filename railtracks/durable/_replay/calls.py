@@ -128,8 +128,8 @@ class LiveCall(Call, RecordParent):
         parts.parking.opened(self.strand.body, self._around)
         if parts.commits.is_over:
             raise ContextError(
-                f"session {parts.commits.session_id} is over, and {parts.mismatches.told_call(self.asked)} is not in its"
-                " record: fork the session to go on from there"
+                f"session {parts.commits.session_id} is over, and {parts.mismatches.told_call(self.asked)} is not in"
+                " its record: fork the session to go on from there"
             )
         if self.recorded is None:
             # All that is recorded comes first: code that has changed is found out before it does anything.

@@ -117,7 +117,8 @@ class Commits:
         """
         if self.is_over:
             raise ContextError(
-                f"session {self.session_id} is over, and what it does now is not in its record: fork it to go on from there"
+                f"session {self.session_id} is over, and what it does now is not in its record: fork it to go on from"
+                " there"
             )
         self._writer.submit(Commit(self.session_id, self.fence, self.numbered(rows)))
 
