@@ -127,7 +127,7 @@ def _running(session: Session) -> Iterator[str]:
     for task in _tasks() - {trio.lowlevel.current_task()}:
         frame: Frame | None = task.context.get(current_frame)
         while frame is not None:
-            if frame.scope.face is session:
+            if frame.scope.session is session:
                 yield f"task {task.name!r}, in {' > '.join(frame.scope.tree.path(frame.call_id)) or 'its block'}"
                 break
             frame = frame.outer
@@ -185,7 +185,7 @@ async def cancel_at_every_checkpoint(
         try:
             await _round(strike, functools.partial(async_fn, *args))
         except Exception as error:
-            error.add_note(strike.told())
+            error.add_note(strike.description())
             raise
         if not strike.scope.cancel_called:
             return number
@@ -257,7 +257,7 @@ class _Strike(trio.abc.Instrument):
             self._place = f" in task {task.name!r}{''.join(_places(task))}"
             self.scope.cancel()
 
-    def told(self) -> str:
+    def description(self) -> str:
         """Return where the cancel struck, in words."""
         if not self.scope.cancel_called:
             return f"the cancel did not strike in these {self._steps} steps"

@@ -1,7 +1,9 @@
-"""A call that runs side by side with its starter; a nursery for such calls, and the block around it.
+"""Pending calls, which run side by side with the code that started them, and a nursery for them.
 
-An error of a call never goes through Trio's nursery, which would wrap it in a group: the task keeps it, cancels the
-rest, and it is raised when all have ended.
+Called by `call_batch`, `open_group`, `as_completed`, and the background calls of sessions.
+
+The error of a call never passes through Trio's nursery, which would wrap it in a group. The task of the call hands it
+to the `CallNursery`, which cancels the other calls and raises the error when all have ended.
 """
 
 from __future__ import annotations
@@ -27,7 +29,11 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class PendingCall(Generic[R_co]):
-    """A call that runs side by side with its starter."""
+    """A call that runs side by side with the code that started it.
+
+    Returned by the `start_soon` of groups and sessions, by `Session.start_service`, and by the iterator of
+    `as_completed`. Users do not construct it.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -58,17 +64,17 @@ class PendingCall(Generic[R_co]):
 
     @property
     def status(self) -> Status:
-        """Where the call stands."""
+        """The state of the call: running (also while it waits for a slot), completed, failed or cancelled."""
         return self._status
 
     @property
     def node_name(self) -> str:
-        """The name of the node."""
+        """The name of the node, as in records."""
         return self._node.name
 
     @property
     def args(self) -> tuple[Any, ...]:
-        """The positional arguments: of `as_completed`, the input."""
+        """The positional arguments. In `as_completed` these are the input of the call."""
         return self._args
 
     @property
@@ -77,10 +83,11 @@ class PendingCall(Generic[R_co]):
         return self._kwargs
 
     def result(self) -> R_co:
-        """Return what the node returned, or raise what it raised.
+        """Return what the node returned, or raise what it raised. Does not wait.
 
         Raises:
-            PendingCallError: If the call is still running or was cancelled.
+            PendingCallError: If the call is still running or was cancelled; its `reason` tells why it was cancelled.
+            BaseException: The error of the node, as the same object each time.
         """
         if self._status is Status.COMPLETED:
             return cast("R_co", self._result)
@@ -89,7 +96,10 @@ class PendingCall(Generic[R_co]):
         raise PendingCallError(self._node.name, str(self._status), self._reason)
 
     async def wait(self) -> None:
-        """Wait until the call has ended, in whatever way; raises nothing of the call's own. A checkpoint."""
+        """Wait until the call has ended, whether it completed, failed or was cancelled.
+
+        A checkpoint. Does not raise the error of the call, and cancelling the wait does not cancel the call.
+        """
         if self._status is not Status.RUNNING:
             await trio.lowlevel.checkpoint()
             return
@@ -98,38 +108,48 @@ class PendingCall(Generic[R_co]):
         await self._ended.wait()
 
     def cancel(self, reason: str | None = None) -> None:
-        """Cancel this call and nothing else. Does nothing to one that has ended.
+        """Cancel this call and no other. Does nothing if the call has ended.
+
+        Returns at once: the call may go on until its next checkpoint, see `wait`.
 
         Args:
-            reason: What `result` will say about it.
+            reason: The text that `result` will give as the reason.
         """
         if self._status is Status.RUNNING and not self._cancel_scope.cancel_called:
             self._reason = reason
             self._cancel_scope.cancel()
 
     def take_args(self, args: Args) -> None:
-        """Set the positional arguments of a call that had to wait before they were drawn."""
+        """Set the positional arguments, of a call that waited for a slot before its input was drawn."""
         self._args = args
 
     def explain(self, reason: str | None) -> None:
-        """Set why the call was cancelled, unless it was cancelled by `cancel`."""
+        """Set the reason of a call that was cancelled with its nursery. A reason given to `cancel` stays."""
         if self._status is Status.CANCELLED and not self._cancel_scope.cancel_called:
             self._reason = reason
 
-    async def run(self, landing: Frame, limiter: trio.CapacityLimiter | None = None) -> BaseException | None:
-        """Make the call in a task that was just started for it; return its error.
+    async def run(self, start_frame: Frame, limiter: trio.CapacityLimiter | None = None) -> BaseException | None:
+        """Make the call, in a task that was just started for it.
 
-        Raises nothing but the `Cancelled` of a scope around it. With a limiter the call waits for a slot first.
+        With a limiter, wait for a slot first. Raises nothing but the `Cancelled` of a scope around the task.
+
+        Args:
+            start_frame: The frame of the call's parent, see `Frame.start_frame`.
+            limiter: The limiter of the call's group.
+
+        Returns:
+            The error of the call, `None` if it completed or was cancelled by `cancel`.
         """
         status = Status.CANCELLED
         try:
             with self._cancel_scope:
-                current_frame.set(landing)
+                current_frame.set(start_frame)
                 if limiter is None:
                     result, error = await outcome_of(self._node, self._args, self._kwargs)
                 else:
-                    result, error = await self._outcome_within(limiter, landing)
-                # Inside the scope, which would take its `Cancelled` out of a group and leave a group of the rest.
+                    result, error = await self._outcome_within(limiter, start_frame)
+                # This must stay inside the scope. A cancel can leave a group of a `Cancelled` and a real error. The
+                # scope would remove the `Cancelled` and let a group with one member out; here the error itself is kept.
                 self._error = None if error is None else without_cancelled(error)
                 if error is not None and self._error is None:
                     raise_unchanged(error)
@@ -141,10 +161,11 @@ class PendingCall(Generic[R_co]):
                 self._ended.set()
         return self._error
 
-    async def _outcome_within(self, limiter: trio.CapacityLimiter, landing: Frame) -> Outcome:
-        with landing.scope.promise(landing):
-            journal = landing.scope.journal
-            if journal is not None and not await journal.needs_slot(landing):
+    async def _outcome_within(self, limiter: trio.CapacityLimiter, start_frame: Frame) -> Outcome:
+        # The call has no record until its turn: a drain must wait for it all the same.
+        with start_frame.scope.unrecorded_call(start_frame):
+            journal = start_frame.scope.journal
+            if journal is not None and not await journal.needs_slot(start_frame):
                 return await outcome_of(self._node, self._args, self._kwargs)
             await limiter.acquire_on_behalf_of(self)
             try:
@@ -154,7 +175,7 @@ class PendingCall(Generic[R_co]):
 
 
 async def leave(cm: AbstractAsyncContextManager[object], error: BaseException | None) -> BaseException | None:
-    """Leave the block of a context manager with an error, or with none; return what comes out instead of raising."""
+    """Leave the block of a context manager with an error or with none, and return the error that comes out of it."""
     try:
         if await cm.__aexit__(None if error is None else type(error), error, None):
             return None
@@ -166,11 +187,11 @@ async def leave(cm: AbstractAsyncContextManager[object], error: BaseException | 
 class CallNursery:
     """A nursery whose tasks are calls.
 
-    The first error, of a call or of the block, cancels the rest. What is raised is the one error, or a group if there
-    are several; `Cancelled` beside an error is dropped, alone it goes on.
+    The first error, of a call or of the block, cancels the rest. When all calls have ended, one error is raised bare,
+    several as a group. A `Cancelled` beside an error is dropped; a `Cancelled` alone goes on.
 
     Attributes:
-        reason: Why its calls were cancelled, if it was by one of these errors and not from outside.
+        reason: Why its calls were cancelled, if an error did so. `None` if the cancel came from outside.
     """
 
     def __init__(self) -> None:
@@ -181,8 +202,10 @@ class CallNursery:
 
     @property
     def cancel_scope(self) -> trio.CancelScope:
-        """The scope around all of its calls."""
+        """The cancel scope around all of its calls."""
         return self._nursery.cancel_scope
+
+    # Ctrl-C must not strike between the two halves of entering or leaving: the nursery would stay open.
 
     @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Self:
@@ -194,40 +217,48 @@ class CallNursery:
         real = None if error is None else without_cancelled(error)
         if real is not None:
             self.fail(real)
+        # Only `Cancelled` passes through Trio's nursery; a real error waits in `_errors`.
         rest = await leave(self._opened, error if real is None else None)  # noqa: ASYNC102 - waits as a nursery does
+        # The tasks hand their errors over, so a real error out of the nursery is a Ctrl-C that struck while it waited.
         interrupt = None if rest is None else without_cancelled(rest)
         if interrupt is not None:
             self._errors.append(interrupt)
         raised = combined(self._errors) or bare(rest)
-        # It would stand in the frame of its own traceback.
+        # `self` is in the stack frames that the raised error will hold: a reference from here would be a cycle.
         self._errors.clear()
         try:
             if raised is not None and raised is not error:
                 raise_unchanged(raised)
             return raised is None
         finally:
-            # This frame is among those that the error holds.
+            # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
             del raised, real, error, rest, interrupt
 
-    def fail(self, error: BaseException, whose: str = "the block around it") -> None:
-        """Cancel everything, and raise this when all have ended."""
+    def fail(self, error: BaseException, failed: str = "the block around it") -> None:
+        """Cancel all calls, and raise the error when they have ended.
+
+        Args:
+            error: The error.
+            failed: What has failed, for the `reason` of the calls that are cancelled.
+        """
         self.keep(error)
+        # Once a cancel from outside has struck, that is the reason, and not an error of the cleanup after it.
         if trio.current_effective_deadline() != -math.inf:
-            self.reason = f"{whose} failed"
+            self.reason = f"{failed} failed"
         self._nursery.cancel_scope.cancel()
 
     def keep(self, error: BaseException) -> None:
-        """Raise this when all have ended, and cancel nothing."""
+        """Raise the error when all calls have ended, and cancel nothing."""
         self._errors.append(error)
 
     @property
     def start_soon(self) -> Callable[..., None]:
-        """Start a task, as Trio's nurseries do."""
+        """The `start_soon` of Trio's nursery."""
         return self._nursery.start_soon
 
 
 class CallBlock:
-    """A block with a nursery for calls, and where there is no session around it one that it is made in."""
+    """The context manager of a block with a `CallNursery`; without a session around it, it opens a default session."""
 
     nursery: CallNursery
 
@@ -235,7 +266,7 @@ class CallBlock:
         self._opened: list[AbstractAsyncContextManager[object]] = []
 
     async def open(self) -> Frame:
-        """Return the call, or the session, whose calls the block makes."""
+        """Enter the session, if one is needed, and the nursery; return the frame that is the parent of the calls."""
         frame = frame_here()
         if frame is None:
             session = open_default_session()
@@ -257,15 +288,15 @@ class CallBlock:
                 raise_unchanged(left)
             return left is None
         finally:
-            # This frame is among those that the error holds.
+            # As in `CallNursery`: no reference cycle.
             del left, error
 
 
 def can_be_handed_out(error: BaseException) -> bool:
-    """Return whether an error of a call may be handed out as its result, to be looked at later.
+    """Return whether the error of a call may be given to the user as its outcome, instead of being raised.
 
-    Not an error that ends the program, such as `KeyboardInterrupt`. Nor an error of the cleanup after a cancel: the
-    code that would look at it is cancelled.
+    An error that ends the program, such as `KeyboardInterrupt`, must be raised. So must an error of the cleanup after a
+    cancel from outside: the code that would look at the outcome is cancelled, so the error would be lost.
     """
     if not isinstance(error, Exception):
         return False

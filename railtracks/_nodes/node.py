@@ -299,12 +299,12 @@ def is_coroutine_function(fn: object) -> bool:
         raise NodeCreationError(f"a node is made of a function, not of the class {target.__qualname__}")
     if not callable(target):
         raise NodeCreationError(f"a node is made of a function, not of {target!r}")
-    spoken = target if inspect.isroutine(target) else type(target).__call__
-    if inspect.isgeneratorfunction(spoken) or inspect.isasyncgenfunction(spoken):
+    function = target if inspect.isroutine(target) else type(target).__call__
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise NodeCreationError(
             f"a node gives back one result, but {_name_of(fn)} is a generator function: return a list, or use broadcast"
         )
-    return inspect.iscoroutinefunction(spoken) or inspect.iscoroutinefunction(target)
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(target)
 
 
 def _unwrapped(fn: object) -> object:

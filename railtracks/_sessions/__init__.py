@@ -1,1 +1,1 @@
-"""Sessions: how they open, what they hold while they are open, and how they end."""
+"""Sessions: opening, background calls, resources, broadcasts, drain, and the order of the end; `Flow` and `@session`."""

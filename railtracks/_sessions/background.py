@@ -45,28 +45,28 @@ class Background:
         """Start a call in a task of its own."""
         self._root.admit()
         made = self._root.scope.node_of(node)
-        return self._start(made, args, kwargs, self._landing(made, args, kwargs, is_service), is_service=is_service)
+        return self._start(made, args, kwargs, self._start_frame(made, args, kwargs, is_service), is_service=is_service)
 
-    def _landing(self, node: Node[..., object], args: Args, kwargs: Kwargs, is_service: bool) -> Frame:  # noqa: FBT001 - handed on
+    def _start_frame(self, node: Node[..., object], args: Args, kwargs: Kwargs, is_service: bool) -> Frame:  # noqa: FBT001 - handed on
         """Return where a new background call is made; its start is recorded if the session is durable."""
         scope = self._root.scope
         if scope.journal is None:
-            return self._root.landing()
+            return self._root.start_frame()
         started = scope.journal.background.start(frame_in(scope), node, args, kwargs, is_service=is_service)
-        return self._root.landing(started)
+        return self._root.start_frame(started)
 
     def restart(self) -> None:
         """Start the background calls of an earlier run of a durable session that no starter starts again."""
         journal = self._root.scope.journal
         for each in () if journal is None else journal.background.restarts():
-            landing = self._root.landing(each.strand)
-            self._start(each.node, each.args, each.kwargs, landing, is_service=each.is_service)
+            start_frame = self._root.start_frame(each.strand)
+            self._start(each.node, each.args, each.kwargs, start_frame, is_service=each.is_service)
 
     def _start(
-        self, node: Node[..., object], args: Args, kwargs: Kwargs, landing: Frame, *, is_service: bool
+        self, node: Node[..., object], args: Args, kwargs: Kwargs, start_frame: Frame, *, is_service: bool
     ) -> PendingCall[object]:
         pending = PendingCall(node, args, kwargs)
-        self._nursery.start_soon(self._run, pending, self._fail, landing, name=pending.node_name)
+        self._nursery.start_soon(self._run, pending, self._fail, start_frame, name=pending.node_name)
         self._running[pending] = None
         if is_service:
             self._services.add(pending)
@@ -85,8 +85,8 @@ class Background:
                 scope.journal.refuse_resource(frame)
             # What it says when it has started is not recorded: it starts again in each run.
             made = made.with_options(durable=False)
-        landing = self._landing(made, args, kwargs, is_service=False)
-        starting = _Starting(made, args, kwargs, self._fail, landing)
+        start_frame = self._start_frame(made, args, kwargs, is_service=False)
+        starting = _Starting(made, args, kwargs, self._fail, start_frame)
         pending = starting.pending
         self._starting.add(pending)
         if not self._takes_starts:
@@ -95,7 +95,7 @@ class Background:
             value = await self._nursery.start(starting.run, self._run, name=pending.node_name)
         finally:
             self._starting.discard(pending)
-            self._root.scope.stir()
+            self._root.scope.recheck_drain()
         if starting.refusal is not None:
             raise_unchanged(starting.refusal)
         return value
@@ -123,16 +123,16 @@ class Background:
         for pending in self._starting:
             pending.cancel(_REASON)
 
-    async def _run(self, pending: PendingCall[object], fail: _Fail, landing: Frame) -> None:
+    async def _run(self, pending: PendingCall[object], fail: _Fail, start_frame: Frame) -> None:
         self._running[pending] = None
         try:
-            error = await pending.run(landing)
+            error = await pending.run(start_frame)
             if error is not None:
                 fail(error)
         finally:
             del self._running[pending]
             self._services.discard(pending)
-            self._root.scope.stir()
+            self._root.scope.recheck_drain()
 
 
 class _Starting:
@@ -144,11 +144,11 @@ class _Starting:
         args: Args,
         kwargs: Kwargs,
         fail: _Fail,
-        landing: Frame,
+        start_frame: Frame,
     ) -> None:
-        self._landing = landing
-        telling = node.with_function(functools.partial(node.fn, task_status=self))
-        self.pending = PendingCall(telling, args, kwargs)
+        self._start_frame = start_frame
+        with_status = node.with_function(functools.partial(node.fn, task_status=self))
+        self.pending = PendingCall(with_status, args, kwargs)
         self.refusal: BaseException | None = None
         self._fail = fail
         self._task_status: trio.TaskStatus[object]
@@ -165,7 +165,7 @@ class _Starting:
     async def run(self, run: _RunPending, *, task_status: trio.TaskStatus[object]) -> None:
         """Run the node; an error before it has started is kept for the starter."""
         self._task_status = task_status
-        await run(self.pending, self._keep, self._landing)
+        await run(self.pending, self._keep, self._start_frame)
         if not self._has_started and self.pending.status is Status.CANCELLED:
             # Not by a scope of the starter: that cancel would have reached the starter, too.
             self.refusal = ContextError(f"the session ended before {self.pending.node_name!r} had started")

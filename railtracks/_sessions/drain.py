@@ -56,5 +56,5 @@ class Drain:
             self._look()
 
     def _look(self) -> None:
-        if not (self._open or self._scope.promised or self._background.is_busy):
+        if not (self._open or self._scope.unrecorded_calls or self._background.is_busy):
             self._at_rest.set()

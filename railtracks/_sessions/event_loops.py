@@ -45,22 +45,22 @@ class _Sigterm:
     """SIGTERM on its way into one Trio run."""
 
     def __init__(self, act: Callable[[], bool]) -> None:
-        self._act = act
+        self._on_sigterm = act
         self._token: trio.lowlevel.TrioToken | None = None
-        self._waiting = 0
+        self._undelivered = 0
 
     def run(self, work: Callable[[], Coroutine[object, Never, R]]) -> R:
         """Handle the signal while the function runs, and hand on afterwards what came too late for it."""
-        before = signal.getsignal(signal.SIGTERM)
-        if before is None or before is signal.SIG_IGN:
+        previous = signal.getsignal(signal.SIGTERM)
+        if previous is None or previous is signal.SIG_IGN:
             # Set by other means than Python's, which could not set it again afterwards; or not wanted.
             return trio.run(work)
         signal.signal(signal.SIGTERM, self._receive)
         try:
             return trio.run(self._main, work)
         finally:
-            signal.signal(signal.SIGTERM, before)
-            if self._waiting:
+            signal.signal(signal.SIGTERM, previous)
+            if self._undelivered:
                 signal.raise_signal(signal.SIGTERM)
 
     async def _main(self, work: Callable[[], Coroutine[object, Never, R]]) -> R:
@@ -70,14 +70,14 @@ class _Sigterm:
 
     def _receive(self, _: int, __: object) -> None:
         # Between any two steps of the main thread: nothing here may wait, or touch what Trio is working on.
-        self._waiting += 1
+        self._undelivered += 1
         if self._token is not None:
             with suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(self._deliver)
 
     def _deliver(self) -> None:
-        while self._waiting and self._act():
-            self._waiting -= 1
+        while self._undelivered and self._on_sigterm():
+            self._undelivered -= 1
 
 
 async def _run_in_host(work: Callable[[], Coroutine[object, Never, R]]) -> R:

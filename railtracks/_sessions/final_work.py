@@ -56,7 +56,7 @@ class FinalWork:
     _raised: BaseException | None = None
 
     @property
-    def takes_time(self) -> bool:
+    def has_work(self) -> bool:
         """Whether there is more to do than to decide how the session ended."""
         return bool(
             self.path is not None
@@ -64,7 +64,7 @@ class FinalWork:
             or self.broadcaster is not None
             or self._processes is not None
             or self.durable is not None
-            or not self.resources.are_none
+            or not self.resources.is_empty
         )
 
     def open_processes(self) -> WorkerProcesses:
@@ -157,9 +157,9 @@ class FinalWork:
 
     def _write(self, path: Path) -> None:
         record = self.record
-        called = record.flow_name if record.name is None else record.name
-        if called is not None and path.stem == record.identifier:
-            self._log(logging.WARNING, f"{called!r} is no safe file name, saving to {path} instead")
+        wanted = record.flow_name if record.name is None else record.name
+        if wanted is not None and path.stem == record.identifier:
+            self._log(logging.WARNING, f"{wanted!r} is no safe file name, saving to {path} instead")
         elif path.exists():
             self._log(logging.WARNING, f"File {path} already exists, overwriting...")
         write_whole(path, record.chunks())

@@ -57,14 +57,14 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
             await plan.durable.abandon()  # noqa: ASYNC102 - shielded in there, and with the deadline of a commit
         raise
     plan.record.open()
-    around = await OpenNursery.enter()
+    outer_nursery = await OpenNursery.enter()
     # What is opened from here on belongs to the session: see `Frame.holds`.
-    nurseries = len(task.child_nurseries)
+    nursery_count = len(task.child_nurseries)
     if timeout != math.inf:
         plan.cancellation.scope.deadline = trio.current_time() + timeout
     plan.cancellation.scope.__enter__()
-    inside = await OpenNursery.enter()
-    lifetime = Lifetime(plan, log, journal, around, inside, outer, nurseries)
+    inner_nursery = await OpenNursery.enter()
+    lifetime = Lifetime(plan, log, journal, outer_nursery, inner_nursery, outer, nursery_count)
     lifetime.begin()
     return lifetime
 
@@ -86,28 +86,28 @@ class Lifetime:
         plan: SessionPlan,
         log: SessionLog,
         journal: SessionJournal[Frame] | None,
-        around: OpenNursery,
-        inside: OpenNursery,
+        outer_nursery: OpenNursery,
+        inner_nursery: OpenNursery,
         outer: Frame | None,
-        nurseries: int,
+        nursery_count: int,
     ) -> None:
         self.is_open = True
         self._plan = plan
-        self._around = around
-        self._inside = inside
-        self._root = _root_frame(plan, self, log, journal, outer, nurseries)
+        self._outer_nursery = outer_nursery
+        self._inner_nursery = inner_nursery
+        self._root = _root_frame(plan, self, log, journal, outer, nursery_count)
         self._token: Token[Frame | None] = current_frame.set(self._root)
-        self.resources = Resources(around.nursery, plan.cancellation.fail)
-        self.background = Background(inside.nursery, self._root, plan.cancellation.fail)
+        self.resources = Resources(outer_nursery.nursery, plan.cancellation.fail)
+        self.background = Background(inner_nursery.nursery, self._root, plan.cancellation.fail)
         broadcaster: Broadcaster | None = None
         callback = plan.settings.get("broadcast_callback")
         if callback is not None:
-            broadcaster = Broadcaster(callback, around.nursery, CallbackFailures(plan.record, log), journal)
+            broadcaster = Broadcaster(callback, outer_nursery.nursery, CallbackFailures(plan.record, log), journal)
         self._final_work = FinalWork(
             plan.record, plan.settings, plan.path, log, self.resources, broadcaster, plan.durable
         )
-        meet_cancel = partial(_meet_cancel, self.background, self._root.scope, log)
-        self._watcher = CancelWatcher(plan.cancellation, inside.nursery, meet_cancel)
+        on_cancel = partial(_react_to_cancel, self.background, self._root.scope, log)
+        self._watcher = CancelWatcher(plan.cancellation, inner_nursery.nursery, on_cancel)
         self._drain: Drain | None = None
 
     def begin(self) -> None:
@@ -118,20 +118,22 @@ class Lifetime:
         if plan.durable is not None:
             self._resume(plan.durable)
         if observers.session_opened:
-            tell(observers.session_opened, SessionEvent(EventKind.SESSION_OPENED, plan.face, now()))
+            tell(observers.session_opened, SessionEvent(EventKind.SESSION_OPENED, plan.session, now()))
 
     def _resume(self, durable: DurableRun[Frame]) -> None:
         """Resume a durable session where an earlier run of it, if there was one, has ended."""
         cancellation, final_work = self._plan.cancellation, self._final_work
-        self._around.nursery.start_soon(durable.keep, cancellation.fail, name="railtracks: keep the lease")
-        self._inside.nursery.start_soon(durable.watch, name="railtracks: watch the journal")
+        self._outer_nursery.nursery.start_soon(durable.keep, cancellation.fail, name="railtracks: keep the lease")
+        self._inner_nursery.nursery.start_soon(durable.watch, name="railtracks: watch the journal")
         try:
             durable.attach(self._plan.record.values, final_work.log.log, cancellation.end)
             self.background.restart()
         except FatalError as error:
             cancellation.fail(error)
         if final_work.broadcaster is not None:
-            self._inside.nursery.start_soon(final_work.broadcaster.send_again, name="railtracks: broadcast again")
+            self._inner_nursery.nursery.start_soon(
+                final_work.broadcaster.send_again, name="railtracks: broadcast again"
+            )
 
     async def close(self, error: BaseException | None) -> bool:
         """Close the session whose block was left with an error, or with none; return whether the error is handled."""
@@ -139,18 +141,18 @@ class Lifetime:
         self.is_open = False
         final_work, scope, outer = self._final_work, self._root.scope, self._root.outer
         final_work.note_drain(is_draining=scope.is_draining)
-        if final_work.takes_time:
-            self._around.nursery.start_soon(final_work.run, outside)
+        if final_work.has_work:
+            self._outer_nursery.nursery.start_soon(final_work.run, outside)
         else:
             final_work.decide(outside)
-        rest = await self._around.leave(None)
+        rest = await self._outer_nursery.leave(None)
         interrupt = None if rest is None else without_cancelled(rest)
         raised = final_work.take_raised()
         if interrupt is not None:
             decided = [] if raised is None else [raised]
             raised = combined([*filter(without_cancelled, decided), *members(interrupt)])
             del decided
-        self._forget()
+        self._mark_over()
         if raised is not None and outer is not None and not outer.call_id and is_fatal(raised):
             # No node stands between the two sessions that could catch it for the outer one.
             outer.scope.control.end(raised)
@@ -162,11 +164,11 @@ class Lifetime:
             # This frame is among those that the error holds.
             del raised, error, rest, interrupt, outside
 
-    def _forget(self) -> None:
+    def _mark_over(self) -> None:
         """Let no code find the session open any more."""
         scope = self._root.scope
         if scope.observers.session_closed:
-            tell(scope.observers.session_closed, SessionEvent(EventKind.SESSION_CLOSED, self._plan.face, now()))
+            tell(scope.observers.session_closed, SessionEvent(EventKind.SESSION_CLOSED, self._plan.session, now()))
         self._final_work.log.close()
         scope.close()
         # In another context than the one it was entered in, the variable was never set.
@@ -179,17 +181,17 @@ class Lifetime:
         error = await self._drained() if error is None else error
         if error is None:
             # The body may have ended without passing a checkpoint since it was cancelled, or its time was over.
-            cancellation.note()
+            cancellation.note_own_cancel()
             self.is_open = False
             cancellation.scope.deadline = math.inf
             self._watcher.stop()
             self._end_journal()
         elif (real := without_cancelled(error)) is None:
-            cancellation.note_whose()
+            cancellation.note_source()
         else:
             cancellation.fail(real)
             error = None
-        rest = await self._inside.leave(error)
+        rest = await self._inner_nursery.leave(error)
         interrupt = None if rest is None else without_cancelled(rest)
         if interrupt is not None:
             cancellation.fail(interrupt)
@@ -276,7 +278,7 @@ class Lifetime:
             return False
         if self._drain is None:
             self._drain = Drain(self._root.scope, self.background)
-            self._inside.nursery.start_soon(self.drain, grace, CauseKind.SIGTERM, name="railtracks: drain")
+            self._inner_nursery.nursery.start_soon(self.drain, grace, CauseKind.SIGTERM, name="railtracks: drain")
         else:
             self._plan.cancellation.cancel(EndCause(CauseKind.SIGTERM, "SIGTERM"))
         return True
@@ -300,7 +302,7 @@ def _root_frame(  # noqa: PLR0917 - as above
     log: SessionLog,
     journal: SessionJournal[Frame] | None,
     outer: Frame | None,
-    nurseries: int,
+    nursery_count: int,
 ) -> Frame:
     """Return the frame that the top-level calls of a session are made in."""
     task = this_task()
@@ -310,19 +312,19 @@ def _root_frame(  # noqa: PLR0917 - as above
         record=plan.record,
         tree=plan.record.tree,
         end_on_error=bool(plan.settings.get("end_on_error")),
-        face=plan.face,
+        session=plan.session,
         control=control,
         observers=observers,
         journal=journal,
     )
     depth = outer.depth if outer is not None and outer.task is task else 0
     slot = None if outer is None else outer.slot
-    root = Frame(scope, 0, outer, task, depth, nurseries, 0, slot)
+    root = Frame(scope, 0, outer, task, depth, nursery_count, 0, slot)
     root.enter_strand(None if journal is None else journal.strand)
     return root
 
 
-def _meet_cancel(background: Background, scope: SessionScope, log: SessionLog) -> None:
+def _react_to_cancel(background: Background, scope: SessionScope, log: SessionLog) -> None:
     """Cancel the calls that have not started yet, and name the nodes that keep the cancelled session waiting."""
     background.cancel_starting()
     for node in sorted(set(scope.workers.values())):

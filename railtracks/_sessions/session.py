@@ -366,9 +366,9 @@ def current_session() -> Session:
     Raises:
         ContextError: If there is none, or it is over.
     """
-    face = open_scope().face
-    assert isinstance(face, Session)  # noqa: S101 - no other class opens sessions
-    return face
+    session = open_scope().session
+    assert isinstance(session, Session)  # noqa: S101 - no other class opens sessions
+    return session
 
 
 def session_id() -> str | None:
