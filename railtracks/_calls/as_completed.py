@@ -45,13 +45,13 @@ def as_completed(
             async for pending in finished:
                 print(pending.args, pending.result())
 
-    The inputs are the iterables zipped, as `map` does, and are drawn in a task of the block. The iterator hands out each
-    call as a `PendingCall` that has ended, failed and cancelled ones included, and ends after the last one. A failed or
-    cancelled call does not cancel the others. Each step of the iterator is a checkpoint. Several tasks may share the
-    iterator; each call goes to one of them.
+    The inputs are the iterables zipped, as `map` does, and are drawn in a task of the block. The iterator gives each call
+    when it has ended, failed and cancelled calls included, and stops after the last one. A failed or cancelled call
+    does not cancel the others. Each step of the iterator is a checkpoint. Several tasks may share the iterator; each
+    call goes to one of them.
 
-    Leaving the block cancels the calls that still run, and waits for them. Calls that have ended but were not handed out
-    are dropped, even if they failed. An error that a call raises in its cleanup is raised out of the block. After the
+    Leaving the block cancels the calls that still run, and waits for them. Calls that ended but were not handed out are
+    dropped, even if they failed. An error that a call raises in its cleanup is raised out of the block. After the
     block, iterating raises `trio.ClosedResourceError`.
 
     Without a session around it, it opens one for the block. Entering is not a checkpoint; leaving waits as a nursery

@@ -85,8 +85,9 @@ async def call_batch(
     whenever there is a slot, without it at most 50 between two checkpoints.
 
     A checkpoint. If it is cancelled, all calls are cancelled and awaited. A `Cancelled` is never an item of the result.
-    Nor is an error that a call raises in its cleanup after such a cancel: that error is raised. Without a session around
-    it, it opens one for the whole batch.
+    Nor is an error that a call raises in its cleanup after such a cancel: that error is raised.
+
+    Without a session around it, it opens one for the whole batch.
 
     Args:
         node: A node, or a plain function.

@@ -1,1 +1,1 @@
-"""Sessions: opening, background calls, resources, broadcasts, drain, and the order of the end; `Flow` and `@session`."""
+"""Sessions from their opening to their end, with all that they hold; `Flow` and `@session`."""

@@ -19,9 +19,8 @@ from railtracks._records.tree import CauseKind, EndCause
 class Cancellation:
     """The cancel scope around the calls of one session, and the notes of why it was cancelled.
 
-    A cause can be known only after it has struck: Trio sets no flag that tells a deadline from `cancel()`, and wakes the
-    cancelled tasks in any order. So each method first notes a cancel of the scope that has struck already. Otherwise the
-    error of a cleanup would count as the first cause.
+    A deadline strikes without any code of this library, and Trio wakes the cancelled tasks in any order. So each method
+    first notes a cancel that has struck already. Otherwise the error of a cleanup could count as the first cause.
 
     Attributes:
         scope: The cancel scope.
@@ -44,8 +43,8 @@ class Cancellation:
     def fail(self, error: BaseException) -> None:
         """Cancel the session with an error that no task raises any more; the session raises it at its end."""
         self.note_own_cancel()
-        # This code runs outside of all calls, so a cancel that is in force here came from the session's own scope or from
-        # one around the session. It was first, and the error came from a cleanup after it.
+        # This code runs outside of all calls: a cancel in force here is that of the session's scope, or of one around it.
+        # That cancel came first, and the error from a cleanup after it.
         if came_from_cleanup(error) and trio.current_effective_deadline() == -math.inf:
             self.note_source()
         self._add(error)
@@ -83,7 +82,7 @@ class Cancellation:
         if not self.scope.cancel_called:
             kind = CauseKind.OUTER_SCOPE
         elif trio.current_time() >= self.scope.deadline:
-            # Trio does not tell why a scope was cancelled: past the deadline, the deadline counts.
+            # A cancelled scope does not tell which of the two it was: past the deadline, the deadline counts.
             kind = CauseKind.DEADLINE
         else:
             kind = CauseKind.CANCEL

@@ -1,6 +1,7 @@
-"""What a session does when its calls have ended, in this order: resources, broadcasts, state, payload, journal.
+"""The final work of a session, after its last call has ended.
 
-Called by the lifetime of the session as its block is left.
+Called by the lifetime of the session when its block is left. The order: close the resources and deliver the broadcasts,
+end the worker processes, decide how the session ended, save the state, call the payload callback, close the journal.
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ _LOGGER: Final = "RT.Session"
 
 @define(eq=False)
 class FinalWork:
-    """The end of one session, once no call of it runs any more.
+    """The final work of one session.
 
     Attributes:
-        record: What is known of the session as data.
-        settings: The options that count.
-        path: Where its state is saved, `None` if it is not.
-        log: Its log.
-        resources: Its resources.
-        broadcaster: What delivers its broadcasts, if it has a callback for them.
-        durable: Its run in a store, if it is durable: how it ended is recorded there, last of all.
+        record: The record of the session.
+        settings: The options of the session, defaults filled in.
+        path: The file to save the state to; `None` if it is not saved.
+        log: The log of the session.
+        resources: The resources of the session.
+        broadcaster: The delivery of its broadcasts; `None` if the session has no callback for them.
+        durable: Its run in a store, if it is durable.
     """
 
     record: SessionRecord
@@ -49,15 +50,15 @@ class FinalWork:
     resources: Resources
     broadcaster: Broadcaster | None
     durable: DurableRun[Frame] | None
-    # The worker processes, if there were any and they are this session's own.
+    # Set if process nodes ran in this session, and it is the outermost one.
     _processes: WorkerProcesses | None = None
     _was_draining: bool = False
-    # What the session's block is to raise, once that is decided.
+    # What the session's block will raise; set by `decide`.
     _raised: BaseException | None = None
 
     @property
     def has_work(self) -> bool:
-        """Whether there is more to do than to decide how the session ended."""
+        """Whether there is more to do than to decide how the session ended. If not, `run` is not needed."""
         return bool(
             self.path is not None
             or self.settings.get("payload_callback") is not None
@@ -68,9 +69,9 @@ class FinalWork:
         )
 
     def open_processes(self) -> WorkerProcesses:
-        """Return the worker processes of the session; they start on first use."""
+        """Return the worker processes of the session; each one starts on first use."""
         if self._processes is None:
-            # The extra "process" brings what it needs.
+            # Needs the extra `process`.
             from railtracks._workers.processes import WorkerPool  # noqa: PLC0415
 
             self._processes = WorkerPool()
@@ -81,23 +82,37 @@ class FinalWork:
         self._was_draining = is_draining
 
     def take_raised(self) -> BaseException | None:
-        """Return what the session's block is to raise, and forget it: its stack frames lead here."""
+        """Return what the session's block must raise, and drop it here.
+
+        The error holds stack frames that hold this object: kept here, it would be a reference cycle.
+        """
         raised, self._raised = self._raised, None
         return raised
 
     def decide(self, outside: BaseException | None) -> None:
-        """Close the record of the session, which decides what is raised."""
+        """Decide how the session ended and what its block raises, and close its record.
+
+        Args:
+            outside: The `Cancelled` of a scope around the session, if one reached it.
+        """
         self._raised = self.record.close(outside)
 
-    # In a task of its own: a Ctrl-C that struck the main task in here would otherwise cut the work short
+    # The lifetime runs this in a task of its own. Trio raises Ctrl-C in the main task even under a shield and KI protection,
+    # at its next checkpoint: run there, it would cut the work short
     # (test_ending.py::test_ctrl_c_while_a_resource_closes_still_closes_it_and_saves_the_state).
     @trio.lowlevel.enable_ki_protection
     async def run(self, outside: BaseException | None) -> None:
-        """Do everything, shielded."""
+        """Do all of the work, shielded from cancellation.
+
+        Args:
+            outside: As for `decide`.
+        """
         with trio.CancelScope(shield=True):
+            # First, because a resource that fails to close fails the session.
             await self._release()
             if self._processes is not None:
                 await self._processes.close()
+            # Nothing below changes how the session ended, except a store that fails: the saved state tells the end.
             self.decide(outside)
             if self.path is not None:
                 await self._save(self.path)
@@ -111,7 +126,8 @@ class FinalWork:
         try:
             await durable.close(self.record.ending, self._raised, is_draining=self._was_draining)
         except FatalError as error:
-            # Every acknowledged commit is in the store. An error that ended the session says more than this one.
+            # Each commit that was acknowledged is in the store. An error that ended the session tells more than this
+            # one, so this one is only logged beside it.
             if self._raised is None:
                 self._raised = error
             else:
@@ -122,11 +138,12 @@ class FinalWork:
         return required(self.settings.get("cleanup_timeout"))
 
     async def _release(self) -> None:
-        """Close resources and deliver broadcasts, within `cleanup_timeout`."""
+        """Close the resources and deliver the broadcasts, and cancel what is not done within `cleanup_timeout`."""
         seconds = self._cleanup_timeout
         with trio.move_on_after(seconds):
             await self._close()
             return
+        # Timed out. After the cancel, wait again: a resource may still need time to leave its block.
         self._log(
             logging.WARNING,
             f"cleanup did not finish within its {seconds:g} seconds (cleanup_timeout): {'; '.join(self._abandon())}",
@@ -134,7 +151,7 @@ class FinalWork:
         await self._close()
 
     def _abandon(self) -> Iterator[str]:
-        """Cancel what is left of the cleanup, and name what did not finish."""
+        """Cancel what is left of the cleanup, and return a text for each part that did not finish."""
         resources = self.resources.abandon()
         if resources:
             behind = f", and so were {len(resources) - 1} that waited for it" if resources[1:] else ""
@@ -152,7 +169,7 @@ class FinalWork:
     async def _save(self, path: Path) -> None:
         try:
             await in_thread(self._write, path, limiter=saving_limiter())
-        except Exception as error:  # noqa: BLE001 - whatever went wrong must not replace the result of the run
+        except Exception as error:  # noqa: BLE001 - a failed save must not replace the result of the session
             self._log(logging.ERROR, f"could not save the state to {path}: {error}")
 
     def _write(self, path: Path) -> None:

@@ -48,9 +48,9 @@ class _ResourceTask:
         try:
             with self.scope:
                 async with self.cm as value:
-                    # Without this checkpoint there would be a deadlock. If the waiting task was cancelled meanwhile, Trio
-                    # keeps this task in the temporary nursery of `nursery.start`. The waiting task would wait for this
-                    # one, and this one for the end of the session.
+                    # Without this checkpoint there can be a deadlock. If the waiting task was cancelled meanwhile, Trio
+                    # keeps this task in the temporary nursery of `start`. Then the waiting task waits for this one, and
+                    # this one for the end of the session.
                     await trio.lowlevel.checkpoint_if_cancelled()
                     if not self.closing.is_set():
                         self.scope.shield = True
