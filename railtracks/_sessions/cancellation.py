@@ -43,8 +43,8 @@ class Cancellation:
     def fail(self, error: BaseException) -> None:
         """Cancel the session with an error that no task raises any more; the session raises it at its end."""
         self.note_own_cancel()
-        # This code runs outside of all calls: a cancel in force here is that of the session's scope, or of one around it.
-        # That cancel came first, and the error from a cleanup after it.
+        # This code runs outside of all calls: a cancel in force here is that of the session's scope, or of a scope
+        # around it. That cancel came first, and the error came from a cleanup after it.
         if came_from_cleanup(error) and trio.current_effective_deadline() == -math.inf:
             self.note_source()
         self._add(error)

@@ -39,7 +39,7 @@ class Drain:
 
     async def wait(self) -> None:
         """Wait until no call of the session runs. A checkpoint."""
-        # A task that was started just before, to make a call, has begun its call after two rounds of the scheduler.
+        # A task that was started just before the drain takes its first step meanwhile, in which it may begin a call.
         for _ in range(2):
             await trio.lowlevel.checkpoint()
         self._look()

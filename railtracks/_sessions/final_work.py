@@ -97,8 +97,8 @@ class FinalWork:
         """
         self._raised = self.record.close(outside)
 
-    # The lifetime runs this in a task of its own. Trio raises Ctrl-C in the main task even under a shield and KI protection,
-    # at its next checkpoint: run there, it would cut the work short
+    # The lifetime runs this in a task of its own. In the main task Trio raises Ctrl-C at the next checkpoint, even in a
+    # shielded scope and under KI protection: that would cut the work short
     # (test_ending.py::test_ctrl_c_while_a_resource_closes_still_closes_it_and_saves_the_state).
     @trio.lowlevel.enable_ki_protection
     async def run(self, outside: BaseException | None) -> None:
