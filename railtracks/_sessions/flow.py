@@ -274,7 +274,7 @@ class Flow(Generic[P, R]):
         return Flow(self.name, cast("Node[P, R]", self._entry_point), **options)
 
     def in_store(self, store: SessionStore) -> Flow[P, R]:
-        """Return a flow like this one whose sessions are kept in `store`. Used by tests of durable flows."""
+        """Return a flow like this one whose sessions are kept in `store`. Called by `rt.recover` and `testing`."""
         if self._store is store:
             return self
         options = self._options.copy()
