@@ -13,9 +13,10 @@ from typing import Generic, Never, TypeVar, overload
 import trio
 
 from railtracks._calls.durable_protocol import Args
-from railtracks._calls.frames import FanOutSlots, Frame
-from railtracks._calls.inputs import Feed, inputs_of, limiter_of
-from railtracks._calls.pending import CallBlock, CallNursery, PendingCall, can_be_handed_out
+from railtracks._calls.frames import Frame
+from railtracks._calls.inputs import FanOutSlots, Feed, inputs_of, limiter_of
+from railtracks._calls.nursery import CallBlock, CallNursery, can_be_handed_out
+from railtracks._calls.pending import PendingCall
 from railtracks._nodes.node import Node, made_node
 
 R = TypeVar("R")
@@ -121,6 +122,7 @@ class _Calls(AsyncIterator[PendingCall[R]]):
         self._unfinished = 1
         self._not_handed_out = 0
         self._handed_out = trio.lowlevel.ParkingLot()
+        # Unbounded, so that a call never waits to be handed out; `_draw` bounds the number of calls.
         self._send, self._receive = trio.open_memory_channel[PendingCall[R]](math.inf)
 
     async def __anext__(self) -> PendingCall[R]:
@@ -142,6 +144,7 @@ class _Calls(AsyncIterator[PendingCall[R]]):
                 self._not_handed_out += 1
                 self._unfinished += 1
                 self._nursery.start_soon(self._run, pending, self._slots.next(), name=pending.node_name)
+            # Only a complete fan-out can be compared with its journal.
             if self._feed.refusal is None:
                 self._slots.close()
         except trio.Cancelled:
@@ -168,6 +171,7 @@ class _Calls(AsyncIterator[PendingCall[R]]):
             error = await pending.run(start_frame)
         finally:
             self._feed.give_back(pending)
+        # The slot is free before the call is handed out: the code of the block may take its time.
         if error is not None and not can_be_handed_out(error):
             self._nursery.fail(error)
             return

@@ -12,10 +12,11 @@ import trio
 
 from railtracks._calls.call import open_default_session, outcome_of
 from railtracks._calls.durable_protocol import Args
-from railtracks._calls.frames import FanOutSlots, Frame, current_frame
+from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import frame_here
-from railtracks._calls.inputs import CHECKPOINT_EVERY, Feed, inputs_of, limiter_of, refusal_of
-from railtracks._calls.pending import CallNursery, PendingCall, can_be_handed_out
+from railtracks._calls.inputs import CHECKPOINT_EVERY, FanOutSlots, Feed, inputs_of, limiter_of, refusal_of
+from railtracks._calls.nursery import CallNursery, can_be_handed_out
+from railtracks._calls.pending import PendingCall
 from railtracks._checks import check_flag
 from railtracks._nodes.node import Node
 from railtracks._records.errors import raise_unchanged, without_cancelled

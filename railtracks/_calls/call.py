@@ -82,8 +82,8 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
         What the node returns.
 
     Raises:
-        ContextError: If this task runs outside its session or outlived it, if the session is draining and this would be
-            a top-level call, or if this is a system task of Trio's. The node has not run.
+        ContextError: If this task runs outside its session or outlived it, or is a system task of Trio's. Also if this
+            would be a top-level call of a session that drains. The node has not run.
         NodeTimeoutError: If an attempt took longer than the node's timeout, and no further attempt follows.
         NodeCreationError: If a node cannot be made of `node`.
         RuntimeError: If Trio is not running.

@@ -10,14 +10,15 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from types import BuiltinMethodType, MethodType
-from typing import ClassVar, Final, Protocol
+from typing import ClassVar, Final
 from weakref import ref
 
 import trio
 from attrs import define, field
 from trio.lowlevel import Task
 
-from railtracks._calls.durable_protocol import Args, CallStrand, DurableFanOut, Kwargs, SessionJournal
+from railtracks._calls.durable_protocol import CallStrand, SessionJournal
+from railtracks._calls.session_control import SessionControl
 from railtracks._nodes.node import Node, is_node, made_node
 from railtracks._records.events import Audience, EventKind, ObservedSession, Observers, call_event, tell
 from railtracks._records.session import SessionRecord
@@ -27,44 +28,6 @@ from railtracks.exceptions import ContextError
 
 # A session keeps the nodes that it made of this many plain functions.
 _MOST_NODES: Final = 1_000
-
-
-class WorkerProcesses(Protocol):
-    """The worker processes that run the nodes with `run_in="process"`. They belong to the outermost session."""
-
-    async def run(self, name: str, fn: Callable[..., object], args: Args, kwargs: Kwargs) -> object:
-        """Run the function of the node `name` in a worker process, and return its result."""
-        ...
-
-    async def close(self) -> None:
-        """End all worker processes, and wait for their end."""
-        ...
-
-
-class SessionControl(Protocol):
-    """The part of an open session that its calls use. `Lifetime` implements it."""
-
-    def end(self, error: BaseException) -> bool:
-        """Cancel the session because of a call's error.
-
-        The error is the first cause if there is none yet.
-
-        Returns:
-            Whether the session ends with this error. An ordinary error of a session that ends already is ignored.
-        """
-        ...
-
-    def watch(self) -> None:
-        """Start a task, once, that reacts to the session's cancel: it logs which worker threads delay the end."""
-        ...
-
-    async def broadcast(self, item: object) -> None:
-        """Queue an item for the `broadcast_callback`. A checkpoint."""
-        ...
-
-    def worker_processes(self) -> WorkerProcesses:
-        """Return the worker processes of the outermost session."""
-        ...
 
 
 def _no_drain() -> None:
@@ -81,7 +44,7 @@ class SessionScope:
         end_on_error: Whether the failure of any call ends the session.
         session: The `Session` object that users hold.
         control: The functions of the session that its calls use, until `close`.
-        observers: The objects that are told of its calls.
+        observers: The objects that get the events of its calls.
         journal: The journal that its calls are recorded in; `None` if the session is not durable.
         token: The Trio run that the session belongs to.
         workers: For each frame that waits for a worker which cannot be stopped: the name of its node.
@@ -240,6 +203,9 @@ class Frame:
         self.strand: CallStrand | None = None
         self.is_fresh: bool = False
 
+    # `task = None` alone closes a frame: the walk in `_calls.here` passes over it, also from tasks that keep it in
+    # their contexts. The link `outer` stays, because that walk still needs it.
+
     def close(self, token: Token[Frame | None]) -> None:
         """Close the frame, and make the frame around it current again. Called in the context that it was set in."""
         self.task = None
@@ -287,6 +253,7 @@ class Frame:
 
     def holds(self, nursery: trio.Nursery) -> bool:
         """Return whether a nursery was opened in this frame, or below it in the same task."""
+        # A task's nurseries are a stack: all above the mark were opened after this frame, and before it was closed.
         owner = nursery.parent_task
         return self.task is owner and nursery in owner.child_nurseries[self.nursery_count :]
 
@@ -328,31 +295,3 @@ class _TaskFrame(Frame):
 
 
 current_frame: ContextVar[Frame | None] = ContextVar("railtracks_frame", default=None)
-
-
-class FanOutSlots:
-    """The start frames of the calls of one fan-out.
-
-    All calls share one start frame, unless the session is durable: there each call needs a strand of its own.
-    """
-
-    __slots__ = ("_fan_out", "_frame", "_start_frame")
-
-    def __init__(self, frame: Frame) -> None:
-        self._frame = frame
-        self._start_frame = frame.start_frame()
-        journal = frame.scope.journal
-        self._fan_out: DurableFanOut | None = None if journal is None else journal.fan_out(frame)
-
-    def next(self) -> Frame:
-        """Return the start frame of the next call."""
-        return self._start_frame if self._fan_out is None else self._frame.start_frame(self._fan_out.next())
-
-    def close(self) -> None:
-        """Mark the fan-out as complete.
-
-        Raises:
-            ReplayMismatchError: If the journal of a durable session has more calls of this fan-out.
-        """
-        if self._fan_out is not None:
-            self._fan_out.close()

@@ -8,9 +8,10 @@ from typing import Never, ParamSpec, TypeVar, overload
 
 import trio
 
-from railtracks._calls.frames import FanOutSlots, Frame
-from railtracks._calls.inputs import limiter_of
-from railtracks._calls.pending import CallBlock, CallNursery, PendingCall
+from railtracks._calls.frames import Frame
+from railtracks._calls.inputs import FanOutSlots, limiter_of
+from railtracks._calls.nursery import CallBlock, CallNursery
+from railtracks._calls.pending import PendingCall
 from railtracks._nodes.node import Node
 
 P = ParamSpec("P")

@@ -17,7 +17,7 @@ from railtracks._calls.frames import Frame, SessionScope, current_frame
 from railtracks.exceptions import ContextError
 
 NO_TRIO: Final = (
-    "a node can only be called while Trio runs: start with Flow.invoke(...) in a script, or with trio.run(...)"
+    "nodes and sessions need Trio, which is not running here: use Flow.invoke(...) in a script, or trio.run(...)"
 )
 
 
@@ -87,9 +87,10 @@ def find_frame(task: Task) -> Frame | None:
     if inherited is not None and (found is None or not found.is_within(inherited.scope)):
         label = inherited.scope.label
         raise ContextError(
-            f"session {label!r} is over, and this task outlived it"
+            f"session {label!r} is over, and this task outlived it: open a session of its own in this task"
             if inherited.scope.is_over
-            else f"this task runs outside session {label!r}: it was started in a nursery that is older than the session"
+            else f"this task runs outside session {label!r}: it was started in a nursery that is older than the session;"
+            " start it in a nursery inside the session, or with session.start_soon"
         )
     own = None if found is None else found.in_task(task)
     current_frame.set(own)

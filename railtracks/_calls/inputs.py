@@ -1,4 +1,4 @@
-"""The inputs of fan-outs and their limits: `limit=`, the zipped iterables, and the feed that draws from them.
+"""What all fan-outs share: limits, zipped inputs, the feed that draws them, and the start frames of their calls.
 
 Called by `call_batch`, `as_completed` and `open_group`.
 """
@@ -10,7 +10,7 @@ from typing import Final, Generic, TypeVar, cast
 
 import trio
 
-from railtracks._calls.durable_protocol import Args
+from railtracks._calls.durable_protocol import Args, DurableFanOut
 from railtracks._calls.frames import Frame
 from railtracks._calls.pending import PendingCall
 from railtracks._checks import Number
@@ -122,3 +122,31 @@ class Feed(Generic[R]):
         if args is not None:
             self.refusal = refusal_of(self._parent)
         return None if self.refusal is not None else args
+
+
+class FanOutSlots:
+    """The start frames of the calls of one fan-out.
+
+    All calls share one start frame, unless the session is durable: there each call needs a strand of its own.
+    """
+
+    __slots__ = ("_fan_out", "_frame", "_start_frame")
+
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+        self._start_frame = frame.start_frame()
+        journal = frame.scope.journal
+        self._fan_out: DurableFanOut | None = None if journal is None else journal.fan_out(frame)
+
+    def next(self) -> Frame:
+        """Return the start frame of the next call."""
+        return self._start_frame if self._fan_out is None else self._frame.start_frame(self._fan_out.next())
+
+    def close(self) -> None:
+        """Mark the fan-out as complete.
+
+        Raises:
+            ReplayMismatchError: If the journal of a durable session has more calls of this fan-out.
+        """
+        if self._fan_out is not None:
+            self._fan_out.close()

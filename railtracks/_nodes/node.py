@@ -265,8 +265,8 @@ def function_node(fn: Callable[..., object] | None = None, /, **options: Unpack[
             - `durable`: Whether a durable session records the calls; the default. `False` is for cheap functions
             without
               effects, which may run again when the session is resumed.
-            - `key`: A text that tells calls with equal arguments apart, where a durable session makes them in several
-              tasks of one nursery, which have no fixed order.
+            - `key`: A text that tells calls with equal arguments apart in a durable session. Needed where several tasks
+              of one nursery make them, because such tasks have no fixed order.
 
     Raises:
         NodeCreationError: If `fn` is a class, a generator function or not callable, or if an option does not fit it.

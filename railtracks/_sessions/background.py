@@ -79,6 +79,7 @@ class Background:
     ) -> PendingCall[object]:
         pending = PendingCall(node, args, kwargs)
         self._nursery.start_soon(self._run, pending, self._fail, start_frame, name=pending.node_name)
+        # Listed at once and not in the new task: a drain that looks before that task runs must see the call.
         self._running[pending] = None
         if is_service:
             self._services.add(pending)
@@ -109,6 +110,7 @@ class Background:
         start_frame = self._start_frame(made, args, kwargs, is_service=False)
         starting = _Starting(made, args, kwargs, self._fail, start_frame)
         pending = starting.pending
+        # In `_starting` until `started()`, and in `_running` from the first step of its task on.
         self._starting.add(pending)
         if not self._takes_starts:
             pending.cancel(_REASON)

@@ -36,6 +36,7 @@ class Cancellation:
 
     def cancel(self, cause: EndCause) -> None:
         """Cancel the session for a cause that is no error; its block then ends without raising."""
+        # The deadline may have struck already, in this same step of the event loop: then it is the first cause.
         self.note_own_cancel()
         self._ending.note(cause)
         self.scope.cancel()
@@ -56,6 +57,7 @@ class Cancellation:
             Whether it did. If the session is ending already, an ordinary error is ignored; a fatal one is added.
         """
         self.note_own_cancel()
+        # An ordinary error of an ending session goes up in its own task, where other code may still catch it.
         if self._ending.cause is not None and not is_fatal(error):
             return False
         self._add(error)
@@ -97,6 +99,8 @@ class Cancellation:
         Returns:
             `None`, or the `Cancelled` of a scope around the session, which must go on.
         """
+        # The scope catches its own `Cancelled` only. If it was cancelled but caught nothing, all tasks had ended
+        # before.
         is_caught = self.scope.__exit__(None if rest is None else type(rest), rest, None)
         if self.scope.cancelled_caught:
             self.note_source()
@@ -131,6 +135,7 @@ class CancelWatcher:
             try:
                 await trio.sleep_forever()
             except trio.Cancelled:
+                # Cancelled by the session's scope, or by one around it, and not by `stop`.
                 if not self._scope.cancel_called:
                     self._cancellation.note_source()
                     self._on_cancel()

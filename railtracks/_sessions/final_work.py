@@ -1,7 +1,12 @@
 """The final work of a session, after its last call has ended.
 
-Called by the lifetime of the session when its block is left. The order: close the resources and deliver the broadcasts,
-end the worker processes, decide how the session ended, save the state, call the payload callback, close the journal.
+Called by the lifetime of the session when its block is left. The order:
+
+1. Close the resources and deliver the broadcasts, both within `cleanup_timeout`.
+2. End the worker processes.
+3. Decide how the session ended and what it raises.
+4. Save the state, and call the payload callback.
+5. Record the end in the store, if the session is durable.
 """
 
 from __future__ import annotations
@@ -15,7 +20,8 @@ import trio
 from attrs import define
 
 from railtracks._calls.durable_protocol import DurableRun
-from railtracks._calls.frames import Frame, WorkerProcesses
+from railtracks._calls.frames import Frame
+from railtracks._calls.session_control import WorkerProcesses
 from railtracks._config import required
 from railtracks._options import Callback, Settings
 from railtracks._records.files import write_whole
@@ -107,12 +113,13 @@ class FinalWork:
         Args:
             outside: As for `decide`.
         """
+        # A scope around the session may be cancelled, or its deadline may pass, in the middle of this.
         with trio.CancelScope(shield=True):
             # First, because a resource that fails to close fails the session.
             await self._release()
             if self._processes is not None:
                 await self._processes.close()
-            # Nothing below changes how the session ended, except a store that fails: the saved state tells the end.
+            # After the cleanup, whose errors count, and before the save, which writes how the session ended.
             self.decide(outside)
             if self.path is not None:
                 await self._save(self.path)
@@ -140,6 +147,7 @@ class FinalWork:
     async def _release(self) -> None:
         """Close the resources and deliver the broadcasts, and cancel what is not done within `cleanup_timeout`."""
         seconds = self._cleanup_timeout
+        # One timeout for both: `_close` awaits the resources first, and broadcasts are delivered at the same time.
         with trio.move_on_after(seconds):
             await self._close()
             return
@@ -184,6 +192,7 @@ class FinalWork:
     async def _hand_out_payload(self, callback: Callback) -> None:
         seconds = self._cleanup_timeout
         try:
+            # The time limit is for the user's callback; making the payload takes as long as it takes.
             payload = await in_thread(self.record.payload, limiter=saving_limiter())
             with trio.fail_after(seconds):
                 await call_back(callback, payload)

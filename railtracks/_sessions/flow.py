@@ -117,8 +117,8 @@ class Flow(Generic[P, R]):
     def invoke(self, /, *args: Any, **kwargs: Any) -> R:
         """Run the flow from sync code, in a new session, and return its result.
 
-        In a script this is a `trio.run` of its own. In a worker thread of a running session, for example in a sync
-        node, the flow runs inside that Trio run, and is cancelled with the task that waits for the thread.
+        In a script this is a `trio.run` of its own. In the worker thread of a sync node, the flow runs inside the Trio
+        run of that node. There it is cancelled with the task that waits for the thread.
 
         In the main thread SIGTERM drains the session (see `stop_on_sigterm` and `Session.drain`). If all calls end
         within the grace, the result is returned as usual. If not, they are cancelled, and `SessionCancelledError` is

@@ -16,8 +16,9 @@ from typing import TypeVar
 import trio
 
 from railtracks._calls.durable_protocol import Args, DurableRun, Kwargs, SessionJournal
-from railtracks._calls.frames import Frame, SessionScope, WorkerProcesses, current_frame
+from railtracks._calls.frames import Frame, SessionScope, current_frame
 from railtracks._calls.here import enclosing_frame, frame_in, this_task
+from railtracks._calls.session_control import WorkerProcesses
 from railtracks._records.errors import combined, is_fatal, members, raise_unchanged, without_cancelled
 from railtracks._records.events import (
     EVERYWHERE,
@@ -50,6 +51,7 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
         OSError: If the log file cannot be opened.
         StoreError: If the session is durable and its store cannot be used. Other errors of its store also go on.
     """
+    # Whatever can fail comes first, while nothing has to be closed again.
     task = this_task()
     outer = enclosing_frame(task)
     journal, timeout = None, plan.record.ending.timeout
@@ -70,6 +72,7 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
     nursery_count = len(task.child_nurseries)
     if timeout != math.inf:
         plan.cancellation.scope.deadline = trio.current_time() + timeout
+    # From here to the end of this function nothing waits: entering a scope or a nursery is no checkpoint.
     plan.cancellation.scope.__enter__()
     inner_nursery = await OpenNursery.enter()
     lifetime = Lifetime(plan, log, journal, outer_nursery, inner_nursery, outer, nursery_count)
@@ -124,6 +127,7 @@ class Lifetime:
     def begin(self) -> None:
         """Start the tasks that serve the session, and report to observers that the session is open."""
         plan, observers = self._plan, self._root.scope.observers
+        # Only with a deadline: the timeout must be noted as the cause before errors of cleanups are.
         if plan.cancellation.scope.deadline != math.inf:
             self.watch()
         if plan.durable is not None:
@@ -133,6 +137,8 @@ class Lifetime:
 
     def _resume(self, durable: DurableRun[Frame]) -> None:
         """Start the tasks of a durable session, and go on with what an earlier run has left: calls and broadcasts."""
+        # The lease is kept until the end is recorded, so in the outer nursery, which the session's cancel does not
+        # reach.
         cancellation, final_work = self._plan.cancellation, self._final_work
         self._outer_nursery.nursery.start_soon(durable.keep, cancellation.fail, name="railtracks: keep the lease")
         self._inner_nursery.nursery.start_soon(durable.watch, name="railtracks: watch the journal")
@@ -159,6 +165,7 @@ class Lifetime:
             Whether `error` is handled, as from `__aexit__`: then nothing is raised out of the block.
         """
         outside = await self._end_calls(error)
+        # From here on no call runs, and none can start: a task beside the session gets a `ContextError`.
         self.is_open = False
         final_work, scope, outer = self._final_work, self._root.scope, self._root.outer
         final_work.note_drain(is_draining=scope.is_draining)
@@ -217,6 +224,7 @@ class Lifetime:
             # deadline passed, since their last checkpoint: note that before the deadline is taken away.
             cancellation.note_own_cancel()
             self.is_open = False
+            # The timeout stops counting here: the cleanup has `cleanup_timeout`.
             cancellation.scope.deadline = math.inf
             self._watcher.stop()
             self._end_journal()
@@ -240,6 +248,7 @@ class Lifetime:
         if durable is None:
             return
         durable.stop()
+        # A session that was cancelled or failed need not have repeated all recorded calls.
         if self._plan.record.ending.cause is None:
             try:
                 durable.check_end()

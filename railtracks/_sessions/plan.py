@@ -13,7 +13,7 @@ import trio
 
 from railtracks._calls.durable_protocol import DurableRun
 from railtracks._calls.frames import Frame
-from railtracks._calls.pending import leave
+from railtracks._calls.nursery import leave
 from railtracks._options import Settings
 from railtracks._records.events import ObservedSession
 from railtracks._records.session import SessionRecord

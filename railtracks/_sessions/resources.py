@@ -52,6 +52,8 @@ class _ResourceTask:
                     # keeps this task in the temporary nursery of `start`. Then the waiting task waits for this one, and
                     # this one for the end of the session.
                     await trio.lowlevel.checkpoint_if_cancelled()
+                    # From `started` on this task is in the outer nursery. Shielded first: a cancelled session must
+                    # still be able to use the resource in its cleanup.
                     if not self.closing.is_set():
                         self.scope.shield = True
                         self.was_opened = True

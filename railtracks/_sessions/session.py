@@ -326,7 +326,11 @@ class Session:
 
     def _open(self) -> Lifetime:
         if self._lifetime is None or not self._lifetime.is_open:
-            problem = "was not entered: use 'async with'" if self._record.started_at is None else "takes no more calls"
+            problem = (
+                "was not entered: use 'async with'"
+                if self._record.started_at is None
+                else "takes no more calls and resources: it is ending or has ended"
+            )
             raise ContextError(f"session {self._record.ending.label!r} {problem}")
         return self._lifetime
 
