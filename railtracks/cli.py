@@ -30,7 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments, ``sys.argv[1:]`` if not given.
 
     Returns:
-        The exit code: 0, 1 after a failed run, 2 for wrong arguments (where argparse itself exits), 130 after Ctrl-C.
+        The exit code: 0; 1 after a timeout; 2 for a folder without Python files; 130 after Ctrl-C.
+
+    Raises:
+        SystemExit: If the arguments are wrong, with code 2.
     """
     arguments = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command

@@ -200,7 +200,9 @@ async def _leave_with_error(
 def _close_record(
     error: BaseException, parent: Frame, call_id: int, attempt: Attempt | None, observers: Observers
 ) -> bool:
-    """Close the record of a call that raised, and end the session if it is an error that does so.
+    """Close the record of a call that raised, and end the session if the error is to end it.
+
+    That is a fatal error, or in a session with `end_on_error` any other, unless another attempt of the call follows.
 
     Nothing here may await: a `Cancelled` can be in flight, and the record must be closed before any other code sees it
     (test_cancellation.py::test_a_record_is_closed_before_the_error_goes_on).

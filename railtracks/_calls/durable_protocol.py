@@ -37,7 +37,7 @@ class RandomSource(Protocol):
 
 
 class DurableCall(Protocol[F_contra]):
-    """One call of a durable session, from its start to its end."""
+    """One call of a durable session, from its start to its end: `_calls.call` goes through it."""
 
     @property
     def strand(self) -> CallStrand:
@@ -100,7 +100,7 @@ class Restart(NamedTuple):
 
 
 class DurableBackground(Protocol[F_contra]):
-    """The background calls of one session."""
+    """The record of one session's background calls: which were started, and which of these must start again."""
 
     def start(
         self, frame: F_contra | None, node: Node[..., object], args: Args, kwargs: Kwargs, *, is_service: bool
@@ -114,7 +114,7 @@ class DurableBackground(Protocol[F_contra]):
 
 
 class DurableBroadcasts(Protocol[F_contra]):
-    """The broadcasts of one session."""
+    """The record of one session's broadcasts: which items were sent, and which of these were delivered."""
 
     def record(self, frame: F_contra, item: object) -> str | None:
         """Record a broadcast, and return its key, or `None` if an earlier run has delivered it."""
@@ -130,7 +130,10 @@ class DurableBroadcasts(Protocol[F_contra]):
 
 
 class SessionJournal(Protocol[F_contra]):
-    """The journal of one durable session, while the session is open."""
+    """The journal of one durable session, while the session is open.
+
+    Calls record their outcomes in it, and a resumed session gets the recorded outcomes from it.
+    """
 
     @property
     def session_id(self) -> str:
@@ -144,7 +147,7 @@ class SessionJournal(Protocol[F_contra]):
 
     @property
     def is_cut(self) -> bool:
-        """Whether recording has stopped because the session is being cancelled or has failed."""
+        """Whether recording has stopped because the session is ending early: cancelled, failed or interrupted."""
         ...
 
     @property

@@ -89,8 +89,8 @@ def find_frame(task: Task) -> Frame | None:
         raise ContextError(
             f"session {label!r} is over, and this task outlived it: open a session of its own in this task"
             if inherited.scope.is_over
-            else f"this task runs outside session {label!r}: it was started in a nursery that is older than the session;"
-            " start it in a nursery inside the session, or with session.start_soon"
+            else f"this task runs outside session {label!r}, in a nursery that is older than the session: start it"
+            " in a nursery that was opened in the session, or with session.start_soon"
         )
     own = None if found is None else found.in_task(task)
     current_frame.set(own)

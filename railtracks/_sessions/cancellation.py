@@ -127,7 +127,7 @@ class CancelWatcher:
             self._nursery.start_soon(self._watch, name="railtracks: watch for cancel")
 
     def stop(self) -> None:
-        """End the task: the session ends without a cancel."""
+        """End the task, once all calls have ended: a later cancel of the session has nothing to react to."""
         self._scope.cancel()
 
     async def _watch(self) -> None:

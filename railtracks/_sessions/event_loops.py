@@ -89,8 +89,8 @@ async def _run_in_waiting_task(work: Callable[[], Coroutine[object, Never, R]]) 
     if is_system_task(trio.lowlevel.current_task()):
         # For an abandonable thread Trio uses a system task instead of the waiting task: no cancel would reach it.
         raise ContextError(
-            "a flow cannot be invoked in the thread of a node with abandon_on_cancel=True, because nothing would cancel it:"
-            " make the node without that option"
+            "a flow cannot be invoked in the thread of a node with abandon_on_cancel=True: nothing would cancel it."
+            " Make the node without that option"
         )
     return await work()
 

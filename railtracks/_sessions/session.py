@@ -382,7 +382,11 @@ Session.__doc__ = documented(Session.__doc__ or "", DecoratorOptions)
 
 
 def _given_identifier(options: SessionOptions) -> str | None:
-    """Return the identifier given as `resume` or `session_id`, `None` if neither is given."""
+    """Return the identifier given as `resume` or `session_id`, `None` if neither is given.
+
+    Raises:
+        ValueError: If both are given and differ.
+    """
     session_id, resume = options.get("session_id"), options.get("resume")
     if resume is not None and session_id is not None and resume != session_id:
         raise ValueError(f"resume={resume!r} and session_id={session_id!r} name two sessions: give only one of them")
@@ -390,7 +394,12 @@ def _given_identifier(options: SessionOptions) -> str | None:
 
 
 def _store(options: SessionOptions, session_id: str | None) -> SessionStore | None:
-    """Return the store for the option `durable`, `None` if the session is not durable."""
+    """Return the store for the option `durable`, `None` if the session is not durable.
+
+    Raises:
+        ValueError: If a session that is not durable has an identifier, or the identifier is not allowed.
+        TypeError: If `durable` is no store, path, URL or bool.
+    """
     durable = options.get("durable")
     if durable is None or durable is False:
         if session_id is not None:
@@ -412,7 +421,7 @@ def session_of(run: DurableRun[Frame] | None, **options: Unpack[DecoratorOptions
 
 
 def drain_soon(session: Session, grace: float) -> bool:
-    """Begin to drain a session because of SIGTERM; return whether the session had not ended yet. Does not wait."""
+    """Begin to drain a session because of SIGTERM; the second time, cancel it. See `Session._drain_soon`."""
     return session._drain_soon(grace)  # noqa: SLF001 - the same
 
 
