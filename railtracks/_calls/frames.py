@@ -169,7 +169,8 @@ class Frame:
         depth: How many calls deep the frame is in its task's stack: each one costs Python stack frames.
         nursery_count: How many nurseries `task` had open when it opened the frame. Later nurseries belong to the frame.
         run_id: The top-level call that the frame belongs to, 0 in the root frame.
-        slot: The slot of the worker thread that makes calls in this frame, `None` if no thread does.
+        slot: The slot of the nearest worker thread around this frame, which waits while calls are made here; `None` if
+            there is no such thread.
         strand: The strand of the calls that are made here, if the session is durable.
         is_fresh: Whether the task was just started and no call was made here. The start was a schedule point, so the
             first call need not be one.

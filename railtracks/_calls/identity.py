@@ -109,9 +109,9 @@ def fencing_number() -> int:
 def random() -> float:
     """Return a random number from 0.0 up to, but not including, 1.0.
 
-    In a durable session the number is computed from the idempotency key of the call and the count of earlier draws. So
-    it is the same when the call is run again, and nothing is written to the store. Do not use it for secrets. Without a
-    durable session it is `random.random()`.
+    In a durable session the number is computed from a seed of the session, the key of the call and the count of earlier
+    draws. So it is the same when the call is run again, and nothing is written to the store. Do not use it for secrets.
+    Without a durable session it is `random.random()`.
 
     Raises:
         ContextError: If this is a nursery task in a durable session that has made no call yet. Such tasks have no fixed

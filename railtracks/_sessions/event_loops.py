@@ -53,7 +53,7 @@ class _Sigterm:
         self._undelivered = 0
 
     def run(self, work: Callable[[], Coroutine[object, Never, R]]) -> R:
-        """Run the function in a Trio run; raise the signals that it did not use again, for the previous handler."""
+        """Run the function in a Trio run; afterwards pass a signal that it did not use to the previous handler."""
         previous = signal.getsignal(signal.SIGTERM)
         if previous is None or previous is signal.SIG_IGN:
             # `None`: the handler was not set by Python, which could not set it again afterwards. SIG_IGN: the program

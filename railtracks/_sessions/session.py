@@ -157,7 +157,7 @@ class Session:
 
     @property
     def cancel_reason(self) -> str | None:
-        """The reason given to `cancel`, or the text that names SIGTERM, if that ended the session; else `None`."""
+        """Why the session was cancelled: the reason given to `cancel`, or a text about SIGTERM or a drain."""
         cause = self._record.ending.cause
         return None if cause is None else cause.reason
 
