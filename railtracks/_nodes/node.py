@@ -262,9 +262,8 @@ def function_node(fn: Callable[..., object] | None = None, /, **options: Unpack[
               `process`). Or any `concurrent.futures.Executor`, which the caller must shut down.
             - `abandon_on_cancel`: Whether a cancelled call of a sync function leaves its thread running, instead of
               waiting for it. Such a function cannot make calls from its thread.
-            - `durable`: Whether a durable session records the calls; the default. `False` is for cheap functions
-            without
-              effects, which may run again when the session is resumed.
+            - `durable`: Whether a durable session records the calls; by default it does. `False` is for cheap functions
+              without effects, which may run again when the session is resumed.
             - `key`: A text that tells calls with equal arguments apart in a durable session. Needed where several tasks
               of one nursery make them, because such tasks have no fixed order.
 
