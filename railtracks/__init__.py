@@ -1,7 +1,10 @@
-"""Workflows and agents on Trio that stop when they are told to.
+"""Workflows and agents on Trio, with structured concurrency: a cancel or a timeout stops all of the work.
 
-A session is a nursery inside a cancel scope, a call of a node is an `await` in the caller's task, and the call tree,
-the scope tree and the trace are one tree. Meant to be imported as `import railtracks as rt`.
+A node is a function with options. A session is a nursery inside a cancel scope, with a record of its calls. A call of a
+node is an `await` in the caller's task. So the tree of the calls is the tree of the cancel scopes.
+
+Import it as `import railtracks as rt`. All public names are in `rt.__all__`; fakes for tests are in
+`railtracks.testing`.
 """
 
 from __future__ import annotations
@@ -130,7 +133,7 @@ __all__ = [
 register_default_session(Session)
 del register_default_session
 
-# What `railtracks.durable` exports, which is imported when one of these names is first asked for.
+# The names of `railtracks.durable`. That package is imported when one of them is first used.
 _DURABLE = frozenset(
     {
         "DurableStatus",

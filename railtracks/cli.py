@@ -1,4 +1,7 @@
-"""The command line: parses arguments, runs the flow, and turns its ends into exit codes."""
+"""The command line: parse the arguments, run a command, and return an exit code.
+
+Called by the script `railtracks` and by `python -m railtracks`.
+"""
 
 import argparse
 import sys
@@ -27,7 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments, ``sys.argv[1:]`` if not given.
 
     Returns:
-        The exit code: 0, 1 after a failed run, 2 for wrong arguments (where argparse itself exits), 130 after Ctrl-C.
+        The exit code: 0; 1 after a timeout; 2 for a folder without Python files; 130 after Ctrl-C.
+
+    Raises:
+        SystemExit: If the arguments are wrong, with code 2.
     """
     arguments = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
@@ -66,8 +72,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    # The surveyed files' own warnings (a wrong escape, say) are none of ours. Outside the flow, because the filters
-    # belong to the whole process and the nodes run in threads.
+    # Parsing a file can raise warnings about that file, for example about a wrong escape: hide them. Done outside of
+    # the flow, because the filters belong to the whole process, and the nodes run in several threads at once.
     with warnings.catch_warnings(), demo.open_progress() as show:
         warnings.simplefilter("ignore", SyntaxWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -104,7 +110,7 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
-    # Written this way round, so that nan fails as well.
+    # Not `seconds <= 0`, which would let NaN pass.
     if not seconds > 0:
         raise argparse.ArgumentTypeError(f"not a time above 0: {text!r}")
     return seconds

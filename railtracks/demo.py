@@ -1,7 +1,7 @@
-"""The main job, and the example to read first: a survey of the Python source files of a folder.
+"""The example to read first: a survey of the Python source files of a folder.
 
-The upper half is a flow as a user writes one: two nodes and an entry point. The lower half shows it to people. This
-room uses the public names of the package and nothing else.
+Called by the command `railtracks demo`. The upper half is a flow as a user writes one: two nodes and an entry point.
+The lower half prints progress and result. This module uses only the public names of the package.
 """
 
 import ast
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 10
 _FILES_PER_LINE = 250
-# Caches, and other people's code where the folder is a Python's standard library.
+# Caches, and installed packages, which are below the folder of Python's standard library.
 _SKIPPED = frozenset({"__pycache__", "site-packages", "dist-packages"})
 
 
@@ -39,7 +39,7 @@ class Function:
 
 @attrs.frozen
 class FileSurvey:
-    """What one file holds, or the problem that kept it from being parsed."""
+    """The counts of one file, or the problem why it could not be parsed."""
 
     path: str
     lines: int = 0
@@ -51,19 +51,19 @@ class FileSurvey:
 
 @attrs.frozen
 class Found:
-    """The message that so many files are about to be surveyed."""
+    """The message that tells how many files will be surveyed."""
 
     files: int
 
 
 @attrs.frozen
 class Report:
-    """What the files of a folder hold together.
+    """The sums over all files of a folder.
 
     Attributes:
         longest: The longest functions, each with the path of its file.
-        failures: The path and the problem of each file that is in no sum.
-        state_path: Where the session that made this report is saved, ``None`` if it is not.
+        failures: The path and the problem of each file that could not be parsed; it is in none of the sums.
+        state_path: The file that the state of the session is saved to, ``None`` if it is not saved.
     """
 
     folder: str
@@ -93,15 +93,16 @@ def find_files() -> list[str]:
 
 @rt.function_node(timeout=60)
 def survey_file(path: str) -> FileSurvey:
-    """Read and parse one file, and tell the session's audience.
+    """Read and parse one file, and broadcast its survey.
 
-    A plain function, so as a node it runs in a worker thread. Text and syntax tree stay here: what a node returns is
-    kept in the saved state, and a summary is all that anyone needs.
+    A plain function, so it runs in a worker thread. It returns a summary, not the text or the syntax tree, because the
+    session keeps and saves all results of its nodes.
     """
     folder: str = rt.context.get("folder")
     try:
         survey = summarise(path, Path(folder, path).read_bytes())
-    # A file that cannot be read, decoded, parsed, or parsed within the stack is a finding, not a failure of the survey.
+    # A file that cannot be read, decoded or parsed is part of the result and not a failure of the survey. Deeply nested
+    # code exceeds the parser's stack: `RecursionError` or `MemoryError`.
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
         survey = FileSurvey(path, problem=_reason(error))
     trio.from_thread.run(rt.broadcast, survey)
@@ -112,13 +113,13 @@ async def survey_folder(folder: str, limit: int) -> Report:
     """Survey every Python file below a folder: the flow's entry point.
 
     Args:
-        folder: The folder; the nodes find it in the session's context, which keeps the records of their calls short.
-        limit: How many files are read and parsed at a time.
+        folder: The folder. The nodes read it from the session's context; as an argument it would be in every record.
+        limit: How many files are read and parsed at the same time.
     """
     rt.context.put("folder", folder)
     paths = await rt.call(find_files)
     await rt.broadcast(Found(len(paths)))
-    # An unforeseen error of one file stands in that file's place and costs only that file.
+    # By default a batch returns exceptions as results: an unexpected error of one file does not stop the others.
     outcomes = await rt.call_batch(survey_file, paths, limit=limit)
     surveys = [
         outcome if isinstance(outcome, FileSurvey) else FileSurvey(path, problem=_reason(outcome))
@@ -129,10 +130,10 @@ async def survey_folder(folder: str, limit: int) -> Report:
 
 
 def summarise(path: str, source: bytes) -> FileSurvey:
-    """Count what a source text holds; the encoding is the one that it declares.
+    """Count lines, functions and classes of a Python source text, in the encoding that the text declares.
 
     Raises:
-        SyntaxError: If it is not Python, or not in its encoding.
+        SyntaxError: If the text is not Python, or not in its encoding.
     """
     functions: list[Function] = []
     classes = 0
@@ -181,7 +182,7 @@ def _reason(error: BaseException) -> str:
 
 
 def table(report: Report) -> str:
-    """Lay a report out as text."""
+    """Return a report as text for the terminal."""
     longest = [(f"{_printable(path)}:{function.line}", function) for path, function in report.longest]
     failures = [(_printable(path), problem) for path, problem in report.failures]
     rows = [
@@ -206,15 +207,15 @@ def table(report: Report) -> str:
 
 
 def _printable(path: str) -> str:
-    # A file name may hold anything: a terminal's control characters, or bytes that are no text and no print() takes.
+    # A file name may contain control characters of the terminal, or bytes that are no text and that print() refuses.
     return path if path.isprintable() else ascii(path)
 
 
 @contextlib.contextmanager
 def open_progress() -> Generator[Show]:
-    """Show the progress on stderr while the block runs, and hand out the callback that is told of it.
+    """Show the progress on stderr while the block runs. Gives the `broadcast_callback` for the flow.
 
-    A bar if stdout is a terminal and rich is installed, else a line every so many files.
+    Shows a bar if stdout is a terminal and rich is installed, else a line after every 250 files.
     """
     bar = _progress_bar() if sys.stdout.isatty() else None
     if bar is None:
@@ -226,7 +227,7 @@ def open_progress() -> Generator[Show]:
 
 def _progress_bar() -> "Progress | None":
     try:
-        # The extra "cli" brings it, and no other command waits for its import.
+        # Needs the extra `cli`. Imported here because it is slow to import, and only a terminal needs it.
         from rich.console import Console  # noqa: PLC0415
         from rich.progress import Progress  # noqa: PLC0415
     except ImportError:
@@ -242,7 +243,7 @@ def _advance(bar: "Progress", task: "TaskID", message: Message) -> None:
 
 
 class _Lines:
-    """Progress for a pipe or a log file. Needs no lock: the callback is called for one message at a time."""
+    """Progress as lines, for a pipe or a log file. Needs no lock: a session calls its callback once at a time."""
 
     def __init__(self) -> None:
         self._files = 0

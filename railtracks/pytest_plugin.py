@@ -1,4 +1,7 @@
-"""Fixtures for pytest. Ask for them in a `conftest.py`: `pytest_plugins = ["railtracks.pytest_plugin"]`."""
+"""Fixtures for pytest. A `conftest.py` loads them with `pytest_plugins = ["railtracks.pytest_plugin"]`.
+
+Called by pytest.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from railtracks.testing import assert_quiescent, opened_sessions
 
 @pytest.fixture
 def railtracks_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A fresh folder that the sessions of the test save their states to."""
+    """Return a fresh folder to which the sessions of the test save their states (`$RAILTRACKS_HOME`)."""
     folder = tmp_path / "railtracks"
     folder.mkdir()
     monkeypatch.setenv("RAILTRACKS_HOME", str(folder))
@@ -23,7 +26,7 @@ def railtracks_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def railtracks_config() -> Iterator[None]:
-    """No defaults of `set_config` but those that the test sets; afterwards they are what they were."""
+    """Reset the defaults of `rt.set_config` for the test, and restore the earlier ones after it."""
     before = configure(UNCONFIGURED)
     yield
     configure(before)
@@ -31,7 +34,7 @@ def railtracks_config() -> Iterator[None]:
 
 @pytest.fixture
 def quiescent_sessions() -> Iterator[list[Session]]:
-    """The sessions that the test opens; at its end nothing of them may be left (`testing.assert_quiescent`)."""
+    """List the sessions that the test opens, and check with `testing.assert_quiescent` that nothing of them is left."""
     with opened_sessions() as sessions:
         yield sessions
     for session in sessions:

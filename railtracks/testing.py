@@ -1,11 +1,11 @@
-"""What tests of workflows need: fakes for nodes, a clock that jumps, and proofs that nothing is left.
+"""For tests of workflows: fakes for nodes, a clock that jumps, and checks that nothing is left running.
 
     def test_a_slow_server_is_given_up() -> None:
         with testing.replace_node(fetch, lambda url: "<html>"):
             assert testing.run_with_mock_clock(survey, "https://example.org") == 1
 
-Meant to be imported as `from railtracks import testing`; the core does not know it. It needs no test framework:
-fixtures for pytest are in `railtracks.pytest_plugin`.
+Called by tests; import it with `from railtracks import testing`. It needs no test framework. Fixtures for pytest are in
+`railtracks.pytest_plugin`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from railtracks._workers.threads import busy_workers
 from railtracks.exceptions import StateError
 
 if TYPE_CHECKING:
-    # Importing the wing of durable sessions takes its extra.
+    # Importing the durable package needs the extra `durable`.
     from railtracks.durable._sessions.store import DurableStore, StoreOption
 
 __all__ = [
@@ -59,9 +59,17 @@ Ts = TypeVarTuple("Ts")
 
 @contextmanager
 def opened_sessions() -> Generator[list[Session]]:
-    """Get every session that is opened in this block, in their order: by a flow, by a decorated function, or by hand.
+    """List the sessions that are opened while the block runs, in the order of their opening.
 
-    Sessions of tasks and worker threads that were started in the block count, of others not.
+        with testing.opened_sessions() as sessions:
+            flow.invoke("Hello!")
+        assert len(sessions) == 1
+
+    Sessions of flows and of functions with `@rt.session` count, too. Sessions that are opened in tasks or worker
+    threads count if these were started in the block.
+
+    Yields:
+        The list, which grows while the block runs.
     """
     listing = _Listing(_listing.get())
     token = _listing.set(listing)
@@ -74,14 +82,14 @@ def opened_sessions() -> Generator[list[Session]]:
 
 
 class _Listing:
-    """An observer that lists the sessions of its block, and of blocks inside it, as they are opened."""
+    """The observer behind `opened_sessions`. It lists the sessions of its block, and of blocks inside that block."""
 
     def __init__(self, around: _Listing | None) -> None:
         self.sessions: list[Session] = []
         self.around = around
 
     def on_event(self, event: Event) -> None:
-        """List a session that was opened in this block."""
+        """Add a session to the list if it was opened in this block."""
         inner = _listing.get()
         while inner is not None and inner is not self:
             inner = inner.around
@@ -89,19 +97,22 @@ class _Listing:
             self.sessions.append(event.session)
 
 
-# The innermost listing whose block this code is in; tasks and worker threads inherit it.
+# The listing of the innermost block around this code; tasks and worker threads inherit it.
 _listing: ContextVar[_Listing | None] = ContextVar("railtracks_listing", default=None)
 
 
 def assert_quiescent(session: Session) -> None:
-    """Assert that a session is over and that nothing of it is left.
+    """Assert that a session has ended and that nothing of it is left.
 
-    It was entered and has ended; each of its calls is closed; and no task of this Trio run stands in it, in a session
-    inside of it, or was started there, in whatever nursery. May be called outside Trio as well, when there are no tasks
-    any more. A thread that a node with `abandon_on_cancel=True` left behind is allowed, as its node was.
+    The session was entered and has ended, and each of its calls is closed. No task of this Trio run is in the session
+    or in a session inside it, and none was started there, in whatever nursery. Outside of Trio there are no tasks to
+    check. A thread that was left behind by a node with `abandon_on_cancel=True` is allowed.
+
+    Args:
+        session: The session.
 
     Raises:
-        AssertionError: If anything is left. It names all of it.
+        AssertionError: If anything is left. The text names all of it.
     """
     left = [*_unfinished(session.info), *_running(session)]
     if left:
@@ -128,14 +139,14 @@ def _running(session: Session) -> Iterator[str]:
     for task in _tasks() - {trio.lowlevel.current_task()}:
         frame: Frame | None = task.context.get(current_frame)
         while frame is not None:
-            if frame.scope.face is session:
+            if frame.scope.session is session:
                 yield f"task {task.name!r}, in {' > '.join(frame.scope.tree.path(frame.call_id)) or 'its block'}"
                 break
             frame = frame.outer
 
 
 def _tasks() -> set[Task]:
-    """Return all tasks of this Trio run but Trio's own."""
+    """Return all tasks of this Trio run except those of Trio itself."""
     root = trio.lowlevel.current_root_task()
     found: set[Task] = set()
     waiting = [] if root is None else [root]
@@ -150,31 +161,31 @@ def _tasks() -> set[Task]:
 async def cancel_at_every_checkpoint(
     async_fn: Callable[[Unpack[Ts]], Awaitable[object]], /, *args: *Ts, every: int = 1
 ) -> int:
-    """Run an async function again and again, each time cancelled at another place, and assert that nothing is left.
+    """Run an async function many times, each time cancelled one step later, and assert that nothing is left.
 
-    The first round is cancelled before it starts, the next one where its first step ends, the next one where its second
-    step ends, and so on until a round ends before its cancel. A step is what a task does between two checkpoints; the
-    steps of all tasks that the function starts count.
+    The first round is cancelled before it starts, the second after the first step, the third after the second step, and
+    so on. The last round ends before its cancel. A step is the work of a task between two checkpoints. The steps of all
+    tasks that the function starts count.
 
-    After each round no task is left that was not there before, no worker works (but threads that their nodes allow to
-    be left behind), every session of the round is quiescent (`assert_quiescent`), and its saved state is whole and says
-    what the session says.
+    After each round these must hold: there are no new tasks and no busy workers. Every session of the round is
+    quiescent (`assert_quiescent`). Its saved state is complete and agrees with the session. Threads of nodes with
+    `abandon_on_cancel=True` may be left.
 
-    The function must come to an end by itself, and be repeatable: each round runs it as a whole, so the time it takes
-    grows with the square of its steps. Run it with a `MockClock`, so that sleeping costs nothing, and beside nothing
-    that starts or ends tasks in the same Trio run.
+    The function must end by itself, and give the same steps each time. All rounds together take a time that grows with
+    the square of the number of steps. Use a `MockClock`, so that sleeping takes no time. No other code may start or end
+    tasks in the same Trio run meanwhile.
 
     Args:
-        async_fn: The function. Whatever it raises, other than the `Cancelled` of its round, is a failure.
+        async_fn: The function. If it raises anything but the `Cancelled` of its round, that is a failure.
         *args: Its arguments.
-        every: How many steps each round goes further than the one before: more than 1 for a sample.
+        every: How many steps later each round is cancelled; more than 1 checks only a sample of the steps.
 
     Returns:
         The number of rounds.
 
     Raises:
-        AssertionError: If anything is left. A note says where the cancel struck.
-        TypeError: If `every` is no whole number.
+        AssertionError: If anything is left. A note tells where the cancel struck.
+        TypeError: If `every` is not a whole number.
         ValueError: If `every` is less than 1.
         Exception: What the function raised, as the same object, with the same note.
     """
@@ -186,7 +197,7 @@ async def cancel_at_every_checkpoint(
         try:
             await _round(strike, functools.partial(async_fn, *args))
         except Exception as error:
-            error.add_note(strike.told())
+            error.add_note(strike.description())
             raise
         if not strike.scope.cancel_called:
             return number
@@ -209,7 +220,7 @@ async def _round(strike: _Strike, run: Callable[[], Awaitable[object]]) -> None:
 
 def _assert_saved(sessions: Iterable[Session]) -> None:
     saved = {session.identifier: session for session in sessions if session.state_path is not None}
-    # Sessions of one name overwrite each other.
+    # Sessions of the same name have one file, which holds the state of the last one.
     for path in {session.state_path for session in saved.values()}:
         try:
             state = load_state(cast("Path", path))
@@ -219,7 +230,7 @@ def _assert_saved(sessions: Iterable[Session]) -> None:
         if session is None:
             raise AssertionError(f"the state in {path} is of another session: {state.session_id}")
         if _outline(state) != _outline(session.info):
-            raise AssertionError(f"the state in {path} does not say what session {_label(session)!r} says")
+            raise AssertionError(f"the state in {path} does not agree with session {_label(session)!r}")
 
 
 def _outline(info: ExecutionInfo) -> tuple[object, ...]:
@@ -230,7 +241,11 @@ _strike: ContextVar[_Strike | None] = ContextVar("railtracks_strike", default=No
 
 
 class _Strike(trio.abc.Instrument):
-    """A cancel that strikes at the end of a certain step of the tasks that were started while it was armed."""
+    """The cancel of one round: it cancels its scope after a certain step of the round's tasks.
+
+    Args:
+        at: The number of the step, counted from 1; 0 cancels before the first step.
+    """
 
     def __init__(self, at: int) -> None:
         self.scope = trio.CancelScope()
@@ -258,17 +273,17 @@ class _Strike(trio.abc.Instrument):
             self._place = f" in task {task.name!r}{''.join(_places(task))}"
             self.scope.cancel()
 
-    def told(self) -> str:
-        """Return where the cancel struck, in words."""
+    def description(self) -> str:
+        """Return a text that tells where the cancel struck."""
         if not self.scope.cancel_called:
             return f"the cancel did not strike in these {self._steps} steps"
         return f"the cancel struck after step {self._at}{self._place}"
 
 
 def _places(task: Task) -> list[str]:
-    """Tell where a task of a round waits, from the outside in, down to where Trio begins."""
+    """Return where a task of a round waits, outermost stack frame first, without the stack frames of Trio."""
     places: list[str] = []
-    # Before 0.32 Trio could not look at a task that has ended.
+    # Before Trio 0.32 this fails for a task that has ended.
     with suppress(AttributeError):
         for frame, line in task.iter_await_frames():
             if frame.f_code is _round.__code__:
@@ -283,15 +298,23 @@ def run_with_mock_clock(flow: Flow[P, R], /, *args: P.args, **kwargs: P.kwargs) 
 @overload
 def run_with_mock_clock(flow: Callable[P, Coroutine[object, Never, R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 def run_with_mock_clock(flow: Any, /, *args: Any, **kwargs: Any) -> Any:
-    """Run a flow, or an async function, in a Trio run of its own on a clock that jumps.
+    """Run a flow, or an async function, in a new Trio run with a mock clock, and return its result.
 
-    Whenever everything waits, the clock jumps to the next deadline, so sleeping and timeouts cost no time. It stands
-    still while a worker of this library works, so a sync node, or the saving of a state, never times out: only Trio's
-    time passes here. A thread that waits for Trio, as for a call it makes itself, does not hold the clock.
+    When all tasks wait, the clock jumps to the next deadline, so sleeping and timeouts take no time. While a worker of
+    this library is busy, the clock stands still. So a sync node, or the saving of a state, never times out. A thread
+    that waits for Trio, for example for a call that it makes, does not count as busy.
+
+    Args:
+        flow: A flow, or an async function.
+        *args: Positional arguments of the flow or the function.
+        **kwargs: Keyword arguments of the flow or the function.
+
+    Returns:
+        What the flow or the function returns.
 
     Raises:
         RuntimeError: If Trio is running in this thread.
-        BaseException: Whatever the flow raises.
+        BaseException: Whatever the flow or the function raises.
     """
     if trio.lowlevel.in_trio_run():
         raise RuntimeError(
@@ -303,13 +326,13 @@ def run_with_mock_clock(flow: Any, /, *args: Any, **kwargs: Any) -> Any:
 
 
 class _HeldClock(trio.abc.Instrument):
-    """Lets a clock jump, but not while workers work: a jump would let the time pass that they are given."""
+    """Stops the jumps of a mock clock while a worker is busy: a jump would let the worker's timeout expire."""
 
     def __init__(self, clock: MockClock) -> None:
         self._clock = clock
 
     def after_task_step(self, task: Task) -> None:  # noqa: ARG002 - whichever task it was
-        # A worker begins and ends in a step of the task that waits for it.
+        # A worker becomes busy or idle only in a step of the task that waits for it.
         threshold = math.inf if busy_workers() else 0
         if self._clock.autojump_threshold != threshold:
             self._clock.autojump_threshold = threshold
@@ -324,16 +347,16 @@ def replace_node(node: AsyncNode[P, R], fake: Callable[P, R], /) -> AbstractCont
 @overload
 def replace_node(node: SyncNode[P, R], fake: Callable[P, R], /) -> AbstractContextManager[None]: ...
 def replace_node(node: Any, fake: Any, /) -> AbstractContextManager[None]:
-    """Run another function in place of a node's, in the whole process, while a `with` block runs.
+    """Replace the function of a node by a fake, in the whole process, while a `with` block runs.
 
-    The node's name, timeout and retry stay, and it is recorded as ever. Whoever holds the node gets the fake, direct
-    calls included; copies that `with_options` made before keep what they run. A method is replaced on its class:
-    `replace_node(Service.fetch, fake)`, where the fake takes `self`.
+    The node keeps its name, timeout and retry, and its calls are recorded as usual. All code that holds the node runs
+    the fake, also in a direct call `node(...)`. Copies that `with_options` made earlier keep their function. A method
+    is replaced on its class: `replace_node(Service.fetch, fake)`, and then the fake takes `self`.
 
     Args:
         node: The node.
-        fake: What runs instead. For an async node an async or a plain function, which runs in the event loop; for a
-            sync node a plain function, which runs in a worker thread.
+        fake: The function that runs instead. For an async node it may be async, or a plain function, which runs in the
+            event loop. For a sync node it must be a plain function, which runs in a worker thread.
 
     Raises:
         TypeError: If `node` is no node, or `fake` does not fit it.
@@ -342,7 +365,7 @@ def replace_node(node: Any, fake: Any, /) -> AbstractContextManager[None]:
         raise TypeError(f"only a node can be replaced, not {node!r}: make it one with @rt.function_node")
     is_async = is_coroutine_function(fake)
     if is_async and not node.is_async:
-        raise TypeError(f"node {node.name!r} is made of a sync function: its fake must be one, too")
+        raise TypeError(f"node {node.name!r} is made of a sync function: its fake must be a sync function, too")
     return node.running(_awaitable(fake) if node.is_async and not is_async else fake)
 
 
@@ -350,33 +373,39 @@ def _awaitable(fake: Callable[..., Any]) -> Callable[..., Coroutine[object, Neve
     @functools.wraps(fake)
     async def run(*args: Any, **kwargs: Any) -> Any:
         result = fake(*args, **kwargs)
-        # A plain function may hand on what a coroutine function gave it.
+        # A plain function may return a coroutine.
         return await result if inspect.isawaitable(result) else result
 
     return run
 
 
 async def replay_at_every_prefix(flow: Flow[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> int:
-    """Prove that a durable flow can be killed anywhere: run it, cut its record after every row, and resume each.
+    """Check that a durable flow can be killed anywhere: run it, cut its journal after each row, and resume each cut.
 
-    The way to find a node that depends on something unrecorded: the time, chance, the world outside. The store is one
-    of its own, which is removed; what the nodes do outside they do again and again.
+    This finds nodes that depend on something that is not recorded: the time, random numbers, other systems. The flow
+    runs in a temporary store. The nodes run many times, and so do their effects outside. Waits in Trio.
+
+    Args:
+        flow: The durable flow.
+        *args: Positional arguments of its entry point.
+        **kwargs: Keyword arguments of its entry point.
 
     Returns:
-        How many records were resumed.
+        The number of cut journals that were resumed.
 
     Raises:
-        AssertionError: If a resumed run ends otherwise than the first one; names the call that its record was cut
-            after, and both ends.
+        AssertionError: If a resumed run ends differently from the first one. The text names the call after which the
+            journal was cut, and both ends.
+        ImportError: If the extra `durable` is not installed.
     """
     durable_package()
-    from railtracks.durable._sessions.prefix_replay import replay  # noqa: PLC0415 - the extra "durable" brings it
+    from railtracks.durable._sessions.prefix_replay import replay  # noqa: PLC0415 - needs the extra `durable`
 
     return await replay(flow, args, kwargs)
 
 
 def faulty_store(store: StoreOption, fault: Callable[[str], object], /) -> DurableStore:
-    """Return a durable store that fails where a test says so: a full disk, a lost answer, a process that is killed.
+    """Return a durable store that fails where a test wants it: a full disk, a lost answer, a killed process.
 
         def fail_once(place: str) -> None:
             if place == "before" and failures:
@@ -386,14 +415,21 @@ def faulty_store(store: StoreOption, fault: Callable[[str], object], /) -> Durab
         flow = rt.Flow("flow", main, durable=testing.faulty_store(tmp_path / "store.db", fail_once))
 
     Args:
-        store: The store, as `durable` of a flow; it is not changed itself.
-        fault: Called in a worker thread with the place that a transaction has reached. For each commit of sessions
-            these are "before", "inside" (all is written) and "after" (it is committed, and nobody has been told). Other
-            transactions have their purpose behind it: "before renewal" of the lease, "before poll" for signals, "before
-            request" for what a user asks of the store, and "opening", "closing" and "upgrade" of the store. An
-            `OSError` that it raises is one of the database's: another try is made, as long as the `commit_timeout` of
-            the store lasts. Any other exception is taken for an error that another try does not mend. The fault may
+        store: A store, path or URL, as for the option `durable`. It is not changed.
+        fault: Called in a worker thread with the name of each place that a transaction reaches.
+
+            - A commit of sessions reaches "before", "inside" (all is written) and "after" (it is committed, but the
+              session does not know yet).
+            - Other transactions add their purpose, as in "before renewal". The purposes are "renewal" (of the lease),
+              "poll" (for signals), "request" (for a user), and "opening", "closing" and "upgrade" (of the store). A
+              transaction that only reads has no place "inside".
+
+            If `fault` raises an `OSError`, it counts as an error of the database, and the transaction is tried again
+            until the store's `commit_timeout` has passed. Any other exception counts as permanent. The function may
             also stop or kill the process.
+
+    Returns:
+        The store, for the option `durable`.
 
     Raises:
         TypeError: If `store` is no store, or `fault` cannot be called.

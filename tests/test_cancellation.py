@@ -15,7 +15,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import railtracks as rt
-from railtracks._calls.pending import CallNursery
+from railtracks._calls.nursery import CallNursery
 
 
 class Work:

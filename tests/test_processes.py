@@ -148,14 +148,15 @@ def test_a_node_that_a_process_cannot_find_is_refused_where_it_is_made() -> None
         pass
 
     for fn in (local, lambda: None, functools.partial(local)):
-        with pytest.raises(rt.NodeCreationError, match="has to find it by name: define it at the top of a module"):
+        with pytest.raises(rt.NodeCreationError, match="must find it by name: define it at the top level of a module"):
             rt.function_node(fn, run_in="process")
 
 
 def test_options_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(rt.NodeCreationError, match="abandon_on_cancel is for threads"):
+    with pytest.raises(rt.NodeCreationError, match="leave out abandon_on_cancel, which is for threads"):
         rt.function_node(functions.add, run_in="process", abandon_on_cancel=True)
-    with pytest.raises(rt.NodeCreationError, match="coroutine function: run_in is for functions run in a worker"):
+    text = "coroutine function: run_in is for functions that run in a worker, leave it out"
+    with pytest.raises(rt.NodeCreationError, match=text):
         rt.function_node(functions.coroutine, run_in="process")
     for wrong in ("fork", 3, ["thread"]):
         with pytest.raises(rt.NodeCreationError, match=r"'thread', 'process' or a concurrent\.futures\.Executor"):

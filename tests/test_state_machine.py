@@ -138,7 +138,7 @@ class World:
     async def act(self, bound: float) -> object:
         frame = current_frame.get()
         assert frame is not None
-        actor = Actor(frame.scope.face, frame.call_id)
+        actor = Actor(frame.scope.session, frame.call_id)
         self.actors.append(actor)
         if trio.current_effective_deadline() > bound:
             self.problems.append(f"{actor.call_id} may run longer than its parent")
@@ -149,7 +149,7 @@ class World:
     def act_in_thread(self, bound: float) -> object:
         frame = current_frame.get()
         assert frame is not None
-        actor = Actor(frame.scope.face, frame.call_id, is_thread=True)
+        actor = Actor(frame.scope.session, frame.call_id, is_thread=True)
         self.actors.append(actor)
         self.in_threads[actor] = None
         if self.is_stopping:

@@ -335,7 +335,7 @@ def alter(old: str, new: str) -> Callable[[Path], object]:
         (truncate, r"a saved state is not whole: .*mine\.json: at line \d+, column \d+: not JSON"),
         (Path.unlink, r"a saved state is not whole: .*mine\.json"),
         (alter('"session_id": "', '"session_id": "0'), r"the state in .*mine\.json is of another session: 0\w{32}"),
-        (alter('"cancelled"', '"failed"'), r"the state in .*mine\.json does not say what session 'mine' says"),
+        (alter('"cancelled"', '"failed"'), r"the state in .*mine\.json does not agree with session 'mine'"),
     ],
 )
 async def test_a_state_that_is_not_whole_fails_the_round(spoil: Callable[[Path], object], text: str) -> None:
@@ -577,7 +577,7 @@ class Blank:
     ("node", "replacement", "text"),
     [
         (fake, fake, "only a node can be replaced, not <function fake at .*>: make it one with @rt.function_node"),
-        (double, fake, "node 'double' is made of a sync function: its fake must be one, too"),
+        (double, fake, "node 'double' is made of a sync function: its fake must be a sync function, too"),
         (double, 1, "a node is made of a function, not of 1"),
         (nap, Blank, "a node is made of a function, not of the class Blank"),
     ],

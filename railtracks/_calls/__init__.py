@@ -1,1 +1,1 @@
-"""Calls of nodes: one alone, and many side by side; where each stands in the tree."""
+"""Calls of nodes: single calls, calls side by side, and the place of each call in the call tree."""

@@ -1,4 +1,7 @@
-"""One node called once for each input, side by side, and the calls handed out as they end: `rt.as_completed`."""
+"""`rt.as_completed`: call a node once for each input, side by side, and hand out the calls as they end.
+
+Called by users only.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ from typing import Generic, Never, TypeVar, overload
 import trio
 
 from railtracks._calls.durable_protocol import Args
-from railtracks._calls.frames import FanOutSlots, Frame
-from railtracks._calls.inputs import Feed, inputs_of, limiter_of
-from railtracks._calls.pending import CallBlock, CallNursery, PendingCall, can_be_handed_out
+from railtracks._calls.frames import Frame
+from railtracks._calls.inputs import FanOutSlots, Feed, inputs_of, limiter_of
+from railtracks._calls.nursery import CallBlock, CallNursery, can_be_handed_out
+from railtracks._calls.pending import PendingCall
 from railtracks._nodes.node import Node, made_node
 
 R = TypeVar("R")
@@ -42,30 +46,33 @@ def as_completed(
             async for pending in finished:
                 print(pending.args, pending.result())
 
-    The inputs are the iterables zipped, as `map` does, and are drawn in a task of the block. The iterator ends when all
-    calls have been handed out, failed ones and ones cancelled by themselves included: none of these cancels the others.
-    Each step is a checkpoint. Several tasks may share it; each call goes to one of them.
+    The inputs are the iterables zipped, as `map` does, and are drawn in a task of the block. The iterator gives each
+    call when it has ended, failed and cancelled calls included, and stops after the last one. A failed or cancelled
+    call does not cancel the others. Each step of the iterator is a checkpoint. Several tasks may share the iterator;
+    each call goes to one of them.
 
-    Leaving the block, in whatever way, cancels what still runs and waits for it; after that, iterating raises
-    `trio.ClosedResourceError`. What has ended by then and was not handed out is passed over, even if it failed. What a
-    cleanup raises then is raised out of the block. Without a session around it, it opens one for the block. Entering is
-    no checkpoint, leaving waits as a nursery does.
+    Leaving the block cancels the calls that still run, and waits for them. Calls that ended but were not handed out are
+    dropped, even if they failed. An error that a call raises in its cleanup is raised out of the block. After the
+    block, iterating raises `trio.ClosedResourceError`.
+
+    Without a session around it, it opens one for the block. Entering is not a checkpoint; leaving waits as a nursery
+    does.
 
     Args:
         node: A node, or a plain function.
         *iterables: One for each positional argument of the node.
-        limit: How many calls may run at once, as of `call_batch`. No more inputs than that are drawn and not handed out
-            yet, however slow the block is; but what has ended makes room for others in a limiter at once. `None`: all
-            at once, at most 50 drawn between two checkpoints.
+        limit: How many calls may run at once, as in `call_batch`. The block also draws at most this many inputs whose
+            calls it has not handed out, however slow the loop is. A call that has ended gives its slot of a shared
+            limiter back at once. `None`: all calls at once, with at most 50 inputs drawn between two checkpoints.
 
     Raises:
-        TypeError: If there is no iterable, or `limit` is neither number nor limiter.
+        TypeError: If there is no iterable, or `limit` is neither a number nor a limiter.
         ValueError: If `limit` is less than 1.
-        NodeCreationError: If a node cannot be made of what was given.
-        ContextError: As from `call`. If the session began to drain before the last input, the iterator raises it after
-            the last call.
-        RuntimeError: If Trio is not running.
-        Exception: What an iterable raises, out of the block, after the calls were cancelled.
+        NodeCreationError: If a node cannot be made of `node`.
+        ContextError: When the block is entered, as from `call`. If the session began to drain before the last input was
+            drawn, the iterator raises it after the last call.
+        RuntimeError: When the block is entered, if Trio is not running.
+        Exception: What an iterable raises; it is raised out of the block, after all calls were cancelled.
     """
     return _AsCompleted(made_node(node), inputs_of("as_completed", iterables), limiter_of(limit))
 
@@ -92,12 +99,12 @@ class _AsCompleted(CallBlock, Generic[R]):
         try:
             return await super().__aexit__(kind, error, traceback)  # noqa: ASYNC102 - waits as a nursery does
         finally:
-            # This frame is among those that the error holds.
+            # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
             del error
 
 
 class _Calls(AsyncIterator[PendingCall[R]]):
-    """The calls of one block: the ones that run, and the ones that have ended and were not handed out yet."""
+    """The calls of one block, and the iterator over those that have ended."""
 
     def __init__(
         self,
@@ -110,10 +117,12 @@ class _Calls(AsyncIterator[PendingCall[R]]):
         self._feed = feed
         self._limiter = limiter
         self._nursery = nursery
-        # What the iteration waits for: the calls, and the feeding as one more. A call that fails the block stays in it.
+        # The calls that have not ended, and 1 for the feeding: at 0 the iterator ends. A call whose error is raised out
+        # of the block is never subtracted, so the iterator waits until the block's cancel reaches it.
         self._unfinished = 1
-        self._held = 0
+        self._not_handed_out = 0
         self._handed_out = trio.lowlevel.ParkingLot()
+        # Unbounded, so that a call never waits to be handed out; `_draw` bounds the number of calls.
         self._send, self._receive = trio.open_memory_channel[PendingCall[R]](math.inf)
 
     async def __anext__(self) -> PendingCall[R]:
@@ -124,17 +133,18 @@ class _Calls(AsyncIterator[PendingCall[R]]):
         if pending is None:
             await trio.lowlevel.checkpoint()
             raise self._feed.refusal or StopAsyncIteration
-        self._held -= 1
+        self._not_handed_out -= 1
         self._handed_out.unpark()
         return pending
 
     async def start_all(self) -> None:
-        """Draw the inputs and start their calls."""
+        """Draw all inputs, and start a call for each. Runs in a task of the block."""
         try:
             while (pending := await self._draw()) is not None:
-                self._held += 1
+                self._not_handed_out += 1
                 self._unfinished += 1
                 self._nursery.start_soon(self._run, pending, self._slots.next(), name=pending.node_name)
+            # Only a complete fan-out can be compared with its journal.
             if self._feed.refusal is None:
                 self._slots.close()
         except trio.Cancelled:
@@ -145,25 +155,27 @@ class _Calls(AsyncIterator[PendingCall[R]]):
             self._finish_one()
 
     def close(self) -> None:
-        """Cancel what runs, and hand nothing out any more."""
+        """Cancel the calls that run, and let the iterator raise `trio.ClosedResourceError` from now on."""
         self._receive.close()
         self._nursery.cancel_scope.cancel()
 
     async def _draw(self) -> PendingCall[R] | None:
         if self._limiter is not None:
-            # A limiter may have no tokens at all: then the call waits for the limiter.
-            while self._held >= max(1, self._limiter.total_tokens):
+            # A shared limiter may have 0 tokens. One input is drawn even so; its call waits for the limiter.
+            while self._not_handed_out >= max(1, self._limiter.total_tokens):
                 await self._handed_out.park()
         return await self._feed.draw()
 
-    async def _run(self, pending: PendingCall[R], landing: Frame) -> None:
+    async def _run(self, pending: PendingCall[R], start_frame: Frame) -> None:
         try:
-            error = await pending.run(landing)
+            error = await pending.run(start_frame)
         finally:
             self._feed.give_back(pending)
+        # The slot is free before the call is handed out: the code of the block may take its time.
         if error is not None and not can_be_handed_out(error):
             self._nursery.fail(error)
             return
+        # The receiving end is closed once the block is being left: then nothing more is handed out.
         with suppress(trio.BrokenResourceError):
             self._send.send_nowait(pending)
         self._finish_one()

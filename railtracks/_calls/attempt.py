@@ -1,6 +1,6 @@
-"""One attempt of a node that takes more than an `await`: its timeout, and the worker that a sync function runs in.
+"""One attempt of a node that has a timeout or runs in a worker: a thread, a process, or an executor.
 
-Called by `call`, and by the calls of durable sessions.
+Called by `_calls.call`, and by the calls of durable sessions. A node without either is awaited directly.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import trio
 
 from railtracks._calls.durable_protocol import Args, Kwargs
 from railtracks._calls.frames import Frame
-from railtracks._calls.identity import identified
+from railtracks._calls.identity import with_identity
 from railtracks._nodes.node import Node
 from railtracks._records.errors import came_from_cleanup, raise_unchanged, set_context, without_cancelled
 from railtracks._workers.threads import WorkerSlot, run_in_thread
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
 
 async def run_attempt(frame: Frame, node: Node[..., object], args: Args, kwargs: Kwargs) -> object:
-    """Run a node that has a timeout or runs in a worker.
+    """Run the function of a node, in a worker if it is sync, within the node's timeout.
 
     Raises:
-        NodeTimeoutError: If the node's own timeout was what ended it.
+        NodeTimeoutError: If the node's own timeout ended it.
+        BaseException: What the function raises. An error that it raised while the timeout cancelled it gets the
+            `NodeTimeoutError` as its `__context__`.
     """
     if node.timeout is None:
         return await _run_in_worker(frame, node, args, kwargs)
@@ -35,18 +37,23 @@ async def run_attempt(frame: Frame, node: Node[..., object], args: Args, kwargs:
     with trio.CancelScope(relative_deadline=node.timeout) as scope:
         try:
             if node.is_async:
+                # Its result stands even if it comes after the deadline; a `Cancelled` ends below.
                 return await node.fn(*args, **kwargs)
             result = await _run_in_worker(frame, node, args, kwargs)
         except BaseException as error:  # noqa: ASYNC103 - goes on in either branch
+            # `Cancelled` alone goes on to its scope: this one, which then catches it, or one outside. An error that the
+            # function raised by itself goes on, too, even if it came after the deadline.
             real = without_cancelled(error)
             if real is None or not (scope.cancel_called and came_from_cleanup(error)):
                 raise
+            # What is left is an error of a cleanup that this timeout caused: say so.
             set_context(real, NodeTimeoutError(node.name, node.timeout))
             raise_unchanged(real)
         if not scope.cancel_called:
             return result
     if not node.is_async and trio.current_effective_deadline() == -math.inf:
-        # A thread cannot be stopped: who cancelled it from outside meanwhile comes first, at the next checkpoint.
+        # A worker thread cannot be stopped, so a cancel from outside could not end this wait. That cancel goes before
+        # the timeout. `call` passes a checkpoint before it returns the result, and there the cancel takes effect.
         return result
     raise NodeTimeoutError(node.name, node.timeout)
 
@@ -54,30 +61,36 @@ async def run_attempt(frame: Frame, node: Node[..., object], args: Args, kwargs:
 async def _run_in_worker(frame: Frame, node: Node[..., object], args: Args, kwargs: Kwargs) -> object:
     scope = frame.scope
     if node.run_in == "process":
-        # A process is killed: it keeps nobody waiting.
-        return await scope.control.worker_processes().run(node.name, identified(frame, node.fn), args, kwargs)
+        # A cancel kills the process at once, so no warning has to name this node as one that delays the end.
+        return await scope.control.worker_processes().run(node.name, with_identity(frame, node.fn), args, kwargs)
     if node.abandon_on_cancel:
         return await _run_abandonable(frame, node, args, kwargs)
+    # From here on a cancelled session may have to wait for this worker: the log will name the node.
     scope.control.watch()
     scope.workers[frame] = node.name
     try:
         if node.run_in is not None:
             return await _run_in_executor(frame, node, args, kwargs, None)
+        # The calls that the thread makes find the slot in the frame, and lend it to others while the thread waits.
         slot = WorkerSlot()
-        frame.occupy(slot)
+        frame.set_slot(slot)
         return await run_in_thread(slot, node.name, node.fn, args, kwargs)
     finally:
         del scope.workers[frame]
 
 
 async def _run_abandonable(frame: Frame, node: Node[..., object], args: Args, kwargs: Kwargs) -> object:
+    """Run a sync function whose thread may go on after a cancel (`abandon_on_cancel=True`)."""
+
     def leave_behind() -> None:
         frame.scope.left_behind(frame, node.name)
 
-    # Such a thread can make no calls, so it has no slot to lend.
-    frame.occupy(None)
+    # Its call may end first, so such a thread cannot make calls, and has no slot to lend.
+    frame.set_slot(None)
     if node.run_in is not None and node.run_in != "process":
         return await _run_in_executor(frame, node, args, kwargs, leave_behind)
+    # Set by the worker thread, read by this task after a cancel. A thread that has not begun, or has ended by then, is
+    # not left behind. A function that ends between the two is reported once too often, which does no harm.
     is_running = False
 
     def work() -> object:
@@ -103,8 +116,8 @@ async def _run_in_executor(
     kwargs: Kwargs,
     leave_behind: Callable[[], object] | None,
 ) -> object:
-    # A program that has an executor has imported this already; no other program has to wait for the import.
+    # Imported here because it imports concurrent.futures, which is slow; a program with an executor has it already.
     from railtracks._workers.executors import run_in_executor  # noqa: PLC0415
 
     executor = cast("Executor", node.run_in)
-    return await run_in_executor(executor, node.name, identified(frame, node.fn), args, kwargs, leave_behind)
+    return await run_in_executor(executor, node.name, with_identity(frame, node.fn), args, kwargs, leave_behind)

@@ -1,4 +1,7 @@
-"""One node called once for each input, side by side, and the results in the order of the inputs: `rt.call_batch`."""
+"""`rt.call_batch`: call a node once for each input, side by side; results in the order of the inputs.
+
+Called by users only.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,11 @@ import trio
 
 from railtracks._calls.call import open_default_session, outcome_of
 from railtracks._calls.durable_protocol import Args
-from railtracks._calls.frames import FanOutSlots, Frame, current_frame
+from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import frame_here
-from railtracks._calls.inputs import FEED, Feed, inputs_of, limiter_of, refusal_of
-from railtracks._calls.pending import CallNursery, PendingCall, can_be_handed_out
+from railtracks._calls.inputs import CHECKPOINT_EVERY, FanOutSlots, Feed, inputs_of, limiter_of, refusal_of
+from railtracks._calls.nursery import CallNursery, can_be_handed_out
+from railtracks._calls.pending import PendingCall
 from railtracks._checks import check_flag
 from railtracks._nodes.node import Node
 from railtracks._records.errors import raise_unchanged, without_cancelled
@@ -78,27 +82,34 @@ async def call_batch(
 ) -> object:
     """Call a node once for each input, side by side, and return the results in the order of the inputs.
 
-    The inputs are the iterables zipped, as `map` does, and are drawn while calls run already: with `limit` one whenever
-    there is a slot, without it at most 50 between two checkpoints. A checkpoint. On a cancellation all calls are
-    cancelled and awaited; a cancellation is never an item of the result, nor is what a cleanup raises then.
+    The inputs are the iterables zipped, as `map` does. They are drawn while earlier calls run already: with `limit` one
+    whenever there is a slot, without it at most 50 between two checkpoints.
+
+    A checkpoint. If it is cancelled, all calls are cancelled and awaited. A `Cancelled` is never an item of the result.
+    Nor is an error that a call raises in its cleanup after such a cancel: that error is raised.
+
+    Without a session around it, it opens one for the whole batch.
 
     Args:
         node: A node, or a plain function.
         *iterables: One for each positional argument of the node.
-        return_exceptions: Whether a call's exception stands in its place of the result. If not, the first one cancels
-            the other calls and is raised.
-        limit: How many calls may run at once: a number, or a `trio.CapacityLimiter` that is shared with others, in
-            which the pending call is the borrower. `None`: all at once. A call keeps its slot while its node runs: a
+        return_exceptions: Whether the exception of a failed call is an item of the result, at the index of its input.
+            If not, the first exception cancels the other calls and is raised.
+        limit: How many calls may run at once: a number, or a `trio.CapacityLimiter` that is shared with other code, in
+            which the pending call is the borrower. `None`: all at once. A call keeps its slot while its node runs. So a
             node that fans out with the limiter of its own call may wait for ever.
 
+    Returns:
+        One item for each input: the result of its call, or with `return_exceptions` its exception.
+
     Raises:
-        TypeError: If there is no iterable, or `limit` is neither number nor limiter.
+        TypeError: If there is no iterable, or `limit` is neither a number nor a limiter.
         ValueError: If `limit` is less than 1.
-        ContextError: As from `call`. If the session began to drain before the last input, after the calls that run have
-            ended, or with `return_exceptions=False` were cancelled.
-        NodeCreationError: If a node cannot be made of what was given.
+        ContextError: As from `call`. Also if the session began to drain before the last input was drawn. Then the
+            running calls are awaited first, or with `return_exceptions=False` cancelled.
+        NodeCreationError: If a node cannot be made of `node`.
         RuntimeError: If Trio is not running.
-        Exception: What an iterable raises, after the calls were cancelled.
+        Exception: What an iterable raises, after all calls were cancelled.
     """
     check_flag("return_exceptions", return_exceptions)
     inputs, limiter = inputs_of("call_batch", iterables), limiter_of(limit)
@@ -123,7 +134,7 @@ async def _batch_in(
 
 
 class _Batch:
-    """The calls of one batch, and what became of them, in the inputs' places."""
+    """The calls of one batch, and their outcomes in the order of the inputs."""
 
     def __init__(self, parent: Frame, node: Node[..., object], *, return_exceptions: bool) -> None:
         self._parent = parent
@@ -134,37 +145,37 @@ class _Batch:
         self._results: list[object] = []
 
     async def run(self, inputs: Iterator[Args], limiter: trio.CapacityLimiter | None) -> list[object]:
-        """Make all calls; return the results and, if asked to, errors."""
+        """Make all calls, and return the results and, with `return_exceptions`, the errors."""
         async with self._nursery:
             if await (self._feed(inputs) if limiter is None else self._feed_limited(inputs, limiter)):
                 self._slots.close()
         return self._results
 
     async def _feed(self, inputs: Iterator[Args]) -> bool:
-        """Start a call for each input; return whether there is one for all of them."""
+        """Start a call for each input, and return whether none was refused."""
         await trio.lowlevel.checkpoint_if_cancelled()
         start_soon, call_one, name = self._nursery.start_soon, self._call, self._node.name
-        results, next_landing = self._results, self._slots.next
-        for place, args in enumerate(inputs):
-            if not place % FEED:
-                if place:
+        results, next_frame = self._results, self._slots.next
+        for index, args in enumerate(inputs):
+            if not index % CHECKPOINT_EVERY:
+                if index:
                     await trio.lowlevel.checkpoint()
-                # Between two checkpoints no session begins to drain.
+                # Once for all calls up to the next checkpoint: no session can begin to drain in between.
                 refusal = refusal_of(self._parent)
                 if refusal is not None:
                     self._refuse(refusal)
                     return False
             results.append(None)
-            start_soon(call_one, next_landing(), place, args, name=name)
+            start_soon(call_one, next_frame(), index, args, name=name)
         return True
 
     async def _feed_limited(self, inputs: Iterator[Args], limiter: trio.CapacityLimiter) -> bool:
         feed = Feed(self._parent, self._node, inputs, limiter)
         while (pending := await feed.draw()) is not None:
             self._results.append(None)
-            place = len(self._results) - 1
-            landing = self._slots.next()
-            self._nursery.start_soon(self._call_limited, landing, place, pending, feed, name=self._node.name)
+            index = len(self._results) - 1
+            start_frame = self._slots.next()
+            self._nursery.start_soon(self._call_limited, start_frame, index, pending, feed, name=self._node.name)
         if feed.refusal is None:
             return True
         self._refuse(feed.refusal)
@@ -176,32 +187,34 @@ class _Batch:
         else:
             self._nursery.fail(refusal)
 
-    async def _call(self, landing: Frame, place: int, args: Args) -> None:
-        current_frame.set(landing)
+    async def _call(self, start_frame: Frame, index: int, args: Args) -> None:
+        current_frame.set(start_frame)
         result, error = await outcome_of(self._node, args, {})
         if error is None:
-            self._results[place] = result
+            self._results[index] = result
         elif (real := without_cancelled(error)) is not None:
-            self._keep(place, real)
+            self._put_error(index, real)
         else:
             raise_unchanged(error)
 
-    async def _call_limited(self, landing: Frame, place: int, pending: PendingCall[object], feed: Feed[object]) -> None:
+    async def _call_limited(
+        self, start_frame: Frame, index: int, pending: PendingCall[object], feed: Feed[object]
+    ) -> None:
         try:
-            error = await pending.run(landing)
+            error = await pending.run(start_frame)
         finally:
             feed.give_back(pending)
         if error is not None:
-            self._keep(place, error)
+            self._put_error(index, error)
             return
         try:
-            self._results[place] = pending.result()
+            self._results[index] = pending.result()
         except PendingCallError as refusal:
-            # The call was cancelled alone, through the limiter's borrower: no result can stand in its place.
+            # User code found the pending call as a borrower of its limiter, and cancelled it. There is no result.
             self._nursery.fail(refusal)
 
-    def _keep(self, place: int, error: BaseException) -> None:
+    def _put_error(self, index: int, error: BaseException) -> None:
         if self._return_exceptions and can_be_handed_out(error):
-            self._results[place] = error
+            self._results[index] = error
         else:
             self._nursery.fail(error)

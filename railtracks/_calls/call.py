@@ -1,7 +1,7 @@
-"""The call of a node: open the record, pass a checkpoint, run the node in its caller's task, close the record.
+"""A call of a node: open the record, pass a checkpoint, run the node in its caller's task, close the record.
 
-Called by users as `rt.call`, and by everything that makes calls side by side. There is one way for a call. It parts
-where a node is tried again, where Python's stack gets deep, and where a durable session records the outcome.
+Called by users as `rt.call`, and by the modules that make calls side by side. `call` handles the plain case itself. It
+hands three cases on: a node with `retry`, a deep Python stack, and a durable session.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trio.lowlevel import Task, checkpoint, checkpoint_if_cancelled, current_tas
 from railtracks._calls.attempt import run_attempt
 from railtracks._calls.durable_protocol import Args, Kwargs, SessionJournal
 from railtracks._calls.frames import Frame, current_frame
-from railtracks._calls.here import NO_TRIO, adopt
+from railtracks._calls.here import NO_TRIO, find_frame
 from railtracks._nodes.node import Attempt, Node
 from railtracks._nodes.retry import Outcome, Retry
 from railtracks._records.errors import describe_once, is_fatal, raise_unchanged, without_cancelled
@@ -29,9 +29,9 @@ from railtracks._workers.threads import WorkerSlot
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# A call costs one of Python's stack frames besides what its node adds. From this level on it runs in a task of its own:
-# often enough to stay far from the recursion limit and to keep checkpoints quick, rarely enough not to cost a task a
-# call.
+# After this many nested calls in one task, the next call runs in a task of its own, with an empty Python stack.
+# Nested calls are nested Python frames: they run into the recursion limit, and make each checkpoint slower. A lower
+# number would cost a new task more often.
 _FRESH_STACK_EVERY: Final = 32
 
 
@@ -39,13 +39,16 @@ _open_default_session: Callable[[], AbstractAsyncContextManager[object]]
 
 
 def register_default_session(open_session: Callable[[], AbstractAsyncContextManager[object]]) -> None:
-    """Register what opens a session for calls that have none around them. Sessions lie above this room."""
+    """Set the function that opens a session for calls that have none around them.
+
+    Called once, as the package is imported: this module cannot import `Session`, which imports it.
+    """
     global _open_default_session  # noqa: PLW0603 - set once, when the package is imported
     _open_default_session = open_session
 
 
 def open_default_session() -> AbstractAsyncContextManager[object]:
-    """Open a session for one call, or for one block of calls."""
+    """Return a new session for one call, or for one block of calls, that has no session around it."""
     return _open_default_session()
 
 
@@ -60,26 +63,30 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
 ) -> object:
     """Run a node as if awaited in place, and return its result.
 
-    The record of the call is opened before the node starts, and closed on every way out, cancellation included. The
-    node runs under the same cancel scopes and context variables as its caller. It may run in another task: it must not
-    take or release its caller's `Lock`, `Condition` or limiter slot, nor leave a nursery or a cancel scope open.
+    The record of the call is opened before the node starts, and closed on every way out, cancellation included. Without
+    a session around it, the call opens a default session for itself.
 
-    Always a cancellation point, and a schedule point except for a task's first call. A call that is cancelled there is
-    recorded as cancelled, and its node has not run. Calls are made one after another; for calls side by side there are
-    `call_batch`, `as_completed` and `open_group`.
+    The node runs under the same cancel scopes and context variables as its caller. A sync node runs in a worker, by
+    default a thread. An async node may run in another task than its caller. So it must not take or release its caller's
+    `Lock`, `Condition` or limiter slot, nor leave a nursery or a cancel scope open.
+
+    Always a cancellation point, and a schedule point except for the first call of a new task. If the call is cancelled
+    there, it is recorded as cancelled and its node does not run. For calls side by side see `call_batch`,
+    `as_completed` and `open_group`.
 
     Args:
-        node: A node, or a plain function, which is made one.
-        *args: Its positional arguments.
-        **kwargs: Its keyword arguments.
+        node: A node, or a plain function, of which a node is made.
+        *args: Positional arguments of the node.
+        **kwargs: Keyword arguments of the node.
 
     Returns:
         What the node returns.
 
     Raises:
-        ContextError: If this task escaped its session, or is a system task of Trio's. The node has not run.
-        NodeTimeoutError: If the node has a timeout and took longer.
-        NodeCreationError: If a node cannot be made of what was given.
+        ContextError: If this task runs outside its session or outlived it, or is a system task of Trio's. Also if this
+            would be a top-level call of a session that drains. The node has not run.
+        NodeTimeoutError: If an attempt took longer than the node's timeout, and no further attempt follows.
+        NodeCreationError: If a node cannot be made of `node`.
         RuntimeError: If Trio is not running.
         BaseException: Whatever the node raises, as the same object, with a note that names the path of nodes.
     """
@@ -88,37 +95,38 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
     except RuntimeError:
         raise RuntimeError(NO_TRIO) from None
     parent = current_frame.get()
-    if parent is None or (parent.task is not task and not parent.is_landing):
-        parent = adopt(task)
+    if parent is None or (parent.task is not task and not parent.is_start_frame):
+        parent = find_frame(task)
         if parent is None:
             async with open_default_session():
                 return await _call(node, *args, **kwargs)
     attempt: Attempt | None = None
-    made: Node[..., object]
+    target: Node[..., object]
     if isinstance(node, Node):
-        # isinstance cannot tell a node's parameters.
-        made = node  # pyright: ignore[reportUnknownVariableType]
+        # isinstance does not know the node's type parameters.
+        target = node  # pyright: ignore[reportUnknownVariableType]
     elif isinstance(node, Attempt):
-        # Given by `_call_again_and_again` in place of its node.
-        made, attempt = node.node, node
+        # `_call_with_retry` calls an attempt in place of its node.
+        target, attempt = node.node, node
     else:
-        made = parent.scope.node_of(node)
-    if made.retry is not None and attempt is None:
-        return await _call_again_and_again(parent, made, made.retry, args, kwargs)
+        target = parent.scope.node_of(node)
+    if target.retry is not None and attempt is None:
+        return await _call_with_retry(parent, target, target.retry, args, kwargs)
     scope = parent.scope
-    # A landing was admitted when its fan-out began, and a further attempt goes on with a call that was admitted.
-    if scope.is_draining and not parent.is_landing and (attempt is None or attempt.number == 1):
+    # A draining session refuses new top-level calls. Not new are a call of a fan-out, which was admitted when it was
+    # started, and a further attempt of a call that runs.
+    if scope.is_draining and not parent.is_start_frame and (attempt is None or attempt.number == 1):
         parent.admit()
     if parent.depth >= _FRESH_STACK_EVERY:
-        return await _call_on_a_fresh_stack(parent, task, made, attempt, args, kwargs)
-    # The task of a fresh frame has only just been started: that was a schedule point.
+        return await _call_on_a_fresh_stack(parent, task, target, attempt, args, kwargs)
+    # The task was just started for this call: its start was a schedule point, so no other is needed.
     is_fresh = parent.is_fresh
     if is_fresh:
-        parent.lose_freshness()
+        parent.mark_used()
     if scope.journal is not None:
-        return await _call_durably(scope.journal, parent, task, made, attempt, args, kwargs, is_fresh=is_fresh)
+        return await _call_durably(scope.journal, parent, task, target, attempt, args, kwargs, is_fresh=is_fresh)
     tree = scope.tree
-    call_id = tree.open(made, parent.call_id, args, kwargs, attempt)
+    call_id = tree.open(target, parent.call_id, args, kwargs, attempt)
     observers = scope.observers
     if observers.call_started:
         scope.tell(EventKind.CALL_STARTED, observers.call_started, parent, call_id)
@@ -133,17 +141,17 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
             await checkpoint_if_cancelled()
         else:
             await checkpoint()
-        result = await (made.fn(*args, **kwargs) if made.is_direct else run_attempt(frame, made, args, kwargs))
+        result = await (target.fn(*args, **kwargs) if target.is_direct else run_attempt(frame, target, args, kwargs))
     except BaseException as error:
         frame.close(token)
-        await _leave_with(error, parent, call_id, attempt, observers)  # noqa: ASYNC102 - shielded, or to be cancelled
+        await _leave_with_error(error, parent, call_id, attempt, observers)  # noqa: ASYNC102 - shielded, or to be cancelled
         raise
     frame.close(token)
     tree.complete(call_id, result)
     if observers.call_completed:
         scope.tell(EventKind.CALL_COMPLETED, observers.call_completed, parent, call_id)
-    if slot is not None or not made.is_async:
-        await _come_back(slot, is_thread=not made.is_async)
+    if slot is not None or not target.is_async:
+        await _leave_with_result(slot, is_thread=not target.is_async)
     return result
 
 
@@ -151,19 +159,25 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
 _call: Final = cast("Callable[..., Coroutine[object, Never, object]]", call)
 
 
-async def _come_back(slot: WorkerSlot | None, *, is_thread: bool) -> None:
-    """Return from a call to a worker thread that waits for it, or from a worker thread."""
+async def _leave_with_result(slot: WorkerSlot | None, *, is_thread: bool) -> None:
+    """End a call that has a result and has to do with worker threads.
+
+    Args:
+        slot: The slot of the worker thread that made this call and waits for it; the thread needs its slot back.
+        is_thread: Whether the node of this call ran in a worker.
+    """
     if slot is not None:
         await slot.take_back()
     if is_thread:
-        # A thread cannot be stopped: it comes back with a result after the session's timeout as well.
+        # A worker thread cannot be stopped, so it may return a result after the session was cancelled. The cancel wins.
         await checkpoint_if_cancelled()
 
 
 async def outcome_of(node: Node[..., object] | Attempt, args: Args, kwargs: Kwargs) -> Outcome:
-    """Make a call, or one attempt of a call; return its result, or else its error, to be raised or kept.
+    """Make a call, or one attempt of a call, and return the pair of its result and its error, one of them `None`.
 
-    An error holds the stack frames that it went through, and is caught in here so that none of them holds the error.
+    The caller decides whether the error is raised or kept. An error holds the stack frames that it passed through. It
+    is caught in here so that none of these frames holds the error: that would be a reference cycle.
     """
     try:
         return await _call(node, *args, **kwargs), None
@@ -171,26 +185,31 @@ async def outcome_of(node: Node[..., object] | Attempt, args: Args, kwargs: Kwar
         return None, error  # noqa: ASYNC104 - the same
 
 
-async def _leave_with(
+async def _leave_with_error(
     error: BaseException, parent: Frame, call_id: int, attempt: Attempt | None, observers: Observers
 ) -> None:
-    """Close the record of a call that raised, and wait for the session's cancel if the error ends the session."""
-    ends_session = _close_with(error, parent, call_id, attempt, observers)
+    """End a call that raised: close its record, and if the error ends the session wait for the session's cancel."""
+    ends_session = _close_record(error, parent, call_id, attempt, observers)
     if parent.slot is not None:
         await parent.slot.take_back()
     if ends_session:
-        # The session's cancel reaches this task: let it unwind by that, which no `except Exception` of a parent can
-        # hold up. The session raises the error itself.
+        # Raised here, the error could be caught by an `except Exception` of a parent node, which would then go on. So
+        # wait for the session's `Cancelled` instead; the session raises the error at its end.
         await trio.sleep_forever()
 
 
-def _close_with(
+def _close_record(
     error: BaseException, parent: Frame, call_id: int, attempt: Attempt | None, observers: Observers
 ) -> bool:
-    """Close the record of a call that raised; return whether the session ends by that and its cancel reaches this task.
+    """Close the record of a call that raised, and end the session if the error is to end it.
 
-    Nothing here may await: a `Cancelled` can be in flight, and the record must be closed before anyone looks at it
+    That is a fatal error, or in a session with `end_on_error` any other, unless another attempt of the call follows.
+
+    Nothing here may await: a `Cancelled` can be in flight, and the record must be closed before any other code sees it
     (test_cancellation.py::test_a_record_is_closed_before_the_error_goes_on).
+
+    Returns:
+        Whether the error ends the session and the session's cancel reaches this task.
     """
     scope = parent.scope
     real = without_cancelled(error)
@@ -209,7 +228,8 @@ def _close_with(
         return False
     if not (is_fatal(real) or (scope.end_on_error and isinstance(real, Exception))):
         return False
-    # Under a shield the cancel does not come here: then the error goes up in place, and the session ends all the same.
+    # In a shielded scope the session's cancel does not reach this task, and waiting for it would never end. Then the
+    # error is raised here, and the session ends all the same.
     return scope.control.end(real) and trio.current_effective_deadline() == -math.inf
 
 
@@ -224,9 +244,9 @@ async def _call_durably(  # noqa: PLR0917 - what a call is made of
     *,
     is_fresh: bool,
 ) -> object:
-    """Make a call of a durable session: it hands its recorded outcome over, or runs and records its outcome.
+    """Make a call of a durable session: return or raise its recorded outcome, or run the node and record its outcome.
 
-    The same steps as of any call, in the same order. A flow inside a durable session is a call made here, too.
+    The steps and their order are those of `call`. A flow that runs inside a durable session is a call made here, too.
     """
     scope, slot = parent.scope, parent.slot
     tree = scope.tree
@@ -254,28 +274,27 @@ async def _call_durably(  # noqa: PLR0917 - what a call is made of
     except BaseException as error:
         frame.close(token)
         durable.left(error)
-        await _leave_with(error, parent, call_id, attempt, observers)  # noqa: ASYNC102 - shielded, or to be cancelled
+        await _leave_with_error(error, parent, call_id, attempt, observers)  # noqa: ASYNC102 - shielded, or to be cancelled
         raise
     frame.close(token)
     durable.left(None)
     tree.complete(call_id, result)
     scope.tell(EventKind.CALL_COMPLETED, observers.call_completed, parent, call_id)
-    # A result that is in the store reaches its caller in any case.
-    await _come_back(slot, is_thread=not (node.is_async or durable.has_outcome))
+    # A result that is in the store must reach its caller, even if the session was cancelled meanwhile: a resume will
+    # take it as delivered. So no cancellation point here.
+    await _leave_with_result(slot, is_thread=not (node.is_async or durable.has_outcome))
     return result
 
 
-async def _call_again_and_again(
-    parent: Frame, node: Node[..., object], retry: Retry, args: Args, kwargs: Kwargs
-) -> object:
-    """Make attempts of a call, each a call of its own, and return what the last one gives."""
+async def _call_with_retry(parent: Frame, node: Node[..., object], retry: Retry, args: Args, kwargs: Kwargs) -> object:
+    """Make the attempts of a call, each with a record of its own, and return or raise the outcome of the last one."""
     slot, journal = parent.slot, parent.scope.journal
     pause = trio.sleep if journal is None else partial(journal.pause, parent)
     if slot is not None:
-        # In the pauses too the worker thread does nothing but wait.
+        # The worker thread that makes this call waits during the pauses, too.
         slot.lend()
     try:
-        with parent.scope.promise(parent):
+        with parent.scope.unrecorded_call(parent):
             result, error = await retry.outcome_of(
                 lambda number: outcome_of(Attempt(node, number, retry), args, kwargs), pause
             )
@@ -286,27 +305,28 @@ async def _call_again_and_again(
         return result
     try:
         if journal is not None and journal.is_cut:
-            # There is no other attempt because the session is interrupted. This is no outcome: a resume makes it.
+            # The session is being ended, and so no further attempt was made. The error is then not the call's outcome:
+            # a resumed session makes the next attempt. Let the session's `Cancelled` take its place.
             await checkpoint_if_cancelled()
         raise_unchanged(error)
     finally:
-        # This frame is among those that the error holds.
+        # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
         del error
 
 
 async def _call_on_a_fresh_stack(  # noqa: PLR0917 - what a call is made of
     parent: Frame, task: Task, node: Node[..., object], attempt: Attempt | None, args: Args, kwargs: Kwargs
 ) -> object:
-    """Make the call in a task of its own that behaves like the caller's: same scopes, same context variables."""
+    """Make a call in a new task, with an empty Python stack, under the caller's cancel scopes and context variables."""
     outcome: Outcome = (None, None)
 
     async def run() -> None:
         nonlocal outcome
         own = trio.lowlevel.current_task()
         own.context = task.context
-        # The context takes effect with the task's next step.
+        # Trio enters a task's context at the start of each step, so pass on to the next step.
         await trio.lowlevel.cancel_shielded_checkpoint()
-        token = current_frame.set(parent.landing())
+        token = current_frame.set(parent.start_frame())
         outcome = await outcome_of(node if attempt is None else attempt, args, kwargs)
         current_frame.reset(token)
 
@@ -314,15 +334,15 @@ async def _call_on_a_fresh_stack(  # noqa: PLR0917 - what a call is made of
         async with trio.open_nursery() as nursery:  # noqa: ASYNC112 - the task is the purpose
             nursery.start_soon(run, name=node.name)
     except BaseExceptionGroup as group:
-        # The task above raises nothing: this is Ctrl-C, which strikes the main task while it waits here.
+        # `run` raises nothing, so this is the `KeyboardInterrupt` of a Ctrl-C while the main task waited here.
         outcome = (None, group.exceptions[0])
     result, error = outcome
     if error is None:
         return result
     try:
-        # Outside of the nursery, which would make a group of it.
+        # Raised outside of the nursery, which would wrap the error in a group.
         raise_unchanged(error)
     finally:
-        # This frame is among those that the error holds.
+        # As above: no reference cycle.
         outcome = (None, None)
         del error

@@ -1,7 +1,7 @@
-"""What the core knows of durable sessions: protocols that the package `railtracks.durable` implements.
+"""The interface between the core and `railtracks.durable`: protocols that the durable package implements.
 
-Called by every room of the core that meets a durable session. It knows nothing of databases. `F_contra` is the
-frame of a call: frames lie above this room, and a protocol that named them would close a circle.
+Called by the modules of `_calls` and `_sessions` wherever a session may be durable. Knows nothing of databases.
+`F_contra` stands for `frames.Frame`: importing that class here would close an import circle.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ Kwargs: TypeAlias = dict[str, object]
 
 
 class CallStrand:
-    """Calls made one after another by one task inside one call. Only the durable package makes one and looks inside."""
+    """The calls that one task makes one after another inside one call.
+
+    An opaque value for the core: only the durable package makes strands and reads them.
+    """
 
     __slots__ = ()
 
 
 class RandomSource(Protocol):
-    """Where the random numbers of a call come from, the same in every run of it."""
+    """The source of a call's random numbers. It gives the same numbers each time the call is run again."""
 
     def draw(self) -> bytes:
         """Return the next 16 bytes."""
@@ -34,38 +37,41 @@ class RandomSource(Protocol):
 
 
 class DurableCall(Protocol[F_contra]):
-    """One call of a durable session."""
+    """One call of a durable session, from its start to its end: `_calls.call` goes through it."""
 
     @property
     def strand(self) -> CallStrand:
-        """The strand of the calls made in it."""
+        """The strand of the calls that the node makes."""
         ...
 
     @property
     def is_replayed(self) -> bool:
-        """Whether it hands over a recorded outcome and does not run the node."""
+        """Whether the call returns a recorded outcome instead of running its node."""
         ...
 
     @property
     def has_outcome(self) -> bool:
-        """Whether its outcome is in the store."""
+        """Whether the outcome of the call is in the store."""
         ...
 
     async def pass_checkpoint(self) -> None:
-        """Pass the checkpoint of a replayed call, which is a cancellation point only if it was one the first time."""
+        """Pass the checkpoint of a replayed call.
+
+        It is a cancellation point only if the recorded call was cancelled, or if the session is being ended.
+        """
         ...
 
     async def run(self, frame: F_contra, args: Args, kwargs: Kwargs) -> object:
-        """Hand over the recorded outcome, or run the node and record its outcome."""
+        """Return or raise the recorded outcome, or run the node and record its outcome."""
         ...
 
     def left(self, error: BaseException | None) -> None:
-        """Mark the call as over. Does not wait: a `Cancelled` can be in flight."""
+        """Mark the call as over. Must not await: a `Cancelled` can be in flight."""
         ...
 
 
 class DurableFanOut(Protocol):
-    """The numbered calls of one fan-out."""
+    """The calls of one fan-out (a batch, a group, an `as_completed` block), numbered in the order of their start."""
 
     def next(self) -> CallStrand:
         """Return the strand of the next call."""
@@ -75,13 +81,16 @@ class DurableFanOut(Protocol):
         """Mark the fan-out as complete.
 
         Raises:
-            ReplayMismatchError: If the journal has more calls of it.
+            ReplayMismatchError: If the journal has more calls of this fan-out than the code has started.
         """
         ...
 
 
 class Restart(NamedTuple):
-    """A background call that an earlier run started, and that this run has to start without its starter."""
+    """A background call of an earlier run that this run must start by itself.
+
+    The call that started it is recorded as completed, so it is replayed and does not start it again.
+    """
 
     node: Node[..., object]
     args: Args
@@ -91,28 +100,28 @@ class Restart(NamedTuple):
 
 
 class DurableBackground(Protocol[F_contra]):
-    """The background calls of one session."""
+    """The record of one session's background calls: which were started, and which of these must start again."""
 
     def start(
         self, frame: F_contra | None, node: Node[..., object], args: Args, kwargs: Kwargs, *, is_service: bool
     ) -> CallStrand:
-        """Record that a background call was started; return its strand."""
+        """Record the start of a background call, and return the strand of that call."""
         ...
 
     def restarts(self) -> Iterator[Restart]:
-        """Return the background calls that have not ended, and that no starter starts again."""
+        """Return the background calls that have not ended and that no replayed code will start again."""
         ...
 
 
 class DurableBroadcasts(Protocol[F_contra]):
-    """The broadcasts of one session."""
+    """The record of one session's broadcasts: which items were sent, and which of these were delivered."""
 
     def record(self, frame: F_contra, item: object) -> str | None:
-        """Record a broadcast; return its key, or `None` if an earlier run has delivered it."""
+        """Record a broadcast, and return its key, or `None` if an earlier run has delivered it."""
         ...
 
     def undelivered(self) -> Iterator[tuple[str, object]]:
-        """Return key and item of the broadcasts that no call repeats, and that were not delivered."""
+        """Return key and item of each recorded broadcast that was not delivered and that no call will send again."""
         ...
 
     async def delivered(self, key: str) -> None:
@@ -127,7 +136,10 @@ class LogLine(Protocol):
 
 
 class SessionJournal(Protocol[F_contra]):
-    """The journal of one durable session, while the session is open."""
+    """The journal of one durable session, while the session is open.
+
+    Calls record their outcomes in it, and a resumed session gets the recorded outcomes from it.
+    """
 
     @property
     def session_id(self) -> str:
@@ -141,22 +153,22 @@ class SessionJournal(Protocol[F_contra]):
 
     @property
     def is_cut(self) -> bool:
-        """Whether nothing is recorded any more, because the session is being ended."""
+        """Whether recording has stopped because the session is ending early: cancelled, failed or interrupted."""
         ...
 
     @property
     def strand(self) -> CallStrand:
-        """The strand of the session's own block."""
+        """The strand of the calls that the session's own block makes."""
         ...
 
     @property
     def background(self) -> DurableBackground[F_contra]:
-        """The background calls."""
+        """The recorded background calls of the session."""
         ...
 
     @property
     def broadcasts(self) -> DurableBroadcasts[F_contra]:
-        """The broadcasts."""
+        """The recorded broadcasts of the session."""
         ...
 
     def attach(self, values: dict[str, object], log: LogLine, end: Callable[[BaseException], bool]) -> None:
@@ -186,15 +198,15 @@ class SessionJournal(Protocol[F_contra]):
     def enter(
         self, parent: F_contra, node: Node[..., object], attempt: int, args: Args, kwargs: Kwargs
     ) -> DurableCall[F_contra]:
-        """Find out which call this is, before its node does anything."""
+        """Find or make the journal entry of a call, before its node runs."""
         ...
 
     def fan_out(self, frame: F_contra) -> DurableFanOut:
-        """Number the calls of a fan-out that begins in a frame."""
+        """Begin a fan-out in a frame, and return what numbers its calls."""
         ...
 
     def wrote(self, frame: F_contra, values: Mapping[str, object]) -> None:
-        """Record what was written to the context."""
+        """Record values that were written to the context."""
         ...
 
     def deleted(self, frame: F_contra, name: str) -> None:
@@ -202,36 +214,39 @@ class SessionJournal(Protocol[F_contra]):
         ...
 
     def identity(self, frame: F_contra) -> tuple[str, int]:
-        """Return the idempotency key of the call of a frame, and the fencing number."""
+        """Return the idempotency key of a frame's call, and the fencing number of the session's owner."""
         ...
 
     def random_source(self, frame: F_contra) -> RandomSource:
-        """Return where the random numbers of a frame come from."""
+        """Return the source of the random numbers that are drawn in a frame."""
         ...
 
     def random_seed(self, frame: F_contra) -> str:
-        """Return the seed of the random numbers of a frame."""
+        """Return the seed of a frame's random numbers, for a worker that cannot see the frame."""
         ...
 
     async def pause(self, frame: F_contra, seconds: float) -> None:
-        """Wait before another attempt, unless that attempt is recorded."""
+        """Wait some seconds before the next attempt of a call, unless that attempt is recorded."""
         ...
 
-    async def needs_slot(self, landing: F_contra) -> bool:
-        """Return whether a call of a fan-out needs a slot of its limiter; a replayed call needs none. May wait."""
+    async def needs_slot(self, start_frame: F_contra, /) -> bool:
+        """Return whether a call of a fan-out needs a slot of its limiter; a replayed call needs none.
+
+        Before a call that is not recorded it waits until the replay is over.
+        """
         ...
 
     def refuse_resource(self, frame: F_contra) -> None:
-        """Refuse to open a resource inside a recorded call, which would not open it again.
+        """Refuse to open a resource inside a recorded call: a replay of that call would not open it again.
 
         Raises:
-            ContextError: If the frame is inside such a call.
+            ContextError: If the frame is inside a recorded call.
         """
         ...
 
 
 class DurableRun(Protocol[F_contra]):
-    """A durable session in this process, from the moment it is taken from its store until it is released."""
+    """One run of a durable session in this process: from taking the session's lease to releasing it."""
 
     @property
     def session_id(self) -> str:
@@ -239,30 +254,34 @@ class DurableRun(Protocol[F_contra]):
         ...
 
     async def open(self) -> tuple[SessionJournal[F_contra], float | None]:
-        """Take the session; return its journal, and the seconds until its deadline."""
+        """Take the lease of the session.
+
+        Returns:
+            The session's journal, and the seconds until its deadline (`None` for no deadline).
+        """
         ...
 
     async def abandon(self) -> None:
-        """Release a session that was taken and did not come to run. Shielded."""
+        """Release the lease of a session that did not get to run. Shielded from cancellation."""
         ...
 
     async def keep(self, lose: Callable[[BaseException], object]) -> None:
-        """Renew the lease until `close`; call `lose` when it is lost."""
+        """Run until `close`: renew the lease, and call `lose` with an error when the lease is lost."""
         ...
 
     async def close(self, ending: Ending, raised: BaseException | None, *, is_draining: bool) -> None:
-        """Record how the session ended, and release it."""
+        """Record how the session ended, and release its lease."""
         ...
 
 
 class DurableFlow(NamedTuple):
-    """A durable flow, as its store knows it.
+    """What a store needs to know of a durable flow.
 
     Attributes:
         name: The name of the flow.
-        version: What its code is called.
-        node: Its entry point.
-        timeout: The seconds of one invocation, infinite for none.
+        version: The version of the flow's code, as given to `Flow`.
+        node: The entry point.
+        timeout: The timeout of one invocation in seconds, infinite for none.
     """
 
     name: str
@@ -272,13 +291,13 @@ class DurableFlow(NamedTuple):
 
 
 class DurableWing(Protocol[F_contra]):
-    """The module of `railtracks.durable` that the core calls: `railtracks.durable._sessions.invocations`."""
+    """The functions of the module `railtracks.durable._sessions.invocations`, which the core calls."""
 
     def store_of(self, durable: DurableOption) -> SessionStore:
-        """Return the store for what was given as the option `durable`.
+        """Return the store for a value of the option `durable`.
 
         Raises:
-            TypeError: If it is no store, path, URL or `True`.
+            TypeError: If the value is no store, path, URL or `True`.
         """
         ...
 
@@ -292,10 +311,10 @@ class DurableWing(Protocol[F_contra]):
         timeout: float,
         may_be_new: bool,
     ) -> DurableRun[F_contra]:
-        """Return the run of a session block.
+        """Return the run of a block `async with rt.Session(durable=...)`.
 
-        Without an identifier the block gets a fresh one, or inside a durable session one that is derived from where
-        it stands.
+        Without an identifier the block gets a fresh one. Inside a durable session the identifier is derived from the
+        block's position there, so that a replay finds the same inner session.
         """
         ...
 
@@ -309,7 +328,7 @@ class DurableWing(Protocol[F_contra]):
         session_id: str | None,
         start: Callable[[DurableRun[F_contra], Args, Kwargs], Awaitable[object]],
     ) -> object:
-        """Begin a session of a flow, or attach to the one that has this identifier; return its result."""
+        """Begin a session of a flow, or resume the one that has this identifier, and return its result."""
         ...
 
     async def resume_flow(
@@ -321,5 +340,5 @@ class DurableWing(Protocol[F_contra]):
         wait: float,
         start: Callable[[DurableRun[F_contra], Args, Kwargs], Awaitable[object]],
     ) -> object:
-        """Resume a session of a flow; return its result."""
+        """Resume a session of a flow, and return its result."""
         ...

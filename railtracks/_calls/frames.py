@@ -1,8 +1,7 @@
-"""The live side of the tree: the frame of each open call and of each open session, and what a session offers its calls.
+"""Frames and session scopes: the live objects behind each open call and each open session.
 
-Called by everything that makes calls. A frame keeps the task it was opened in and how many nurseries that task held
-then: that is all it takes to say which call a nursery, and so a task, belongs to (`railtracks._calls.here`). A closed
-frame belongs to no task.
+Called by every module that makes calls or opens sessions. A frame keeps the task that opened it, and how many nurseries
+that task had open at that moment. From these two facts `railtracks._calls.here` finds the call that a task belongs to.
 """
 
 from __future__ import annotations
@@ -11,14 +10,15 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from types import BuiltinMethodType, MethodType
-from typing import ClassVar, Final, Protocol
+from typing import ClassVar, Final
 from weakref import ref
 
 import trio
 from attrs import define, field
 from trio.lowlevel import Task
 
-from railtracks._calls.durable_protocol import Args, CallStrand, DurableFanOut, Kwargs, SessionJournal
+from railtracks._calls.durable_protocol import CallStrand, SessionJournal
+from railtracks._calls.session_control import SessionControl
 from railtracks._nodes.node import Node, is_node, made_node
 from railtracks._records.events import EventKind, ObservedSession, call_event
 from railtracks._records.observers import Audience, Observers, tell
@@ -27,70 +27,38 @@ from railtracks._records.tree import CallTree
 from railtracks._workers.threads import WorkerSlot
 from railtracks.exceptions import ContextError
 
-# How many plain functions a session keeps the nodes of.
+# A session keeps the nodes that it made of this many plain functions.
 _MOST_NODES: Final = 1_000
 
 
-class WorkerProcesses(Protocol):
-    """Where process nodes run: the worker processes of the outermost session."""
-
-    async def run(self, name: str, fn: Callable[..., object], args: Args, kwargs: Kwargs) -> object:
-        """Run a function in a worker process."""
-        ...
-
-    async def close(self) -> None:
-        """End the workers."""
-        ...
-
-
-class SessionControl(Protocol):
-    """What calls ask of their session while it is open."""
-
-    def end(self, error: BaseException) -> bool:
-        """End the session with an error, as the first cause if there is none yet; return whether it did."""
-        ...
-
-    def watch(self) -> None:
-        """Make sure that a worker thread that keeps the ending session waiting is named in the log."""
-        ...
-
-    async def broadcast(self, item: object) -> None:
-        """Hand an item to the broadcast callback."""
-        ...
-
-    def worker_processes(self) -> WorkerProcesses:
-        """Return the worker processes, which belong to the outermost session."""
-        ...
-
-
-def _nobody() -> None:
-    """Hear nothing: no drain is going on."""
+def _no_drain() -> None:
+    """Do nothing: the session is not draining."""
 
 
 @define(eq=False)
 class SessionScope:
-    """A session as its calls see it.
+    """The part of an open session that its calls share. Made by `Lifetime`; every frame of the session leads to it.
 
     Attributes:
-        record: What is known of the session as data.
-        tree: The records of its calls, which are part of that.
+        record: The record of the session: its names, context, errors, and calls.
+        tree: The records of its calls; part of `record`.
         end_on_error: Whether the failure of any call ends the session.
-        face: The `Session` that users hold.
-        control: What its calls ask of it.
-        observers: Who hears of its calls.
-        journal: The journal that its calls are recorded in, if it is durable.
-        token: The Trio run that it belongs to.
-        workers: The names of the nodes that are in a worker now that cannot be stopped, by their frames.
+        session: The `Session` object that users hold.
+        control: The functions of the session that its calls use, until `close`.
+        observers: The objects that get the events of its calls.
+        journal: The journal that its calls are recorded in; `None` if the session is not durable.
+        token: The Trio run that the session belongs to.
+        workers: For each frame that waits for a worker which cannot be stopped: the name of its node.
         is_over: Whether the block was left and nothing of the session runs any more.
-        is_draining: Whether the session takes no new top-level calls.
-        promised: How many top-level calls have begun and may have no open record now: they wait for a slot, or pause
-            between two attempts.
+        is_draining: Whether the session refuses new top-level calls.
+        unrecorded_calls: How many top-level calls have begun but may have no open record at this moment. They wait for
+            a slot, or for the next attempt.
     """
 
     record: SessionRecord
     tree: CallTree
     end_on_error: bool
-    face: ObservedSession
+    session: ObservedSession
     control: SessionControl
     observers: Observers
     journal: SessionJournal[Frame] | None
@@ -98,8 +66,8 @@ class SessionScope:
     workers: dict[Frame, str] = field(init=False)
     is_over: bool = False
     is_draining: bool = False
-    promised: int = 0
-    _stirred: Callable[[], None] = field(default=_nobody)
+    unrecorded_calls: int = 0
+    _check_drain: Callable[[], None] = field(default=_no_drain)
     _nodes: dict[object, Node[..., object]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -108,79 +76,112 @@ class SessionScope:
 
     @property
     def label(self) -> str:
-        """What errors call the session."""
+        """The name of the session in error texts."""
         return self.record.ending.label
 
     def node_of(self, fn: object) -> Node[..., object]:
-        """Return a node itself, or the node for a plain function, which is made once a session.
+        """Return a node as it is; for a plain function make a node, and return the same node at its next call.
 
         Raises:
-            NodeCreationError: If `fn` is nothing that a node can be made of.
+            NodeCreationError: If no node can be made of `fn`.
         """
         if is_node(fn):
             return fn
-        # A method is a new object at each access. Everything else is itself, and stays alive as long as its node.
+        # The id of a function stays its own: the cached node keeps the function alive. A bound method is a new object
+        # at each access, so it is found by its function and its instance.
         key: object = id(fn)
         if isinstance(fn, MethodType | BuiltinMethodType):
             key = (getattr(fn, "__func__", fn.__name__), id(fn.__self__))
         node = self._nodes.get(key)
         if node is None:
             if len(self._nodes) >= _MOST_NODES:
-                # The oldest: a session that calls a new function each time would keep every one.
+                # Drop the oldest: a session that calls a fresh lambda each time must not keep all of them.
                 del self._nodes[next(iter(self._nodes))]
             node = self._nodes[key] = made_node(fn)
         return node
 
     def tell(self, kind: EventKind, audience: Audience, parent: Frame, call_id: int) -> None:
-        """Tell observers, if there are any, what happened to a call that was made in a frame."""
+        """Report an event of a call to the observers of that event.
+
+        Args:
+            kind: What happened to the call.
+            audience: The observers of this kind of event; if there are none, nothing is done.
+            parent: The frame in which the call was made.
+            call_id: The call.
+        """
         if audience:
             run_id = parent.run_id or call_id
             tell(audience, call_event(kind, self.record.identifier, self.tree, call_id, parent.call_id, run_id))
 
     def left_behind(self, frame: Frame, name: str) -> None:
-        """Record that the worker thread of a call goes on without the call."""
+        """Record that a call has ended while its worker thread still runs the node `name`."""
         self.record.left_behind.append(name)
         kind = EventKind.WORKER_LEFT_BEHIND
         self.tell(kind, self.observers.worker_left_behind, frame.outer or frame, frame.call_id)
 
-    def drain(self, stirred: Callable[[], None]) -> None:
-        """Take no new top-level calls from now on; call `stirred` whenever something that was promised is over."""
-        self.is_draining = True
-        self._stirred = stirred
+    def drain(self, check_drain: Callable[[], None]) -> None:
+        """Refuse new top-level calls from now on.
 
-    def stir(self) -> None:
-        """Tell a drain that something in the session is over that may have no record."""
-        self._stirred()
+        Args:
+            check_drain: Called whenever something has ended that no call record shows, see `unrecorded_calls`.
+        """
+        self.is_draining = True
+        self._check_drain = check_drain
+
+    def recheck_drain(self) -> None:
+        """Have a drain, if there is one, look again whether anything still runs."""
+        self._check_drain()
 
     @contextmanager
-    def promise(self, parent: Frame) -> Generator[None]:
-        """Count a call that is made in a frame as one that goes on although it may have no open record for a while."""
+    def unrecorded_call(self, parent: Frame) -> Generator[None]:
+        """Count a call made in `parent` as running while the block runs, even if it has no open record.
+
+        Without this a drain would take a pause between two attempts for the end of the call.
+        """
         is_top_level = not parent.call_id
-        self.promised += is_top_level
+        self.unrecorded_calls += is_top_level
         try:
             yield
         finally:
-            self.promised -= is_top_level
-            self._stirred()
+            self.unrecorded_calls -= is_top_level
+            self._check_drain()
 
     def close(self) -> None:
-        """Mark the session as over, and drop what leads back to it.
+        """Mark the session as over, and drop the references that form cycles.
 
-        Otherwise it would stay in memory until Python collects cycles.
+        With them the session would stay in memory until Python's garbage collector runs.
         """
         self.is_over = True
         self.observers = Observers()
-        self._stirred = _nobody
+        self._check_drain = _no_drain
         del self.control
 
 
 class Frame:
-    """An open call, or the session itself: what the calls made in it need to know."""
+    """An open call, or an open session itself, as the parent of calls.
 
-    __slots__ = ("call_id", "depth", "is_fresh", "nurseries", "outer", "run_id", "scope", "slot", "strand", "task")
+    The frame of the code that runs is in the context variable `current_frame`. A closed frame has no task.
 
-    # Whether this frame is for tasks that are started for one call each: any task may make its first call here.
-    is_landing: ClassVar[bool] = False
+    Attributes:
+        scope: The session.
+        call_id: The call, 0 for the session itself (its root frame).
+        outer: The frame around this one; the root frame's `outer` is in the session around, if there is one.
+        task: The task that opened the frame, `None` once it is closed, and always in a start frame.
+        depth: How many calls deep the frame is in its task's stack: each one costs Python stack frames.
+        nursery_count: How many nurseries `task` had open when it opened the frame. Later nurseries belong to the frame.
+        run_id: The top-level call that the frame belongs to, 0 in the root frame.
+        slot: The slot of the nearest worker thread around this frame, which waits while calls are made here; `None` if
+            there is no such thread.
+        strand: The strand of the calls that are made here, if the session is durable.
+        is_fresh: Whether the task was just started and no call was made here. The start was a schedule point, so the
+            first call need not be one.
+    """
+
+    __slots__ = ("call_id", "depth", "is_fresh", "nursery_count", "outer", "run_id", "scope", "slot", "strand", "task")
+
+    # Whether the frame is the shared starting point of tasks that make one call each. It belongs to none of them, so
+    # `call` accepts it in any task.
+    is_start_frame: ClassVar[bool] = False
 
     def __init__(  # noqa: PLR0917 - on the path of every call, where keywords cost
         self,
@@ -189,102 +190,100 @@ class Frame:
         outer: Frame | None,
         task: Task | None,
         depth: int,
-        nurseries: int,
+        nursery_count: int,
         run_id: int,
         slot: WorkerSlot | None,
     ) -> None:
         self.scope: SessionScope = scope
-        # 0 in the root of a session, like a run's id.
         self.call_id: int = call_id
         self.outer: Frame | None = outer
-        # A frame that is closed belongs to no task.
         self.task: Task | None = task
-        # Levels since the task's stack was fresh: these cost Python's stack frames.
         self.depth: int = depth
-        self.nurseries: int = nurseries
-        # The top-level call that this frame is below.
+        self.nursery_count: int = nursery_count
         self.run_id: int = run_id
-        # The slot of the worker thread that waits while calls are made in this frame, if one does.
         self.slot: WorkerSlot | None = slot
-        # In a durable session, the strand of the calls that are made here.
         self.strand: CallStrand | None = None
-        # Whether no call was made here since the task was started: its start was a schedule point.
         self.is_fresh: bool = False
 
+    # `task = None` alone closes a frame: the walk in `_calls.here` passes over it, also from tasks that keep it in
+    # their contexts. The link `outer` stays, because that walk still needs it.
+
     def close(self, token: Token[Frame | None]) -> None:
-        """Close the frame in the context that it was entered in."""
+        """Close the frame, and make the frame around it current again. Called in the context that it was set in."""
         self.task = None
         current_frame.reset(token)
 
     def enter_strand(self, strand: CallStrand | None) -> None:
-        """Have the calls made here belong to a strand of a durable session."""
+        """Set the strand of the calls that are made in this frame."""
         self.strand = strand
 
-    def occupy(self, slot: WorkerSlot | None) -> None:
-        """Have a worker thread, which has this slot, wait while calls are made in this frame."""
+    def set_slot(self, slot: WorkerSlot | None) -> None:
+        """Set the slot of the worker thread that runs the node: its calls, made in this frame, lend the slot."""
         self.slot = slot
 
-    def lose_freshness(self) -> None:
-        """Remember that a call was made here. A landing stays fresh: each task comes there for its first call."""
-        self.is_fresh = self.is_landing
+    def mark_used(self) -> None:
+        """Note that a call was made here. A start frame stays fresh: each of its tasks makes its first call there."""
+        self.is_fresh = self.is_start_frame
 
-    def landing(self, strand: CallStrand | None = None) -> Frame:
-        """Return the same place in the tree for tasks that are started for one call each.
+    def start_frame(self, strand: CallStrand | None = None) -> Frame:
+        """Return a frame at the same position in the tree for tasks that are started to make one call each.
 
         Args:
-            strand: The strand of the calls that are made there, by default the frame's own.
+            strand: The strand of these calls, by default this frame's own.
         """
-        landing = _Landing(self.scope, self.call_id, self, None, 0, 0, self.run_id, self.slot)
-        landing.is_fresh = True
-        landing.strand = self.strand if strand is None else strand
-        return landing
+        start_frame = _StartFrame(self.scope, self.call_id, self, None, 0, 0, self.run_id, self.slot)
+        start_frame.is_fresh = True
+        start_frame.strand = self.strand if strand is None else strand
+        return start_frame
 
     def in_task(self, task: Task) -> Frame:
-        """Return the same place in the tree for a task that was started in this frame and has made no call yet."""
-        # A task that stands in for this frame's own shares its context: the way up leads through here.
+        """Return a frame at the same position in the tree for a task that a nursery of this frame has started."""
+        # `outer` is this frame, not the one around it. Two tasks can share one context (`_call_on_a_fresh_stack`), and
+        # then the walk up from `current_frame` must also find the frames of the other task.
         own = _TaskFrame(self.scope, self.call_id, self, task, 0, 0, self.run_id, self.slot)
         own.is_fresh = True
         return own
 
     def admit(self) -> None:
-        """Refuse a new call in this frame if it would be a top-level call of a session that drains.
+        """Check that a new call may be made in this frame.
 
         Raises:
-            ContextError: If it is refused.
+            ContextError: If it would be a top-level call of a session that drains.
         """
         if not self.call_id and self.scope.is_draining:
             raise ContextError(f"session {self.scope.label!r} is draining: it takes no new top-level calls")
 
     def holds(self, nursery: trio.Nursery) -> bool:
-        """Return whether a nursery was opened in this frame."""
+        """Return whether a nursery was opened in this frame, or below it in the same task."""
+        # A task's nurseries are a stack: all above the mark were opened after this frame, and before it was closed.
         owner = nursery.parent_task
-        return self.task is owner and nursery in owner.child_nurseries[self.nurseries :]
+        return self.task is owner and nursery in owner.child_nurseries[self.nursery_count :]
 
     def is_within(self, scope: SessionScope) -> bool:
-        """Return whether this frame belongs to a session, or to one that was opened inside it."""
+        """Return whether this frame is in the session `scope`, or in a session that was opened inside that one."""
         frame: Frame | None = self
         while frame is not None and frame.scope is not scope:
             frame = frame.outer
         return frame is not None
 
     def is_in_call_of(self, scope: SessionScope) -> bool:
-        """Return whether this frame is a call of a session, or below one."""
+        """Return whether this frame is a call of the session `scope`, or inside such a call."""
         frame: Frame | None = self
         while frame is not None and (frame.scope is not scope or not frame.call_id):
             frame = frame.outer
         return frame is not None
 
 
-class _Landing(Frame):
-    """A frame that belongs to no task: each of the tasks that are started for one call makes that call here."""
+class _StartFrame(Frame):
+    """The frame in which tasks that are started for one call each make that call. It belongs to no single task."""
 
     __slots__ = ()
 
-    is_landing = True
+    is_start_frame = True
 
 
 class _TaskFrame(Frame):
-    """A frame that a task keeps in its context: it must not keep the task, which would be a cycle for every task."""
+    """A frame in the context of its own task. It holds the task weakly: otherwise each such task would be a cycle."""
 
     __slots__ = ("_task",)
 
@@ -298,28 +297,3 @@ class _TaskFrame(Frame):
 
 
 current_frame: ContextVar[Frame | None] = ContextVar("railtracks_frame", default=None)
-
-
-class FanOutSlots:
-    """The landings of the calls of one fan-out: one for all, unless a durable session has to tell the calls apart."""
-
-    __slots__ = ("_fan_out", "_frame", "_landing")
-
-    def __init__(self, frame: Frame) -> None:
-        self._frame = frame
-        self._landing = frame.landing()
-        journal = frame.scope.journal
-        self._fan_out: DurableFanOut | None = None if journal is None else journal.fan_out(frame)
-
-    def next(self) -> Frame:
-        """Return the landing of the next call."""
-        return self._landing if self._fan_out is None else self._frame.landing(self._fan_out.next())
-
-    def close(self) -> None:
-        """Mark the fan-out as complete.
-
-        Raises:
-            ReplayMismatchError: If the journal of a durable session has more calls of it.
-        """
-        if self._fan_out is not None:
-            self._fan_out.close()

@@ -1,4 +1,4 @@
-"""Calls of different nodes side by side: `rt.open_group`."""
+"""`rt.open_group`: calls of different nodes side by side. Called by users only."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Never, ParamSpec, TypeVar, overload
 
 import trio
 
-from railtracks._calls.frames import FanOutSlots, Frame
-from railtracks._calls.inputs import limiter_of
-from railtracks._calls.pending import CallBlock, CallNursery, PendingCall
+from railtracks._calls.frames import Frame
+from railtracks._calls.inputs import FanOutSlots, limiter_of
+from railtracks._calls.nursery import CallBlock, CallNursery
+from railtracks._calls.pending import PendingCall
 from railtracks._nodes.node import Node
 
 P = ParamSpec("P")
@@ -18,7 +19,7 @@ R = TypeVar("R")
 
 
 class CallGroup:
-    """Calls of different nodes side by side, made by `open_group`."""
+    """A group of calls that run side by side. Made by `open_group`; open until that block is left."""
 
     def __init__(self, parent: Frame, nursery: CallNursery, limiter: trio.CapacityLimiter | None) -> None:
         self._parent = parent
@@ -28,7 +29,7 @@ class CallGroup:
 
     @property
     def cancel_scope(self) -> trio.CancelScope:
-        """The scope around all of its calls."""
+        """The cancel scope around all of its calls."""
         return self._nursery.cancel_scope
 
     @overload
@@ -40,17 +41,19 @@ class CallGroup:
     @overload
     def start_soon(self, node: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> PendingCall[R]: ...
     def start_soon(self, node: object, /, *args: object, **kwargs: object) -> PendingCall[object]:
-        """Start a call in a task of its own and return at once.
+        """Start a call in a task of its own, and return at once. Not a checkpoint.
+
+        The call is a child of the call (or session) that opened the group, whatever task starts it.
 
         Args:
             node: A node, or a plain function.
-            *args: Its positional arguments.
-            **kwargs: Its keyword arguments.
+            *args: Positional arguments of the node.
+            **kwargs: Keyword arguments of the node.
 
         Raises:
-            NodeCreationError: If a node cannot be made of what was given.
+            NodeCreationError: If a node cannot be made of `node`.
             ContextError: If it would be a top-level call of a session that drains.
-            RuntimeError: If the group is closed.
+            RuntimeError: If the block of the group was left.
         """
         parent = self._parent
         parent.admit()
@@ -58,10 +61,10 @@ class CallGroup:
         self._nursery.start_soon(self._run, pending, self._slots.next(), name=pending.node_name)
         return pending
 
-    async def _run(self, pending: PendingCall[object], landing: Frame) -> None:
+    async def _run(self, pending: PendingCall[object], start_frame: Frame) -> None:
         nursery = self._nursery
         try:
-            error = await pending.run(landing, self._limiter)
+            error = await pending.run(start_frame, self._limiter)
         finally:
             pending.explain(nursery.reason)
         if error is not None:
@@ -69,21 +72,21 @@ class CallGroup:
 
 
 def open_group(*, limit: float | trio.CapacityLimiter | None = None) -> AbstractAsyncContextManager[CallGroup]:
-    """Open a group for calls of different nodes side by side; leaving its block waits for all of them.
+    """Open a group for calls of different nodes side by side. Leaving its block waits for all of them.
 
-    It fails like a nursery: the first error, of a call or of the block, cancels the rest. The one error is raised bare,
-    several as an `ExceptionGroup`. Without a session around it, it opens one for the block. Entering is no checkpoint,
-    leaving waits as a nursery does.
+    It fails like a nursery: the first error, of a call or of the block, cancels the rest. But one error is raised bare,
+    and only several as an `ExceptionGroup`. Without a session around it, it opens one for the block. Entering is not a
+    checkpoint; leaving waits as a nursery does.
 
     Args:
-        limit: How many of its calls may run at once, as of `call_batch`. The others wait, and have no record yet: one
-            that is cancelled meanwhile never gets one.
+        limit: How many of its calls may run at once, as in `call_batch`. The others wait and have no record yet. A call
+            that is cancelled while it waits never gets a record.
 
     Raises:
-        TypeError: If `limit` is neither number nor limiter.
+        TypeError: If `limit` is neither a number nor a limiter.
         ValueError: If `limit` is less than 1.
-        ContextError: As from `call`.
-        RuntimeError: If Trio is not running.
+        ContextError: When the block is entered, as from `call`.
+        RuntimeError: When the block is entered, if Trio is not running.
     """
     return _OpenGroup(limiter_of(limit))
 

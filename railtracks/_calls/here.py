@@ -1,7 +1,9 @@
-"""Where this code stands: the walk from a task to the call it belongs to.
+"""The current session and the current call: how the running code finds the frame that it belongs to.
 
-Called by everything that makes calls, opens sessions or asks for the current one. The parent of a call is the innermost
-open call whose scope holds the nursery that started the calling task, whoever handed that nursery to whom.
+Called by every module that makes calls, opens sessions or needs the current session.
+
+The rule: the parent of a call is the innermost open call that opened the nursery of the calling task. It does not
+matter through which hands that nursery was passed.
 """
 
 from __future__ import annotations
@@ -15,26 +17,27 @@ from railtracks._calls.frames import Frame, SessionScope, current_frame
 from railtracks.exceptions import ContextError
 
 NO_TRIO: Final = (
-    "a node can only be called while Trio runs: start with Flow.invoke(...) in a script, or with trio.run(...)"
+    "nodes and sessions need Trio, which is not running here: use Flow.invoke(...) in a script, or trio.run(...)"
 )
 
 
 def current_scope() -> SessionScope | None:
-    """Return the session that is open around this code, worker threads of its calls included."""
+    """Return the session around this code, or `None`. Works in worker threads of its calls; the session may be over."""
     frame = current_frame.get()
     if frame is None:
         return None
     if trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is not frame.scope.token:
-        # A thread of a session started a Trio run of its own: that is another world.
+        # A worker thread of the session has started a Trio run of its own and copied the context variable into it.
+        # The session's nursery and scopes belong to the first run, so the session does not exist in this one.
         return None
     return frame.scope
 
 
 def open_scope() -> SessionScope:
-    """Return the session that is open around this code.
+    """Return the open session around this code.
 
     Raises:
-        ContextError: If there is none, or it is over.
+        ContextError: If there is no session, or it is over.
     """
     scope = current_scope()
     if scope is None:
@@ -56,32 +59,38 @@ def this_task() -> Task:
         raise RuntimeError(NO_TRIO) from None
 
 
-def adopt(task: Task) -> Frame | None:
-    """Find the call that a task belongs to, and let the task remember it.
+def find_frame(task: Task) -> Frame | None:
+    """Find the call that a task belongs to, and store a frame for it in the task's context.
 
-    Looks at one task and its nurseries a step, up the tree.
+    The walk goes up from task to parent task, so it costs more in deep trees. Later calls of the task find the stored
+    frame at once.
 
     Returns:
-        A frame of the task's own, or `None` if no session is around it.
+        A frame of the task's own, or `None` if no session is around the task.
 
     Raises:
         ContextError: If the task escaped its session, or is a system task of Trio's.
     """
-    known = current_frame.get()
-    if known is not None and known.scope.token is not trio.lowlevel.current_trio_token():
-        known = None
-    found = _holder_of(task)
+    # The frame that was current where the task was started. It tells the session that the task came from. It is not
+    # always the parent: a nursery that was handed down starts tasks in the context of the code that calls start_soon.
+    inherited = current_frame.get()
+    if inherited is not None and inherited.scope.token is not trio.lowlevel.current_trio_token():
+        inherited = None
+    found = _frame_around(task)
     if found is None and is_system_task(task):
         raise ContextError(
             "a system task belongs to no session: open one in it with 'async with rt.Session()'"
             " (a node with abandon_on_cancel=True cannot make calls from its thread)"
         )
-    if known is not None and (found is None or not found.is_within(known.scope)):
-        label = known.scope.label
+    # The nursery lies outside the session that the task came from: the task can outlive that session, so a call would
+    # be free of its cancel scope.
+    if inherited is not None and (found is None or not found.is_within(inherited.scope)):
+        label = inherited.scope.label
         raise ContextError(
-            f"session {label!r} is over, and this task outlived it"
-            if known.scope.is_over
-            else f"this task runs outside session {label!r}: it was started in a nursery that is older than the session"
+            f"session {label!r} is over, and this task outlived it: open a session of its own in this task"
+            if inherited.scope.is_over
+            else f"this task runs outside session {label!r}, in a nursery that is older than the session: start it"
+            " in a nursery that was opened in the session, or with session.start_soon"
         )
     own = None if found is None else found.in_task(task)
     current_frame.set(own)
@@ -89,7 +98,7 @@ def adopt(task: Task) -> Frame | None:
 
 
 def frame_here() -> Frame | None:
-    """Return the frame that calls made here belong to, or `None` if no session is around this task.
+    """Return the frame that is the parent of calls made here, or `None` if no session is around this task.
 
     Raises:
         ContextError: If the task escaped its session, or is a system task of Trio's.
@@ -97,22 +106,28 @@ def frame_here() -> Frame | None:
     """
     task = this_task()
     frame = current_frame.get()
-    return adopt(task) if frame is None or frame.task is not task else frame
+    return find_frame(task) if frame is None or frame.task is not task else frame
 
 
 def enclosing_frame(task: Task) -> Frame | None:
-    """Return the frame that a new session of this task is opened in; a task that escaped its session has none."""
+    """Return the frame that is the parent of a session which the running task opens.
+
+    `None` if no session is around the task, or if the task escaped its session: then the new session is a root.
+    """
     frame = current_frame.get()
     if frame is not None and frame.task is task:
         return frame
     try:
-        return adopt(task)
+        return find_frame(task)
     except ContextError:
         return None
 
 
 def frame_in(scope: SessionScope) -> Frame | None:
-    """Return the frame of a session that this code is in, also through sessions inside it; `None` if it is in none."""
+    """Return the innermost frame of the session `scope` around this code, `None` if the code is outside of it.
+
+    The code may be in a session that was opened inside `scope`: the walk goes up through that session.
+    """
     frame = enclosing_frame(this_task())
     while frame is not None and frame.scope is not scope:
         frame = frame.outer
@@ -120,14 +135,17 @@ def frame_in(scope: SessionScope) -> Frame | None:
 
 
 def own_frame() -> Frame | None:
-    """Return the frame that this code is in: that of its task, or in a worker thread that of its call."""
+    """Return the frame that this code runs in: in Trio that of its task, in a worker thread that of its call."""
     return enclosing_frame(trio.lowlevel.current_task()) if trio.lowlevel.in_trio_task() else current_frame.get()
 
 
-def _holder_of(task: Task) -> Frame | None:
+def _frame_around(task: Task) -> Frame | None:
+    """Return the innermost open frame that holds the nursery of a task, or of one of the task's ancestors."""
     nursery = _nursery_of(task)
     while nursery is not None:
         owner = nursery.parent_task
+        # The owner has one frame for each call that it is in, the innermost first. A frame holds the nurseries that
+        # were opened after it; an older nursery belongs to a frame further out. Closed frames hold nothing.
         frame = owner.context.get(current_frame)
         while frame is not None:
             if frame.holds(nursery):
@@ -138,15 +156,16 @@ def _holder_of(task: Task) -> Frame | None:
 
 
 def _nursery_of(task: Task) -> trio.Nursery | None:
-    # While nursery.start() waits, only the eventual parent is the nursery that the task was started in.
+    # While nursery.start() waits, `parent_nursery` is a temporary one of Trio's own. `eventual_parent_nursery` is the
+    # nursery whose start() was called.
     return task.eventual_parent_nursery or task.parent_nursery
 
 
 def is_system_task(task: Task) -> bool:
-    """Return whether a task is one of Trio's own, which no nursery of the program holds."""
+    """Return whether a task is a system task, or below one: no nursery of the main task holds it."""
     root = trio.lowlevel.current_root_task()
     nursery = _nursery_of(task)
     while nursery is not None and nursery.parent_task is not root:
         nursery = _nursery_of(nursery.parent_task)
-    # Trio's root task opens a nursery for its own tasks, one for system tasks, and inside these one for the main task.
+    # Trio's root task opens three nurseries, in this order: for its own tasks, for system tasks, for the main task.
     return nursery is None or root is None or nursery not in root.child_nurseries[2:]

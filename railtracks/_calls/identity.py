@@ -1,7 +1,8 @@
-"""What identifies a call of a durable session in the world outside: its idempotency key, and its random numbers.
+"""Idempotency keys, fencing numbers and random numbers of the calls of a durable session.
 
-Both are the same in every run of the call. Called by users as `rt.idempotency_key`, `rt.fencing_number`, `rt.random`
-and `rt.uuid4`, and wherever a node runs outside of the context of its call.
+A call has the same key and the same random numbers each time it is run again. Called by users as `rt.idempotency_key`,
+`rt.fencing_number`, `rt.random` and `rt.uuid4`; by `_calls.attempt` and `_sessions.broadcast` for code that cannot see
+its call; and by the journal of the durable package.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from railtracks.exceptions import ContextError
 
 @define(eq=False)
 class Identity:
-    """The identity of a piece of work that has no call around it to ask: in another process, or in a callback.
+    """The key and the random numbers of code that cannot see its call: in another process, or in a callback.
 
     Attributes:
-        name: Its idempotency key.
-        seed: The seed of its random numbers.
+        name: The idempotency key.
+        seed: The seed of the random numbers.
         fence: The fencing number of the session's owner.
-        draws: How many random numbers were drawn.
+        draws: How many random numbers were drawn so far.
     """
 
     name: str
@@ -43,81 +44,85 @@ class Identity:
 
 
 def drawn(seed: str, number: int) -> bytes:
-    """Return the 16 random bytes of a seed that have this number, counted from 1."""
+    """Return the random number `number` of a seed, counted from 1, as 16 bytes."""
     return hashlib.blake2b(f"{seed}:{number}".encode(), digest_size=16).digest()
 
 
-# Set where work runs outside of its call's context.
-_carried: ContextVar[Identity | None] = ContextVar("railtracks_identity", default=None)
+# Set where code cannot see its call; there it takes the place of the current frame.
+_work_identity: ContextVar[Identity | None] = ContextVar("railtracks_identity", default=None)
 
 
 @define(frozen=True)
-class Identified:
-    """A function that takes the identity of its call along, also into another process."""
+class WithIdentity:
+    """A function together with the identity of its call. It can be pickled into another process."""
 
     fn: Callable[..., object]
     identity: Identity
 
     def __call__(self, *args: object, **kwargs: object) -> object:
-        """Call the function under that identity."""
-        token = _carried.set(self.identity)
+        """Call the function; `rt.idempotency_key`, `rt.random` and the others use the identity while it runs."""
+        token = _work_identity.set(self.identity)
         try:
             return self.fn(*args, **kwargs)
         finally:
-            _carried.reset(token)
+            _work_identity.reset(token)
 
 
-def carry(identity: Identity | None) -> None:
-    """Give this context an identity from now on; `None`: the identity of the call around it."""
-    _carried.set(identity)
+def use_identity(identity: Identity | None) -> None:
+    """Set the identity for this context from now on; `None` means that of the call around."""
+    _work_identity.set(identity)
 
 
-def identified(frame: Frame, fn: Callable[..., object]) -> Callable[..., object]:
-    """Return the function of a call for a worker that does not see the call."""
+def with_identity(frame: Frame, fn: Callable[..., object]) -> Callable[..., object]:
+    """Return the function of a call for a worker that cannot see the call: in a durable session with its identity."""
     journal = frame.scope.journal
     if journal is None:
         return fn
     name, fence = journal.identity(frame)
-    return Identified(fn, Identity(name, journal.random_seed(frame), fence))
+    return WithIdentity(fn, Identity(name, journal.random_seed(frame), fence))
 
 
 def idempotency_key() -> str:
-    """Return the idempotency key of this call: the same each time the call is run again, in attempts and after a crash.
+    """Return the idempotency key of this call: the same in every attempt, and when the call is run again after a crash.
 
-    Give it to the outside with each effect: a service that honours the key does the effect once. In a
-    `broadcast_callback` it is the key of the broadcast. Works in sync nodes wherever they run.
+    Send the key along with each request that changes something outside: a service that honours it makes the change
+    once. In a `broadcast_callback` it is the key of the broadcast. Works in sync nodes in threads and in processes too.
 
     Raises:
         ContextError: If no durable session is open here.
     """
-    return _known("idempotency_key")[0]
+    return _key_and_fence("idempotency_key")[0]
 
 
 def fencing_number() -> int:
-    """Return the fencing number of this session's owner. It grows with each owner: the outside can refuse an old one.
+    """Return the fencing number of this session's owner, the process that runs the session.
+
+    It grows each time another process takes the session over. A service that remembers the highest number it has seen
+    can refuse requests of an older owner.
 
     Raises:
         ContextError: If no durable session is open here.
     """
-    return _known("fencing_number")[1]
+    return _key_and_fence("fencing_number")[1]
 
 
 def random() -> float:
     """Return a random number from 0.0 up to, but not including, 1.0.
 
-    In a durable session it comes from the identity of the call and the number of draws before it: the same when the
-    call is repeated, at the cost of no commit. No source of secrets. Elsewhere it is `random.random()`.
+    In a durable session the number is computed from a seed of the session, the key of the call and the count of earlier
+    draws. So it is the same when the call is run again, and nothing is written to the store. Do not use it for secrets.
+    Without a durable session it is `random.random()`.
 
     Raises:
-        ContextError: If this is a task of a nursery in a durable session that has made no call yet: such tasks have no
-            order, so nothing tells their random numbers apart.
+        ContextError: If this is a nursery task in a durable session that has made no call yet. Such tasks have no fixed
+            order, so their random numbers could not be repeated.
     """
     data = _draw()
     return _random.random() if data is None else (int.from_bytes(data[:8], "big") >> 11) / 2**53  # noqa: S311 - says so
 
 
 def uuid4() -> UUID:
-    """Return a random UUID; in a durable session it comes from the identity of the call, as `random` does.
+    """Return a random UUID (version 4); in a durable session it is repeatable, as the numbers of `random` are.
 
     Raises:
         ContextError: As from `random`.
@@ -126,20 +131,22 @@ def uuid4() -> UUID:
     return _uuid4() if data is None else UUID(bytes=data[:16], version=4)
 
 
-def _known(what: str) -> tuple[str, int]:
-    carried = _carried.get()
-    if carried is not None:
-        return carried.name, carried.fence
+def _key_and_fence(function: str) -> tuple[str, int]:
+    identity = _work_identity.get()
+    if identity is not None:
+        return identity.name, identity.fence
     frame = current_frame.get()
     if frame is None or frame.scope.journal is None:
-        raise ContextError(f"{what}() is for durable sessions, and none is open here")
+        raise ContextError(
+            f"{function}() works only in a durable session, and none is open here: give the session or flow durable=..."
+        )
     return frame.scope.journal.identity(frame)
 
 
 def _draw() -> bytes | None:
-    carried = _carried.get()
-    if carried is not None:
-        return carried.draw()
+    identity = _work_identity.get()
+    if identity is not None:
+        return identity.draw()
     frame = own_frame()
     if frame is None or frame.scope.journal is None:
         return None

@@ -1,4 +1,4 @@
-"""Inputs on their way to the calls of one node, and how many of these calls may run at once.
+"""What all fan-outs share: limits, zipped inputs, the feed that draws them, and the start frames of their calls.
 
 Called by `call_batch`, `as_completed` and `open_group`.
 """
@@ -10,7 +10,7 @@ from typing import Final, Generic, TypeVar, cast
 
 import trio
 
-from railtracks._calls.durable_protocol import Args
+from railtracks._calls.durable_protocol import Args, DurableFanOut
 from railtracks._calls.frames import Frame
 from railtracks._calls.pending import PendingCall
 from railtracks._checks import Number
@@ -19,32 +19,37 @@ from railtracks.exceptions import ContextError
 
 R = TypeVar("R")
 
-# Between two checkpoints of a feeder nothing else can run, the calls that it has started included.
-FEED: Final = 50
+# A feeder without a limit passes a checkpoint each time it has started this many calls. Until then no other task runs,
+# not even the calls that it has started.
+CHECKPOINT_EVERY: Final = 50
 
 
 _check_limit: Final = Number(least=1, infinite="", beside="a trio.CapacityLimiter or ")
 
 
 def limiter_of(limit: object) -> trio.CapacityLimiter | None:
-    """Return the limiter for what was given as a `limit`.
+    """Return the limiter for the value of an option `limit`, `None` for no limit.
 
     Raises:
-        TypeError: If it is neither number nor limiter.
-        ValueError: If it is less than 1.
+        TypeError: If the value is neither a number nor a `trio.CapacityLimiter`.
+        ValueError: If the number is less than 1.
     """
     if limit is None or isinstance(limit, trio.CapacityLimiter):
         return limit
     _check_limit("limit", limit)
-    # Trio refuses a number that is neither an int nor infinite.
+    # A float such as 2.5 is refused by Trio.
     return trio.CapacityLimiter(cast("float", limit))
 
 
 def inputs_of(verb: str, iterables: tuple[Iterable[object], ...]) -> Iterator[Args]:
-    """Return the positional arguments of one call after another, zipped as `map` does.
+    """Return an iterator over the positional arguments of each call: the iterables zipped, as `map` does.
+
+    Args:
+        verb: The public function that was called, for the error.
+        iterables: One for each positional argument of the node.
 
     Raises:
-        TypeError: If there is no iterable, or one is none.
+        TypeError: If there is no iterable, or one of them is not iterable.
     """
     if not iterables:
         raise TypeError(f"{verb}() needs at least one iterable of inputs")
@@ -52,7 +57,7 @@ def inputs_of(verb: str, iterables: tuple[Iterable[object], ...]) -> Iterator[Ar
 
 
 def refusal_of(parent: Frame) -> ContextError | None:
-    """Return why a session that drains takes no new call in this frame, or `None` if it does."""
+    """Return the error with which a draining session refuses a new call in a frame, `None` if it takes the call."""
     try:
         parent.admit()
     except ContextError as refusal:
@@ -61,10 +66,11 @@ def refusal_of(parent: Frame) -> ContextError | None:
 
 
 class Feed(Generic[R]):
-    """The inputs of the calls of one node, drawn one by one, each when there is a slot for its call.
+    """The inputs of one fan-out, drawn one by one, each when there is a slot for its call.
 
     Attributes:
-        refusal: Why there is no call for the last input that was drawn. Nothing else ends a feed before its inputs do.
+        refusal: The error with which a draining session refused the call of the last input, `None` if it did not. A
+            refusal ends the feed, although it may have more inputs.
     """
 
     def __init__(
@@ -82,14 +88,17 @@ class Feed(Generic[R]):
         self._drawn = 0
 
     async def draw(self) -> PendingCall[R] | None:
-        """Wait for a slot and draw the next input then; return `None` if no call is to be made any more.
+        """Wait for a slot, then draw the next input.
 
-        The call keeps its slot until that is given back. A checkpoint; without a limit only every 50th time.
+        A checkpoint; without a limit only every 50th time. The call keeps its slot until `give_back`.
+
+        Returns:
+            The call to be run, `None` if there are no more inputs or the call was refused.
         """
         pending: PendingCall[R] = PendingCall(self._node, (), {})
         if self._limiter is not None:
             await self._limiter.acquire_on_behalf_of(pending)
-        elif not self._drawn % FEED:
+        elif not self._drawn % CHECKPOINT_EVERY:
             await trio.lowlevel.checkpoint()
         self._drawn += 1
         args = None
@@ -104,7 +113,7 @@ class Feed(Generic[R]):
         return pending
 
     def give_back(self, pending: PendingCall[R]) -> None:
-        """Give the slot of a call back."""
+        """Release the slot of a call that has ended."""
         if self._limiter is not None:
             self._limiter.release_on_behalf_of(pending)
 
@@ -113,3 +122,31 @@ class Feed(Generic[R]):
         if args is not None:
             self.refusal = refusal_of(self._parent)
         return None if self.refusal is not None else args
+
+
+class FanOutSlots:
+    """The start frames of the calls of one fan-out.
+
+    All calls share one start frame, unless the session is durable: there each call needs a strand of its own.
+    """
+
+    __slots__ = ("_fan_out", "_frame", "_start_frame")
+
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+        self._start_frame = frame.start_frame()
+        journal = frame.scope.journal
+        self._fan_out: DurableFanOut | None = None if journal is None else journal.fan_out(frame)
+
+    def next(self) -> Frame:
+        """Return the start frame of the next call."""
+        return self._start_frame if self._fan_out is None else self._frame.start_frame(self._fan_out.next())
+
+    def close(self) -> None:
+        """Mark the fan-out as complete.
+
+        Raises:
+            ReplayMismatchError: If the journal of a durable session has more calls of this fan-out.
+        """
+        if self._fan_out is not None:
+            self._fan_out.close()

@@ -1,33 +1,33 @@
-"""A call that runs side by side with its starter; a nursery for such calls, and the block around it.
+"""Pending calls, which run side by side with the code that started them.
 
-An error of a call never goes through Trio's nursery, which would wrap it in a group: the task keeps it, cancels the
-rest, and it is raised when all have ended.
+Called by `call_batch`, `open_group`, `as_completed`, and the background calls of sessions.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Generic, Self, TypeVar, cast
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar, cast
 
 import trio
 
-from railtracks._calls.call import open_default_session, outcome_of
+from railtracks._calls.call import outcome_of
 from railtracks._calls.durable_protocol import Args, Kwargs
 from railtracks._calls.frames import Frame, current_frame
-from railtracks._calls.here import frame_here
 from railtracks._nodes.node import Node
 from railtracks._nodes.retry import Outcome
 from railtracks._records.data import Status
-from railtracks._records.errors import bare, came_from_cleanup, combined, raise_unchanged, without_cancelled
+from railtracks._records.errors import raise_unchanged, without_cancelled
 from railtracks.exceptions import PendingCallError
 
 R_co = TypeVar("R_co", covariant=True)
 
 
 class PendingCall(Generic[R_co]):
-    """A call that runs side by side with its starter."""
+    """A call that runs side by side with the code that started it.
+
+    Returned by the `start_soon` of groups and sessions, by `Session.start_service`, and by the iterator of
+    `as_completed`. Users do not construct it.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -58,17 +58,17 @@ class PendingCall(Generic[R_co]):
 
     @property
     def status(self) -> Status:
-        """Where the call stands."""
+        """The state of the call: running (also while it waits for a slot), completed, failed or cancelled."""
         return self._status
 
     @property
     def node_name(self) -> str:
-        """The name of the node."""
+        """The name of the node, as in records."""
         return self._node.name
 
     @property
     def args(self) -> tuple[Any, ...]:
-        """The positional arguments: of `as_completed`, the input."""
+        """The positional arguments. In `as_completed` these are the input of the call."""
         return self._args
 
     @property
@@ -77,10 +77,11 @@ class PendingCall(Generic[R_co]):
         return self._kwargs
 
     def result(self) -> R_co:
-        """Return what the node returned, or raise what it raised.
+        """Return what the node returned, or raise what it raised. Does not wait.
 
         Raises:
-            PendingCallError: If the call is still running or was cancelled.
+            PendingCallError: If the call is still running or was cancelled; its `reason` tells why it was cancelled.
+            BaseException: The error of the node, as the same object each time.
         """
         if self._status is Status.COMPLETED:
             return cast("R_co", self._result)
@@ -89,7 +90,10 @@ class PendingCall(Generic[R_co]):
         raise PendingCallError(self._node.name, str(self._status), self._reason)
 
     async def wait(self) -> None:
-        """Wait until the call has ended, in whatever way; raises nothing of the call's own. A checkpoint."""
+        """Wait until the call has ended, whether it completed, failed or was cancelled.
+
+        A checkpoint. Does not raise the error of the call, and cancelling the wait does not cancel the call.
+        """
         if self._status is not Status.RUNNING:
             await trio.lowlevel.checkpoint()
             return
@@ -98,175 +102,71 @@ class PendingCall(Generic[R_co]):
         await self._ended.wait()
 
     def cancel(self, reason: str | None = None) -> None:
-        """Cancel this call and nothing else. Does nothing to one that has ended.
+        """Cancel this call and no other. Does nothing if the call has ended.
+
+        Returns at once: the call may go on until its next checkpoint, see `wait`.
 
         Args:
-            reason: What `result` will say about it.
+            reason: The text that `result` will give as the reason.
         """
         if self._status is Status.RUNNING and not self._cancel_scope.cancel_called:
             self._reason = reason
             self._cancel_scope.cancel()
 
     def take_args(self, args: Args) -> None:
-        """Set the positional arguments of a call that had to wait before they were drawn."""
+        """Set the positional arguments, of a call that waited for a slot before its input was drawn."""
         self._args = args
 
     def explain(self, reason: str | None) -> None:
-        """Set why the call was cancelled, unless it was cancelled by `cancel`."""
+        """Set the reason of a call that was cancelled with its nursery. A reason given to `cancel` stays."""
         if self._status is Status.CANCELLED and not self._cancel_scope.cancel_called:
             self._reason = reason
 
-    async def run(self, landing: Frame, limiter: trio.CapacityLimiter | None = None) -> BaseException | None:
-        """Make the call in a task that was just started for it; return its error.
+    async def run(self, start_frame: Frame, limiter: trio.CapacityLimiter | None = None) -> BaseException | None:
+        """Make the call, in a task that was just started for it.
 
-        Raises nothing but the `Cancelled` of a scope around it. With a limiter the call waits for a slot first.
+        With a limiter, wait for a slot first. Raises nothing but the `Cancelled` of a scope around the task.
+
+        Args:
+            start_frame: The frame of the call's parent, see `Frame.start_frame`.
+            limiter: The limiter of the call's group.
+
+        Returns:
+            The error of the call, `None` if it completed or was cancelled by `cancel`.
         """
+        # This status stays if a cancel comes before the call has begun, or unwinds it.
         status = Status.CANCELLED
         try:
             with self._cancel_scope:
-                current_frame.set(landing)
+                current_frame.set(start_frame)
                 if limiter is None:
                     result, error = await outcome_of(self._node, self._args, self._kwargs)
                 else:
-                    result, error = await self._outcome_within(limiter, landing)
-                # Inside the scope, which would take its `Cancelled` out of a group and leave a group of the rest.
+                    result, error = await self._outcome_within(limiter, start_frame)
+                # This must stay inside the scope. A cancel can leave a group of a `Cancelled` and a real error. The
+                # scope would remove the `Cancelled` and let a group with one member out; here the error itself is kept.
                 self._error = None if error is None else without_cancelled(error)
                 if error is not None and self._error is None:
+                    # `Cancelled` alone: the scope that it belongs to catches it, this one or one around the task.
                     raise_unchanged(error)
                 self._result = cast("R_co", result)
                 status = Status.COMPLETED if error is None else Status.FAILED
         finally:
+            # No await before this: a waiting task must find the status, the result and the error complete.
             self._status = status
             if self._ended is not None:
                 self._ended.set()
         return self._error
 
-    async def _outcome_within(self, limiter: trio.CapacityLimiter, landing: Frame) -> Outcome:
-        with landing.scope.promise(landing):
-            journal = landing.scope.journal
-            if journal is not None and not await journal.needs_slot(landing):
+    async def _outcome_within(self, limiter: trio.CapacityLimiter, start_frame: Frame) -> Outcome:
+        # The call has no record until its turn: a drain must wait for it all the same.
+        with start_frame.scope.unrecorded_call(start_frame):
+            journal = start_frame.scope.journal
+            if journal is not None and not await journal.needs_slot(start_frame):
                 return await outcome_of(self._node, self._args, self._kwargs)
+            # The pending call is the borrower, not its task: with a feed, another task acquires the slot for it.
             await limiter.acquire_on_behalf_of(self)
             try:
                 return await outcome_of(self._node, self._args, self._kwargs)
             finally:
                 limiter.release_on_behalf_of(self)
-
-
-async def leave(cm: AbstractAsyncContextManager[object], error: BaseException | None) -> BaseException | None:
-    """Leave the block of a context manager with an error, or with none; return what comes out instead of raising."""
-    try:
-        if await cm.__aexit__(None if error is None else type(error), error, None):
-            return None
-    except BaseException as raised:  # noqa: ASYNC103, BLE001 - handed on, for the caller to decide what is raised
-        return raised  # noqa: ASYNC104 - the same
-    return error
-
-
-class CallNursery:
-    """A nursery whose tasks are calls.
-
-    The first error, of a call or of the block, cancels the rest. What is raised is the one error, or a group if there
-    are several; `Cancelled` beside an error is dropped, alone it goes on.
-
-    Attributes:
-        reason: Why its calls were cancelled, if it was by one of these errors and not from outside.
-    """
-
-    def __init__(self) -> None:
-        self.reason: str | None = None
-        self._opened = trio.open_nursery()
-        self._errors: list[BaseException] = []
-        self._nursery: trio.Nursery
-
-    @property
-    def cancel_scope(self) -> trio.CancelScope:
-        """The scope around all of its calls."""
-        return self._nursery.cancel_scope
-
-    @trio.lowlevel.enable_ki_protection
-    async def __aenter__(self) -> Self:
-        self._nursery = await self._opened.__aenter__()
-        return self
-
-    @trio.lowlevel.enable_ki_protection
-    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> bool:
-        real = None if error is None else without_cancelled(error)
-        if real is not None:
-            self.fail(real)
-        rest = await leave(self._opened, error if real is None else None)  # noqa: ASYNC102 - waits as a nursery does
-        interrupt = None if rest is None else without_cancelled(rest)
-        if interrupt is not None:
-            self._errors.append(interrupt)
-        raised = combined(self._errors) or bare(rest)
-        # It would stand in the frame of its own traceback.
-        self._errors.clear()
-        try:
-            if raised is not None and raised is not error:
-                raise_unchanged(raised)
-            return raised is None
-        finally:
-            # This frame is among those that the error holds.
-            del raised, real, error, rest, interrupt
-
-    def fail(self, error: BaseException, whose: str = "the block around it") -> None:
-        """Cancel everything, and raise this when all have ended."""
-        self.keep(error)
-        if trio.current_effective_deadline() != -math.inf:
-            self.reason = f"{whose} failed"
-        self._nursery.cancel_scope.cancel()
-
-    def keep(self, error: BaseException) -> None:
-        """Raise this when all have ended, and cancel nothing."""
-        self._errors.append(error)
-
-    @property
-    def start_soon(self) -> Callable[..., None]:
-        """Start a task, as Trio's nurseries do."""
-        return self._nursery.start_soon
-
-
-class CallBlock:
-    """A block with a nursery for calls, and where there is no session around it one that it is made in."""
-
-    nursery: CallNursery
-
-    def __init__(self) -> None:
-        self._opened: list[AbstractAsyncContextManager[object]] = []
-
-    async def open(self) -> Frame:
-        """Return the call, or the session, whose calls the block makes."""
-        frame = frame_here()
-        if frame is None:
-            session = open_default_session()
-            await session.__aenter__()
-            self._opened.append(session)
-            frame = cast("Frame", current_frame.get())
-        self.nursery = CallNursery()
-        await self.nursery.__aenter__()
-        self._opened.append(self.nursery)
-        return frame
-
-    @trio.lowlevel.enable_ki_protection
-    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> bool:
-        left = error
-        while self._opened:
-            left = await leave(self._opened.pop(), left)  # noqa: ASYNC102 - waits as a nursery does
-        try:
-            if left is not None and left is not error:
-                raise_unchanged(left)
-            return left is None
-        finally:
-            # This frame is among those that the error holds.
-            del left, error
-
-
-def can_be_handed_out(error: BaseException) -> bool:
-    """Return whether an error of a call may be handed out as its result, to be looked at later.
-
-    Not an error that ends the program, such as `KeyboardInterrupt`. Nor an error of the cleanup after a cancel: the
-    code that would look at it is cancelled.
-    """
-    if not isinstance(error, Exception):
-        return False
-    return trio.current_effective_deadline() != -math.inf or not came_from_cleanup(error)

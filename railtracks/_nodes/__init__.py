@@ -1,1 +1,1 @@
-"""From a function to a node: its options, its retries, its signature."""
+"""Nodes: functions with options, retries and a signature, which sessions can call."""

@@ -1,6 +1,6 @@
-"""Functions and classes found again by their module and qualified name, among what the program has imported.
+"""Functions and classes by name: `module:qualname` addresses, and the way back, in modules that are imported already.
 
-Called where a name was written down: in a job for a worker process, and in the journal of a durable session.
+Called for jobs of worker processes and for the journals of durable sessions, which store such names.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 
 
 def named(module: str, qualname: str) -> object:
-    """Return what has a qualified name in an imported module, `None` if nothing has. Imports nothing."""
+    """Return the object with a qualified name in an imported module, `None` if there is none. Imports nothing."""
     found: object = sys.modules.get(module)
     for name in qualname.split("."):
         found = getattr(found, name, None)
@@ -17,11 +17,11 @@ def named(module: str, qualname: str) -> object:
 
 
 def address_of(thing: object) -> str:
-    """Return the module and the qualified name of a function or a class as one text, `module:qualname`."""
+    """Return the address of a function or a class, `module:qualname`."""
     return f"{getattr(thing, '__module__', '')}:{getattr(thing, '__qualname__', '')}"
 
 
 def found_at(address: str) -> object:
-    """Return what stands at an address, `None` if its module is not imported or nothing there has the name."""
+    """Return the object with an address, `None` if its module is not imported or has no such name."""
     module, _, qualname = address.partition(":")
     return named(module, qualname)

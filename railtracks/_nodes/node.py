@@ -1,7 +1,7 @@
-"""From a function to a node: what may become one, under which name, with which options.
+"""`rt.function_node` and `rt.Node`: functions with a name and options that a session can call.
 
-Called by users as `rt.function_node`, and wherever a plain function is given as a node. This room knows nothing of
-sessions: a node is run by `_calls.call`, and the function of a sync node by `_workers`.
+Called by users, and by the other modules wherever a plain function is given as a node. This module knows nothing of
+sessions: `_calls.call` runs a node, and `_workers` the function of a sync node.
 """
 
 from __future__ import annotations
@@ -44,23 +44,23 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Node(Generic[P, R_co]):
-    """A function that can be called in a session: `await rt.call(node, ...)`.
+    """A function with options that can be called in a session: `await rt.call(node, ...)`.
 
-    Made by `function_node`, and never changed after that but by `testing.replace_node`. It keeps the function's
-    `__name__`, `__doc__`, `__wrapped__` and signature, and like a function it binds when it is a method. Called
-    directly it is the function itself, untracked.
+    Made by `function_node`. Treat it as immutable; only `testing.replace_node` changes one. It has the function's
+    `__name__`, `__doc__`, `__wrapped__` and signature, and as a method it binds like a function. `node(...)` calls the
+    plain function: without a session, a record, a timeout or a retry.
 
     Attributes:
-        name: What the node is called in records, notes and logs.
+        name: The name of the node in records, error notes and logs.
         fn: The function.
-        timeout: The seconds that an attempt may take, `None` for any.
+        timeout: The seconds that an attempt may take, `None` for no limit.
         retry: How often a failed call is tried again, `None` for never.
         run_in: Where a sync function runs: `"process"`, an executor, or `None` for a thread.
-        abandon_on_cancel: Whether a cancelled call leaves its worker thread behind instead of waiting for it.
-        is_async: Whether the function is a coroutine function; any other runs in a worker.
-        is_durable: Whether a durable session records its calls; one that does not runs them again when it is resumed.
-        key: What tells calls of equal arguments apart in tasks that have no order.
-        is_direct: Whether a call is nothing but an `await` of the function.
+        abandon_on_cancel: Whether a cancelled call leaves its worker thread running instead of waiting for it.
+        is_async: Whether the function is a coroutine function; any other function runs in a worker.
+        is_durable: Whether a durable session records the calls. Calls that are not recorded run again after a resume.
+        key: A text that tells calls with equal arguments apart, in a durable session, where their order is not fixed.
+        is_direct: Whether a call only awaits the function: it is async, and has no timeout.
     """
 
     __name__: str
@@ -90,16 +90,16 @@ class Node(Generic[P, R_co]):
             key=key,
         )
         check_options(options)
-        # First, because it copies the attributes of the function over ours.
+        # Before the attributes of the node are set: it copies the function's own attributes, which could replace them.
         functools.update_wrapper(self, fn)
         self._options = options
         self.__name__ = _name_of(fn)
         if self.is_async and (run_in is not None or abandon_on_cancel):
             option = "abandon_on_cancel" if run_in is None else "run_in"
             raise NodeCreationError(
-                f"{self.__name__} is a coroutine function: {option} is for functions run in a worker"
+                f"{self.__name__} is a coroutine function: {option} is for functions that run in a worker, leave it out"
             )
-        # Awaitable if the node is async, which no type says of a function that may be replaced.
+        # `Any`, because the result is awaited where the node is async, and `running` may replace the function.
         self.fn: Callable[..., Any] = fn
         self.name: str = self.__name__ if name is None else name
         self.timeout: float | None = None if timeout == math.inf else timeout
@@ -120,16 +120,21 @@ class Node(Generic[P, R_co]):
         return f"<railtracks.Node {self.name!r}>"
 
     def with_function(self, fn: Callable[..., object]) -> Self:
-        """Return a copy that runs another function of the same kind under this node's name and options."""
+        """Return a copy with another function of the same kind (async or sync), and this node's name and options."""
         options = self._options.copy()
         options["name"] = self.name
         return type(self)(fn, **options)
 
     def with_options(self, **options: Unpack[NodeOptions]) -> Self:
-        """Return a copy with other options; the ones that are not named stay as they are.
+        """Return a copy with other options; those that are not given stay as they are.
+
+        Args:
+            **options: As for `function_node`.
 
         Raises:
             NodeCreationError: If an option does not fit the function.
+            TypeError: If an option is unknown or of the wrong type.
+            ValueError: If an option has an impossible value.
         """
         check_options(options)
         merged = self._options.copy()
@@ -139,14 +144,14 @@ class Node(Generic[P, R_co]):
 
     @contextmanager
     def running(self, fn: Callable[..., object]) -> Generator[None]:
-        """Run another function of the same kind, wherever this node is called, while the block runs."""
+        """Replace the function of this node while the block runs. Called by `testing.replace_node`."""
         kept, self.fn = self.fn, fn
-        # It need not be anything that can be pickled.
-        place, self.run_in = self.run_in, None
+        # A fake for a process node runs in a thread: it need not be a function that can be pickled.
+        kept_run_in, self.run_in = self.run_in, None
         try:
             yield
         finally:
-            self.fn, self.run_in = kept, place
+            self.fn, self.run_in = kept, kept_run_in
 
     def argument_names(self, count: int) -> tuple[str | None, ...]:
         """Return the names of the parameters that take the first `count` positional arguments."""
@@ -158,11 +163,11 @@ class Node(Generic[P, R_co]):
 
 
 class Attempt:
-    """One attempt of a call of a node that is tried again. It is called in place of the node.
+    """One attempt of a call of a node with `retry`. `_calls.call` calls it in place of the node.
 
     Attributes:
         node: The node.
-        number: Which attempt, counted from 1.
+        number: The number of the attempt, counted from 1.
     """
 
     __slots__ = ("_retry", "node", "number")
@@ -173,7 +178,7 @@ class Attempt:
         self._retry = retry
 
     def is_worth_another(self, error: BaseException) -> bool:
-        """Return whether another attempt follows after this one has failed with an error."""
+        """Return whether another attempt follows this one, which has failed with an error."""
         return self.number < self._retry.attempts and self._retry.is_worth(error)
 
 
@@ -220,9 +225,9 @@ class SyncNode(Node[P, R]):
 
 
 class NodeDecorator(Protocol):
-    """What `function_node` is when it was given options only."""
+    """The decorator that `function_node(...)` returns when it is given options and no function."""
 
-    # A coroutine function is a function too; the first signature that fits is the one that counts.
+    # A coroutine function fits both signatures, and the type checkers report that. The first one that fits counts.
     @overload
     def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
         self, fn: Callable[P, Coroutine[object, Never, R]], /
@@ -241,34 +246,43 @@ def function_node(fn: Callable[P, R], /, **options: Unpack[NodeOptions]) -> Sync
 @overload
 def function_node(fn: None = None, /, **options: Unpack[NodeOptions]) -> NodeDecorator: ...
 def function_node(fn: Callable[..., object] | None = None, /, **options: Unpack[NodeOptions]) -> object:
-    """Make a node of a function: as a decorator, with or without options, or as a plain call.
+    """Make a node of a function. Use it as a decorator, with or without options, or call it with a function.
 
     Args:
-        fn: A coroutine function, or a function (it will run in a worker thread); also a method, a builtin, a
-            `functools.partial` or an object with `__call__`. A node gives a copy with these options.
-        **options: `name`, the name shown in records, by default the function's own; `timeout`, the seconds that an
-            attempt may take, waiting for a worker included, after which a call raises `NodeTimeoutError`;
-            `retry`, how often a failed call is tried again (`Retry`), by default never; `run_in`,
-            where a sync function runs: `"thread"`, the default; `"process"`, in a worker process that is killed with
-            its children when the call is cancelled (extra `process`; function, arguments and result are pickled); or
-            any `concurrent.futures.Executor`, which stays yours; `abandon_on_cancel`, whether a cancelled call of a
-            sync function leaves its thread behind, to end when it ends, instead of waiting for it; `durable`, whether
-            a durable session records its calls, the default: `False` is for cheap pure functions, which may run again
-            when it is resumed; `key`, what tells two calls with equal arguments apart that run in tasks of a nursery
-            at the same time, in a durable session.
+        fn: A coroutine function, or a plain function, which will run in a worker. Also a method, a builtin, a
+            `functools.partial` or an object with `__call__`. Of a node a copy with these options is made.
+        **options: All are optional.
+
+            - `name`: The name shown in records; by default that of the function.
+            - `timeout`: The seconds that an attempt may take, waiting for a worker included. After that the attempt is
+              cancelled, and the call raises `NodeTimeoutError`. A worker thread cannot be stopped: it is waited for.
+            - `retry`: How often a failed call is tried again, an `rt.Retry`; by default never.
+            - `run_in`: Where a sync function runs. `"thread"` is the default. `"process"` is a worker process, killed
+              with its children when the call is cancelled; function, arguments and result are pickled (extra
+              `process`). Or any `concurrent.futures.Executor`, which the caller must shut down.
+            - `abandon_on_cancel`: Whether a cancelled call of a sync function leaves its thread running, instead of
+              waiting for it. Such a function cannot make calls from its thread.
+            - `durable`: Whether a durable session records the calls; by default it does. `False` is for cheap functions
+              without effects, which may run again when the session is resumed.
+            - `key`: A text that tells calls with equal arguments apart in a durable session. Needed where several tasks
+              of one nursery make them, because such tasks have no fixed order.
 
     Raises:
         NodeCreationError: If `fn` is a class, a generator function or not callable, or if an option does not fit it.
-        ImportError: If `run_in` is `"process"` and what it needs is not installed.
-        ValueError: If `timeout` is not more than 0.
-        TypeError: If `timeout` is no number.
+        ImportError: If `run_in` is `"process"` and the extra `process` is not installed.
+        TypeError: If an option is unknown or of the wrong type.
+        ValueError: If an option has an impossible value, for example a `timeout` of 0.
     """
     check_options(options)
     return functools.partial(made_node, **options) if fn is None else made_node(fn, **options)
 
 
 def made_node(fn: object, /, **options: Unpack[NodeOptions]) -> Node[..., object]:
-    """Return the node for anything that was given as one, or refuse it.
+    """Return the node for a value that was given as one: the node itself, or a new node of a function.
+
+    Args:
+        fn: A node or a function.
+        **options: As for `function_node`; a node is then copied.
 
     Raises:
         NodeCreationError: As from `function_node`.
@@ -290,7 +304,7 @@ def is_coroutine_function(fn: object) -> bool:
     """Return whether calling `fn` gives a coroutine.
 
     Raises:
-        NodeCreationError: If `fn` is no function at all: a class, a generator function, or not callable.
+        NodeCreationError: If no node can be made of `fn`: a class, a generator function, or not callable.
     """
     target: Any = _unwrapped(fn)
     if isinstance(target, Node):
@@ -299,12 +313,12 @@ def is_coroutine_function(fn: object) -> bool:
         raise NodeCreationError(f"a node is made of a function, not of the class {target.__qualname__}")
     if not callable(target):
         raise NodeCreationError(f"a node is made of a function, not of {target!r}")
-    spoken = target if inspect.isroutine(target) else type(target).__call__
-    if inspect.isgeneratorfunction(spoken) or inspect.isasyncgenfunction(spoken):
+    function = target if inspect.isroutine(target) else type(target).__call__
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise NodeCreationError(
-            f"a node gives back one result, but {_name_of(fn)} is a generator function: return a list, or use broadcast"
+            f"a node returns one result, but {_name_of(fn)} is a generator function: return a list, or use rt.broadcast"
         )
-    return inspect.iscoroutinefunction(spoken) or inspect.iscoroutinefunction(target)
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(target)
 
 
 def _unwrapped(fn: object) -> object:

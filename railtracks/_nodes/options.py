@@ -1,6 +1,6 @@
-"""The options of a node: what each may be, and what it takes to run in a worker process.
+"""The options of a node and their checks.
 
-Called by `function_node` and `Node.with_options`.
+Called by `function_node`, `Node` and `Node.with_options`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,13 @@ class NodeOptions(TypedDict, total=False):
 
 
 def check_options(options: NodeOptions) -> None:
-    """Refuse options that no node can have."""
+    """Check the options of a node, whatever its function is.
+
+    Raises:
+        TypeError: If an option is unknown or of the wrong type.
+        ValueError: If an option has an impossible value.
+        NodeCreationError: If `run_in` or `abandon_on_cancel` has an impossible value.
+    """
     unknown = sorted(set(options) - set(NodeOptions.__annotations__))
     if unknown:
         raise TypeError(f"a node has no option {unknown[0]!r}; it takes {', '.join(NodeOptions.__annotations__)}")
@@ -56,7 +62,7 @@ def check_options(options: NodeOptions) -> None:
 
 
 def _is_executor(value: object) -> bool:
-    # A program that has an executor has imported its class; no other program has to wait for the import.
+    # concurrent.futures is slow to import. If the program has not imported it, no value can be an executor.
     futures = sys.modules.get("concurrent.futures")
     return futures is not None and isinstance(value, futures.Executor)
 
@@ -65,15 +71,20 @@ _PLACES: Final = ("thread", "process")
 
 
 def check_for_processes(name: str, fn: object, *, abandon_on_cancel: bool) -> None:
-    """Refuse what cannot run in a worker process."""
+    """Check that a function can run in a worker process.
+
+    Raises:
+        NodeCreationError: If the process could not find the function by its name, or `abandon_on_cancel` is set.
+        ImportError: If the extra `process` is not installed.
+    """
     qualname = str(getattr(fn, "__qualname__", ""))
     if "<lambda>" in qualname or "<locals>" in qualname:
         raise NodeCreationError(
-            f"{name} cannot run in a worker process, which has to find it by name: define it at the top of a module"
+            f"{name} cannot run in a worker process, which must find it by name: define it at the top level of a module"
         )
     if abandon_on_cancel:
         raise NodeCreationError(
-            f"{name} runs in a process, which is killed on a cancel: abandon_on_cancel is for threads"
+            f"{name} runs in a process, which a cancel kills: leave out abandon_on_cancel, which is for threads"
         )
     if not _has_processes():
         raise ImportError("run_in='process' needs trio-parallel and psutil: pip install 'railtracks-trio[process]'")

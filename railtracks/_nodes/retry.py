@@ -1,7 +1,7 @@
-"""Which failed calls are tried again, how often, and after what pause.
+"""`rt.Retry`: which failed calls are tried again, how often, and after which pause.
 
-Called by the calls of nodes that have a `retry`. The loop is tenacity's. It is given outcomes to look at, which are
-values like any other: no exception, and so no `Cancelled`, ever passes through tenacity's code.
+Called by `_calls.call` for nodes that have a `retry`. The loop is that of tenacity. It gets outcomes as return values,
+so no exception, and no `Cancelled`, ever passes through its code.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from railtracks._records.errors import holds, is_fatal, is_wholly, without_cance
 from railtracks.exceptions import ContextError
 
 ErrorClasses: TypeAlias = type[Exception] | tuple[type[Exception], ...]
-# The result of a call, or else its error.
+# The result of a call and its error, one of them `None`.
 Outcome: TypeAlias = tuple[object, BaseException | None]
 
 
 def _check_classes(_: object, attribute: Attribute[Any], value: object) -> None:
     for kind in value if is_tuple(value) else (value,):
         if not (isinstance(kind, type) and issubclass(kind, Exception)):
-            raise TypeError(f"{attribute.name} must be a class of exceptions, or a tuple of such, not {kind!r}")
+            raise TypeError(f"{attribute.name} must be an exception class, or a tuple of them, not {kind!r}")
 
 
 def _checked_by(check: Number) -> Callable[[object, Attribute[Any], object], None]:
@@ -35,24 +35,23 @@ def _checked_by(check: Number) -> Callable[[object, Attribute[Any], object], Non
 
 @define(frozen=True)
 class Retry:
-    """How often, and after what pauses, a failed call of a node is tried again.
+    """The option `retry` of a node: how often, and after which pauses, a failed call is tried again.
 
-    Each attempt is a record of its own, beside the one before. The pause before attempt n + 1 is
-    `wait_initial * 2 ** (n - 1)` seconds and a random share of `jitter`, at most `wait_max`: the rule that clients of
-    large services are asked to keep, so that they do not come back all at once. A cancel ends a pause as it ends an
-    attempt. Needs the extra `retry`.
+    Each attempt has a record of its own. The pause before attempt n + 1 is `wait_initial * 2 ** (n - 1)` seconds plus a
+    random part of `jitter`, at most `wait_max`: exponential backoff with jitter, so that many clients do not come back
+    at the same moment. A pause is a checkpoint, and no further attempt follows a cancel. Needs the extra `retry`.
 
     Attributes:
-        attempts: How many attempts there are at most, the first included.
-        on: The exceptions after which there is another attempt: a class, or a tuple of classes. A group counts if all
-            that is in it does. `FatalError`, `ContextError` and `Cancelled` are final whatever is given.
-        wait_initial: Seconds before the second attempt.
-        wait_max: Seconds that a pause takes at most.
-        jitter: Seconds, of which a random share is added to each pause.
+        attempts: The largest number of attempts, the first included. on: The exceptions after which another attempt is
+        made: a class, or a tuple of classes. An exception group counts
+            if all of its members do. `FatalError`, `ContextError` and `Cancelled` are never retried.
+        wait_initial: The seconds before the second attempt.
+        wait_max: The longest pause in seconds.
+        jitter: The largest random addition to a pause, in seconds.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If an argument has a value that it cannot have.
+        ValueError: If an argument has an impossible value.
         ImportError: If tenacity is not installed.
     """
 
@@ -67,9 +66,9 @@ class Retry:
             raise ImportError("rt.Retry needs tenacity: install it with  pip install 'railtracks-trio[retry]'")
 
     def is_worth(self, error: BaseException) -> bool:
-        """Return whether a failure, in the cancel scopes of this code, is one after which to try again."""
+        """Return whether another attempt makes sense after an error, in the cancel scopes of the running code."""
         if trio.current_effective_deadline() == -math.inf:
-            # Another attempt would be cancelled at once, and this error be lost.
+            # The code is cancelled: another attempt would end at once, and this error would be lost.
             return False
         if without_cancelled(error) is not error or is_fatal(error) or holds(error, ContextError):
             return False
@@ -78,13 +77,13 @@ class Retry:
     async def outcome_of(
         self, attempt: Callable[[int], Awaitable[Outcome]], pause: Callable[[float], Awaitable[None]]
     ) -> Outcome:
-        """Make attempts, counted from 1, until one succeeds or none may follow; return the outcome of the last one.
+        """Make attempts until one succeeds or no further one is allowed; return the outcome of the last one.
 
         Args:
-            attempt: Makes the attempt of that number and returns its outcome.
-            pause: Waits the given seconds before the next attempt.
+            attempt: Makes the attempt with a number, counted from 1, and returns its outcome.
+            pause: Waits some seconds before the next attempt.
         """
-        # The extra "retry" brings it.
+        # Needs the extra `retry`.
         import tenacity  # noqa: PLC0415
 
         number = 0

@@ -1,7 +1,7 @@
-"""What a function says of its arguments and its result: the one reader of signatures and annotations.
+"""Signatures of functions: the names and annotations of the parameters, and the annotation of the result.
 
-Called by nodes, which name the arguments in their records, and by the values of durable sessions, which are stored as
-annotated.
+Called by nodes, for the names of arguments in records, and by the values of durable sessions, which are stored and
+loaded by their annotations.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any, Final, TypeAlias, TypeGuard, get_type_hints
 
 from attrs import define
 
-# An annotation: a class, a generic alias, a union, anything that Python accepts there.
+# An annotation: a class, a generic alias, a union, or any other object that Python accepts as one.
 Kind: TypeAlias = object
-# What a function without an annotation says.
+# The annotation of a parameter or a result that has none.
 ANYTHING: Final[Kind] = Any
 
 _POSITIONAL: Final = frozenset({inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD})
 
 
 class TypedResult:
-    """A callable object whose result has another annotation in each instance.
+    """The base of callable objects whose result annotation differs from instance to instance.
 
     Attributes:
         result_kind: The annotation of the result.
@@ -38,8 +38,8 @@ class Signature:
     Attributes:
         fn: The function.
         positional: The names of the parameters that take positional arguments, in their order.
-        rest: The name of its `*args`, `None` if it has none.
-        keywords: The name of its `**kwargs`, `None` if it has none.
+        rest: The name of the `*args` parameter, `None` if there is none.
+        keywords: The name of the `**kwargs` parameter, `None` if there is none.
     """
 
     fn: Callable[..., object]
@@ -49,19 +49,20 @@ class Signature:
 
     @functools.cached_property
     def kinds(self) -> Mapping[str, Kind]:
-        """The annotations by the names of the parameters, and under `return` that of the result.
+        """The annotations by parameter name, and under `return` that of the result.
 
-        Read when they are first asked for: only durable sessions need them, and to evaluate them is slow.
+        Evaluated on first use: that is slow, and only durable sessions need them. Empty if evaluating them fails.
         """
         target = without_partials(self.fn)
         if isinstance(target, TypedResult):
             return {"return": type(None) if target.result_kind is None else target.result_kind}
-        # functools.update_wrapper gives the object of a decorator the annotations of the function that it wraps.
+        # A callable object has its annotations on its class. An object with annotations of its own got them from
+        # `functools.update_wrapper`: these are the ones of the function that it wraps.
         if not inspect.isroutine(target) and "__annotations__" not in getattr(target, "__dict__", ()):
             target = type(target).__call__
         try:
             return get_type_hints(target, include_extras=False)
-        except Exception:  # noqa: BLE001 - an annotation in quotes is code of the user's, and may raise anything
+        except Exception:  # noqa: BLE001 - an annotation in quotes is user code, and may raise any error
             return {}
 
     @property
@@ -75,19 +76,19 @@ class Signature:
         return (*named[:count], *(self.rest for _ in range(count - len(named))))
 
     def at(self, place: int) -> tuple[str | None, Kind]:
-        """Return the name and the annotation of the parameter that takes a positional argument."""
+        """Return name and annotation of the parameter that takes the positional argument at index `place`."""
         name = self.positional[place] if place < len(self.positional) else self.rest
         return name, ANYTHING if name is None else self.kinds.get(name, ANYTHING)
 
     def of(self, name: str) -> Kind:
-        """Return the annotation of the parameter that takes a keyword argument."""
+        """Return the annotation of the parameter that takes the keyword argument `name`."""
         if name in self.kinds and name not in {self.rest, "return"}:
             return self.kinds[name]
         return ANYTHING if self.keywords is None else self.kinds.get(self.keywords, ANYTHING)
 
 
 def without_partials(fn: object) -> object:
-    """Return the function at the bottom of `functools.partial` objects, itself if it is none."""
+    """Return the function inside nested `functools.partial` objects; any other object is returned as it is."""
     while _is_partial(fn):
         fn = fn.func
     return fn
@@ -98,7 +99,7 @@ def _is_partial(fn: object) -> TypeGuard[functools.partial[object]]:
 
 
 def signature_of(fn: Callable[..., object]) -> Signature:
-    """Return the signature of a function; without parameters if Python knows none, as of some builtins."""
+    """Return the signature of a function. It has no parameters if Python cannot tell them, as of some builtins."""
     try:
         parameters = list(inspect.signature(fn).parameters.values())
     except (TypeError, ValueError):

@@ -1,1 +1,1 @@
-"""Sessions: how they open, what they hold while they are open, and how they end."""
+"""Sessions from their opening to their end, with all that they hold; `Flow` and `@session`."""

@@ -1,6 +1,6 @@
-"""What runs in the background of a session: calls that its end awaits, and services that its end cancels.
+"""Background calls of a session: calls that its end awaits, and services, which its end cancels.
 
-Called by `Session.start_soon`, `start_service` and `start`, and by the lifetime of the session.
+Called by `Session.start_soon` and `start_service`, and by the lifetime of the session.
 """
 
 from __future__ import annotations
@@ -27,46 +27,59 @@ _RunPending: TypeAlias = Callable[[PendingCall[object], _Fail, Frame], Awaitable
 
 
 class Background:
-    """The background calls of one session; all are top-level calls of it, whatever task starts them."""
+    """The background calls of one session. All are top-level calls of the session, whatever task starts them.
+
+    Args:
+        nursery: The inner nursery of the session, which the session's cancel reaches.
+        root: The root frame of the session.
+        fail: Ends the session with the error of a background call.
+    """
 
     def __init__(self, nursery: trio.Nursery, root: Frame, fail: _Fail) -> None:
         self._nursery = nursery
         self._root = root
         self._fail = fail
         self._running: dict[PendingCall[object], None] = {}
-        # The session's end cancels these one by one: services, and calls on their way to `started`, which until then
-        # are in the cancel scopes of the task that starts them.
+        # Calls that are cancelled one by one. Services, because the end of the block cancels only them. And calls that
+        # have not called `task_status.started()`: these are still in the cancel scopes of the task that starts them,
+        # where the session's own cancel does not reach them.
         self._services: set[PendingCall[object]] = set()
         self._starting: set[PendingCall[object]] = set()
         self._takes_services = True
         self._takes_starts = True
 
     def start_soon(self, node: object, args: Args, kwargs: Kwargs, *, is_service: bool) -> PendingCall[object]:
-        """Start a call in a task of its own."""
+        """Start a call or a service in a task of its own, and return at once.
+
+        Raises:
+            NodeCreationError: If a node cannot be made of `node`.
+            ContextError: If the session drains.
+        """
         self._root.admit()
         made = self._root.scope.node_of(node)
-        return self._start(made, args, kwargs, self._landing(made, args, kwargs, is_service), is_service=is_service)
+        return self._start(made, args, kwargs, self._start_frame(made, args, kwargs, is_service), is_service=is_service)
 
-    def _landing(self, node: Node[..., object], args: Args, kwargs: Kwargs, is_service: bool) -> Frame:  # noqa: FBT001 - handed on
-        """Return where a new background call is made; its start is recorded if the session is durable."""
+    def _start_frame(self, node: Node[..., object], args: Args, kwargs: Kwargs, is_service: bool) -> Frame:  # noqa: FBT001 - handed on
+        """Return the start frame of a new background call; in a durable session, record the start of the call."""
         scope = self._root.scope
         if scope.journal is None:
-            return self._root.landing()
+            return self._root.start_frame()
         started = scope.journal.background.start(frame_in(scope), node, args, kwargs, is_service=is_service)
-        return self._root.landing(started)
+        return self._root.start_frame(started)
 
     def restart(self) -> None:
-        """Start the background calls of an earlier run of a durable session that no starter starts again."""
+        """Start the background calls of an earlier run of a durable session which no replayed code starts again."""
         journal = self._root.scope.journal
         for each in () if journal is None else journal.background.restarts():
-            landing = self._root.landing(each.strand)
-            self._start(each.node, each.args, each.kwargs, landing, is_service=each.is_service)
+            start_frame = self._root.start_frame(each.strand)
+            self._start(each.node, each.args, each.kwargs, start_frame, is_service=each.is_service)
 
     def _start(
-        self, node: Node[..., object], args: Args, kwargs: Kwargs, landing: Frame, *, is_service: bool
+        self, node: Node[..., object], args: Args, kwargs: Kwargs, start_frame: Frame, *, is_service: bool
     ) -> PendingCall[object]:
         pending = PendingCall(node, args, kwargs)
-        self._nursery.start_soon(self._run, pending, self._fail, landing, name=pending.node_name)
+        self._nursery.start_soon(self._run, pending, self._fail, start_frame, name=pending.node_name)
+        # Listed at once and not in the new task: a drain that looks before that task runs must see the call.
         self._running[pending] = None
         if is_service:
             self._services.add(pending)
@@ -75,7 +88,16 @@ class Background:
         return pending
 
     async def start(self, node: object, args: Args, kwargs: Kwargs) -> object:
-        """Start a call in a task of its own and wait until it says that it has started."""
+        """Start a call in a task of its own, and wait until its node calls `task_status.started()`.
+
+        Returns:
+            The value that the node gave to `started()`.
+
+        Raises:
+            NodeCreationError: If a node cannot be made of `node`.
+            ContextError: If the session drains, or ends before the node has started.
+            BaseException: What the node raises before it has started.
+        """
         self._root.admit()
         scope = self._root.scope
         made = scope.node_of(node)
@@ -83,11 +105,12 @@ class Background:
             frame = frame_in(scope)
             if frame is not None:
                 scope.journal.refuse_resource(frame)
-            # What it says when it has started is not recorded: it starts again in each run.
+            # The value given to `started()` is not recorded, so the node must run again in each run of the session.
             made = made.with_options(durable=False)
-        landing = self._landing(made, args, kwargs, is_service=False)
-        starting = _Starting(made, args, kwargs, self._fail, landing)
+        start_frame = self._start_frame(made, args, kwargs, is_service=False)
+        starting = _Starting(made, args, kwargs, self._fail, start_frame)
         pending = starting.pending
+        # In `_starting` until `started()`, and in `_running` from the first step of its task on.
         self._starting.add(pending)
         if not self._takes_starts:
             pending.cancel(_REASON)
@@ -95,48 +118,54 @@ class Background:
             value = await self._nursery.start(starting.run, self._run, name=pending.node_name)
         finally:
             self._starting.discard(pending)
-            self._root.scope.stir()
+            self._root.scope.recheck_drain()
         if starting.refusal is not None:
             raise_unchanged(starting.refusal)
         return value
 
     @property
     def is_busy(self) -> bool:
-        """Whether anything runs, or is on its way to."""
+        """Whether any background call runs or is being started."""
         return bool(self._running or self._starting)
 
     def cancel_services(self) -> None:
-        """Cancel the services, and from now on each that is started."""
+        """Cancel all services; one that is started later is cancelled at once."""
         self._takes_services = False
         for service in self._services:
             service.cancel(_REASON)
 
     async def drain(self) -> None:
-        """Cancel the services and wait until nothing runs."""
+        """Cancel the services, and wait until no background call runs."""
         self.cancel_services()
+        # While one call is awaited others may be started: so look again each time.
         while self._running or self._starting:
             await next(iter(self._running or self._starting)).wait()
 
     def cancel_starting(self) -> None:
-        """Cancel the calls that have not started yet, now that the session is cancelled."""
+        """Cancel the calls that have not called `started()`; one that is started later is cancelled at once."""
         self._takes_starts = False
         for pending in self._starting:
             pending.cancel(_REASON)
 
-    async def _run(self, pending: PendingCall[object], fail: _Fail, landing: Frame) -> None:
+    async def _run(self, pending: PendingCall[object], fail: _Fail, start_frame: Frame) -> None:
         self._running[pending] = None
         try:
-            error = await pending.run(landing)
+            error = await pending.run(start_frame)
             if error is not None:
                 fail(error)
         finally:
             del self._running[pending]
             self._services.discard(pending)
-            self._root.scope.stir()
+            self._root.scope.recheck_drain()
 
 
 class _Starting:
-    """A node on its way to `task_status.started()`, and the `task_status` that it gets."""
+    """A background call before its node has called `task_status.started()`, and the `task_status` of that node.
+
+    Attributes:
+        pending: The call.
+        refusal: The error to raise at the starter: that of the node, or that the session ended before the start.
+    """
 
     def __init__(
         self,
@@ -144,11 +173,11 @@ class _Starting:
         args: Args,
         kwargs: Kwargs,
         fail: _Fail,
-        landing: Frame,
+        start_frame: Frame,
     ) -> None:
-        self._landing = landing
-        telling = node.with_function(functools.partial(node.fn, task_status=self))
-        self.pending = PendingCall(telling, args, kwargs)
+        self._start_frame = start_frame
+        with_status = node.with_function(functools.partial(node.fn, task_status=self))
+        self.pending = PendingCall(with_status, args, kwargs)
         self.refusal: BaseException | None = None
         self._fail = fail
         self._task_status: trio.TaskStatus[object]
@@ -156,20 +185,25 @@ class _Starting:
         self._is_tried_again = node.retry is not None
 
     def started(self, value: object = None) -> None:
-        """Let the starter go on, like Trio's `started`; after a later attempt no starter waits."""
+        """Let the starter go on, and hand it a value, as Trio's `started` does.
+
+        A further attempt of a node with `retry` calls this again; then no starter waits, and nothing happens.
+        """
         if self._has_started and self._is_tried_again:
             return
         self._task_status.started(value)
         self._has_started = True
 
     async def run(self, run: _RunPending, *, task_status: trio.TaskStatus[object]) -> None:
-        """Run the node; an error before it has started is kept for the starter."""
+        """Run the node in a task of `nursery.start`. An error before `started()` is kept in `refusal`."""
         self._task_status = task_status
-        await run(self.pending, self._keep, self._landing)
+        await run(self.pending, self._keep, self._start_frame)
         if not self._has_started and self.pending.status is Status.CANCELLED:
-            # Not by a scope of the starter: that cancel would have reached the starter, too.
+            # `pending.cancel` did this, at the end of the session. A cancel scope around the starter would have raised
+            # its `Cancelled` in the starter too, and out of `run` here.
             self.refusal = ContextError(f"the session ended before {self.pending.node_name!r} had started")
         if self.refusal is not None:
+            # `nursery.start` must return: its caller then raises the refusal, which no nursery wraps in a group.
             task_status.started()
 
     def _keep(self, error: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""Messages to the outside: items go to one callback, in order, exactly once, before the session ends.
+"""Broadcasts: items go to the session's callback, in order, each exactly once, before the session ends.
 
 Called by users as `rt.broadcast`, and by the lifetime and the final work of a session.
 """
@@ -13,7 +13,7 @@ import trio
 from railtracks._calls.durable_protocol import SessionJournal
 from railtracks._calls.frames import Frame
 from railtracks._calls.here import open_scope, own_frame
-from railtracks._calls.identity import Identity, carry
+from railtracks._calls.identity import Identity, use_identity
 from railtracks._nodes.node import is_coroutine_function
 from railtracks._options import Callback
 from railtracks._records.errors import described
@@ -23,36 +23,37 @@ from railtracks._records.session import SessionRecord
 from railtracks._workers.threads import in_thread, saving_limiter
 from railtracks.exceptions import ContextError
 
-# How many items may wait for the callback before `broadcast` waits too.
+# How many items may wait for the callback; if there are more, `broadcast` waits.
 BUFFER = 100
 
 
 async def broadcast(item: object) -> None:
     """Hand an item to the session's `broadcast_callback`.
 
-    Items arrive in order, each exactly once, all of them before the session ends. Returns as soon as the item is in the
-    buffer, and waits while that is full; a checkpoint. If it is cancelled while it waits the item is not delivered.
-    Without a callback it does nothing else. In a worker thread: `trio.from_thread.run(rt.broadcast, item)`.
+    Items arrive in order, each exactly once, and all of them before the session ends. The function returns as soon as
+    the item is in a buffer of 100 items, and waits while the buffer is full. A checkpoint. If it is cancelled while it
+    waits, the item is not delivered. Without a callback it only passes the checkpoint. In a worker thread use
+    `trio.from_thread.run(rt.broadcast, item)`.
 
     Args:
-        item: Anything. It is handed over as it is, not copied.
+        item: Any object. It is not copied.
 
     Raises:
-        ContextError: If no session is open here.
+        ContextError: If no session is open here, if the session has ended, or if it is called in the callback itself.
     """
     await open_scope().control.broadcast(item)
 
 
 async def call_back(callback: Callback, value: object) -> None:
-    """Call a user's callback: await it, or run it in a thread.
+    """Call a user's callback: await an async function, run any other in a worker thread and wait for it.
 
-    The thread takes no slot of the sync nodes: they can be waiting for this very callback.
+    The thread does not count against the limit of the sync nodes: all of these may be waiting for this callback.
     """
     if is_coroutine_function(callback):
         await _awaited(callback(value))
         return
-    # In a tuple, because Trio lets no thread return a coroutine: a plain function may hand on what a coroutine function
-    # gave it.
+    # A plain function may return a coroutine, which is then awaited here. Trio refuses a coroutine as the result of a
+    # thread, so the result is wrapped in a tuple.
     (result,) = await in_thread(lambda: (callback(value),))
     await _awaited(result)
 
@@ -63,14 +64,22 @@ async def _awaited(result: object) -> None:
 
 
 class CallbackFailures:
-    """Where the failures of a session's callbacks go: into its log, without its secrets."""
+    """Writes the failures of a session's callbacks to the session's log, without its secrets."""
 
     def __init__(self, record: SessionRecord, log: SessionLog) -> None:
         self._record = record
         self._log = log
 
     async def report(self, what: str, error: BaseException, item: object) -> None:
-        """Log a failure; in a thread, because all values of the session may have to be searched for secrets."""
+        """Log the failure of a callback.
+
+        The text is made in a thread: all values of the session may have to be searched for secrets.
+
+        Args:
+            what: The first line of the log entry.
+            error: The error of the callback.
+            item: The item that the callback was given, `None` if there was none.
+        """
         text, record = described(error).traceback, self._record
         safe = await in_thread(safe_text, text, record.tree, record.values, item, limiter=saving_limiter())
         line = f"{what}\n{safe}"
@@ -78,7 +87,10 @@ class CallbackFailures:
 
 
 class Broadcaster:
-    """Delivers what one session broadcasts, in a task outside of what the session cancels."""
+    """Delivers the broadcasts of one session, in one task of the session's outer nursery.
+
+    The task is shielded, so that a cancelled session still delivers the items that were sent before.
+    """
 
     def __init__(
         self,
@@ -99,7 +111,11 @@ class Broadcaster:
         self._done = trio.Event()
 
     async def send(self, item: object) -> None:
-        """Put an item into the buffer; the first one starts the delivery."""
+        """Put an item into the buffer, and start the delivery if it is the first. A checkpoint.
+
+        Raises:
+            ContextError: If the callback calls it, or the session has ended.
+        """
         if trio.lowlevel.current_task() is self._deliverer:
             raise ContextError("a broadcast_callback cannot broadcast: it would wait for itself")
         key = None
@@ -107,13 +123,13 @@ class Broadcaster:
         if self._journal is not None and frame is not None:
             key = self._journal.broadcasts.record(frame, item)
             if key is None:
-                # An earlier run has delivered it.
+                # An earlier run of the durable session has delivered the item.
                 await trio.lowlevel.checkpoint()
                 return
         await self._put(item, key)
 
     async def send_again(self) -> None:
-        """Deliver what an earlier run of a durable session has not delivered, and no call broadcasts anew."""
+        """Send the recorded items of a durable session that were not delivered and that no call will send again."""
         for key, item in () if self._journal is None else self._journal.broadcasts.undelivered():
             await self._put(item, key)
 
@@ -124,16 +140,20 @@ class Broadcaster:
         try:
             await self._send.send((item, key))
         except (trio.ClosedResourceError, trio.BrokenResourceError):
-            raise ContextError("the session has ended, and broadcasts nothing more") from None
+            raise ContextError("the session has ended, so this item cannot be broadcast any more") from None
 
     async def close(self) -> None:
-        """Wait until everything is delivered, or given up."""
+        """Wait until all items are delivered, or `abandon` was called."""
         await self._send.aclose()
         if self._has_begun:
             await self._done.wait()
 
     def abandon(self) -> tuple[str, int]:
-        """Stop the delivery; return the name of the callback, and how many items it has not taken whole."""
+        """Stop the delivery.
+
+        Returns:
+            The name of the callback, and the number of items that it did not finish.
+        """
         self._scope.cancel()
         name = str(getattr(self._callback, "__name__", type(self._callback).__name__))
         return name, self._is_delivering + self._receive.statistics().current_buffer_used
@@ -150,7 +170,7 @@ class Broadcaster:
             with self._scope, self._receive:
                 async for item, key in self._receive:
                     self._is_delivering = True
-                    carry(self._identity(key))
+                    use_identity(self._identity(key))
                     try:
                         await call_back(self._callback, item)
                     except Exception as error:  # noqa: BLE001 - a callback's failure is logged and changes nothing

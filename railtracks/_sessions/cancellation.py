@@ -1,6 +1,6 @@
-"""What ends a session before its time: its cancel scope, and the causes that cancel the scope.
+"""The cancel scope of a session, and the causes that cancel it: the first cause decides how the session ends.
 
-Called by everything that can end a session: users, failing calls, SIGTERM, a lost lease, the session's own deadline.
+Called by `Session` (users, SIGTERM) and by the lifetime of the session (failing calls, a lost lease, the deadline).
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from railtracks._records.session import SessionRecord
 
 
 class Cancellation:
-    """The scope around the calls of one session. The first cause decides how the session ends.
+    """The cancel scope around the calls of one session, and the notes of why it was cancelled.
+
+    A deadline strikes without any code of this library, and Trio wakes the cancelled tasks in any order. So each method
+    first notes a cancel that has struck already. Otherwise the error of a cleanup could count as the first cause.
 
     Attributes:
         scope: The cancel scope.
@@ -32,25 +35,29 @@ class Cancellation:
         return self._record.ending
 
     def cancel(self, cause: EndCause) -> None:
-        """End the session quietly."""
-        self.note()
+        """Cancel the session for a cause that is no error; its block then ends without raising."""
+        # The deadline may have struck already, in this same step of the event loop: then it is the first cause.
+        self.note_own_cancel()
         self._ending.note(cause)
         self.scope.cancel()
 
     def fail(self, error: BaseException) -> None:
-        """End the session with an error that has left its task, and that no other code raises."""
-        self.note()
-        # Out here no scope is left but the session's and those around it.
+        """Cancel the session with an error that no task raises any more; the session raises it at its end."""
+        self.note_own_cancel()
+        # This code runs outside of all calls: a cancel in force here is that of the session's scope, or of a scope
+        # around it. That cancel came first, and the error came from a cleanup after it.
         if came_from_cleanup(error) and trio.current_effective_deadline() == -math.inf:
-            self.note_whose()
+            self.note_source()
         self._add(error)
 
     def end(self, error: BaseException) -> bool:
-        """End the session with the error of a call; return whether that was of use.
+        """Cancel the session with the error of a call; the session raises it at its end.
 
-        It is of none if the session is ending already and the error is an ordinary one.
+        Returns:
+            Whether it did. If the session is ending already, an ordinary error is ignored; a fatal one is added.
         """
-        self.note()
+        self.note_own_cancel()
+        # An ordinary error of an ending session goes up in its own task, where other code may still catch it.
         if self._ending.cause is not None and not is_fatal(error):
             return False
         self._add(error)
@@ -60,51 +67,67 @@ class Cancellation:
         self._ending.add(error, None if self._ending.cause is not None else self._record.call_of(error))
         self.scope.cancel()
 
-    def note(self) -> None:
-        """Note the session's own cancel or deadline as the cause, if that struck already.
+    def note_own_cancel(self) -> None:
+        """Note the session's own cancel or deadline as the cause, if that struck already and no cause is known.
 
-        The task that watches may not have had its turn: Trio wakes what a scope cancels in any order
+        The watching task may not have run yet: Trio wakes the tasks that a scope cancels in any order
         (test_ending.py::test_timeout_is_the_first_cause_in_whatever_order_tasks_wake).
         """
         if self.scope.cancel_called:
-            self.note_whose()
+            self.note_source()
 
-    def note_whose(self) -> None:
-        """Note whose cancel reached the session, if no cause is known: its own, its deadline's, or one from outside."""
+    def note_source(self) -> None:
+        """Note where a cancel of the session came from, if no cause is known.
+
+        It is the session's own cancel, its deadline, or a scope around the session.
+        """
         if not self.scope.cancel_called:
             kind = CauseKind.OUTER_SCOPE
         elif trio.current_time() >= self.scope.deadline:
+            # A cancelled scope does not tell which of the two it was: past the deadline, the deadline counts.
             kind = CauseKind.DEADLINE
         else:
             kind = CauseKind.CANCEL
         self._ending.note(EndCause(kind))
 
     def leave(self, rest: BaseException | None) -> BaseException | None:
-        """Leave the scope with a `Cancelled` or with nothing; return a `Cancelled` that belongs to a scope outside."""
+        """Leave the cancel scope.
+
+        Args:
+            rest: The `Cancelled` that came out of the session's block, or a group of such; `None` if none did.
+
+        Returns:
+            `None`, or the `Cancelled` of a scope around the session, which must go on.
+        """
+        # The scope catches its own `Cancelled` only. If it was cancelled but caught nothing, all tasks had ended
+        # before.
         is_caught = self.scope.__exit__(None if rest is None else type(rest), rest, None)
         if self.scope.cancelled_caught:
-            self.note_whose()
+            self.note_source()
         return None if is_caught else rest
 
 
 class CancelWatcher:
-    """A task that sees at once when a session is cancelled; it is started only where that matters."""
+    """A task that runs a function as soon as the session is cancelled.
 
-    def __init__(self, cancellation: Cancellation, nursery: trio.Nursery, meet_cancel: Callable[[], None]) -> None:
+    A session starts it only when there is something to do then, because a task for each session would be slow.
+    """
+
+    def __init__(self, cancellation: Cancellation, nursery: trio.Nursery, on_cancel: Callable[[], None]) -> None:
         self._cancellation = cancellation
         self._nursery = nursery
-        self._meet_cancel = meet_cancel
+        self._on_cancel = on_cancel
         self._scope = trio.CancelScope()
         self._is_started = False
 
     def start(self) -> None:
-        """Start to watch, unless that was done before."""
+        """Start the task, if it does not run yet."""
         if not self._is_started:
             self._is_started = True
             self._nursery.start_soon(self._watch, name="railtracks: watch for cancel")
 
     def stop(self) -> None:
-        """Stop watching: the session ends without a cancel."""
+        """End the task, once all calls have ended: a later cancel of the session has nothing to react to."""
         self._scope.cancel()
 
     async def _watch(self) -> None:
@@ -112,7 +135,8 @@ class CancelWatcher:
             try:
                 await trio.sleep_forever()
             except trio.Cancelled:
+                # Cancelled by the session's scope, or by one around it, and not by `stop`.
                 if not self._scope.cancel_called:
-                    self._cancellation.note_whose()
-                    self._meet_cancel()
+                    self._cancellation.note_source()
+                    self._on_cancel()
                 raise

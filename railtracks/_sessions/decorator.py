@@ -1,4 +1,4 @@
-"""`@rt.session`: a coroutine function of which every call is a session of its own. Called by users only."""
+"""`@rt.session`: run each call of a coroutine function in a new session. Called by users only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 
 class SessionDecorator(Protocol):
-    """What `session` is when it was given options only."""
+    """The decorator that `session(...)` returns when it is given options and no function."""
 
     def __call__(
         self, fn: Callable[P, Coroutine[object, Never, R]], /
@@ -33,19 +33,21 @@ def session(fn: None = None, /, **options: Unpack[DecoratorOptions]) -> SessionD
 def session(
     fn: Callable[..., Coroutine[object, Never, object]] | None = None, /, **options: Unpack[DecoratorOptions]
 ) -> object:
-    """Make each call of a coroutine function a session of its own.
+    """Decorate a coroutine function, so that each call of it runs in a new session.
 
-    The decorated function returns the pair of the function's result and its `Session`, which is over by then.
+    Use it as `@rt.session`, or with options as `@rt.session(timeout=30)`. The decorated function returns a pair: the
+    result of the function, and the `Session`, which has ended by then. It raises what the block of a session raises,
+    and `SessionCancelledError` if the session was cancelled.
 
     Args:
         fn: The coroutine function.
-        **options: The options of `Session`. The context is copied for each call, as a `Flow` does.
+        **options: The options of `Session`. The context is copied for each call, as in a `Flow`.
 
     Raises:
-        TypeError: If `fn` is anything but a coroutine function, or an option is of the wrong type.
-        ValueError: If an option has a value that it cannot have.
+        TypeError: If `fn` is not a coroutine function, or an option is of the wrong type.
+        ValueError: If an option has an impossible value, or one that does not fit another option.
     """
-    # An option is refused where it is given, not at the first call.
+    # Made only for its checks: a wrong option is refused here, and not at the first call.
     Session(**options)
 
     def decorate(

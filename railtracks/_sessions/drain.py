@@ -1,6 +1,6 @@
-"""The drain of a session: it takes no new top-level calls, and tells when the ones that run have ended.
+"""The drain of a session: new top-level calls are refused, and the drain waits until the running calls have ended.
 
-Called by `Session.drain`, and by SIGTERM.
+Called by the lifetime of the session, for `Session.drain` and for SIGTERM.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _KINDS: Final = (
 
 
 class Drain:
-    """The drain of one session: from now on a new top-level call is refused, and services are cancelled.
+    """The drain of one session. Making it begins the drain: new calls are refused and services are cancelled.
 
-    It observes calls only from now on: a session that never drains has no cost by it.
+    It observes the calls only from then on, so a session that never drains pays nothing.
     """
 
     def __init__(self, scope: SessionScope, background: Background) -> None:
@@ -38,15 +38,15 @@ class Drain:
         background.cancel_services()
 
     async def wait(self) -> None:
-        """Wait until no call runs."""
-        # A task that was started just before has taken its first step by then.
+        """Wait until no call of the session runs. A checkpoint."""
+        # A task that was started just before the drain takes its first step meanwhile, in which it may begin a call.
         for _ in range(2):
             await trio.lowlevel.checkpoint()
         self._look()
         await self._at_rest.wait()
 
     def on_event(self, event: Event) -> None:
-        """Follow the top-level calls."""
+        """Keep the set of open top-level calls."""
         if not isinstance(event, CallEvent) or event.parent_id is not None:
             return
         if event.kind is EventKind.CALL_STARTED:
@@ -56,5 +56,5 @@ class Drain:
             self._look()
 
     def _look(self) -> None:
-        if not (self._open or self._scope.promised or self._background.is_busy):
+        if not (self._open or self._scope.unrecorded_calls or self._background.is_busy):
             self._at_rest.set()

@@ -1,6 +1,7 @@
-"""The package `railtracks.durable`, imported on first use: it needs a database library that the core does not need.
+"""The import of `railtracks.durable` on first use: that package needs the extra `durable`, and the core does not.
 
-Called by sessions and flows with the option `durable`, and by `rt` for the names that the package exports.
+Called by sessions and flows with the option `durable`, by `railtracks/__init__` for the names that the package exports,
+and by `railtracks.testing`.
 """
 
 from __future__ import annotations
@@ -14,29 +15,29 @@ from railtracks._calls.frames import Frame
 
 
 def durable_package() -> ModuleType:
-    """Import `railtracks.durable`.
+    """Import and return the package `railtracks.durable`.
 
     Raises:
-        ImportError: If what it needs is not installed.
+        ImportError: If the extra `durable` is not installed.
     """
     return imported("railtracks.durable")
 
 
 def durable_wing() -> DurableWing[Frame]:
-    """Import the module of `railtracks.durable` that the core calls.
+    """Import and return the module of `railtracks.durable` that the core calls.
 
     Raises:
-        ImportError: If what it needs is not installed.
+        ImportError: If the extra `durable` is not installed.
     """
-    # Both checkers hold the module against the protocol in tests/typing/wing.py.
+    # tests/typing/wing.py has the type checkers compare the module with this protocol.
     return cast("DurableWing[Frame]", imported("railtracks.durable._sessions.invocations"))
 
 
 def imported(name: str) -> ModuleType:
-    """Import a module of the durable package.
+    """Import and return a module of the durable package.
 
     Raises:
-        ImportError: If what it needs is not installed; names the extra.
+        ImportError: If the extra `durable` is not installed; the text gives the pip command.
     """
     try:
         return importlib.import_module(name)

@@ -1,4 +1,7 @@
-"""Which event loop this thread is in, if any, and the way from a script or a worker thread into Trio."""
+"""The way from sync code into Trio: a new Trio run or the one around a worker thread, and SIGTERM meanwhile.
+
+Called by `Flow.invoke` and `Flow.resume`.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,15 @@ R = TypeVar("R")
 
 
 def run_from_sync(work: Callable[[], Coroutine[object, Never, R]], on_sigterm: Callable[[], bool] | None) -> R:
-    """Run an async function from sync code, and wait for it.
+    """Run an async function from sync code, wait for it, and return its result.
 
-    In a worker thread of a Trio run it runs in that run, in the task that waits for the thread, and is cancelled with
-    it. Elsewhere it gets a Trio run of its own.
+    In a worker thread of a Trio run, the function runs in the task that waits for the thread, and is cancelled with it.
+    Elsewhere it gets a Trio run of its own.
 
     Args:
-        work: The function.
-        on_sigterm: What SIGTERM does meanwhile, if this is the main thread: called in the Trio run. Says whether that
-            was of use; if not, whoever handled the signal before gets it afterwards.
+        work: The async function.
+        on_sigterm: Called in the Trio run for each SIGTERM that arrives meanwhile, if this is the main thread. Returns
+            whether it used the signal; if not, the previous signal handler gets the signal afterwards.
 
     Raises:
         RuntimeError: If an event loop is running in this thread.
@@ -35,32 +38,33 @@ def run_from_sync(work: Callable[[], Coroutine[object, Never, R]], on_sigterm: C
     if trio.lowlevel.in_trio_run() or _is_asyncio_running():
         raise RuntimeError("Cannot invoke flow synchronously within an active event loop. Use 'ainvoke' instead.")
     if _is_worker_thread():
-        return trio.from_thread.run(_run_in_host, work)
+        return trio.from_thread.run(_run_in_waiting_task, work)
     if on_sigterm is None or threading.current_thread() is not threading.main_thread():
         return trio.run(work)
     return _Sigterm(on_sigterm).run(work)
 
 
 class _Sigterm:
-    """SIGTERM on its way into one Trio run."""
+    """The handling of SIGTERM during one Trio run in the main thread."""
 
-    def __init__(self, act: Callable[[], bool]) -> None:
-        self._act = act
+    def __init__(self, on_sigterm: Callable[[], bool]) -> None:
+        self._on_sigterm = on_sigterm
         self._token: trio.lowlevel.TrioToken | None = None
-        self._waiting = 0
+        self._undelivered = 0
 
     def run(self, work: Callable[[], Coroutine[object, Never, R]]) -> R:
-        """Handle the signal while the function runs, and hand on afterwards what came too late for it."""
-        before = signal.getsignal(signal.SIGTERM)
-        if before is None or before is signal.SIG_IGN:
-            # Set by other means than Python's, which could not set it again afterwards; or not wanted.
+        """Run the function in a Trio run; afterwards pass a signal that it did not use to the previous handler."""
+        previous = signal.getsignal(signal.SIGTERM)
+        if previous is None or previous is signal.SIG_IGN:
+            # `None`: the handler was not set by Python, which could not set it again afterwards. SIG_IGN: the program
+            # ignores the signal, and so does this run.
             return trio.run(work)
         signal.signal(signal.SIGTERM, self._receive)
         try:
             return trio.run(self._main, work)
         finally:
-            signal.signal(signal.SIGTERM, before)
-            if self._waiting:
+            signal.signal(signal.SIGTERM, previous)
+            if self._undelivered:
                 signal.raise_signal(signal.SIGTERM)
 
     async def _main(self, work: Callable[[], Coroutine[object, Never, R]]) -> R:
@@ -69,26 +73,30 @@ class _Sigterm:
         return await work()
 
     def _receive(self, _: int, __: object) -> None:
-        # Between any two steps of the main thread: nothing here may wait, or touch what Trio is working on.
-        self._waiting += 1
+        # Python calls this between any two bytecodes of the main thread, also in the middle of Trio's own code. So it
+        # may only count, and ask Trio to call `_deliver` at its next opportunity.
+        self._undelivered += 1
         if self._token is not None:
             with suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(self._deliver)
 
     def _deliver(self) -> None:
-        while self._waiting and self._act():
-            self._waiting -= 1
+        while self._undelivered and self._on_sigterm():
+            self._undelivered -= 1
 
 
-async def _run_in_host(work: Callable[[], Coroutine[object, Never, R]]) -> R:
+async def _run_in_waiting_task(work: Callable[[], Coroutine[object, Never, R]]) -> R:
     if is_system_task(trio.lowlevel.current_task()):
-        # Trio runs it there for a thread that may be left behind, and nothing would cancel it.
-        raise ContextError("a flow cannot be invoked in a thread with abandon_on_cancel=True: nothing would cancel it")
+        # For an abandonable thread Trio uses a system task instead of the waiting task: no cancel would reach it.
+        raise ContextError(
+            "a flow cannot be invoked in the thread of a node with abandon_on_cancel=True: nothing would cancel it."
+            " Make the node without that option"
+        )
     return await work()
 
 
 def _is_asyncio_running() -> bool:
-    # Importing asyncio costs more than the rest of this package. If nobody did, no loop of it is running.
+    # asyncio is slow to import. If the program has not imported it, no event loop of asyncio is running.
     asyncio = sys.modules.get("asyncio")
     if asyncio is None:
         return False

@@ -1,6 +1,12 @@
-"""What a session does when its calls have ended, in this order: resources, broadcasts, state, payload, journal.
+"""The final work of a session, after its last call has ended.
 
-Called by the lifetime of the session as its block is left.
+Called by the lifetime of the session when its block is left. The order:
+
+1. Close the resources and deliver the broadcasts, both within `cleanup_timeout`.
+2. End the worker processes.
+3. Decide how the session ended and what it raises.
+4. Save the state, and call the payload callback.
+5. Record the end in the store, if the session is durable.
 """
 
 from __future__ import annotations
@@ -14,7 +20,8 @@ import trio
 from attrs import define
 
 from railtracks._calls.durable_protocol import DurableRun
-from railtracks._calls.frames import Frame, WorkerProcesses
+from railtracks._calls.frames import Frame
+from railtracks._calls.session_control import WorkerProcesses
 from railtracks._config import required
 from railtracks._options import Callback, Settings
 from railtracks._records.files import write_whole
@@ -30,16 +37,16 @@ _LOGGER: Final = "RT.Session"
 
 @define(eq=False)
 class FinalWork:
-    """The end of one session, once no call of it runs any more.
+    """The final work of one session.
 
     Attributes:
-        record: What is known of the session as data.
-        settings: The options that count.
-        path: Where its state is saved, `None` if it is not.
-        log: Its log.
-        resources: Its resources.
-        broadcaster: What delivers its broadcasts, if it has a callback for them.
-        durable: Its run in a store, if it is durable: how it ended is recorded there, last of all.
+        record: The record of the session.
+        settings: The options of the session, defaults filled in.
+        path: The file to save the state to; `None` if it is not saved.
+        log: The log of the session.
+        resources: The resources of the session.
+        broadcaster: The delivery of its broadcasts; `None` if the session has no callback for them.
+        durable: Its run in a store, if it is durable.
     """
 
     record: SessionRecord
@@ -49,28 +56,28 @@ class FinalWork:
     resources: Resources
     broadcaster: Broadcaster | None
     durable: DurableRun[Frame] | None
-    # The worker processes, if there were any and they are this session's own.
+    # Set if process nodes ran in this session, and it is the outermost one.
     _processes: WorkerProcesses | None = None
     _was_draining: bool = False
-    # What the session's block is to raise, once that is decided.
+    # What the session's block will raise; set by `decide`.
     _raised: BaseException | None = None
 
     @property
-    def takes_time(self) -> bool:
-        """Whether there is more to do than to decide how the session ended."""
+    def has_work(self) -> bool:
+        """Whether there is more to do than to decide how the session ended. If not, `run` is not needed."""
         return bool(
             self.path is not None
             or self.settings.get("payload_callback") is not None
             or self.broadcaster is not None
             or self._processes is not None
             or self.durable is not None
-            or not self.resources.are_none
+            or not self.resources.is_empty
         )
 
     def open_processes(self) -> WorkerProcesses:
-        """Return the worker processes of the session; they start on first use."""
+        """Return the worker processes of the session; each one starts on first use."""
         if self._processes is None:
-            # The extra "process" brings what it needs.
+            # Needs the extra `process`.
             from railtracks._workers.processes import WorkerPool  # noqa: PLC0415
 
             self._processes = WorkerPool()
@@ -81,23 +88,38 @@ class FinalWork:
         self._was_draining = is_draining
 
     def take_raised(self) -> BaseException | None:
-        """Return what the session's block is to raise, and forget it: its stack frames lead here."""
+        """Return what the session's block must raise, and drop it here.
+
+        The error holds stack frames that hold this object: kept here, it would be a reference cycle.
+        """
         raised, self._raised = self._raised, None
         return raised
 
     def decide(self, outside: BaseException | None) -> None:
-        """Close the record of the session, which decides what is raised."""
+        """Decide how the session ended and what its block raises, and close its record.
+
+        Args:
+            outside: The `Cancelled` of a scope around the session, if one reached it.
+        """
         self._raised = self.record.close(outside)
 
-    # In a task of its own: a Ctrl-C that struck the main task in here would otherwise cut the work short
+    # The lifetime runs this in a task of its own. In the main task Trio raises Ctrl-C at the next checkpoint, even in a
+    # shielded scope and under KI protection: that would cut the work short
     # (test_ending.py::test_ctrl_c_while_a_resource_closes_still_closes_it_and_saves_the_state).
     @trio.lowlevel.enable_ki_protection
     async def run(self, outside: BaseException | None) -> None:
-        """Do everything, shielded."""
+        """Do all of the work, shielded from cancellation.
+
+        Args:
+            outside: As for `decide`.
+        """
+        # A scope around the session may be cancelled, or its deadline may pass, in the middle of this.
         with trio.CancelScope(shield=True):
+            # First, because a resource that fails to close fails the session.
             await self._release()
             if self._processes is not None:
                 await self._processes.close()
+            # After the cleanup, whose errors count, and before the save, which writes how the session ended.
             self.decide(outside)
             if self.path is not None:
                 await self._save(self.path)
@@ -111,7 +133,8 @@ class FinalWork:
         try:
             await durable.close(self.record.ending, self._raised, is_draining=self._was_draining)
         except FatalError as error:
-            # Every acknowledged commit is in the store. An error that ended the session says more than this one.
+            # Each commit that was acknowledged is in the store. An error that ended the session tells more than this
+            # one, so this one is only logged beside it.
             if self._raised is None:
                 self._raised = error
             else:
@@ -122,11 +145,13 @@ class FinalWork:
         return required(self.settings.get("cleanup_timeout"))
 
     async def _release(self) -> None:
-        """Close resources and deliver broadcasts, within `cleanup_timeout`."""
+        """Close the resources and deliver the broadcasts, and cancel what is not done within `cleanup_timeout`."""
         seconds = self._cleanup_timeout
+        # One timeout for both: `_close` awaits the resources first, and broadcasts are delivered at the same time.
         with trio.move_on_after(seconds):
             await self._close()
             return
+        # Timed out. After the cancel, wait again: a resource may still need time to leave its block.
         self._log(
             logging.WARNING,
             f"cleanup did not finish within its {seconds:g} seconds (cleanup_timeout): {'; '.join(self._abandon())}",
@@ -134,7 +159,7 @@ class FinalWork:
         await self._close()
 
     def _abandon(self) -> Iterator[str]:
-        """Cancel what is left of the cleanup, and name what did not finish."""
+        """Cancel what is left of the cleanup, and return a text for each part that did not finish."""
         resources = self.resources.abandon()
         if resources:
             behind = f", and so were {len(resources) - 1} that waited for it" if resources[1:] else ""
@@ -152,14 +177,14 @@ class FinalWork:
     async def _save(self, path: Path) -> None:
         try:
             await in_thread(self._write, path, limiter=saving_limiter())
-        except Exception as error:  # noqa: BLE001 - whatever went wrong must not replace the result of the run
+        except Exception as error:  # noqa: BLE001 - a failed save must not replace the result of the session
             self._log(logging.ERROR, f"could not save the state to {path}: {error}")
 
     def _write(self, path: Path) -> None:
         record = self.record
-        called = record.flow_name if record.name is None else record.name
-        if called is not None and path.stem == record.identifier:
-            self._log(logging.WARNING, f"{called!r} is no safe file name, saving to {path} instead")
+        wanted = record.flow_name if record.name is None else record.name
+        if wanted is not None and path.stem == record.identifier:
+            self._log(logging.WARNING, f"{wanted!r} is no safe file name, saving to {path} instead")
         elif path.exists():
             self._log(logging.WARNING, f"File {path} already exists, overwriting...")
         write_whole(path, record.chunks())
@@ -167,6 +192,7 @@ class FinalWork:
     async def _hand_out_payload(self, callback: Callback) -> None:
         seconds = self._cleanup_timeout
         try:
+            # The time limit is for the user's callback; making the payload takes as long as it takes.
             payload = await in_thread(self.record.payload, limiter=saving_limiter())
             with trio.fail_after(seconds):
                 await call_back(callback, payload)

@@ -1,4 +1,4 @@
-"""A flow: an entry point with its options, to be invoked again and again: `rt.Flow`."""
+"""`rt.Flow`: an entry point with options, which can be invoked many times. Called by users only."""
 
 from __future__ import annotations
 
@@ -24,25 +24,29 @@ from railtracks._sessions.session import Session, drain_soon, result_of, session
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Seconds; the option `stop_on_sigterm` says why.
+# Seconds; the text of the option `stop_on_sigterm` gives the reason.
 _GRACE: Final = 4.0
 
 
 class Flow(Generic[P, R]):
-    """A named entry point with the options of its runs. Immutable; each invocation is a fresh session.
+    """A named entry point with the options of its sessions. Immutable; each invocation runs in a new session.
+
+    Call `invoke` in sync code and `await ainvoke` in Trio. Both take the arguments of the entry point and return its
+    result.
+
+    The context is copied for each invocation: dicts, lists, tuples and sets at any depth. Other objects, such as a
+    client or a lock, are shared by all invocations.
 
     Args:
-        name: What the flow is called. Its states are saved as `<name>-<identifier>.json`.
-        entry_point: A node, or a plain function, which is made one.
+        name: The name of the flow. Its states are saved as `<name>-<identifier>.json`.
+        entry_point: A node, or a plain function, of which a node is made.
         {options}
-
-    The context is copied for each invocation: dicts, lists, tuples and sets at any depth; other objects, such as a
-    client or a lock, are shared.
 
     Raises:
         NodeCreationError: If a node cannot be made of the entry point.
         TypeError: If the name or an option is of the wrong type.
-        ValueError: If the name is empty, or an option has a value that it cannot have.
+        ValueError: If the name is empty, or an option has an impossible value, or one that does not fit another option.
+        ImportError: If `durable` is given and the extra `durable` is not installed.
     """
 
     __signature__ = spelled_out(FlowOptions, "name", "entry_point")
@@ -66,32 +70,34 @@ class Flow(Generic[P, R]):
         if durable is not None and durable is not False:
             self._store = durable_wing().store_of(durable)
         elif options.get("version") is not None:
-            raise ValueError("version is for durable flows: give durable=True, a URL or a store")
+            raise ValueError("version is for durable flows: give durable=True, a path, a URL or a store as well")
         self._name = name
         self._entry_point = entry_point
         self._node: Node[P, R] = cast("Node[P, R]", made_node(entry_point))
         if self._store is not None and not self._node.is_durable:
-            raise ValueError(f"the entry point of durable flow {name!r} must be recorded: drop its durable=False")
+            raise ValueError(
+                f"the entry point {self._node.name!r} of durable flow {name!r} must be recorded: drop its durable=False"
+            )
         self._options: FlowOptions = options
 
     @property
     def name(self) -> str:
-        """What the flow is called."""
+        """The name of the flow."""
         return self._name
 
     @property
     def entry_point(self) -> object:
-        """The node or function that it was made with."""
+        """The node or function that was given as the entry point."""
         return self._entry_point
 
     @property
     def version(self) -> str | None:
-        """What the code of a durable flow is called."""
+        """The version of a durable flow's code, `None` if none was given."""
         return self._options.get("version")
 
     @property
     def store(self) -> SessionStore | None:
-        """Where the sessions of a durable flow are kept, `None` for any other."""
+        """The store of a durable flow's sessions, `None` if the flow is not durable."""
         return self._store
 
     def __repr__(self) -> str:
@@ -102,20 +108,29 @@ class Flow(Generic[P, R]):
     @overload
     def invoke(self, /, *args: Any, session_id: str, **kwargs: Any) -> R: ...
     def invoke(self, /, *args: Any, **kwargs: Any) -> R:
-        """Run the flow from sync code and return its result.
+        """Run the flow from sync code, in a new session, and return its result.
 
-        In a script it is a `trio.run` of its own. In a worker thread of a running session, as a sync node is, it runs
-        inside that Trio run, and is cancelled with it.
+        In a script this is a `trio.run` of its own. In the worker thread of a sync node, the flow runs inside the Trio
+        run of that node. There it is cancelled with the task that waits for the thread.
 
-        In the main thread SIGTERM drains the session (`stop_on_sigterm`): what ends within the grace ends as ever, with
-        its result; what does not is cancelled, and this raises `SessionCancelledError`. A second SIGTERM cancels at
-        once, one that finds nothing left to end goes to the handler that was there before, which is back afterwards.
+        In the main thread SIGTERM drains the session (see `stop_on_sigterm` and `Session.drain`). If all calls end
+        within the grace, the result is returned as usual. If not, they are cancelled, and `SessionCancelledError` is
+        raised. A second SIGTERM cancels the session at once. The signal handler that was set before is set again at the
+        end; it also gets a SIGTERM that came when the session had already ended.
 
-        Of a durable flow `session_id=` may name the session: one that is there already, of the same flow and inputs,
-        is gone on with, and of one that is over this returns the recorded result.
+        In a durable flow `session_id=` may name the session. A session of this name, with the same flow and inputs, is
+        resumed if it has not ended; if it has ended, its recorded result is returned, or its recorded error raised.
+
+        Args:
+            *args: Positional arguments of the entry point.
+            **kwargs: Keyword arguments of the entry point; of a durable flow also `session_id`.
+
+        Returns:
+            What the entry point returns.
 
         Raises:
-            RuntimeError: If Trio or asyncio is running in this thread.
+            RuntimeError: If Trio or asyncio is running in this thread: use `ainvoke` there.
+            ContextError: If this is the thread of a node with `abandon_on_cancel=True`.
             BaseException: As from `ainvoke`.
         """
         return _Invocation(self._grace).run_from_sync(partial(self._invoked, args, kwargs))
@@ -125,11 +140,21 @@ class Flow(Generic[P, R]):
     @overload
     async def ainvoke(self, /, *args: Any, session_id: str, **kwargs: Any) -> R: ...
     async def ainvoke(self, /, *args: Any, **kwargs: Any) -> R:
-        """Run the flow and return its result. A checkpoint.
+        """Run the flow in Trio, in a new session, and return its result.
+
+        A checkpoint. If it is cancelled, the session is cancelled, its cleanup runs, and `Cancelled` goes on.
+
+        Args:
+            *args: Positional arguments of the entry point.
+            **kwargs: Keyword arguments of the entry point; of a durable flow also `session_id`, as for `invoke`.
+
+        Returns:
+            What the entry point returns.
 
         Raises:
-            SessionTimeoutError: If it took longer than its timeout.
-            SessionCancelledError: If it was ended by `Session.cancel`.
+            SessionTimeoutError: If the session took longer than its timeout.
+            SessionCancelledError: If the session was cancelled by `Session.cancel` or SIGTERM.
+            RuntimeError: If Trio is not running.
             BaseException: Whatever the entry point raises, as the same object.
         """
         return await self._invoked(args, kwargs, _Invocation(self._grace))
@@ -147,11 +172,11 @@ class Flow(Generic[P, R]):
         return cast("R", result)
 
     def resume(self, session_id: str, *, wait: float = 0.0) -> R:
-        """Go on with a durable session from sync code, as `invoke` runs one, and return its result.
+        """Resume a durable session from sync code, and return its result. `aresume` for sync code, like `invoke`.
 
         Args:
-            session_id: Its identifier.
-            wait: Seconds to wait for it if a live owner has it.
+            session_id: The identifier of the session.
+            wait: Seconds to wait, if another process owns the session, until it is free.
 
         Raises:
             RuntimeError: As from `invoke`.
@@ -161,18 +186,20 @@ class Flow(Generic[P, R]):
         return _Invocation(self._grace).run_from_sync(partial(self._resumed, session_id, wait))
 
     async def aresume(self, session_id: str, *, wait: float = 0.0) -> R:
-        """Go on with a durable session, and return its result. A checkpoint.
+        """Resume a durable session, and return its result. A checkpoint.
 
-        A call whose outcome had reached its caller does not run again; one that began and did not return does. Of a
-        session that is over the recorded result is returned, or the recorded error raised.
+        The entry point runs again with the recorded inputs. A call whose outcome had reached its caller is not run
+        again: it returns or raises its recorded outcome. A call that had begun and not returned is run again. If the
+        session has ended, its recorded result is returned, or its recorded error raised.
 
         Args:
-            session_id: Its identifier.
-            wait: Seconds to wait for it if a live owner has it.
+            session_id: The identifier of the session.
+            wait: Seconds to wait, if another process owns the session, until it is free.
 
         Raises:
-            ValueError: If the flow is not durable.
-            SessionOwnedError: If a live owner has the session.
+            ValueError: If the flow is not durable, or `session_id` or `wait` is impossible.
+            TypeError: If `session_id` or `wait` is of the wrong type.
+            SessionOwnedError: If another live process still owns the session.
             ReplayMismatchError: If the code, the flow or its version is not the one that began it.
             StoreError: If there is no such session, it is stuck, or the store cannot be used.
             BaseException: As from `ainvoke`.
@@ -182,7 +209,7 @@ class Flow(Generic[P, R]):
 
     def _check_resume(self, session_id: str, wait: float) -> None:
         if self._store is None:
-            raise ValueError(f"flow {self.name!r} is not durable: make it with durable=True, a URL or a store")
+            raise ValueError(f"flow {self.name!r} is not durable: make it with durable=True, a path, a URL or a store")
         check_grace("wait", wait)
         check_session_id(session_id)
 
@@ -193,7 +220,7 @@ class Flow(Generic[P, R]):
         return cast("R", result)
 
     async def _start(self, invocation: _Invocation, run: DurableRun[Frame], args: Args, kwargs: Kwargs) -> R:
-        """Run a session that was taken from the store."""
+        """Run the session of a run whose lease was taken. Called by the durable package."""
         return await self._run(self._session(run), args, kwargs, invocation)
 
     async def _run(self, session: Session, args: Args, kwargs: Kwargs, invocation: _Invocation) -> R:
@@ -205,39 +232,42 @@ class Flow(Generic[P, R]):
 
     @property
     def _run_options(self) -> FlowRunOptions:
-        """The options of one invocation, with a context of its own."""
+        """The options for the session of one invocation, with a fresh copy of the context."""
         chosen = {name: value for name, value in self._options.items() if name in _RUN_OPTIONS}
         chosen["context"] = copied(self._options.get("context"))
         return cast("FlowRunOptions", chosen)
 
     @property
     def _durable(self) -> DurableFlow:
-        """The flow, as its store knows it."""
+        """What the durable package needs to know of this flow."""
         timeout = required(resolve(self._run_options).get("timeout"))
         return DurableFlow(name=self.name, version=self.version, node=self._node, timeout=timeout)
 
     @property
     def _grace(self) -> float | None:
-        """The seconds that SIGTERM leaves to what runs, `None` if the signal does nothing."""
+        """The grace in seconds of a drain after SIGTERM, `None` if the signal is not handled."""
         given = self._options.get("stop_on_sigterm")
         if given is None or given is True:
             return _GRACE
         return None if given is False else given
 
     def update_context(self, values: Mapping[str, Any]) -> Flow[P, R]:
-        """Return a flow with these values merged into the context; this one stays as it is.
+        """Return a new flow with these values merged into the context; this flow stays unchanged.
+
+        Args:
+            values: Values for the context, by key.
 
         Raises:
             TypeError: If a key is no string.
         """
         options = self._options.copy()
         options["context"] = {**(options.get("context") or {}), **values}
-        # The same store, and not another one of the same place.
+        # The store object itself: the path or URL that was given would open a second store.
         options["durable"] = self._store
         return Flow(self.name, cast("Node[P, R]", self._entry_point), **options)
 
     def in_store(self, store: SessionStore) -> Flow[P, R]:
-        """Return a flow like this one that keeps its sessions in a store."""
+        """Return a flow like this one whose sessions are kept in `store`. Called by `rt.recover` and `testing`."""
         if self._store is store:
             return self
         options = self._options.copy()
@@ -245,7 +275,7 @@ class Flow(Generic[P, R]):
         return Flow(self.name, cast("Node[P, R]", self._entry_point), **options)
 
     def equality_hash(self) -> str:
-        """Return the SHA-256 of the name, in hexadecimal."""
+        """Return the SHA-256 hash of the flow's name, in hexadecimal."""
         return hashlib.sha256(self.name.encode()).hexdigest()
 
 
@@ -255,12 +285,18 @@ _RUN_OPTIONS: Final = frozenset(options_of(FlowRunOptions))
 
 
 async def _called(node: Node[..., object], args: Args, kwargs: Kwargs) -> object:
-    """Call an entry point, whose parameters no type tells here."""
+    """Call an entry point whose parameter types are not known here."""
     return await call(node, *args, **kwargs)
 
 
 class _Invocation:
-    """One invocation of a flow, and SIGTERM meanwhile: the signal may come before there is a session."""
+    """One invocation of a flow, which SIGTERM can drain.
+
+    The signal may come before the session of the invocation exists; then it takes effect when the session does.
+
+    Args:
+        grace: The seconds of the drain, `None` if SIGTERM is not handled.
+    """
 
     def __init__(self, grace: float | None) -> None:
         self._grace = grace
@@ -268,17 +304,17 @@ class _Invocation:
         self._is_stopping = False
 
     def run_from_sync(self, work: Callable[[_Invocation], Coroutine[object, Never, R]]) -> R:
-        """Run the invocation from sync code; SIGTERM in the main thread drains its session."""
+        """Run `work` from sync code; meanwhile SIGTERM in the main thread drains the session."""
         return run_from_sync(partial(work, self), None if self._grace is None else self._drain_soon)
 
     def hold(self, session: Session) -> None:
-        """Drain this session by the signal, also if that came before."""
+        """Set the session that SIGTERM drains; if the signal came already, drain it now."""
         self._session = session
         if self._is_stopping:
             self._drain_soon()
 
     def _drain_soon(self) -> bool:
-        """Begin to drain because of SIGTERM; return whether that was of use."""
+        """Begin to drain because of SIGTERM; return `False` if the session has already ended."""
         if self._session is None:
             self._is_stopping = True
             return True

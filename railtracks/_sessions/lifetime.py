@@ -1,7 +1,7 @@
-"""The life of a session: a nursery inside a cancel scope, opened by `open_lifetime` and closed in a fixed order.
+"""The lifetime of a session: its nurseries and its cancel scope, from the opening to the end.
 
-Called by `Session` as its block is entered and left. What exists only while the session is open is one object, a
-`Lifetime`: it is made when the session opens, and dropped as a whole when the session is closed.
+Called by `Session` when its block is entered and left. All that exists only while the session is open belongs to one
+object, the `Lifetime`. `Session` drops it when the session has ended.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import TypeVar
 import trio
 
 from railtracks._calls.durable_protocol import Args, DurableRun, Kwargs, SessionJournal
-from railtracks._calls.frames import Frame, SessionScope, WorkerProcesses, current_frame
+from railtracks._calls.frames import Frame, SessionScope, current_frame
 from railtracks._calls.here import enclosing_frame, frame_in, this_task
+from railtracks._calls.session_control import WorkerProcesses
 from railtracks._records.data import CauseKind, EndCause
 from railtracks._records.errors import combined, is_fatal, members, raise_unchanged, without_cancelled
 from railtracks._records.events import BroadcastEvent, EventKind, SessionEvent, now
@@ -36,7 +37,14 @@ T = TypeVar("T")
 
 
 async def open_lifetime(plan: SessionPlan) -> Lifetime:
-    """Open a session in this task; not a checkpoint, unless it is durable."""
+    """Open a session in this task. Not a checkpoint, unless the session is durable.
+
+    Raises:
+        RuntimeError: If Trio is not running.
+        OSError: If the log file cannot be opened.
+        StoreError: If the session is durable and its store cannot be used. Other errors of its store also go on.
+    """
+    # Whatever can fail comes first, while nothing has to be closed again.
     task = this_task()
     outer = enclosing_frame(task)
     journal, timeout = None, plan.record.ending.timeout
@@ -46,30 +54,36 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
             journal, remaining = await plan.durable.open()
             timeout = math.inf if remaining is None else remaining
     except BaseException:
+        # Also on a cancel: the lease may have been taken already, and would keep other owners out until it runs out.
         if plan.durable is not None:
             await plan.durable.abandon()  # noqa: ASYNC102 - shielded in there, and with the deadline of a commit
         raise
     plan.record.open()
-    around = await OpenNursery.enter()
-    # What is opened from here on belongs to the session: see `Frame.holds`.
-    nurseries = len(task.child_nurseries)
+    outer_nursery = await OpenNursery.enter()
+    # Taken after the outer nursery was opened: only nurseries that are opened later belong to the session's root frame
+    # (`Frame.holds`). A task in the outer nursery can outlive the session's calls, so it may not make calls.
+    nursery_count = len(task.child_nurseries)
     if timeout != math.inf:
         plan.cancellation.scope.deadline = trio.current_time() + timeout
+    # From here to the end of this function nothing waits: entering a scope or a nursery is no checkpoint.
     plan.cancellation.scope.__enter__()
-    inside = await OpenNursery.enter()
-    lifetime = Lifetime(plan, log, journal, around, inside, outer, nurseries)
+    inner_nursery = await OpenNursery.enter()
+    lifetime = Lifetime(plan, log, journal, outer_nursery, inner_nursery, outer, nursery_count)
     lifetime.begin()
     return lifetime
 
 
 class Lifetime:
-    """What one session has while it is open.
+    """The nurseries, scopes and parts of one open session.
 
-    Two nurseries, one around the other. The outer one holds what outlives the calls: resources, broadcasts, the final
-    work. The inner one holds background calls, and is inside of the scope that the session's end cancels.
+    There are two nurseries, and the session's cancel scope is between them. The outer nursery holds the tasks that
+    outlive the calls: resources, broadcasts, the final work. The inner nursery holds the background calls, and the
+    session's cancel reaches it.
+
+    Implements `SessionControl`, the part that calls use.
 
     Attributes:
-        is_open: Whether the session takes calls and resources.
+        is_open: Whether the session takes background calls and resources.
         background: The background calls.
         resources: The resources.
     """
@@ -79,33 +93,34 @@ class Lifetime:
         plan: SessionPlan,
         log: SessionLog,
         journal: SessionJournal[Frame] | None,
-        around: OpenNursery,
-        inside: OpenNursery,
+        outer_nursery: OpenNursery,
+        inner_nursery: OpenNursery,
         outer: Frame | None,
-        nurseries: int,
+        nursery_count: int,
     ) -> None:
         self.is_open = True
         self._plan = plan
-        self._around = around
-        self._inside = inside
-        self._root = _root_frame(plan, self, log, journal, outer, nurseries)
+        self._outer_nursery = outer_nursery
+        self._inner_nursery = inner_nursery
+        self._root = _root_frame(plan, self, log, journal, outer, nursery_count)
         self._token: Token[Frame | None] = current_frame.set(self._root)
-        self.resources = Resources(around.nursery, plan.cancellation.fail)
-        self.background = Background(inside.nursery, self._root, plan.cancellation.fail)
+        self.resources = Resources(outer_nursery.nursery, plan.cancellation.fail)
+        self.background = Background(inner_nursery.nursery, self._root, plan.cancellation.fail)
         broadcaster: Broadcaster | None = None
         callback = plan.settings.get("broadcast_callback")
         if callback is not None:
-            broadcaster = Broadcaster(callback, around.nursery, CallbackFailures(plan.record, log), journal)
+            broadcaster = Broadcaster(callback, outer_nursery.nursery, CallbackFailures(plan.record, log), journal)
         self._final_work = FinalWork(
             plan.record, plan.settings, plan.path, log, self.resources, broadcaster, plan.durable
         )
-        meet_cancel = partial(_meet_cancel, self.background, self._root.scope, log)
-        self._watcher = CancelWatcher(plan.cancellation, inside.nursery, meet_cancel)
+        on_cancel = partial(_react_to_cancel, self.background, self._root.scope, log)
+        self._watcher = CancelWatcher(plan.cancellation, inner_nursery.nursery, on_cancel)
         self._drain: Drain | None = None
 
     def begin(self) -> None:
-        """Start what watches the session, and resume it if an earlier run of it has ended."""
+        """Start the tasks that serve the session, and report to observers that the session is open."""
         plan, observers = self._plan, self._root.scope.observers
+        # Only with a deadline: the timeout must be noted as the cause before errors of cleanups are.
         if plan.cancellation.scope.deadline != math.inf:
             self.watch()
         journal = self._root.scope.journal
@@ -118,77 +133,109 @@ class Lifetime:
         if audience:
             outer = self._root.outer
             session_id, call_id = (None, None) if outer is None else (outer.scope.record.identifier, outer.call_id)
-            tell(audience, SessionEvent(kind, self._plan.face, now(), session_id, call_id or None))
+            tell(audience, SessionEvent(kind, self._plan.session, now(), session_id, call_id or None))
 
     def _resume(self, durable: DurableRun[Frame], journal: SessionJournal[Frame]) -> None:
-        """Resume a durable session where an earlier run of it, if there was one, has ended."""
+        """Start the tasks of a durable session, and go on with what an earlier run has left: calls and broadcasts."""
+        # The lease is kept until the end is recorded, so in the outer nursery, which the session's cancel does not
+        # reach.
         cancellation, final_work = self._plan.cancellation, self._final_work
-        self._around.nursery.start_soon(durable.keep, cancellation.fail, name="railtracks: keep the lease")
-        self._inside.nursery.start_soon(journal.watch, name="railtracks: watch the journal")
+        self._outer_nursery.nursery.start_soon(durable.keep, cancellation.fail, name="railtracks: keep the lease")
+        self._inner_nursery.nursery.start_soon(journal.watch, name="railtracks: watch the journal")
         try:
             journal.attach(self._plan.record.values, final_work.log.log, cancellation.end)
             self.background.restart()
         except FatalError as error:
             cancellation.fail(error)
         if final_work.broadcaster is not None:
-            self._inside.nursery.start_soon(final_work.broadcaster.send_again, name="railtracks: broadcast again")
+            self._inner_nursery.nursery.start_soon(
+                final_work.broadcaster.send_again, name="railtracks: broadcast again"
+            )
 
     async def close(self, error: BaseException | None) -> bool:
-        """Close the session whose block was left with an error, or with none; return whether the error is handled."""
+        """Close the session after its block was left. Waits for calls, cleanup and the saved state.
+
+        The order is fixed. First all calls end. Then the final work runs, in the outer nursery. Then the session counts
+        as over, and only after that its error is raised.
+
+        Args:
+            error: What the block raised, if anything.
+
+        Returns:
+            Whether `error` is handled, as from `__aexit__`: then nothing is raised out of the block.
+        """
         outside = await self._end_calls(error)
+        # From here on no call runs, and none can start: a task beside the session gets a `ContextError`.
         self.is_open = False
         final_work, scope, outer = self._final_work, self._root.scope, self._root.outer
         final_work.note_drain(is_draining=scope.is_draining)
-        if final_work.takes_time:
-            self._around.nursery.start_soon(final_work.run, outside)
+        if final_work.has_work:
+            self._outer_nursery.nursery.start_soon(final_work.run, outside)
         else:
             final_work.decide(outside)
-        rest = await self._around.leave(None)
+        # Waits for the final work, resources and broadcasts. Their tasks raise no errors: what comes out of the nursery
+        # is `Cancelled`, or a Ctrl-C that struck this task as it waited.
+        rest = await self._outer_nursery.leave(None)
         interrupt = None if rest is None else without_cancelled(rest)
         raised = final_work.take_raised()
         if interrupt is not None:
+            # The record is closed, and its status stands; but Ctrl-C goes before any other error.
             decided = [] if raised is None else [raised]
             raised = combined([*filter(without_cancelled, decided), *members(interrupt)])
             del decided
-        self._forget()
+        self._mark_over()
         if raised is not None and outer is not None and not outer.call_id and is_fatal(raised):
-            # No node stands between the two sessions that could catch it for the outer one.
+            # A fatal error ends the outer session, too, unless a node between the two catches it. There is none here:
+            # this session was opened in the block of the outer one, outside of any call.
             outer.scope.control.end(raised)
         try:
             if raised is not None and raised is not error:
                 raise_unchanged(raised)
             return raised is None
         finally:
-            # This frame is among those that the error holds.
+            # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
             del raised, error, rest, interrupt, outside
 
-    def _forget(self) -> None:
-        """Let no code find the session open any more."""
+    def _mark_over(self) -> None:
+        """Report the end to observers, close the log, and mark the session as over."""
         scope = self._root.scope
         self._tell(EventKind.SESSION_CLOSED, scope.observers.session_closed)
         self._final_work.log.close()
         scope.close()
-        # In another context than the one it was entered in, the variable was never set.
+        # `reset` refuses a token of another context: an async generator or a fixture may have left the block in another
+        # context than it was entered in. There the variable was never set.
         with suppress(ValueError):
             self._root.close(self._token)
 
     async def _end_calls(self, error: BaseException | None) -> BaseException | None:
-        """Wait until no call runs any more; return the `Cancelled` of a scope around the session, if there is one."""
+        """Wait until no call of the session runs, cancelling the calls if the session fails or was cancelled.
+
+        Args:
+            error: What the block raised, if anything.
+
+        Returns:
+            The `Cancelled` of a scope around the session, if there is one.
+        """
         cancellation = self._plan.cancellation
         error = await self._drained() if error is None else error
         if error is None:
-            # The body may have ended without passing a checkpoint since it was cancelled, or its time was over.
-            cancellation.note()
+            # Body and background calls have ended without an error. But the session may have been cancelled, or its
+            # deadline passed, since their last checkpoint: note that before the deadline is taken away.
+            cancellation.note_own_cancel()
             self.is_open = False
+            # The timeout stops counting here: the cleanup has `cleanup_timeout`.
             cancellation.scope.deadline = math.inf
             self._watcher.stop()
             self._end_journal()
+        # Anything else cancels the scope, or comes from its cancel: leaving the inner nursery then waits for the calls.
         elif (real := without_cancelled(error)) is None:
-            cancellation.note_whose()
+            cancellation.note_source()
         else:
             cancellation.fail(real)
             error = None
-        rest = await self._inside.leave(error)
+        # Only a `Cancelled` passes through the nursery. Calls report their errors to `cancellation.fail`, so another
+        # error from the nursery is a Ctrl-C that struck this task as it waited.
+        rest = await self._inner_nursery.leave(error)
         interrupt = None if rest is None else without_cancelled(rest)
         if interrupt is not None:
             cancellation.fail(interrupt)
@@ -200,6 +247,7 @@ class Lifetime:
         if journal is None:
             return
         journal.stop_watching()
+        # A session that was cancelled or failed need not have repeated all recorded calls.
         if self._plan.record.ending.cause is None:
             try:
                 journal.check_end()
@@ -207,32 +255,32 @@ class Lifetime:
                 self._plan.cancellation.fail(mismatch)
 
     async def _drained(self) -> BaseException | None:
-        """Wait for the background calls; return what struck meanwhile: a `Cancelled`, or Ctrl-C in the main task."""
+        """Wait for the background calls; return what ended the wait early: `Cancelled`, or Ctrl-C in the main task."""
         try:
             await self.background.drain()
         except BaseException as error:  # noqa: ASYNC103, BLE001 - ends the session like an error of the body
             return error  # noqa: ASYNC104 - the same
         return None
 
-    # What the calls of the session, and the tasks beside them, ask of it.
+    # Called by the session's calls (`SessionControl`), and by `Session` for users.
 
     def end(self, error: BaseException) -> bool:
-        """End the session with the error of a call; return whether that was of use."""
+        """Cancel the session with the error of a call; return whether it did, see `SessionControl.end`."""
         return self._plan.cancellation.end(error)
 
     def watch(self) -> None:
-        """See from now on at once when the session is cancelled: by what, and which node it waits for."""
+        """Start the task that reacts to the session's cancel, if it does not run yet."""
         self._watcher.start()
 
     def worker_processes(self) -> WorkerProcesses:
-        """Return the worker processes, which belong to the outermost session."""
+        """Return the worker processes, which belong to the outermost session of this Trio run."""
         outer = self._root.outer
         if outer is not None and not outer.scope.is_over:
             return outer.scope.control.worker_processes()
         return self._final_work.open_processes()
 
     async def broadcast(self, item: object) -> None:
-        """Hand an item to the broadcast callback."""
+        """Queue an item for the `broadcast_callback`; without a callback only pass a checkpoint."""
         observers = self._root.scope.observers
         if observers.broadcast:
             identifier = self._plan.record.identifier
@@ -244,20 +292,32 @@ class Lifetime:
             await broadcaster.send(item)
 
     async def start(self, node: object, args: Args, kwargs: Kwargs) -> object:
-        """Start a background call and wait until it has started."""
-        # Until then the call is in its starter's scopes, and somebody has to tell it that the session is cancelled.
+        """Start a background call, and wait until its node calls `task_status.started()`."""
+        # Until then the call runs in the cancel scopes of its starter, which the session's cancel may not reach: the
+        # watching task cancels it.
         self.watch()
         return await self.background.start(node, args, kwargs)
 
     async def drain(self, grace: float, kind: CauseKind) -> None:
-        """Take no new top-level calls, wait for the ones that run, and cancel what is left after the grace."""
+        """Refuse new top-level calls, wait for those that run, and cancel the session when the grace is over.
+
+        Args:
+            grace: Seconds.
+            kind: The cause to record if calls had to be cancelled.
+
+        Raises:
+            RuntimeError: If a node of the session calls it.
+        """
         if not self.is_open:
             await trio.lowlevel.checkpoint()
             return
         scope = self._root.scope
         frame = enclosing_frame(this_task())
         if frame is not None and frame.is_in_call_of(scope):
-            raise RuntimeError(f"a node of session {scope.label!r} cannot drain it: it would wait for itself")
+            raise RuntimeError(
+                f"a node of session {scope.label!r} cannot drain that session, because it would wait for itself:"
+                " drain from the session's block or from a task beside it"
+            )
         if self._drain is None:
             self._drain = Drain(scope, self.background)
         drain = self._drain
@@ -270,21 +330,25 @@ class Lifetime:
         await drain.wait()
 
     def drain_soon(self, grace: float) -> bool:
-        """Drain after SIGTERM, a second time cancel at once; return whether there was anything to end."""
+        """Begin to drain because of SIGTERM; the second time, cancel the session at once. Does not wait.
+
+        Returns:
+            Whether the session was open. If not, the signal is not for this session.
+        """
         if not self.is_open:
             return False
         if self._drain is None:
             self._drain = Drain(self._root.scope, self.background)
-            self._inside.nursery.start_soon(self.drain, grace, CauseKind.SIGTERM, name="railtracks: drain")
+            self._inner_nursery.nursery.start_soon(self.drain, grace, CauseKind.SIGTERM, name="railtracks: drain")
         else:
             self._plan.cancellation.cancel(EndCause(CauseKind.SIGTERM, "SIGTERM"))
         return True
 
     async def enter_resource(self, cm: AbstractAsyncContextManager[T]) -> T:
-        """Open a resource, unless this code is inside a recorded call, which would not open it again.
+        """Open a resource of the session.
 
         Raises:
-            ContextError: If it is.
+            ContextError: If the code is inside a recorded call of a durable session: a replay would not open it again.
         """
         journal = self._root.scope.journal
         frame = None if journal is None else frame_in(self._root.scope)
@@ -299,9 +363,9 @@ def _root_frame(  # noqa: PLR0917 - as above
     log: SessionLog,
     journal: SessionJournal[Frame] | None,
     outer: Frame | None,
-    nurseries: int,
+    nursery_count: int,
 ) -> Frame:
-    """Return the frame that the top-level calls of a session are made in."""
+    """Return the root frame of a session: the parent of its top-level calls."""
     task = this_task()
     observers = EVERYWHERE.for_session()
     log.observe(observers)
@@ -309,20 +373,23 @@ def _root_frame(  # noqa: PLR0917 - as above
         record=plan.record,
         tree=plan.record.tree,
         end_on_error=bool(plan.settings.get("end_on_error")),
-        face=plan.face,
+        session=plan.session,
         control=control,
         observers=observers,
         journal=journal,
     )
     depth = outer.depth if outer is not None and outer.task is task else 0
     slot = None if outer is None else outer.slot
-    root = Frame(scope, 0, outer, task, depth, nurseries, 0, slot)
+    root = Frame(scope, 0, outer, task, depth, nursery_count, 0, slot)
     root.enter_strand(None if journal is None else journal.strand)
     return root
 
 
-def _meet_cancel(background: Background, scope: SessionScope, log: SessionLog) -> None:
-    """Cancel the calls that have not started yet, and name the nodes that keep the cancelled session waiting."""
+def _react_to_cancel(background: Background, scope: SessionScope, log: SessionLog) -> None:
+    """Cancel the calls that are being started, and log a warning for each node that delays the session's end.
+
+    Runs in the watching task, as soon as the session is cancelled.
+    """
     background.cancel_starting()
     for node in sorted(set(scope.workers.values())):
         what = f"session {scope.label!r} is ending and waits for node {node!r}"

@@ -1,4 +1,4 @@
-"""What a session is opened with: its parts that exist before that, and a nursery that is entered and left apart.
+"""Two records for opening a session: the parts that exist before it opens, and a nursery entered by hand.
 
 Called by `Session` and by the lifetime of the session.
 """
@@ -13,7 +13,7 @@ import trio
 
 from railtracks._calls.durable_protocol import DurableRun
 from railtracks._calls.frames import Frame
-from railtracks._calls.pending import leave
+from railtracks._calls.nursery import leave
 from railtracks._options import Settings
 from railtracks._records.events import ObservedSession
 from railtracks._records.session import SessionRecord
@@ -21,18 +21,18 @@ from railtracks._sessions.cancellation import Cancellation
 
 
 class SessionPlan(NamedTuple):
-    """What a session is made of before it is opened.
+    """The parts of a session that `Session` makes before the session is opened.
 
     Attributes:
-        face: The `Session` that users hold.
-        record: What is known of the session as data.
-        settings: The options that count.
-        cancellation: Its cancel scope, and what cancels it.
-        path: Where its state will be saved, `None` if it will not be.
-        durable: Its run in a store, if it is durable.
+        session: The `Session` object that users hold.
+        record: The record of the session.
+        settings: The options of the session, defaults filled in.
+        cancellation: The session's cancel scope.
+        path: The file that the state will be saved to; `None` if it will not be saved.
+        durable: The session's run in its store; `None` if it is not durable.
     """
 
-    face: ObservedSession
+    session: ObservedSession
     record: SessionRecord
     settings: Settings
     cancellation: Cancellation
@@ -41,17 +41,17 @@ class SessionPlan(NamedTuple):
 
 
 class OpenNursery(NamedTuple):
-    """A nursery that is entered in one function and left in another."""
+    """A nursery that one function enters and another one leaves, in the same task."""
 
     manager: AbstractAsyncContextManager[trio.Nursery]
     nursery: trio.Nursery
 
     @classmethod
     async def enter(cls) -> OpenNursery:
-        """Enter a nursery; not a checkpoint."""
+        """Enter a new nursery. Not a checkpoint."""
         manager = trio.open_nursery()
         return cls(manager, await manager.__aenter__())
 
     async def leave(self, error: BaseException | None) -> BaseException | None:
-        """Leave the nursery with an error, or with none; return what comes out instead of raising it."""
+        """Leave the nursery with an error or with none, and return the error that comes out of it."""
         return await leave(self.manager, error)

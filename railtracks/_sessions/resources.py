@@ -1,8 +1,9 @@
 """Resources of a session: context managers that are entered and left in a task of their own.
 
-Called by `Session.enter_async_context`, and by the final work of the session. Each resource has a host task in a
-nursery around the session's. There it may hold nurseries and cancel scopes, which a stack shared by several tasks
-would leave in the wrong order.
+Called by the lifetime of the session (`Session.enter_async_context`), and by the final work of the session.
+
+A resource may hold a nursery or a cancel scope, and Trio wants these left in the task that entered them, in reverse
+order. Any task may open a resource of the session, so each resource gets a task of its own.
 """
 
 from __future__ import annotations
@@ -21,8 +22,18 @@ T = TypeVar("T")
 
 
 @define(eq=False)
-class _Host:
-    """One resource, and the task that holds it open."""
+class _ResourceTask:
+    """One resource, and the task that holds it open.
+
+    Attributes:
+        cm: The context manager of the resource.
+        fail: Called with an error that the resource raises after it was opened.
+        scope: The cancel scope around the resource; shielded from the session's cancel while the resource is open.
+        closing: Set to have the resource closed.
+        closed: Set when the task is about to end.
+        was_opened: Whether the resource was handed to the code that asked for it.
+        refusal: The error with which the resource was not opened.
+    """
 
     cm: AbstractAsyncContextManager[object]
     fail: Callable[[BaseException], object]
@@ -33,13 +44,16 @@ class _Host:
     refusal: BaseException | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[object]) -> None:
-        """Enter the resource, hold it until the session closes it, and leave it, all in this task."""
+        """Enter the resource, wait until the session closes it, and leave it. Started with `nursery.start`."""
         try:
             with self.scope:
                 async with self.cm as value:
-                    # The task that waits for the resource may have been cancelled meanwhile. Trio would then leave
-                    # this task in that task's nursery: it would wait for a resource that waits for the session's end.
+                    # Without this checkpoint there can be a deadlock. If the waiting task was cancelled meanwhile, Trio
+                    # keeps this task in the temporary nursery of `start`. Then the waiting task waits for this one, and
+                    # this one for the end of the session.
                     await trio.lowlevel.checkpoint_if_cancelled()
+                    # From `started` on this task is in the outer nursery. Shielded first: a cancelled session must
+                    # still be able to use the resource in its cleanup.
                     if not self.closing.is_set():
                         self.scope.shield = True
                         self.was_opened = True
@@ -59,7 +73,7 @@ class _Host:
             self.closed.set()
 
     def _refuse(self, error: BaseException, task_status: trio.TaskStatus[object]) -> None:
-        # A nursery that raised it would put it into a group.
+        # Kept for `Resources.enter` to raise: a nursery would wrap it in a group.
         self.refusal = error
         task_status.started(None)
 
@@ -70,44 +84,49 @@ class Resources:
     def __init__(self, nursery: trio.Nursery, fail: Callable[[BaseException], object]) -> None:
         self._nursery = nursery
         self._fail = fail
-        self._hosts: dict[_Host, None] = {}
+        self._tasks: dict[_ResourceTask, None] = {}
         self._is_abandoned = False
 
     @property
-    def are_none(self) -> bool:
-        """Whether there is nothing to close."""
-        return not self._hosts
+    def is_empty(self) -> bool:
+        """Whether there is no resource to close."""
+        return not self._tasks
 
     async def enter(self, cm: AbstractAsyncContextManager[T]) -> T:
-        """Enter a resource in a task of its own and return what it gives."""
-        host = _Host(cm, self._fail)
-        # From the start on: a task beside the session may enter one while the session ends.
-        self._hosts[host] = None
+        """Open a resource in a task of its own, and return the value that its context manager gives."""
+        task = _ResourceTask(cm, self._fail)
+        # Listed before it is open: another task may call this while the session ends, and `close` must wait for it.
+        self._tasks[task] = None
         try:
-            value = await self._nursery.start(host.run)
+            value = await self._nursery.start(task.run)
         finally:
-            self._hosts.pop(host, None)
-        if host.refusal is not None:
-            raise_unchanged(host.refusal)
-        self._hosts[host] = None
+            # Listed anew below, because the order of closing is the reverse of the order in which they became open.
+            self._tasks.pop(task, None)
+        if task.refusal is not None:
+            raise_unchanged(task.refusal)
+        self._tasks[task] = None
         return cast("T", value)
 
     async def close(self) -> None:
-        """Leave all resources, the last one first."""
-        while self._hosts:
-            host = next(reversed(self._hosts))
-            host.closing.set()
+        """Close all resources one after another, the last one first, and wait for each."""
+        while self._tasks:
+            task = next(reversed(self._tasks))
+            task.closing.set()
             if self._is_abandoned:
-                host.scope.cancel()
-            await host.closed.wait()
-            self._hosts.pop(host, None)
+                task.scope.cancel()
+            await task.closed.wait()
+            self._tasks.pop(task, None)
 
     def abandon(self) -> list[str]:
-        """Have `close` cancel each resource that it still closes; return their names, the one that closes now first."""
+        """Let `close` cancel every resource that is still open.
+
+        Returns:
+            The names of these resources, first the one that is being closed now.
+        """
         self._is_abandoned = True
-        return [_name_of(host.cm) for host in reversed(self._hosts) if not host.closed.is_set()]
+        return [_name_of(task.cm) for task in reversed(self._tasks) if not task.closed.is_set()]
 
 
 def _name_of(cm: object) -> str:
-    # What contextlib makes of a generator function is told by the function's name.
+    # An object of `@asynccontextmanager` is named after its generator function.
     return str(getattr(getattr(cm, "gen", None), "__name__", type(cm).__name__))

@@ -1,6 +1,7 @@
-"""A session as users hold it: its options, what it tells of itself, and what may be started in it.
+"""`rt.Session`: options, properties, background calls, and the block `async with`; and the functions that find it.
 
-Called by users as `rt.Session`, by `Flow` and `@session`, and by calls that have no session around them.
+Called by users, by `Flow` and `@session`, and by calls that have no session around them. The work is done by the
+`Lifetime`, which exists only while the block is open.
 """
 
 from __future__ import annotations
@@ -41,20 +42,28 @@ T = TypeVar("T")
 
 
 class Session:
-    """A run: the calls made in its block, and everything they started, end before the block is left.
+    """A nursery for calls of nodes, with a cancel scope, a record, a context and a log of its own.
 
-    Use it as `async with rt.Session(...) as session:`, once. For a function that is a run each time use `@rt.session`,
-    for an entry point that is invoked again and again a `Flow`.
+    Use it once, as `async with rt.Session(...) as session:`. To run a function in a new session at each call, use
+    `@rt.session`; for an entry point that is invoked many times, a `Flow`.
 
-    When the block is left, services are cancelled and background calls awaited; on an error, a timeout or a cancel all
-    of them are cancelled and awaited. Then resources close and broadcasts are delivered, then the state is saved.
+    All calls made in the block, and all tasks that they started, end before the block is left. At its end services are
+    cancelled and background calls are awaited; after an error, a timeout or a cancel all of them are cancelled and
+    awaited. Then resources close and broadcasts are delivered, shielded, within `cleanup_timeout` seconds. Then the
+    state is saved and `payload_callback` is called.
+
+    The block raises the error that ended the session: one error bare, several as an `ExceptionGroup`. After a timeout
+    it raises `SessionTimeoutError`. After `cancel` it raises nothing. The `Cancelled` of a scope around it goes on.
+
+    Do not `yield` inside the block, except in an `asynccontextmanager`.
 
     Args:
         {options}
 
     Raises:
         TypeError: If an option is of the wrong type.
-        ValueError: If an option has a value that it cannot have.
+        ValueError: If an option has an impossible value, or one that does not fit another option.
+        ImportError: If `durable` is given and the extra `durable` is not installed.
     """
 
     __signature__ = spelled_out(DecoratorOptions, "context")
@@ -109,17 +118,20 @@ class Session:
 
     @property
     def identifier(self) -> str:
-        """A string that no other session has. A block inside a durable session gets its own as it is entered."""
+        """The unique identifier of the session.
+
+        A durable session without the option `session_id` gets its final identifier when it is entered.
+        """
         return self._record.identifier
 
     @property
     def name(self) -> str | None:
-        """The name it was given."""
+        """The name that was given to the session, `None` if none was."""
         return self._record.name
 
     @property
     def flow_name(self) -> str | None:
-        """The name of the flow it is a run of."""
+        """The name of the flow that the session is a run of, `None` if there is none."""
         return self._record.flow_name
 
     @property
@@ -129,28 +141,31 @@ class Session:
 
     @property
     def status(self) -> Status:
-        """Where the session stands; by the first cause, if several things ended it."""
+        """The state of the session; if several causes ended it, the first one decides."""
         return self._record.ending.status
 
     @property
     def state_path(self) -> Path | None:
-        """The file its state is saved to at its end, `None` if it is not saved."""
+        """The file to which the session's state is saved at its end, `None` if it is not saved."""
         return self._state_path
 
     @property
     def cancel_scope(self) -> trio.CancelScope:
-        """The scope around everything in the session but its final work. Its deadline is the session's."""
+        """The cancel scope around all calls of the session. Its deadline is that of the session's timeout.
+
+        Resources, broadcasts and the other work at the end are outside of it.
+        """
         return self._cancellation.scope
 
     @property
     def cancel_reason(self) -> str | None:
-        """What `cancel` was given, if that was what ended the session."""
+        """Why the session was cancelled: the reason given to `cancel`, or a text about SIGTERM or a drain."""
         cause = self._record.ending.cause
         return None if cause is None else cause.reason
 
     @property
     def info(self) -> ExecutionInfo:
-        """The session and its calls as they stand now."""
+        """The session and its calls as they are now, as plain records. Takes longer the more calls there are."""
         return self._record.info()
 
     @property
@@ -162,33 +177,35 @@ class Session:
         return self._record.tree.counts()
 
     def payload(self) -> dict[str, Any]:
-        """Return what the saved state says, as it stands now: plain data without secrets. Blocks until it is made."""
+        """Return the state as it would be saved now: plain data, without secrets. Blocks while it is made."""
         return self._record.payload()
 
     def cancel(self, reason: str | None = None) -> None:
-        """End the session: everything in it is cancelled, and its block ends quietly.
+        """Cancel all calls of the session and its block, and return at once.
 
-        Where a result was due, from a `Flow` or a decorated function, `SessionCancelledError` is raised there. Does
-        nothing once the session has ended. From another thread: `trio.from_thread.run_sync(session.cancel)`.
+        The block then ends without raising, even if its body ran to its end. A `Flow` and a decorated function have no
+        result to return: they raise `SessionCancelledError`. Does nothing once the session has ended. From another
+        thread use `trio.from_thread.run_sync(session.cancel)`.
 
         Args:
-            reason: What `SessionCancelledError` says.
+            reason: The text for `SessionCancelledError`.
         """
         self._cancellation.cancel(EndCause(CauseKind.CANCEL, reason))
 
     async def drain(self, grace: float) -> None:
-        """Let the session come to rest: new top-level calls are refused, the ones that run go on.
+        """Refuse new top-level calls from now on, and wait until the running calls of the session have ended.
 
-        So do calls made by running calls, and further attempts of a call. Services are cancelled, as the end of the
-        block would do. What is left after the grace is cancelled, and the session ends as `cancel` ends it. Returns
-        when no call of the session runs; its block goes on. A checkpoint; if it is cancelled the session stays closed
-        to new calls. Does nothing once the session has ended.
+        The running calls may go on making calls and further attempts. Services are cancelled. If calls still run after
+        the grace, the session is cancelled, as by `cancel`, and they are awaited. The session's block goes on. Does
+        nothing once the session has ended.
+
+        A checkpoint. If it is cancelled, the session still refuses new calls.
 
         Args:
-            grace: Seconds, 0 or more; `math.inf` to wait for as long as it takes.
+            grace: Seconds, 0 or more; `math.inf` for no limit.
 
         Raises:
-            RuntimeError: If it is called in a node of the session, which would wait for itself.
+            RuntimeError: If it is called in a node of the session: it would wait for itself.
             ContextError: If the session was not entered.
             TypeError: If `grace` is no number.
             ValueError: If `grace` is negative or NaN.
@@ -202,9 +219,12 @@ class Session:
             await self._lifetime.drain(grace, CauseKind.CANCEL)
 
     def _drain_soon(self, grace: float) -> bool:
-        """Begin to drain because of SIGTERM; a second time, cancel. Return whether there was anything to end.
+        """Begin to drain because of SIGTERM; the second time, cancel the session. Does not wait.
 
-        For signal handlers, through `TrioToken.run_sync_soon`: it returns at once.
+        Must be called in the Trio run: a signal handler uses `TrioToken.run_sync_soon`.
+
+        Returns:
+            Whether the session had not ended yet.
         """
         if self._lifetime is not None:
             return self._lifetime.drain_soon(grace)
@@ -222,13 +242,19 @@ class Session:
     @overload
     def start_soon(self, node: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> PendingCall[R]: ...
     def start_soon(self, node: object, /, *args: object, **kwargs: object) -> PendingCall[object]:
-        """Start a call in the background and return at once; the end of the block awaits it.
+        """Start a call in the background, and return at once. The end of the block awaits the call. Not a checkpoint.
 
-        It is a top-level call of this session, whatever task starts it. Its failure ends the session.
+        It is a top-level call of this session, whatever task starts it. If it fails, the session fails: all other calls
+        are cancelled, and the block raises the error.
+
+        Args:
+            node: A node, or a plain function.
+            *args: Positional arguments of the node.
+            **kwargs: Keyword arguments of the node.
 
         Raises:
-            NodeCreationError: If a node cannot be made of what was given.
-            ContextError: If the session was not entered, or takes no more calls.
+            NodeCreationError: If a node cannot be made of `node`.
+            ContextError: If the session was not entered, has ended or drains.
         """
         return self._open().background.start_soon(node, args, kwargs, is_service=False)
 
@@ -241,60 +267,85 @@ class Session:
     @overload
     def start_service(self, node: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> PendingCall[R]: ...
     def start_service(self, node: object, /, *args: object, **kwargs: object) -> PendingCall[object]:
-        """Start a call in the background and return at once; the end of the block cancels it.
+        """Start a service: a background call that the end of the block cancels. Otherwise like `start_soon`.
 
-        Otherwise like `start_soon`.
+        Args:
+            node: A node, or a plain function.
+            *args: Positional arguments of the node.
+            **kwargs: Keyword arguments of the node.
 
         Raises:
-            NodeCreationError: If a node cannot be made of what was given.
-            ContextError: If the session was not entered, or takes no more calls.
+            NodeCreationError: If a node cannot be made of `node`.
+            ContextError: If the session was not entered, has ended or drains.
         """
         return self._open().background.start_soon(node, args, kwargs, is_service=True)
 
     async def start(self, node: Callable[..., object], /, *args: object, **kwargs: object) -> Any:
-        """Start a call in the background and wait until it says that it has started.
+        """Start a call in the background, and wait until its node calls `task_status.started()`.
 
-        Like `trio.Nursery.start`: the node gets a keyword argument `task_status` and must call `task_status.started()`.
-        Until then it runs in the caller's scopes and its error is raised here; afterwards it is like a call that
-        `start_soon` made. A checkpoint.
+        Like `trio.Nursery.start`: the node gets the keyword argument `task_status`. Until `started()` the call runs in
+        the cancel scopes of the caller, and its error is raised here. Afterwards it is like a call of `start_soon`.
+
+        A checkpoint. If it is cancelled before `started()`, so is the call.
+
+        Args:
+            node: A node, or a plain function, that takes `task_status`.
+            *args: Positional arguments of the node.
+            **kwargs: Further keyword arguments of the node.
 
         Returns:
-            What was given to `task_status.started`.
+            The value that the node gave to `task_status.started`.
 
         Raises:
-            RuntimeError: If the node returns without having started.
-            NodeCreationError: If a node cannot be made of what was given.
-            ContextError: If the session was not entered, or takes no more calls.
+            RuntimeError: If the node returns without a call of `started()`.
+            NodeCreationError: If a node cannot be made of `node`.
+            ContextError: If the session was not entered, has ended or drains, or ends before `started()`.
+            BaseException: What the node raises before `started()`.
         """
         return await self._open().start(node, args, kwargs)
 
     async def enter_async_context(self, cm: AbstractAsyncContextManager[T]) -> T:
-        """Open a resource of the session, which any of its calls may use, and which the session's end closes.
+        """Open a resource that any call of the session may use, and that the end of the session closes.
 
-        It is entered and left in a task of its own, outside of what the session cancels, so it may hold nurseries and
-        cancel scopes; these, and its context variables, do not reach the caller. If it fails later the session fails.
-        Resources close in reverse order. A checkpoint; if it is cancelled while the resource opens, that is left again.
+        The context manager is entered and left in a task of its own, which the session's cancel does not reach. So it
+        may hold nurseries and cancel scopes. These, and context variables that it sets, have no effect in the caller.
+        If it raises while the session is open, the session fails. Resources close in reverse order of their opening.
+
+        A checkpoint. If it is cancelled while the resource opens, the resource is closed again.
+
+        Args:
+            cm: The asynchronous context manager.
+
+        Returns:
+            The value that `cm` gives when it is entered.
 
         Raises:
-            ContextError: If the session was not entered, or takes no more resources; or if it is durable and this is
-                a call that it records, below the entry point.
+            ContextError: If the session was not entered or has ended, or ends before the resource is open. In a durable
+                session also inside a recorded call other than the entry point of a flow.
+            BaseException: What `cm` raises while it is entered.
         """
         return await self._open().enter_resource(cm)
 
     def _open(self) -> Lifetime:
         if self._lifetime is None or not self._lifetime.is_open:
-            problem = "was not entered: use 'async with'" if self._record.started_at is None else "takes no more calls"
+            problem = (
+                "was not entered: use 'async with'"
+                if self._record.started_at is None
+                else "takes no more calls and resources: it is ending or has ended"
+            )
             raise ContextError(f"session {self._record.ending.label!r} {problem}")
         return self._lifetime
 
-    # Ctrl-C strikes between any two steps of unprotected code.
+    # Protected from Ctrl-C, which would otherwise strike between any two steps and leave a half-opened session behind.
 
     @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Self:
-        """Open the session; not a checkpoint, unless it is durable."""
+        """Open the session. Not a checkpoint, unless the session is durable."""
         record = self._record
         if record.started_at is not None:
-            raise RuntimeError(f"session {record.ending.label!r} was entered before: make a new one for each run")
+            raise RuntimeError(
+                f"session {record.ending.label!r} was entered before: make a new rt.Session for each run"
+            )
         if self._store is not None and self._run is None:
             run = durable_wing().run_of_block(
                 self._store,
@@ -311,20 +362,20 @@ class Session:
 
     @trio.lowlevel.enable_ki_protection
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> bool:
-        """Close the session, in the order that the class tells; a cancellation point where it waits for calls."""
+        """Close the session as the class describes. A cancellation point where it waits for calls."""
         lifetime = self._lifetime
         assert lifetime is not None  # noqa: S101 - the block was entered
         try:
             return await lifetime.close(error)  # noqa: ASYNC102 - waits as a nursery does
         finally:
             self._lifetime = None
-            # This frame is among those that the error holds.
+            # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
             del error
 
     if not TYPE_CHECKING:
 
         def __enter__(self) -> NoReturn:
-            raise TypeError("a session ends its tasks, which takes 'async with rt.Session()', not 'with'")
+            raise TypeError("a session waits for its tasks: use 'async with rt.Session()', not 'with'")
 
         __exit__ = __enter__
 
@@ -333,60 +384,74 @@ Session.__doc__ = documented(Session.__doc__ or "", DecoratorOptions)
 
 
 def _given_identifier(options: SessionOptions) -> str | None:
-    """Return the identifier of the durable session that is asked for, `None` if none is."""
+    """Return the identifier given as `resume` or `session_id`, `None` if neither is given.
+
+    Raises:
+        ValueError: If both are given and differ.
+    """
     session_id, resume = options.get("session_id"), options.get("resume")
     if resume is not None and session_id is not None and resume != session_id:
-        raise ValueError("resume and session_id name two sessions: give one of them")
+        raise ValueError(f"resume={resume!r} and session_id={session_id!r} name two sessions: give only one of them")
     return session_id if resume is None else resume
 
 
 def _store(options: SessionOptions, session_id: str | None) -> SessionStore | None:
-    """Return the store of a durable session, `None` for any other."""
+    """Return the store for the option `durable`, `None` if the session is not durable.
+
+    Raises:
+        ValueError: If a session that is not durable has an identifier, or the identifier is not allowed.
+        TypeError: If `durable` is no store, path, URL or bool.
+    """
     durable = options.get("durable")
     if durable is None or durable is False:
         if session_id is not None:
-            raise ValueError("resume and session_id are for durable sessions: give durable=True, a URL or a store")
+            raise ValueError(
+                "resume and session_id are for durable sessions: give durable=True, a path, a URL or a store as well"
+            )
         return None
     if session_id is not None:
         check_session_id(session_id)
     return durable_wing().store_of(durable)
 
 
-# What flows need of a session, and users do not.
+# For flows: what they need of a session, and users do not.
 
 
 def session_of(run: DurableRun[Frame] | None, **options: Unpack[DecoratorOptions]) -> Session:
-    """Return a session with these options, for a run that was taken from a store if there is one."""
+    """Return a new session with these options; with a run, the session of that run in a store."""
     return Session(**options) if run is None else Session._of_run(run, **options)  # noqa: SLF001 - as said above
 
 
 def drain_soon(session: Session, grace: float) -> bool:
-    """Begin to drain a session because of SIGTERM; return whether there was anything to end."""
+    """Begin to drain a session because of SIGTERM; the second time, cancel it. See `Session._drain_soon`."""
     return session._drain_soon(grace)  # noqa: SLF001 - the same
 
 
 def current_session() -> Session:
-    """Return the session that is open around this code, worker threads of its calls included.
+    """Return the session that is open around this code. Works in worker threads of its calls, too.
 
     Raises:
-        ContextError: If there is none, or it is over.
+        ContextError: If no session is open here, or it is over.
     """
-    face = open_scope().face
-    assert isinstance(face, Session)  # noqa: S101 - no other class opens sessions
-    return face
+    session = open_scope().session
+    assert isinstance(session, Session)  # noqa: S101 - no other class opens sessions
+    return session
 
 
 def session_id() -> str | None:
-    """Return the identifier of the session that is open around this code, `None` outside one."""
+    """Return the identifier of the session that is open around this code, `None` if none is."""
     scope = current_scope()
     return None if scope is None or scope.is_over else scope.record.identifier
 
 
 async def result_of(session: Session, work: Callable[[], Coroutine[object, Never, R]]) -> R:
-    """Run a session for the sake of one result.
+    """Run an async function in the block of a session, and return its result.
+
+    Called by `Flow` and `@session`.
 
     Raises:
-        SessionCancelledError: If the session was ended by `Session.cancel`, so that there is none.
+        SessionCancelledError: If the session was cancelled, by `Session.cancel` or SIGTERM.
+        BaseException: As from the block of the session.
     """
     results: list[R] = []
     async with session:

@@ -1,0 +1,49 @@
+"""The part of an open session that its calls use, as protocols: sessions lie above the calls.
+
+Called by calls, through `SessionScope.control`. `Lifetime` and the worker processes implement it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from railtracks._calls.durable_protocol import Args, Kwargs
+
+
+class WorkerProcesses(Protocol):
+    """The worker processes that run the nodes with `run_in="process"`. They belong to the outermost session."""
+
+    async def run(self, name: str, fn: Callable[..., object], args: Args, kwargs: Kwargs) -> object:
+        """Run the function of the node `name` in a worker process, and return its result."""
+        ...
+
+    async def close(self) -> None:
+        """End all worker processes, and wait for their end."""
+        ...
+
+
+class SessionControl(Protocol):
+    """The part of an open session that its calls use. `Lifetime` implements it."""
+
+    def end(self, error: BaseException) -> bool:
+        """Cancel the session because of a call's error.
+
+        The error is the first cause if there is none yet.
+
+        Returns:
+            Whether the session ends with this error. An ordinary error of a session that ends already is ignored.
+        """
+        ...
+
+    def watch(self) -> None:
+        """Start a task, once, that reacts to the session's cancel: it logs which worker threads delay the end."""
+        ...
+
+    async def broadcast(self, item: object) -> None:
+        """Queue an item for the `broadcast_callback`. A checkpoint."""
+        ...
+
+    def worker_processes(self) -> WorkerProcesses:
+        """Return the worker processes of the outermost session."""
+        ...
