@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import railtracks as rt
+from railtracks._sessions.session import drain_soon
 
 REFUSED = "is draining: it takes no new top-level calls"
 
@@ -332,6 +334,32 @@ async def test_before_the_session_it_is_refused_and_after_it_there_is_nothing_to
     async with session:
         pass
     await session.drain(1)
+
+
+async def test_while_the_session_closes_there_is_nothing_to_drain() -> None:
+    drained: list[bool] = []
+
+    @asynccontextmanager
+    async def resource() -> AsyncGenerator[None]:
+        yield
+        await session.drain(1)
+        drained.append(drain_soon(session, 1))
+
+    async with rt.Session(save_state=False) as session:
+        await session.enter_async_context(resource())
+    assert drained == [False]
+    assert session.status == "completed"
+
+
+async def test_sigterm_after_the_session_finds_nothing_to_drain_and_before_it_the_session_is_cancelled() -> None:
+    async with rt.Session(save_state=False) as session:
+        pass
+    assert drain_soon(session, 1) is False
+    early = rt.Session(save_state=False)
+    assert drain_soon(early, 1) is True
+    async with early:
+        await trio.sleep_forever()
+    assert early.info.cause == rt.EndCause(rt.CauseKind.SIGTERM, "SIGTERM")
 
 
 @pytest.mark.parametrize(

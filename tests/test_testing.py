@@ -135,6 +135,24 @@ def test_every_session_of_the_block_is_found_however_it_was_opened() -> None:
     assert outer[-1].name == "decorated"
 
 
+async def test_a_session_of_a_task_that_was_started_before_the_block_is_not_of_the_block() -> None:
+    begin = trio.Event()
+
+    async def beside() -> None:
+        await begin.wait()
+        await decorated()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(beside)
+        await trio.testing.wait_all_tasks_blocked()
+        with testing.opened_sessions() as sessions:
+            begin.set()
+            await trio.testing.wait_all_tasks_blocked()
+            async with rt.Session(name="in the block"):
+                pass
+    assert [session.name for session in sessions] == ["in the block"]
+
+
 # cancel_at_every_checkpoint
 
 

@@ -113,8 +113,8 @@ class Node(Generic[P, R_co]):
         self.is_direct: bool = self.is_async and self.timeout is None
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> object:
-        """Call the function itself: no session, no record, no timeout."""
-        return self.fn(*args, **kwargs)
+        """Call the function itself: no session, no record, no timeout. Each kind of node says what that returns."""
+        ...
 
     def __repr__(self) -> str:
         return f"<railtracks.Node {self.name!r}>"
@@ -289,10 +289,9 @@ def made_node(fn: object, /, **options: Unpack[NodeOptions]) -> Node[..., object
     """
     if is_node(fn):
         return fn.with_options(**options) if options else fn
-    is_async = is_coroutine_function(fn)
     if not callable(fn):
         raise NodeCreationError(f"a node is made of a function, not of {fn!r}")
-    return AsyncNode(fn, **options) if is_async else SyncNode(fn, **options)
+    return AsyncNode(fn, **options) if is_coroutine_function(fn) else SyncNode(fn, **options)
 
 
 def is_node(value: object) -> TypeGuard[Node[..., object]]:
