@@ -8,9 +8,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
-from typing import Final, TypeGuard
-
-from attrs import define
+from typing import Final, NamedTuple, TypeGuard
 
 # `isinstance` tells that a value is a list, and not of what. To the type checkers its items are objects.
 
@@ -45,8 +43,7 @@ def is_tuple(value: object) -> TypeGuard[tuple[object, ...]]:
     return isinstance(value, tuple)
 
 
-@define(frozen=True)
-class Number:
+class Number(NamedTuple):
     """A check for numbers.
 
     Attributes:

@@ -5,15 +5,13 @@ Called by `_options`, whose classes have an `Option` for each field, and by ever
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from inspect import Parameter, Signature
-from typing import Final
-
-from attrs import define
+from typing import Final, NamedTuple
 
 
-@define(frozen=True)
-class Option:
+class Option(NamedTuple):
     """One option, beside its type.
 
     Attributes:
@@ -27,7 +25,8 @@ class Option:
     default: object = None
 
 
-def options_of(kind: type) -> dict[str, Option]:
+@functools.cache
+def options_of(kind: type) -> Mapping[str, Option]:
     """Return the options that are the fields of a class above, by name."""
     return {name: annotation.__metadata__[0] for name, annotation in kind.__annotations__.items()}
 

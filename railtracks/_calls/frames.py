@@ -21,7 +21,7 @@ from railtracks._calls.durable_protocol import CallStrand, SessionJournal
 from railtracks._calls.session_control import SessionControl
 from railtracks._nodes.node import Node, is_node, made_node
 from railtracks._records.events import EventKind, ObservedSession, call_event
-from railtracks._records.observers import Audience, Observers, tell
+from railtracks._records.observers import NOBODY, Audience, Observers, tell
 from railtracks._records.session import SessionRecord
 from railtracks._records.tree import CallTree
 from railtracks._workers.threads import WorkerSlot
@@ -152,7 +152,7 @@ class SessionScope:
         With them the session would stay in memory until Python's garbage collector runs.
         """
         self.is_over = True
-        self.observers = Observers()
+        self.observers = NOBODY
         self._check_drain = _no_drain
         del self.control
 

@@ -114,7 +114,6 @@ class Node(Generic[P, R_co]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> object:
         """Call the function itself: no session, no record, no timeout. Each kind of node says what that returns."""
-        ...
 
     def __repr__(self) -> str:
         return f"<railtracks.Node {self.name!r}>"

@@ -31,7 +31,7 @@ class EventKind(StrEnum):
     LOGGED = "logged"
 
 
-@define(frozen=True)
+@define(frozen=True, eq=False)
 class SessionEvent:
     """A session was opened or closed.
 
@@ -50,7 +50,7 @@ class SessionEvent:
     parent_call_id: int | None
 
 
-@define(frozen=True)
+@define(frozen=True, eq=False)
 class CallEvent:
     """Something happened to a call.
 
@@ -99,7 +99,7 @@ class CallEvent:
         return self._tree.record(self.call_id)
 
 
-@define(frozen=True)
+@define(frozen=True, eq=False)
 class BroadcastEvent:
     """An item was broadcast, whether the session has a `broadcast_callback` or not.
 
@@ -116,7 +116,7 @@ class BroadcastEvent:
     at: datetime
 
 
-@define(frozen=True)
+@define(frozen=True, eq=False)
 class LogEvent:
     """A line was logged.
 
