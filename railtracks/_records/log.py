@@ -100,6 +100,9 @@ _LINES: Final = {
     ),
 }
 
+# The kinds that are always observed: a logger of the application that is configured later still gets warnings.
+_WARNINGS: Final = tuple(kind for kind, (level, _) in _LINES.items() if level >= logging.WARNING)
+
 
 class SessionLog:
     """The log of one session: an observer that writes to the process's loggers, and to the session's own display."""
@@ -120,16 +123,15 @@ class SessionLog:
     def observe(self, observers: Observers) -> None:
         """Observe the kinds of events whose lines are shown somewhere, and tell these observers of each line."""
         self._observers = observers
-        observers.add(self, [kind for kind, (level, _) in _LINES.items() if self._is_shown(level)])
+        observers.add(self, tuple(_LINES) if self._shows_info() else _WARNINGS)
 
-    def _is_shown(self, level: int) -> bool:
-        """Return whether a record of a level is shown somewhere; for warnings and errors always.
-
-        A logger of the application that is configured later still gets them.
-        """
-        if level >= logging.WARNING or logging.getLogger(_ROOT).isEnabledFor(level):
+    def _shows_info(self) -> bool:
+        """Return whether a record of the level INFO is shown somewhere."""
+        if logging.getLogger(_ROOT).isEnabledFor(logging.INFO):
             return True
-        return any(level >= handler.level for handler in self._handlers if not isinstance(handler, logging.NullHandler))
+        return any(
+            handler.level <= logging.INFO for handler in self._handlers if not isinstance(handler, logging.NullHandler)
+        )
 
     def on_event(self, event: Event) -> None:
         """Log what happened to a call."""

@@ -117,26 +117,27 @@ class CancelWatcher:
         self._cancellation = cancellation
         self._nursery = nursery
         self._on_cancel = on_cancel
-        self._scope = trio.CancelScope()
-        self._is_started = False
+        # The scope of the task, once that was started.
+        self._scope: trio.CancelScope | None = None
 
     def start(self) -> None:
         """Start the task, if it does not run yet."""
-        if not self._is_started:
-            self._is_started = True
-            self._nursery.start_soon(self._watch, name="railtracks: watch for cancel")
+        if self._scope is None:
+            self._scope = trio.CancelScope()
+            self._nursery.start_soon(self._watch, self._scope, name="railtracks: watch for cancel")
 
     def stop(self) -> None:
         """End the task, once all calls have ended: a later cancel of the session has nothing to react to."""
-        self._scope.cancel()
+        if self._scope is not None:
+            self._scope.cancel()
 
-    async def _watch(self) -> None:
-        with self._scope:
+    async def _watch(self, scope: trio.CancelScope) -> None:
+        with scope:
             try:
                 await trio.sleep_forever()
             except trio.Cancelled:
                 # Cancelled by the session's scope, or by one around it, and not by `stop`.
-                if not self._scope.cancel_called:
+                if not scope.cancel_called:
                     self._cancellation.note_source()
                     self._on_cancel()
                 raise

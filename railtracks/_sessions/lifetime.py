@@ -224,7 +224,8 @@ class Lifetime:
             cancellation.note_own_cancel()
             self.is_open = False
             # The timeout stops counting here: the cleanup has `cleanup_timeout`.
-            cancellation.scope.deadline = math.inf
+            if cancellation.scope.deadline != math.inf:
+                cancellation.scope.deadline = math.inf
             self._watcher.stop()
             self._end_journal()
         # Anything else cancels the scope, or comes from its cancel: leaving the inner nursery then waits for the calls.
