@@ -51,3 +51,13 @@ def test_the_test_of_each_guarantee_is_there(page: Path) -> None:
         file, _, name = row.partition("::")
         text = (Path(__file__).parent / file).read_text("utf-8")
         assert re.search(rf"^(async )?def {name}\(", text, re.MULTILINE), row
+
+
+PACKAGE = README.parent / "railtracks"
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_contributing_says_what_each_file_holds(file: Path) -> None:
+    page = README.with_name("CONTRIBUTING.md").read_text("utf-8")
+    known = file.stem in {"__init__", "__main__"} or "migrations" in file.parts
+    assert known or re.search(rf"`(?:[\w/]*/)?{file.stem}(?:\.py)?`", page)

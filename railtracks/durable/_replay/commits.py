@@ -14,8 +14,9 @@ from sqlalchemy.engine import Connection
 from railtracks.durable._replay.order import Order
 from railtracks.durable._replay.rows import NewRow
 from railtracks.durable._replay.turns import Turn
+from railtracks.durable._store.commit import Commit, CommitWaiter
 from railtracks.durable._store.signal_polling import SignalPolling
-from railtracks.durable._store.writer import Commit, CommitWaiter, Writer
+from railtracks.durable._store.writer import Writer
 from railtracks.exceptions import ContextError
 
 T = TypeVar("T")

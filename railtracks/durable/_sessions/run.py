@@ -21,10 +21,11 @@ from railtracks.durable._replay.calls import INTERRUPTING
 from railtracks.durable._replay.journal import Journal
 from railtracks.durable._replay.recorded import Record
 from railtracks.durable._store.access import Access
+from railtracks.durable._store.commit import Commit
 from railtracks.durable._store.database import clock_of
 from railtracks.durable._store.schema import DurableStatus, SessionRow, sessions
 from railtracks.durable._store.wanted import Taken, Wanted, stuck
-from railtracks.durable._store.writer import Commit, Writer
+from railtracks.durable._store.writer import Writer
 from railtracks.durable._values.failures import load_failure
 from railtracks.exceptions import (
     ContextError,

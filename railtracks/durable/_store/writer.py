@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 import sqlalchemy as sa
 import trio
-from attrs import define
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 
-from railtracks._workers.threads import in_thread, in_thread_whatever_comes, never_aborted
+from railtracks._workers.threads import in_thread, in_thread_whatever_comes
+from railtracks.durable._store.commit import Commit, CommitWaiter
 from railtracks.durable._store.database import Database
 from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.schema import calls, sessions
 from railtracks.durable._store.signal_polling import SignalPolling
-from railtracks.exceptions import RailtracksError, SessionLostError, StoreError
+from railtracks.exceptions import SessionLostError, StoreError
 
 T = TypeVar("T")
 
@@ -40,59 +40,6 @@ _FENCES: Final = (
     .where(sessions.c.session_id.in_(sa.bindparam("ids", expanding=True)))
     .with_for_update(read=True)
 )
-
-
-@define(eq=False)
-class Commit:
-    """Rows and work of one session, to be written in one transaction.
-
-    Attributes:
-        session_id: The session.
-        fence: The number of the session's owner as the owner knows it; `None` of work that takes the session, and
-            compares for itself.
-        rows: New rows of the session's calls.
-        work: What else to do in the same transaction; it may be done again after an answer was lost.
-        is_end: Whether it records how the session ended, which is written even where rows of the session were not.
-        on_done: Called when the commit is decided, in the task that wrote, in the order of the queue.
-        result: What `work` returned.
-        error: Why the commit was not written.
-        is_done: Whether it is decided.
-        waiter: The task that waits for it.
-    """
-
-    session_id: str
-    fence: int | None
-    rows: Sequence[dict[str, object]] = ()
-    work: Callable[[Connection], object] | None = None
-    is_end: bool = False
-    on_done: Callable[[], None] | None = None
-    result: object = None
-    error: Exception | None = None
-    is_done: bool = False
-    waiter: CommitWaiter | None = None
-
-
-class CommitWaiter:
-    """A task that waits for a commit, and that no cancel wakes.
-
-    A cancel scope with a shield for each wait would cost more than the rest of a commit.
-    """
-
-    __slots__ = ("_task",)
-
-    def __init__(self) -> None:
-        self._task: trio.lowlevel.Task | None = None
-
-    async def wait(self) -> None:
-        """Wait until `wake` is called."""
-        self._task = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(never_aborted)
-
-    def wake(self) -> None:
-        """Let the task go on, if it waits."""
-        task, self._task = self._task, None
-        if task is not None:
-            trio.lowlevel.reschedule(task)
 
 
 class Writer:
@@ -128,7 +75,7 @@ class Writer:
 
         Shielded; a schedule point.
         """
-        waiter = commit.waiter = commit.waiter or CommitWaiter()
+        waiter = commit.waiter_here()
         while not commit.is_done:
             await self.step(waiter)
 
@@ -174,14 +121,10 @@ class Writer:
             self._give_up(batch, error)
         self._is_writing = False
         for commit in batch:
-            commit.is_done = True
-            if commit.on_done is not None:
-                commit.on_done()
-            elif commit.waiter is not None:
-                commit.waiter.wake()
+            commit.finish()
+        # One of the tasks that wait writes for all of them.
         for commit in self._waiting:
-            if commit.waiter is not None:
-                commit.waiter.wake()
+            if commit.wake():
                 break
 
     # In a thread from here on.
@@ -227,7 +170,7 @@ class Writer:
             if commit.fence is not None:
                 # Later commits of the session get the same error.
                 broken = self._broken.setdefault((commit.session_id, commit.fence), broken)
-            commit.error = commit.error or broken
+            commit.fail(commit.error or broken)
 
     def _transaction(self, batch: list[Commit], *, is_again: bool) -> None:
         with self._database.writing("commit") as connection:
@@ -241,19 +184,19 @@ class Writer:
             for commit in batch:
                 if commit.fence is None:
                     rows = _written(connection, rows)
-                    _take(connection, commit)
+                    commit.take(connection)
                     continue
                 broken = self._broken.get((commit.session_id, commit.fence))
                 if broken is not None and not commit.is_end:
-                    commit.error = broken
+                    commit.fail(broken)
                     continue
                 if fences.get(commit.session_id) != commit.fence:
-                    commit.error = SessionLostError(commit.session_id, "another owner has taken it over")
+                    commit.fail(SessionLostError(commit.session_id, "another owner has taken it over"))
                     continue
                 rows += self._missing(connection, commit) if is_again else commit.rows
                 if commit.work is not None:
                     rows = _written(connection, rows)
-                    commit.result = commit.work(connection)
+                    commit.do_work(connection)
             _written(connection, rows)
 
     def _missing(self, connection: Connection, commit: Commit) -> list[dict[str, object]]:
@@ -264,15 +207,6 @@ class Writer:
         there = {tuple(row) for row in found}
         # Another row with the same number collides when this one is inserted, and that is an error to be told.
         return [row for row in commit.rows if (row["seq"], row["key"], row["status"]) not in there]
-
-
-def _take(connection: Connection, commit: Commit) -> None:
-    """Do the work of a commit that takes a session; a refusal is its own error, and has written nothing."""
-    commit.error = None
-    try:
-        commit.result = None if commit.work is None else commit.work(connection)
-    except RailtracksError as refusal:
-        commit.error = refusal
 
 
 def _written(connection: Connection, rows: list[dict[str, object]]) -> list[dict[str, object]]:
