@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from typing import Any, Final, Generic, Never, ParamSpec, TypeVar, Unpack, cast, overload
+from inspect import Signature
+from typing import Any, ClassVar, Final, Generic, Never, ParamSpec, TypeVar, Unpack, cast, overload
 
 from railtracks._calls.call import call
 from railtracks._calls.durable_protocol import Args, DurableFlow, DurableRun, Kwargs
@@ -49,7 +50,7 @@ class Flow(Generic[P, R]):
         ImportError: If `durable` is given and the extra `durable` is not installed.
     """
 
-    __signature__ = spelled_out(FlowOptions, "name", "entry_point")
+    __signature__: ClassVar[Signature] = spelled_out(FlowOptions, "name", "entry_point")
     __slots__ = ("_entry_point", "_name", "_node", "_options", "_store")
 
     @overload

@@ -10,8 +10,9 @@ import math
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
+from inspect import Signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never, NoReturn, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Never, NoReturn, ParamSpec, Self, TypeVar, Unpack, overload
 
 import trio
 
@@ -66,7 +67,7 @@ class Session:
         ImportError: If `durable` is given and the extra `durable` is not installed.
     """
 
-    __signature__ = spelled_out(DecoratorOptions, "context")
+    __signature__: ClassVar[Signature] = spelled_out(DecoratorOptions, "context")
     __slots__ = (
         "__weakref__",
         "_cancellation",
