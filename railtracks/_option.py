@@ -27,7 +27,7 @@ class Option(NamedTuple):
 
 @functools.cache
 def options_of(kind: type) -> Mapping[str, Option]:
-    """Return the options that are the fields of a class above, by name."""
+    """Return the options that are the fields of a class of options, by name."""
     return {name: annotation.__metadata__[0] for name, annotation in kind.__annotations__.items()}
 
 

@@ -188,8 +188,8 @@ class DurableOptions(TypedDict, total=False):
     ]
 
 
-class SessionOptions(CommonOptions, FlowIdOption, DurableOptions, total=False):
-    """The options of `Session`, beside its context."""
+class NameOptions(TypedDict, total=False):
+    """The names of one session."""
 
     name: Annotated[
         str | None,
@@ -199,6 +199,11 @@ class SessionOptions(CommonOptions, FlowIdOption, DurableOptions, total=False):
         ),
     ]
     flow_name: Annotated[str | None, Option(check_text, "The name of the flow that the session is a run of.")]
+
+
+class SessionOptions(NameOptions, FlowIdOption, CommonOptions, DurableOptions, total=False):
+    """The options of `Session`, beside its context."""
+
     resume: Annotated[
         str | None,
         Option(
@@ -226,7 +231,7 @@ class FlowRunOptions(ContextOption, CommonOptions, FlowIdOption, total=False):
 
 
 class FlowOptions(FlowRunOptions, DurableOptions, total=False):
-    """The options of `Flow`."""
+    """The options of `Flow`: those that it hands on to its sessions, and those that it reads itself."""
 
     stop_on_sigterm: Annotated[
         float | bool | None,

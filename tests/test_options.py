@@ -18,7 +18,7 @@ from railtracks import _config
 from railtracks._config import resolve, set_config
 from railtracks._copying import copied
 from railtracks._option import options_of
-from railtracks._options import ConfigOptions
+from railtracks._options import ConfigOptions, DecoratorOptions, FlowOptions, FlowRunOptions
 
 
 async def work() -> None:
@@ -86,6 +86,12 @@ WRONG: dict[str, list[tuple[Any, type[Exception]]]] = {
 
 def test_every_option_is_in_the_tables_of_this_file() -> None:
     assert set(RIGHT) == set(WRONG) == set(NAMES)
+
+
+def test_a_flow_hands_each_of_its_options_on_or_reads_it_itself() -> None:
+    # An option that is taken and then dropped would be worse than a refused one.
+    assert set(options_of(FlowOptions)) - set(options_of(FlowRunOptions)) == {"durable", "stop_on_sigterm", "version"}
+    assert set(options_of(FlowRunOptions)) <= set(options_of(DecoratorOptions))
 
 
 @every_door

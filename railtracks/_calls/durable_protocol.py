@@ -89,7 +89,7 @@ class DurableFanOut(Protocol):
 class Restart(NamedTuple):
     """A background call of an earlier run that this run must start by itself.
 
-    The call that started it is recorded as completed, so it is replayed and does not start it again.
+    The call that started it is recorded with its outcome. So that call is replayed, and does not start it again.
     """
 
     node: Node[..., object]

@@ -119,7 +119,7 @@ class SessionScope:
         kind = EventKind.WORKER_LEFT_BEHIND
         self.tell(kind, self.observers.worker_left_behind, frame.outer or frame, frame.call_id)
 
-    def drain(self, check_drain: Callable[[], None]) -> None:
+    def refuse_new_calls(self, check_drain: Callable[[], None]) -> None:
         """Refuse new top-level calls from now on.
 
         Args:
@@ -222,7 +222,10 @@ class Frame:
         self.slot = slot
 
     def mark_used(self) -> None:
-        """Note that a call was made here. A start frame stays fresh: each of its tasks makes its first call there."""
+        """Note that a call was made here, so that the next one needs a schedule point of its own.
+
+        A start frame stays fresh: each of its tasks makes its first call there.
+        """
         self.is_fresh = self.is_start_frame
 
     def start_frame(self, strand: CallStrand | None = None) -> Frame:

@@ -11,6 +11,8 @@ import sys
 def named(module: str, qualname: str) -> object:
     """Return the object with a qualified name in an imported module, `None` if there is none. Imports nothing."""
     found: object = sys.modules.get(module)
+    if found is None:
+        return None
     for name in qualname.split("."):
         found = getattr(found, name, None)
     return found

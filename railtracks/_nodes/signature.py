@@ -99,7 +99,7 @@ def _is_partial(fn: object) -> TypeGuard[functools.partial[object]]:
 
 
 def signature_of(fn: Callable[..., object]) -> Signature:
-    """Return the signature of a function. It has no parameters if Python cannot tell them, as of some builtins."""
+    """Return the `Signature` of a function; one without parameters if Python cannot tell them, as of some builtins."""
     try:
         parameters = list(inspect.signature(fn).parameters.values())
     except (TypeError, ValueError):

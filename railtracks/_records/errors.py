@@ -141,12 +141,12 @@ def raise_unchanged(error: BaseException) -> NoReturn:
 class _CallNote(str):
     """The note that a call leaves on an error, e.g. "in report > fetch", and with it the description of the error.
 
-    An error leaves one call after the other, and each of them records it. The innermost call describes it; the calls
-    around it find the description by this note and share it, because to describe it anew at every level would cost
-    the square of the depth. The description is kept on the error, so that it goes when the error goes. It is kept on
-    a note, because a class may forbid to set attributes, and few classes forbid to add notes.
+    An error leaves one call after the other, and each of them records it. The innermost call describes it. The calls
+    around it find the description by this note and share it: to describe it anew at every level would cost the square
+    of the depth. The description is kept on the error, so that it is freed with the error. It is kept on a note, because
+    many classes forbid to set attributes, and few forbid to add notes.
 
-    As a string of its own class it is told from users' notes. Pickled, it is a plain string.
+    Its class distinguishes it from users' notes. Pickled, it is a plain string.
     """
 
     __slots__ = ("description",)

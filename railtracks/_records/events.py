@@ -52,7 +52,7 @@ class SessionEvent:
 
 @define(frozen=True, eq=False)
 class CallEvent:
-    """Something happened to a call.
+    """Something happened to a call. Of a replayed call of a durable session no event is made.
 
     It is handed over in the task of the call, with the context variables of its caller. So an observer that sets a
     context variable when a call starts can reset it when the call ends.

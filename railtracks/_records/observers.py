@@ -129,7 +129,7 @@ class ProcessObservers(Observers):
                 session.remove(observer)
 
 
-# The observers of replayed calls: there are none.
+# The observers of replayed calls: there are none, because the run that was recorded has told of these calls.
 NOBODY: Final = Observers()
 
 EVERYWHERE: Final = ProcessObservers()

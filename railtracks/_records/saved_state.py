@@ -1,8 +1,8 @@
 """A session written as JSON: the form of values that JSON has no word for, and what is left out.
 
 Called at the end of a session, and by `Session.payload`. Saving runs in a thread of its own beside users' tasks. It
-works a call at a time, so that no text of the whole session is held, and a value that cannot be written costs only
-itself.
+writes one call after another, so the text of the whole session is never in memory. A value that cannot be written is
+left out alone, and the rest is saved.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ T = TypeVar("T")
 
 SCHEMA: Final = 1
 
-# Seconds. With shorter turns a busy event loop would keep the saving thread waiting.
-_TURN: Final = 0.002
+# Seconds of work between two pauses. With less of it a busy event loop would keep the saving thread waiting.
+_SLICE: Final = 0.002
 
 # A deeper value is not written: many readers of JSON fail at some depth.
 _DEEPEST: Final = 100
@@ -74,11 +74,11 @@ def _gently(items: Iterable[T]) -> Iterator[T]:
 
     Python itself switches threads only every 5 ms, and an event loop has to wait for that at each of its steps.
     """
-    due = monotonic() + _TURN
+    due = monotonic() + _SLICE
     for item in items:
         if monotonic() > due:
             sleep(0)
-            due = monotonic() + _TURN
+            due = monotonic() + _SLICE
         yield item
 
 
@@ -253,7 +253,7 @@ _NOT_FINITE: Final = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 def _leaf(value: object) -> str | float | None:
-    """Return the plain form of a time, a path or a number that JSON has no word for, `None` for any other value."""
+    """Return the text of a time, a path, a UUID or a `Decimal`, the seconds of a duration, `None` for other values."""
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     if isinstance(value, timedelta):

@@ -161,7 +161,7 @@ def key_name(key: object) -> str | None:
 
 
 def field_names(value: object) -> tuple[str, ...]:
-    """Return the fields of an instance of an attrs class or a dataclass, none for any other."""
+    """Return the names of the fields of an attrs instance or a dataclass instance, none for any other value."""
     kind: type = type(value)
     return _fields_of(kind)
 
@@ -220,7 +220,7 @@ class Scrubber:
         return None
 
     def _without_cut_secret(self, text: str) -> str:
-        """Return a text without the beginning of a secret at its end, if its end shows that it was cut."""
+        """Return a text without a secret that was cut in half at its end: a text that was cut ends in `...`."""
         if not text.endswith(CUT):
             return text
         body = text.removesuffix(CUT)

@@ -1,4 +1,4 @@
-"""A saved state's JSON as records: the room of the core that knows cattrs.
+"""A saved state's JSON as records: the one module of the core that knows cattrs.
 
 Called by `load_state`, which imports this module on first use: cattrs takes a good part of the time of an import.
 """

@@ -134,7 +134,7 @@ class Background:
         for service in self._services:
             service.cancel(_REASON)
 
-    async def drain(self) -> None:
+    async def wait_for_all(self) -> None:
         """Cancel the services, and wait until no background call runs."""
         self.cancel_services()
         # While one call is awaited others may be started: so look again each time.

@@ -33,7 +33,7 @@ class Drain:
         self._background = background
         self._at_rest = trio.Event()
         self._open = scope.tree.open_roots()
-        scope.drain(self._look)
+        scope.refuse_new_calls(self._look)
         scope.observers.add(self, _KINDS)
         background.cancel_services()
 

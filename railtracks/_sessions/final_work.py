@@ -95,7 +95,7 @@ class FinalWork:
         raised, self._raised = self._raised, None
         return raised
 
-    def decide(self, outside: BaseException | None) -> None:
+    def close_record(self, outside: BaseException | None) -> None:
         """Decide how the session ended and what its block raises, and close its record.
 
         Args:
@@ -120,7 +120,7 @@ class FinalWork:
             if self._processes is not None:
                 await self._processes.close()
             # After the cleanup, whose errors count, and before the save, which writes how the session ended.
-            self.decide(outside)
+            self.close_record(outside)
             if self.path is not None:
                 await self._save(self.path)
             callback = self.settings.get("payload_callback")

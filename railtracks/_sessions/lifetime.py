@@ -172,7 +172,7 @@ class Lifetime:
         if final_work.has_work:
             self._outer_nursery.nursery.start_soon(final_work.run, outside)
         else:
-            final_work.decide(outside)
+            final_work.close_record(outside)
         # Waits for the final work, resources and broadcasts. Their tasks raise no errors: what comes out of the nursery
         # is `Cancelled`, or a Ctrl-C that struck this task as it waited.
         rest = await self._outer_nursery.leave(None)
@@ -217,7 +217,7 @@ class Lifetime:
             The `Cancelled` of a scope around the session, if there is one.
         """
         cancellation = self._plan.cancellation
-        error = await self._drained() if error is None else error
+        error = await self._wait_for_background() if error is None else error
         if error is None:
             # Body and background calls have ended without an error. But the session may have been cancelled, or its
             # deadline passed, since their last checkpoint: note that before the deadline is taken away.
@@ -255,10 +255,10 @@ class Lifetime:
             except FatalError as mismatch:
                 self._plan.cancellation.fail(mismatch)
 
-    async def _drained(self) -> BaseException | None:
+    async def _wait_for_background(self) -> BaseException | None:
         """Wait for the background calls; return what ended the wait early: `Cancelled`, or Ctrl-C in the main task."""
         try:
-            await self.background.drain()
+            await self.background.wait_for_all()
         except BaseException as error:  # noqa: ASYNC103, BLE001 - ends the session like an error of the body
             return error  # noqa: ASYNC104 - the same
         return None
