@@ -143,8 +143,8 @@ class _CallNote(str):
 
     An error leaves one call after the other, and each of them records it. The innermost call describes it. The calls
     around it find the description by this note and share it: to describe it anew at every level would cost the square
-    of the depth. The description is kept on the error, so that it is freed with the error. It is kept on a note, because
-    many classes forbid to set attributes, and few forbid to add notes.
+    of the depth. The description is kept on the error, so that it is freed with the error. It is kept on a note: many
+    classes forbid to set attributes, and few forbid to add notes.
 
     Its class distinguishes it from users' notes. Pickled, it is a plain string.
     """
