@@ -264,7 +264,7 @@ def test_a_store_that_fails_past_its_deadline_interrupts_the_session_and_no_exce
     new_store: Callable[[], str],
 ) -> None:
     DONE.clear()
-    store = rt.DurableStore(new_store(), lease=3.0, commit_timeout=0.2)
+    store = rt.DurableStore(new_store(), lease=3.0, commit_timeout=1.0)
     faulty = testing.faulty_store(store, failing("before", 4, 10_000, LOST))
 
     async def stubborn(steps: int) -> int:

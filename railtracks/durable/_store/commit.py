@@ -44,10 +44,9 @@ class Commit:
     error: Exception | None = None
     is_done: bool = False
 
-    def waiter_here(self) -> CommitWaiter:
-        """Return the waiter of the task that waits for the commit, which is made on first use."""
-        if self.waiter is None:
-            self.waiter = CommitWaiter()
+    def wait_here(self) -> CommitWaiter:
+        """Have the current task wait for the commit; return its waiter."""
+        self.waiter = CommitWaiter()
         return self.waiter
 
     def do_work(self, connection: Connection) -> None:

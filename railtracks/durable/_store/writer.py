@@ -75,7 +75,7 @@ class Writer:
 
         Shielded; a schedule point.
         """
-        waiter = commit.waiter_here()
+        waiter = commit.wait_here()
         while not commit.is_done:
             await self.step(waiter)
 
