@@ -29,13 +29,13 @@ from railtracks.durable._replay.mismatches import Mismatches
 from railtracks.durable._replay.order import Order
 from railtracks.durable._replay.parking import Parking
 from railtracks.durable._replay.parts import JournalParts
-from railtracks.durable._replay.recorded import Record
+from railtracks.durable._replay.recorded import RecordedSession
 from railtracks.durable._replay.replayed import RefusedCall, ReplayedCall
 from railtracks.durable._replay.strands import ENTRY, CallBody, FanOut, Strand, Strands, key_of
 from railtracks.durable._replay.turns import Turns
 from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.writer import Writer
-from railtracks.durable._values.values import Values, told_as_store_error
+from railtracks.durable._values.values import Values, as_store_error
 from railtracks.exceptions import ContextError, DurableValueError, ReplayMismatchError
 
 
@@ -56,7 +56,7 @@ class Journal:
         seed: str,
         has_entry_point: bool,
         fence: int | None,
-        record: Record,
+        record: RecordedSession,
         values: Values,
         writer: Writer,
         patience: Patience,
@@ -113,7 +113,7 @@ class Journal:
         """
         self.parts.session.attach(log, end)
         self.parts.context.attach(values)
-        with told_as_store_error(self.session_id):
+        with as_store_error(self.session_id):
             # No later outcome brings these: see `Turns.rest`.
             self.parts.context.apply(self.parts.order.turns.rest)
 
@@ -169,22 +169,22 @@ class Journal:
         node: Node[..., object],
         key: str,
         identity: str | None = None,
-        around: CallBody | None = None,
+        enclosing: CallBody | None = None,
     ) -> UnrecordedCall:
         body = CallBody(key, strand.body.parent, key if identity is None else identity)
-        return UnrecordedCall(Strand(body, key), node, body, around, self.parts.parking)
+        return UnrecordedCall(Strand(body, key), node, body, enclosing, self.parts.parking)
 
     def fan_out(self, frame: Frame) -> FanOut:
         """Number the calls of a fan-out that begins in a frame."""
         return FanOut(self._strands.of(frame), self.parts.mismatches.check_fan_out_end)
 
-    async def needs_slot(self, landing: Frame) -> bool:
+    async def needs_slot(self, start_frame: Frame) -> bool:
         """Return whether a call of a fan-out needs a slot of its limiter; waits with a new call until the replay ends.
 
         Replayed calls need none. With slots they would wait for calls that wait for them, because outcomes are handed
         over in another order than slots.
         """
-        only = landing.strand.only if isinstance(landing.strand, Strand) else None
+        only = start_frame.strand.only if isinstance(start_frame.strand, Strand) else None
         recorded = None if only is None else self._record.calls.get(only.key)
         if recorded is not None:
             return not recorded.has_outcome

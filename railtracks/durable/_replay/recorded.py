@@ -118,7 +118,7 @@ class RecordedBroadcasts:
         return key in self._delivered
 
 
-class Record:
+class RecordedSession:
     """The record of one session.
 
     Attributes:

@@ -20,7 +20,7 @@ from railtracks.durable._replay.recorded import RecordedCall, outcome_of
 from railtracks.durable._replay.strands import Position, Strand
 from railtracks.durable._store.schema import CallRow, RowStatus
 from railtracks.durable._values.failures import load_failure
-from railtracks.durable._values.values import shape_of, told_as_store_error
+from railtracks.durable._values.values import as_store_error, shape_of
 
 
 class ReplayedCall(Call):
@@ -66,7 +66,7 @@ class ReplayedCall(Call):
         if row.status == RowStatus.FAILED:
             # As the node itself would have raised it.
             raise_unchanged(load_failure(outcome_of(row), parts.values))
-        with told_as_store_error(parts.commits.session_id):
+        with as_store_error(parts.commits.session_id):
             return parts.values.load(outcome_of(row), shape_of(self._asked.node.fn).result)
 
     async def _take_turn(self, row: CallRow) -> None:

@@ -155,17 +155,17 @@ class Strand(CallStrand):
         number, self._number = self._number, self._number + 1
         return Position(key_of(self.key, "call", number), self.key, number)
 
-    def skip(self, *told: str) -> tuple[str, int]:
+    def skip(self, *what: str) -> tuple[str, int]:
         """Take a number for something that is no call; return the key of the strand, and the number.
 
         In a task that has made no call yet, the number counts equal things. Things that are equal need not be told
         apart: each does the same.
 
         Args:
-            *told: What the thing is.
+            *what: What the thing is.
         """
         if self.key is None:
-            label = key_of(self.body.key, "unnamed", *told)
+            label = key_of(self.body.key, "unnamed", *what)
             return label, self.body.count(label)
         number, self._number = self._number, self._number + 1
         return self.key, number
@@ -199,11 +199,11 @@ class Strands:
         """
         if isinstance(frame.strand, Strand):
             return frame.strand
-        around = frame.outer
-        while around is not None and around.strand is None:
-            around = around.outer
+        enclosing = frame.outer
+        while enclosing is not None and enclosing.strand is None:
+            enclosing = enclosing.outer
         # A session that is not durable may be between this frame and the next strand.
-        outer = self.root if around is None or not isinstance(around.strand, Strand) else around.strand
+        outer = self.root if enclosing is None or not isinstance(enclosing.strand, Strand) else enclosing.strand
         strand = Strand(outer.body, None)
         frame.enter_strand(strand)
         return strand

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from railtracks.durable._replay.recorded import Record, RecordedCall
+from railtracks.durable._replay.recorded import RecordedCall, RecordedSession
 from railtracks.durable._store.schema import CallRow, RowStatus
 
 
@@ -71,7 +71,7 @@ class Turns:
             that goes on.
     """
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: RecordedSession) -> None:
         self.recorded = 0
         self.progress = 0
         self._record = record

@@ -19,7 +19,7 @@ from railtracks._records.errors import holds, raise_unchanged
 from railtracks._workers.threads import in_thread
 from railtracks.durable._replay.calls import INTERRUPTING
 from railtracks.durable._replay.journal import Journal
-from railtracks.durable._replay.recorded import Record
+from railtracks.durable._replay.recorded import RecordedSession
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.commit import Commit
 from railtracks.durable._store.database import clock_of
@@ -143,7 +143,7 @@ class Run:
             seed=taken.session.seed,
             has_entry_point=self.wanted.entry_point is not None,
             fence=taken.fence,
-            record=Record(taken.rows),
+            record=RecordedSession(taken.rows),
             values=self.access.values,
             writer=self._writer,
             patience=self.access.patience,
@@ -237,9 +237,12 @@ class Run:
 
     async def _settle(self, status: DurableStatus, raised: BaseException | None, reason: str | None) -> None:
         failure = None
-        told = SessionCancelledError(reason) if status is DurableStatus.CANCELLED else raised
-        if status in {DurableStatus.FAILED, DurableStatus.CANCELLED, DurableStatus.TIMED_OUT} and told is not None:
-            failure, _ = self.journal.parts.failures.dump(told)
+        final_error = SessionCancelledError(reason) if status is DurableStatus.CANCELLED else raised
+        if (
+            status in {DurableStatus.FAILED, DurableStatus.CANCELLED, DurableStatus.TIMED_OUT}
+            and final_error is not None
+        ):
+            failure, _ = self.journal.parts.failures.dump(final_error)
         is_final = status not in {DurableStatus.INTERRUPTED, DurableStatus.WAITING}
         wakes_at = self.journal.parts.parking.wakes_at if status is DurableStatus.WAITING else None
 

@@ -28,7 +28,7 @@ from railtracks.durable._store.schema import (
     rows_of,
     sessions,
 )
-from railtracks.durable._values.failures import told_failure
+from railtracks.durable._values.failures import described_failure
 from railtracks.durable._values.values import Values
 from railtracks.exceptions import SessionUnavailableError
 
@@ -179,7 +179,7 @@ def _records(rows: list[CallRow], values: Values) -> tuple[CallRecord, ...]:
     records: list[CallRecord] = []
     for key, call_id in ids.items():
         row = last[key]
-        args, kwargs = values.told_arguments(row.arguments)
+        args, kwargs = values.redacted_arguments(row.arguments)
         records.append(
             CallRecord(
                 id=call_id,
@@ -201,7 +201,7 @@ def _records(rows: list[CallRow], values: Values) -> tuple[CallRecord, ...]:
 def _error(data: bytes | None, values: Values) -> CallError | None:
     if data is None:
         return None
-    kind, message, traceback = told_failure(data, values)
+    kind, message, traceback = described_failure(data, values)
     if values.sealer.has_key:
         # The message may quote a secret that is stored encrypted, and nothing here knows which texts those are.
         return CallError(kind, REDACTED, "")

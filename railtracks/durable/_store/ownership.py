@@ -180,7 +180,7 @@ class ProcessOwner:
             version=wanted.version,
             entry_point=wanted.entry_point,
             inputs=wanted.inputs,
-            inputs_print=wanted.inputs_print,
+            inputs_print=wanted.inputs_fingerprint,
             seed=wanted.seed or wanted.session_id,
             status=DurableStatus.RUNNING,
             timeout=wanted.timeout,

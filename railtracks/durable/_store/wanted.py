@@ -21,7 +21,7 @@ class Wanted:
         version: The version of that flow.
         entry_point: The name of the flow's node.
         inputs: The arguments, if the session may be new.
-        inputs_print: The fingerprint of the arguments.
+        inputs_fingerprint: The fingerprint of the arguments.
         session_name: The name of the session.
         timeout: Its seconds, `None` for none.
         may_be_new: Whether it is begun if there is none.
@@ -34,7 +34,7 @@ class Wanted:
     version: str | None
     entry_point: str | None
     inputs: bytes | None
-    inputs_print: str | None
+    inputs_fingerprint: str | None
     session_name: str | None
     timeout: float | None
     may_be_new: bool
@@ -84,5 +84,5 @@ def refuse_other(found: SessionRow, wanted: Wanted) -> None:
     ):
         if now != then:
             raise ReplayMismatchError(wanted.session_id, f"{what} {then!r}", f"{what} {now!r}")
-    if wanted.inputs_print is not None and wanted.inputs_print != found.inputs_print:
+    if wanted.inputs_fingerprint is not None and wanted.inputs_fingerprint != found.inputs_print:
         raise ReplayMismatchError(wanted.session_id, "other inputs", "these inputs")

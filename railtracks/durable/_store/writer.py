@@ -99,7 +99,7 @@ class Writer:
                 return await in_thread(lambda: self._read(look))
             except SQLAlchemyError as error:
                 if not isinstance(error, _PASSING) or time.monotonic() + pause > deadline:
-                    raise StoreError(f"the store could not be read: {told(error)}") from error
+                    raise StoreError(f"the store could not be read: {database_error(error)}") from error
             await trio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
@@ -163,8 +163,8 @@ class Writer:
 
     def _give_up(self, batch: list[Commit], error: Exception) -> None:
         broken = StoreError(
-            f"the store could not write: {told(error)}. The session is left as the store has it: resume it when the"
-            " cause is gone"
+            f"the store could not write: {database_error(error)}. The session is left as the store has it: resume it"
+            " when the cause is gone"
         )
         for commit in batch:
             if commit.fence is not None:
@@ -229,6 +229,6 @@ def _insert(dialect: sa.Dialect) -> tuple[str, tuple[str, ...] | None]:
     return str(compiled), None if order is None else tuple(order)
 
 
-def told(error: Exception) -> object:
+def database_error(error: Exception) -> object:
     """Return the error as the database gives it, without the statement and the values that SQLAlchemy quotes."""
     return getattr(error, "orig", None) or type(error).__name__ if isinstance(error, SQLAlchemyError) else error

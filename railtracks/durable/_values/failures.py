@@ -71,7 +71,7 @@ def load_failure(data: bytes, values: Values) -> BaseException:
     return _rebuilt(plain, values)
 
 
-def told_failure(data: bytes, values: Values) -> tuple[str, str, str]:
+def described_failure(data: bytes, values: Values) -> tuple[str, str, str]:
     """Return the class, the message and the traceback of a dumped exception for a view.
 
     Without the key of an encrypted one the class is `sealed`, and the texts are empty.
@@ -106,11 +106,11 @@ def _is_group(error: BaseException) -> TypeGuard[BaseExceptionGroup[BaseExceptio
 def _plain(error: BaseException, values: Values, lost: list[str], levels: int) -> _Failure:
     """Return an exception as plain data; name in `lost` what of it cannot be made again."""
     kind = type(error)
-    told = described(error)
+    description = described(error)
     plain: _Failure = {
         "class": address_of(kind),
-        "message": told.message,
-        "traceback": told.traceback,
+        "message": description.message,
+        "traceback": description.traceback,
         "args": [],
         "state": {},
         "notes": users_notes(error),

@@ -84,12 +84,12 @@ class Sealer:
             )
         return self._fernet
 
-    def print(self, data: bytes) -> str:
+    def fingerprint(self, data: bytes) -> str:
         """Return a fingerprint of data from which nothing can be learned without the key."""
         return hmac.new(self._key, data, hashlib.sha256).hexdigest()
 
 
-def print_of(data: bytes) -> str:
+def fingerprint_of(data: bytes) -> str:
     """Return the fingerprint of bytes."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
