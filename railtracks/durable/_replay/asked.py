@@ -25,7 +25,7 @@ class AskedCall:
         position: Where the call stands.
         arguments: The arguments, as they are stored.
         fingerprint: The fingerprint of the arguments.
-        began_after: The last commit whose outcome had been handed over.
+        began_after: The number of the last commit whose outcome has been handed over in this run.
         began_at: The wall time.
         key: The key of this attempt.
     """

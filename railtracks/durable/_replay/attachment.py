@@ -12,7 +12,7 @@ from railtracks._calls.durable_protocol import LogLine
 
 
 class AttachedSession:
-    """The session that a journal belongs to; one that hears nothing until it is attached."""
+    """The log and the end of the session that a journal writes for; until `attach`, both do nothing."""
 
     def __init__(self) -> None:
         self._log: LogLine = _silent

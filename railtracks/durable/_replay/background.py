@@ -2,7 +2,7 @@
 
 Called by the core for `session.start_soon` and `start_service`, and when a session is resumed. A background call may
 outlive the call that started it. If that starter is recorded with its outcome, no code starts the background call
-again. Then this room does, by the name of its function.
+again. Then this module does, by the name of its function.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from railtracks.exceptions import NodeCreationError, StoreError
 
 
 class BackgroundCalls:
-    """The background calls of one session."""
+    """Records the starts of one session's background calls, and finds those that a resume has to start again."""
 
     def __init__(self, record: RecordedSession, strands: Strands, parts: JournalParts) -> None:
         self._record = record
@@ -34,7 +34,7 @@ class BackgroundCalls:
         self._commits = parts.commits
         self._mismatches = parts.mismatches
         self._session = parts.session
-        # The nodes of which the log has been told that no resume could start them.
+        # The nodes of which a warning said that no resume could start them again.
         self._warned_of: set[str] = set()
 
     def start(

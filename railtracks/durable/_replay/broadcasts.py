@@ -19,7 +19,7 @@ from railtracks.durable._values.values import Values
 
 
 class Broadcasts:
-    """The broadcasts of one session."""
+    """Records one session's broadcasts and their deliveries, and finds those that a resume has to deliver."""
 
     def __init__(self, record: RecordedSession, strands: Strands, values: Values, commits: Commits) -> None:
         self._record = record

@@ -78,7 +78,7 @@ class UnrecordedCall(Call):
         strand: The strand of the calls made in it.
         node: The node.
         body: Its inside.
-        enclosing: The inside that it was made in; `None` if nothing tells it from others there.
+        enclosing: The inside that it was made in; `None` if the call has no identity there.
         parking: Which calls are open.
     """
 

@@ -26,13 +26,13 @@ _MOST_UNWRITTEN: Final = 100
 
 
 class Commits:
-    """The commits of one session, while this process owns it.
+    """Numbers the rows of one session, and commits them while this process owns the session.
 
     Attributes:
         session_id: The session.
         is_over: Whether the session was over before it was opened here, and only hands recorded outcomes over.
         is_cut: Whether nothing is recorded any more, because the session is being ended.
-        fence: The number of the session's owner.
+        fence: The fencing number of the session's owner; 0 if the session is over and has none.
     """
 
     def __init__(self, session_id: str, fence: int | None, last_seq: int, order: Order, writer: Writer) -> None:
@@ -52,7 +52,7 @@ class Commits:
         return self._writer.signal_polling
 
     def cut(self) -> None:
-        """Record nothing any more: what calls do from now on tells of the end of the session only."""
+        """Record nothing any more: what calls do from now on comes from the end of the session only."""
         self.is_cut = True
         self._order.abandon()
 

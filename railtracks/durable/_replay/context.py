@@ -19,7 +19,7 @@ from railtracks.durable._values.values import Values
 
 
 class RecordedContext:
-    """The context of one session, and how new each of its values is.
+    """Applies recorded writes to the context of one session, and records new ones with the outcomes of their calls.
 
     Attributes:
         held: The context itself, which belongs to the session.

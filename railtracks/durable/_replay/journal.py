@@ -40,7 +40,7 @@ from railtracks.exceptions import ContextError, DurableValueError, ReplayMismatc
 
 
 class Journal:
-    """The journal of one session, while the session is open in this process.
+    """Decides for each call of one session whether it is replayed or runs, while the session is open in this process.
 
     Attributes:
         parts: The parts that calls work with.
@@ -179,7 +179,7 @@ class Journal:
         return FanOut(self._strands.of(frame), self.parts.mismatches.check_fan_out_end)
 
     async def needs_slot(self, start_frame: Frame) -> bool:
-        """Return whether a call of a fan-out needs a slot of its limiter; waits with a new call until the replay ends.
+        """Return whether a call of a fan-out needs a slot of its limiter; wait until the replay ends if the call is new.
 
         Replayed calls need none. With slots they would wait for calls that wait for them, because outcomes are handed
         over in another order than slots.
@@ -233,7 +233,8 @@ class Journal:
         """Return the idempotency key of the call of a frame, and the fencing number.
 
         Raises:
-            ContextError: If nothing tells the call from others yet.
+            ContextError: If the frame is in a nursery task that has made no recorded call yet, so that it has no
+                identity.
         """
         return self.identities.idempotency_key(frame), self.fence
 
@@ -246,17 +247,18 @@ class Journal:
         return self.identities.random_source(frame)
 
     def random_seed(self, frame: Frame) -> str:
-        """Return the seed of the random numbers of a frame.
+        """Return the seed of the random numbers of a frame: the session's seed, and behind it the key of the strand.
 
         Raises:
-            ContextError: If the frame is that of a task that nothing tells from others yet.
+            ContextError: If the frame is that of a nursery task that has made no recorded call yet, so that it has no
+                identity.
         """
         return self.identities.random_seed(frame)
 
     # The end.
 
     def cut(self) -> None:
-        """Record nothing any more: what calls do from now on tells of the end of the session only."""
+        """Record nothing any more: what calls do from now on comes from the end of the session only."""
         self.parts.commits.cut()
 
     async def watch(self) -> None:

@@ -121,7 +121,7 @@ class Mismatches:
         return ReplayMismatchError(self._session_id, recorded, asked)
 
     def named_call(self, asked: AskedCall) -> str:
-        """Return what an error calls a call that the code asks for."""
+        """Return how an error names a call that the code asks for."""
         return self._named(asked.node.name, asked.arguments)
 
     def _named_row(self, row: CallRow) -> str:

@@ -1,7 +1,7 @@
 """Which calls are open, and whether all of them wait for something that may take days: then the session is parked.
 
-Calls tell when they begin and end, the waits for signals and for inner flows when they wait. A parked session ends with
-`SessionWaiting`, and takes no process until `recover` wakes it.
+Calls report here when they begin and end, and the waits for signals and for inner flows when they wait. A parked
+session ends with `SessionWaiting` and has the status `waiting`. It takes no process until `recover` wakes it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from railtracks.exceptions import SessionWaiting
 
 
 class Parking:
-    """The open calls of one session, and their waits.
+    """Counts the open calls of one session and their waits, and parks the session when nothing else is open.
 
     Attributes:
         is_parked: Whether the session was parked.
@@ -41,7 +41,7 @@ class Parking:
 
         Args:
             body: Its inside.
-            enclosing: The inside that it was made in; `None` if nothing tells it from others there.
+            enclosing: The inside that it was made in; `None` if the call has no identity there.
         """
         self._open[body] = enclosing
 

@@ -38,11 +38,13 @@ class Position:
     """Where a call stands. All attempts of the call have one position.
 
     Attributes:
-        key: The key of the call's first attempt, which stands for all of them.
-        strand: The key of the strand.
-        number: The number of the call in its strand.
-        slot: The number of the call in the fan-out that has this number; -1 if it is in none.
-        label: What the call was matched by, if that was its node and its arguments.
+        key: The key of the call's first attempt, which stands for all of them. The column `key` has the key of the
+            attempt instead, see `attempt_key`.
+        strand: The key of the strand. In the column `strand`.
+        number: The number of the call in its strand. In the column `position`.
+        slot: The number of the call in the fan-out that has this number; 0 for a call in the background, -1 for any
+            other. In the column `place`.
+        label: What the call was matched by, if that was its node and its arguments. In no column.
     """
 
     key: str
@@ -104,7 +106,7 @@ class Strand(CallStrand):
 
     Attributes:
         body: The inside of the call that they are made in.
-        key: The key of the strand; `None` as long as nothing tells the strand from others.
+        key: The key of the strand; `None` for a nursery task that has made no recorded call yet, and if there is `only`.
         only: The one position that there is, in the strand of a single call of a fan-out.
     """
 
@@ -133,7 +135,7 @@ class Strand(CallStrand):
             own_key: The option `key` of the node.
 
         Raises:
-            ContextError: If nothing tells the call from another one that is open.
+            ContextError: If the call has the same node and arguments as another one that is open in a nursery task.
         """
         position = self._last if attempt > 1 else None
         if position is None:
@@ -158,11 +160,11 @@ class Strand(CallStrand):
     def skip(self, *what: str) -> tuple[str, int]:
         """Take a number for something that is no call; return the key of the strand, and the number.
 
-        In a task that has made no call yet, the number counts equal things. Things that are equal need not be told
-        apart: each does the same.
+        In a task that has made no call yet, the number counts equal things. Equal things may change places: each does
+        the same.
 
         Args:
-            *what: What the thing is.
+            *what: What the thing is, as parts of a key.
         """
         if self.key is None:
             label = key_of(self.body.key, "unnamed", *what)
@@ -182,7 +184,7 @@ class Strand(CallStrand):
 
 
 class Strands:
-    """The strands of one session: which one a frame's calls belong to.
+    """Finds the strand that the calls made in a frame belong to, for one session.
 
     Attributes:
         root: The strand of the session's own block.
@@ -194,8 +196,8 @@ class Strands:
     def of(self, frame: Frame) -> Strand:
         """Return the strand of the calls that are made in a frame.
 
-        The frame of a task that was started in a nursery has none yet, and gets one. Its body is that of the call
-        around the nursery.
+        The frame of a task that was started in a nursery has none yet, and gets one. Its body is that of the call that
+        encloses the nursery.
         """
         if isinstance(frame.strand, Strand):
             return frame.strand
@@ -218,7 +220,7 @@ class Strands:
 
 
 class FanOut:
-    """The calls of one fan-out, each in a slot and a strand of its own.
+    """Numbers the calls of one fan-out: each gets a slot and a strand of its own.
 
     Args:
         strand: The strand that the fan-out is made in.

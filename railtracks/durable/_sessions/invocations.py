@@ -114,7 +114,7 @@ async def resume_flow(
 
 @define(frozen=True)
 class Identity:
-    """What identifies a session.
+    """What a session is found by in its store, and what its random numbers come from.
 
     Attributes:
         session_id: Its identifier.

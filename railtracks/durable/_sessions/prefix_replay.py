@@ -26,7 +26,7 @@ WHOLE = "whole"
 
 
 async def replay(flow: Flow[..., object], args: Args, kwargs: Kwargs) -> int:
-    """Run a flow, cut its record after every row, and resume each; return how many records there were.
+    """Run a flow, cut its record after every row, and resume a session from each cut; return the number of cuts.
 
     Raises:
         AssertionError: If a resumed run ends otherwise than the first one; names the call that its record was cut

@@ -68,7 +68,7 @@ class Run:
 
     @property
     def _fence(self) -> int | None:
-        """The number of this owner; `None` if the session was not taken, or is over and has no owner."""
+        """The fencing number of this owner; `None` if the session was not taken, or is over and has no owner."""
         return None if self._taken is None else self._taken.fence
 
     # Taking.

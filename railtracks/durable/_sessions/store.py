@@ -193,7 +193,7 @@ def _is_address(durable: object) -> TypeGuard[str | os.PathLike[str]]:
 
 
 def access_of(store: DurableStore) -> Access:
-    """Return the way into a store, for the other rooms of the wing."""
+    """Return the way into a store, for the other modules of the durable package."""
     return store._access  # noqa: SLF001 - a store has no other part
 
 

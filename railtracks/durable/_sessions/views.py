@@ -1,6 +1,6 @@
 """The views of a store: its sessions and their records as plain data, with secrets left out.
 
-`DurableStore` calls this for `sessions` and `load`; the other rooms find the row of a session by `row_of`.
+`DurableStore` calls this for `sessions` and `load`; the other modules find the row of a session by `row_of`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _SEEN: Final = {
 
 @define(frozen=True, kw_only=True)
 class StoredSession:
-    """One session of a store.
+    """What a store has of one session, without its calls.
 
     Attributes:
         session_id: Its identifier.
@@ -95,7 +95,7 @@ def sessions_in(access: Access, wanted: DurableStatus | None, flow_name: str | N
 
 
 def record_of(access: Access, session_id: str) -> ExecutionInfo:
-    """Return what is recorded of a session."""
+    """Return a session and the records of its calls, as the core describes a session that has ended."""
     with access.reading() as (connection, _, owner):
         row = row_of(connection, session_id, access)
         head = _stored(_Owners(connection, owner), row)
@@ -170,7 +170,10 @@ def _stored(found: _Owners, row: SessionRow) -> StoredSession:
 
 
 def _records(rows: list[CallRow], values: Values) -> tuple[CallRecord, ...]:
-    """Return the records of the calls that rows are about, in the order of their first rows."""
+    """Return one record for each attempt of a call, in the order in which the attempts began or were recorded.
+
+    Rows of starts and broadcasts are left out. Secrets are removed from arguments, results and errors.
+    """
     last = {row.key: row for row in rows if row.status in _STATUS}
     ids: dict[str, int] = {}
     for row in rows:

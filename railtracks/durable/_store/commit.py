@@ -21,8 +21,8 @@ class Commit:
 
     Attributes:
         session_id: The session.
-        fence: The number of the session's owner as the owner knows it; `None` of work that takes the session, and
-            compares for itself.
+        fence: The fencing number of the session's owner as the owner knows it; `None` for work that takes the session,
+            and compares for itself.
         rows: New rows of the session's calls.
         work: What else to do in the same transaction; it may be done again after an answer was lost.
         is_end: Whether it records how the session ended, which is written even where rows of the session were not.

@@ -44,7 +44,7 @@ class OwnerLocks(Protocol):
 
 
 class Database:
-    """One database, opened in one process.
+    """The database of one store as this process has it open: transactions, and the lock of its owner.
 
     Args:
         url: Where it is.

@@ -1,7 +1,8 @@
 """Commits of sessions: first in, first out, all that wait in one transaction; the fault of one session fails no other.
 
 Journals and runs submit commits here. A writer has no task and no thread of its own: a task with something to commit
-writes for all that wait. A commit is written only if its fence is the one that the database has for its session.
+writes for all that wait. A commit is written only if its fencing number is the one that the database has for its
+session.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _FENCES: Final = (
 
 
 class Writer:
-    """The commits of all sessions of one store in one Trio run.
+    """Writes the commits of all sessions that one Trio run has in one store.
 
     Attributes:
         signal_polling: The wait for signals of these sessions.
@@ -57,8 +58,8 @@ class Writer:
         self.renewing = trio.Lock()
         self._waiting: list[Commit] = []
         self._is_writing = False
-        # By session and fence, why a commit could not be written. Later commits of that owner are not written either:
-        # the record would have a hole.
+        # By session and fencing number, why a commit could not be written. Later commits of that owner are not written
+        # either: the record would have a hole.
         self._broken: dict[tuple[str, int], StoreError] = {}
 
     def submit(self, commit: Commit) -> None:
@@ -205,7 +206,7 @@ class Writer:
         query = sa.select(calls.c.seq, calls.c.key, calls.c.status)
         found = connection.execute(query.where(calls.c.session_id == commit.session_id, calls.c.seq.in_(numbers)))
         there = {tuple(row) for row in found}
-        # Another row with the same number collides when this one is inserted, and that is an error to be told.
+        # Another row with the same number collides when this one is inserted, and that is an error of its own.
         return [row for row in commit.rows if (row["seq"], row["key"], row["status"]) not in there]
 
 
@@ -230,5 +231,5 @@ def _insert(dialect: sa.Dialect) -> tuple[str, tuple[str, ...] | None]:
 
 
 def database_error(error: Exception) -> object:
-    """Return the error as the database gives it, without the statement and the values that SQLAlchemy quotes."""
+    """Return what the database said, without the statement and the values that SQLAlchemy quotes."""
     return getattr(error, "orig", None) or type(error).__name__ if isinstance(error, SQLAlchemyError) else error

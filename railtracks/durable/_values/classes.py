@@ -74,7 +74,7 @@ def _class_writer(hooks: Hooks, kind: type[object]) -> Write:
         try:
             return write_fields(value)
         except ValueMismatchError as mismatch:
-            # cattrs does not tell the field. Where two fields have the same object in them, both are named.
+            # cattrs does not name the field. Where two fields have the same object in them, both are named.
             names = [name for name in field_names(value) if getattr(value, name, mismatch) is mismatch.value]
             mismatch.passed(value, " or ".join(f".{name}" for name in names))
             raise

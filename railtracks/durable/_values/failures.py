@@ -36,7 +36,8 @@ _QUOTED: Final[dict[str, type[object]]] = {
     kind.__name__: kind for kind in (bytes, bytearray, complex, date, datetime, time, timedelta, Decimal, UUID)
 }
 
-# What the store has of one exception. `class` is its address; `is_told_only` marks one that cannot be made again.
+# What the store has of one exception. `class` is its address; `is_told_only` marks one of which only the text comes
+# back, because it cannot be made again.
 _Failure = TypedDict(
     "_Failure",
     {
@@ -189,7 +190,7 @@ def _comes_back(error: BaseException, plain: _Failure, values: Values) -> bool:
     try:
         twin = _made(kind, plain, values)
         return str(twin) == str(error)
-    except Exception:  # noqa: BLE001 - users' classes: what cannot be made is told of instead
+    except Exception:  # noqa: BLE001 - users' classes: of what cannot be made, the text is kept
         return False
 
 

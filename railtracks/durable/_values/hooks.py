@@ -60,7 +60,10 @@ class Hooks:
         return lambda value: unstructure(value, unstructure_as=kind)
 
     def reader(self, kind: Kind) -> Callable[[object], object]:
-        """Return a function that reads values of an annotation."""
+        """Return a function from plain data to a value of an annotation.
+
+        The annotation is looked up at each value, as in `writer`.
+        """
         find = self._cattrs.get_structure_hook
         return lambda plain: find(kind)(plain, kind)
 

@@ -49,7 +49,9 @@ _raw: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class StandIn:
-    """A callable object with the arguments and the result of another function.
+    """A callable object that is called in place of another function, whose arguments and result it has.
+
+    The function of a flow that is invoked inside a session is one (`InnerFlow`); nothing else makes any.
 
     Attributes:
         stands_for: That function.
