@@ -45,7 +45,7 @@ class AskedCall:
     def row(
         self, session_id: str, parent: str, status: RowStatus, outcome: bytes | None, context: bytes | None
     ) -> NewRow:
-        """Return a new row of the call."""
+        """Return a new row of this attempt, with its end time unless it only begins."""
         position = self.position
         return new_row(
             session_id,

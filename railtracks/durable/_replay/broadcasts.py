@@ -56,6 +56,6 @@ class Broadcasts:
             yield row.key, self._values.load(outcome_of(row), ANYTHING)
 
     async def delivered(self, key: str) -> None:
-        """Record that a broadcast was delivered."""
+        """Record that a broadcast has reached the callback, so that no resume delivers it again."""
         self._commits.submit([new_row(self._commits.session_id, key, ROOT, RowStatus.DELIVERED)])
         await self._commits.keep_short()

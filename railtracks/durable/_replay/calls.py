@@ -67,7 +67,7 @@ class Call:
     has_outcome: bool = False
 
     async def pass_checkpoint(self) -> None:
-        """Pass the checkpoint of the call."""
+        """Pass the checkpoint of the call, a cancellation point."""
         await trio.lowlevel.checkpoint()
 
 
@@ -92,12 +92,12 @@ class UnrecordedCall(Call):
         self._parking = parking
 
     async def run(self, frame: Frame, args: Args, kwargs: Kwargs) -> object:
-        """Run the node."""
+        """Run the node, and count the call as open: the session is not parked meanwhile."""
         self._parking.opened(self._body, self._enclosing)
         return await _run_node(frame, self._node, args, kwargs)
 
     def left(self, error: BaseException | None) -> None:  # noqa: ARG002 - nothing is recorded of it
-        """Mark the call as over."""
+        """Count the call as open no longer."""
         self._parking.closed(self._body)
 
 

@@ -48,7 +48,7 @@ class Commits:
 
     @property
     def signal_polling(self) -> SignalPolling:
-        """The wait for signals."""
+        """The polling for signals that all sessions of this Trio run share in this store."""
         return self._writer.signal_polling
 
     def cut(self) -> None:
@@ -144,5 +144,9 @@ class Commits:
             raise commit.error
 
     async def peek(self, look: Callable[[Connection], T]) -> T:
-        """Read something of the store; a checkpoint."""
+        """Read something of the store, with further tries; a checkpoint.
+
+        Raises:
+            StoreError: If it cannot be read.
+        """
         return await self._writer.peek(look)

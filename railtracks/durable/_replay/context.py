@@ -70,6 +70,6 @@ class RecordedContext:
         self._newest.update(dict.fromkeys(values, now))
 
     def deleted(self, parent: RecordParent, name: str) -> None:
-        """Note that a name was deleted."""
+        """Note that a name was deleted, to be recorded like a write."""
         parent.note_writes({name: [self._order.handed]})
         self._newest[name] = self._order.handed

@@ -175,11 +175,11 @@ class Journal:
         return UnrecordedCall(Strand(body, key), node, body, enclosing, self.parts.parking)
 
     def fan_out(self, frame: Frame) -> FanOut:
-        """Number the calls of a fan-out that begins in a frame."""
+        """Return the numbering of the calls of a fan-out that begins in a frame."""
         return FanOut(self._strands.of(frame), self.parts.mismatches.check_fan_out_end)
 
     async def needs_slot(self, start_frame: Frame) -> bool:
-        """Return whether a call of a fan-out needs a slot of its limiter; wait until the replay ends if the call is new.
+        """Return whether a call of a fan-out needs a slot of its limiter; wait for the end of the replay if it is new.
 
         Replayed calls need none. With slots they would wait for calls that wait for them, because outcomes are handed
         over in another order than slots.
@@ -218,7 +218,7 @@ class Journal:
     # What is known of a frame.
 
     def wrote(self, frame: Frame, values: Mapping[str, object]) -> None:
-        """Record what was written to the context.
+        """Note what a frame wrote to the context; it is recorded with the outcome of the enclosing recorded call.
 
         Raises:
             DurableValueError: If a value cannot be stored.
@@ -226,7 +226,7 @@ class Journal:
         self.parts.context.wrote(self._strands.of(frame).body.parent, values)
 
     def deleted(self, frame: Frame, name: str) -> None:
-        """Record that a name was deleted from the context."""
+        """Note that a frame deleted a name from the context; recorded in the same way as a write."""
         self.parts.context.deleted(self._strands.of(frame).body.parent, name)
 
     def identity(self, frame: Frame) -> tuple[str, int]:
@@ -277,7 +277,7 @@ class Journal:
             await trio.lowlevel.wait_task_rescheduled(abort)
 
     def stop_watching(self) -> None:
-        """End `watch`."""
+        """End the task in `watch`: the session has ended."""
         self._watching.cancel()
 
     def check_end(self) -> None:

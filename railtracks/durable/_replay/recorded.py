@@ -20,7 +20,7 @@ CALLS: Final = _OUTCOMES | {RowStatus.OPENED}
 
 
 def outcome_of(row: CallRow) -> bytes:
-    """Return the outcome of a row that has one."""
+    """Return the outcome of a row, which must have one."""
     assert row.outcome is not None  # noqa: S101 - only openings and cancelled calls have none
     return row.outcome
 
@@ -56,7 +56,7 @@ class RecordedCall:
         self.row = row
 
     def claim(self) -> None:
-        """Note that code has asked for it."""
+        """Note that code has asked for this attempt in this run."""
         self.is_claimed = True
 
 
@@ -73,7 +73,7 @@ class RecordedStarts:
         return iter(self._rows.values())
 
     def add(self, row: CallRow) -> None:
-        """Take the row of a start."""
+        """Take up the row of a start, by its key, its position and its parent record."""
         self._rows[row.key] = row
         self._by_position[_position_of(row)] = row
         self._by_parent.setdefault(row.parent, []).append(row)

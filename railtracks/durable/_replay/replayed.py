@@ -98,7 +98,7 @@ class ReplayedCall(Call):
         await trio.sleep_forever()
 
     def left(self, error: BaseException | None) -> None:
-        """Mark the call as over. Does not wait: a `Cancelled` can be in flight."""
+        """Free the label of the call, and after an error its turn. Does not wait: a `Cancelled` can be in flight."""
         self.strand.body.release(self._asked.position)
         turn = self._parts.order.turns.of(self._recorded)
         if error is not None and turn is not None:
@@ -121,10 +121,10 @@ class RefusedCall(Call):
         self._position = position
 
     async def run(self, frame: Frame, args: Args, kwargs: Kwargs) -> object:  # noqa: ARG002 - the node does not run
-        """Raise the reason."""
+        """Raise the reason in place of running the node."""
         raise self._refusal
 
     def left(self, error: BaseException | None) -> None:  # noqa: ARG002 - it has no outcome of its own
-        """Mark the call as over."""
+        """Free the label of the call for another one."""
         if self._position is not None:
             self.strand.body.release(self._position)

@@ -54,7 +54,7 @@ class Position:
     label: str | None = None
 
     def attempt_key(self, attempt: int) -> str:
-        """Return the key of one attempt."""
+        """Return the key of one attempt: that of the call, or for a further attempt one that is made of it."""
         return self.key if attempt == 1 else key_of(self.key, "attempt", attempt)
 
 
@@ -106,7 +106,7 @@ class Strand(CallStrand):
 
     Attributes:
         body: The inside of the call that they are made in.
-        key: The key of the strand; `None` for a nursery task that has made no recorded call yet, and if there is `only`.
+        key: The key of the strand; `None` for a nursery task that has made no recorded call yet, and beside `only`.
         only: The one position that there is, in the strand of a single call of a fan-out.
     """
 
@@ -215,7 +215,7 @@ class Strands:
         return Strand(self.root.body, None, only=position)
 
     def unordered(self) -> Strand:
-        """Return a strand of the session itself for a task of which nothing is known."""
+        """Return a strand of the session itself for a task outside of it, which has no order among its tasks."""
         return Strand(self.root.body, None)
 
 
@@ -236,7 +236,7 @@ class FanOut:
         self._count = 0
 
     def next(self) -> Strand:
-        """Return the strand of the next call."""
+        """Take the next slot; return a strand in which the call of that slot is the only one."""
         slot, self._count = self._count, self._count + 1
         if self._number is None:
             return Strand(self._body, None)

@@ -50,7 +50,7 @@ def run_of_block(
     timeout: float,
     may_be_new: bool,
 ) -> Run:
-    """Return the run of a session block.
+    """Return the run for a session block, which is not taken from its store yet.
 
     Without an identifier the block gets a fresh one, or inside a durable session one that is derived from where it
     stands.

@@ -76,7 +76,7 @@ class Run:
     # Whatever strikes, what was reserved for the session is released again: Ctrl-C may not come in between.
     @trio.lowlevel.enable_ki_protection
     async def take(self, wait: float = 0.0) -> Taken:
-        """Take the session. A checkpoint.
+        """Take the session from its store, as the owner or only to read one that is over. A checkpoint.
 
         Args:
             wait: The seconds to wait for the session if a live owner has it.
@@ -262,7 +262,7 @@ class Run:
         await self.journal.parts.commits.settle(settle)
 
     def _status(self, ending: Ending, raised: BaseException | None, *, is_draining: bool) -> DurableStatus:
-        """Return the status that the session gets in its store.
+        """Return the status that the session gets in its store when it ends like this.
 
         Only ends that the session's own code, deadline or `cancel` has brought are final. What comes from outside, a
         failing store or a stop of the host, leaves it interrupted.

@@ -89,7 +89,7 @@ class DurableStore:
 
     @classmethod
     def _of(cls, access: Access) -> Self:
-        """Return a store with this way into it."""
+        """Return a store that comes to its database by this `Access`, without the checks of `__init__`."""
         store = cls.__new__(cls)
         store._access = access  # noqa: SLF001 - of its own class
         return store

@@ -95,7 +95,7 @@ def sessions_in(access: Access, wanted: DurableStatus | None, flow_name: str | N
 
 
 def record_of(access: Access, session_id: str) -> ExecutionInfo:
-    """Return a session and the records of its calls, as the core describes a session that has ended."""
+    """Return a session and the records of its calls in the form that the core uses for every session."""
     with access.reading() as (connection, _, owner):
         row = row_of(connection, session_id, access)
         head = _stored(_Owners(connection, owner), row)
@@ -117,7 +117,7 @@ def record_of(access: Access, session_id: str) -> ExecutionInfo:
 
 
 def row_of(connection: Connection, session_id: str, access: Access, *, is_locked: bool = False) -> SessionRow:
-    """Return the row of a session.
+    """Return the row of a session, and lock it if that is wanted.
 
     Args:
         connection: A transaction in its store.

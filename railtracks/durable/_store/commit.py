@@ -51,7 +51,7 @@ class Commit:
         return self.waiter
 
     def do_work(self, connection: Connection) -> None:
-        """Do the work, in the transaction of a connection."""
+        """Call `work` in the transaction of a connection, and keep what it returns as the result."""
         self.result = None if self.work is None else self.work(connection)
 
     def take(self, connection: Connection) -> None:
@@ -94,7 +94,7 @@ class CommitWaiter:
         self._task: trio.lowlevel.Task | None = None
 
     async def wait(self) -> None:
-        """Wait until `wake` is called."""
+        """Wait for `wake`, and for nothing else: neither a cancel nor Ctrl-C ends the wait."""
         self._task = trio.lowlevel.current_task()
         await trio.lowlevel.wait_task_rescheduled(never_aborted)
 

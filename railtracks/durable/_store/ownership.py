@@ -68,7 +68,7 @@ class ProcessOwner:
             return is_free
 
     def release(self, session_id: str) -> None:
-        """End what `reserve` began."""
+        """Let other runs in this process take a session that was reserved."""
         with self._guard:
             self._open.discard(session_id)
 

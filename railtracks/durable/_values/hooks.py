@@ -42,12 +42,12 @@ class Hooks:
         self._cattrs = Converter(detailed_validation=False, forbid_extra_keys=False)
 
     def write(self, value: object, kind: Kind) -> Plain:
-        """Return the plain form of a value."""
+        """Return a value as plain data, written by its annotation."""
         plain: Plain = self._cattrs.unstructure(value, unstructure_as=kind)
         return plain
 
     def read(self, plain: object, kind: Kind) -> object:
-        """Return the value of a plain form."""
+        """Return the value that plain data is read as, by its annotation."""
         # What Converter.structure does, which is declared for classes only.
         return self._cattrs.get_structure_hook(kind)(plain, kind)
 
