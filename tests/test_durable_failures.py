@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 import railtracks as rt
-from railtracks.durable._values.failures import dump_failure, load_failure, members_of, told_failure
+from railtracks.durable._values.failures import described_failure, dump_failure, load_failure, members_of
 from railtracks.durable._values.sealing import Sealer
 from railtracks.durable._values.values import Values
 
@@ -215,9 +215,9 @@ def test_with_a_key_nothing_of_a_failure_is_readable_without_it() -> None:
     data, _ = dump_failure(ValueError("canary"), keyed)
     assert b"canary" not in data
     assert str(load_failure(data, keyed)) == "canary"
-    assert told_failure(data, keyed)[:2] == ("builtins:ValueError", "canary")
-    assert told_failure(data, bare) == ("sealed", "", "")
-    assert told_failure(dump_failure(ValueError("plain"), bare)[0], bare)[1] == "plain"
+    assert described_failure(data, keyed)[:2] == ("builtins:ValueError", "canary")
+    assert described_failure(data, bare) == ("sealed", "", "")
+    assert described_failure(dump_failure(ValueError("plain"), bare)[0], bare)[1] == "plain"
 
 
 def test_a_failure_that_causes_itself_is_looked_at_once() -> None:

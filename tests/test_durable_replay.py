@@ -14,7 +14,7 @@ import trio
 import railtracks as rt
 from railtracks import testing
 from railtracks.durable._replay.order import Order
-from railtracks.durable._replay.recorded import Record
+from railtracks.durable._replay.recorded import RecordedSession
 from railtracks.durable._replay.rows import new_row
 from railtracks.durable._replay.turns import Turns
 from railtracks.durable._sessions.store import access_of, store_with
@@ -697,7 +697,7 @@ async def test_replay_at_every_prefix_compares_errors_too() -> None:
 async def test_a_call_that_is_asked_for_just_now_is_not_gone_on_without() -> None:
     told: list[str] = []
     row: dict[str, Any] = new_row("s", "k", "root", RowStatus.COMPLETED, seq=1, node="slow")
-    record = Record([CallRow(**row)])
+    record = RecordedSession([CallRow(**row)])
     order = Order(Turns(record), told.append, Patience(order=0.01))
     order.claimed(record.calls["k"])
     with trio.move_on_after(0.05) as scope:

@@ -391,16 +391,16 @@ def test_what_became_a_decimal_since_is_read_as_one(values: Values, before: Any,
 
 
 def test_equal_values_have_equal_fingerprints_whatever_their_order_in_memory(values: Values, keyed: Values) -> None:
-    def print_of(value: Any, kind: Any, by: Values = values) -> str:
+    def fingerprint_of(value: Any, kind: Any, by: Values = values) -> str:
         return by.dump(value, kind, "it")[1]
 
     words = [f"word {number}" for number in range(50)]
-    assert print_of(set(words), set[str]) == print_of({*words[25:], *words[:25]}, set[str])
-    assert print_of([1, 2], list[int]) != print_of([2, 1], list[int])
+    assert fingerprint_of(set(words), set[str]) == fingerprint_of({*words[25:], *words[:25]}, set[str])
+    assert fingerprint_of([1, 2], list[int]) != fingerprint_of([2, 1], list[int])
     secret = rt.Secret("a")
-    assert print_of(secret, Any, keyed) == print_of(rt.Secret("a"), Any, keyed)
-    assert print_of(secret, Any, keyed) != print_of(secret, Any, Values(Sealer("another key")))
-    assert print_of(secret, Any, keyed) != print_of("a", Any, keyed)
+    assert fingerprint_of(secret, Any, keyed) == fingerprint_of(rt.Secret("a"), Any, keyed)
+    assert fingerprint_of(secret, Any, keyed) != fingerprint_of(secret, Any, Values(Sealer("another key")))
+    assert fingerprint_of(secret, Any, keyed) != fingerprint_of("a", Any, keyed)
 
 
 # Secrets.

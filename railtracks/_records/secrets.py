@@ -66,7 +66,7 @@ class Secret(Generic[T_co]):
         return REDACTED
 
     def __eq__(self, other: object) -> bool:
-        if not _is_a_secret(other):
+        if not is_secret_object(other):
             return NotImplemented
         return bool(self.__value == other.reveal())
 
@@ -74,7 +74,8 @@ class Secret(Generic[T_co]):
         return hash((Secret, self.__value))
 
 
-def _is_a_secret(value: object) -> TypeGuard[Secret[object]]:
+def is_secret_object(value: object) -> TypeGuard[Secret[object]]:
+    """Return whether a value is a `Secret`, whatever is in it."""
     return isinstance(value, Secret)
 
 
@@ -105,7 +106,7 @@ def known_secrets(values: Iterable[tuple[str | None, object]]) -> set[str]:
             name, value, is_inside = stack.pop()
             try:
                 is_inside = is_inside or is_secret(name, value)
-                if _is_a_secret(value):
+                if is_secret_object(value):
                     stack.append((None, value.reveal(), True))
                 elif isinstance(value, _TEXTS):
                     if is_inside and not isinstance(value, bool):

@@ -4,6 +4,8 @@ Imported by `rt` when one of the names below is first asked for.
 
 Glossary
 --------
+wing
+    A package on top of the core that is imported on first use.
 record
     What is known of a call or a session as data.
 journal
@@ -12,8 +14,12 @@ commit
     One transaction of a session's owner.
 owner
     The process that may commit for a session (`ProcessOwner`). It holds a lease, and a lock that shows that it lives.
-fence
-    The number of an owner. It grows with each owner; a commit counts only with the last one.
+fencing number
+    The number of a session's owner, in names `fence`. It grows with each owner of the session, and a commit is written
+    only with the last one.
+takeover
+    A process gets a session whose last owner died with it. `recoveries` counts the takeovers. `rt.recover` is something
+    else: it resumes sessions that no process runs, whether their owners died or let go of them.
 parent record
     The recorded call that a row is filed under (`RecordParent`).
 key
@@ -27,7 +33,8 @@ slot
 replay
     A call is replayed if it hands over its recorded outcome and does not run.
 park
-    Put a session aside while it waits for a signal; it takes no process meanwhile.
+    Put a session aside while it waits for a signal; it takes no process meanwhile. A parked session has the status
+    `waiting`, and raises `SessionWaiting` where it was invoked.
 """
 
 from __future__ import annotations

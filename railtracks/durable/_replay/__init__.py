@@ -1,6 +1,6 @@
 """The journal of one session: what an earlier run recorded, and what this run adds.
 
-Called by the rooms of `railtracks.durable._sessions`, and through `railtracks._calls.durable_protocol` by the core.
+Called by the modules of `railtracks.durable._sessions`, and through `railtracks._calls.durable_protocol` by the core.
 
 Where to look
 -------------

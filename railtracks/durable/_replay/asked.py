@@ -25,7 +25,7 @@ class AskedCall:
         position: Where the call stands.
         arguments: The arguments, as they are stored.
         fingerprint: The fingerprint of the arguments.
-        began_after: The last commit whose outcome had been handed over.
+        began_after: The number of the last commit whose outcome has been handed over in this run.
         began_at: The wall time.
         key: The key of this attempt.
     """
@@ -45,7 +45,7 @@ class AskedCall:
     def row(
         self, session_id: str, parent: str, status: RowStatus, outcome: bytes | None, context: bytes | None
     ) -> NewRow:
-        """Return a new row of the call."""
+        """Return a new row of this attempt, with its end time unless it only begins."""
         position = self.position
         return new_row(
             session_id,

@@ -12,7 +12,7 @@ from railtracks._calls.durable_protocol import LogLine
 
 
 class AttachedSession:
-    """The session that a journal belongs to; one that hears nothing until it is attached."""
+    """The log and the end of the session that a journal writes for; until `attach`, both do nothing."""
 
     def __init__(self) -> None:
         self._log: LogLine = _silent
@@ -24,7 +24,7 @@ class AttachedSession:
         self._end = end
 
     def warn(self, text: str) -> None:
-        """Log a warning."""
+        """Log a warning in the name of the session."""
         self._log(logging.WARNING, text, logger="RT.Session")
 
     def end(self, error: BaseException) -> bool:
@@ -33,4 +33,4 @@ class AttachedSession:
 
 
 def _silent(*_: object, **__: object) -> None:
-    """Log nothing."""
+    """Drop a log line: no session is attached yet."""

@@ -2,7 +2,7 @@
 
 Called by the core for `session.start_soon` and `start_service`, and when a session is resumed. A background call may
 outlive the call that started it. If that starter is recorded with its outcome, no code starts the background call
-again. Then this room does, by the name of its function.
+again. Then this module does, by the name of its function.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from railtracks._nodes.lookup import address_of, found_at
 from railtracks._nodes.node import Node, made_node
 from railtracks.durable._replay.asked import AskedCall
 from railtracks.durable._replay.parts import JournalParts
-from railtracks.durable._replay.recorded import Record, outcome_of
+from railtracks.durable._replay.recorded import RecordedSession, outcome_of
 from railtracks.durable._replay.rows import new_row
 from railtracks.durable._replay.strands import Position, Strand, Strands, key_of
 from railtracks.durable._store.schema import CallRow, RowStatus
-from railtracks.durable._values.values import told_as_store_error
+from railtracks.durable._values.values import as_store_error
 from railtracks.exceptions import NodeCreationError, StoreError
 
 
 class BackgroundCalls:
-    """The background calls of one session."""
+    """Records the starts of one session's background calls, and finds those that a resume has to start again."""
 
-    def __init__(self, record: Record, strands: Strands, parts: JournalParts) -> None:
+    def __init__(self, record: RecordedSession, strands: Strands, parts: JournalParts) -> None:
         self._record = record
         self._strands = strands
         self._values = parts.values
         self._commits = parts.commits
         self._mismatches = parts.mismatches
         self._session = parts.session
-        # The nodes of which the log has been told that no resume could start them.
-        self._told: set[str] = set()
+        # The nodes of which a warning said that no resume could start them again.
+        self._warned_of: set[str] = set()
 
     def start(
         self,
@@ -56,8 +56,8 @@ class BackgroundCalls:
         arguments, fingerprint = self._values.dump_arguments(node, args, kwargs) if is_recorded else (b"", "")
         # A task outside of the session has no frame in it, and no order among the session's own tasks.
         strand = self._strands.unordered() if frame is None else self._strands.of(frame)
-        around, number = strand.skip("start", node.name, fingerprint)
-        position = Position(key_of(around, "start", number), around, number, 0)
+        strand_key, number = strand.skip("start", node.name, fingerprint)
+        position = Position(key_of(strand_key, "start", number), strand_key, number, 0)
         if is_recorded:
             asked = AskedCall(node, 1, position, arguments, fingerprint, 0)
             if not self._mismatches.match_start(asked):
@@ -92,8 +92,8 @@ class BackgroundCalls:
         # function of its class, and its object nowhere.
         if found is not None and found.fn == fn:
             return function
-        if node.name not in self._told:
-            self._told.add(node.name)
+        if node.name not in self._warned_of:
+            self._warned_of.add(node.name)
             self._session.warn(
                 f"a resumed session could not start {node.name!r} again in the background, if its starter had ended"
                 " before it: its function is not found by its name. Define it at the top level of a module"
@@ -109,7 +109,7 @@ class BackgroundCalls:
         for row in () if self._commits.is_over else self._record.to_restart():
             started = json.loads(outcome_of(row))
             node = self._node_of(row, started["function"])
-            with told_as_store_error(self._commits.session_id):
+            with as_store_error(self._commits.session_id):
                 args, kwargs = self._values.load_arguments(node, row.arguments or b"[[]]")
             position = Position(row.key, row.strand, row.position, row.place)
             yield Restart(node, args, kwargs, started["is_service"], self._strands.of_one_call(position))

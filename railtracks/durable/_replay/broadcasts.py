@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from railtracks._calls.frames import Frame
 from railtracks._nodes.signature import ANYTHING
 from railtracks.durable._replay.commits import Commits
-from railtracks.durable._replay.recorded import Record, outcome_of
+from railtracks.durable._replay.recorded import RecordedSession, outcome_of
 from railtracks.durable._replay.rows import new_row
 from railtracks.durable._replay.strands import ROOT, Strands, key_of
 from railtracks.durable._store.schema import RowStatus
@@ -19,9 +19,9 @@ from railtracks.durable._values.values import Values
 
 
 class Broadcasts:
-    """The broadcasts of one session."""
+    """Records one session's broadcasts and their deliveries, and finds those that a resume has to deliver."""
 
-    def __init__(self, record: Record, strands: Strands, values: Values, commits: Commits) -> None:
+    def __init__(self, record: RecordedSession, strands: Strands, values: Values, commits: Commits) -> None:
         self._record = record
         self._strands = strands
         self._values = values
@@ -38,8 +38,8 @@ class Broadcasts:
             # From here on nothing is part of the record, and a later run may broadcast something else at this point.
             return key_of(*strand.skip("broadcast"), "unrecorded", commits.fence)
         data, fingerprint = self._values.dump(item, ANYTHING, "what is broadcast")
-        around, number = strand.skip("broadcast", fingerprint)
-        key = key_of(around, "broadcast", number)
+        strand_key, number = strand.skip("broadcast", fingerprint)
+        key = key_of(strand_key, "broadcast", number)
         known = self._record.broadcasts
         # A session that is over broadcasts nothing, delivered or not.
         if known.is_delivered(key) or (key in known and commits.is_over):
@@ -56,6 +56,6 @@ class Broadcasts:
             yield row.key, self._values.load(outcome_of(row), ANYTHING)
 
     async def delivered(self, key: str) -> None:
-        """Record that a broadcast was delivered."""
+        """Record that a broadcast has reached the callback, so that no resume delivers it again."""
         self._commits.submit([new_row(self._commits.session_id, key, ROOT, RowStatus.DELIVERED)])
         await self._commits.keep_short()

@@ -67,7 +67,7 @@ class Call:
     has_outcome: bool = False
 
     async def pass_checkpoint(self) -> None:
-        """Pass the checkpoint of the call."""
+        """Pass the checkpoint of the call, a cancellation point."""
         await trio.lowlevel.checkpoint()
 
 
@@ -78,26 +78,26 @@ class UnrecordedCall(Call):
         strand: The strand of the calls made in it.
         node: The node.
         body: Its inside.
-        around: The inside that it was made in; `None` if nothing tells it from others there.
+        enclosing: The inside that it was made in; `None` if the call has no identity there.
         parking: Which calls are open.
     """
 
     def __init__(
-        self, strand: Strand, node: Node[..., object], body: CallBody, around: CallBody | None, parking: Parking
+        self, strand: Strand, node: Node[..., object], body: CallBody, enclosing: CallBody | None, parking: Parking
     ) -> None:
         self.strand = strand
         self._node = node
         self._body = body
-        self._around = around
+        self._enclosing = enclosing
         self._parking = parking
 
     async def run(self, frame: Frame, args: Args, kwargs: Kwargs) -> object:
-        """Run the node."""
-        self._parking.opened(self._body, self._around)
+        """Run the node, and count the call as open: the session is not parked meanwhile."""
+        self._parking.opened(self._body, self._enclosing)
         return await _run_node(frame, self._node, args, kwargs)
 
     def left(self, error: BaseException | None) -> None:  # noqa: ARG002 - nothing is recorded of it
-        """Mark the call as over."""
+        """Count the call as open no longer."""
         self._parking.closed(self._body)
 
 
@@ -111,24 +111,26 @@ class LiveCall(Call, RecordParent):
         parts: The parts of the journal.
     """
 
-    def __init__(self, asked: AskedCall, around: CallBody, recorded: RecordedCall | None, parts: JournalParts) -> None:
+    def __init__(
+        self, asked: AskedCall, enclosing: CallBody, recorded: RecordedCall | None, parts: JournalParts
+    ) -> None:
         super().__init__(asked.key)
         self.asked = asked
-        self.parent = around.parent
+        self.parent = enclosing.parent
         self.recorded = recorded
         self.parts = parts
         self.strand = Strand(CallBody(asked.key, self, asked.position.key), asked.key)
-        self._around = around
+        self._enclosing = enclosing
         self._is_opened = False
 
     async def run(self, frame: Frame, args: Args, kwargs: Kwargs) -> object:
         """Run the node and record its outcome."""
         parts = self.parts
         fn: object = self.asked.node.fn
-        parts.parking.opened(self.strand.body, self._around)
+        parts.parking.opened(self.strand.body, self._enclosing)
         if parts.commits.is_over:
             raise ContextError(
-                f"session {parts.commits.session_id} is over, and {parts.mismatches.told_call(self.asked)} is not in"
+                f"session {parts.commits.session_id} is over, and {parts.mismatches.named_call(self.asked)} is not in"
                 " its record: fork the session to go on from there"
             )
         if self.recorded is None:
@@ -225,7 +227,7 @@ class LiveCall(Call, RecordParent):
         """Mark the call as over, however it ended. Does not wait: a `Cancelled` can be in flight."""
         parts = self.parts
         parts.parking.closed(self.strand.body)
-        self._around.release(self.asked.position)
+        self._enclosing.release(self.asked.position)
         # The body leads back here: without this the call would stay in memory until Python collects cycles.
         del self.strand
         if error is None or self.has_outcome:

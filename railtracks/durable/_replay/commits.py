@@ -26,13 +26,13 @@ _MOST_UNWRITTEN: Final = 100
 
 
 class Commits:
-    """The commits of one session, while this process owns it.
+    """Numbers the rows of one session, and commits them while this process owns the session.
 
     Attributes:
         session_id: The session.
         is_over: Whether the session was over before it was opened here, and only hands recorded outcomes over.
         is_cut: Whether nothing is recorded any more, because the session is being ended.
-        fence: The number of the session's owner.
+        fence: The fencing number of the session's owner; 0 if the session is over and has none.
     """
 
     def __init__(self, session_id: str, fence: int | None, last_seq: int, order: Order, writer: Writer) -> None:
@@ -48,11 +48,11 @@ class Commits:
 
     @property
     def signal_polling(self) -> SignalPolling:
-        """The wait for signals."""
+        """The polling for signals that all sessions of this Trio run share in this store."""
         return self._writer.signal_polling
 
     def cut(self) -> None:
-        """Record nothing any more: what calls do from now on tells of the end of the session only."""
+        """Record nothing any more: what calls do from now on comes from the end of the session only."""
         self.is_cut = True
         self._order.abandon()
 
@@ -144,5 +144,9 @@ class Commits:
             raise commit.error
 
     async def peek(self, look: Callable[[Connection], T]) -> T:
-        """Read something of the store; a checkpoint."""
+        """Read something of the store, with further tries; a checkpoint.
+
+        Raises:
+            StoreError: If it cannot be read.
+        """
         return await self._writer.peek(look)

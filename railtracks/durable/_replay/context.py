@@ -19,7 +19,7 @@ from railtracks.durable._values.values import Values
 
 
 class RecordedContext:
-    """The context of one session, and how new each of its values is.
+    """Applies recorded writes to the context of one session, and records new ones with the outcomes of their calls.
 
     Attributes:
         held: The context itself, which belongs to the session.
@@ -70,6 +70,6 @@ class RecordedContext:
         self._newest.update(dict.fromkeys(values, now))
 
     def deleted(self, parent: RecordParent, name: str) -> None:
-        """Note that a name was deleted."""
+        """Note that a name was deleted, to be recorded like a write."""
         parent.note_writes({name: [self._order.handed]})
         self._newest[name] = self._order.handed

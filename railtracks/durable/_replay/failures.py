@@ -41,6 +41,6 @@ class Failures:
         text = data.decode()
         if scrubber.exact(text) == text:
             return data, lost
-        told = described(error)
-        remote = RemoteError(told.type, scrubber.text(told.message), scrubber.text(told.traceback))
+        description = described(error)
+        remote = RemoteError(description.type, scrubber.text(description.message), scrubber.text(description.traceback))
         return dump_failure(remote, self._values)[0], [*lost, "its text, which quotes a secret (give the store a key)"]

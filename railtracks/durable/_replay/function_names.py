@@ -11,7 +11,7 @@ from railtracks.exceptions import ContextError
 
 
 class FunctionNames:
-    """The functions that the calls of one session were made of, by the names of their nodes."""
+    """Remembers which function each node name of one session stands for, and refuses a second one."""
 
     def __init__(self) -> None:
         self._known: dict[str, object] = {}

@@ -22,7 +22,7 @@ _UNKNOWN: Final = (
 
 @define(eq=False)
 class Draws:
-    """The random numbers of a strand, which counts them."""
+    """The source of one strand's random numbers. The strand counts them, so each run draws the same ones."""
 
     _seed: str
     _strand: Strand
@@ -34,7 +34,7 @@ class Draws:
 
 @define(frozen=True)
 class Identities:
-    """The identities in one session.
+    """Derives idempotency keys, seeds and the ids of inner sessions from the keys of one session's calls.
 
     Attributes:
         session_id: The session.
@@ -62,19 +62,21 @@ class Identities:
         """Return the idempotency key of the call of a frame, the same for all its attempts.
 
         Raises:
-            ContextError: If nothing tells the call from others yet.
+            ContextError: If the frame is in a nursery task that has made no recorded call yet, so that it has no
+                identity.
         """
         strand = self.strands.of(frame)
         if frame.outer is not None and strand is frame.outer.strand:
-            # A call that is not recorded, in a task that nothing tells from others.
+            # An unrecorded call, in a nursery task that has made no recorded call yet, so that it has no identity.
             raise ContextError(_UNKNOWN)
         return f"{self.session_id}:{strand.body.identity}"
 
     def random_seed(self, frame: Frame) -> str:
-        """Return the seed of the random numbers of a frame.
+        """Return the seed of the random numbers of a frame: the session's seed, and behind it the key of the strand.
 
         Raises:
-            ContextError: If the frame is that of a task that nothing tells from others yet.
+            ContextError: If the frame is that of a nursery task that has made no recorded call yet, so that it has no
+                identity.
         """
         strand = self.strands.of(frame)
         if strand.key is None:

@@ -29,18 +29,18 @@ from railtracks.durable._replay.mismatches import Mismatches
 from railtracks.durable._replay.order import Order
 from railtracks.durable._replay.parking import Parking
 from railtracks.durable._replay.parts import JournalParts
-from railtracks.durable._replay.recorded import Record
+from railtracks.durable._replay.recorded import RecordedSession
 from railtracks.durable._replay.replayed import RefusedCall, ReplayedCall
 from railtracks.durable._replay.strands import ENTRY, CallBody, FanOut, Strand, Strands, key_of
 from railtracks.durable._replay.turns import Turns
 from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.writer import Writer
-from railtracks.durable._values.values import Values, told_as_store_error
+from railtracks.durable._values.values import Values, as_store_error
 from railtracks.exceptions import ContextError, DurableValueError, ReplayMismatchError
 
 
 class Journal:
-    """The journal of one session, while the session is open in this process.
+    """Decides for each call of one session whether it is replayed or runs, while the session is open in this process.
 
     Attributes:
         parts: The parts that calls work with.
@@ -56,7 +56,7 @@ class Journal:
         seed: str,
         has_entry_point: bool,
         fence: int | None,
-        record: Record,
+        record: RecordedSession,
         values: Values,
         writer: Writer,
         patience: Patience,
@@ -113,7 +113,7 @@ class Journal:
         """
         self.parts.session.attach(log, end)
         self.parts.context.attach(values)
-        with told_as_store_error(self.session_id):
+        with as_store_error(self.session_id):
             # No later outcome brings these: see `Turns.rest`.
             self.parts.context.apply(self.parts.order.turns.rest)
 
@@ -169,22 +169,22 @@ class Journal:
         node: Node[..., object],
         key: str,
         identity: str | None = None,
-        around: CallBody | None = None,
+        enclosing: CallBody | None = None,
     ) -> UnrecordedCall:
         body = CallBody(key, strand.body.parent, key if identity is None else identity)
-        return UnrecordedCall(Strand(body, key), node, body, around, self.parts.parking)
+        return UnrecordedCall(Strand(body, key), node, body, enclosing, self.parts.parking)
 
     def fan_out(self, frame: Frame) -> FanOut:
-        """Number the calls of a fan-out that begins in a frame."""
+        """Return the numbering of the calls of a fan-out that begins in a frame."""
         return FanOut(self._strands.of(frame), self.parts.mismatches.check_fan_out_end)
 
-    async def needs_slot(self, landing: Frame) -> bool:
-        """Return whether a call of a fan-out needs a slot of its limiter; waits with a new call until the replay ends.
+    async def needs_slot(self, start_frame: Frame) -> bool:
+        """Return whether a call of a fan-out needs a slot of its limiter; wait for the end of the replay if it is new.
 
         Replayed calls need none. With slots they would wait for calls that wait for them, because outcomes are handed
         over in another order than slots.
         """
-        only = landing.strand.only if isinstance(landing.strand, Strand) else None
+        only = start_frame.strand.only if isinstance(start_frame.strand, Strand) else None
         recorded = None if only is None else self._record.calls.get(only.key)
         if recorded is not None:
             return not recorded.has_outcome
@@ -218,7 +218,7 @@ class Journal:
     # What is known of a frame.
 
     def wrote(self, frame: Frame, values: Mapping[str, object]) -> None:
-        """Record what was written to the context.
+        """Note what a frame wrote to the context; it is recorded with the outcome of the enclosing recorded call.
 
         Raises:
             DurableValueError: If a value cannot be stored.
@@ -226,14 +226,15 @@ class Journal:
         self.parts.context.wrote(self._strands.of(frame).body.parent, values)
 
     def deleted(self, frame: Frame, name: str) -> None:
-        """Record that a name was deleted from the context."""
+        """Note that a frame deleted a name from the context; recorded in the same way as a write."""
         self.parts.context.deleted(self._strands.of(frame).body.parent, name)
 
     def identity(self, frame: Frame) -> tuple[str, int]:
         """Return the idempotency key of the call of a frame, and the fencing number.
 
         Raises:
-            ContextError: If nothing tells the call from others yet.
+            ContextError: If the frame is in a nursery task that has made no recorded call yet, so that it has no
+                identity.
         """
         return self.identities.idempotency_key(frame), self.fence
 
@@ -246,17 +247,18 @@ class Journal:
         return self.identities.random_source(frame)
 
     def random_seed(self, frame: Frame) -> str:
-        """Return the seed of the random numbers of a frame.
+        """Return the seed of the random numbers of a frame: the session's seed, and behind it the key of the strand.
 
         Raises:
-            ContextError: If the frame is that of a task that nothing tells from others yet.
+            ContextError: If the frame is that of a nursery task that has made no recorded call yet, so that it has no
+                identity.
         """
         return self.identities.random_seed(frame)
 
     # The end.
 
     def cut(self) -> None:
-        """Record nothing any more: what calls do from now on tells of the end of the session only."""
+        """Record nothing any more: what calls do from now on comes from the end of the session only."""
         self.parts.commits.cut()
 
     async def watch(self) -> None:
@@ -275,7 +277,7 @@ class Journal:
             await trio.lowlevel.wait_task_rescheduled(abort)
 
     def stop_watching(self) -> None:
-        """End `watch`."""
+        """End the task in `watch`: the session has ended."""
         self._watching.cancel()
 
     def check_end(self) -> None:

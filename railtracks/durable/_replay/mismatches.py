@@ -12,19 +12,21 @@ from typing import Final
 from railtracks.durable._replay.asked import AskedCall
 from railtracks.durable._replay.attachment import AttachedSession
 from railtracks.durable._replay.order import Order
-from railtracks.durable._replay.recorded import Record, RecordedCall
+from railtracks.durable._replay.recorded import RecordedCall, RecordedSession
 from railtracks.durable._replay.strands import ROOT
 from railtracks.durable._store.schema import CallRow
 from railtracks.durable._values.values import Values
 from railtracks.exceptions import ReplayMismatchError
 
-_LONGEST_TOLD: Final = 200
+_LONGEST_SHOWN: Final = 200
 
 
 class Mismatches:
     """Compares the calls of one session with its record."""
 
-    def __init__(self, session_id: str, record: Record, order: Order, values: Values, session: AttachedSession) -> None:
+    def __init__(
+        self, session_id: str, record: RecordedSession, order: Order, values: Values, session: AttachedSession
+    ) -> None:
         self._session_id = session_id
         self._record = record
         self._order = order
@@ -48,17 +50,17 @@ class Mismatches:
         if recorded is not None:
             row = recorded.row
             if row.node != asked.node.name or row.fingerprint != asked.fingerprint:
-                return self._error(self._told_row(row), self.told_call(asked))
+                return self._error(self._named_row(row), self.named_call(asked))
             self._order.claimed(recorded)
             return recorded
         there = record.at(position.strand, position.number)
         if there is not None and (there.row.place >= 0) != (position.slot >= 0):
             # A single call there, and a fan-out here, or the other way round.
-            return self._error(self._told_row(there.row), self.told_call(asked))
+            return self._error(self._named_row(there.row), self.named_call(asked))
         is_single = position.slot < 0 and asked.attempt == 1
         if is_single and record.goes_on(position.strand, position.number):
             # Something that is no call of its own stood there: an unrecorded call, a broadcast, a start.
-            return self._error("another call at this place, and more after it", self.told_call(asked))
+            return self._error("another call at this place, and more after it", self.named_call(asked))
         return None
 
     def match_start(self, asked: AskedCall) -> bool:
@@ -69,7 +71,7 @@ class Mismatches:
         """
         row = self._record.starts.claim(asked.key)
         if row is not None and (row.node, row.fingerprint) != (asked.node.name, asked.fingerprint):
-            self._end(f"the start of {self._told_row(row)}", f"the start of {self.told_call(asked)}")
+            self._end(f"the start of {self._named_row(row)}", f"the start of {self.named_call(asked)}")
         return row is not None
 
     def check_call_end(self, key: str, name: str) -> None:
@@ -84,7 +86,7 @@ class Mismatches:
         """
         row = self._record.unclaimed(key)
         if row is not None:
-            raise self._error(f"{self._told_row(row)} in {name}", "nothing more")
+            raise self._error(f"{self._named_row(row)} in {name}", "nothing more")
 
     def check_session_end(self) -> None:
         """Refuse the end of the session in whose block more is recorded than the code has asked for.
@@ -107,7 +109,7 @@ class Mismatches:
         """
         recorded = self._record.beyond(strand, number, count)
         if recorded is not None:
-            self._end(f"{self._told_row(recorded.row)} beside the others", "nothing more")
+            self._end(f"{self._named_row(recorded.row)} beside the others", "nothing more")
 
     def _end(self, recorded: str, asked: str) -> None:
         # No call is around this code whose error would end the session.
@@ -118,12 +120,12 @@ class Mismatches:
     def _error(self, recorded: str, asked: str) -> ReplayMismatchError:
         return ReplayMismatchError(self._session_id, recorded, asked)
 
-    def told_call(self, asked: AskedCall) -> str:
-        """Return what an error calls a call that the code asks for."""
-        return self._told(asked.node.name, asked.arguments)
+    def named_call(self, asked: AskedCall) -> str:
+        """Return how an error names a call that the code asks for."""
+        return self._named(asked.node.name, asked.arguments)
 
-    def _told_row(self, row: CallRow) -> str:
-        return self._told(row.node, row.arguments)
+    def _named_row(self, row: CallRow) -> str:
+        return self._named(row.node, row.arguments)
 
-    def _told(self, node: str, arguments: bytes | None) -> str:
-        return f"{node!r} with arguments {json.dumps(self._values.redacted(arguments))[:_LONGEST_TOLD]}"
+    def _named(self, node: str, arguments: bytes | None) -> str:
+        return f"{node!r} with arguments {json.dumps(self._values.redacted(arguments))[:_LONGEST_SHOWN]}"

@@ -16,7 +16,7 @@ from railtracks.durable._store.patience import Patience
 
 
 class Order:
-    """The order of one session's outcomes, recorded ones first.
+    """Hands over the outcomes of one session in their order, and gives up the recorded order if nothing moves.
 
     Attributes:
         turns: The turns.

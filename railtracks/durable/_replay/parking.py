@@ -1,7 +1,7 @@
 """Which calls are open, and whether all of them wait for something that may take days: then the session is parked.
 
-Calls tell when they begin and end, the waits for signals and for inner flows when they wait. A parked session ends with
-`SessionWaiting`, and takes no process until `recover` wakes it.
+Calls report here when they begin and end, and the waits for signals and for inner flows when they wait. A parked
+session ends with `SessionWaiting` and has the status `waiting`. It takes no process until `recover` wakes it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from railtracks.exceptions import SessionWaiting
 
 
 class Parking:
-    """The open calls of one session, and their waits.
+    """Counts the open calls of one session and their waits, and parks the session when nothing else is open.
 
     Attributes:
         is_parked: Whether the session was parked.
@@ -36,14 +36,14 @@ class Parking:
         self._pausing = 0
         self._idle_looks = 0
 
-    def opened(self, body: CallBody, around: CallBody | None) -> None:
+    def opened(self, body: CallBody, enclosing: CallBody | None) -> None:
         """Count a call as open.
 
         Args:
             body: Its inside.
-            around: The inside that it was made in; `None` if nothing tells it from others there.
+            enclosing: The inside that it was made in; `None` if the call has no identity there.
         """
-        self._open[body] = around
+        self._open[body] = enclosing
 
     def closed(self, body: CallBody) -> None:
         """Count a call as over, if it was open."""
@@ -79,8 +79,8 @@ class Parking:
         A task that was just woken may be about to make a call. So the session has to be idle in a whole round of looks,
         of all its waits, and in one look more.
         """
-        around = set(self._open.values())
-        leaves = [body for body in self._open if body not in around]
+        enclosing = set(self._open.values())
+        leaves = [body for body in self._open if body not in enclosing]
         is_idle = bool(leaves) and all(self._waits.get(body.key, (None, False))[1] for body in leaves)
         self._idle_looks = self._idle_looks + 1 if is_idle and not self._pausing else 0
         if self._idle_looks > len(leaves):

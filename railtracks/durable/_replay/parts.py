@@ -19,7 +19,7 @@ from railtracks.durable._values.values import Values
 
 @define(frozen=True, eq=False)
 class JournalParts:
-    """What the calls of one session work with.
+    """The parts of one session's journal, which every call of the session gets as one object.
 
     Attributes:
         values: Values as bytes, and back.

@@ -20,19 +20,19 @@ CALLS: Final = _OUTCOMES | {RowStatus.OPENED}
 
 
 def outcome_of(row: CallRow) -> bytes:
-    """Return the outcome of a row that has one."""
+    """Return the outcome of a row, which must have one."""
     assert row.outcome is not None  # noqa: S101 - only openings and cancelled calls have none
     return row.outcome
 
 
 @define(eq=False)
 class RecordedCall:
-    """One attempt of a call in the record.
+    """One attempt of a call as earlier runs recorded it, and whether code has asked for it in this run.
 
     Attributes:
         key: The key of the call.
         row: The row of its outcome, or else that of its beginning.
-        began_after: When it first began, the outcome of this commit was the last that had been handed over.
+        began_after: The number of the last commit whose outcome had been handed over when the call first began.
         is_claimed: Whether code has asked for it in this run.
     """
 
@@ -56,12 +56,12 @@ class RecordedCall:
         self.row = row
 
     def claim(self) -> None:
-        """Note that code has asked for it."""
+        """Note that code has asked for this attempt in this run."""
         self.is_claimed = True
 
 
 class RecordedStarts:
-    """The starts of background calls in the record."""
+    """The recorded starts of background calls, and which of them code has asked for in this run."""
 
     def __init__(self) -> None:
         self._rows: dict[str, CallRow] = {}
@@ -73,7 +73,7 @@ class RecordedStarts:
         return iter(self._rows.values())
 
     def add(self, row: CallRow) -> None:
-        """Take the row of a start."""
+        """Take up the row of a start, by its key, its position and its parent record."""
         self._rows[row.key] = row
         self._by_position[_position_of(row)] = row
         self._by_parent.setdefault(row.parent, []).append(row)
@@ -94,7 +94,7 @@ class RecordedStarts:
 
 
 class RecordedBroadcasts:
-    """The broadcasts in the record."""
+    """The recorded broadcasts, and which of them an earlier run delivered."""
 
     def __init__(self) -> None:
         self._rows: dict[str, CallRow] = {}
@@ -118,8 +118,8 @@ class RecordedBroadcasts:
         return key in self._delivered
 
 
-class Record:
-    """The record of one session.
+class RecordedSession:
+    """The rows of one session as earlier runs left them, indexed for the questions that a replay asks.
 
     Attributes:
         calls: The recorded calls by their keys, in the order of their first rows.
@@ -185,14 +185,14 @@ class Record:
         return not self.is_closed(row.parent) and self._is_started_again(row)
 
     def _is_started_again(self, row: CallRow) -> bool:
-        """Return whether a call of the background is started again, by its starter or without it; `True` of others."""
+        """Return whether a background call is started again, by its starter or the journal; `True` for other calls."""
         # If its starter runs again, the starter starts it. If not, the journal starts it, unless it has ended well
         # (test_durable_resume.py::test_a_background_call_that_failed_fails_the_resumed_session_too).
         start = self.starts.of(row)
         return start is None or not self.is_closed(start.parent) or _position_of(row) not in self._ended
 
     def comes_early(self, row: CallRow) -> bool:
-        """Return whether code asks for a call before it has come through the record, in every repetition."""
+        """Return whether code asks for a call before the replay is over, every time it runs."""
         if row.status != RowStatus.CANCELLED:
             return True
         # Which calls of a fan-out still begin when it is cancelled is a race that no run can repeat, and need not. A

@@ -20,7 +20,7 @@ from railtracks.durable._replay.recorded import RecordedCall, outcome_of
 from railtracks.durable._replay.strands import Position, Strand
 from railtracks.durable._store.schema import CallRow, RowStatus
 from railtracks.durable._values.failures import load_failure
-from railtracks.durable._values.values import shape_of, told_as_store_error
+from railtracks.durable._values.values import as_store_error, shape_of
 
 
 class ReplayedCall(Call):
@@ -66,7 +66,7 @@ class ReplayedCall(Call):
         if row.status == RowStatus.FAILED:
             # As the node itself would have raised it.
             raise_unchanged(load_failure(outcome_of(row), parts.values))
-        with told_as_store_error(parts.commits.session_id):
+        with as_store_error(parts.commits.session_id):
             return parts.values.load(outcome_of(row), shape_of(self._asked.node.fn).result)
 
     async def _take_turn(self, row: CallRow) -> None:
@@ -98,7 +98,7 @@ class ReplayedCall(Call):
         await trio.sleep_forever()
 
     def left(self, error: BaseException | None) -> None:
-        """Mark the call as over. Does not wait: a `Cancelled` can be in flight."""
+        """Free the label of the call, and after an error its turn. Does not wait: a `Cancelled` can be in flight."""
         self.strand.body.release(self._asked.position)
         turn = self._parts.order.turns.of(self._recorded)
         if error is not None and turn is not None:
@@ -121,10 +121,10 @@ class RefusedCall(Call):
         self._position = position
 
     async def run(self, frame: Frame, args: Args, kwargs: Kwargs) -> object:  # noqa: ARG002 - the node does not run
-        """Raise the reason."""
+        """Raise the reason in place of running the node."""
         raise self._refusal
 
     def left(self, error: BaseException | None) -> None:  # noqa: ARG002 - it has no outcome of its own
-        """Mark the call as over."""
+        """Free the label of the call for another one."""
         if self._position is not None:
             self.strand.body.release(self._position)

@@ -38,11 +38,13 @@ class Position:
     """Where a call stands. All attempts of the call have one position.
 
     Attributes:
-        key: The key of the call's first attempt, which stands for all of them.
-        strand: The key of the strand.
-        number: The number of the call in its strand.
-        slot: The number of the call in the fan-out that has this number; -1 if it is in none.
-        label: What the call was matched by, if that was its node and its arguments.
+        key: The key of the call's first attempt, which stands for all of them. The column `key` has the key of the
+            attempt instead, see `attempt_key`.
+        strand: The key of the strand. In the column `strand`.
+        number: The number of the call in its strand. In the column `position`.
+        slot: The number of the call in the fan-out that has this number; 0 for a call in the background, -1 for any
+            other. In the column `place`.
+        label: What the call was matched by, if that was its node and its arguments. In no column.
     """
 
     key: str
@@ -52,7 +54,7 @@ class Position:
     label: str | None = None
 
     def attempt_key(self, attempt: int) -> str:
-        """Return the key of one attempt."""
+        """Return the key of one attempt: that of the call, or for a further attempt one that is made of it."""
         return self.key if attempt == 1 else key_of(self.key, "attempt", attempt)
 
 
@@ -104,7 +106,7 @@ class Strand(CallStrand):
 
     Attributes:
         body: The inside of the call that they are made in.
-        key: The key of the strand; `None` as long as nothing tells the strand from others.
+        key: The key of the strand; `None` for a nursery task that has made no recorded call yet, and beside `only`.
         only: The one position that there is, in the strand of a single call of a fan-out.
     """
 
@@ -133,7 +135,7 @@ class Strand(CallStrand):
             own_key: The option `key` of the node.
 
         Raises:
-            ContextError: If nothing tells the call from another one that is open.
+            ContextError: If the call has the same node and arguments as another one that is open in a nursery task.
         """
         position = self._last if attempt > 1 else None
         if position is None:
@@ -155,17 +157,17 @@ class Strand(CallStrand):
         number, self._number = self._number, self._number + 1
         return Position(key_of(self.key, "call", number), self.key, number)
 
-    def skip(self, *told: str) -> tuple[str, int]:
+    def skip(self, *what: str) -> tuple[str, int]:
         """Take a number for something that is no call; return the key of the strand, and the number.
 
-        In a task that has made no call yet, the number counts equal things. Things that are equal need not be told
-        apart: each does the same.
+        In a task that has made no call yet, the number counts equal things. Equal things may change places: each does
+        the same.
 
         Args:
-            *told: What the thing is.
+            *what: What the thing is, as parts of a key.
         """
         if self.key is None:
-            label = key_of(self.body.key, "unnamed", *told)
+            label = key_of(self.body.key, "unnamed", *what)
             return label, self.body.count(label)
         number, self._number = self._number, self._number + 1
         return self.key, number
@@ -182,7 +184,7 @@ class Strand(CallStrand):
 
 
 class Strands:
-    """The strands of one session: which one a frame's calls belong to.
+    """Finds the strand that the calls made in a frame belong to, for one session.
 
     Attributes:
         root: The strand of the session's own block.
@@ -194,16 +196,16 @@ class Strands:
     def of(self, frame: Frame) -> Strand:
         """Return the strand of the calls that are made in a frame.
 
-        The frame of a task that was started in a nursery has none yet, and gets one. Its body is that of the call
-        around the nursery.
+        The frame of a task that was started in a nursery has none yet, and gets one. Its body is that of the call that
+        encloses the nursery.
         """
         if isinstance(frame.strand, Strand):
             return frame.strand
-        around = frame.outer
-        while around is not None and around.strand is None:
-            around = around.outer
+        enclosing = frame.outer
+        while enclosing is not None and enclosing.strand is None:
+            enclosing = enclosing.outer
         # A session that is not durable may be between this frame and the next strand.
-        outer = self.root if around is None or not isinstance(around.strand, Strand) else around.strand
+        outer = self.root if enclosing is None or not isinstance(enclosing.strand, Strand) else enclosing.strand
         strand = Strand(outer.body, None)
         frame.enter_strand(strand)
         return strand
@@ -213,12 +215,12 @@ class Strands:
         return Strand(self.root.body, None, only=position)
 
     def unordered(self) -> Strand:
-        """Return a strand of the session itself for a task of which nothing is known."""
+        """Return a strand of the session itself for a task outside of it, which has no order among its tasks."""
         return Strand(self.root.body, None)
 
 
 class FanOut:
-    """The calls of one fan-out, each in a slot and a strand of its own.
+    """Numbers the calls of one fan-out: each gets a slot and a strand of its own.
 
     Args:
         strand: The strand that the fan-out is made in.
@@ -234,7 +236,7 @@ class FanOut:
         self._count = 0
 
     def next(self) -> Strand:
-        """Return the strand of the next call."""
+        """Take the next slot; return a strand in which the call of that slot is the only one."""
         slot, self._count = self._count, self._count + 1
         if self._number is None:
             return Strand(self._body, None)

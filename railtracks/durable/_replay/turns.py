@@ -3,7 +3,8 @@
 `order` waits by it, and `commits` queues new outcomes here. A recorded outcome may be handed over when both is true:
 
 - Every earlier outcome was handed over, each in a step of the scheduler of its own.
-- Every recorded call has begun that had begun by then (`began_after` of its row says when).
+- Every call that had begun at that moment in the first run has begun in this run, too (`began_after` of its row says
+  when it had begun).
 
 So what races in the recorded run races in the resumed one with the same winner, and the loser has begun in both. New
 outcomes queue behind the recorded ones, in the order of their commits.
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from railtracks.durable._replay.recorded import Record, RecordedCall
+from railtracks.durable._replay.recorded import RecordedCall, RecordedSession
 from railtracks.durable._store.schema import CallRow, RowStatus
 
 
@@ -23,7 +24,8 @@ class Turn:
 
     Attributes:
         row: The recorded outcome; `None` of a new one.
-        before: The recorded outcomes just before it that no code asks for, because no code runs again around them.
+        before: Outcomes just before it that are not asked for again: the call around them is itself replayed. Also
+            those of cancelled calls.
         is_ready: Whether its caller waits for it, or of a new outcome, whether it is committed.
         is_over: Whether it was handed over, or never will be.
     """
@@ -62,7 +64,7 @@ class Turn:
 
 
 class Turns:
-    """The turns of one session's outcomes.
+    """The queue of one session's outcomes: only the one at its head may be handed over.
 
     Attributes:
         recorded: How many recorded outcomes were not handed over yet.
@@ -71,7 +73,7 @@ class Turns:
             that goes on.
     """
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: RecordedSession) -> None:
         self.recorded = 0
         self.progress = 0
         self._record = record

@@ -56,7 +56,15 @@ def forked(access: Access, session_id: str, before: int | None) -> str:
 
 
 def _kept(rows: list[CallRow], session: SessionRow, before: int | None) -> list[CallRow]:
-    """Return the rows that a fork has."""
+    """Return the rows to copy: those before a call, or all without the failed or cancelled end.
+
+    The end of a flow is every failed or cancelled outcome of its entry point and of its background calls. The entry
+    point runs again, and the calls made in it stay. The end of a session block is its last row, if that is the failed
+    or cancelled outcome of a call made in the block itself, and the session has failed.
+
+    Raises:
+        SessionUnavailableError: If there is no call with the number `before`.
+    """
     if before is None:
         ends = [row for row in rows if row.parent == ROOT and row.status in {RowStatus.FAILED, RowStatus.CANCELLED}]
         if session.entry_point is not None:
@@ -67,6 +75,6 @@ def _kept(rows: list[CallRow], session: SessionRow, before: int | None) -> list[
     keys = [row.key for row in rows if row.seq == before and row.status in CALLS]
     if not keys:
         raise SessionUnavailableError(session.session_id, f"has no call {before}")
-    # By the first time that the call began: a resumed session begins the calls anew that were not over.
+    # The first time that the call began: a resumed session begins calls that were not over once more.
     last = min(row.began_after for row in rows if row.key == keys[0])
     return [row for row in rows if row.seq <= last]

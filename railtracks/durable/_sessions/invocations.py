@@ -50,7 +50,7 @@ def run_of_block(
     timeout: float,
     may_be_new: bool,
 ) -> Run:
-    """Return the run of a session block.
+    """Return the run for a session block, which is not taken from its store yet.
 
     Without an identifier the block gets a fresh one, or inside a durable session one that is derived from where it
     stands.
@@ -62,7 +62,7 @@ def run_of_block(
         version=None,
         entry_point=None,
         inputs=None,
-        inputs_print=None,
+        inputs_fingerprint=None,
         session_name=name,
         timeout=None if timeout == math.inf else timeout,
         may_be_new=may_be_new,
@@ -114,7 +114,7 @@ async def resume_flow(
 
 @define(frozen=True)
 class Identity:
-    """What identifies a session.
+    """What a session is found by in its store, and what its random numbers come from.
 
     Attributes:
         session_id: Its identifier.
@@ -176,7 +176,7 @@ def _wanted(flow: DurableFlow, identity: Identity, inputs: bytes | None, fingerp
         version=flow.version,
         entry_point=flow.node.name,
         inputs=inputs,
-        inputs_print=fingerprint,
+        inputs_fingerprint=fingerprint,
         session_name=None,
         timeout=None if flow.timeout == math.inf else flow.timeout,
         may_be_new=inputs is not None,

@@ -26,7 +26,7 @@ WHOLE = "whole"
 
 
 async def replay(flow: Flow[..., object], args: Args, kwargs: Kwargs) -> int:
-    """Run a flow, cut its record after every row, and resume each; return how many records there were.
+    """Run a flow, cut its record after every row, and resume a session from each cut; return the number of cuts.
 
     Raises:
         AssertionError: If a resumed run ends otherwise than the first one; names the call that its record was cut
@@ -45,7 +45,7 @@ async def replay(flow: Flow[..., object], args: Args, kwargs: Kwargs) -> int:
                 await in_thread(cut, access, count, identifier)
                 found = await _outcome(own.aresume(identifier))
                 if found != expected:
-                    place = "before its first call" if not count else f"after call {_told(rows[count - 1])}"
+                    place = "before its first call" if not count else f"after call {_named(rows[count - 1])}"
                     raise AssertionError(
                         f"flow {flow.name!r}, resumed from a record that ends {place} ({count} of {len(rows)} rows),"
                         f" gives\n  {found}\ninstead of\n  {expected}\nSomething in it depends on what is not recorded:"
@@ -86,7 +86,7 @@ def cut(access: Access, count: int, session_id: str) -> None:
             connection.execute(sa.insert(calls), kept)
 
 
-def _told(row: CallRow) -> str:
+def _named(row: CallRow) -> str:
     what = "the start of " if row.status == RowStatus.STARTED else ""
     return f"{row.seq}, {what}{row.node!r} ({row.status})"
 

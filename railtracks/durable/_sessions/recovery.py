@@ -28,7 +28,7 @@ _OPEN = (DurableStatus.RUNNING, DurableStatus.INTERRUPTED, DurableStatus.WAITING
 
 @define(frozen=True)
 class Recovery:
-    """What `recover` did.
+    """Which sessions one call of `recover` resumed, which of these failed, and which it left alone.
 
     Attributes:
         resumed: The identifiers of the sessions that it resumed and that have ended: for good, or to wait again.
@@ -110,7 +110,7 @@ class _Recovering:
         except (SessionOwnedError, SessionUnavailableError, StoreError) as error:
             # Another process was quicker, or the session cannot be resumed now.
             self.skipped[session_id] = str(error)
-        except Exception as error:  # noqa: BLE001 - a session's own error is its outcome, told and not raised
+        except Exception as error:  # noqa: BLE001 - a session's own error is its outcome, returned and not raised
             self.failed[session_id] = error
         else:
             self.resumed.append(session_id)

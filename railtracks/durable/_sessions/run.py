@@ -19,7 +19,7 @@ from railtracks._records.errors import holds, raise_unchanged
 from railtracks._workers.threads import in_thread
 from railtracks.durable._replay.calls import INTERRUPTING
 from railtracks.durable._replay.journal import Journal
-from railtracks.durable._replay.recorded import Record
+from railtracks.durable._replay.recorded import RecordedSession
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.commit import Commit
 from railtracks.durable._store.database import clock_of
@@ -68,7 +68,7 @@ class Run:
 
     @property
     def _fence(self) -> int | None:
-        """The number of this owner; `None` if the session was not taken, or is over and has no owner."""
+        """The fencing number of this owner; `None` if the session was not taken, or is over and has no owner."""
         return None if self._taken is None else self._taken.fence
 
     # Taking.
@@ -76,7 +76,7 @@ class Run:
     # Whatever strikes, what was reserved for the session is released again: Ctrl-C may not come in between.
     @trio.lowlevel.enable_ki_protection
     async def take(self, wait: float = 0.0) -> Taken:
-        """Take the session. A checkpoint.
+        """Take the session from its store, as the owner or only to read one that is over. A checkpoint.
 
         Args:
             wait: The seconds to wait for the session if a live owner has it.
@@ -143,7 +143,7 @@ class Run:
             seed=taken.session.seed,
             has_entry_point=self.wanted.entry_point is not None,
             fence=taken.fence,
-            record=Record(taken.rows),
+            record=RecordedSession(taken.rows),
             values=self.access.values,
             writer=self._writer,
             patience=self.access.patience,
@@ -237,9 +237,12 @@ class Run:
 
     async def _settle(self, status: DurableStatus, raised: BaseException | None, reason: str | None) -> None:
         failure = None
-        told = SessionCancelledError(reason) if status is DurableStatus.CANCELLED else raised
-        if status in {DurableStatus.FAILED, DurableStatus.CANCELLED, DurableStatus.TIMED_OUT} and told is not None:
-            failure, _ = self.journal.parts.failures.dump(told)
+        final_error = SessionCancelledError(reason) if status is DurableStatus.CANCELLED else raised
+        if (
+            status in {DurableStatus.FAILED, DurableStatus.CANCELLED, DurableStatus.TIMED_OUT}
+            and final_error is not None
+        ):
+            failure, _ = self.journal.parts.failures.dump(final_error)
         is_final = status not in {DurableStatus.INTERRUPTED, DurableStatus.WAITING}
         wakes_at = self.journal.parts.parking.wakes_at if status is DurableStatus.WAITING else None
 
@@ -259,7 +262,7 @@ class Run:
         await self.journal.parts.commits.settle(settle)
 
     def _status(self, ending: Ending, raised: BaseException | None, *, is_draining: bool) -> DurableStatus:
-        """Return the status that the session gets in its store.
+        """Return the status that the session gets in its store when it ends like this.
 
         Only ends that the session's own code, deadline or `cancel` has brought are final. What comes from outside, a
         failing store or a stop of the host, leaves it interrupted.

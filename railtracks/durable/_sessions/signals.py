@@ -140,14 +140,14 @@ class SignalWaitFunction(SelfRecording, TypedResult):
 
 
 class _Heard(NamedTuple):
-    """The outcome of a wait, which is in the store."""
+    """How a wait ended: the status and the outcome that its transaction has written."""
 
     status: str
     outcome: bytes
 
 
 class SignalWait:
-    """One wait for a signal, while it lasts.
+    """Waits for one signal, consumes it, and records the outcome of the call that waits.
 
     Args:
         made: The call that waits.
@@ -190,7 +190,7 @@ class SignalWait:
         return parts.values.load(heard.outcome, self._kind)
 
     async def _begin(self) -> None:
-        """Have the store know of the wait, and of its end: the timeout counts from the first time."""
+        """Record that the wait has begun, and when it times out: a resumed session reads that instead."""
         if self._call.recorded is not None:
             self._until = json.loads(outcome_of(self._call.recorded.row))
             return

@@ -89,7 +89,7 @@ class DurableStore:
 
     @classmethod
     def _of(cls, access: Access) -> Self:
-        """Return a store with this way into it."""
+        """Return a store that comes to its database by this `Access`, without the checks of `__init__`."""
         store = cls.__new__(cls)
         store._access = access  # noqa: SLF001 - of its own class
         return store
@@ -193,7 +193,7 @@ def _is_address(durable: object) -> TypeGuard[str | os.PathLike[str]]:
 
 
 def access_of(store: DurableStore) -> Access:
-    """Return the way into a store, for the other rooms of the wing."""
+    """Return the way into a store, for the other modules of the durable package."""
     return store._access  # noqa: SLF001 - a store has no other part
 
 

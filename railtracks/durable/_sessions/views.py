@@ -1,6 +1,6 @@
 """The views of a store: its sessions and their records as plain data, with secrets left out.
 
-`DurableStore` calls this for `sessions` and `load`; the other rooms find the row of a session by `row_of`.
+`DurableStore` calls this for `sessions` and `load`; the other modules find the row of a session by `row_of`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from railtracks.durable._store.schema import (
     rows_of,
     sessions,
 )
-from railtracks.durable._values.failures import told_failure
+from railtracks.durable._values.failures import described_failure
 from railtracks.durable._values.values import Values
 from railtracks.exceptions import SessionUnavailableError
 
@@ -49,7 +49,7 @@ _SEEN: Final = {
 
 @define(frozen=True, kw_only=True)
 class StoredSession:
-    """One session of a store.
+    """What a store has of one session, without its calls.
 
     Attributes:
         session_id: Its identifier.
@@ -95,7 +95,7 @@ def sessions_in(access: Access, wanted: DurableStatus | None, flow_name: str | N
 
 
 def record_of(access: Access, session_id: str) -> ExecutionInfo:
-    """Return what is recorded of a session."""
+    """Return a session and the records of its calls in the form that the core uses for every session."""
     with access.reading() as (connection, _, owner):
         row = row_of(connection, session_id, access)
         head = _stored(_Owners(connection, owner), row)
@@ -117,7 +117,7 @@ def record_of(access: Access, session_id: str) -> ExecutionInfo:
 
 
 def row_of(connection: Connection, session_id: str, access: Access, *, is_locked: bool = False) -> SessionRow:
-    """Return the row of a session.
+    """Return the row of a session, and lock it if that is wanted.
 
     Args:
         connection: A transaction in its store.
@@ -170,7 +170,10 @@ def _stored(found: _Owners, row: SessionRow) -> StoredSession:
 
 
 def _records(rows: list[CallRow], values: Values) -> tuple[CallRecord, ...]:
-    """Return the records of the calls that rows are about, in the order of their first rows."""
+    """Return one record for each attempt of a call, in the order in which the attempts began or were recorded.
+
+    Rows of starts and broadcasts are left out. Secrets are removed from arguments, results and errors.
+    """
     last = {row.key: row for row in rows if row.status in _STATUS}
     ids: dict[str, int] = {}
     for row in rows:
@@ -179,7 +182,7 @@ def _records(rows: list[CallRow], values: Values) -> tuple[CallRecord, ...]:
     records: list[CallRecord] = []
     for key, call_id in ids.items():
         row = last[key]
-        args, kwargs = values.told_arguments(row.arguments)
+        args, kwargs = values.redacted_arguments(row.arguments)
         records.append(
             CallRecord(
                 id=call_id,
@@ -201,7 +204,7 @@ def _records(rows: list[CallRow], values: Values) -> tuple[CallRecord, ...]:
 def _error(data: bytes | None, values: Values) -> CallError | None:
     if data is None:
         return None
-    kind, message, traceback = told_failure(data, values)
+    kind, message, traceback = described_failure(data, values)
     if values.sealer.has_key:
         # The message may quote a secret that is stored encrypted, and nothing here knows which texts those are.
         return CallError(kind, REDACTED, "")

@@ -33,7 +33,7 @@ class DatabaseFactory(Protocol):
 
 @define(eq=False)
 class _Opened:
-    """What is open of a store in this process.
+    """The open database of a store, and its users in this process.
 
     Attributes:
         database: The database.
@@ -244,7 +244,7 @@ class Access:
 
     @contextmanager
     def _left(self, done: str) -> Generator[None]:
-        """Leave the store after a block, and tell an error of the database as one of the store."""
+        """Leave the store after a block; raise an error of the database as a `StoreError`."""
         try:
             yield
         except DBAPIError as error:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError
 
 
 def database_url(url: str | os.PathLike[str] | None, home: Path) -> URL:
-    """Return the URL of a store.
+    """Return the URL of what a user gave as the address of a store.
 
     Args:
         url: A URL or a path. `None`: a file under `home`.

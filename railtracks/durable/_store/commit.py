@@ -21,8 +21,8 @@ class Commit:
 
     Attributes:
         session_id: The session.
-        fence: The number of the session's owner as the owner knows it; `None` of work that takes the session, and
-            compares for itself.
+        fence: The fencing number of the session's owner as the owner knows it; `None` for work that takes the session,
+            and compares for itself.
         rows: New rows of the session's calls.
         work: What else to do in the same transaction; it may be done again after an answer was lost.
         is_end: Whether it records how the session ended, which is written even where rows of the session were not.
@@ -50,7 +50,7 @@ class Commit:
         return self.waiter
 
     def do_work(self, connection: Connection) -> None:
-        """Do the work, in the transaction of a connection."""
+        """Call `work` in the transaction of a connection, and keep what it returns as the result."""
         self.result = None if self.work is None else self.work(connection)
 
     def take(self, connection: Connection) -> None:
@@ -93,7 +93,7 @@ class CommitWaiter:
         self._task: trio.lowlevel.Task | None = None
 
     async def wait(self) -> None:
-        """Wait until `wake` is called."""
+        """Wait for `wake`, and for nothing else: neither a cancel nor Ctrl-C ends the wait."""
         self._task = trio.lowlevel.current_task()
         await trio.lowlevel.wait_task_rescheduled(never_aborted)
 

@@ -44,7 +44,7 @@ class OwnerLocks(Protocol):
 
 
 class Database:
-    """One database, opened in one process.
+    """The database of one store as this process has it open: transactions, and the lock of its owner.
 
     Args:
         url: Where it is.
@@ -84,7 +84,7 @@ class Database:
         return self.url.render_as_string()
 
     def close(self) -> None:
-        """Let go of the locks and the connections."""
+        """Close all connections and give up the lock of the owner; later transactions that write are refused."""
         with self._turn:
             self._is_closed = True
             self._drop_writer()
@@ -165,7 +165,7 @@ class Database:
             self._locks.hold_again(token)
 
     def let_go(self) -> None:
-        """End what `hold` began."""
+        """Give up the lock that `hold` took: other processes see the owner as dead."""
         self._locks.let_go()
 
     def is_held(self, connection: Connection, token: str) -> bool:

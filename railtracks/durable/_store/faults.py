@@ -50,5 +50,5 @@ class FaultyDatabase(Database):
         try:
             self._fault(place if purpose == "commit" else f"{place} {purpose}")
         except OSError as error:
-            # As the driver tells of a full disk or a cut connection: another try may help.
+            # As the driver reports a full disk or a cut connection: another try may help.
             raise OperationalError("a transaction of a test", None, error) from error

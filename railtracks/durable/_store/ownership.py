@@ -45,7 +45,7 @@ class ProcessOwner:
         self._guard = threading.Lock()
         # The sessions that are open in this process.
         self._open: set[str] = set()
-        # The sessions that were to be let go of when the store could not be written, and their fences.
+        # The sessions that were to be let go of when the store could not be written, and their fencing numbers.
         self._left_behind: dict[str, int] = {}
         self._renewing = threading.Lock()
         database.hold(self.token)
@@ -54,7 +54,7 @@ class ProcessOwner:
             self._announce(connection)
 
     def close(self) -> None:
-        """Take this owner out of the store."""
+        """Delete the row of this owner: its sessions may be taken over at once."""
         with self._database.writing("closing") as connection:
             connection.execute(sa.delete(owners).where(owners.c.token == self.token))
 
@@ -68,7 +68,7 @@ class ProcessOwner:
             return is_free
 
     def release(self, session_id: str) -> None:
-        """End what `reserve` began."""
+        """Let other runs in this process take a session that was reserved."""
         with self._guard:
             self._open.discard(session_id)
 
@@ -121,7 +121,7 @@ class ProcessOwner:
     def _have_let_go(self, left: dict[str, int]) -> None:
         with self._guard:
             for session_id, fence in left.items():
-                # With another fence the session was taken again, and left behind again, meanwhile.
+                # With another fencing number the session was taken again, and left behind again, meanwhile.
                 if self._left_behind.get(session_id) == fence:
                     del self._left_behind[session_id]
 
@@ -180,7 +180,7 @@ class ProcessOwner:
             version=wanted.version,
             entry_point=wanted.entry_point,
             inputs=wanted.inputs,
-            inputs_print=wanted.inputs_print,
+            inputs_print=wanted.inputs_fingerprint,
             seed=wanted.seed or wanted.session_id,
             status=DurableStatus.RUNNING,
             timeout=wanted.timeout,

@@ -1,6 +1,6 @@
-"""How long the wing of durable sessions waits where another process, or changed code, decides.
+"""How long the durable package waits where another process, or changed code, decides.
 
-`Access` holds a `Patience` and hands it to the rooms that wait; tests hand in a shorter one.
+`Access` holds a `Patience` and hands it to the modules that wait; tests hand in a shorter one.
 """
 
 from __future__ import annotations

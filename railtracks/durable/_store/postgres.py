@@ -66,7 +66,7 @@ class AdvisoryLocks:
         self._connection = connection if is_locked else None
 
     def let_go(self) -> None:
-        """End what `hold` began."""
+        """Drop the connection that holds the lock: other processes see the owner as dead."""
         connection, self._connection = self._connection, None
         if connection is not None:
             # Given back to the pool it would keep the lock.

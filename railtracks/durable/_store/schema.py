@@ -1,7 +1,7 @@
 """The tables of a store, and their rows as typed records.
 
-The rooms of the wing read and write these tables. A change of a table is a new revision under `migrations`, never an
-edit of an old one.
+The modules of the durable package read and write these tables. A change of a table is a new revision under
+`migrations`, never an edit of an old one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ metadata = MetaData()
 
 
 class DurableStatus(StrEnum):
-    """Where a session stands in its store."""
+    """Whether a session runs, waits or is over, as its store has it. A parked session has the status `waiting`."""
 
     RUNNING = "running"
     WAITING = "waiting"
@@ -53,7 +53,7 @@ FINAL: Final = frozenset(
 
 
 class RowStatus(StrEnum):
-    """What a row of `calls` says."""
+    """The kinds of rows in `calls`: what has happened, to a call or a broadcast."""
 
     # Of a call: it began, or how it ended.
     OPENED = "opened"
@@ -87,6 +87,7 @@ sessions = Table(
     Column("version", Text),
     Column("entry_point", Text),
     Column("inputs", LargeBinary),
+    # The fingerprint of the inputs.
     Column("inputs_print", Text),
     # The seed of the session's random numbers; a fork has the seed of the session that it was forked from.
     Column("seed", Text, nullable=False),
@@ -99,9 +100,9 @@ sessions = Table(
     Column("wakes_at", Float(53)),
     Column("failure", LargeBinary),
     Column("owner", String(32)),
-    # Counts the owners: only the owner with the last number may write.
+    # The fencing number: it counts the owners, and only the owner with the last number may write.
     Column("fence", Integer, nullable=False),
-    # How often the session was taken over from an owner that died with it.
+    # How often the session was taken over from an owner that died with it; `rt.recover` is not counted.
     Column("recoveries", Integer, nullable=False),
     Column("forked_from", Text),
     # The session in which this one was opened, and which resumes it.
@@ -116,10 +117,11 @@ calls = Table(
     metadata,
     Column("session_id", String(200), primary_key=True),
     Column("seq", Integer, primary_key=True, autoincrement=False),
-    # The identity of the call, the call around it, and its position in that.
+    # The key of the attempt, the key of its parent record, and the position there (`Position` of `_replay/strands`).
     Column("key", String(32), nullable=False),
     Column("parent", String(32), nullable=False),
     Column("strand", String(32), nullable=False),
+    # `Position.number`, and `Position.slot`.
     Column("position", Integer, nullable=False),
     Column("place", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
@@ -128,9 +130,11 @@ calls = Table(
     Column("arguments", LargeBinary),
     # One of `RowStatus`.
     Column("status", Text, nullable=False),
+    # The result or the failure of a call, or what was broadcast. In a row with the status `started`: JSON with the
+    # address of the function, and whether it is a service. In the `opened` row of a wait for a signal: its deadline.
     Column("outcome", LargeBinary),
     Column("context", LargeBinary),
-    # When the call began, the outcome of this commit was the last that had been handed over.
+    # The number of the last commit whose outcome had been handed over when the call began.
     Column("began_after", Integer, nullable=False),
     Column("began_at", Float(53), nullable=False),
     Column("ended_at", Float(53)),

@@ -1,6 +1,6 @@
 """The wait for signals in a store: one look at a time, for all sessions of a Trio run that wait.
 
-`SignalWait` of the signals room waits by this; the writer of the Trio run holds it.
+`SignalWait` in `_sessions/signals` waits by this; the writer of the Trio run holds it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Peek(Protocol):
 
 @define(eq=False)
 class SignalWaiter:
-    """A task that waits for a signal.
+    """A task that waits for one signal, and what the last look has found for it.
 
     Attributes:
         session_id: The session that the signal is for.

@@ -98,7 +98,7 @@ class LockFiles:
         self._lock = lock
 
     def let_go(self) -> None:
-        """End what `hold` began."""
+        """Unlock and delete the lock file: other processes see the owner as dead."""
         lock, self._lock = self._lock, None
         if lock is not None:
             lock.release()

@@ -13,7 +13,7 @@ from railtracks.exceptions import ReplayMismatchError, SessionUnavailableError
 
 @define(frozen=True, kw_only=True)
 class Wanted:
-    """A session that is to be run.
+    """What a run asks its store for: one session, and what it has to be a run of.
 
     Attributes:
         session_id: Its identifier.
@@ -21,7 +21,7 @@ class Wanted:
         version: The version of that flow.
         entry_point: The name of the flow's node.
         inputs: The arguments, if the session may be new.
-        inputs_print: The fingerprint of the arguments.
+        inputs_fingerprint: The fingerprint of the arguments.
         session_name: The name of the session.
         timeout: Its seconds, `None` for none.
         may_be_new: Whether it is begun if there is none.
@@ -34,7 +34,7 @@ class Wanted:
     version: str | None
     entry_point: str | None
     inputs: bytes | None
-    inputs_print: str | None
+    inputs_fingerprint: str | None
     session_name: str | None
     timeout: float | None
     may_be_new: bool
@@ -44,12 +44,12 @@ class Wanted:
 
 @define(frozen=True)
 class Taken:
-    """A session as it was found, and the fence if this process may write to it now.
+    """A session as it was found, and the fencing number if this process may write to it now.
 
     Attributes:
         session: Its row.
         rows: The rows of its calls, in the order of the commits; none if it is stuck.
-        fence: The number of this owner, `None` if the session is over and has none.
+        fence: The fencing number of this owner, `None` if the session is over and has none.
         remaining: The seconds until its deadline by the clock of the database, `None` for none.
         asked_at: When the lease of this process was renewed by taking it: before the store was asked, on the clock of
             the lease. 0 if no renewal was due.
@@ -65,7 +65,10 @@ class Taken:
 
 
 def stuck(session_id: str) -> SessionUnavailableError:
-    """Return the error for a session that is stuck."""
+    """Return the error for a session that is stuck.
+
+    The take that finds one takeover too many marks the session and raises this; so does every later take.
+    """
     return SessionUnavailableError(
         session_id, "is stuck: too many owners died with it, and it is not taken over any more. Fork it to run it"
     )
@@ -84,5 +87,5 @@ def refuse_other(found: SessionRow, wanted: Wanted) -> None:
     ):
         if now != then:
             raise ReplayMismatchError(wanted.session_id, f"{what} {then!r}", f"{what} {now!r}")
-    if wanted.inputs_print is not None and wanted.inputs_print != found.inputs_print:
+    if wanted.inputs_fingerprint is not None and wanted.inputs_fingerprint != found.inputs_print:
         raise ReplayMismatchError(wanted.session_id, "other inputs", "these inputs")

@@ -1,7 +1,8 @@
 """Commits of sessions: first in, first out, all that wait in one transaction; the fault of one session fails no other.
 
 Journals and runs submit commits here. A writer has no task and no thread of its own: a task with something to commit
-writes for all that wait. A commit is written only if its fence is the one that the database has for its session.
+writes for all that wait. A commit is written only if its fencing number is the one that the database has for its
+session.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _FENCES: Final = (
 
 
 class Writer:
-    """The commits of all sessions of one store in one Trio run.
+    """Writes the commits of all sessions that one Trio run has in one store.
 
     Attributes:
         signal_polling: The wait for signals of these sessions.
@@ -57,8 +58,8 @@ class Writer:
         self.renewing = trio.Lock()
         self._waiting: list[Commit] = []
         self._is_writing = False
-        # By session and fence, why a commit could not be written. Later commits of that owner are not written either:
-        # the record would have a hole.
+        # By session and fencing number, why a commit could not be written. Later commits of that owner are not written
+        # either: the record would have a hole.
         self._broken: dict[tuple[str, int], StoreError] = {}
 
     def submit(self, commit: Commit) -> None:
@@ -99,7 +100,7 @@ class Writer:
                 return await in_thread(lambda: self._read(look))
             except SQLAlchemyError as error:
                 if not isinstance(error, _PASSING) or time.monotonic() + pause > deadline:
-                    raise StoreError(f"the store could not be read: {told(error)}") from error
+                    raise StoreError(f"the store could not be read: {database_error(error)}") from error
             await trio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
@@ -163,8 +164,8 @@ class Writer:
 
     def _give_up(self, batch: list[Commit], error: Exception) -> None:
         broken = StoreError(
-            f"the store could not write: {told(error)}. The session is left as the store has it: resume it when the"
-            " cause is gone"
+            f"the store could not write: {database_error(error)}. The session is left as the store has it: resume it"
+            " when the cause is gone"
         )
         for commit in batch:
             if commit.fence is not None:
@@ -205,7 +206,7 @@ class Writer:
         query = sa.select(calls.c.seq, calls.c.key, calls.c.status)
         found = connection.execute(query.where(calls.c.session_id == commit.session_id, calls.c.seq.in_(numbers)))
         there = {tuple(row) for row in found}
-        # Another row with the same number collides when this one is inserted, and that is an error to be told.
+        # Another row with the same number collides when this one is inserted, and that is an error of its own.
         return [row for row in commit.rows if (row["seq"], row["key"], row["status"]) not in there]
 
 
@@ -229,6 +230,6 @@ def _insert(dialect: sa.Dialect) -> tuple[str, tuple[str, ...] | None]:
     return str(compiled), None if order is None else tuple(order)
 
 
-def told(error: Exception) -> object:
-    """Return the error as the database gives it, without the statement and the values that SQLAlchemy quotes."""
+def database_error(error: Exception) -> object:
+    """Return what the database said, without the statement and the values that SQLAlchemy quotes."""
     return getattr(error, "orig", None) or type(error).__name__ if isinstance(error, SQLAlchemyError) else error

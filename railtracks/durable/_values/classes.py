@@ -9,9 +9,9 @@ from typing import Protocol, TypeGuard, get_args, get_origin
 import attrs
 
 from railtracks._nodes.signature import ANYTHING, Kind
-from railtracks._records.secrets import Secret, field_names
+from railtracks._records.secrets import Secret, field_names, is_secret_object
 from railtracks.durable._values.hooks import Hooks, Read, Write, is_kind_of
-from railtracks.durable._values.plain import Plain, Sealed, ValueMismatchError, is_wrapped, unfit
+from railtracks.durable._values.plain import Plain, Sealed, ValueMismatchError, unfit
 
 
 class _Generic(Protocol):
@@ -33,7 +33,7 @@ def _secret_writer(hooks: Hooks, kind: Kind) -> Write:
     write_inner = hooks.writer(_inner_kind(kind))
 
     def write(value: object) -> Plain:
-        if not is_wrapped(value):
+        if not is_secret_object(value):
             raise ValueMismatchError(value, f"a {type(value).__name__}, where the annotation says rt.Secret")
         return Sealed(write_inner(value.reveal()), is_secret=True)
 
@@ -44,7 +44,7 @@ def _secret_reader(hooks: Hooks, kind: Kind) -> Read:
     read_inner = hooks.reader(_inner_kind(kind))
 
     def read(plain: object, _: Kind) -> object:
-        if not is_wrapped(plain):
+        if not is_secret_object(plain):
             raise ValueMismatchError(plain, "no secret was stored here")
         return Secret(read_inner(plain.reveal()))
 
@@ -74,7 +74,7 @@ def _class_writer(hooks: Hooks, kind: type[object]) -> Write:
         try:
             return write_fields(value)
         except ValueMismatchError as mismatch:
-            # cattrs does not tell the field. Where two fields have the same object in them, both are named.
+            # cattrs does not name the field. Where two fields have the same object in them, both are named.
             names = [name for name in field_names(value) if getattr(value, name, mismatch) is mismatch.value]
             mismatch.passed(value, " or ".join(f".{name}" for name in names))
             raise

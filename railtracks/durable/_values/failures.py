@@ -36,7 +36,8 @@ _QUOTED: Final[dict[str, type[object]]] = {
     kind.__name__: kind for kind in (bytes, bytearray, complex, date, datetime, time, timedelta, Decimal, UUID)
 }
 
-# What the store has of one exception. `class` is its address; `is_told_only` marks one that cannot be made again.
+# What the store has of one exception. `class` is its address; `is_told_only` marks one of which only the text comes
+# back, because it cannot be made again.
 _Failure = TypedDict(
     "_Failure",
     {
@@ -71,7 +72,7 @@ def load_failure(data: bytes, values: Values) -> BaseException:
     return _rebuilt(plain, values)
 
 
-def told_failure(data: bytes, values: Values) -> tuple[str, str, str]:
+def described_failure(data: bytes, values: Values) -> tuple[str, str, str]:
     """Return the class, the message and the traceback of a dumped exception for a view.
 
     Without the key of an encrypted one the class is `sealed`, and the texts are empty.
@@ -106,11 +107,11 @@ def _is_group(error: BaseException) -> TypeGuard[BaseExceptionGroup[BaseExceptio
 def _plain(error: BaseException, values: Values, lost: list[str], levels: int) -> _Failure:
     """Return an exception as plain data; name in `lost` what of it cannot be made again."""
     kind = type(error)
-    told = described(error)
+    description = described(error)
     plain: _Failure = {
         "class": address_of(kind),
-        "message": told.message,
-        "traceback": told.traceback,
+        "message": description.message,
+        "traceback": description.traceback,
         "args": [],
         "state": {},
         "notes": users_notes(error),
@@ -189,7 +190,7 @@ def _comes_back(error: BaseException, plain: _Failure, values: Values) -> bool:
     try:
         twin = _made(kind, plain, values)
         return str(twin) == str(error)
-    except Exception:  # noqa: BLE001 - users' classes: what cannot be made is told of instead
+    except Exception:  # noqa: BLE001 - users' classes: of what cannot be made, the text is kept
         return False
 
 

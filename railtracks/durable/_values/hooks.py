@@ -42,12 +42,12 @@ class Hooks:
         self._cattrs = Converter(detailed_validation=False, forbid_extra_keys=False)
 
     def write(self, value: object, kind: Kind) -> Plain:
-        """Return the plain form of a value."""
+        """Return a value as plain data, written by its annotation."""
         plain: Plain = self._cattrs.unstructure(value, unstructure_as=kind)
         return plain
 
     def read(self, plain: object, kind: Kind) -> object:
-        """Return the value of a plain form."""
+        """Return the value that plain data is read as, by its annotation."""
         # What Converter.structure does, which is declared for classes only.
         return self._cattrs.get_structure_hook(kind)(plain, kind)
 
@@ -60,7 +60,10 @@ class Hooks:
         return lambda value: unstructure(value, unstructure_as=kind)
 
     def reader(self, kind: Kind) -> Callable[[object], object]:
-        """Return a function that reads values of an annotation."""
+        """Return a function from plain data to a value of an annotation.
+
+        The annotation is looked up at each value, as in `writer`.
+        """
         find = self._cattrs.get_structure_hook
         return lambda plain: find(kind)(plain, kind)
 

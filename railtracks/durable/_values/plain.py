@@ -11,7 +11,7 @@ from typing import Final, TypeAlias, TypeGuard, TypeVar
 from attrs import define
 
 from railtracks._nodes.signature import ANYTHING, Kind
-from railtracks._records.secrets import Secret
+from railtracks._records.secrets import is_secret_object
 
 T = TypeVar("T")
 
@@ -72,11 +72,6 @@ def is_tuple(value: object) -> TypeGuard[tuple[object, ...]]:
 def is_dict(value: object) -> TypeGuard[dict[object, object]]:
     """Return whether a value is a dict, and not of a subclass."""
     return type(value) is dict
-
-
-def is_wrapped(value: object) -> TypeGuard[Secret[object]]:
-    """Return whether a value is a `Secret`."""
-    return isinstance(value, Secret)
 
 
 def unfit(value: object, kind: Kind) -> ValueMismatchError:
@@ -149,7 +144,7 @@ def unannotated(value: object) -> Plain:
             plain[text_key(value, key)] = stepped(value, f"[{key!r}]", unannotated, item)
         check_keys(value, plain)
         return plain
-    if is_wrapped(value):
+    if is_secret_object(value):
         return Sealed(unannotated(value.reveal()), is_secret=True)
     kind = type(value).__qualname__
     raise ValueMismatchError(value, f"a {kind} is not a JSON value: annotate it with a class that can be stored")

@@ -115,7 +115,7 @@ def _complex_from(plain: object) -> complex:
 
 
 def _moment(value: datetime | time) -> Plain:
-    """Return a moment as text; beside it its zone and its fold, if the text does not tell them."""
+    """Return a moment as text; beside it its zone and its fold, if they are not in the text."""
     if isinstance(value.tzinfo, ZoneInfo) and value.tzinfo.key:
         return [value.replace(tzinfo=None).isoformat(), value.tzinfo.key, value.fold]
     return [value.isoformat(), None, 1] if value.fold else value.isoformat()

@@ -50,7 +50,7 @@ class Sealer:
 
     @property
     def has_key(self) -> bool:
-        """Whether there is a key."""
+        """Whether this store can keep secrets."""
         return self._fernet is not None
 
     def seal(self, data: bytes) -> str:
@@ -62,7 +62,7 @@ class Sealer:
         return self._keyed().encrypt(data).decode("ascii")
 
     def open(self, text: str) -> bytes:
-        """Return data that was sealed.
+        """Return the data of a text that `seal` made.
 
         Raises:
             DurableValueError: If there is no key, or another one.
@@ -84,13 +84,13 @@ class Sealer:
             )
         return self._fernet
 
-    def print(self, data: bytes) -> str:
+    def fingerprint(self, data: bytes) -> str:
         """Return a fingerprint of data from which nothing can be learned without the key."""
         return hmac.new(self._key, data, hashlib.sha256).hexdigest()
 
 
-def print_of(data: bytes) -> str:
-    """Return the fingerprint of bytes."""
+def fingerprint_of(data: bytes) -> str:
+    """Return the fingerprint by which two equal values are known as equal, a hash without a key."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 

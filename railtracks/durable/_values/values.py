@@ -32,9 +32,9 @@ from railtracks.durable._values.sealing import (
     Sealer,
     bare,
     encoded,
+    fingerprint_of,
     has_secrets,
     laid_open,
-    print_of,
     sealed,
     secret_path,
     without_sealed,
@@ -49,7 +49,9 @@ _raw: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class StandIn:
-    """A callable object with the arguments and the result of another function.
+    """A callable object that is called in place of another function, whose arguments and result it has.
+
+    The function of a flow that is invoked inside a session is one (`InnerFlow`); nothing else makes any.
 
     Attributes:
         stands_for: That function.
@@ -163,7 +165,7 @@ class Values:
         """Return stored bytes as plain data for a view, without what is encrypted."""
         return None if data is None else without_sealed(json.loads(data))
 
-    def told_arguments(self, data: bytes | None) -> tuple[tuple[object, ...], dict[str, object]]:
+    def redacted_arguments(self, data: bytes | None) -> tuple[tuple[object, ...], dict[str, object]]:
         """Return stored arguments as plain data for a view, without what is encrypted."""
         positional, *named = json.loads(data or b"[[]]")
         args = tuple(without_sealed(item) for item in positional)
@@ -211,7 +213,7 @@ class Values:
             except (ValueError, RecursionError) as error:
                 raise DurableValueError(what, str(error)) from None
             self._check_size(data, what)
-            return data, print_of(data)
+            return data, fingerprint_of(data)
         if not self.sealer.has_key:
             where = what + secret_path(plain)
             raise DurableValueError(
@@ -220,8 +222,8 @@ class Values:
         stored = encoded(sealed(plain, lambda data: {SEALED: self.sealer.seal(data)})).encode()
         self._check_size(stored, what)
         # Encrypting gives other bytes each time: the fingerprint is made of the secrets' own fingerprints.
-        printed = encoded(sealed(plain, lambda data: {SEALED: self.sealer.print(data)})).encode()
-        return stored, print_of(printed)
+        with_fingerprints = encoded(sealed(plain, lambda data: {SEALED: self.sealer.fingerprint(data)})).encode()
+        return stored, fingerprint_of(with_fingerprints)
 
     def _check_size(self, data: bytes, what: str) -> None:
         size, largest = len(data), self._largest
@@ -248,7 +250,7 @@ def _is_plain_scalar(value: object) -> TypeGuard[Scalar]:
 
 
 @contextmanager
-def told_as_store_error(session_id: str) -> Generator[None]:
+def as_store_error(session_id: str) -> Generator[None]:
     """Turn the error of a stored value that cannot be read into one that leaves its session as it is recorded.
 
     With other code, or with the key, the value may be readable again.

@@ -1,4 +1,4 @@
-"""The first schema."""
+"""The first schema: owners, sessions, calls and signals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Make the four tables and their indexes, in a store that has none."""
     op.create_table(
         "railtracks_owners",
         sa.Column("token", sa.String(32), primary_key=True),
