@@ -166,6 +166,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     assert options["prompt_injection"] is True
     assert options["save_state"] is True
     assert options["cleanup_timeout"] == 5
+    assert options["history_limit"] == math.inf
     assert options["context"] is options["logging_setting"] is options["log_file"] is None
     assert options["broadcast_callback"] is options["payload_callback"] is None
 

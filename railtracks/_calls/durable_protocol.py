@@ -206,11 +206,15 @@ class SessionJournal(Protocol[F_contra]):
         ...
 
     def wrote(self, frame: F_contra, values: Mapping[str, object]) -> None:
-        """Record values that were written to the context."""
+        """Note values that were written to the context, to be recorded with the outcome of the call around them.
+
+        Raises:
+            DurableValueError: If a value cannot be stored.
+        """
         ...
 
     def deleted(self, frame: F_contra, name: str) -> None:
-        """Record that a name was deleted from the context."""
+        """Note that a name was deleted from the context, to be recorded likewise."""
         ...
 
     def identity(self, frame: F_contra) -> tuple[str, int]:

@@ -128,7 +128,7 @@ class BoundedCallTree(CallTree):
         self._forget_excess()
 
     def records(self) -> Iterator[CallRecord]:
-        """Return the records of all calls, one at a time."""
+        """Return the records of the calls that are kept, one at a time."""
         for call_id in self._ids():
             # In another thread than the one that runs Trio, the call may have been forgotten meanwhile.
             with suppress(KeyError):

@@ -111,7 +111,7 @@ class FinalWork:
         """Do all of the work, shielded from cancellation.
 
         Args:
-            outside: As for `decide`.
+            outside: As for `close_record`.
         """
         # A scope around the session may be cancelled, or its deadline may pass, in the middle of this.
         with trio.CancelScope(shield=True):

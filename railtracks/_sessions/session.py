@@ -222,10 +222,11 @@ class Session:
     def _drain_soon(self, grace: float) -> bool:
         """Begin to drain because of SIGTERM; the second time, cancel the session. Does not wait.
 
-        Must be called in the Trio run: a signal handler uses `TrioToken.run_sync_soon`.
+        A session that is not open yet is cancelled at once. Must be called in the Trio run: a signal handler uses
+        `TrioToken.run_sync_soon`.
 
         Returns:
-            Whether the session had not ended yet.
+            Whether the signal was of use: `False` if the session had ended.
         """
         if self._lifetime is not None:
             return self._lifetime.drain_soon(grace)

@@ -22,11 +22,11 @@ class AskedCall:
     Attributes:
         node: The node.
         attempt: Which attempt it is, from 1.
-        position: Where the call stands.
+        position: Which call it is: its strand, and its number there.
         arguments: The arguments, as they are stored.
         fingerprint: The fingerprint of the arguments.
         began_after: The number of the last commit whose outcome has been handed over in this run.
-        began_at: The wall time.
+        began_at: The wall time when the code asked for it.
         key: The key of this attempt.
     """
 

@@ -186,7 +186,11 @@ class LiveCall(Call, RecordParent):
         await self.parts.commits.commit([*self.parent.openings(), self.row(status, data)])
 
     def _is_outcome(self, error: BaseException, real: BaseException) -> bool:
-        """Return whether an error is an outcome of this call, and does not come from the end of the session."""
+        """Return whether an error is recorded as the outcome of this call.
+
+        No outcome is an error that is no `Exception`, an error that interrupts the session (`INTERRUPTING`), and an
+        error of the cleanup after the session was cut.
+        """
         if not isinstance(real, Exception) or any(holds(real, kind) for kind in INTERRUPTING):
             return False
         # An error that came out of the cleanup of a cancelled call would not have come without the end of the session.

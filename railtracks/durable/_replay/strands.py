@@ -35,7 +35,7 @@ ENTRY: Final = key_of(ROOT, "call", 0)
 
 @define(frozen=True)
 class Position:
-    """Where a call stands. All attempts of the call have one position.
+    """Which call one is: its strand, and its number there. All attempts of the call have one position.
 
     Attributes:
         key: The key of the call's first attempt, which stands for all of them. The column `key` has the key of the

@@ -108,7 +108,10 @@ async def wait_for_signal(
 
     Raises:
         SignalTimeoutError: If none came in time.
+        DurableValueError: If the value that came does not fit `kind`.
         ContextError: If no durable session is open here.
+        TypeError: If an argument is of the wrong type.
+        ValueError: If the name is empty, or `timeout` is not more than 0.
     """
     check_name("the name of a signal", name)
     if timeout is not None:

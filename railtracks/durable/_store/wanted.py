@@ -67,7 +67,7 @@ class Taken:
 def stuck(session_id: str) -> SessionUnavailableError:
     """Return the error for a session that is stuck.
 
-    The take that finds one takeover too many marks the session and raises this; so does every later take.
+    `Run` raises it when its take has found one takeover too many and marked the session. Every later take raises it.
     """
     return SessionUnavailableError(
         session_id, "is stuck: too many owners died with it, and it is not taken over any more. Fork it to run it"
