@@ -76,7 +76,7 @@ class Number(NamedTuple):
             raise ValueError(f"{name} must be {self._range()}, not {value!r}")
 
     def _range(self) -> str:
-        unit = f" {self.unit}" if self.unit else ""
+        unit = f" {self.unit.removesuffix('s') if self.least == 1 else self.unit}" if self.unit else ""
         if self.is_more:
             text = f"more than {self.least:g}{unit}"
         else:

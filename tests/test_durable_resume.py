@@ -332,6 +332,75 @@ def test_what_cannot_be_read_of_a_background_call_leaves_the_session_to_be_resum
         assert [each.status for each in store.sessions()] == ["interrupted"]
 
 
+@pytest.mark.parametrize(
+    ("column", "damage"),
+    [
+        ("outcome", None),
+        ("outcome", b"no JSON"),
+        ("outcome", b"{}"),
+        ("outcome", b"5"),
+        ("arguments", b"no JSON"),
+        ("arguments", b"7"),
+    ],
+)
+def test_a_damaged_row_is_a_store_error_that_leaves_the_session_to_be_resumed(
+    store: rt.DurableStore, column: str, damage: bytes | None
+) -> None:
+    async def main() -> str:
+        await rt.call(starting)
+        return "done"
+
+    flow = flow_of(store, main)
+    own = (calls.c.node == "adding_in_background") & (calls.c.status == "started")
+    with store:
+        flow.invoke(session_id="s")
+        without_end(store, "adding_in_background")
+        with access_of(store).writing() as (connection, _, _owner):
+            kept = connection.execute(sa.select(calls.c[column]).where(own)).scalar_one()
+            connection.execute(sa.update(calls).where(own).values({column: damage}))
+        for _ in range(2):  # The first one has given the session back, so that the second one can take it.
+            with pytest.raises(rt.StoreError, match=r"session s|of node 'adding_in_background' has no outcome"):
+                flow.resume("s")
+        assert [each.status for each in store.sessions()] == ["interrupted"]
+        with access_of(store).writing() as (connection, _, _owner):
+            connection.execute(sa.update(calls).where(own).values({column: kept}))
+        assert flow.resume("s") == "done"
+
+
+@pytest.mark.parametrize(("status", "damage"), [("completed", None), ("completed", b"no JSON"), ("failed", b"no JSON")])
+def test_a_damaged_outcome_is_no_failure_of_the_node(store: rt.DurableStore, status: str, damage: bytes | None) -> None:
+    async def main() -> Any:
+        try:
+            return await rt.call(fetch, 3 if status == "failed" else 1)
+        except Exception:  # noqa: BLE001 - no code of the user's may take that for an outcome
+            return "caught"
+
+    flow = flow_of(store, main)
+    with store:
+        flow.invoke(session_id="s")
+        without_end(store, "main")
+        with access_of(store).writing() as (connection, _, _owner):
+            connection.execute(sa.update(calls).where(calls.c.node == "fetch").values(outcome=damage))
+        with pytest.raises(rt.StoreError):
+            flow.resume("s")
+        assert [each.status for each in store.sessions()] == ["interrupted"]
+
+
+def test_a_session_without_its_inputs_cannot_be_resumed_and_stays_as_it_is(store: rt.DurableStore) -> None:
+    async def main() -> None: ...
+
+    flow = flow_of(store, main)
+    with store:
+        flow.invoke(session_id="s")
+        without_end(store, "main")
+        with access_of(store).writing() as (connection, _, _owner):
+            connection.execute(sa.update(sessions).values(inputs=None))
+        for _ in range(2):
+            with pytest.raises(rt.StoreError, match="session s has no inputs"):
+                flow.resume("s")
+        assert [each.status for each in store.sessions()] == ["interrupted"]
+
+
 @rt.function_node
 async def starting() -> None:
     rt.current_session().start_soon(adding_in_background, 5)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import threading
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from weakref import ref
@@ -108,6 +110,33 @@ async def test_a_session_that_calls_new_functions_all_the_time_does_not_keep_the
             seen.append(ref(fresh))
             assert await rt.call(fresh) == number
         assert sum(function() is not None for function in seen) <= 1_001
+
+
+class Argument:
+    """Something that lives as long as the record of a call holds it."""
+
+
+def made(arguments: list[ref[Argument]]) -> Iterator[Argument]:
+    for _ in range(100):
+        argument = Argument()
+        arguments.append(ref(argument))
+        yield argument
+
+
+async def nap(argument: Argument) -> None:
+    await trio.sleep(1)
+
+
+@pytest.mark.parametrize(("limit", "held"), [(0, 1), (1, 1), (5, 5)])
+async def test_calls_that_finish_side_by_side_are_forgotten_as_they_finish(limit: int, held: int) -> None:
+    arguments: list[ref[Argument]] = []
+    async with rt.Session(history_limit=limit, save_state=False) as session:
+        await rt.call_batch(nap, made(arguments))
+        gc.collect()
+        assert len(session.info.calls) == limit
+        # With a limit of 0 the call that finished last is held until another one begins or finishes, for observers.
+        assert sum(argument() is not None for argument in arguments) == held
+    assert len(arguments) == 100
 
 
 async def test_a_session_that_forgets_does_not_grow() -> None:

@@ -35,7 +35,7 @@ def _no_drain() -> None:
     """Do nothing: the session is not draining."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class SessionScope:
     """The part of an open session that its calls share. Made by `Lifetime`; every frame of the session leads to it.
 

@@ -73,8 +73,9 @@ class _Finished:
 class BoundedCallTree(CallTree):
     """The calls of one session that run, and the last `limit` of those that have finished.
 
-    A call that is in excess of the limit is forgotten when the next call opens. Until then it has no record in any
-    query, but an observer that hears of its end can ask for its record.
+    Calls in excess of the limit are forgotten, with what they were made of, as further calls close. The call that closed
+    last stays until another one opens or closes: an observer that hears of its end can ask for its record. With a limit
+    of 0 no query tells of it.
     """
 
     __slots__ = ("_finished",)
@@ -116,11 +117,16 @@ class BoundedCallTree(CallTree):
     def complete(self, call_id: int, result: object) -> None:
         """Close a call with what its node returned."""
         super().complete(call_id, result)
-        self._finished.ids.append(call_id)
+        self._finish(call_id)
 
     def _close(self, call_id: int, status: Status, outcome: CallError | None) -> None:
         super()._close(call_id, status, outcome)
+        self._finish(call_id)
+
+    def _finish(self, call_id: int) -> None:
         self._finished.ids.append(call_id)
+        if len(self._finished.ids) > self._finished.limit:
+            self._forget_excess(but=call_id)
 
     def cancel_what_is_open(self) -> None:
         """Close the calls that were left open, and forget what no query tells of any more."""
@@ -141,14 +147,15 @@ class BoundedCallTree(CallTree):
             with suppress(KeyError):
                 yield from self._named_values_of(call_id)
 
-    def _forget_excess(self) -> None:
+    def _forget_excess(self, but: int | None = None) -> None:
         """Forget the calls that finished first, until at most `limit` finished ones are left.
 
-        Not as a call is closed: an observer that hears of its end asks for its record.
+        Args:
+            but: A call that stays: the one that closes now, of which observers are not told yet.
         """
         finished, tally = self._finished, self._tally
         with tally.lock:
-            while len(finished.ids) > finished.limit:
+            while len(finished.ids) > finished.limit and finished.ids[0] != but:
                 gone = finished.ids.popleft()
                 if gone > tally.counted:
                     self._count_new_calls()

@@ -69,7 +69,12 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
     plan.cancellation.scope.__enter__()
     inner_nursery = await OpenNursery.enter()
     lifetime = Lifetime(plan, log, journal, outer_nursery, inner_nursery, outer, nursery_count)
-    lifetime.begin()
+    try:
+        lifetime.begin()
+    except BaseException as error:
+        # As an error of the block: what was entered here has to be left again in its order.
+        await lifetime.close(error)  # noqa: ASYNC102 - waits as a nursery does
+        raise
     return lifetime
 
 

@@ -107,12 +107,13 @@ class BackgroundCalls:
             StoreError: If the function of one is not found.
         """
         for row in () if self._commits.is_over else self._record.to_restart():
-            started = json.loads(outcome_of(row))
-            node = self._node_of(row, started["function"])
             with as_store_error(self._commits.session_id):
+                started = json.loads(outcome_of(row))
+                node = self._node_of(row, started["function"])
                 args, kwargs = self._values.load_arguments(node, row.arguments or b"[[]]")
+                is_service = bool(started["is_service"])
             position = Position(row.key, row.strand, row.position, row.place)
-            yield Restart(node, args, kwargs, started["is_service"], self._strands.of_one_call(position))
+            yield Restart(node, args, kwargs, is_service, self._strands.of_one_call(position))
 
     def _node_of(self, row: CallRow, function: str | None) -> Node[..., object]:
         node = None if function is None else _node_at(function, row.node)

@@ -15,7 +15,7 @@ from railtracks.durable._replay.recorded import RecordedSession, outcome_of
 from railtracks.durable._replay.rows import new_row
 from railtracks.durable._replay.strands import ROOT, Strands, key_of
 from railtracks.durable._store.schema import RowStatus
-from railtracks.durable._values.values import Values
+from railtracks.durable._values.values import Values, as_store_error
 
 
 class Broadcasts:
@@ -51,9 +51,15 @@ class Broadcasts:
         return key
 
     def undelivered(self) -> Iterator[tuple[str, object]]:
-        """Return key and item of the broadcasts that no code repeats, and that were not delivered."""
+        """Return key and item of the broadcasts that no code repeats, and that were not delivered.
+
+        Raises:
+            StoreError: If an item cannot be read with this code.
+        """
         for row in () if self._commits.is_over else self._record.to_broadcast_again():
-            yield row.key, self._values.load(outcome_of(row), ANYTHING)
+            with as_store_error(self._commits.session_id):
+                item = self._values.load(outcome_of(row), ANYTHING)
+            yield row.key, item
 
     async def delivered(self, key: str) -> None:
         """Record that a broadcast has reached the callback, so that no resume delivers it again."""

@@ -13,6 +13,7 @@ from attrs import define
 
 from railtracks.durable._replay.strands import ROOT
 from railtracks.durable._store.schema import CallRow, RowStatus
+from railtracks.exceptions import StoreError
 
 _OUTCOMES: Final = frozenset([RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.CANCELLED])
 # The rows that are about calls.
@@ -20,8 +21,13 @@ CALLS: Final = _OUTCOMES | {RowStatus.OPENED}
 
 
 def outcome_of(row: CallRow) -> bytes:
-    """Return the outcome of a row, which must have one."""
-    assert row.outcome is not None  # noqa: S101 - only openings and cancelled calls have none
+    """Return the outcome of a row, which must have one: only openings and cancelled calls have none.
+
+    Raises:
+        StoreError: If it has none, as in a damaged store.
+    """
+    if row.outcome is None:
+        raise StoreError(f"the recorded call {row.key} of node {row.node!r} has no outcome in the store")
     return row.outcome
 
 

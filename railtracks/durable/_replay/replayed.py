@@ -65,9 +65,14 @@ class ReplayedCall(Call):
         await self._take_turn(row)
         if row.status == RowStatus.FAILED:
             # As the node itself would have raised it.
-            raise_unchanged(load_failure(outcome_of(row), parts.values))
+            raise_unchanged(self._failure_of(row))
         with as_store_error(parts.commits.session_id):
             return parts.values.load(outcome_of(row), shape_of(self._asked.node.fn).result)
+
+    def _failure_of(self, row: CallRow) -> BaseException:
+        """Return the exception that the recorded call raised. In a function of its own: no frame here holds it."""
+        with as_store_error(self._parts.commits.session_id):
+            return load_failure(outcome_of(row), self._parts.values)
 
     async def _take_turn(self, row: CallRow) -> None:
         """Wait until the outcome may be handed over, and note that it is."""

@@ -107,9 +107,7 @@ async def resume_flow(
     taken = await run.take(wait)
     if taken.fence is None:
         return _recorded_result(access, taken, flow.node)
-    inputs = taken.session.inputs
-    assert inputs is not None  # noqa: S101 - the session of a flow has them
-    return await _started(run, start, partial(access.values.load_arguments, flow.node, inputs))
+    return await _started(run, start, partial(_recorded_inputs, access, flow, taken))
 
 
 @define(frozen=True)
@@ -157,6 +155,18 @@ async def _invoke(  # noqa: PLR0917 - the parts of an invocation
     if taken.fence is None:
         return _recorded_result(access, taken, flow.node)
     return await _started(run, start, lambda: (args, kwargs))
+
+
+def _recorded_inputs(access: Access, flow: DurableFlow, taken: Taken) -> tuple[Args, Kwargs]:
+    """Return the arguments that a session of a flow was begun with.
+
+    Raises:
+        StoreError: If the store has none.
+    """
+    inputs = taken.session.inputs
+    if inputs is None:
+        raise StoreError(f"session {taken.session.session_id} has no inputs in its store: it cannot be resumed")
+    return access.values.load_arguments(flow.node, inputs)
 
 
 async def _started(run: Run, start: Start, load: Callable[[], tuple[Args, Kwargs]]) -> object:

@@ -31,6 +31,7 @@ from railtracks.durable._store.database import now_of
 from railtracks.durable._store.schema import FINAL, RowStatus, calls, signals
 from railtracks.durable._store.signal_polling import SignalWaiter
 from railtracks.durable._values.failures import dump_failure
+from railtracks.durable._values.values import as_store_error
 from railtracks.exceptions import ContextError, SessionUnavailableError, SignalTimeoutError
 
 T = TypeVar("T")
@@ -195,7 +196,8 @@ class SignalWait:
     async def _begin(self) -> None:
         """Record that the wait has begun, and when it times out: a resumed session reads that instead."""
         if self._call.recorded is not None:
-            self._until = json.loads(outcome_of(self._call.recorded.row))
+            with as_store_error(self._session_id):
+                self._until = json.loads(outcome_of(self._call.recorded.row))
             return
         if self._timeout is not None:
             self._until = await self._call.parts.commits.peek(now_of) + self._timeout

@@ -262,3 +262,6 @@ def as_store_error(session_id: str) -> Generator[None]:
         yield
     except DurableValueError as error:
         raise StoreError(f"the record of session {session_id} cannot be read with this code: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        # A row that is no JSON, or that lacks one of its parts.
+        raise StoreError(f"the record of session {session_id} is damaged: {error!r}") from error
