@@ -367,11 +367,22 @@ def test_a_damaged_row_is_a_store_error_that_leaves_the_session_to_be_resumed(
         assert flow.resume("s") == "done"
 
 
-@pytest.mark.parametrize(("status", "damage"), [("completed", None), ("completed", b"no JSON"), ("failed", b"no JSON")])
-def test_a_damaged_outcome_is_no_failure_of_the_node(store: rt.DurableStore, status: str, damage: bytes | None) -> None:
+@pytest.mark.parametrize(
+    ("argument", "column", "damage"),
+    [
+        (1, "outcome", None),
+        (1, "outcome", b"no JSON"),
+        (3, "outcome", b"no JSON"),
+        (1, "context", b"no JSON"),
+        (1, "context", b'{"name": 5}'),
+    ],
+)
+def test_a_damaged_outcome_is_no_failure_of_the_node(
+    store: rt.DurableStore, argument: int, column: str, damage: bytes | None
+) -> None:
     async def main() -> Any:
         try:
-            return await rt.call(fetch, 3 if status == "failed" else 1)
+            return await rt.call(fetch, argument)
         except Exception:  # noqa: BLE001 - no code of the user's may take that for an outcome
             return "caught"
 
@@ -380,7 +391,7 @@ def test_a_damaged_outcome_is_no_failure_of_the_node(store: rt.DurableStore, sta
         flow.invoke(session_id="s")
         without_end(store, "main")
         with access_of(store).writing() as (connection, _, _owner):
-            connection.execute(sa.update(calls).where(calls.c.node == "fetch").values(outcome=damage))
+            connection.execute(sa.update(calls).where(calls.c.node == "fetch").values({column: damage}))
         with pytest.raises(rt.StoreError):
             flow.resume("s")
         assert [each.status for each in store.sessions()] == ["interrupted"]

@@ -430,6 +430,27 @@ async def test_an_observer_that_raises_costs_its_own_event_only(caplog: pytest.L
     ]
 
 
+async def test_a_session_whose_opening_is_interrupted_leaves_trio_as_it_was() -> None:
+    class Interrupted:
+        def on_event(self, event: Event) -> None:
+            raise KeyboardInterrupt
+
+    task, interrupted = trio.lowlevel.current_task(), Interrupted()
+    nurseries = list(task.child_nurseries)
+    EVERYWHERE.add(interrupted, [EventKind.SESSION_OPENED])
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            async with rt.Session(save_state=False, timeout=1):
+                raise NotImplementedError
+    finally:
+        EVERYWHERE.remove(interrupted)
+    assert task.child_nurseries == nurseries
+    assert trio.current_effective_deadline() == math.inf
+    async with rt.Session(save_state=False) as session:
+        assert await rt.call(double, 1) == 2
+    assert session.status == "completed"
+
+
 async def test_replayed_calls_make_no_events(tmp_path: Path) -> None:
     store = rt.DurableStore(tmp_path / "store.db", durability="process")
 

@@ -73,9 +73,9 @@ class _Finished:
 class BoundedCallTree(CallTree):
     """The calls of one session that run, and the last `limit` of those that have finished.
 
-    Calls in excess of the limit are forgotten, with what they were made of, as further calls close. The call that closed
-    last stays until another one opens or closes: an observer that hears of its end can ask for its record. With a limit
-    of 0 no query tells of it.
+    Calls in excess of the limit are forgotten, with what they were made of, as further calls close. The call that
+    closed last stays until another one opens or closes: an observer that hears of its end can ask for its record. With
+    a limit of 0 no query tells of it.
     """
 
     __slots__ = ("_finished",)

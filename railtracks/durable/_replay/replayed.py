@@ -89,7 +89,8 @@ class ReplayedCall(Call):
             if parts.commits.is_cut:
                 await trio.lowlevel.checkpoint()
         # In one step: the code after this call finds the context as it was.
-        parts.context.deliver(turn, row)
+        with as_store_error(parts.commits.session_id):
+            parts.context.deliver(turn, row)
         parts.order.hand_over(turn, row.seq)
 
     async def _wait_for_cancel(self, row: CallRow) -> Never:
