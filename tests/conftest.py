@@ -1,10 +1,14 @@
 """What every test gets: a folder of its own for saved states, and no configuration of another test."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# A shell ignores SIGINT for what it runs in the background, and that is inherited. Here it has to interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["pytester", "railtracks.pytest_plugin"]
 
