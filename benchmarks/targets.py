@@ -106,7 +106,7 @@ def _all_sizes(name: str, measurement: str, sizes: tuple[int, ...], limit: float
 
 
 TARGETS = (
-    *_all_sizes("one after another, to a checkpoint", "sequential", (1_000, 10_000, 100_000), 1.8),
+    *_all_sizes("one after another, to a checkpoint", "sequential", (1_000, 10_000, 100_000), 1.75),
     Target("one after another, that ratio, greatest to least from N = 1,000", _flat("sequential", 1_000), 1.3, "x"),
     Target("one after another, time a call, likewise", _flat_time("sequential", 1_000), 1.3, "x"),
     *_all_sizes("side by side, to a plain nursery", "side-by-side", (100, 1_000, 10_000, 100_000), 1.6),
@@ -116,8 +116,8 @@ TARGETS = (
     Target("nested 500 deep, a level to a call one after another", _ratio("nested", 500, beside=BESIDE), 3, "x"),
     Target("nested 10,000 deep, likewise (it works)", _ratio("nested", 10_000, beside=BESIDE), 3, "x"),
     Target("invoke, nothing saved, to trio.run", _ratio("invoke", 10, "unsaved"), 1.5, "x"),
-    Target("import, beyond bare Python, to import trio", _ratio("import", 1, "beyond"), 1.5, "x"),
-    Target("import, whole interpreter, to import trio", _ratio("import", 1, "whole"), 1.5, "x"),
+    Target("import, beyond bare Python, to import trio", _ratio("import", 1, "beyond"), 1.35, "x"),
+    Target("import, whole interpreter, to import trio", _ratio("import", 1, "whole"), 1.35, "x"),
     Target("memory of a finished call", _median("memory", 10_000), 450, " bytes"),
     Target("saving 10,000 calls", _median("save", 10_000, "seconds"), 0.5, " s"),
     Target("saving 100,000 calls, a call, to 10,000", _growth, 1.3, "x"),
