@@ -51,7 +51,7 @@ RTError = RailtracksError
 
 
 class NodeCreationError(RailtracksError, TypeError):
-    """A value cannot be made a node, or an option does not fit the function that it was given with."""
+    """A value cannot be made a node, or an option of a node is invalid or does not fit its function."""
 
 
 class ContextError(RailtracksError, RuntimeError):

@@ -54,7 +54,8 @@ class Cancellation:
         """Cancel the session with the error of a call; the session raises it at its end.
 
         Returns:
-            Whether it did. If the session is ending already, an ordinary error is ignored; a fatal one is added.
+            Whether the session will raise this error. If the session is ending already, an ordinary error is ignored; a
+            fatal one is added.
         """
         self.note_own_cancel()
         # An ordinary error of an ending session goes up in its own task, where other code may still catch it.

@@ -121,7 +121,7 @@ class Session:
     def identifier(self) -> str:
         """The unique identifier of the session.
 
-        A durable session without the option `session_id` gets its final identifier when it is entered.
+        A durable session without the options `session_id` and `resume` gets its final identifier when it is entered.
         """
         return self._record.identifier
 

@@ -27,7 +27,11 @@ key
 strand
     Calls made one after another by one task inside one call.
 turn
-    The moment at which a recorded outcome may be handed to its caller.
+    The moment at which an outcome may be handed to its caller: first the recorded ones in their order, then new ones.
+place
+    The number of a call in its fan-out.
+label
+    What tells the first call of a task from its like: its node and its arguments.
 slot
     A place at work, of a fan-out or of a worker.
 replay

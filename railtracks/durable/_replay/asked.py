@@ -54,7 +54,7 @@ class AskedCall:
             status,
             strand=position.strand,
             position=position.number,
-            place=position.slot,
+            place=position.place,
             attempt=self.attempt,
             node=self.node.name,
             fingerprint=self.fingerprint,

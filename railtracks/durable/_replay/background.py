@@ -73,7 +73,7 @@ class BackgroundCalls:
             RowStatus.STARTED,
             strand=position.strand,
             position=position.number,
-            place=position.slot,
+            place=position.place,
             node=node.name,
             fingerprint=asked.fingerprint,
             arguments=asked.arguments,

@@ -228,7 +228,10 @@ class LiveCall(Call, RecordParent):
     # The end.
 
     def left(self, error: BaseException | None) -> None:
-        """Mark the call as over, however it ended. Does not wait: a `Cancelled` can be in flight."""
+        """End the call: free its position, and after a cancel queue a row that says so.
+
+        Does not wait: a `Cancelled` can be in flight.
+        """
         parts = self.parts
         parts.parking.closed(self.strand.body)
         self._enclosing.release(self.asked.position)

@@ -54,10 +54,10 @@ class Mismatches:
             self._order.claimed(recorded)
             return recorded
         there = record.at(position.strand, position.number)
-        if there is not None and (there.row.place >= 0) != (position.slot >= 0):
+        if there is not None and (there.row.place >= 0) != (position.place >= 0):
             # A single call there, and a fan-out here, or the other way round.
             return self._error(self._named_row(there.row), self.named_call(asked))
-        is_single = position.slot < 0 and asked.attempt == 1
+        is_single = position.place < 0 and asked.attempt == 1
         if is_single and record.goes_on(position.strand, position.number):
             # Something that is no call of its own stood there: an unrecorded call, a broadcast, a start.
             return self._error("another call at this place, and more after it", self.named_call(asked))

@@ -74,7 +74,7 @@ class Order:
             self._look()
 
     def abandon(self) -> None:
-        """Give the recorded order up at once: the session ends."""
+        """Wait no longer for recorded calls that no code has asked for: the session ends."""
         self.turns.dismiss_all()
         self._look()
 

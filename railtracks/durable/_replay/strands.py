@@ -42,15 +42,15 @@ class Position:
             attempt instead, see `attempt_key`.
         strand: The key of the strand. In the column `strand`.
         number: The number of the call in its strand. In the column `position`.
-        slot: The number of the call in the fan-out that has this number; 0 for a call in the background, -1 for any
-            other. In the column `place`.
+        place: The number of the call in the fan-out that has this number; 0 for a call in the background, -1 for any
+            other. In the column of this name.
         label: What the call was matched by, if that was its node and its arguments. In no column.
     """
 
     key: str
     strand: str
     number: int
-    slot: int = -1
+    place: int = -1
     label: str | None = None
 
     def attempt_key(self, attempt: int) -> str:
@@ -122,7 +122,7 @@ class Strand(CallStrand):
 
     @property
     def is_known(self) -> bool:
-        """Whether the calls of this strand are known by their numbers or slots, without a look at what they are."""
+        """Whether the calls of this strand are known by their numbers or places, without a look at what they are."""
         return self.key is not None or self.only is not None
 
     def take(self, attempt: int, node: str, fingerprint: str, own_key: str | None) -> Position:
@@ -220,7 +220,7 @@ class Strands:
 
 
 class FanOut:
-    """Numbers the calls of one fan-out: each gets a slot and a strand of its own.
+    """Numbers the calls of one fan-out: each gets a place and a strand of its own.
 
     Args:
         strand: The strand that the fan-out is made in.
@@ -236,12 +236,12 @@ class FanOut:
         self._count = 0
 
     def next(self) -> Strand:
-        """Take the next slot; return a strand in which the call of that slot is the only one."""
-        slot, self._count = self._count, self._count + 1
+        """Take the next place; return a strand in which the call of that place is the only one."""
+        place, self._count = self._count, self._count + 1
         if self._number is None:
             return Strand(self._body, None)
         key, number = self._number
-        return Strand(self._body, None, only=Position(key_of(key, "fan", number, slot), key, number, slot))
+        return Strand(self._body, None, only=Position(key_of(key, "fan", number, place), key, number, place))
 
     def close(self) -> None:
         """Mark the fan-out as complete.

@@ -150,7 +150,7 @@ class Turns:
         return missing[0] if missing else None
 
     def dismiss_inside(self, key: str) -> None:
-        """Dismiss the recorded calls that were made in a call, and those in calls inside it that have no outcome."""
+        """Dismiss all recorded calls that were made in a call; the same in each of them that has no outcome itself."""
         keys = [key]
         while keys:
             for recorded in self._record.children(keys.pop()):

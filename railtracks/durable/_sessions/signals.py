@@ -228,7 +228,7 @@ class SignalWait:
         return heard
 
     def _first_signal(self, connection: Connection) -> _Heard | None:
-        """Consume the first signal that no wait has consumed."""
+        """Consume the oldest signal of this name that no wait has consumed; return `None` if there is none."""
         query = (
             sa.select(signals.c.id, signals.c.value)
             .where(

@@ -126,10 +126,10 @@ class Access:
             self._inherited.append(opened.database)
 
     def _check_process(self) -> None:
-        """Refuse a use in a child process inside the block that its parent entered.
+        """In a forked child process, forget what the parent had open.
 
         Raises:
-            StoreError: If this is one.
+            StoreError: If this is inside a block that the parent entered.
         """
         self._forget_parent()
         if self._parents_blocks:
@@ -202,7 +202,7 @@ class Access:
 
     @property
     def owner(self) -> ProcessOwner:
-        """This process as an owner; the store is open."""
+        """This process as an owner. Only while the store is open."""
         return self._here.owner
 
     def writer(self) -> Writer:

@@ -121,7 +121,7 @@ calls = Table(
     Column("key", String(32), nullable=False),
     Column("parent", String(32), nullable=False),
     Column("strand", String(32), nullable=False),
-    # `Position.number`, and `Position.slot`.
+    # `Position.number`, and `Position.place`.
     Column("position", Integer, nullable=False),
     Column("place", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),

@@ -155,7 +155,7 @@ def _is_scalar(value: object) -> TypeGuard[Scalar]:
 
 
 def text_key(container: object, key: object) -> str:
-    """Return a key of an unannotated dict, if it is a string."""
+    """Return a key of a dict. Raises `ValueMismatchError` unless it is a string."""
     if type(key) is str:
         return key
     raise ValueMismatchError(
