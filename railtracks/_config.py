@@ -5,6 +5,7 @@ Called by users as `rt.set_config`, and by each session that is made.
 
 from __future__ import annotations
 
+import os
 from typing import Final, TypeVar, Unpack, cast
 
 from railtracks._copying import copied
@@ -51,6 +52,11 @@ def configure(options: ConfigOptions) -> ConfigOptions:
 def configured_thread_limit() -> int:
     """Return how many sync nodes may be in worker threads at once."""
     return _configured.get("thread_limit") or THREAD_LIMIT
+
+
+def configured_process_limit() -> int:
+    """Return how many worker processes an outermost session may have at once."""
+    return _configured.get("process_limit") or os.cpu_count() or 1
 
 
 _DEFAULTS: Final = {name: option.default for name, option in options_of(Settings).items()}

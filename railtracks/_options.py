@@ -264,6 +264,14 @@ class ConfigOptions(ContextOption, CommonOptions, total=False):
             default=THREAD_LIMIT,
         ),
     ]
+    process_limit: Annotated[
+        int | None,
+        Option(
+            Number("processes", is_whole=True, least=1),
+            "How many worker processes there may be at once, in each outermost session; by default as many as there are"
+            " CPUs.",
+        ),
+    ]
 
 
 class Settings(ContextOption, CommonOptions, total=False):

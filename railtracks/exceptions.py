@@ -110,14 +110,22 @@ class NodeTimeoutError(RailtracksError, TimeoutError):
     Attributes:
         node: The node's name.
         seconds: The timeout that ran out.
+        open_calls: What the node waited for, in words.
     """
 
-    _fields = ("node", "seconds")
+    _fields = ("node", "seconds", "open_calls")
 
-    def __init__(self, node: str, seconds: float) -> None:
+    def __init__(self, node: str, seconds: float, open_calls: tuple[str, ...] = ()) -> None:
         self.node = node
         self.seconds = seconds
-        super().__init__(f"node {node!r} did not finish within its timeout of {seconds:g} seconds")
+        self.open_calls = open_calls
+        super().__init__(
+            f"node {node!r} did not finish within its timeout of {seconds:g} seconds{_waited_for(open_calls)}"
+        )
+
+
+def _waited_for(open_calls: tuple[str, ...]) -> str:
+    return f": {', '.join(open_calls)}" if open_calls else ""
 
 
 class SessionTimeoutError(RailtracksError, TimeoutError):
@@ -126,16 +134,18 @@ class SessionTimeoutError(RailtracksError, TimeoutError):
     Attributes:
         session: The session's name, else its flow's name, else its identifier.
         timeout: The timeout in seconds, infinite if only the deadline of `cancel_scope` was set.
+        open_calls: What calls of the session waited for, in words.
     """
 
-    _fields = ("session", "timeout")
+    _fields = ("session", "timeout", "open_calls")
 
-    def __init__(self, session: str, timeout: float) -> None:
+    def __init__(self, session: str, timeout: float, open_calls: tuple[str, ...] = ()) -> None:
         self.session = session
         self.timeout = timeout
+        self.open_calls = open_calls
         # A user can set the deadline of the session's scope without a timeout.
         limit = "before its deadline" if timeout == math.inf else f"within its timeout of {timeout:g} seconds"
-        super().__init__(f"session {session!r} did not finish {limit}")
+        super().__init__(f"session {session!r} did not finish {limit}{_waited_for(open_calls)}")
 
 
 GlobalTimeOutError = SessionTimeoutError

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import trio
@@ -47,7 +48,7 @@ async def run_attempt(frame: Frame, node: Node[..., object], args: Args, kwargs:
             if real is None or not (scope.cancel_called and came_from_cleanup(error)):
                 raise
             # What is left is an error of a cleanup that this timeout caused: say so.
-            set_context(real, NodeTimeoutError(node.name, node.timeout))
+            set_context(real, _timeout_error(frame, node.name, node.timeout))
             raise_unchanged(real)
         if not scope.cancel_called:
             return result
@@ -55,14 +56,14 @@ async def run_attempt(frame: Frame, node: Node[..., object], args: Args, kwargs:
         # A worker thread cannot be stopped, so a cancel from outside could not end this wait. That cancel goes before
         # the timeout. `call` passes a checkpoint before it returns the result, and there the cancel takes effect.
         return result
-    raise NodeTimeoutError(node.name, node.timeout)
+    raise _timeout_error(frame, node.name, node.timeout)
 
 
 async def _run_in_worker(frame: Frame, node: Node[..., object], args: Args, kwargs: Kwargs) -> object:
     scope = frame.scope
     if node.run_in == "process":
         # A cancel kills the process at once, so no warning has to name this node as one that delays the end.
-        return await scope.control.worker_processes().run(node.name, with_identity(frame, node.fn), args, kwargs)
+        return await _run_in_process(frame, node, args, kwargs)
     if node.abandon_on_cancel:
         return await _run_abandonable(frame, node, args, kwargs)
     # From here on a cancelled session may have to wait for this worker: the log will name the node.
@@ -77,6 +78,28 @@ async def _run_in_worker(frame: Frame, node: Node[..., object], args: Args, kwar
         return await run_in_thread(slot, node.name, node.fn, args, kwargs)
     finally:
         del scope.workers[frame]
+
+
+async def _run_in_process(frame: Frame, node: Node[..., object], args: Args, kwargs: Kwargs) -> object:
+    control, waits, call_id = frame.scope.control, frame.scope.record.ending.waits, frame.call_id
+    waits[call_id] = f"{node.name!r} waited until a worker process had started or was free"
+    try:
+        return await control.worker_processes().run(
+            node, with_identity(frame, node.fn), args, kwargs, partial(waits.pop, call_id)
+        )
+    except trio.Cancelled:
+        # A timeout error says what was waited for: the session's, or that of this node.
+        if not control.is_cancelled and node.timeout is None:
+            waits.pop(call_id, None)
+        raise
+    except BaseException:
+        waits.pop(call_id, None)
+        raise
+
+
+def _timeout_error(frame: Frame, name: str, seconds: float) -> NodeTimeoutError:
+    wait = frame.scope.record.ending.waits.pop(frame.call_id, None)
+    return NodeTimeoutError(name, seconds, () if wait is None else (wait,))
 
 
 async def _run_abandonable(frame: Frame, node: Node[..., object], args: Args, kwargs: Kwargs) -> object:

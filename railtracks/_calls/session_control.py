@@ -9,13 +9,33 @@ from collections.abc import Callable
 from typing import Protocol
 
 from railtracks._calls.durable_protocol import Args, Kwargs
+from railtracks._nodes.node import Node
 
 
 class WorkerProcesses(Protocol):
     """The worker processes that run the nodes with `run_in="process"`. They belong to the outermost session."""
 
-    async def run(self, name: str, fn: Callable[..., object], args: Args, kwargs: Kwargs) -> object:
-        """Run the function of the node `name` in a worker process, and return its result."""
+    async def run(
+        self,
+        node: Node[..., object],
+        fn: Callable[..., object],
+        args: Args,
+        kwargs: Kwargs,
+        begin: Callable[[], object],
+    ) -> object:
+        """Run a function in a worker process, and return its result.
+
+        Args:
+            node: The node. The worker imports the module of its function.
+            fn: What is called in the worker: that function, or something around it.
+            args: The positional arguments.
+            kwargs: The keyword arguments.
+            begin: Called when the wait for a worker is over.
+        """
+        ...
+
+    async def start(self, count: int) -> None:
+        """Start workers until there are `count`, and import the modules of the nodes for processes in them."""
         ...
 
     async def close(self) -> None:
@@ -25,6 +45,11 @@ class WorkerProcesses(Protocol):
 
 class SessionControl(Protocol):
     """The part of an open session that its calls use. `Lifetime` implements it."""
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the session's own scope was cancelled, or its deadline has passed."""
+        ...
 
     def end(self, error: BaseException) -> bool:
         """Cancel the session because of a call's error.

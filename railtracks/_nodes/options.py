@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypedDict
 
 from railtracks._checks import check_flag, check_name, check_timeout
 from railtracks._nodes.retry import Retry
+from railtracks._nodes.worker_modules import MAIN, PROCESS_MODULES, main_problem
 from railtracks.exceptions import NodeCreationError
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def check_for_processes(name: str, fn: object, *, abandon_on_cancel: bool) -> No
     """Check that a function can run in a worker process.
 
     Raises:
-        NodeCreationError: If the process could not find the function by its name, or `abandon_on_cancel` is set.
+        NodeCreationError: If a worker could not find the function by its name, or could not import its module, or
+            `abandon_on_cancel` is set.
         ImportError: If the extra `process` is not installed.
     """
     qualname = str(getattr(fn, "__qualname__", ""))
@@ -86,10 +88,14 @@ def check_for_processes(name: str, fn: object, *, abandon_on_cancel: bool) -> No
         raise NodeCreationError(
             f"{name} runs in a process, which a cancel kills: leave out abandon_on_cancel, which is for threads"
         )
+    module = str(getattr(fn, "__module__", ""))
+    if module == MAIN and (problem := main_problem()):
+        raise NodeCreationError(f"{name} cannot run in a worker process: {problem}")
+    PROCESS_MODULES.add(module)
     if not _has_processes():
-        raise ImportError("run_in='process' needs trio-parallel and psutil: pip install 'railtracks-trio[process]'")
+        raise ImportError("run_in='process' needs psutil: pip install 'railtracks-trio[process]'")
 
 
 @functools.cache
 def _has_processes() -> bool:
-    return all(find_spec(name) is not None for name in ("trio_parallel", "psutil"))
+    return find_spec("psutil") is not None

@@ -5,6 +5,8 @@ Called by the cancellation and the final work of a session.
 
 from __future__ import annotations
 
+from typing import Final
+
 from attrs import define, field
 
 from railtracks._records.data import CauseKind, EndCause, Status
@@ -22,6 +24,10 @@ _STATUS = {
 }
 
 
+# How many waiting calls a timeout error names at most.
+_MOST_WAITS: Final = 5
+
+
 @define(eq=False)
 class Ending:
     """What is known about the end of one session.
@@ -32,6 +38,7 @@ class Ending:
         cause: The first cause.
         errors: The errors that reached the session, in their order, without `Cancelled`.
         status: `RUNNING` until `decide` says how the session ended.
+        waits: What calls that were cancelled with the session waited for, in words, by call.
     """
 
     label: str
@@ -39,6 +46,7 @@ class Ending:
     cause: EndCause | None = None
     errors: list[BaseException] = field(factory=list[BaseException])
     status: Status = Status.RUNNING
+    waits: dict[int, str] = field(factory=dict[int, str])
 
     def rename(self, before: str, identifier: str) -> None:
         """Replace the session's identifier, if errors call the session by it."""
@@ -79,7 +87,7 @@ class Ending:
         # The errors hold the stack frames that they went through, and some of these lead here: a cycle.
         self.errors.clear()
         if self.kind is CauseKind.DEADLINE and not isinstance(error, KeyboardInterrupt):
-            timeout_error = SessionTimeoutError(self.label, self.timeout)
+            timeout_error = self._timeout_error()
             if error is not None:
                 set_context(error, timeout_error)
             elif outside is None:
@@ -92,4 +100,7 @@ class Ending:
             return raised
         if self.cause is not None and self.kind in {CauseKind.CANCEL, CauseKind.SIGTERM}:
             return SessionCancelledError(self.cause.reason)
-        return SessionTimeoutError(self.label, self.timeout) if self.kind is CauseKind.DEADLINE else None
+        return self._timeout_error() if self.kind is CauseKind.DEADLINE else None
+
+    def _timeout_error(self) -> SessionTimeoutError:
+        return SessionTimeoutError(self.label, self.timeout, tuple(self.waits.values())[:_MOST_WAITS])

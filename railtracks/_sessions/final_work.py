@@ -74,13 +74,17 @@ class FinalWork:
             or not self.resources.is_empty
         )
 
-    def open_processes(self) -> WorkerProcesses:
-        """Return the worker processes of the session; each one starts on first use."""
+    def open_processes(self, nursery: trio.Nursery) -> WorkerProcesses:
+        """Return the worker processes of the session; each one starts on first use.
+
+        Args:
+            nursery: The nursery for the tasks that look after them, outside of the session's cancel.
+        """
         if self._processes is None:
             # Needs the extra `process`.
             from railtracks._workers.processes import WorkerPool  # noqa: PLC0415
 
-            self._processes = WorkerPool()
+            self._processes = WorkerPool(nursery)
         return self._processes
 
     def note_drain(self, *, is_draining: bool) -> None:

@@ -19,6 +19,7 @@ from railtracks._calls.durable_protocol import Args, DurableRun, Kwargs, Session
 from railtracks._calls.frames import Frame, SessionScope, current_frame
 from railtracks._calls.here import enclosing_frame, frame_in, this_task
 from railtracks._calls.session_control import WorkerProcesses
+from railtracks._nodes.worker_modules import refuse_in_import
 from railtracks._records.data import CauseKind, EndCause
 from railtracks._records.errors import combined, is_fatal, members, raise_unchanged, without_cancelled
 from railtracks._records.events import BroadcastEvent, EventKind, SessionEvent, now
@@ -41,11 +42,13 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
 
     Raises:
         RuntimeError: If Trio is not running.
+        ContextError: If this is a worker process that imports the program's main module.
         OSError: If the log file cannot be opened.
         StoreError: If the session is durable and its store cannot be used. Other errors of its store also go on.
     """
     # Whatever can fail comes first, while nothing has to be closed again.
     task = this_task()
+    refuse_in_import()
     outer = enclosing_frame(task)
     journal, timeout = None, plan.record.ending.timeout
     try:
@@ -270,6 +273,11 @@ class Lifetime:
 
     # Called by the session's calls (`SessionControl`), and by `Session` for users.
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the session's own scope was cancelled, or its deadline has passed."""
+        return self._plan.cancellation.scope.cancel_called
+
     def end(self, error: BaseException) -> bool:
         """Cancel the session with the error of a call; return whether it did, see `SessionControl.end`."""
         return self._plan.cancellation.end(error)
@@ -283,7 +291,7 @@ class Lifetime:
         outer = self._root.outer
         if outer is not None and not outer.scope.is_over:
             return outer.scope.control.worker_processes()
-        return self._final_work.open_processes()
+        return self._final_work.open_processes(self._outer_nursery.nursery)
 
     async def broadcast(self, item: object) -> None:
         """Queue an item for the `broadcast_callback`; without a callback only pass a checkpoint."""

@@ -20,7 +20,7 @@ from railtracks._calls.durable_protocol import DurableRun
 from railtracks._calls.frames import Frame
 from railtracks._calls.here import current_scope, open_scope
 from railtracks._calls.pending import PendingCall
-from railtracks._checks import check_grace
+from railtracks._checks import check_count, check_grace
 from railtracks._config import required, resolve
 from railtracks._nodes.node import Node
 from railtracks._option import check_options, documented, spelled_out
@@ -305,6 +305,27 @@ class Session:
             BaseException: What the node raises before `started()`.
         """
         return await self._open().start(node, args, kwargs)
+
+    async def start_workers(self, count: int) -> None:
+        """Start worker processes before nodes with `run_in="process"` need them, and wait until they are ready.
+
+        Worker processes belong to the outermost session of a Trio run, and sessions inside it use the same. They import
+        the modules in which such nodes were made until now.
+
+        A checkpoint. If it is cancelled, the processes go on starting.
+
+        Args:
+            count: How many worker processes there shall be, at most `set_config(process_limit=...)`.
+
+        Raises:
+            TypeError: If `count` is no whole number.
+            ValueError: If `count` is less than 1, or more than the limit.
+            ImportError: If the extra `process` is not installed.
+            ContextError: If the session was not entered or has ended.
+            WorkerCrashedError: If a process ended as it started.
+        """
+        check_count("count", count)
+        await self._open().worker_processes().start(count)
 
     async def enter_async_context(self, cm: AbstractAsyncContextManager[T]) -> T:
         """Open a resource that any call of the session may use, and that the end of the session closes.

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
+from operator import attrgetter
 from types import FunctionType
 from typing import Final, TypeAlias, TypeGuard
 
@@ -21,7 +22,8 @@ from attrs import define
 from railtracks._nodes.lookup import named
 from railtracks._nodes.node import Node
 from railtracks._records.data import CallError
-from railtracks._records.errors import described
+from railtracks._records.errors import described, users_notes
+from railtracks._records.rebuilding import args_of, is_group, rebuilt, state_of
 from railtracks.exceptions import RemoteError
 
 # How many causes of causes are carried.
@@ -68,13 +70,14 @@ def _without_node(module: str, qualname: str) -> Callable[..., object]:
     Raises:
         TypeError: If the module has no function by that name.
     """
-    import_module(module)
-    found = named(module, qualname)
-    while _is_node(found):
-        found = found.fn
-    if not callable(found):
-        raise TypeError(f"the module {module!r} of a worker has no function {qualname!r}: define it at the top level")
-    return found
+    # Not by `named`: a stand-in for a module that could not be imported says why.
+    with suppress(AttributeError):
+        found: object = attrgetter(qualname)(import_module(module))
+        while _is_node(found):
+            found = found.fn
+        if callable(found):
+            return found
+    raise TypeError(f"the module {module!r} of a worker has no function {qualname!r}: define it at the top level")
 
 
 # A worker runs the same few functions again and again.
@@ -120,28 +123,48 @@ class _PackedError:
     """An error on its way out of a worker, with its causes.
 
     Attributes:
-        pickled: The error itself, `None` if it cannot be pickled.
+        kind: Its class, pickled; `None` if it cannot be pickled, as of a class that a function has made.
+        args: Its arguments, each pickled; in place of one that cannot be pickled its repr.
+        state: Its attributes by name, each pickled; those that cannot be pickled are left out.
+        notes: Its notes.
+        members: The members of a group, `None` if it is none.
         text: Its class, its message and its traceback.
         cause: The error that it was raised from.
         context: The error that was handled when it was raised.
         is_context_suppressed: Whether a traceback leaves the context out.
     """
 
-    pickled: bytes | None
+    kind: bytes | None
+    args: tuple[bytes, ...]
+    state: dict[str, bytes]
+    notes: tuple[str, ...]
+    members: tuple[_PackedError, ...] | None
     text: CallError
     cause: _PackedError | None
     context: _PackedError | None
     is_context_suppressed: bool
 
 
-def run_packed(payload: bytes) -> bytes:
-    """Run a packed function, in a worker, and return its result or its error as bytes for `unpacked`; never raise."""
+def _called(fn: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+    return fn(*args, **kwargs)
+
+
+def run_packed(
+    payload: bytes,
+    call: Callable[[Callable[..., object], tuple[object, ...], dict[str, object]], object] = _called,
+) -> bytes:
+    """Run a packed function, in a worker, and return its result or its error as bytes for `unpacked`; never raise.
+
+    Args:
+        payload: What `packed` returned.
+        call: Calls the function.
+    """
     name = "?"
     try:
         name, fn, args, kwargs = pickle.loads(payload)  # noqa: S301 - made by the process that started this one
         if isinstance(fn, _Behind):
             fn = _known_function(fn.module, fn.qualname)
-        result = fn(*args, **kwargs)
+        result = call(fn, args, kwargs)
         if inspect.iscoroutine(result):
             result.close()
             raise TypeError(  # noqa: TRY301 - goes the way of every error
@@ -158,8 +181,17 @@ def run_packed(payload: bytes) -> bytes:
 
 def _packed_error(error: BaseException, levels: int) -> _PackedError:
     cause, context = error.__cause__, error.__context__
+    state = {name: _pickled(value) for name, value in state_of(error).items()}
+    members = (
+        tuple(_packed_error(each, levels - 1) for each in error.exceptions) if is_group(error) and levels else None
+    )
     return _PackedError(
-        pickled=_pickled(error),
+        # A group that is too deep goes as text.
+        kind=_pickled(type(error)) if levels or not is_group(error) else None,
+        args=tuple(_pickled(value) or _dumped(repr(value)) for value in args_of(error)),
+        state={name: value for name, value in state.items() if value is not None},
+        notes=tuple(users_notes(error)),
+        members=members,
         text=described(error),
         cause=None if cause is None or not levels else _packed_error(cause, levels - 1),
         context=None if context is None or not levels else _packed_error(context, levels - 1),
@@ -167,13 +199,12 @@ def _packed_error(error: BaseException, levels: int) -> _PackedError:
     )
 
 
-def _pickled(error: BaseException) -> bytes | None:
-    """Return an error as bytes, `None` if they would not be the same error again."""
+def _pickled(value: object) -> bytes | None:
+    """Return a part of an error as bytes, `None` if it cannot go to another process and be made there."""
     with suppress(Exception):
-        pickled = _dumped(error)
-        again = pickle.loads(pickled)  # noqa: S301 - made in the line above
-        if type(again) is type(error) and str(again) == str(error):
-            return pickled
+        pickled = _dumped(value)
+        pickle.loads(pickled)  # noqa: S301 - made in the line above
+        return pickled
     return None
 
 
@@ -181,7 +212,7 @@ def unpacked(name: str, reply: bytes) -> object:
     """Return the result that came back from a worker, or raise the error that did.
 
     Raises:
-        RemoteError: If there was an error that cannot be pickled.
+        RemoteError: If there was an error whose class is not known here.
         TypeError: If the result cannot be unpickled here.
         BaseException: Any other error, with a note of where in the worker it came from.
     """
@@ -202,12 +233,26 @@ def unpacked(name: str, reply: bytes) -> object:
 def _unpacked_error(packed_error: _PackedError) -> BaseException:
     text = packed_error.text
     error: BaseException = RemoteError(text.type, text.message, text.traceback)
-    if packed_error.pickled is not None:
-        # A class that the worker could unpickle may be unknown here: then the text stands for it.
+    if packed_error.kind is not None:
+        # A class that the worker knows may be unknown here: then the text stands for it.
         with suppress(Exception):
-            error = pickle.loads(packed_error.pickled)  # noqa: S301 - made by a worker of this process
+            error = _rebuilt(pickle.loads(packed_error.kind), packed_error)  # noqa: S301 - made by our worker
+    for note in packed_error.notes:
+        with suppress(Exception):
+            error.add_note(note)
     with suppress(Exception):
         error.__cause__ = None if packed_error.cause is None else _unpacked_error(packed_error.cause)
         error.__context__ = None if packed_error.context is None else _unpacked_error(packed_error.context)
         error.__suppress_context__ = packed_error.is_context_suppressed
     return error
+
+
+def _rebuilt(kind: type[BaseException], packed_error: _PackedError) -> BaseException:
+    args = [pickle.loads(each) for each in packed_error.args]  # noqa: S301 - made by a worker of this process
+    state: dict[str, object] = {}
+    for name, value in packed_error.state.items():
+        # What only the worker can unpickle is left out.
+        with suppress(Exception):
+            state[name] = pickle.loads(value)  # noqa: S301 - made by a worker of this process
+    members = None if packed_error.members is None else [_unpacked_error(each) for each in packed_error.members]
+    return rebuilt(kind, tuple(args), state, members)

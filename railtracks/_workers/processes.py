@@ -1,157 +1,295 @@
-"""Sync functions in worker processes, which are killed with all they have started when their call is cancelled.
+"""Sync functions in worker processes, which are killed with all they have started when their call ends early.
 
-Called by attempts of nodes with `run_in="process"`. The processes are those of trio-parallel, which does not tell which
-of them runs which job. So each leads a process group of its own. As it begins a job, it writes its process id into a
-file that it shares with this process, at the job's place.
+Called by attempts of nodes with `run_in="process"`, and by sessions. A pool starts its workers through a guardian, at
+most `process_limit` of them. Calls wait in a line for a worker. To start a worker, and to import in it the modules that
+a call needs, is the pool's own work: a call that is cancelled as it waits leaves that to the next one.
 """
-
-# trio-parallel has no types.
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
-import math
 import os
-import signal
-import tempfile
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, suppress
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable
 from functools import partial
-from time import monotonic, sleep
-from typing import IO, Final
+from multiprocessing import current_process
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Final
 
-import psutil
 import trio
-import trio_parallel  # type: ignore[import-untyped]
+from attrs import define, field
 
-from railtracks._workers.pickling import packed, run_packed, unpacked
-from railtracks._workers.threads import in_thread, working
+from railtracks._config import configured_process_limit
+from railtracks._nodes.node import Node
+from railtracks._nodes.worker_modules import (
+    MAIN,
+    PROCESS_MODULES,
+    current_folder,
+    main_location,
+    main_problem,
+    search_path,
+)
+from railtracks._workers.guarded import Guardian, Worker, WorkerEndedError
+from railtracks._workers.messages import JOB, PREPARE, REPLY_BUT_CHILDREN, encoded_preparation
+from railtracks._workers.pickling import packed, unpacked
+from railtracks._workers.threads import working
 from railtracks.exceptions import WorkerCrashedError
 
-# Seconds: how long an idle worker may take to end, and how long a killed process may take to be gone.
+# Seconds that idle workers get at the end of a session, to run what a program runs at its end.
 _GRACE: Final = 0.5
-_PAUSE: Final = 0.001
-# A variable in the environment of a worker. A process that the worker starts inherits it, and is found by it.
-_MARK: Final = "RAILTRACKS_WORKER"
-# Bytes of a process id in the file.
-_WIDTH: Final = 8
+
+
+@define(eq=False)
+class _Turn:
+    """The place of a call in the line for a worker.
+
+    Attributes:
+        name: The name of the node, for errors.
+        modules: The modules that the worker must have imported.
+        is_over: Set when there is a worker, or an error.
+        worker: The worker.
+        error: Why there is none.
+    """
+
+    name: str
+    modules: frozenset[str]
+    is_over: trio.Event = field(factory=trio.Event)
+    worker: Worker | None = None
+    error: Exception | None = None
 
 
 class WorkerPool:
-    """The worker processes of one session, and of the sessions inside it."""
+    """The worker processes of one session, and of the sessions inside it.
 
-    def __init__(self) -> None:
-        self._claims: IO[bytes] = tempfile.NamedTemporaryFile(prefix="railtracks-", buffering=0)  # noqa: SIM115
-        self._opened: AbstractAsyncContextManager[trio_parallel.WorkerContext] = trio_parallel.open_worker_context(
-            idle_timeout=math.inf, init=partial(_lead_a_group, self._claims.name), grace_period=_GRACE
-        )
-        self._context: trio_parallel.WorkerContext | None = None
-        self._places: list[int] = []
-        self._most = 0
-        # The workers that have run a job, each the leader of its process group.
-        self._leaders: set[int] = set()
+    Args:
+        nursery: The nursery for the pool's own tasks. It must end after `close`.
+    """
 
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self._guardian: Guardian | None = None
+        self._opening = trio.Lock()
+        self._line: deque[_Turn] = deque()
+        # The workers that have nothing to do, the one that was used last at the end.
+        self._idle: list[Worker] = []
+        # How many workers are being started or prepared, and how many there are in all.
+        self._coming = 0
+        self._count = 0
+        # Set while there is no guardian.
+        self._is_deserted = trio.Event()
+
+    @trio.lowlevel.enable_ki_protection
     async def run(
-        self, name: str, fn: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]
+        self,
+        node: Node[..., object],
+        fn: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        begin: Callable[[], object],
     ) -> object:
         """Run a function in a worker process, which is killed with its children when the caller is cancelled.
+
+        Args:
+            node: The node. The worker imports the module of its function.
+            fn: What is called in the worker: that function, or something around it.
+            args: The positional arguments.
+            kwargs: The keyword arguments.
+            begin: Called when the wait for a worker is over.
 
         Raises:
             WorkerCrashedError: If the process ended without an answer.
             TypeError: If the function, an argument or the result cannot be pickled.
         """
-        payload = packed(name, fn, args, kwargs)
-        if self._context is None:
-            # No checkpoint: its workers start as they are needed.
-            self._context = await self._opened.__aenter__()
-        if not self._places:
-            self._places.append(self._most)
-            self._most += 1
-        place = self._places.pop()
-        os.pwrite(self._claims.fileno(), bytes(_WIDTH), place * _WIDTH)
+        payload = packed(node.name, fn, args, kwargs)
+        modules = {_module_of(value) for value in (node.fn, *args, *kwargs.values())}
+        if MAIN.encode() in payload:
+            modules.add(MAIN)
+        # A name that is no module here, is none in a worker.
+        worker = await self._take(_Turn(node.name, frozenset(modules.intersection(sys.modules))))
+        begin()
         try:
             with working():
-                reply = await self._context.run_sync(_work, place, payload, kill_on_cancel=True)
-        except trio_parallel.BrokenWorkerError as error:
-            await self._end_what_is_left_of(place)  # noqa: ASYNC120 - shielded in there
-            raise WorkerCrashedError(name, _exit_code(error)) from None
+                answer = await worker.ask(JOB, payload)
+        except WorkerEndedError:
+            await self._end(worker)  # noqa: ASYNC120 - shielded in there
+            raise WorkerCrashedError(node.name, worker.exit_code) from None
         except BaseException:
-            await self._end_what_is_left_of(place)  # noqa: ASYNC102, ASYNC120 - shielded in there
+            await self._end(worker)  # noqa: ASYNC102, ASYNC120 - shielded in there
             raise
-        finally:
-            self._places.append(place)
-        self._leaders.add(self._claimed(place))
-        return unpacked(name, reply)
+        if answer.kind == REPLY_BUT_CHILDREN:
+            await self._end(worker)
+        else:
+            self._idle.append(worker)
+            self._serve_line()
+        return unpacked(node.name, answer.content)
 
-    async def _end_what_is_left_of(self, place: int) -> None:
-        # The worker is dead by now, killed or crashed. The processes that it has started may be alive.
-        leader = self._claimed(place)
-        if leader:
-            self._leaders.discard(leader)
-            with trio.CancelScope(shield=True):
-                await in_thread(self._kill_what_was_started_by, {leader})
+    async def _take(self, turn: _Turn) -> Worker:
+        """Wait for a worker that has imported the modules of a call."""
+        self._line.append(turn)
+        self._serve_line()
+        if not turn.is_over.is_set():
+            try:
+                await turn.is_over.wait()
+                await trio.lowlevel.checkpoint_if_cancelled()
+            except BaseException:
+                if turn.worker is not None:
+                    self._idle.append(turn.worker)
+                elif turn.error is None:
+                    self._line.remove(turn)
+                self._serve_line()
+                raise
+        if turn.error is not None:
+            raise turn.error
+        assert turn.worker is not None  # noqa: S101 - there is one or the other
+        return turn.worker
 
-    def _claimed(self, place: int) -> int:
-        """Return the process that runs a job, 0 if it has not begun."""
-        return int.from_bytes(os.pread(self._claims.fileno(), _WIDTH, place * _WIDTH), "little")
+    @trio.lowlevel.enable_ki_protection
+    async def start(self, count: int) -> None:
+        """Start workers until there are `count`, and import in all of them the modules of the nodes for processes.
 
-    def _kill_what_was_started_by(self, leaders: set[int]) -> None:
-        """Kill the groups of dead workers, and the processes that they have started and that have left their group."""
-        for leader in leaders:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(leader, signal.SIGKILL)
-        marks = {f"{self._claims.name}:{leader}" for leader in leaders}
-        marked = [process for process in psutil.process_iter() if _mark_of(process) in marks]
-        for process in marked:
-            with suppress(psutil.Error):
-                process.kill()
-        deadline = monotonic() + _GRACE
-        while any(map(_is_alive, marked)) and monotonic() < deadline:
-            sleep(_PAUSE)
+        Raises:
+            ValueError: If there may not be so many.
+            WorkerCrashedError: If a worker ended as it started.
+        """
+        limit = configured_process_limit()
+        if count > limit:
+            raise ValueError(f"start_workers({count}): there may be {limit} workers, see set_config(process_limit=...)")
+        modules = frozenset(PROCESS_MODULES.intersection(sys.modules))
+        lacking = [worker for worker in self._idle if not modules <= worker.modules]
+        turns: list[_Turn] = []
+        for worker in (*lacking, *[None] * (count - self._count)):
+            if worker is not None:
+                self._idle.remove(worker)
+            turns.append(_Turn("start_workers", modules))
+            self._prepare_soon(worker, turns[-1])
+        for turn in turns:
+            await turn.is_over.wait()
+            if turn.error is not None:
+                raise turn.error
+
+    def _serve_line(self) -> None:
+        """Give idle workers to the calls that wait, in their order, and see to it that enough workers come."""
+        for worker in [each for each in self._idle if each.ended.is_set()]:
+            self._idle.remove(worker)
+            self._drop(worker)
+        for turn in list(self._line):
+            ready = next((each for each in reversed(self._idle) if turn.modules <= each.modules), None)
+            if ready is not None:
+                self._idle.remove(ready)
+                self._line.remove(turn)
+                turn.worker = ready
+                turn.is_over.set()
+        # The workers that are coming are for the first in the line.
+        for turn in list(self._line)[self._coming :]:
+            if self._idle:
+                self._prepare_soon(self._idle.pop(), turn)
+            elif self._count < configured_process_limit():
+                self._prepare_soon(None, turn)
+
+    def _prepare_soon(self, worker: Worker | None, turn: _Turn) -> None:
+        """Start to import the modules of a turn in a worker, or in a new one. Whoever is first may have it then."""
+        self._coming += 1
+        self._count += worker is None
+        self._nursery.start_soon(self._prepare, worker, turn, name="railtracks: prepare a worker process")
+
+    # A cancel of the session must not strike a task of the pool: calls that are about to end wait for what it does.
+    @trio.lowlevel.enable_ki_protection
+    async def _prepare(self, worker: Worker | None, turn: _Turn) -> None:
+        error: Exception | None = None
+        with trio.CancelScope(shield=True):
+            try:
+                if worker is None:
+                    worker = (await self._open()).start_worker()
+                await worker.ask(PREPARE, _preparation(turn.modules))
+            except WorkerEndedError:
+                assert worker is not None  # noqa: S101 - it has ended
+                await self._end(worker)
+                error = WorkerCrashedError(turn.name, worker.exit_code)
+            except (OSError, RuntimeError) as problem:
+                # There is no process, no memory, no descriptor or no thread for it.
+                self._count -= 1
+                error = problem
+            else:
+                worker.modules |= turn.modules
+                self._idle.append(worker)
+        self._coming -= 1
+        if error is not None and turn in self._line:
+            # Only the call that it was started for fails. The next in the line gets a worker that is started for it.
+            self._line.remove(turn)
+        if turn not in self._line:
+            turn.error = error
+            turn.is_over.set()
+        self._serve_line()
+
+    async def _open(self) -> Guardian:
+        async with self._opening:
+            if self._guardian is None:
+                self._guardian = await Guardian.open(search_path())
+                self._is_deserted = trio.Event()
+                self._nursery.start_soon(self._listen, self._guardian, name="railtracks: listen to the guardian")
+            return self._guardian
+
+    @trio.lowlevel.enable_ki_protection
+    async def _listen(self, guardian: Guardian) -> None:
+        with trio.CancelScope(shield=True):
+            await guardian.listen()
+            await guardian.close()
+        self._guardian = None
+        self._is_deserted.set()
+
+    async def _end(self, worker: Worker) -> None:
+        """Kill a worker, and wait until it and all that it has started have ended. Shielded."""
+        if self._guardian is not None:
+            self._guardian.kill(worker)
+        with trio.CancelScope(shield=True):
+            await worker.ended.wait()
+        self._drop(worker)
+        self._serve_line()
+
+    def _drop(self, worker: Worker) -> None:
+        worker.let_go()
+        self._count -= 1
 
     async def close(self) -> None:
-        """End the workers, which are all idle, and kill the processes that they have left running."""
-        if self._context is not None:
-            # trio-parallel kills workers that do not end in time, and raises this error then.
-            with suppress(trio_parallel.BrokenWorkerError):
-                await self._opened.__aexit__(None, None, None)
-            await in_thread(self._kill_what_was_started_by, self._leaders)
-        self._claims.close()
+        """End the workers, which are idle or still being prepared, and the guardian."""
+        async with self._opening:
+            guardian = self._guardian
+        if guardian is None:
+            return
+        for worker in guardian.workers:
+            if worker in self._idle:
+                worker.let_go()
+            else:
+                guardian.kill(worker)
+        with trio.move_on_after(_GRACE):
+            for worker in guardian.workers:
+                await worker.ended.wait()
+        guardian.end()
+        await self._is_deserted.wait()
 
 
-def _mark_of(process: psutil.Process) -> str | None:
-    try:
-        return process.environ().get(_MARK)
-    except psutil.Error:
-        return None
+def _module_of(value: object) -> str:
+    """Return the name of the module that a function, or the class of another value, was defined in."""
+    while isinstance(value, partial):
+        value = value.func
+    named = value if isinstance(value, _NAMED) else type(value)
+    found: object = getattr(named, "__module__", None)
+    return found if isinstance(found, str) else ""
 
 
-def _is_alive(process: psutil.Process) -> bool:
-    try:
-        # In some containers no process waits for orphans, and they stay zombies.
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
+_NAMED: Final = (FunctionType, MethodType, BuiltinFunctionType)
 
 
-def _exit_code(error: BaseException) -> int | None:
-    code: int | None = getattr(error.args[-1], "exitcode", None)
-    return code
-
-
-# What follows runs in the worker.
-
-
-_file = -1
-
-
-def _lead_a_group(claims: str) -> None:
-    global _file  # noqa: PLW0603 - a worker has one pool, and no call of its own to keep it in
-    _file = os.open(claims, os.O_WRONLY)
-    os.environ[_MARK] = f"{claims}:{os.getpid()}"
-    os.setsid()
-
-
-def _work(place: int, payload: bytes) -> bytes:
-    os.pwrite(_file, os.getpid().to_bytes(_WIDTH, "little"), place * _WIDTH)
-    return run_packed(payload)
+def _preparation(modules: Iterable[str]) -> bytes:
+    return encoded_preparation(
+        {
+            "environ": dict(os.environ),
+            "folder": current_folder(),
+            "path": search_path(),
+            "argv": sys.argv,
+            "authkey": current_process().authkey.hex(),
+            "main": main_location(),
+            "main_problem": main_problem() or "",
+            "modules": sorted(modules),
+        }
+    )
