@@ -1,38 +1,46 @@
 """Process nodes: killed when they have to be, with all that they started; and what crosses the border of a process."""
 
-# Parts of what runs in a worker are called here, in the process that is measured.
-# ruff: noqa: SLF001
-
 from __future__ import annotations
 
 import functools
 import math
+import multiprocessing.spawn
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import trio
-import trio_parallel
 import worker_functions as functions
 from trio.testing import wait_all_tasks_blocked
 
 import railtracks as rt
-from railtracks._workers import processes as _processes
+from railtracks._nodes import worker_modules
 from railtracks._workers.pickling import packed, run_packed, unpacked
 
 
 def children() -> list[psutil.Process]:
-    """Return the worker processes, and whatever these have started, that there are now."""
+    """Return the guardians and the worker processes, and whatever these have started, that there are now."""
     # The tracker that multiprocessing starts with the first process of all, and keeps.
     return [
         child
         for child in psutil.Process().children(recursive=True)
         if "resource_tracker" not in "".join(child.cmdline())
     ]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    before = children()
+    yield
+    monkeypatch.undo()
+    assert [child for child in children() if child not in before] == []
 
 
 def is_gone(process_id: int) -> bool:
@@ -81,10 +89,11 @@ async def test_one_session_of_process_nodes() -> None:
         with pytest.raises(TypeError, match=r"node 'double' cannot be sent to a worker: argument 0 cannot be pickled"):
             await rt.call(functions.double, lambda: 1)  # type: ignore[arg-type]
         assert {call.status for call in session.info.calls} == {"completed", "failed"}
-    assert children() == []
 
 
 @pytest.mark.parametrize("how", ["timeout", "cancel", "session"])
+
+
 async def test_a_process_node_is_killed_with_all_that_it_started(how: str, tmp_path: Path) -> None:
     path = tmp_path / "told"
     node = functions.leave_children.with_options(timeout=1.5 if how == "timeout" else math.inf)
@@ -104,22 +113,94 @@ async def test_a_process_node_is_killed_with_all_that_it_started(how: str, tmp_p
         await trio.sleep_forever()
     assert len(processes) == 3
     assert all(is_gone(each) for each in processes)
-    assert children() == []
     assert [call.status for call in session.info.calls] == ["failed" if how == "timeout" else "cancelled"]
 
-
-async def test_what_a_process_node_leaves_running_ends_with_the_session(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", functions.WAYS_TO_LEAVE)
+async def test_what_a_process_node_has_started_is_gone_when_its_call_ends(how: str, tmp_path: Path) -> None:
     path = tmp_path / "told"
     async with rt.Session(save_state=False):
-        await rt.call(functions.leave_children, str(path), and_stay=False)
-        processes = await told(path)
-        assert not any(is_gone(each) for each in processes)
-    assert all(is_gone(each) for each in processes)
+        assert await rt.call(functions.leave_a_process, str(path), how) == "left"
+        (left,) = await told(path)
+        assert is_gone(left)
+        # The next call gets another worker.
+        assert await rt.call(functions.double, 4) == 8
 
 
-async def test_a_cancel_before_the_job_has_begun_leaves_other_workers_alone(tmp_path: Path) -> None:
-    limiter = trio_parallel.current_default_worker_limiter()
-    limiter.total_tokens = 1
+@pytest.mark.parametrize("how", functions.WAYS_TO_LEAVE)
+async def test_what_a_process_node_has_started_is_gone_when_it_crashes(how: str, tmp_path: Path) -> None:
+    path = tmp_path / "told"
+    async with rt.Session(save_state=False):
+        with pytest.raises(rt.WorkerCrashedError):
+            await rt.call(functions.leave_a_process, str(path), how, and_crash=True)
+        (left,) = await told(path)
+        assert is_gone(left)
+
+
+async def test_a_timeout_does_not_wait_for_a_shell_that_the_node_waits_for() -> None:
+    async with rt.Session(save_state=False):
+        await rt.call(functions.double, 1)
+        started = trio.current_time()
+        with pytest.raises(rt.NodeTimeoutError):
+            await rt.call(functions.run_in_shell.with_options(timeout=0.3), "sleep 15")
+        assert trio.current_time() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("how", "result"),
+    [("exit", [5, "parent"]), ("return", [0, "parent"]), ("raise", [1, "parent"]), ("say", [1, "parent"])],
+)
+async def test_a_process_that_a_node_forks_sends_no_reply(how: str, result: list[Any]) -> None:
+    async with rt.Session(save_state=False):
+        assert await rt.call(functions.fork, how) == result
+        assert await rt.call_batch(functions.double, range(20), limit=3) == [2 * each for each in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("how", "code"), [("exec", -9), ("segfault", -11), ("close", -9), ("write", -9), ("daemonise", 0)]
+)
+async def test_a_worker_that_is_lost_costs_its_own_call(how: str, code: int) -> None:
+    async with rt.Session(save_state=False):
+        async with rt.open_group() as group:
+            others = [group.start_soon(functions.double, each) for each in range(8)]
+            with pytest.raises(rt.WorkerCrashedError) as caught:
+                await rt.call(functions.be_lost, how)
+        assert caught.value.exit_code == code
+        assert [each.result() for each in others] == [2 * each for each in range(8)]
+
+
+async def test_multiprocessing_works_in_a_process_node() -> None:
+    async with rt.Session(save_state=False):
+        assert await rt.call(functions.square_in_a_pool, [1, 2, 3]) == [1, 4, 9]
+        assert await rt.call(functions.double, 4) == 8
+
+
+async def test_a_call_that_is_cancelled_as_it_waits_leaves_the_starting_worker_to_the_next() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        import slow_to_import  # noqa: PLC0415
+
+        patch.setenv("SLOW_TO_IMPORT", "0.8")
+        node = rt.function_node(slow_to_import.crunch, run_in="process", timeout=0.5)
+        async with rt.Session(save_state=False):
+            with pytest.raises(rt.NodeTimeoutError, match="'crunch' waited until a worker process had started") as late:
+                await rt.call(node, 1)
+            assert late.value.open_calls == ("'crunch' waited until a worker process had started or was free",)
+            results = [await rt.call(node.with_options(timeout=math.inf), 1), await rt.call(node, 2)]
+            assert results[0] == results[1]
+
+
+async def test_a_session_timeout_says_what_was_waited_for(tmp_path: Path) -> None:
+    rt.set_config(process_limit=1)
+    path = tmp_path / "told"
+    async with rt.Session(save_state=False), rt.open_group() as group:
+        group.start_soon(functions.leave_children, str(path), and_stay=True)
+        await told(path)
+        with pytest.raises(rt.SessionTimeoutError, match="seconds: 'double' waited until a worker process had started"):
+            await rt.Flow("late", functions.double, timeout=0.2, save_state=False).ainvoke(2)
+        group.cancel_scope.cancel()
+
+
+async def test_a_call_that_is_cancelled_in_the_line_leaves_other_workers_alone(tmp_path: Path) -> None:
+    rt.set_config(process_limit=1)
     path = tmp_path / "told"
     async with rt.Session(save_state=False), rt.open_group() as group:
         busy = group.start_soon(functions.leave_children, str(path), and_stay=True)
@@ -140,7 +221,256 @@ async def test_a_cancel_while_a_worker_starts_leaves_nothing() -> None:
         with trio.move_on_after(0.01):
             await rt.call(functions.double, 1)
         assert await rt.call(functions.double, 1) == 2
-    assert children() == []
+    async with rt.Session(save_state=False):
+        with trio.move_on_after(0.01):
+            await rt.call(functions.double, 1)
+
+
+async def test_a_worker_that_ends_as_it_is_prepared_costs_one_call_each_time() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        import ends_as_imported  # noqa: PLC0415
+
+        patch.setenv("ENDS_AS_IMPORTED", "7")
+        node = rt.function_node(ends_as_imported.crunch, run_in="process")
+        async with rt.Session(save_state=False) as session:
+            with pytest.raises(rt.WorkerCrashedError, match="'crunch' ended with exit code 7"):
+                await rt.call(node)
+            with pytest.raises(rt.WorkerCrashedError, match="'start_workers' ended with exit code 7"):
+                await session.start_workers(1)
+            patch.delenv("ENDS_AS_IMPORTED")
+            assert await rt.call(node) == "crunched"
+    worker_modules.PROCESS_MODULES.discard("ends_as_imported")
+
+
+async def test_workers_that_were_started_before_serve_the_first_calls() -> None:
+    rt.set_config(process_limit=3)
+    async with rt.Session(save_state=False) as session:
+        await rt.call(functions.double, 1)
+        await session.start_workers(3)
+        workers = {child.pid for child in children() if child.ppid() != os.getpid()}
+        assert len(workers) == 3
+        async with rt.Session(save_state=False):
+            seen = set(await rt.call_batch(functions.process_id, range(30)))
+        assert seen <= workers
+        with pytest.raises(ValueError, match=r"start_workers\(4\): there may be 3 workers, see set_config"):
+            await session.start_workers(4)
+        with pytest.raises(ValueError, match="count must be at least 1"):
+            await session.start_workers(0)
+
+
+async def test_no_more_workers_than_the_limit_run_at_once() -> None:
+    rt.set_config(process_limit=2)
+    async with rt.Session(save_state=False):
+        assert len(set(await rt.call_batch(functions.process_id, range(20)))) <= 2
+
+
+async def test_a_worker_that_was_killed_while_it_was_idle_is_replaced() -> None:
+    async with rt.Session(save_state=False):
+        worker = await rt.call(functions.process_id)
+        os.kill(worker, signal.SIGKILL)
+        while not is_gone(worker):  # noqa: ASYNC110 - another process
+            await trio.sleep(0.01)
+        await trio.sleep(0.1)  # noqa: ASYNC110 - until the guardian has said so, in real time
+        assert await rt.call(functions.process_id) != worker
+
+
+async def test_when_the_guardian_is_killed_its_workers_end_and_the_next_call_gets_another() -> None:
+    async with rt.Session(save_state=False):
+        worker = await rt.call(functions.process_id)
+        async with trio.open_nursery() as nursery:
+
+            async def call() -> None:
+                with pytest.raises(rt.WorkerCrashedError) as caught:
+                    await rt.call(functions.wait_for_ever)
+                assert caught.value.exit_code is None
+
+            nursery.start_soon(call)
+            await wait_all_tasks_blocked()
+            guardian = psutil.Process(worker).parent()
+            assert guardian is not None
+            guardian.kill()
+        while not is_gone(worker):  # noqa: ASYNC110 - another process
+            await trio.sleep(0.01)
+        assert await rt.call(functions.double, 2) == 4
+
+
+async def test_results_of_any_size_come_back(tmp_path: Path) -> None:
+    async with rt.Session(save_state=False):
+        data = os.urandom(3_000_000)
+        assert await rt.call(functions.same, data) == data
+
+
+async def test_what_a_node_prints_is_there_when_its_call_ends(capfd: pytest.CaptureFixture[str]) -> None:
+    async with rt.Session(save_state=False):
+        await rt.call(functions.say, "printed in the worker")
+        assert "printed in the worker" in capfd.readouterr().out
+
+
+async def test_workers_have_the_folder_and_the_environment_of_the_program(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FOR_WORKERS", "seen")
+    monkeypatch.chdir(tmp_path)
+    async with rt.Session(save_state=False):
+        assert await rt.call(functions.surroundings, "FOR_WORKERS") == ["seen", str(tmp_path)]
+
+
+async def test_workers_start_when_the_current_folder_was_deleted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    async with rt.Session(save_state=False):
+        assert await rt.call(functions.double, 2) == 4
+
+
+async def test_when_no_process_can_be_started_the_call_fails_and_later_ones_may_succeed() -> None:
+    async with rt.Session(save_state=False):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "executable", "/nonexistent")
+            multiprocessing.spawn.set_executable("/nonexistent")
+            with pytest.raises(FileNotFoundError):
+                await rt.call(functions.double, 2)
+        multiprocessing.spawn.set_executable(sys.executable)
+        assert await rt.call(functions.double, 2) == 4
+
+
+# The main module of a program
+
+PROGRAM = """
+import sys
+import trio
+import railtracks as rt
+
+class Mine:
+    pass
+
+class Busy(Exception):
+    def __init__(self, *, code):
+        super().__init__(f"busy {code}")
+        self.code = code
+
+@rt.function_node(run_in="process")
+def double(number):
+    if number is None:
+        raise Busy(code=503)
+    return 2 * number
+
+@rt.function_node(run_in="process")
+def same(value):
+    return value
+
+async def main():
+    async with rt.Session(save_state=False, logging_setting="NONE"):
+        print(await rt.call(double, 4), type((await rt.call(same, [Mine()]))[0]) is Mine)
+        try:
+            await rt.call(double, None)
+        except Busy as busy:
+            print(busy, busy.code)
+
+GUARD
+    trio.run(main)
+"""
+
+
+def program(guard: str = 'if __name__ == "__main__":') -> str:
+    return PROGRAM.replace("GUARD", guard)
+
+
+def run(*arguments: str, text: str | None = None, cwd: Path | None = None) -> str:
+    """Run Python and return what it says, errors included."""
+    done = subprocess.run(
+        [sys.executable, *arguments], input=text, capture_output=True, encoding="utf-8", timeout=60, check=False, cwd=cwd
+    )
+    return done.stdout + done.stderr
+
+
+def test_functions_and_classes_of_the_main_module_work_in_workers(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(program(), "utf-8")
+    assert run("program.py", cwd=tmp_path) == "8 True\nbusy 503 503\n"
+    assert run("-m", "program", cwd=tmp_path) == "8 True\nbusy 503 503\n"
+
+
+@pytest.mark.parametrize("how", ["-c", "stdin", "no guard", "__main__.py"])
+def test_a_node_that_workers_cannot_import_is_refused_at_once(how: str, tmp_path: Path) -> None:
+    if how == "-c":
+        said = run("-c", program())
+    elif how == "stdin":
+        said = run(text=program())
+    elif how == "no guard":
+        (tmp_path / "program.py").write_text(program("if True:"), "utf-8")
+        said = run("program.py", cwd=tmp_path)
+    else:
+        (tmp_path / "package").mkdir()
+        (tmp_path / "package" / "__main__.py").write_text(program(), "utf-8")
+        said = run("-m", "package", cwd=tmp_path)
+    assert "NodeCreationError: double cannot run in a worker process: " in said
+    wanted = "no 'if __name__ == \"__main__\":'" if how == "no guard" else "define the function in a module of its own"
+    assert wanted in said
+
+
+def test_a_main_module_that_starts_a_session_as_it_is_imported_is_named(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(program('if __name__ in ("__main__", "__mp_main__"):'), "utf-8")
+    said = run("program.py", cwd=tmp_path)
+    # It compares its name with something, but not as it should.
+    assert "NodeCreationError" in said
+    (tmp_path / "program.py").write_text(program('guarded = __name__ == "__main__"\nif not guarded or guarded:'), "utf-8")
+    said = run("program.py", cwd=tmp_path)
+    assert "a worker process needs 'double' of the program's main module, which it could not import" in said
+    assert "and that starts a session" in said
+
+
+def test_a_source_that_cannot_be_read_is_taken_to_have_a_guard(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("if", "utf-8")
+    assert worker_modules.has_guard(str(tmp_path / "broken.py"))
+    assert worker_modules.has_guard(str(tmp_path / "missing.py"))
+
+
+# The end of the program
+
+ORPHANS = """
+import os, signal, sys, time
+import trio, railtracks as rt, worker_functions as functions
+
+async def main():
+    async with rt.Session(save_state=False, logging_setting="NONE"):
+        async with rt.open_group() as group:
+            group.start_soon(functions.leave_children, sys.argv[1], and_stay=True)
+            if sys.argv[2] == "fork":
+                while not os.path.exists(sys.argv[1]):
+                    await trio.sleep(0.01)
+                # This one inherits what is open, and outlives its parent.
+                if os.fork() == 0:
+                    os.close(1), os.close(2)
+                    time.sleep(5)
+                    os._exit(0)
+
+if __name__ == "__main__":
+    trio.run(main)
+"""
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGHUP", "SIGTERM", "SIGINT", "fork"])
+def test_workers_and_what_they_have_started_end_with_the_program(how: str, tmp_path: Path) -> None:
+    path = tmp_path / "told"
+    arguments = [sys.executable, "-c", ORPHANS, str(path), how]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(arguments, stderr=subprocess.DEVNULL, env=environment) as process:
+        processes = trio.run(told, path)
+        assert not any(map(is_gone, processes))
+        if how == "fork":
+            time.sleep(0.2)
+        process.send_signal(getattr(signal, how, signal.SIGKILL))
+        process.wait(10)
+        deadline = time.monotonic() + 5
+        while not all(map(is_gone, processes)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert all(map(is_gone, processes))
+
+
+# Nodes that are refused
 
 
 def test_a_node_that_a_process_cannot_find_is_refused_where_it_is_made() -> None:
@@ -168,7 +498,7 @@ def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     _node_options._has_processes.cache_clear()
     # To Python a module that is `None` here is not there.
-    monkeypatch.setitem(sys.modules, "trio_parallel", None)
+    monkeypatch.setitem(sys.modules, "psutil", None)
     with pytest.raises(ImportError, match=r"pip install 'railtracks-trio\[process\]'"):
         rt.function_node(functions.add, run_in="process")
     _node_options._has_processes.cache_clear()
@@ -182,125 +512,3 @@ async def test_a_session_whose_process_calls_were_all_refused_has_nothing_to_end
     async with rt.Session(save_state=False):
         with pytest.raises(TypeError, match="cannot be sent to a worker"):
             await rt.call(functions.double, lambda: 1)  # type: ignore[arg-type]
-    assert children() == []
-
-
-def test_a_worker_says_who_it_is_and_marks_what_it_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    led: list[str] = []
-    claims = tmp_path / "claims"
-    claims.touch()
-    monkeypatch.setattr(os, "setsid", lambda: led.append("group"))
-    monkeypatch.setenv("RAILTRACKS_WORKER", "none")
-    _processes._lead_a_group(str(claims))
-    try:
-        assert led == ["group"]
-        assert os.environ["RAILTRACKS_WORKER"] == f"{claims}:{os.getpid()}"
-        reply = _processes._work(2, packed("node", functions.add, (1, 2), {}))
-        assert unpacked("node", reply) == 3
-        assert int.from_bytes(claims.read_bytes()[16:], "little") == os.getpid()
-    finally:
-        os.close(_processes._file)
-
-
-def test_a_process_that_is_gone_is_not_alive() -> None:
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        told = psutil.Process(process.pid)
-    assert not _processes._is_alive(told)
-    assert _processes._is_alive(psutil.Process())
-
-
-# The envelope, opened in the process that closed it
-
-
-def sent(fn: Any, *args: Any, **kwargs: Any) -> Any:
-    return unpacked("node", run_packed(packed("node", fn, args, kwargs)))
-
-
-def test_functions_arguments_and_results_come_through() -> None:
-    assert sent(functions.add, 1, second=2) == 3
-    assert sent(functions.double.fn, 4) == 8
-    assert sent(functions.apply.fn, functions.double.fn, 4) == 8
-    assert sent(functools.partial(functions.double.fn, 4)) == 8
-    assert sent(max, [1, 3, 2]) == 3
-
-
-def test_an_error_comes_with_notes_and_with_what_led_to_it() -> None:
-    with pytest.raises(functions.UserError, match="why") as caught:
-        sent(functions.fail_with_cause, "why")
-    error = caught.value
-    assert error.__notes__[0] == "a note of the user's"
-    assert error.__notes__[1].startswith("in the worker:\n")
-    assert isinstance(error.__cause__, rt.RemoteError)
-    assert isinstance(error.__context__, rt.RemoteError)
-    assert error.__suppress_context__
-
-
-@pytest.mark.parametrize(
-    ("fn", "kind", "message"),
-    [
-        (functions.fail_with_keyword, "KeywordError", "code 7"),
-        (functions.fail_locked, "LockedError", "locked"),
-        (functions.fail_wordily, "WordyError", "wordy: once"),
-    ],
-)
-def test_an_error_that_cannot_be_pickled_comes_as_a_record(fn: Any, kind: str, message: str) -> None:
-    with pytest.raises(rt.RemoteError) as caught:
-        sent(fn)
-    error = caught.value
-    assert (error.type, error.message) == (f"worker_functions.{kind}", message)
-    assert f"in {fn.__name__}" in error.traceback
-    assert error.traceback.rstrip() in str(error)
-
-
-def test_an_error_that_takes_no_note_comes_all_the_same() -> None:
-    with pytest.raises(functions.FrozenError):
-        sent(functions.fail.fn, functions.FrozenError())
-
-
-def test_an_error_that_can_only_be_unpickled_there_comes_as_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    reply = run_packed(packed("node", functions.fail.fn, (functions.UserError("gone"),), {}))
-    monkeypatch.delattr(functions, "UserError")
-    with pytest.raises(rt.RemoteError, match="UserError: gone"):
-        unpacked("node", reply)
-
-
-def test_a_result_that_cannot_be_pickled_is_a_type_error() -> None:
-    with pytest.raises(TypeError, match="the result of node 'node' cannot be pickled in its worker"):
-        sent(functions.make_lock)
-
-
-def test_a_result_that_cannot_be_unpickled_is_a_type_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    reply = run_packed(packed("node", functions.Service, (1,), {}))
-    monkeypatch.delattr(functions, "Service")
-    with pytest.raises(TypeError, match="the result of node 'node' cannot be unpickled"):
-        unpacked("node", reply)
-
-
-def test_what_is_no_job_is_an_error_and_no_crash() -> None:
-    with pytest.raises(Exception, match=r"invalid load key|pickle data"):
-        unpacked("node", run_packed(b"nonsense"))
-
-
-def test_a_function_that_the_worker_does_not_have_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    payload = packed("node", functions.crash.fn, (3,), {})
-    monkeypatch.delattr(functions, "crash")
-    with pytest.raises(TypeError, match="the module 'worker_functions' of a worker has no function 'crash'"):
-        unpacked("node", run_packed(payload))
-
-
-def test_a_sync_function_that_hands_on_a_coroutine_is_a_type_error() -> None:
-    with pytest.raises(TypeError, match="node 'node' was made of a sync function, but it returned a coroutine"):
-        sent(functions.hand_on_a_coroutine)
-
-
-@pytest.mark.parametrize(
-    ("fn", "args", "kwargs", "what"),
-    [
-        (lambda: 1, (), {}, "its function"),
-        (functions.add, (1, lambda: 1), {}, "argument 1"),
-        (functions.add, (1,), {"second": lambda: 1}, "argument 'second'"),
-    ],
-)
-def test_what_cannot_be_pickled_is_named(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], what: str) -> None:
-    with pytest.raises(TypeError, match=f"node 'node' cannot be sent to a worker: {what} cannot be pickled"):
-        packed("node", fn, args, kwargs)

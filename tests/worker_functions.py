@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
+import multiprocessing
 import os
+import shlex
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import railtracks as rt
 
@@ -23,6 +27,7 @@ class KeywordError(Exception):
 
     def __init__(self, *, code: int) -> None:
         super().__init__(f"code {code}")
+        self.code = code
 
 
 class LockedError(Exception):
@@ -38,6 +43,32 @@ class WordyError(Exception):
 
     def __init__(self, text: str) -> None:
         super().__init__(f"wordy: {text}")
+
+
+class SlotsError(Exception):
+    """An exception with slots."""
+
+    __slots__ = ("empty", "slot")
+
+
+class StrictError(Exception):
+    """An exception that takes an argument that it does not keep, and refuses to be made without it."""
+
+    def __new__(cls, first: int, second: int) -> Self:
+        made = super().__new__(cls, first)
+        made.own = second
+        return made
+
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__(second)
+
+    own: int
+
+
+class OwnGroup(ExceptionGroup[Exception]):
+    """A group of the user's."""
+
+    own = ""
 
 
 class FrozenError(Exception):
@@ -103,6 +134,45 @@ def fail_wordily() -> NoReturn:
     raise WordyError("once")
 
 
+def fail_in_slots() -> NoReturn:
+    error = SlotsError(1)
+    error.slot = "kept"
+    raise error
+
+
+def fail_made_strictly() -> NoReturn:
+    raise StrictError(1, 2)
+
+
+def fail_without_file() -> NoReturn:
+    open("/nowhere")
+    raise AssertionError
+
+
+def fail_to_decode() -> NoReturn:
+    b"\xff".decode()
+    raise AssertionError
+
+
+def fail_with_lock() -> NoReturn:
+    raise UserError("locked by", threading.Lock())
+
+
+def fail_in_group(depth: int) -> NoReturn:
+    group = OwnGroup("innermost", [KeywordError(code=1), UserError("leaf")])
+    for _ in range(depth - 1):
+        group = OwnGroup("around", [KeywordError(code=1), group])
+    group.own = "kept"
+    raise group
+
+
+def fail_locally() -> NoReturn:
+    class LocalError(Exception):
+        pass
+
+    raise LocalError("local")
+
+
 def make_lock() -> threading.Lock:
     return threading.Lock()
 
@@ -141,3 +211,98 @@ named = functools.partial(add, 1)
 
 def key_and_chance() -> list[Any]:
     return [rt.idempotency_key(), rt.random(), rt.fencing_number()]
+
+
+WAYS_TO_LEAVE = ("its group", "a group", "a session", "a daemon without environment")
+
+
+@rt.function_node(run_in="process")
+def leave_a_process(path: str, how: str, *, and_crash: bool = False) -> str:
+    """Start a process, in one of `WAYS_TO_LEAVE`, tell which, and leave it running."""
+    program = f"import os, time; open({path + '.new'!r}, 'w').write(str(os.getpid())); os.rename({path + '.new'!r}, {path!r}); time.sleep(1000)"
+    command = [sys.executable, "-c", program]
+    if how == "a daemon without environment":
+        subprocess.run(["/bin/sh", "-c", f"env -i setsid {shlex.join(command)} >/dev/null 2>&1 &"], check=True)
+    else:
+        subprocess.Popen(
+            command,
+            env={} if how == "a session" else None,
+            start_new_session=how == "a session",
+            process_group=0 if how == "a group" else None,
+        )
+    while not Path(path).exists():
+        time.sleep(0.01)
+    if and_crash:
+        os._exit(1)
+    return "left"
+
+
+@rt.function_node(run_in="process")
+def run_in_shell(command: str) -> int:
+    return os.system(command)
+
+
+@rt.function_node(run_in="process")
+def fork(how: str) -> list[Any]:
+    """Fork, leave the child in one of several ways, and tell its exit code."""
+    child = os.fork()
+    if child:
+        return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), "parent"]
+    if how == "exit":
+        sys.exit(5)
+    if how == "say":
+        sys.exit("goodbye")
+    if how == "raise":
+        raise UserError("in the child")
+    return ["child"]
+
+
+@rt.function_node(run_in="process")
+def be_lost(how: str) -> None:
+    """Become useless as a worker, in one of several ways."""
+    match how:
+        case "exec":
+            os.execv("/bin/sleep", ["sleep", "100"])
+        case "segfault":
+            ctypes.string_at(0)
+        case "close":
+            os.closerange(3, 1000)
+        case "write":
+            for descriptor in range(3, 100):
+                with contextlib.suppress(OSError):
+                    os.write(descriptor, b"no answer " * 100)
+        case "daemonise":
+            if os.fork():
+                os._exit(0)
+    time.sleep(1000)
+
+
+def _square(number: int) -> int:
+    return number * number
+
+
+@rt.function_node(run_in="process")
+def square_in_a_pool(numbers: list[int]) -> list[int]:
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        return pool.map(_square, numbers)
+
+
+@rt.function_node(run_in="process")
+def wait_for_ever() -> None:
+    while True:
+        time.sleep(1)
+
+
+@rt.function_node(run_in="process")
+def same(value: Any) -> Any:
+    return value
+
+
+@rt.function_node(run_in="process")
+def say(text: str) -> None:
+    print(text)
+
+
+@rt.function_node(run_in="process")
+def surroundings(variable: str) -> list[str]:
+    return [os.environ[variable], os.getcwd()]

@@ -77,7 +77,7 @@ def main_problem() -> str | None:
             " __main__.py): define the function in a module of its own and import it"
         )
     file = getattr(sys.modules[MAIN], "__file__", None)
-    if isinstance(file, str) and not _has_guard(file):
+    if isinstance(file, str) and not has_guard(file):
         return (
             f"{file} has no 'if __name__ == \"__main__\":', so each worker process would run the whole program again:"
             " put what starts the program under it, or define the function in a module of its own"
@@ -86,7 +86,7 @@ def main_problem() -> str | None:
 
 
 @lru_cache
-def _has_guard(file: str) -> bool:
+def has_guard(file: str) -> bool:
     """Return whether a source compares `__name__` with `"__main__"`; `True` where the source cannot be read."""
     try:
         tree = ast.parse(Path(file).read_bytes())

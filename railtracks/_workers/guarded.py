@@ -82,9 +82,9 @@ class Worker:
         try:
             await self._send(encoded(Frame(kind, self._asked, content)))
             answer = await self._receive()
-        except (OSError, trio.ClosedResourceError) as error:
+        except (OSError, ValueError, trio.ClosedResourceError) as error:
             raise WorkerEndedError from error
-        if answer is None or answer.number != self._asked:
+        if answer is None:
             raise WorkerEndedError
         return answer
 
@@ -99,7 +99,7 @@ class Worker:
                 return
 
     async def _receive(self) -> Frame | None:
-        decoder = Decoder()
+        decoder = Decoder(self._asked)
         while True:
             # The worker has hardly answered yet, so the wait comes first.
             await trio.lowlevel.wait_readable(self._channel)
@@ -150,14 +150,18 @@ class Guardian:
                 f" start({other.fileno()}, {os.getpid()})"
             )
             # As multiprocessing starts its processes: with -O, -W, -X and so on, as the program was started.
-            command = list(takewhile("-c".__ne__, get_command_line()))
-            process = await trio.lowlevel.open_process(
-                [*command, "-c", program],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[other.fileno()],
-                # What a terminal or a shell sends to the program's group must not reach it: it has to clean up.
-                start_new_session=True,
-            )
+            command = list(takewhile(lambda part: part != "-c", get_command_line()))
+            try:
+                process = await trio.lowlevel.open_process(
+                    [*command, "-c", program],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[other.fileno()],
+                    # What a terminal or a shell sends to the program's group must not reach it: it has to clean up.
+                    start_new_session=True,
+                )
+            except BaseException:
+                control.close()
+                raise
         return cls(control, process)
 
     def start_worker(self) -> Worker:

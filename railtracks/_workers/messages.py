@@ -48,18 +48,29 @@ def encoded(frame: Frame) -> bytes:
 
 
 class Decoder:
-    """Puts a frame together from the pieces in which it arrives."""
+    """Puts a frame together from the pieces in which it arrives.
 
-    def __init__(self) -> None:
+    Args:
+        number: The number that the frame must have, `None` for any. What a node writes to the socket has another.
+    """
+
+    def __init__(self, number: int | None) -> None:
         self._received = bytearray()
+        self._number = number
 
     def add(self, piece: bytes) -> Frame | None:
-        """Add a piece, and return the frame if it is complete now."""
+        """Add a piece, and return the frame if it is complete now.
+
+        Raises:
+            ValueError: If it is another frame than the one that is waited for.
+        """
         received = self._received
         received += piece
         if len(received) < _HEADER.size:
             return None
         kind, number, length = _HEADER.unpack_from(received)
+        if self._number not in {None, number}:
+            raise ValueError(f"no answer to {self._number}: {bytes(received[: _HEADER.size])!r}")
         if len(received) < _HEADER.size + length:
             return None
         return Frame(kind, number, bytes(memoryview(received)[_HEADER.size :]))
@@ -67,7 +78,7 @@ class Decoder:
 
 def receive(channel: socket.socket) -> Frame | None:
     """Wait for a frame from a blocking socket and return it, `None` if the other side has closed the socket."""
-    decoder = Decoder()
+    decoder = Decoder(None)
     while piece := channel.recv(READ_SIZE):
         if (frame := decoder.add(piece)) is not None:
             return frame

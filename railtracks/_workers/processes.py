@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import islice
 from multiprocessing import current_process
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Final
@@ -69,12 +70,14 @@ class WorkerPool:
         self._nursery = nursery
         self._guardian: Guardian | None = None
         self._opening = trio.Lock()
-        self._line: deque[_Turn] = deque()
-        # The workers that have nothing to do, the one that was used last at the end.
+        # Ordered, and quick to leave from the middle: a cancel can strike a hundred thousand of them.
+        self._line = OrderedDict[_Turn, None]()
+        # The workers that have nothing to do.
         self._idle: list[Worker] = []
         # How many workers are being started or prepared, and how many there are in all.
         self._coming = 0
         self._count = 0
+        self._is_closed = False
         # Set while there is no guardian.
         self._is_deserted = trio.Event()
 
@@ -125,7 +128,7 @@ class WorkerPool:
 
     async def _take(self, turn: _Turn) -> Worker:
         """Wait for a worker that has imported the modules of a call."""
-        self._line.append(turn)
+        self._line[turn] = None
         self._serve_line()
         if not turn.is_over.is_set():
             try:
@@ -135,7 +138,7 @@ class WorkerPool:
                 if turn.worker is not None:
                     self._idle.append(turn.worker)
                 elif turn.error is None:
-                    self._line.remove(turn)
+                    del self._line[turn]
                 self._serve_line()
                 raise
         if turn.error is not None:
@@ -172,19 +175,21 @@ class WorkerPool:
         for worker in [each for each in self._idle if each.ended.is_set()]:
             self._idle.remove(worker)
             self._drop(worker)
-        for turn in list(self._line):
-            ready = next((each for each in reversed(self._idle) if turn.modules <= each.modules), None)
-            if ready is not None:
-                self._idle.remove(ready)
-                self._line.remove(turn)
-                turn.worker = ready
+        for worker in list(self._idle):
+            turn = next((each for each in self._line if each.modules <= worker.modules), None)
+            if turn is not None:
+                self._idle.remove(worker)
+                del self._line[turn]
+                turn.worker = worker
                 turn.is_over.set()
         # The workers that are coming are for the first in the line.
-        for turn in list(self._line)[self._coming :]:
+        for turn in islice(self._line, self._coming, None):
             if self._idle:
                 self._prepare_soon(self._idle.pop(), turn)
             elif self._count < configured_process_limit():
                 self._prepare_soon(None, turn)
+            else:
+                break
 
     def _prepare_soon(self, worker: Worker | None, turn: _Turn) -> None:
         """Start to import the modules of a turn in a worker, or in a new one. Whoever is first may have it then."""
@@ -205,7 +210,7 @@ class WorkerPool:
                 assert worker is not None  # noqa: S101 - it has ended
                 await self._end(worker)
                 error = WorkerCrashedError(turn.name, worker.exit_code)
-            except (OSError, RuntimeError) as problem:
+            except Exception as problem:  # noqa: BLE001 - goes to the call that waits for the worker
                 # There is no process, no memory, no descriptor or no thread for it.
                 self._count -= 1
                 error = problem
@@ -215,14 +220,16 @@ class WorkerPool:
         self._coming -= 1
         if error is not None and turn in self._line:
             # Only the call that it was started for fails. The next in the line gets a worker that is started for it.
-            self._line.remove(turn)
-        if turn not in self._line:
+            del self._line[turn]
+        if turn not in self._line and not turn.is_over.is_set():
             turn.error = error
             turn.is_over.set()
         self._serve_line()
 
     async def _open(self) -> Guardian:
         async with self._opening:
+            if self._is_closed:
+                raise RuntimeError("the worker processes of this session have ended")
             if self._guardian is None:
                 self._guardian = await Guardian.open(search_path())
                 self._is_deserted = trio.Event()
@@ -252,6 +259,7 @@ class WorkerPool:
 
     async def close(self) -> None:
         """End the workers, which are idle or still being prepared, and the guardian."""
+        self._is_closed = True
         async with self._opening:
             guardian = self._guardian
         if guardian is None:
