@@ -10,6 +10,9 @@ from hypothesis import settings
 # A shell ignores SIGINT for what it runs in the background, and that is inherited. Here it has to interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Under coverage the processes that a test starts would be measured, too, which takes time: only those are that need it.
+_measured = {name: os.environ.pop(name) for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START") if name in os.environ}
+
 pytest_plugins = ["pytester", "railtracks.pytest_plugin"]
 
 # How long an example takes says more about the machine than about the code. CI tries the same examples each time: what
@@ -22,3 +25,10 @@ settings.load_profile("ci" if os.environ.get("CI") else "desk")
 @pytest.fixture(autouse=True)
 def home(railtracks_home: Path, railtracks_config: None) -> Path:
     return railtracks_home
+
+
+@pytest.fixture
+def measured_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure the processes that a test starts, if this one is measured."""
+    for name, value in _measured.items():
+        monkeypatch.setenv(name, value)

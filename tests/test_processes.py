@@ -35,6 +35,9 @@ def children() -> list[psutil.Process]:
     ]
 
 
+pytestmark = pytest.mark.usefixtures("measured_processes")
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = children()

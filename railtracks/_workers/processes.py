@@ -216,7 +216,11 @@ class WorkerPool:
                 error = problem
             else:
                 worker.modules |= turn.modules
-                self._idle.append(worker)
+                if self._is_closed:
+                    # It was killed after it had answered.
+                    self._drop(worker)
+                else:
+                    self._idle.append(worker)
         self._coming -= 1
         if error is not None and turn in self._line:
             # Only the call that it was started for fails. The next in the line gets a worker that is started for it.
@@ -262,12 +266,13 @@ class WorkerPool:
         self._is_closed = True
         async with self._opening:
             guardian = self._guardian
+        # These end by themselves, as programs do.
+        for worker in self._idle:
+            worker.let_go()
         if guardian is None:
             return
         for worker in guardian.workers:
-            if worker in self._idle:
-                worker.let_go()
-            else:
+            if worker not in self._idle:
                 guardian.kill(worker)
         with trio.move_on_after(_GRACE):
             for worker in guardian.workers:
