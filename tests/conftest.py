@@ -11,7 +11,9 @@ from hypothesis import settings
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Under coverage the processes that a test starts would be measured, too, which takes time: only those are that need it.
-_measured = {name: os.environ.pop(name) for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START") if name in os.environ}
+_measured = {
+    name: os.environ.pop(name) for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START") if name in os.environ
+}
 
 pytest_plugins = ["pytester", "railtracks.pytest_plugin"]
 

@@ -1,4 +1,4 @@
-"""What crosses the border of a process: functions, arguments, results and errors, packed and unpacked in one process."""
+"""What crosses the border of a process: functions, arguments, results and errors, all packed and unpacked in one."""
 
 from __future__ import annotations
 
@@ -126,6 +126,9 @@ def test_what_is_no_job_is_an_error_and_no_crash() -> None:
 
 def test_a_function_that_the_worker_does_not_have_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     payload = packed("node", functions.crash.fn, (3,), {})
+    monkeypatch.setattr(functions, "crash", "no function")
+    with pytest.raises(TypeError, match="the module 'worker_functions' of a worker has no function 'crash'"):
+        unpacked("node", run_packed(payload))
     monkeypatch.delattr(functions, "crash")
     with pytest.raises(TypeError, match="the module 'worker_functions' of a worker has no function 'crash'"):
         unpacked("node", run_packed(payload))

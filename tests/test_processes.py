@@ -1,12 +1,17 @@
 """Process nodes: killed when they have to be, with all that they started; and what crosses the border of a process."""
 
+# The guardian runs in a process of its own; one part of it is called in the process of the tests.
+# ruff: noqa: SLF001
+
 from __future__ import annotations
 
+import errno
 import functools
 import math
 import multiprocessing.spawn
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,7 +27,9 @@ from trio.testing import wait_all_tasks_blocked
 
 import railtracks as rt
 from railtracks._nodes import worker_modules
-from railtracks._workers.pickling import packed, run_packed, unpacked
+from railtracks._workers import guardian
+from railtracks._workers.messages import NOT_STARTED, REPLY, Decoder, Frame, encoded
+from railtracks._workers.worker import MissingMain
 
 
 def children() -> list[psutil.Process]:
@@ -95,8 +102,6 @@ async def test_one_session_of_process_nodes() -> None:
 
 
 @pytest.mark.parametrize("how", ["timeout", "cancel", "session"])
-
-
 async def test_a_process_node_is_killed_with_all_that_it_started(how: str, tmp_path: Path) -> None:
     path = tmp_path / "told"
     node = functions.leave_children.with_options(timeout=1.5 if how == "timeout" else math.inf)
@@ -117,6 +122,7 @@ async def test_a_process_node_is_killed_with_all_that_it_started(how: str, tmp_p
     assert len(processes) == 3
     assert all(is_gone(each) for each in processes)
     assert [call.status for call in session.info.calls] == ["failed" if how == "timeout" else "cancelled"]
+
 
 @pytest.mark.parametrize("how", functions.WAYS_TO_LEAVE)
 async def test_what_a_process_node_has_started_is_gone_when_its_call_ends(how: str, tmp_path: Path) -> None:
@@ -289,12 +295,55 @@ async def test_when_the_guardian_is_killed_its_workers_end_and_the_next_call_get
 
             nursery.start_soon(call)
             await wait_all_tasks_blocked()
-            guardian = psutil.Process(worker).parent()
-            assert guardian is not None
-            guardian.kill()
+            parent = psutil.Process(worker).parent()
+            assert parent is not None
+            parent.kill()
         while not is_gone(worker):  # noqa: ASYNC110 - another process
             await trio.sleep(0.01)
         assert await rt.call(functions.double, 2) == 4
+
+
+async def test_a_call_whose_guardian_has_just_been_killed_fails_as_by_a_crash() -> None:
+    async with rt.Session(save_state=False):
+        killed = psutil.Process(await rt.call(functions.process_id)).parent()
+        assert killed is not None
+        killed.kill()
+        # Without a checkpoint: the pool has not heard of it.
+        while killed.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.001)  # noqa: ASYNC251 - the same
+        with pytest.raises(rt.WorkerCrashedError, match="ended before it had an answer"):
+            await rt.call(functions.double, 2)
+        assert await rt.call(functions.double, 2) == 4
+
+
+async def test_a_call_that_is_cancelled_as_it_gets_a_worker_gives_the_worker_back() -> None:
+    rt.set_config(process_limit=1)
+    async with rt.Session(save_state=False):
+        worker = await rt.call(functions.process_id)
+        async with trio.open_nursery() as nursery, rt.open_group() as group:
+
+            async def call_and_cancel() -> None:
+                await rt.call(functions.process_id, pause=0.2)
+                # The worker was given to the other call in this very step.
+                waiting.cancel()
+
+            nursery.start_soon(call_and_cancel)
+            await wait_all_tasks_blocked()
+            waiting = group.start_soon(functions.double, 1)
+        assert waiting.status == "cancelled"
+        assert await rt.call(functions.process_id) == worker
+
+
+def test_a_guardian_that_cannot_fork_says_that_the_worker_has_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_fork() -> int:
+        raise OSError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr(os, "fork", no_fork)
+    ours, other = socket.socketpair()
+    with ours, other:
+        served = guardian._Guardian(ours, os.getpid(), ours)
+        assert not served._is_in_new_worker(7)
+        assert served._ended == {7: NOT_STARTED}
 
 
 async def test_results_of_any_size_come_back(tmp_path: Path) -> None:
@@ -338,6 +387,61 @@ async def test_when_no_process_can_be_started_the_call_fails_and_later_ones_may_
                 await rt.call(functions.double, 2)
         multiprocessing.spawn.set_executable(sys.executable)
         assert await rt.call(functions.double, 2) == 4
+
+
+FORK = """
+import os, sys, trio, railtracks as rt, worker_functions as functions
+
+async def main():
+    async with rt.Session(save_state=False, logging_setting="NONE"):
+        worker = await rt.call(functions.process_id)
+        before = functions.open_sockets()
+        child = os.fork()
+        if not child:
+            os._exit(len(before) - len(functions.open_sockets()))
+        closed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert await rt.call(functions.process_id) == worker
+        print("closed", closed)
+
+if __name__ == "__main__":
+    trio.run(main)
+"""
+
+
+def test_a_process_that_the_program_forks_has_no_socket_of_the_workers(tmp_path: Path) -> None:
+    (tmp_path / "forking.py").write_text(FORK, "utf-8")
+    assert run("forking.py", cwd=tmp_path) == "closed 2\n"
+
+
+def test_a_worker_sees_the_children_that_run_and_waits_for_those_that_have_ended() -> None:
+    said = run(
+        "-c",
+        "import os, subprocess, sys\n"
+        "from railtracks._workers.worker import has_children\n"
+        "ended = subprocess.Popen([sys.executable, '-c', ''], stdout=subprocess.PIPE)\n"
+        "ended.stdout.read()\n"
+        "running = subprocess.Popen(['sleep', '100'])\n"
+        "print(has_children())\n"
+        "running.kill()\n"
+        "running.wait()\n"
+        "print(has_children())\n",
+    )
+    assert said == "True\nFalse\n"
+
+
+def test_a_frame_is_put_together_from_pieces_and_another_one_is_refused() -> None:
+    data = encoded(Frame(REPLY, 7, b"content"))
+    decoder = Decoder(7)
+    assert [decoder.add(data[place : place + 1]) for place in range(len(data))][-1] == Frame(REPLY, 7, b"content")
+    with pytest.raises(ValueError, match="no answer to 8"):
+        Decoder(8).add(data)
+
+
+def test_the_stand_in_for_a_main_module_that_is_missing_says_why() -> None:
+    missing: Any = MissingMain("it is a notebook")
+    assert not hasattr(missing, "__file__")
+    with pytest.raises(RuntimeError, match=r"needs 'crunch' of the program's main module, .* import: it is a notebook"):
+        _ = missing.crunch
 
 
 # The main module of a program
@@ -385,7 +489,14 @@ def program(guard: str = 'if __name__ == "__main__":') -> str:
 def run(*arguments: str, text: str | None = None, cwd: Path | None = None) -> str:
     """Run Python and return what it says, errors included."""
     done = subprocess.run(
-        [sys.executable, *arguments], input=text, capture_output=True, encoding="utf-8", timeout=60, check=False, cwd=cwd
+        [sys.executable, *arguments],
+        input=text,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     return done.stdout + done.stderr
 
@@ -419,7 +530,9 @@ def test_a_main_module_that_starts_a_session_as_it_is_imported_is_named(tmp_path
     said = run("program.py", cwd=tmp_path)
     # It compares its name with something, but not as it should.
     assert "NodeCreationError" in said
-    (tmp_path / "program.py").write_text(program('guarded = __name__ == "__main__"\nif not guarded or guarded:'), "utf-8")
+    (tmp_path / "program.py").write_text(
+        program('guarded = __name__ == "__main__"\nif not guarded or guarded:'), "utf-8"
+    )
     said = run("program.py", cwd=tmp_path)
     assert "a worker process needs 'double' of the program's main module, which it could not import" in said
     assert "and that starts a session" in said
@@ -434,7 +547,7 @@ def test_a_source_that_cannot_be_read_is_taken_to_have_a_guard(tmp_path: Path) -
 # The end of the program
 
 ORPHANS = """
-import os, signal, sys, time
+import ctypes, os, signal, sys, time
 import trio, railtracks as rt, worker_functions as functions
 
 async def main():
@@ -444,8 +557,8 @@ async def main():
             if sys.argv[2] == "fork":
                 while not os.path.exists(sys.argv[1]):
                     await trio.sleep(0.01)
-                # This one inherits what is open, and outlives its parent.
-                if os.fork() == 0:
+                # Inherits what is open, as Python does not hear of it, and outlives its parent.
+                if ctypes.CDLL(None).fork() == 0:
                     os.close(1), os.close(2)
                     time.sleep(5)
                     os._exit(0)

@@ -95,7 +95,8 @@ def double(number: int) -> int:
 
 
 @rt.function_node(run_in="process")
-def process_id(*_: Any, **__: Any) -> int:
+def process_id(*_: Any, pause: float = 0) -> int:
+    time.sleep(pause)
     return os.getpid()
 
 
@@ -145,7 +146,7 @@ def fail_made_strictly() -> NoReturn:
 
 
 def fail_without_file() -> NoReturn:
-    open("/nowhere")
+    Path("/nowhere").read_bytes()
     raise AssertionError
 
 
@@ -219,7 +220,10 @@ WAYS_TO_LEAVE = ("its group", "a group", "a session", "a daemon without environm
 @rt.function_node(run_in="process")
 def leave_a_process(path: str, how: str, *, and_crash: bool = False) -> str:
     """Start a process, in one of `WAYS_TO_LEAVE`, tell which, and leave it running."""
-    program = f"import os, time; open({path + '.new'!r}, 'w').write(str(os.getpid())); os.rename({path + '.new'!r}, {path!r}); time.sleep(1000)"
+    new = f"{path}.new"
+    program = (
+        f"import os, time; open({new!r}, 'w').write(str(os.getpid())); os.rename({new!r}, {path!r}); time.sleep(1000)"
+    )
     command = [sys.executable, "-c", program]
     if how == "a daemon without environment":
         subprocess.run(["/bin/sh", "-c", f"env -i setsid {shlex.join(command)} >/dev/null 2>&1 &"], check=True)
@@ -239,7 +243,7 @@ def leave_a_process(path: str, how: str, *, and_crash: bool = False) -> str:
 
 @rt.function_node(run_in="process")
 def run_in_shell(command: str) -> int:
-    return os.system(command)
+    return os.system(command)  # noqa: S605 - what users do
 
 
 @rt.function_node(run_in="process")
@@ -262,7 +266,7 @@ def be_lost(how: str) -> None:
     """Become useless as a worker, in one of several ways."""
     match how:
         case "exec":
-            os.execv("/bin/sleep", ["sleep", "100"])
+            os.execv("/bin/sleep", ["sleep", "100"])  # noqa: S606 - what users do
         case "segfault":
             ctypes.string_at(0)
         case "close":
@@ -300,9 +304,20 @@ def same(value: Any) -> Any:
 
 @rt.function_node(run_in="process")
 def say(text: str) -> None:
-    print(text)
+    print(text)  # noqa: T201 - what users do
 
 
 @rt.function_node(run_in="process")
 def surroundings(variable: str) -> list[str]:
-    return [os.environ[variable], os.getcwd()]
+    return [os.environ[variable], str(Path.cwd())]
+
+
+def open_sockets() -> list[str]:
+    """Return the names of the sockets that this process has open."""
+    found = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            name = str(descriptor.readlink())
+            if name.startswith("socket:"):
+                found.append(name)
+    return found

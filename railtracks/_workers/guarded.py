@@ -176,8 +176,7 @@ class Guardian:
 
     def kill(self, worker: Worker) -> None:
         """Kill a worker with all that it has started; its `ended` is set when all of that has ended."""
-        if worker.number in self._workers:
-            self._order(KILL, worker, [])
+        self._order(KILL, worker, [])
 
     def _order(self, kind: bytes, worker: Worker, descriptors: list[int]) -> None:
         try:
@@ -199,24 +198,22 @@ class Guardian:
     async def listen(self) -> None:
         """Note which workers end, until the guardian has ended; then all have."""
         received = bytearray()
-        while piece := await self._next_piece():
-            received += piece
-            while len(received) >= ENDED.size:
-                number, code = ENDED.unpack_from(received)
-                del received[: ENDED.size]
-                self._mark_ended(number, None if code == NOT_STARTED else code)
+        # A guardian that was killed may leave orders unread: then reading fails.
+        with suppress(ConnectionError):
+            while piece := await self._next_piece():
+                received += piece
+                while len(received) >= ENDED.size:
+                    number, code = ENDED.unpack_from(received)
+                    del received[: ENDED.size]
+                    self._mark_ended(number, None if code == NOT_STARTED else code)
         for worker in self.workers:
             self._mark_ended(worker.number, None)
 
     async def _next_piece(self) -> bytes:
         while True:
             await trio.lowlevel.wait_readable(self._control)
-            try:
+            with suppress(BlockingIOError):
                 return self._control.recv(READ_SIZE, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                continue
-            except OSError:
-                return b""
 
     def end(self) -> None:
         """Have the guardian kill the workers that are left, and end."""

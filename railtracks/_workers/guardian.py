@@ -65,7 +65,7 @@ def guard(control: socket.socket, program: int) -> socket.socket | None:
         signal.set_wakeup_fd(-1)
     if channel is not None:
         control.close()
-        _begin_worker(os.getppid())
+        _begin_worker()
     return channel
 
 
@@ -73,7 +73,7 @@ def _ignore(_: int, __: object) -> None:
     """Handle a signal by nothing."""
 
 
-def _begin_worker(guardian: int) -> None:
+def _begin_worker() -> None:
     """Set up the process of a worker."""
     for each in (*_IGNORED, signal.SIGCHLD):
         signal.signal(each, signal.SIG_DFL)
@@ -82,9 +82,6 @@ def _begin_worker(guardian: int) -> None:
     _call_prctl(_PR_SET_CHILD_SUBREAPER, 1)
     # The guardian has one thread only. The signal comes when the *thread* that forked ends.
     _call_prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != guardian:
-        # It has ended before the line above.
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _call_prctl(option: int, value: int) -> None:
@@ -174,23 +171,19 @@ class _Guardian:
         return any_ended
 
     def _kill_orphans(self) -> bool:
-        """Kill the children that are no workers; return whether there were any."""
-        while True:
-            orphans = [child for child in psutil.Process().children() if child.pid not in self._workers]
-            for orphan in orphans:
-                with suppress(psutil.Error):
-                    orphan.kill()
-            # Looking takes some time. What has ended meanwhile may have left children of its own.
-            if orphans or not self._wait_for_ended():
-                return bool(orphans)
+        """Kill the children that are no workers; return whether there may be more."""
+        orphans = [child for child in psutil.Process().children() if child.pid not in self._workers]
+        for orphan in orphans:
+            with suppress(psutil.Error):
+                orphan.kill()
+        # Looking takes some time. What has ended meanwhile may have left children of its own.
+        return bool(orphans) or self._wait_for_ended()
 
     def _end(self) -> None:
         """Kill all workers, and wait until nothing is left of them."""
         for process_id in list(self._workers):
             self._kill(process_id)
         until = monotonic() + _PATIENCE
-        while self._workers or self._ended:
-            if monotonic() > until:
-                break
+        while (self._workers or self._ended) and monotonic() < until:
             select.select([self._woken], [], [], _LOOK_EVERY)
             self._look_after_children()

@@ -135,10 +135,9 @@ class WorkerPool:
                 await turn.is_over.wait()
                 await trio.lowlevel.checkpoint_if_cancelled()
             except BaseException:
+                self._line.pop(turn, None)
                 if turn.worker is not None:
                     self._idle.append(turn.worker)
-                elif turn.error is None:
-                    del self._line[turn]
                 self._serve_line()
                 raise
         if turn.error is not None:
@@ -232,8 +231,6 @@ class WorkerPool:
 
     async def _open(self) -> Guardian:
         async with self._opening:
-            if self._is_closed:
-                raise RuntimeError("the worker processes of this session have ended")
             if self._guardian is None:
                 self._guardian = await Guardian.open(search_path())
                 self._is_deserted = trio.Event()

@@ -73,7 +73,7 @@ class Worker:
             # Whatever the node has done to them.
             with suppress(Exception):
                 stream.flush()
-        return Frame(REPLY_BUT_CHILDREN if _has_children() else REPLY, frame.number, content)
+        return Frame(REPLY_BUT_CHILDREN if has_children() else REPLY, frame.number, content)
 
     def _prepare(self, preparation: Preparation) -> None:
         os.environ.clear()
@@ -114,10 +114,10 @@ def _import_main(preparation: Preparation) -> None:
             problem = f"{type(error).__name__}: {error}"
         else:
             return
-    sys.modules[MAIN] = _MissingMain(problem)
+    sys.modules[MAIN] = MissingMain(problem)
 
 
-class _MissingMain(ModuleType):
+class MissingMain(ModuleType):
     """Stands for a main module that could not be imported, and tells so to a job that needs something of it.
 
     Args:
@@ -136,7 +136,7 @@ class _MissingMain(ModuleType):
         )
 
 
-def _has_children() -> bool:
+def has_children() -> bool:
     """Return whether processes that this one has started run; what has left its parents, comes here, too."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:

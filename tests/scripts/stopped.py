@@ -16,7 +16,6 @@ from typing import Any
 
 import psutil
 import trio
-import trio_parallel
 
 import railtracks as rt
 
@@ -87,8 +86,6 @@ async def stop(ready: str) -> None:
 async def work(folder: str) -> None:
     """Have a call of every kind at work, and a flow in a thread besides."""
     ready = str(Path(folder, "ready"))
-    # Whatever machine this is, there is room for both.
-    trio_parallel.current_default_worker_limiter().total_tokens = 2
     async with rt.open_group() as group:
         group.start_soon(spin, ready)
         group.start_soon(loop)
@@ -114,6 +111,8 @@ def settled(expected: dict[str, int] | None) -> dict[str, int]:
 
 def main() -> None:
     """Run the rounds."""
+    # Whatever machine this is, there is room for both.
+    rt.set_config(process_limit=2)
     # Trio keeps a thread for ten seconds, for the next that is wanted. Here the ones in use are what counts.
     trio._core._thread_cache.IDLE_TIMEOUT = 0.01  # type: ignore[attr-defined]  # noqa: SLF001
     options: dict[str, Any] = {"timeout": 1.5} if HOW == "timeout" else {}
