@@ -1,6 +1,7 @@
 """The options of a session: what each may be, where it is refused, and which value wins."""
 
 import math
+import os
 from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
@@ -42,7 +43,7 @@ def in_config(**options: Any) -> object:
 
 
 # What all doors take.
-NAMES = [name for name in options_of(ConfigOptions) if name != "thread_limit"]
+NAMES = [name for name in options_of(ConfigOptions) if name not in {"thread_limit", "process_limit"}]
 
 
 def settings_of(given: dict[str, Any]) -> dict[str, Any]:
@@ -362,3 +363,14 @@ def test_the_thread_limit_is_of_the_process_and_no_option_of_a_session() -> None
     assert settings_of({})["timeout"] == 6
     with pytest.raises(TypeError, match="thread_limit"):
         rt.Session(thread_limit=2)  # type: ignore[call-arg]
+
+
+def test_the_process_limit_is_of_the_process_and_no_option_of_a_session() -> None:
+    assert _config.configured_process_limit() == os.cpu_count()
+    set_config(process_limit=3)
+    assert _config.configured_process_limit() == 3
+    for wrong, error in ((0, ValueError), (1.5, TypeError), (True, TypeError)):
+        with pytest.raises(error, match="process_limit"):
+            set_config(process_limit=wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="process_limit"):
+        rt.Session(process_limit=2)  # type: ignore[call-arg]

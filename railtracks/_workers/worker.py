@@ -105,16 +105,19 @@ class Worker:
 
 
 def _import_main(preparation: Preparation) -> None:
-    problem = preparation["main_problem"]
-    if not problem:
-        try:
-            with importing_main():
-                prepare(preparation["main"])
-        except BaseException as error:  # noqa: ASYNC103, BLE001 - users' code; there is no Trio here
-            problem = f"{type(error).__name__}: {error}"
-        else:
-            return
-    sys.modules[MAIN] = MissingMain(problem)
+    problem = preparation["main_problem"] or _problem_of_import(preparation["main"])
+    if problem:
+        sys.modules[MAIN] = MissingMain(problem)
+
+
+def _problem_of_import(location: dict[str, str]) -> str:
+    """Import the main module; return why that failed, an empty text if it did not."""
+    try:
+        with importing_main():
+            prepare(location)
+    except BaseException as error:  # noqa: ASYNC103, BLE001 - users' code; there is no Trio here
+        return f"{type(error).__name__}: {error}"  # noqa: ASYNC104 - the same
+    return ""
 
 
 class MissingMain(ModuleType):
