@@ -38,6 +38,8 @@ from railtracks.exceptions import WorkerCrashedError
 
 # Seconds that idle workers get at the end of a session, to run what a program runs at its end.
 _GRACE: Final = 0.5
+# What stands in pickled functions and objects of the main module.
+_MAIN: Final = MAIN.encode()
 
 
 @define(eq=False)
@@ -104,11 +106,12 @@ class WorkerPool:
             TypeError: If the function, an argument or the result cannot be pickled.
         """
         payload = packed(node.name, fn, args, kwargs)
-        modules = {_module_of(value) for value in (node.fn, *args, *kwargs.values())}
-        if MAIN.encode() in payload:
-            modules.add(MAIN)
+        found = {_module_of(value) for value in (node.fn, *args, *kwargs.values())}
+        if _MAIN in payload:
+            found.add(MAIN)
         # A name that is no module here, is none in a worker.
-        worker = await self._take(_Turn(node.name, frozenset(modules.intersection(sys.modules))))
+        modules = frozenset(each for each in found if each in sys.modules)
+        worker = await self._take(_Turn(node.name, modules))
         begin()
         try:
             with working():
