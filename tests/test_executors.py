@@ -164,8 +164,9 @@ async def test_a_call_that_outlives_its_run_wakes_nobody(threads: concurrent.fut
 async def use_a_pool(executor: concurrent.futures.Executor) -> None:
     async with rt.Session(save_state=False, logging_setting="NONE"):
         for fn, error in (
-            (functions.fail_with_keyword, rt.RemoteError),
-            (functions.fail_locked, rt.RemoteError),
+            (functions.fail_with_keyword, functions.KeywordError),
+            (functions.fail_locked, functions.LockedError),
+            (functions.fail_locally, rt.RemoteError),
             (functions.make_lock, TypeError),
         ):
             with pytest.raises(error):
@@ -189,6 +190,6 @@ async def test_no_exception_breaks_a_pool_of_processes() -> None:
 
 
 def test_no_exception_breaks_a_pool_of_lokys() -> None:
-    # In an interpreter of its own: loky's workers do not start where trio-parallel was imported.
+    # In an interpreter of its own: loky keeps processes for the next pool.
     code = "import loky, trio, test_executors as t; trio.run(t.use_a_pool, loky.ProcessPoolExecutor(1))"
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=True)
