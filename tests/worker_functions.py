@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -69,6 +70,9 @@ class OwnGroup(ExceptionGroup[Exception]):
     """A group of the user's."""
 
     own = ""
+
+    def derive(self, excs: Sequence[Exception], /) -> Self:  # type: ignore[override]
+        return type(self)(self.message, excs)
 
 
 class FrozenError(Exception):
