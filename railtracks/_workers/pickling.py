@@ -21,7 +21,7 @@ from attrs import define
 from railtracks._nodes.lookup import named
 from railtracks._nodes.node import Node
 from railtracks._records.data import CallError
-from railtracks._records.errors import described
+from railtracks._records.descriptions import described
 from railtracks.exceptions import RemoteError
 
 # How many causes of causes are carried.

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from railtracks._nodes.node import Node
-from railtracks._records.errors import described
+from railtracks._records.descriptions import described
+from railtracks._records.error_parts import answer, class_name
 from railtracks._records.secrets import Scrubber, known_secrets
 from railtracks.durable._replay.context import RecordedContext
-from railtracks.durable._values.failures import dump_failure, members_of
+from railtracks.durable._values.failures import all_in, dump_failure
 from railtracks.durable._values.values import Values, secret_arguments
 from railtracks.exceptions import RemoteError
 
@@ -36,8 +37,12 @@ class Failures:
         if self._values.sealer.has_key:
             # The whole failure is encrypted.
             return data, lost
-        named: list[tuple[str | None, object]] = [(None, each) for each in members_of(error)]
-        scrubber = Scrubber(known_secrets([*self._context.held.items(), *named]) | self._secrets)
+        named: list[tuple[str | None, object]] = [(None, each) for each in all_in(error)]
+        secrets = answer(lambda: known_secrets([*self._context.held.items(), *named]), lambda _: None)
+        if secrets is None:
+            told = RemoteError(class_name(error), "<no text: its class does not tell the secrets that it quotes>", "")
+            return dump_failure(told, self._values)[0], [*lost, "its text, which may quote a secret"]
+        scrubber = Scrubber(secrets | self._secrets)
         text = data.decode()
         if scrubber.exact(text) == text:
             return data, lost
