@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 import railtracks as rt
-from railtracks.durable._values.failures import described_failure, dump_failure, load_failure, all_in
+from railtracks.durable._values.failures import all_in, described_failure, dump_failure, load_failure
 from railtracks.durable._values.sealing import Sealer
 from railtracks.durable._values.values import Values
 

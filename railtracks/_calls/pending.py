@@ -16,6 +16,7 @@ from railtracks._calls.frames import Frame, current_frame
 from railtracks._nodes.node import Node
 from railtracks._nodes.retry import Outcome
 from railtracks._records.data import Status
+from railtracks._records.error_parts import text_of
 from railtracks._records.errors import raise_cancelled, without_cancelled
 from railtracks.exceptions import PendingCallError
 
@@ -110,7 +111,7 @@ class PendingCall(Generic[R_co]):
             reason: The text that `result` will give as the reason.
         """
         if self._status is Status.RUNNING and not self._cancel_scope.cancel_called:
-            self._reason = reason
+            self._reason = None if reason is None else text_of(reason)
             self._cancel_scope.cancel()
 
     def take_args(self, args: Args) -> None:

@@ -15,6 +15,8 @@ from typing import Final, TypeGuard, TypeVar
 
 from trio.lowlevel import enable_ki_protection
 
+from railtracks._checks import exact, is_text
+
 E = TypeVar("E", bound=BaseException)
 T = TypeVar("T")
 
@@ -176,20 +178,16 @@ def class_name(error: BaseException) -> str:
     kind = type(error)
     name = exact(_IN_CLASSES["__qualname__"].__get__(kind))
     module: object = answer(lambda: _IN_CLASSES["__module__"].__get__(kind), lambda _: None)
-    return f"{exact(module)}.{name}" if _is_text(module) and exact(module) != "builtins" else name
+    return f"{exact(module)}.{name}" if is_text(module) and exact(module) != "builtins" else name
 
 
 def text_of(value: object) -> str:
     """Return the `str` of an error or of a note of it; if its class raises, a text that says so."""
-    if _is_text(value):
+    if is_text(value):
         return exact(value)
     return answer(lambda: exact(str(value)), lambda failure: f"<no text: {class_name(failure)} in __str__>")
 
 
-def exact(text: str) -> str:
-    """Return a text as a plain string: the methods of a subclass belong to users."""
-    return str.__str__(text)
-
-
-def _is_text(value: object) -> TypeGuard[str]:
-    return type.__subclasscheck__(str, type(value))
+def shown_name(thing: object) -> str:
+    """Return the name of a function or another object of users, for the log."""
+    return answer(lambda: exact(str(getattr(thing, "__name__", type(thing).__name__))), lambda _: "?")

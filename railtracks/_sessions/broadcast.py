@@ -17,6 +17,7 @@ from railtracks._calls.identity import Identity, use_identity
 from railtracks._nodes.node import is_coroutine_function
 from railtracks._options import Callback
 from railtracks._records.descriptions import described
+from railtracks._records.error_parts import shown_name
 from railtracks._records.errors import is_ordinary, raise_cancelled, without_cancelled
 from railtracks._records.log import SessionLog
 from railtracks._records.saved_state import safe_text
@@ -173,8 +174,7 @@ class Broadcaster:
             The name of the callback, and the number of items that it did not finish.
         """
         self._scope.cancel()
-        name = str(getattr(self._callback, "__name__", type(self._callback).__name__))
-        return name, self._is_delivering + self._receive.statistics().current_buffer_used
+        return shown_name(self._callback), self._is_delivering + self._receive.statistics().current_buffer_used
 
     def _identity(self, key: str | None) -> Identity | None:
         journal = self._journal

@@ -15,6 +15,7 @@ from typing import TypeVar, cast
 import trio
 from attrs import define, field
 
+from railtracks._records.error_parts import answer, shown_name
 from railtracks._records.errors import raise_cancelled, raise_unchanged, without_cancelled
 from railtracks.exceptions import ContextError
 
@@ -141,4 +142,5 @@ class Resources:
 
 def _name_of(cm: object) -> str:
     # An object of `@asynccontextmanager` is named after its generator function.
-    return str(getattr(getattr(cm, "gen", None), "__name__", type(cm).__name__))
+    function = answer(lambda: getattr(cm, "gen", None), lambda _: None)
+    return shown_name(cm if function is None else function)

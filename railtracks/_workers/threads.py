@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Final, TypeVar, TypeVarTuple, Unpack
@@ -18,6 +17,7 @@ import trio
 from outcome import Outcome
 from trio.lowlevel import RunVar
 
+from railtracks._blocks import block
 from railtracks._config import configured_thread_limit
 from railtracks._records.errors import Caught
 
@@ -77,7 +77,7 @@ class Work:
 _doing: ContextVar[Work | None] = ContextVar("railtracks_work", default=None)
 
 
-@contextmanager
+@block
 def working() -> Generator[Work]:
     """Count one more worker at work while the block runs."""
     works, work = _works_here(), Work()

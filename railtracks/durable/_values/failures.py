@@ -14,6 +14,7 @@ from types import MemberDescriptorType
 from typing import Final, NotRequired, TypedDict
 from uuid import UUID
 
+from railtracks._checks import exact
 from railtracks._nodes.lookup import address_of, found_at
 from railtracks._nodes.signature import ANYTHING
 from railtracks._records.descriptions import described, users_notes
@@ -24,7 +25,6 @@ from railtracks._records.error_parts import (
     attributes_of,
     cause_of,
     class_name,
-    exact,
     is_group,
     members_of,
     set_cause,
