@@ -5,9 +5,10 @@ Called by each call that fails, which describes its error once, and by everythin
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from textwrap import indent
-from traceback import format_tb
+from traceback import format_tb, walk_tb
 from types import TracebackType
 from typing import Final, TypeGuard
 
@@ -140,7 +141,10 @@ def _frames(traceback: TracebackType) -> list[str]:
     # The lines of the source come from the loader of the module, which may be users' code.
     return answer(
         lambda: format_tb(traceback, limit=-_FRAMES),
-        lambda failure: [f"  <no stack frames: {class_name(failure)} in the loader of their source>\n"],
+        lambda _: [
+            f'  File "{frame.f_code.co_filename}", line {line}, in {frame.f_code.co_name}\n'
+            for frame, line in deque(walk_tb(traceback), _FRAMES)
+        ],
     )
 
 
