@@ -151,7 +151,7 @@ async def test_a_class_without_a_module_is_told() -> None:
     assert session.info.error.type == "EvenError"
 
 
-async def test_a_module_whose_loader_raises_costs_the_stack_frames_only() -> None:
+async def test_a_module_whose_loader_raises_costs_the_lines_of_the_source_only() -> None:
     class Loader:
         def get_source(self, name: str) -> str:
             raise SystemExit(name)
@@ -165,8 +165,7 @@ async def test_a_module_whose_loader_raises_costs_the_stack_frames_only() -> Non
 
     session = await comes_out_of(way, ValueError("lost"))
     assert session.info.error is not None
-    assert "<no stack frames: SystemExit in the loader of their source>" in session.info.error.traceback
-    assert session.info.error.traceback.endswith("ValueError: lost\n")
+    assert 'File "generated_4711.py", line 2, in fail\nValueError: lost\n' in session.info.error.traceback
 
 
 # Notes.
@@ -212,8 +211,8 @@ async def test_a_class_that_forbids_notes_is_described_once_however_deep_the_tre
         await rt.call(sink, 50)
 
     await outcome(rt.Session(save_state=False), way, ValueError())
-    # Twice for the message and the end of the traceback of the calls, and twice for those of the session.
-    assert len(asked) == 4
+    # Once for all 51 calls, and once for the session.
+    assert len(asked) == 2
 
 
 async def test_notes_that_a_class_shares_do_not_mix_its_errors_up() -> None:
@@ -224,7 +223,7 @@ async def test_notes_that_a_class_shares_do_not_mix_its_errors_up() -> None:
     async with rt.Session(save_state=False) as session:
         assert await rt.call_batch(lambda error: sync_raiser(error)(), [first, second]) == [first, second]
     told = [call.error.message for call in session.info.calls if call.error is not None]
-    assert told == ["first", "second"]
+    assert sorted(told) == ["first", "second"]
     assert SharingError.__notes__ == ["of the class"]
     assert first.__notes__[0] == "of the class"
 
@@ -546,7 +545,7 @@ def test_a_frozen_error_passes_the_blocks_of_the_testing_module() -> None:
     error, came_out = FROZEN[0](), None
     try:
         with testing.opened_sessions(), testing.replace_node(node, lambda: None):
-            raise error
+            sync_raiser(error)()
     except Exception as raised:  # noqa: BLE001 - compared below
         came_out = raised
     assert came_out is error

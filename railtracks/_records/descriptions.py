@@ -70,12 +70,13 @@ def describe_once(error: BaseException, path: Callable[[], Sequence[str]]) -> Ca
         error: The error.
         path: Returns the names of the nodes down to the call. Only called the first time.
     """
-    known = known_description_of(error)
-    if known is not None:
-        return known
+    notes = [note for note in notes_of(error) if _is_call_note(note)]
+    for note in notes:
+        if note.error_id == id(error):
+            return note.description
     description = described(error)
-    # The note of a group that this error is a part of names the path already.
-    if not any(map(_is_call_note, notes_of(error))):
+    # Otherwise the note of a group that this error is a part of names the path already.
+    if not notes:
         note = _CallNote(f"in {' > '.join(path())}")
         note.description, note.error_id = description, id(error)
         add_note(error, note)
@@ -84,13 +85,11 @@ def describe_once(error: BaseException, path: Callable[[], Sequence[str]]) -> Ca
 
 def known_description(error: BaseException) -> CallError | None:
     """Return the description that `describe_once` made of an error, or of the first member of a group that has one."""
-    return next((known for each in each_in(error) if (known := known_description_of(each)) is not None), None)
-
-
-def known_description_of(error: BaseException) -> CallError | None:
-    """Return the description that `describe_once` made of this very error."""
-    notes = filter(_is_call_note, notes_of(error))
-    return next((note.description for note in notes if note.error_id == id(error)), None)
+    for each in each_in(error):
+        for note in notes_of(each):
+            if _is_call_note(note) and note.error_id == id(each):
+                return note.description
+    return None
 
 
 def _is_call_note(note: object) -> TypeGuard[_CallNote]:
@@ -108,10 +107,11 @@ def described(error: BaseException) -> CallError:
     What cannot be told of it is left out, and the text says so.
     """
     left = iter(range(_MOST_TOLD))
-    return CallError(class_name(error), _message(error), "".join(_told(error, _DEEPEST_GROUP, left)))
+    name, message = class_name(error), _message(error)
+    return CallError(name, message, "".join(_told(error, f"{name}: {message}\n", _DEEPEST_GROUP, left)))
 
 
-def _told(error: BaseException, levels: int, left: Iterator[int]) -> Iterator[str]:
+def _told(error: BaseException, line: str, levels: int, left: Iterator[int]) -> Iterator[str]:
     """Return a report of an error, of its causes and of the members of a group, as Python's but of bounded length.
 
     Python's own report follows the whole chain of causes. If each level of a tree wraps the error of the level below,
@@ -119,6 +119,7 @@ def _told(error: BaseException, levels: int, left: Iterator[int]) -> Iterator[st
 
     Args:
         error: The error.
+        line: Its class and message.
         levels: How many levels of groups in groups are told.
         left: Gives an item for each error that may still be told of.
     """
@@ -127,14 +128,18 @@ def _told(error: BaseException, levels: int, left: Iterator[int]) -> Iterator[st
         if traceback is not None:
             yield "Traceback (most recent call last):\n"
             yield from _frames(traceback)
-        yield f"{class_name(link)}: {_message(link)}\n"
+        yield line if link is error else _line(link)
         yield from (f"{_cut(text_of(note))}\n" for note in notes_of(link))
         if is_group(link) and levels:
             told = [member for member in members_of(link) if not is_cancelled(member)]
             for number, member in enumerate(told[:_WIDEST_GROUP], 1):
                 yield f"  ---------------- {number} ----------------\n"
-                yield indent("".join(_told(member, levels - 1, left)), "  ")
+                yield indent("".join(_told(member, _line(member), levels - 1, left)), "  ")
         yield transition
+
+
+def _line(error: BaseException) -> str:
+    return f"{class_name(error)}: {_message(error)}\n"
 
 
 def _frames(traceback: TracebackType) -> list[str]:

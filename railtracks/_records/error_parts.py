@@ -23,6 +23,17 @@ T = TypeVar("T")
 _IN_ERRORS: Final = vars(BaseException)
 _IN_GROUPS: Final = vars(BaseExceptionGroup)
 _IN_CLASSES: Final = vars(type)
+# Bound once: this is on the path of every call that fails.
+_cause_in: Final[Callable[[BaseException], BaseException | None]] = _IN_ERRORS["__cause__"].__get__
+_context_in: Final[Callable[[BaseException], BaseException | None]] = _IN_ERRORS["__context__"].__get__
+_suppression_in: Final[Callable[[BaseException], bool]] = _IN_ERRORS["__suppress_context__"].__get__
+_traceback_in: Final[Callable[[BaseException], TracebackType | None]] = _IN_ERRORS["__traceback__"].__get__
+_args_in: Final[Callable[[BaseException], tuple[object, ...]]] = _IN_ERRORS["args"].__get__
+_attributes_in: Final[Callable[[BaseException], dict[str, object]]] = _IN_ERRORS["__dict__"].__get__
+_members_in: Final[Callable[[BaseException], tuple[BaseException, ...]]] = _IN_GROUPS["exceptions"].__get__
+_message_in: Final[Callable[[BaseException], str]] = _IN_GROUPS["message"].__get__
+_qualname_in: Final[Callable[[type], str]] = _IN_CLASSES["__qualname__"].__get__
+_module_in: Final[Callable[[type], object]] = _IN_CLASSES["__module__"].__get__
 # The most notes of one error that are read: an error's record is written for people.
 _MOST_NOTES: Final = 100
 
@@ -54,14 +65,12 @@ def is_group(error: BaseException | None) -> TypeGuard[BaseExceptionGroup[BaseEx
 
 def members_of(group: BaseExceptionGroup[BaseException]) -> tuple[BaseException, ...]:
     """Return the members of a group."""
-    members: tuple[BaseException, ...] = _IN_GROUPS["exceptions"].__get__(group)
-    return members
+    return _members_in(group)
 
 
 def message_of(group: BaseExceptionGroup[BaseException]) -> str:
     """Return the message that a group was made with, which its text counts the members after."""
-    message: str = _IN_GROUPS["message"].__get__(group)
-    return exact(message)
+    return exact(_message_in(group))
 
 
 def each_in(error: BaseException) -> Iterator[BaseException]:
@@ -83,31 +92,27 @@ def each_in(error: BaseException) -> Iterator[BaseException]:
 
 def args_of(error: BaseException) -> tuple[object, ...]:
     """Return the arguments of an error."""
-    args: tuple[object, ...] = _IN_ERRORS["args"].__get__(error)
-    return args
+    return _args_in(error)
 
 
 def attributes_of(error: BaseException) -> dict[str, object]:
     """Return the `__dict__` of an error, which each error has; its keys can be any objects of users."""
-    attributes: dict[str, object] = _IN_ERRORS["__dict__"].__get__(error)
-    return attributes
+    return _attributes_in(error)
 
 
 def cause_of(error: BaseException) -> BaseException | None:
     """Return the error that this one was raised from."""
-    cause: BaseException | None = _IN_ERRORS["__cause__"].__get__(error)
-    return cause
+    return _cause_in(error)
 
 
 def context_of(error: BaseException) -> BaseException | None:
     """Return the error that was being handled when this one was raised."""
-    context: BaseException | None = _IN_ERRORS["__context__"].__get__(error)
-    return context
+    return _context_in(error)
 
 
 def is_context_suppressed(error: BaseException) -> bool:
     """Return whether a report of the error leaves out its context."""
-    return bool(_IN_ERRORS["__suppress_context__"].__get__(error))
+    return _suppression_in(error)
 
 
 def set_cause(error: BaseException, cause: BaseException | None) -> None:
@@ -117,8 +122,7 @@ def set_cause(error: BaseException, cause: BaseException | None) -> None:
 
 def traceback_of(error: BaseException) -> TracebackType | None:
     """Return the traceback of an error."""
-    traceback: TracebackType | None = _IN_ERRORS["__traceback__"].__get__(error)
-    return traceback
+    return _traceback_in(error)
 
 
 def set_context(error: BaseException, context: BaseException | None) -> None:
@@ -176,8 +180,11 @@ def _is_list(value: object) -> TypeGuard[list[object]]:
 def class_name(error: BaseException) -> str:
     """Return the name of an error's class, with its module unless that is Python's own."""
     kind = type(error)
-    name = exact(_IN_CLASSES["__qualname__"].__get__(kind))
-    module: object = answer(lambda: _IN_CLASSES["__module__"].__get__(kind), lambda _: None)
+    name = exact(_qualname_in(kind))
+    try:
+        module = _module_in(kind)
+    except AttributeError:
+        return name
     return f"{exact(module)}.{name}" if is_text(module) and exact(module) != "builtins" else name
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, NoReturn, Self, TypeGuard, TypeVar
 
-from trio import Cancelled
+import trio
 
 from railtracks._records.error_parts import (
     answer,
@@ -36,10 +36,10 @@ def without_cancelled(error: BaseException) -> BaseException | None:
     return _alone(_rebuilt(error))
 
 
-def is_cancelled(error: BaseException | None) -> TypeGuard[Cancelled]:
+def is_cancelled(error: BaseException | None) -> TypeGuard[trio.Cancelled]:
     """Return whether an error is a cancellation."""
     # Trio forbids subclasses of `Cancelled`. `isinstance` would ask the error for its `__class__`.
-    return type(error) is Cancelled
+    return type(error) is trio.Cancelled
 
 
 def _alone(error: BaseException | None) -> BaseException | None:

@@ -44,7 +44,7 @@ class _ResourceTask:
     was_opened: bool = False
     refusal: BaseException | None = None
 
-    async def run(self, *, task_status: trio.TaskStatus[object]) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[object]) -> None:  # noqa: ASYNC128 - in `_hold_open` or `_refuse`
         """Enter the resource, wait until the session closes it, and leave it. Started with `nursery.start`."""
         error: BaseException | None = None
         try:
