@@ -7,6 +7,7 @@ from concurrent.futures import BrokenExecutor
 from types import ModuleType
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from error_ways import (
@@ -631,3 +632,23 @@ def test_a_name_that_only_claims_to_be_text_is_refused_where_it_is_given() -> No
         rt.Flow(lie, raiser(ValueError()))
     with pytest.raises(TypeError, match="must be strings"):
         rt.Session({lie: 1})
+
+
+async def test_a_value_whose_class_raises_a_hostile_error_is_refused_as_a_value() -> None:
+    @attrs.frozen
+    class Value:
+        number: int
+
+        def __attrs_post_init__(self) -> None:
+            if made:
+                raise hostile_error(ValueError, EVERYTHING, KeyError)
+            made.append(self)
+
+    made: list[object] = []
+
+    async def node() -> Value:
+        return Value(1)
+
+    flow = rt.Flow("values", node, durable=True)
+    with pytest.raises(rt.DurableValueError, match="no text: KeyError in __str__"):
+        await flow.ainvoke()

@@ -34,6 +34,12 @@ _members_in: Final[Callable[[BaseException], tuple[BaseException, ...]]] = _IN_G
 _message_in: Final[Callable[[BaseException], str]] = _IN_GROUPS["message"].__get__
 _qualname_in: Final[Callable[[type], str]] = _IN_CLASSES["__qualname__"].__get__
 _module_in: Final[Callable[[type], object]] = _IN_CLASSES["__module__"].__get__
+# Python's own, whatever a subclass of users does.
+_get: Final = dict[str, object].get
+_set: Final = dict[str, object].__setitem__
+_cut: Final = list[object].__getitem__
+_append: Final = list[object].append
+_NONE: Final = object()
 # The most notes of one error that are read: an error's record is written for people.
 _MOST_NOTES: Final = 100
 
@@ -136,7 +142,7 @@ def become_like(error: BaseException, other: BaseException) -> None:
         _IN_ERRORS[name].__set__(error, _IN_ERRORS[name].__get__(other))
     notes = notes_of(other)
     if notes:
-        dict.__setitem__(attributes_of(error), "__notes__", notes)
+        _set(attributes_of(error), "__notes__", notes)
 
 
 def notes_of(error: BaseException) -> list[object]:
@@ -145,13 +151,12 @@ def notes_of(error: BaseException) -> list[object]:
 
 
 def _notes(error: BaseException) -> list[object]:
-    attributes = attributes_of(error)
-    notes: object = dict.get(attributes, "__notes__")
+    notes = _get(attributes_of(error), "__notes__")
     if notes is None:
         notes = getattr(error, "__notes__", None)
     if not _is_list(notes):
         return []
-    return list.__getitem__(notes, slice(-_MOST_NOTES, None))
+    return _cut(notes, slice(-_MOST_NOTES, None))
 
 
 def add_note(error: BaseException, note: str) -> None:
@@ -164,13 +169,12 @@ def add_note(error: BaseException, note: str) -> None:
 
 def _add_note(error: BaseException, note: str) -> None:
     attributes = attributes_of(error)
-    if not dict.__contains__(attributes, "__notes__"):
+    notes = _get(attributes, "__notes__", _NONE)
+    if notes is _NONE:
         # Notes can also be an attribute of the class, which all of its errors share.
-        dict.__setitem__(attributes, "__notes__", [*notes_of(error), note])
-        return
-    notes: object = dict.__getitem__(attributes, "__notes__")
-    if _is_list(notes):
-        list.append(notes, note)
+        _set(attributes, "__notes__", [*notes_of(error), note])
+    elif _is_list(notes):
+        _append(notes, note)
 
 
 def _is_list(value: object) -> TypeGuard[list[object]]:
@@ -193,6 +197,11 @@ def text_of(value: object) -> str:
     if is_text(value):
         return exact(value)
     return answer(lambda: exact(str(value)), lambda failure: f"<no text: {class_name(failure)} in __str__>")
+
+
+def line_of(error: BaseException) -> str:
+    """Return an error in one line, as at the end of a traceback."""
+    return f"{class_name(error)}: {text_of(error)}"
 
 
 def shown_name(thing: object) -> str:

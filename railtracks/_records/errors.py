@@ -7,7 +7,7 @@ looks into it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Generic, NoReturn, Self, TypeGuard, TypeVar
+from typing import Generic, NoReturn, TypeGuard, TypeVar
 
 import trio
 
@@ -204,14 +204,6 @@ class Caught(Generic[T]):
         self._results = results
         self._error = error
 
-    @classmethod
-    def of(cls, fn: Callable[[], T]) -> Self:
-        """Call a function, and keep what comes of it."""
-        try:
-            return cls(fn())
-        except BaseException as error:  # noqa: ASYNC103, BLE001 - raised by `hand_over`
-            return cls(error=error)  # noqa: ASYNC104 - the same
-
     def hand_over(self) -> T:
         """Return the result, or raise the error. Called once."""
         if self._error is None:
@@ -223,3 +215,11 @@ class Caught(Generic[T]):
             raise_unchanged(error)
         finally:
             del error
+
+
+def caught(fn: Callable[[], T]) -> Caught[T]:
+    """Call a function, and return what comes of it."""
+    try:
+        return Caught(fn())
+    except BaseException as error:  # noqa: ASYNC103, BLE001 - raised by `hand_over`
+        return Caught(error=error)  # noqa: ASYNC104 - the same

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import trio
 
-from railtracks._records.errors import Caught
+from railtracks._records.errors import Caught, caught
 from railtracks._workers.pickling import packed, run_packed, unpacked
 from railtracks._workers.threads import checked, working
 from railtracks.exceptions import WorkerCrashedError
@@ -41,19 +41,19 @@ async def run_in_executor(  # noqa: PLR0917 - as of a thread
         WorkerCrashedError: If the executor is broken.
         TypeError: If the function, an argument or the result cannot be pickled for another process.
     """
-    caught: Caught[object] | None = None
+    came: Caught[object] | None = None
     reply = b""
     try:
         with working():
             if _shares_memory(executor):
                 run, do = copy_context().run, partial(checked, name, fn, args, kwargs)
-                caught = await _outcome_of(executor.submit(run, Caught.of, do), leave_behind)
+                came = await _outcome_of(executor.submit(run, caught, do), leave_behind)
             else:
                 payload = packed(name, fn, args, kwargs)
                 reply = await _outcome_of(executor.submit(run_packed, payload), leave_behind)
     except BrokenExecutor as error:
         raise WorkerCrashedError(name) from error
-    return unpacked(name, reply) if caught is None else caught.hand_over()
+    return unpacked(name, reply) if came is None else came.hand_over()
 
 
 def _shares_memory(executor: Executor) -> bool:

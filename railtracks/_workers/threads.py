@@ -19,7 +19,7 @@ from trio.lowlevel import RunVar
 
 from railtracks._blocks import block
 from railtracks._config import configured_thread_limit
-from railtracks._records.errors import Caught
+from railtracks._records.errors import Caught, caught
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -108,10 +108,10 @@ def _works_here() -> set[Work]:
 
 async def in_thread(fn: Callable[[Unpack[Ts]], T], *args: *Ts, limiter: trio.CapacityLimiter | None = None) -> T:
     """Run a function of the library's own in a worker thread; without a limiter it waits for no other thread."""
-    do = partial(Caught.of, partial(fn, *args))
+    do = partial(fn, *args)
     with working() as work:
-        caught = await trio.to_thread.run_sync(work.do, do, limiter=limiter or trio.CapacityLimiter(1))
-    return caught.hand_over()
+        came = await trio.to_thread.run_sync(work.do, lambda: caught(do), limiter=limiter or trio.CapacityLimiter(1))
+    return came.hand_over()
 
 
 async def in_thread_whatever_comes(fn: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
@@ -214,12 +214,15 @@ async def run_in_thread(
     Raises:
         TypeError: If the function returns a coroutine, and so is no sync function.
     """
-    run = partial(Caught.of, partial(checked, name, fn, args, kwargs))
+
+    def run() -> Caught[object]:
+        return caught(partial(checked, name, fn, args, kwargs))
+
     if slot is None:
         with working():
-            caught = await trio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=worker_limiter())
-        return caught.hand_over()
+            came = await trio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=worker_limiter())
+        return came.hand_over()
     async with slot:
         with working() as work:
-            caught = await trio.to_thread.run_sync(work.do, run, limiter=trio.CapacityLimiter(1))
-    return caught.hand_over()
+            came = await trio.to_thread.run_sync(work.do, run, limiter=trio.CapacityLimiter(1))
+    return came.hand_over()

@@ -61,5 +61,6 @@ class Failures:
 def _told(error: BaseException, scrubber: Scrubber | None) -> RemoteError:
     """Return the text of a failure without secrets, of an unknown secret without everything but the class."""
     description = described(error)
-    scrub = (lambda _: "[redacted]") if scrubber is None else scrubber.text
-    return RemoteError(description.type, scrub(description.message), scrub(description.traceback))
+    texts = (description.message, description.traceback)
+    message, traceback = ("[redacted]" if scrubber is None else scrubber.text(text) for text in texts)
+    return RemoteError(description.type, message, traceback)
