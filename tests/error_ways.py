@@ -1,8 +1,10 @@
 """The ways that an error can take out of a session: from a call, a thread, a fan-out, a resource, a callback, ..."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+
+import trio
 
 import railtracks as rt
 
@@ -111,6 +113,29 @@ async def a_start(session: rt.Session, error: BaseException) -> None:
     await session.start(fail)
 
 
+async def a_start_that_fails_later(session: rt.Session, error: BaseException) -> None:
+    async def fail(*, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+        raise error
+
+    await session.start(fail)
+
+
+def broken_iterable(error: BaseException) -> Iterator[int]:
+    yield 1
+    raise error
+
+
+async def an_iterable(_: rt.Session, error: BaseException) -> None:
+    await rt.call_batch(lambda _: None, broken_iterable(error), limit=1)
+
+
+async def an_iterable_of_as_completed(_: rt.Session, error: BaseException) -> None:
+    async with rt.as_completed(lambda _: None, broken_iterable(error)) as finished:
+        async for pending in finished:
+            pending.result()
+
+
 async def a_resource_that_opens(session: rt.Session, error: BaseException) -> None:
     @asynccontextmanager
     async def resource() -> AsyncIterator[None]:
@@ -167,6 +192,9 @@ WAYS: tuple[Way, ...] = (
     a_background_call,
     a_service,
     a_start,
+    a_start_that_fails_later,
+    an_iterable,
+    an_iterable_of_as_completed,
     a_resource_that_opens,
     a_resource_that_closes,
     the_block,
@@ -179,6 +207,8 @@ WAYS: tuple[Way, ...] = (
 WITHOUT_A_CALL = frozenset(
     (
         the_block_of_a_group,
+        an_iterable,
+        an_iterable_of_as_completed,
         a_resource_that_opens,
         a_resource_that_closes,
         the_block,

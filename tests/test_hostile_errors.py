@@ -1,9 +1,11 @@
 """Errors that cannot be described: whatever their classes do, they come out as they are, and the session is whole."""
 
 import logging
+import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -100,6 +102,46 @@ def test_a_flow_that_is_invoked_raises_the_error_itself() -> None:
     except BaseException as raised:  # noqa: BLE001 - compared below
         came_out = raised
     assert came_out is error
+
+
+async def test_a_call_without_a_session_raises_the_error_itself() -> None:
+    error = hostile_error(ValueError, EVERYTHING, RuntimeError)
+    came_out: object = None
+    try:
+        await rt.call(raiser(error))
+    except BaseException as raised:  # noqa: BLE001 - compared below
+        came_out = raised
+    assert came_out is error
+
+
+@pytest.mark.parametrize("kind", FROZEN, ids=lambda kind: kind.__name__)
+async def test_a_frozen_error_comes_out_of_a_call_that_a_worker_thread_makes(kind: type[Exception]) -> None:
+    async def way(_: rt.Session, error: BaseException) -> None:
+        await rt.call(lambda: trio.from_thread.run(rt.call, raiser(error)))
+
+    await comes_out_of(way, kind(7))
+
+
+def test_ctrl_c_while_an_error_is_described_is_raised_afterwards() -> None:
+    class UntimelyError(Exception):
+        def __str__(self) -> str:
+            signal.raise_signal(signal.SIGINT)
+            return "told"
+
+    session = rt.Session()
+
+    async def main() -> None:
+        async with session:
+            with suppress(UntimelyError):
+                await rt.call(raiser(UntimelyError()))
+            await trio.sleep_forever()
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
+    (call,) = session.info.calls
+    assert call.status == rt.Status.FAILED
+    assert call.error is not None
+    assert call.error.message == "told"
 
 
 async def test_an_error_whose_attributes_raise_key_errors_is_recorded_with_its_text() -> None:

@@ -90,7 +90,7 @@ def _group_of(message: str, errors: list[BaseException]) -> BaseException:
     # like any error of its kind, and so it goes before the others.
     return answer(
         lambda: BaseExceptionGroup(message, errors),
-        lambda _: next(error for error in errors if not is_a(error, Exception)),
+        lambda _: next((error for error in errors if not is_ordinary(error)), errors[0]),
     )
 
 
