@@ -599,7 +599,13 @@ def test_a_frozen_error_passes_the_blocks_of_the_testing_module() -> None:
 
 async def test_a_durable_flow_records_a_failure_that_cannot_be_described() -> None:
     error = hostile_error(ValueError, EVERYTHING, SystemExit)
-    flow = rt.Flow("hostile", raiser(error), durable=True)
+    # Popped: the cache of signatures keeps the function, which must not keep the error for later tests to meet.
+    raised = [error]
+
+    async def fail() -> None:
+        raise raised.pop()
+
+    flow = rt.Flow("hostile", fail, durable=True)
 
     async def way(_: rt.Session, __: BaseException) -> None:
         await flow.ainvoke(session_id="hostile")
