@@ -10,7 +10,6 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Coroutine, Generator
-from contextlib import contextmanager
 from types import MethodType
 from typing import (
     TYPE_CHECKING,
@@ -29,6 +28,8 @@ from typing import (
     overload,
 )
 
+from railtracks._blocks import block
+from railtracks._checks import exact
 from railtracks._nodes.options import NodeOptions, RunIn, check_for_processes, check_options
 from railtracks._nodes.retry import Retry
 from railtracks._nodes.signature import Signature, signature_of
@@ -101,7 +102,7 @@ class Node(Generic[P, R_co]):
             )
         # `Any`, because the result is awaited where the node is async, and `running` may replace the function.
         self.fn: Callable[..., Any] = fn
-        self.name: str = self.__name__ if name is None else name
+        self.name: str = self.__name__ if name is None else exact(name)
         self.timeout: float | None = None if timeout == math.inf else timeout
         self.retry: Retry | None = retry
         self.run_in: Literal["process"] | Executor | None = None if run_in == "thread" else run_in
@@ -109,7 +110,7 @@ class Node(Generic[P, R_co]):
             check_for_processes(self.__name__, _unwrapped(fn), abandon_on_cancel=abandon_on_cancel)
         self.abandon_on_cancel: bool = abandon_on_cancel
         self.is_durable: bool = durable
-        self.key: str | None = key
+        self.key: str | None = None if key is None else exact(key)
         self.is_direct: bool = self.is_async and self.timeout is None
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> object:
@@ -141,7 +142,7 @@ class Node(Generic[P, R_co]):
         merged.update(options)
         return type(self)(self.fn, **merged)
 
-    @contextmanager
+    @block
     def running(self, fn: Callable[..., object]) -> Generator[None]:
         """Replace the function of this node while the block runs. Called by `testing.replace_node`."""
         kept, self.fn = self.fn, fn
@@ -327,4 +328,4 @@ def _unwrapped(fn: object) -> object:
 
 def _name_of(fn: object) -> str:
     target = _unwrapped(fn)
-    return str(getattr(target, "__name__", type(target).__name__))
+    return exact(str(getattr(target, "__name__", type(target).__name__)))

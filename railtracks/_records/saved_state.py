@@ -21,7 +21,7 @@ from time import monotonic, sleep
 from typing import Final, TypeVar
 from uuid import UUID
 
-from railtracks._checks import is_dict, is_mapping
+from railtracks._checks import exact, is_dict, is_mapping
 from railtracks._records.data import CallError, CallRecord, EndCause, ExecutionInfo
 from railtracks._records.secrets import (
     CUT,
@@ -142,7 +142,7 @@ def _optional(text: str | None) -> str | None:
 
 def _writable(text: str) -> str:
     """Return a text without lone surrogates, which strict JSON does not allow."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return exact(text).encode("utf-8", "backslashreplace").decode()
 
 
 def _moment(moment: datetime | None) -> str | None:

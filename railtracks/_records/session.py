@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from attrs import define, field
 
 from railtracks._records.data import CallError, CallRecord, ExecutionInfo, utc
+from railtracks._records.descriptions import described, known_description
 from railtracks._records.ending import Ending
-from railtracks._records.errors import described, known_description
 from railtracks._records.saved_state import chunks, payload
 from railtracks._records.tree import CallTree
 

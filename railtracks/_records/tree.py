@@ -19,6 +19,7 @@ from typing import Final, NoReturn, Protocol, TypeVar
 
 from attrs import define, field
 
+from railtracks._checks import exact
 from railtracks._records.data import CallError, CallRecord, Counts, Status, utc
 
 T = TypeVar("T")
@@ -275,11 +276,16 @@ class CallTree:
             started_at=started_at,
             ended_at=None if status is Status.RUNNING else ended_at,
             args=self._args[call_id],
-            kwargs=dict(self._kwargs.get(call_id, ())),
+            kwargs=dict(self._keywords(call_id)),
             result=outcome if status is Status.COMPLETED else None,
             error=outcome if status is Status.FAILED and isinstance(outcome, CallError) else None,
             is_replayed=call_id in self._replayed,
         )
+
+    def _keywords(self, call_id: int) -> Iterator[tuple[str, object]]:
+        """Return a call's keyword arguments, with their names as plain strings."""
+        for name, value in self._kwargs.get(call_id, {}).items():
+            yield exact(name), value
 
     def records(self) -> Iterator[CallRecord]:
         """Return the records of all calls, one at a time."""
@@ -292,6 +298,6 @@ class CallTree:
 
     def _named_values_of(self, call_id: int) -> Iterator[tuple[str | None, object]]:
         yield from zip(self.argument_names(call_id), self._args[call_id], strict=True)
-        yield from self._kwargs.get(call_id, {}).items()
+        yield from self._keywords(call_id)
         if call_id not in self._failed_or_cancelled:
             yield None, self._outcomes[call_id]

@@ -21,7 +21,7 @@ from railtracks._calls.here import enclosing_frame, frame_in, this_task
 from railtracks._calls.session_control import WorkerProcesses
 from railtracks._nodes.worker_modules import refuse_in_import
 from railtracks._records.data import CauseKind, EndCause
-from railtracks._records.errors import combined, is_fatal, members, raise_unchanged, without_cancelled
+from railtracks._records.errors import bare, combined, is_fatal, members, raise_unchanged, without_cancelled
 from railtracks._records.events import BroadcastEvent, EventKind, SessionEvent, now
 from railtracks._records.log import SessionLog
 from railtracks._records.observers import EVERYWHERE, Audience, tell
@@ -117,7 +117,8 @@ class Lifetime:
         broadcaster: Broadcaster | None = None
         callback = plan.settings.get("broadcast_callback")
         if callback is not None:
-            broadcaster = Broadcaster(callback, outer_nursery.nursery, CallbackFailures(plan.record, log), journal)
+            failures = CallbackFailures(plan.record, log)
+            broadcaster = Broadcaster(callback, outer_nursery.nursery, failures, journal, plan.cancellation.fail)
         self._final_work = FinalWork(
             plan.record, plan.settings, plan.path, log, self.resources, broadcaster, plan.durable
         )
@@ -188,8 +189,8 @@ class Lifetime:
         raised = final_work.take_raised()
         if interrupt is not None:
             # The record is closed, and its status stands; but Ctrl-C goes before any other error.
-            decided = [] if raised is None else [raised]
-            raised = combined([*filter(without_cancelled, decided), *members(interrupt)])
+            decided = [] if raised is None or without_cancelled(raised) is None else [raised]
+            raised = combined([*decided, *members(interrupt)])
             del decided
         self._mark_over()
         if raised is not None and outer is not None and not outer.call_id and is_fatal(raised):
@@ -244,7 +245,7 @@ class Lifetime:
             error = None
         # Only a `Cancelled` passes through the nursery. Calls report their errors to `cancellation.fail`, so another
         # error from the nursery is a Ctrl-C that struck this task as it waited.
-        rest = await self._inner_nursery.leave(error)
+        rest = await self._inner_nursery.leave(bare(error))
         interrupt = None if rest is None else without_cancelled(rest)
         if interrupt is not None:
             cancellation.fail(interrupt)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from railtracks._checks import exact, is_text
 from railtracks._nodes.node import Node
-from railtracks._records.errors import described
-from railtracks._records.secrets import Scrubber, known_secrets
+from railtracks._records.descriptions import described
+from railtracks._records.error_parts import answer, args_of, attributes_of
+from railtracks._records.secrets import Scrubber, is_secret_name, known_secrets
 from railtracks.durable._replay.context import RecordedContext
-from railtracks.durable._values.failures import dump_failure, members_of
+from railtracks.durable._values.failures import all_in, dump_failure
 from railtracks.durable._values.values import Values, secret_arguments
 from railtracks.exceptions import RemoteError
 
@@ -36,11 +38,29 @@ class Failures:
         if self._values.sealer.has_key:
             # The whole failure is encrypted.
             return data, lost
-        named: list[tuple[str | None, object]] = [(None, each) for each in members_of(error)]
-        scrubber = Scrubber(known_secrets([*self._context.held.items(), *named]) | self._secrets)
+        # If an argument of the failure does not even tell what it is made of, its text may quote any secret.
+        scrubber = answer(lambda: Scrubber(self._secrets_beside(error)), lambda _: None)
         text = data.decode()
-        if scrubber.exact(text) == text:
+        if scrubber is not None and scrubber.exact(text) == text:
             return data, lost
-        description = described(error)
-        remote = RemoteError(description.type, scrubber.text(description.message), scrubber.text(description.traceback))
-        return dump_failure(remote, self._values)[0], [*lost, "its text, which quotes a secret (give the store a key)"]
+        told = _told(error, scrubber)
+        return dump_failure(told, self._values)[0], [*lost, "its text, which quotes a secret (give the store a key)"]
+
+    def _secrets_beside(self, error: BaseException) -> set[str]:
+        """Return the secrets that the text of a failure may quote: of the session, and of the failure's own values."""
+        named: list[tuple[str | None, object]] = list(self._context.held.items())
+        for each in all_in(error):
+            named.append((None, args_of(each)))
+            attributes = attributes_of(each).items()
+            named += [
+                (exact(name), value) for name, value in attributes if is_text(name) and is_secret_name(exact(name))
+            ]
+        return known_secrets(named) | self._secrets
+
+
+def _told(error: BaseException, scrubber: Scrubber | None) -> RemoteError:
+    """Return the text of a failure without secrets, of an unknown secret without everything but the class."""
+    description = described(error)
+    texts = (description.message, description.traceback)
+    message, traceback = ("[redacted]" if scrubber is None else scrubber.text(text) for text in texts)
+    return RemoteError(description.type, message, traceback)

@@ -14,6 +14,7 @@ from typing import Final, TypeGuard
 
 from railtracks._nodes.node import Node
 from railtracks._nodes.signature import Kind, Signature, signature_of
+from railtracks._records.error_parts import line_of, text_of
 from railtracks._records.secrets import Secret, is_secret
 from railtracks.durable._values.converter import made_converter
 from railtracks.durable._values.plain import (
@@ -116,7 +117,7 @@ class Values:
         try:
             return self._converter.read(plain, kind)
         except Exception as error:
-            problem = error.problem if isinstance(error, ValueMismatchError) else f"{type(error).__name__}: {error}"
+            problem = error.problem if isinstance(error, ValueMismatchError) else line_of(error)
             raise DurableValueError("a stored value", f"it is no {name_of(kind)} any more: {problem}") from error
 
     def dump_arguments(
@@ -158,7 +159,7 @@ class Values:
                 for name, plain in each.items()
             }
         except Exception as error:
-            raise DurableValueError(f"the stored arguments of {node.name!r}", str(error)) from error
+            raise DurableValueError(f"the stored arguments of {node.name!r}", text_of(error)) from error
         return args, kwargs
 
     def redacted(self, data: bytes | None) -> object:
@@ -182,7 +183,7 @@ class Values:
         except ValueMismatchError as mismatch:
             raise DurableValueError(what + mismatch.path, mismatch.problem) from None
         except Exception as error:
-            problem = f"a {type(value).__name__} cannot be kept as {name_of(kind)}: {type(error).__name__}: {error}"
+            problem = f"a {type(value).__name__} cannot be kept as {name_of(kind)}: {line_of(error)}"
             raise DurableValueError(what, problem) from error
         if is_secret(name, value) and not isinstance(value, Secret):
             plain = Sealed(plain, is_secret=False)
