@@ -31,7 +31,7 @@ from typing import (
 
 from railtracks._nodes.options import NodeOptions, RunIn, check_for_processes, check_options
 from railtracks._nodes.retry import Retry
-from railtracks._nodes.signature import Signature, signature_of
+from railtracks._nodes.signature import SecretParameters, Signature, secret_parameters_of, signature_of
 from railtracks.exceptions import NodeCreationError
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ class Node(Generic[P, R_co]):
         is_durable: Whether a durable session records the calls. Calls that are not recorded run again after a resume.
         key: A text that tells calls with equal arguments apart, in a durable session, where their order is not fixed.
         is_direct: Whether a call only awaits the function: it is async, and has no timeout.
+        secret_parameters: The parameters that may take secrets, `None` if there are none: most calls have nothing to
+            look at.
     """
 
     __name__: str
@@ -111,6 +113,7 @@ class Node(Generic[P, R_co]):
         self.is_durable: bool = durable
         self.key: str | None = key
         self.is_direct: bool = self.is_async and self.timeout is None
+        self.secret_parameters: SecretParameters | None = secret_parameters_of(fn)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> object:
         """Call the function itself: no session, no record, no timeout. Each kind of node says what that returns."""
@@ -155,6 +158,10 @@ class Node(Generic[P, R_co]):
     def argument_names(self, count: int) -> tuple[str | None, ...]:
         """Return the names of the parameters that take the first `count` positional arguments."""
         return self._signature.names(count)
+
+    def keyword_name(self, name: str) -> str:
+        """Return the name that tells whether a keyword argument is secret."""
+        return self._signature.keyword_name(name)
 
     @functools.cached_property
     def _signature(self) -> Signature:

@@ -157,18 +157,21 @@ class _CallNote(str):
         return str, (str(self),)
 
 
-def describe_once(error: BaseException, path: Callable[[], Sequence[str]]) -> CallError:
+def describe_once(
+    error: BaseException, path: Callable[[], Sequence[str]], without_secrets: Callable[[CallError], CallError]
+) -> CallError:
     """Return the description of an error that leaves a call; the first time, add a note with the path of nodes to it.
 
     Args:
         error: The error.
         path: Returns the names of the nodes down to the call. Only called the first time.
+        without_secrets: Returns a description without the secrets of the session. Likewise.
     """
     known = _call_note(error)
     if known is not None:
         return known.description
     note = _CallNote(f"in {' > '.join(path())}")
-    note.description = described(error)
+    note.description = without_secrets(described(error))
     # If the class forbids notes, by whatever error, there is none: the record's place in the tree tells the path.
     with suppress(Exception):
         error.add_note(note)

@@ -20,6 +20,8 @@ from typing import Final, NoReturn, Protocol, TypeVar
 from attrs import define, field
 
 from railtracks._records.data import CallError, CallRecord, Counts, Status, utc
+from railtracks._records.known_secrets import KnownSecrets, SecretParameters
+from railtracks._records.secrets import Secret
 
 T = TypeVar("T")
 
@@ -65,7 +67,12 @@ class NodeLike(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def secret_parameters(self) -> SecretParameters | None: ...
+
     def argument_names(self, count: int) -> tuple[str | None, ...]: ...
+
+    def keyword_name(self, name: str) -> str: ...
 
 
 class AttemptLike(Protocol):
@@ -80,6 +87,9 @@ class CallTree:
 
     A table with a column for each thing that is known of a call. A call's id is its row, and row 0 is the session.
     An object for each call would take twice the memory, and each call would cost work of the garbage collector.
+
+    Attributes:
+        secrets: The secrets that the session has seen.
     """
 
     __slots__ = (
@@ -94,6 +104,7 @@ class CallTree:
         "_replayed",
         "_started_at",
         "_tally",
+        "secrets",
     )
 
     def __init__(self) -> None:
@@ -111,6 +122,7 @@ class CallTree:
         # The numbers of attempts, for calls of nodes that are retried.
         self._attempts: dict[int, int] = {}
         self._tally = _Tally()
+        self.secrets = KnownSecrets()
 
     def __len__(self) -> int:
         # `open` fills this column last, so that a reader in another thread never meets half a row.
@@ -155,6 +167,9 @@ class CallTree:
         self._ended_at.append(0.0)
         # Last: see `__len__`.
         self._started_at.append(time())
+        # Most nodes have no such parameter, and most programs no `Secret`: then this is all that a call pays.
+        if node.secret_parameters is not None or Secret.were_made:
+            self.secrets.see_arguments(node.secret_parameters, args, kwargs)
         return call_id
 
     def mark_replayed(self, call_id: int) -> None:
@@ -254,6 +269,11 @@ class CallTree:
         node = self._nodes[call_id]
         return () if node is None else node.argument_names(len(self._args[call_id]))
 
+    def keyword_name(self, call_id: int, name: str) -> str:
+        """Return the name that tells whether a keyword argument of a call is secret."""
+        node = self._nodes[call_id]
+        return name if node is None else node.keyword_name(name)
+
     def failed_with(self, error: CallError) -> int | None:
         """Return the innermost call that failed with this error; the calls around it failed with the same object."""
         return max((each for each in self._failed_or_cancelled if self._outcomes[each] is error), default=None)
@@ -292,6 +312,7 @@ class CallTree:
 
     def _named_values_of(self, call_id: int) -> Iterator[tuple[str | None, object]]:
         yield from zip(self.argument_names(call_id), self._args[call_id], strict=True)
-        yield from self._kwargs.get(call_id, {}).items()
+        for name, value in self._kwargs.get(call_id, {}).items():
+            yield self.keyword_name(call_id, name), value
         if call_id not in self._failed_or_cancelled:
             yield None, self._outcomes[call_id]
