@@ -136,24 +136,33 @@ class SecretParameters:
     def __init__(self, fn: Callable[..., object]) -> None:
         self._fn = fn
 
-    @functools.cached_property
-    def _signature(self) -> Signature:
-        return signature_of(self._fn)
-
     def secret_among(
         self, args: tuple[object, ...], kwargs: Mapping[str, object]
     ) -> Iterator[tuple[str | None, object]]:
         """Return the arguments of a call that are secret by their names, and those that its partials hold."""
+        for place, name in self._places:
+            if place < len(args):
+                yield name, args[place]
         signature = self._signature
-        named = [*zip(signature.names(len(args)), args, strict=True)]
-        named += [(signature.keyword_name(name), value) for name, value in kwargs.items()]
-        yield from ((name, value) for name, value in named if name is not None and is_secret_name(name))
+        if signature.rest is not None and is_secret_name(signature.rest):
+            yield from ((signature.rest, value) for value in args[len(signature.positional) :])
+        for name, value in kwargs.items():
+            if is_secret_name(name) or signature.keyword_name(name) != name:
+                yield signature.keyword_name(name), value
         if _is_partial(self._fn):
             yield from self._inner.secret_among(self._fn.args, self._fn.keywords)
 
     @functools.cached_property
+    def _signature(self) -> Signature:
+        return signature_of(self._fn)
+
+    @functools.cached_property
+    def _places(self) -> tuple[tuple[int, str], ...]:
+        return tuple((place, name) for place, name in enumerate(self._signature.positional) if is_secret_name(name))
+
+    @functools.cached_property
     def _inner(self) -> SecretParameters:
-        assert _is_partial(self._fn)  # noqa: S101 - asked for by the method above
+        assert _is_partial(self._fn)  # noqa: S101 - asked for by `secret_among`
         return SecretParameters(self._fn.func)
 
 
@@ -163,7 +172,7 @@ def secret_parameters_of(fn: Callable[..., object]) -> SecretParameters | None:
     Quick for plain functions and their methods: a bound method is a new object each time, and is called as often.
     """
     plain: object = fn.__func__ if isinstance(fn, MethodType) else fn
-    if isinstance(plain, FunctionType) and not hasattr(plain, "__wrapped__"):
+    if isinstance(plain, FunctionType) and "__wrapped__" not in plain.__dict__:
         code = plain.__code__
         takes_any = code.co_flags & inspect.CO_VARKEYWORDS
         if not takes_any and not any(map(is_secret_name, _parameter_names(code))):

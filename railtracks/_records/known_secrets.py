@@ -46,7 +46,8 @@ class KnownSecrets:
 
     def see(self, name: str | None, value: object) -> None:
         """Look for secrets in a value at once, but not at more than its first parts."""
-        self._add(known_secrets([(name, value)], most=_MOST_PARTS))
+        if type(value) is not str or value not in self._texts:
+            self._add(known_secrets([(name, value)], most=_MOST_PARTS))
 
     def see_arguments(
         self, parameters: SecretParameters | None, args: tuple[object, ...], kwargs: Mapping[str, object]

@@ -54,18 +54,18 @@ _ENDINGS: Final = (
 )
 # `key` and `keys` are secret behind these.
 _OF_KEYS: Final = _words(
-    "access account admin aes anthropic api app application auth aws azure claude client consumer crypto cryptographic"
-    " decryption deploy encryption fernet function functions github google hmac integration jwt license licence mailgun"
-    " master openai pgp gpg private role rsa sas sendgrid server service session shared signing ssh ssl stripe"
-    " subscription tls twilio webhook write"
+    "access account admin aes anthropic api app application auth aws azure claude client consumer crypto"
+    " cryptographic decryption deploy encryption fernet function functions github google gpg hmac integration jwt"
+    " licence license mailgun master openai pgp private role rsa sas sendgrid server service session shared signing"
+    " ssh ssl stripe subscription tls twilio webhook write"
 )
 # `token` is secret but behind these: it marks a page, a place in a text, or an amount.
 _OF_PLAIN_TOKENS: Final = _words(
-    "average avg backward bos cached cancel cancellation chunk cls completion continuation continue current cursor"
-    " decoded delta design draft each end eos fencing final first forward idempotency image audio video input invalid"
-    " last mask max maximum min minimum n new next num number output pad page paging pagination per position prev"
-    " previous prompt reasoning resume scroll sentence sep sequence single skip special start starting stop sync text"
-    " total unk unknown word"
+    "after audio average avg backward before bos cached cancel cancellation change chunk cls completion continuation"
+    " continue current cursor decoded delta design draft each end eos eot fencing final first forward idempotency"
+    " image input invalid last mask max maximum middle min minimum n new next num number output pad page pagination"
+    " paging per position prefix prev previous prompt reasoning resume scroll sentence sep sequence since single skip"
+    " special start starting stop suffix sync text total unk unknown video word"
 )
 # `tokens` are a count, or the parts of a text, but behind these.
 _OF_SECRET_TOKENS: Final = _words("access api auth bearer csrf deploy jwt oauth personal refresh secret")
@@ -115,22 +115,27 @@ _OF_PASS: Final = _words(
 _WHOLE: Final = _words("auth pass pin")
 # Behind a secret word these say something about the secret: `token_count`, `password_policy`, `secret_name`.
 _ABOUT: Final = _words(
-    "address age algorithm algorithms arn at attempt attempts available average avg banner based budget budgets changed"
-    " check class classes classification cost costs count counter counting counts created date days decimals"
-    " description detail details dir directory disabled domain domains duration embedding embeddings enabled endpoint"
-    " endpoints error errors exists expiration expired expires expiry field fields file filename filenames files folder"
-    " format generated generation hours index indexes indices input issued issuer kind kinds label labels latency len"
-    " length lengths level lifetime limit limits location logprob logprobs management max maximum mean message messages"
-    " method methods min minimum minutes missing mode model modified name names number offset offsets overlap path"
-    " paths per placeholder policies policy position positions preference preferences present price prices pricing prob"
-    " probability probs provider providers quota rate rates ratio remaining required requirement requirements rotated"
-    " rotation rules samesite schema scope scopes score scores second seconds server size sizes source standard start"
-    " state statistics stats status store strategy strength sum support supported symbol throughput time timeout"
-    " timestamp title total totals ttl type types updated uri uris url urls usage used valid validation validator"
-    " validity version versions visible window"
+    "address age algorithm algorithms arn at attempt attempts available average avg banner based budget budgets"
+    " changed check class classes classification consent cost costs count counter counting counts created date days"
+    " decimals description detail details dir directory disabled domain domains duration embedding embeddings enabled"
+    " endpoint endpoints error errors exists expiration expired expires expiry field fields file filename filenames"
+    " files folder format generated generation hours index indexes indices input issued issuer kind kinds label labels"
+    " latency len length lengths level lifetime limit limits location logprob logprobs management max maximum mean"
+    " message messages method methods min minimum minutes missing mode model modified name names number offset offsets"
+    " overlap path paths per placeholder policies policy position positions preference preferences present price"
+    " prices pricing prob probabilities probability probs provider providers quota rate rates ratio remaining required"
+    " requirement requirements rotated rotation rules samesite scanning schema scope scopes score scores second"
+    " seconds server servers set size sizes source standard start state statistics stats status store strategy"
+    " strength sum support supported symbol throughput time timeout timestamp title total totals ttl type types"
+    " updated uri uris url urls usage used valid validation validator validity version versions visible window"
 )
 # The number of a token stands for a word of a text.
-_ABOUT_TOKENS: Final = _ABOUT | _words("id ids")
+_ABOUT_TOKENS: Final = _ABOUT | _words("id ids str text")
+# A name that begins with one of these asks a question, and its value is the answer: `has_password`.
+_QUESTIONS: Final = _words(
+    "accept accepts allow allows disable disables enable enables forgot has have hide is need needs require requires"
+    " show"
+)
 
 
 def _one_of(words: frozenset[str]) -> str:
@@ -141,15 +146,15 @@ def _one_of(words: frozenset[str]) -> str:
 _JOINED: Final = re.compile(
     rf"{_one_of(_OF_KEYS)}keys?\Z|{_one_of(_OF_SECRET_TOKENS)}tokens\Z|{_one_of(_OF_PASS)}pass\Z"
 )
-_JOINED_PLAIN_TOKEN: Final = re.compile(r"(?:bos|continuation|cursor|eos|next|pad|page|resume|sync|unk)token\Z")
+_JOINED_PLAIN_TOKEN: Final = re.compile(r"(?:bos|continuation|cursor|eos|next|pad|page|resume|skip|sync|unk)token\Z")
 
 
 @functools.lru_cache(maxsize=4096)
 def is_secret_name(name: str) -> bool:
     """Return whether a value under this name is secret, however the words of the name are joined."""
-    if name in _FOLDERS:
-        return False
     words = [word.lower() for word in _WORD.findall(name)]
+    if name in _FOLDERS or not _QUESTIONS.isdisjoint(words[:1]):
+        return False
     if len(words) == 1 and words[0] in _WHOLE:
         return True
     return any(_is_secret_at(words, place) for place in range(len(words)))
