@@ -20,8 +20,8 @@ CUT: Final = "..."
 
 # A known secret is looked up by its first characters.
 _START: Final = 4
-# A line of a secret that is shorter is no secret by itself.
-_SHORTEST_LINE: Final = 8
+# Characters. A line of a secret that is shorter is no secret by itself, nor is a bare value in a user's text.
+_SHORTEST: Final = 8
 _FEW: Final = 32
 
 # What stands before a value in reprs, messages and headers: `name=`, `name: `, `'name': `, `"two words": `, and in JSON
@@ -138,7 +138,7 @@ class Scrubber:
 
 def _spellings(text: str) -> set[str]:
     """Return how a secret may stand in a text: as it is, each line of it, and as reprs and JSON escape it."""
-    lines = {line for line in text.splitlines() if len(line) >= _SHORTEST_LINE}
+    lines = {line for line in text.splitlines() if len(line) >= _SHORTEST}
     return {text, text.strip(), repr(text)[1:-1], json.dumps(text)[1:-1], *lines} - {""}
 
 
@@ -183,8 +183,11 @@ def _without_named_values(text: str, *, is_value: bool) -> str:
         # In `the first token=...` only the last word is the name.
         name = match["last"] if match["mark"] == "=" else f"{match['first'] or ''}{match['last']}"
         if is_secret_name(name) and (not is_value or _is_surely_name(match, text)):
-            end = _end_of_value(text, place, _stops(name, text, match.start("last")))
-            if end > place:
+            stops = _stops(name, text, match.start("last"))
+            end = _end_of_value(text, place, stops)
+            # In a program `token=None` is no secret.
+            is_short = is_value and stops is _AFTER_VALUE and end - place < _SHORTEST
+            if end > place and not is_short:
                 pieces += (text[kept:place], REDACTED)
                 kept = place = end
         match = _NAME.search(text, place)

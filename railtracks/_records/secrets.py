@@ -208,7 +208,9 @@ def named_items(value: object, most: int | None = None) -> list[_Named]:
         return _renamed([(key_name(key), item) for key, item in list(islice(value.items(), most))])
     if is_tuple(value):
         names: tuple[str, ...] = getattr(value, "_fields", ())
-        return list(zip(names, value, strict=True)) if names else _paired(list(islice(value, most)), is_tuple=True)
+        if names:
+            return _renamed(list(zip(names, value, strict=True)))
+        return _paired(list(islice(value, most)), is_tuple=True)
     if is_list(value):
         return _paired(value[:most], is_tuple=False)
     if is_set(value) or is_frozen_set(value):
@@ -253,18 +255,23 @@ def _is_text(value: object) -> TypeGuard[str | bytes]:
 
 def key_name(key: object) -> str | None:
     """Return a key of a mapping as a name, `None` if it is none. The keys of headers are bytes."""
-    if isinstance(key, str):
+    if type(key) is str or key is None:
         return key
+    try:
+        return _told_key(key)
+    except Exception:  # noqa: BLE001 - users' code: a key that cannot be told is no name
+        return None
+
+
+def _told_key(key: object) -> str | None:
     if isinstance(key, bytes):
         return key.decode("utf-8", "replace")
     if isinstance(key, Enum):
         # `Header.AUTH = "Authorization"` as well as `Field.PASSWORD = 1`.
         return key.name if is_secret_name(key.name) else key_name(key.value)
-    if key is None or isinstance(key, int | float | complex | type):
-        return None
-    text = str(key)
-    # That of an object which tells its address, or of a function.
-    return None if text.startswith("<") else text
+    text = "" if isinstance(key, int | float | complex | type) else str(key)
+    # An object that does not tell itself tells its address.
+    return None if text.startswith("<") else text or None
 
 
 def field_names(value: object) -> tuple[str, ...]:
