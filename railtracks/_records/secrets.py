@@ -208,9 +208,8 @@ def named_items(value: object, most: int | None = None) -> list[_Named]:
         return _renamed([(key_name(key), item) for key, item in list(islice(value.items(), most))])
     if is_tuple(value):
         names: tuple[str, ...] = getattr(value, "_fields", ())
-        if names:
-            return _renamed(list(zip(names, value, strict=True)))
-        return _paired(list(islice(value, most)), is_tuple=True)
+        fields: list[_Named] = list(zip(names, value, strict=False))
+        return _renamed(fields) if names else _paired(list(islice(value, most)), is_tuple=True)
     if is_list(value):
         return _paired(value[:most], is_tuple=False)
     if is_set(value) or is_frozen_set(value):

@@ -119,10 +119,12 @@ def _parts_of(plain: Plain) -> Iterator[tuple[str | int, str | None, Plain]]:
     if isinstance(plain, dict):
         for (key, item), (name, _) in zip(plain.items(), named_items(plain), strict=True):
             yield key, name, item
-    elif isinstance(plain, list | tuple):
-        # A tuple is written as a list, so a pair of it is one only if it would be one in a list.
-        for place, (item, (name, _)) in enumerate(zip(plain, named_items(list(plain)), strict=True)):
+    elif isinstance(plain, list):
+        # Users' tuples are lists here, too.
+        for place, (item, (name, _)) in enumerate(zip(plain, named_items(plain), strict=True)):
             yield place, name, item
+    elif isinstance(plain, tuple):
+        yield from ((place, None, item) for place, item in enumerate(plain))
 
 
 def _marked(name: str | None, plain: Plain) -> Plain:

@@ -131,7 +131,9 @@ class Values:
             )
             for name in sorted(kwargs)
         }
-        return self._written([plain, named] if named else [plain], f"the arguments of {node.name!r}")
+        # A tuple is no pair of a name and a value: two arguments are two values.
+        positional = tuple(plain)
+        return self._written([positional, named] if named else [positional], f"the arguments of {node.name!r}")
 
     def load_arguments(self, node: Node[..., object], data: bytes) -> tuple[tuple[object, ...], dict[str, object]]:
         """Return the arguments that were dumped for a node of the same signature.
