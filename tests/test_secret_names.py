@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
-from railtracks._records.secret_names import is_secret_name
+from railtracks._records.secret_names import WORDS, is_secret_name
 
 # Usage of models, pagination, forms, headers, OAuth, tokenizers, as public APIs name them.
 ORDINARY = """
@@ -76,6 +79,11 @@ REAL = """
     wifi_password X-Amz-Credential X-Amz-Security-Token X-Amz-Signature x-api-key X-API-Key x-auth-token x-csrf-token
     X-Vault-Token xsrf_token
 """.split()  # noqa: SIM905 - a list of names is read and changed more easily
+
+
+def test_the_page_for_users_has_all_words_of_the_rule() -> None:
+    page = (Path(__file__).parent.parent / "SECRETS.md").read_text("utf-8")
+    assert [words for words in WORDS if not re.search(rf"(?<!\w){words}(?!\w)", page)] == []
 
 
 def test_the_lists_are_long_enough() -> None:

@@ -1,8 +1,10 @@
 """What is secret, and that no output shows it."""
 
+import copy
 import json
 import logging
 import os
+import pickle
 import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
@@ -105,6 +107,11 @@ def test_a_secret_shows_itself_only_to_who_asks() -> None:
     assert secret.reveal() == CANARY
     assert {str(secret), repr(secret), f"{secret}", "%s" % secret, "{!r}".format(secret)} == {"[redacted]"}  # noqa: UP031, UP032 - every way to format
     assert repr([secret]) == "[[redacted]]"
+
+
+def test_a_secret_comes_out_of_a_copy_and_a_pickle_as_it_was() -> None:
+    for twin in (copy.deepcopy(rt.Secret([CANARY])), pickle.loads(pickle.dumps(rt.Secret([CANARY])))):  # noqa: S301 - its own pickle
+        assert twin == rt.Secret([CANARY])
 
 
 def test_secrets_are_equal_if_their_values_are() -> None:

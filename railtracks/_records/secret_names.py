@@ -136,6 +136,11 @@ _QUESTIONS: Final = _words(
     "accept accepts allow allows disable disables enable enables forgot has have hide is need needs require requires"
     " show"
 )
+# What the page for users has to name.
+WORDS: Final = frozenset(
+    {*_SECRET, *_ENDINGS, *_OF_KEYS, *_OF_PLAIN_TOKENS, *_OF_SECRET_TOKENS, *_OF_PASS, *_WHOLE, *_ABOUT_TOKENS}
+    | {*_QUESTIONS, *_FOLDERS, *(" ".join(pair) for pair in _PAIRS)}
+)
 
 
 def _one_of(words: frozenset[str]) -> str:

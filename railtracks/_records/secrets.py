@@ -47,14 +47,13 @@ class Secret(Generic[T_co]):
     # Whether this process has made any: calls look for secrets among their arguments only then.
     were_made: ClassVar[bool] = False
 
-    # Not in `__init__`, which is not called when a secret is unpickled.
-    def __new__(cls, *_: object) -> Self:
-        """Make an empty one."""
-        Secret.were_made = True
-        return super().__new__(cls)
-
     def __init__(self, value: T_co, /) -> None:
         self.__value = value
+        Secret.were_made = True
+
+    def __reduce__(self) -> tuple[type[Self], tuple[T_co]]:
+        # By `__init__`, so that a process in which a secret is unpickled looks for secrets, too.
+        return type(self), (self.__value,)
 
     def reveal(self) -> T_co:
         """Return the value itself. The session around this code, if there is one, keeps it out of its texts."""
@@ -150,7 +149,7 @@ def _looked_into(
     """Return the secret texts that a value is or shows, and its parts that may have others."""
     if isinstance(value, Enum):
         return (), [(name, value.value)]
-    if isinstance(value, bytes | bytearray | memoryview):
+    if _is_bytes(value):
         held = bytes(value)
         texts, parts = _looked_into(name, held.decode("utf-8", "replace"), most, is_secret=is_secret)
         return [*texts, *([repr(held)[2:-1]] if is_secret else ())], parts
@@ -245,6 +244,11 @@ def _renamed(items: list[_Named]) -> list[_Named]:
         if name in _NAMING and _is_text(item) and is_secret_name(label := str(key_name(item))):
             return [(label if each == "value" else each, held) for each, held in items]
     return items
+
+
+def _is_bytes(value: object) -> TypeGuard[bytes]:
+    """Return whether a value is bytes, or another view of such."""
+    return issubclass(type(value), bytes | bytearray | memoryview)
 
 
 def _is_text(value: object) -> TypeGuard[str | bytes]:
