@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 from urllib.parse import unquote_plus
 
-from railtracks._records.secret_names import is_secret_name
+from railtracks._records.secret_names import ROOTS, is_secret_name
 
 REDACTED: Final = "[redacted]"
 # Stands at the end of a text that was too long.
@@ -42,6 +42,8 @@ _BEARER: Final = re.compile(r"(?i:(?<![\w-])bearer[ ]+)(?P<token>(?=[A-Za-z_.~+/
 _SCHEME: Final = re.compile(r"(?i:api-?key|basic|bearer|digest|negotiate|token) +(?P<credentials>\S+)\Z")
 _PAIR: Final = re.compile(r"(?P<name>[\w .-]*\w)=(?P<value>[^;\s]+)")
 _ESCAPED_QUOTE: Final = re.compile(r"""\\+["']""")
+# What reprs or JSON escape in a text of printable ASCII.
+_ESCAPED: Final = re.compile(r"""["'\\]""")
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
 _AFTER_VALUE: Final = frozenset(" \t\r\n,;)]}")
 _AFTER_HEADER: Final = frozenset("\r\n)]}")
@@ -138,8 +140,15 @@ class Scrubber:
 
 def _spellings(text: str) -> set[str]:
     """Return how a secret may stand in a text: as it is, each line of it, and as reprs and JSON escape it."""
+    if text.isascii() and text.isprintable() and not _ESCAPED.search(text):
+        return {text, text.strip()} - {""}
     lines = {line for line in text.splitlines() if len(line) >= _SHORTEST}
     return {text, text.strip(), repr(text)[1:-1], json.dumps(text)[1:-1], *lines} - {""}
+
+
+def may_show_secrets(text: str) -> bool:
+    """Return whether a text may have secrets in it that what stands around them shows: a quick look at first."""
+    return "://" in text or "earer" in text or "EARER" in text or text.lstrip()[:1] in {"{", "["}
 
 
 def secrets_in(text: str) -> Iterator[str]:
@@ -171,10 +180,14 @@ def credentials_in(name: str | None, text: str) -> Iterator[str]:
 
 
 def _without_bearer(text: str) -> str:
+    if "earer" not in text and "EARER" not in text:
+        return text
     return _BEARER.sub(lambda match: match[0][: match.start("token") - match.start()] + REDACTED, text)
 
 
 def _without_named_values(text: str, *, is_value: bool) -> str:
+    if not _may_hold_name(text):
+        return text
     pieces: list[str] = []
     kept = 0
     match = _NAME.search(text)
@@ -192,6 +205,15 @@ def _without_named_values(text: str, *, is_value: bool) -> str:
                 kept = place = end
         match = _NAME.search(text, place)
     return "".join((*pieces, text[kept:]))
+
+
+def _may_hold_name(text: str) -> bool:
+    """Return whether a text may have a secret name in it: a search for some words is quicker than to read all words."""
+    lower = text.lower()
+    for root in ROOTS:  # noqa: SIM110 - for each text of a session, and quicker than a generator
+        if root in lower:
+            return True
+    return False
 
 
 def _is_surely_name(match: re.Match[str], text: str) -> bool:

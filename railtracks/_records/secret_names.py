@@ -154,6 +154,18 @@ _JOINED: Final = re.compile(
 _JOINED_PLAIN_TOKEN: Final = re.compile(r"(?:bos|continuation|cursor|eos|next|pad|page|resume|skip|sync|unk)token\Z")
 
 
+def _roots() -> tuple[str, ...]:
+    words = sorted({*_SECRET, *_ENDINGS, *_WHOLE, "key", "token"}, key=len)
+    roots = [word for place, word in enumerate(words) if not any(root in word for root in words[:place])]
+    pairs = [pair for pair in _PAIRS if not any(root in word for word in pair for root in roots)]
+    words = sorted({*roots, *(max(pair, key=len) for pair in pairs), "conn"}, key=len)
+    return tuple(word for place, word in enumerate(words) if not any(root in word for root in words[:place]))
+
+
+# Each name of a secret has at least one of these in it, in small letters.
+ROOTS: Final = _roots()
+
+
 @functools.lru_cache(maxsize=4096)
 def is_secret_name(name: str) -> bool:
     """Return whether a value under this name is secret, however the words of the name are joined."""

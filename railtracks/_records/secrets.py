@@ -18,7 +18,7 @@ from typing import ClassVar, Final, Generic, Self, TypeGuard, TypeVar
 import attrs
 
 from railtracks._checks import is_dict, is_frozen_set, is_list, is_mapping, is_set, is_tuple
-from railtracks._records.scrubbing import REDACTED, credentials_in, secrets_in
+from railtracks._records.scrubbing import REDACTED, credentials_in, may_show_secrets, secrets_in
 from railtracks._records.secret_names import is_secret_name
 
 T_co = TypeVar("T_co", covariant=True)
@@ -30,6 +30,9 @@ _SHORTEST_PART_OF_SECRET: Final = 4
 
 # Characters. A longer text is not looked through as JSON.
 _LONGEST_JSON: Final = 2**20
+# What shows no secret unless its name says so.
+_PLAIN: Final[frozenset[type]] = frozenset({int, float, bool, type(None)})
+_CONTAINERS: Final[frozenset[type]] = frozenset({dict, list, tuple, set, frozenset})
 # The names of the fields that name a value beside them: `{"name": "Authorization", "value": ...}`.
 _NAMING: Final = ("name", "key", "header")
 
@@ -122,6 +125,13 @@ def known_secrets(values: Iterable[tuple[str | None, object]], most: int | None 
         while stack and (most is None or looks < most):
             name, value, shortest = stack.pop()
             looks += 1
+            # Most values are these, and need no closer look.
+            if (
+                not shortest
+                and (type(value) in _PLAIN or (type(value) is str and not may_show_secrets(value)))
+                and (name is None or not is_secret_name(name))
+            ):
+                continue
             try:
                 if is_secret_object(value):
                     stack.append((None, hidden_in(value), 1))
@@ -147,6 +157,8 @@ def _looked_into(
     name: str | None, value: object, most: int | None, *, is_secret: bool
 ) -> tuple[Iterable[str], list[_Named]]:
     """Return the secret texts that a value is or shows, and its parts that may have others."""
+    if type(value) in _CONTAINERS:
+        return (), named_items(value, most)
     if isinstance(value, Enum):
         return (), [(name, value.value)]
     if _is_bytes(value):
@@ -162,11 +174,9 @@ def _looked_into(
     if isinstance(value, int | float):
         return [str(value)] if is_secret else [], []
     parts = _visible_items(value, most)
-    if not is_secret or parts or _is_container(value):
-        return [], parts
-    text = str(value)
-    # That of an object which tells its address only.
-    return [] if text.startswith("<") else [text], []
+    text = str(value) if is_secret and not parts and not _is_container(value) else ""
+    # An object that does not tell itself tells its address.
+    return [] if not text or text.startswith("<") else [text], parts
 
 
 def _parts_of_json(text: str) -> list[_Named]:
@@ -204,7 +214,8 @@ def named_items(value: object, most: int | None = None) -> list[_Named]:
         most: How many items are wanted; `None` for all.
     """
     if is_dict(value) or is_mapping(value):
-        return _renamed([(key_name(key), item) for key, item in list(islice(value.items(), most))])
+        held = list(islice(value.items(), most))
+        return _renamed([(key if type(key) is str else key_name(key), item) for key, item in held])
     if is_tuple(value):
         names: tuple[str, ...] = getattr(value, "_fields", ())
         fields: list[_Named] = list(zip(names, value, strict=False))
@@ -240,9 +251,11 @@ def _paired(items: list[object], *, is_tuple: bool) -> list[_Named]:
 
 def _renamed(items: list[_Named]) -> list[_Named]:
     """Return named items; in `{"name": "Authorization", "value": ...}` the value has the name that stands beside it."""
-    for name, item in items if any(name == "value" for name, _ in items) else ():
-        if name in _NAMING and _is_text(item) and is_secret_name(label := str(key_name(item))):
-            return [(label if each == "value" else each, held) for each, held in items]
+    names = [name for name, _ in items]
+    if "value" in names:
+        for name, item in items:
+            if name in _NAMING and _is_text(item) and is_secret_name(label := str(key_name(item))):
+                return [(label if each == "value" else each, held) for each, held in items]
     return items
 
 
@@ -301,4 +314,5 @@ def _secret_slots_of(cls: type) -> tuple[str, ...]:
 
 
 def _is_container(value: object) -> bool:
+    """Return whether a value has items, also if it has none now: then its text is that of its class."""
     return isinstance(value, dict | list | tuple | set | frozenset | BaseException) or is_mapping(value)
