@@ -125,14 +125,14 @@ def known_secrets(values: Iterable[tuple[str | None, object]], most: int | None 
         while stack and (most is None or looks < most):
             name, value, shortest = stack.pop()
             looks += 1
-            # Most values are these, and need no closer look.
-            if (
-                not shortest
-                and (type(value) in _PLAIN or (type(value) is str and not may_show_secrets(value)))
-                and (name is None or not is_secret_name(name))
-            ):
-                continue
             try:
+                # Most values are these, and need no closer look.
+                if (
+                    not shortest
+                    and (type(value) in _PLAIN or (type(value) is str and not may_show_secrets(value)))
+                    and (name is None or not is_secret_name(name))
+                ):
+                    continue
                 if is_secret_object(value):
                     stack.append((None, hidden_in(value), 1))
                     continue
