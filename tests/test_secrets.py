@@ -21,9 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import railtracks as rt
+from railtracks._records.known_secrets import known_secrets
 from railtracks._records.scrubbing import Scrubber
 from railtracks._records.secret_names import is_secret_name
-from railtracks._records.secrets import is_secret, known_secrets
+from railtracks._records.secrets import is_secret
 
 CANARY = "c4n4ry-9f2c71e0"
 
@@ -270,6 +271,8 @@ def test_a_text_that_was_cut_does_not_end_with_half_a_secret(cut: int) -> None:
         (f"Authorization: Bearer {CANARY}\nHost: x", "Authorization: [redacted]\nHost: x"),
         (f"Authorization: Digest a=1, b={CANARY}\nHost: x", "Authorization: [redacted]\nHost: x"),
         (f"headers={{'Authorization': 'Basic {CANARY}', 'b': 2}}", "headers={'Authorization': [redacted], 'b': 2}"),
+        (f"[('host', 'x'), ('x-api-key', '{CANARY}')]", "[('host', 'x'), ('x-api-key', [redacted])]"),
+        (f"[(b'authorization', b'Basic {CANARY}')]", "[(b'authorization', [redacted])]"),
         (f"https://host/?a=1&api_key={CANARY}", "https://host/?a=1&api_key=[redacted]"),
         (f"message='token={CANARY}'", "message='token=[redacted]"),
         (f"password == {CANARY}", "password == [redacted]"),
@@ -293,6 +296,7 @@ def test_what_stands_behind_a_secret_name_is_replaced(text: str, expected: str) 
         "nothing to see here",
         "name='ada', count: 5",
         "the token was refused",
+        "give 'password', 'username' and ['password', 'username']",
         "def login(self, token):\n    return token\n",
         "token:\n    next line",
         "{'token': }",

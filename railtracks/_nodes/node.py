@@ -32,6 +32,7 @@ from typing import (
 from railtracks._nodes.options import NodeOptions, RunIn, check_for_processes, check_options
 from railtracks._nodes.retry import Retry
 from railtracks._nodes.signature import SecretParameters, Signature, secret_parameters_of, signature_of
+from railtracks._records.scrubbing import Scrubber
 from railtracks.exceptions import NodeCreationError
 
 if TYPE_CHECKING:
@@ -296,7 +297,7 @@ def made_node(fn: object, /, **options: Unpack[NodeOptions]) -> Node[..., object
     if is_node(fn):
         return fn.with_options(**options) if options else fn
     if not callable(fn):
-        raise NodeCreationError(f"a node is made of a function, not of {fn!r}")
+        raise NodeCreationError(f"a node is made of a function, not of {_shown(fn)}")
     return AsyncNode(fn, **options) if is_coroutine_function(fn) else SyncNode(fn, **options)
 
 
@@ -317,13 +318,18 @@ def is_coroutine_function(fn: object) -> bool:
     if inspect.isclass(target):
         raise NodeCreationError(f"a node is made of a function, not of the class {target.__qualname__}")
     if not callable(target):
-        raise NodeCreationError(f"a node is made of a function, not of {target!r}")
+        raise NodeCreationError(f"a node is made of a function, not of {_shown(target)}")
     function = target if inspect.isroutine(target) else type(target).__call__
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise NodeCreationError(
             f"a node returns one result, but {_name_of(fn)} is a generator function: return a list, or use rt.broadcast"
         )
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(target)
+
+
+def _shown(value: object) -> str:
+    """Return the repr of what was given in place of a function, for an error: it may be an argument with secrets."""
+    return Scrubber().text(repr(value))
 
 
 def _unwrapped(fn: object) -> object:

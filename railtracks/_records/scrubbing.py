@@ -24,16 +24,17 @@ _START: Final = 4
 _SHORTEST: Final = 8
 _FEW: Final = 32
 
-# What stands before a value in reprs, messages and headers: `name=`, `name: `, `'name': `, `"two words": `, and in JSON
-# inside of JSON `\"name\": `. The possessive quantifiers bound how often each place is tried, because a message can be
-# a megabyte of letters.
+# What stands before a value in reprs, messages and headers: `name=`, `name: `, `'name': `, `"two words": `, in JSON
+# inside of JSON `\"name\": `, and in the repr of a pair `('name', `. The possessive quantifiers bound how often each
+# place is tried, because a message can be a megabyte of letters.
 _NAME: Final = re.compile(
-    r"""(?<![\w-])(?P<first>[\w-]++[ ])?(?P<last>[\w-]++)(?P<quote>(?:\\*+["'])?)[ \t]*+(?P<mark>[:=]++>?)[ \t]*+"""
+    r"""(?<![\w-])(?P<first>[\w-]++[ ])?(?P<last>[\w-]++)(?P<quote>(?:\\*+["'])?)"""
+    r"""[ \t]*+(?P<mark>[:=]++>?|,(?=[ ]b?["']))[ \t]*+"""
 )
 # `://user:password@`. A password may have a slash in it, unless what follows the colon is a port. Three asterisks are
 # no password: somebody has replaced it. The bound keeps the time in proportion to the length of the text.
 _PASSWORD_IN_URL: Final = re.compile(
-    r"""(?<=://)(?P<user>[^\s/?#:@\[\]"'<>]*+):(?!\*\*\*@)"""
+    r"""(?:(?<=://)|(?<=netloc=['"]))(?P<user>[^\s/?#:@\[\]"'<>]*+):(?!\*\*\*@)"""
     r"""(?P<password>[^\s/?#"'<>]{1,512}(?=@)|(?!\d*+[/?#])[^\s@"'<>]{1,512}(?=@))"""
 )
 _IN_QUERY: Final = re.compile(r"""(?<=[?&])(?P<name>[^\s=&?#"'<>]{1,100})=(?P<value>[^\s&#"'<>]+)""")
@@ -93,9 +94,10 @@ class Scrubber:
         return self._without_shown(self.exact(text), is_value=True)
 
     def _without_shown(self, text: str, *, is_value: bool) -> str:
-        if ":" not in text and "=" not in text:
+        if ":" not in text and "=" not in text and "(" not in text:
             return _without_bearer(text)
-        text = _PASSWORD_IN_URL.sub(rf"\g<user>:{REDACTED}", text) if "://" in text else text
+        if "://" in text or "netloc=" in text:
+            text = _PASSWORD_IN_URL.sub(rf"\g<user>:{REDACTED}", text)
         return _without_bearer(_without_named_values(text, is_value=is_value))
 
     def exact(self, text: str) -> str:
@@ -148,7 +150,7 @@ def _spellings(text: str) -> set[str]:
 
 def may_show_secrets(text: str) -> bool:
     """Return whether a text may have secrets in it that what stands around them shows: a quick look at first."""
-    return "://" in text or "earer" in text or "EARER" in text or text.lstrip()[:1] in {"{", "["}
+    return "://" in text or "@" in text or "earer" in text or "EARER" in text or text.lstrip()[:1] in {"{", "["}
 
 
 def secrets_in(text: str) -> Iterator[str]:
@@ -195,7 +197,7 @@ def _without_named_values(text: str, *, is_value: bool) -> str:
         place = match.end()
         # In `the first token=...` only the last word is the name.
         name = match["last"] if match["mark"] == "=" else f"{match['first'] or ''}{match['last']}"
-        if is_secret_name(name) and (not is_value or _is_surely_name(match, text)):
+        if is_secret_name(name) and (_is_surely_name(match, text) if is_value else _is_name(match, text)):
             stops = _stops(name, text, match.start("last"))
             end = _end_of_value(text, place, stops)
             # In a program `token=None` is no secret.
@@ -216,9 +218,18 @@ def _may_hold_name(text: str) -> bool:
     return False
 
 
+def _is_name(match: re.Match[str], text: str) -> bool:
+    """Return whether a word with a mark behind it is a name: before a comma it is one only in a pair."""
+    start = match.start()
+    return match["mark"] != "," or text[max(0, start - 3) : start - 1].endswith(("(", "(b"))
+
+
 def _is_surely_name(match: re.Match[str], text: str) -> bool:
     """Return whether a word with a mark behind it is a name with its value, also in a text that may be a program."""
-    before, behind = text[match.start("last") - 1 : match.start("last")], text[match.end() : match.end() + 1]
+    start = match.start() if match["quote"] else match.start("last")
+    before, behind = text[start - 1 : start], text[match.end() : match.end() + 1]
+    if match["mark"] == ",":
+        return _is_name(match, text) and match["quote"] == before
     if match["quote"]:
         return match["quote"][-1] == before and behind in {'"', "'", "[", "{", "\\"}
     if match["mark"] == "=":

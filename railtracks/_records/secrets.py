@@ -9,30 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable
 from enum import Enum
 from itertools import islice
-from typing import ClassVar, Final, Generic, Self, TypeGuard, TypeVar
+from typing import ClassVar, Final, Generic, Self, TypeAlias, TypeGuard, TypeVar
 
 import attrs
 
 from railtracks._checks import is_dict, is_frozen_set, is_list, is_mapping, is_set, is_tuple
-from railtracks._records.scrubbing import REDACTED, credentials_in, may_show_secrets, secrets_in
+from railtracks._records.scrubbing import REDACTED
 from railtracks._records.secret_names import is_secret_name
 
 T_co = TypeVar("T_co", covariant=True)
 
-# How many characters a secret has at least to be searched for in texts. Shorter values would be replaced in ordinary
-# words, so they are hidden under their name only. A `Secret` counts with any length, and in it each part from four on.
-_SHORTEST: Final = 8
-_SHORTEST_PART_OF_SECRET: Final = 4
-
-# Characters. A longer text is not looked through as JSON.
-_LONGEST_JSON: Final = 2**20
-# What shows no secret unless its name says so.
-_PLAIN: Final[frozenset[type]] = frozenset({int, float, bool, type(None)})
-_CONTAINERS: Final[frozenset[type]] = frozenset({dict, list, tuple, set, frozenset})
 # The names of the fields that name a value beside them: `{"name": "Authorization", "value": ...}`.
 _NAMING: Final = ("name", "key", "header")
 
@@ -108,125 +98,32 @@ def is_secret(name: str | None, value: object) -> bool:
     return not (isinstance(value, int | float) and ("tokens" in (lower := name.lower()) or lower == "pass"))
 
 
-def known_secrets(values: Iterable[tuple[str | None, object]], most: int | None = None) -> set[str]:
-    """Return the texts of all secrets among named values, at any depth, that are to be searched for in other texts.
-
-    Args:
-        values: The values.
-        most: How many parts of each value are looked at; `None` for all.
-    """
-    found: set[str] = set()
-    # The values themselves are kept, too: an id may be used again once its object is gone.
-    seen: dict[tuple[int, int], object] = {}
-    for named in values:
-        # Each with the length from which on it is a secret; 0 stands for no secret.
-        stack: list[tuple[str | None, object, int]] = [(*named, 0)]
-        looks = 0
-        while stack and (most is None or looks < most):
-            name, value, shortest = stack.pop()
-            looks += 1
-            try:
-                # Most values are these, and need no closer look.
-                if (
-                    not shortest
-                    and (type(value) in _PLAIN or (type(value) is str and not may_show_secrets(value)))
-                    and (name is None or not is_secret_name(name))
-                ):
-                    continue
-                if is_secret_object(value):
-                    stack.append((None, hidden_in(value), 1))
-                    continue
-                shortest = shortest or (_SHORTEST if is_secret(name, value) else 0)
-                if value is None or isinstance(value, bool) or (id(value), shortest) in seen:
-                    continue
-                texts, parts = _looked_into(name, value, most, is_secret=bool(shortest))
-                found.update(text for text in texts if len(text) >= shortest)
-                if parts:
-                    seen[id(value), shortest] = value
-                    below = max(shortest, _SHORTEST_PART_OF_SECRET) if shortest else 0
-                    stack += [(each, item, below) for each, item in parts]
-            except Exception:  # noqa: BLE001, S112 - users' code: what cannot be looked at shows nothing
-                continue
-    return found
+# An item of a value with its name, if it has one.
+Named: TypeAlias = tuple[str | None, object]
 
 
-_Named = tuple[str | None, object]
-
-
-def _looked_into(
-    name: str | None, value: object, most: int | None, *, is_secret: bool
-) -> tuple[Iterable[str], list[_Named]]:
-    """Return the secret texts that a value is or shows, and its parts that may have others."""
-    if type(value) in _CONTAINERS:
-        return (), named_items(value, most)
-    if isinstance(value, Enum):
-        return (), [(name, value.value)]
-    if _is_bytes(value):
-        held = bytes(value)
-        texts, parts = _looked_into(name, held.decode("utf-8", "replace"), most, is_secret=is_secret)
-        return [*texts, *([repr(held)[2:-1]] if is_secret else ())], parts
-    if isinstance(value, str):
-        # Not `str(value)`: its class may be the user's.
-        text = str.__str__(value)
-        shown = [*secrets_in(text), *(credentials_in(name, text) if is_secret else ())]
-        texts = [each for each in shown if len(each) >= _SHORTEST]
-        return [*texts, *([text] if is_secret else ())], _parts_of_json(text)
-    if isinstance(value, int | float):
-        return [str(value)] if is_secret else [], []
-    parts = _visible_items(value, most)
-    text = str(value) if is_secret and not parts and not _is_container(value) else ""
-    # An object that does not tell itself tells its address.
-    return [] if not text or text.startswith("<") else [text], parts
-
-
-def _parts_of_json(text: str) -> list[_Named]:
-    """Return what a text has in it that is a JSON object or a JSON array."""
-    if text.lstrip()[:1] not in {"{", "["} or len(text) > _LONGEST_JSON:
-        return []
-    try:
-        return [(None, json.loads(text))]
-    except (ValueError, RecursionError):
-        return []
-
-
-def _visible_items(value: object, most: int | None) -> list[_Named]:
-    """Return the items of a value, and those of its attributes that have secret names.
-
-    Not all attributes: what an object refers to through them has no end.
-    """
-    items = named_items(value, most)
-    attributes: object = getattr(value, "__dict__", None)
-    if is_mapping(attributes):
-        for key, item in islice(attributes.items(), most):
-            name = key_name(key)
-            if name is not None and is_secret_name(name):
-                items.append((name, item))
-    kind: type = type(value)
-    items += [(name, getattr(value, name, None)) for name in _secret_slots_of(kind)]
-    return items
-
-
-def named_items(value: object, most: int | None = None) -> list[_Named]:
+def named_items(value: object, most: float = math.inf) -> list[Named]:
     """Return what a container, an error, an attrs or a dataclass instance holds, each item with its name if any.
 
     Args:
         value: The value.
-        most: How many items are wanted; `None` for all.
+        most: How many items of a container are wanted at most.
     """
+    stop = None if most == math.inf else math.ceil(most)
     if is_dict(value) or is_mapping(value):
-        held = list(islice(value.items(), most))
+        held = list(islice(value.items(), stop))
         return _renamed([(key if type(key) is str else key_name(key), item) for key, item in held])
     if is_tuple(value):
         names: tuple[str, ...] = getattr(value, "_fields", ())
-        fields: list[_Named] = list(zip(names, value, strict=False))
-        return _renamed(fields) if names else _paired(list(islice(value, most)), is_tuple=True)
+        fields: list[Named] = list(zip(names, value, strict=False))
+        return _renamed(fields) if names else _paired(list(islice(value, stop)), is_tuple=True)
     if is_list(value):
-        return _paired(value[:most], is_tuple=False)
+        return _paired(value[:stop], is_tuple=False)
     if is_set(value) or is_frozen_set(value):
-        return [(None, item) for item in list(islice(value, most))]
+        return [(None, item) for item in list(islice(value, stop))]
     if isinstance(value, BaseException):
         return [(None, item) for item in value.args]
-    items: list[_Named] = []
+    items: list[Named] = []
     for name in field_names(value):
         try:
             items.append((name, getattr(value, name)))
@@ -235,7 +132,7 @@ def named_items(value: object, most: int | None = None) -> list[_Named]:
     return _renamed(items)
 
 
-def _paired(items: list[object], *, is_tuple: bool) -> list[_Named]:
+def _paired(items: list[object], *, is_tuple: bool) -> list[Named]:
     """Return the items of a tuple or a list; in a pair of a name and a text the first item names the second one.
 
     A list of two plain words is a list of two words, and no pair: `["password", "username"]`.
@@ -249,7 +146,7 @@ def _paired(items: list[object], *, is_tuple: bool) -> list[_Named]:
     return [(None, item) for item in items]
 
 
-def _renamed(items: list[_Named]) -> list[_Named]:
+def _renamed(items: list[Named]) -> list[Named]:
     """Return named items; in `{"name": "Authorization", "value": ...}` the value has the name that stands beside it."""
     names = [name for name, _ in items]
     if "value" in names:
@@ -257,11 +154,6 @@ def _renamed(items: list[_Named]) -> list[_Named]:
             if name in _NAMING and _is_text(item) and is_secret_name(label := str(key_name(item))):
                 return [(label if each == "value" else each, held) for each, held in items]
     return items
-
-
-def _is_bytes(value: object) -> TypeGuard[bytes]:
-    """Return whether a value is bytes, or another view of such."""
-    return issubclass(type(value), bytes | bytearray | memoryview)
 
 
 def _is_text(value: object) -> TypeGuard[str | bytes]:
@@ -301,18 +193,3 @@ def _fields_of(cls: type) -> tuple[str, ...]:
     if attrs.has(cls):
         return tuple(attribute.name for attribute in attrs.fields(cls))
     return tuple(field.name for field in dataclasses.fields(cls)) if dataclasses.is_dataclass(cls) else ()
-
-
-@functools.lru_cache(maxsize=1024)
-def _secret_slots_of(cls: type) -> tuple[str, ...]:
-    """Return the slots of a class that have secret names."""
-    slots: list[str] = []
-    for kind in cls.__mro__:
-        own: object = vars(kind).get("__slots__", ())
-        slots += [own] if isinstance(own, str) else [str(name) for name in own] if is_tuple(own) or is_list(own) else []
-    return tuple(name for name in slots if is_secret_name(name))
-
-
-def _is_container(value: object) -> bool:
-    """Return whether a value has items, also if it has none now: then its text is that of its class."""
-    return isinstance(value, dict | list | tuple | set | frozenset | BaseException) or is_mapping(value)

@@ -154,6 +154,10 @@ class CallTree:
             kwargs: Its keyword arguments.
             attempt: Which attempt it is, if the node is retried.
         """
+        # First, so that a Ctrl-C in it leaves no half of a row. Most nodes have no such parameter, and most programs no
+        # `Secret`: then a call pays for this condition only.
+        if node.secret_parameters is not None or Secret.were_made:
+            self.secrets.see_arguments(node.secret_parameters, args, kwargs)
         nodes = self._nodes
         call_id = len(nodes)
         nodes.append(node)
@@ -167,9 +171,6 @@ class CallTree:
         self._ended_at.append(0.0)
         # Last: see `__len__`.
         self._started_at.append(time())
-        # Most nodes have no such parameter, and most programs no `Secret`: then this is all that a call pays.
-        if node.secret_parameters is not None or Secret.were_made:
-            self.secrets.see_arguments(node.secret_parameters, args, kwargs)
         return call_id
 
     def mark_replayed(self, call_id: int) -> None:
