@@ -487,6 +487,7 @@ async def test_a_secret_object_counts_with_any_length(home: Path) -> None:
         {"required": ["password", "username"], "text": "a username is required"},
         {"most_common": [["token", 57], ["cookie", 12]]},
         {"pass": 12, "fail": 0},
+        {"fields": [{"name": "user", "value": "ada-lovelace"}, {"value": 1}, {"key": 5, "value": 2}]},
         {"has_password": True, "password": None},
         {"env": {"PWD": "/home/ada/project", "HOME": "/home/ada"}, "cwd": "/home/ada/project"},
         {"text": "the token: it is refused", "code": "def login(password: str, token=None): ..."},
@@ -511,6 +512,7 @@ async def test_what_only_looks_like_a_secret_is_shown(value: dict[str, object], 
         (f"GET / HTTP/1.1\r\nCookie: a=b; sid={CANARY}\r\nHost: x", "GET / HTTP/1.1\r\nCookie: [redacted]\r\nHost: x"),
         (f"curl -H 'Authorization: Token {CANARY}' url", "curl -H 'Authorization: [redacted]"),
         (f"with bearer {CANARY}.", "with bearer [redacted]"),
+        (f"sent ('x-api-key', '{CANARY}')", "sent ('x-api-key', [redacted])"),
         (f"no route: {urlsplit(f'https://ada:{CANARY}@host/')}", None),
         ("postgresql://me:***@host/db", "postgresql://me:***@host/db"),
         ("if token == other: password = ask()", "if token == other: password = ask()"),
@@ -557,6 +559,15 @@ async def test_each_distinct_secret_is_kept_once() -> None:
     # What a user cannot see: the size of what the session holds.
     known = session._record.secrets  # noqa: SLF001 - as said above
     assert len(known) == 5
+
+
+def test_ctrl_c_in_a_look_at_a_value_goes_on() -> None:
+    class Interrupted:
+        def __str__(self) -> str:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        KnownSecrets().see("token", Interrupted())
 
 
 def test_a_look_at_the_call_is_bounded() -> None:

@@ -19,7 +19,7 @@ from railtracks._checks import is_list, is_mapping, is_tuple
 from railtracks._records.data import CallError
 from railtracks._records.scrubbing import Scrubber, credentials_in, may_show_secrets, secrets_in
 from railtracks._records.secret_names import is_secret_name
-from railtracks._records.secrets import Named, Secret, hidden_in, is_secret, is_secret_object, key_name, named_items
+from railtracks._records.secrets import Named, hidden_in, is_secret, is_secret_object, key_name, named_items
 
 # How many characters a secret has at least to be searched for in texts. Shorter values would be replaced in ordinary
 # words, so they are hidden under their name only. A `Secret` counts with any length, and in it each part from four on.
@@ -77,10 +77,9 @@ class KnownSecrets:
         if parameters is not None:
             for name, value in parameters.secret_among(args, kwargs):
                 self.see(name, value)
-        if Secret.were_made:
-            for value in (*args, *kwargs.values()):
-                if is_secret_object(value):
-                    self.see(None, value)
+        for value in (*args, *kwargs.values()):
+            if is_secret_object(value):
+                self.see(None, value)
 
     def see_all(self, values: Iterable[Named], limit: float = math.inf) -> None:
         """Look for secrets in all parts of some values; the limit is that of `known_secrets`."""
