@@ -218,9 +218,10 @@ class _Plain:
         return dict(items)
 
     def _mapping(self, value: Mapping[object, object]) -> object:
+        held = dict(value.items())
         items = [
             (key, self.value(key), self.value(item, name))
-            for (key, item), (name, _) in zip(list(value.items()), named_items(value), strict=True)
+            for (key, item), (name, _) in zip(held.items(), named_items(held), strict=True)
         ]
         words = {
             plain

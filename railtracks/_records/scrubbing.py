@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Final
-from urllib.parse import unquote_plus
+from urllib.parse import unquote, unquote_plus
 
 from railtracks._records.secret_names import ROOTS, is_secret_name
 
@@ -157,7 +157,7 @@ def secrets_in(text: str) -> Iterator[str]:
     """Return the passwords and the secret parameters of the URLs in a text, and what follows `Bearer`."""
     if "://" in text:
         for match in _PASSWORD_IN_URL.finditer(text):
-            yield from {match["password"], unquote_plus(match["password"])}
+            yield from {match["password"], unquote(match["password"])}
         for match in _IN_QUERY.finditer(text):
             if is_secret_name(match["name"]):
                 yield from {match["value"], unquote_plus(match["value"])}
