@@ -561,6 +561,17 @@ async def test_each_distinct_secret_is_kept_once() -> None:
     assert len(known) == 5
 
 
+async def test_calls_look_at_their_arguments_once_a_secret_object_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As in a process that has made none so far.
+    monkeypatch.setattr(rt.Secret, "were_made", False)
+    async with rt.Session(save_state=False) as session:
+        known = session._record.secrets  # noqa: SLF001 - what a user cannot see
+        await rt.call(take, [CANARY])
+        assert (rt.Secret.were_made, len(known)) == (False, 0)
+        await rt.call(take, rt.Secret(CANARY))
+        assert (rt.Secret.were_made, len(known)) == (True, 1)
+
+
 def test_ctrl_c_in_a_look_at_a_value_goes_on() -> None:
     class Interrupted:
         def __str__(self) -> str:
