@@ -61,6 +61,8 @@ def update(values: Mapping[str, Any]) -> None:
     frame = current_frame.get()
     if scope.journal is not None and frame is not None:
         scope.journal.wrote(frame, dict(values))
+    for name, value in values.items():
+        scope.record.secrets.see(name, value)
     scope.record.values.update((exact(key), value) for key, value in values.items())
 
 

@@ -226,7 +226,7 @@ def _close_record(
         scope.tree.cancel(call_id)
         kind, audience = EventKind.CALL_CANCELLED, observers.call_cancelled
     else:
-        scope.tree.fail(call_id, describe_once(error, lambda: scope.tree.path(call_id)))
+        scope.tree.fail(call_id, describe_once(error, lambda: scope.tree.path(call_id), scope.tree.secrets.told))
         if is_tried_again:
             kind, audience = EventKind.CALL_RETRIED, observers.call_retried
         else:

@@ -63,18 +63,21 @@ class _CallNote(str):
         return str, (str(self),)
 
 
-def describe_once(error: BaseException, path: Callable[[], Sequence[str]]) -> CallError:
+def describe_once(
+    error: BaseException, path: Callable[[], Sequence[str]], without_secrets: Callable[[CallError], CallError]
+) -> CallError:
     """Return the description of an error that leaves a call; the first time, add a note with the path of nodes to it.
 
     Args:
         error: The error.
         path: Returns the names of the nodes down to the call. Only called the first time.
+        without_secrets: Returns a description without the secrets of the session. Likewise.
     """
     notes = [note for note in notes_of(error) if _is_call_note(note)]
     for note in notes:
         if note.error_id == id(error):
             return note.description
-    description = described(error)
+    description = without_secrets(described(error))
     # Otherwise the note of a group that this error is a part of names the path already.
     if not notes:
         note = _CallNote(f"in {' > '.join(path())}")

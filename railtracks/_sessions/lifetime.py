@@ -52,7 +52,7 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
     outer = enclosing_frame(task)
     journal, timeout = None, plan.record.ending.timeout
     try:
-        log = SessionLog(plan.record.identifier, plan.settings)
+        log = SessionLog(plan.record.identifier, plan.settings, plan.record.secrets)
         if plan.durable is not None:
             journal, remaining = await plan.durable.open()
             timeout = math.inf if remaining is None else remaining
@@ -152,7 +152,7 @@ class Lifetime:
         self._outer_nursery.nursery.start_soon(durable.keep, cancellation.fail, name="railtracks: keep the lease")
         self._inner_nursery.nursery.start_soon(journal.watch, name="railtracks: watch the journal")
         try:
-            journal.attach(self._plan.record.values, final_work.log.log, cancellation.end)
+            journal.attach(self._plan.record, final_work.log.log, cancellation.end)
             self.background.restart()
         except FatalError as error:
             cancellation.fail(error)
@@ -197,6 +197,9 @@ class Lifetime:
             # A fatal error ends the outer session, too, unless a node between the two catches it. There is none here:
             # this session was opened in the block of the outer one, outside of any call.
             outer.scope.control.end(raised)
+        if raised is not None and outer is not None:
+            # The sessions around this one tell of the error, too.
+            outer.scope.record.secrets.see_those_of(self._plan.record.secrets)
         try:
             if raised is not None and raised is not error:
                 raise_unchanged(raised)

@@ -23,6 +23,7 @@ from railtracks._calls.pending import PendingCall
 from railtracks._checks import check_count, check_grace, exact, is_text
 from railtracks._config import required, resolve
 from railtracks._nodes.node import Node
+from railtracks._nodes.signature import SecretParameters
 from railtracks._option import check_options, documented, spelled_out
 from railtracks._options import DecoratorOptions, SessionOptions, SessionStore
 from railtracks._records.data import CauseKind, Counts, EndCause, ExecutionInfo, Status
@@ -443,7 +444,14 @@ def _store(options: SessionOptions, session_id: str | None) -> SessionStore | No
     return durable_wing().store_of(durable)
 
 
-# For flows: what they need of a session, and users do not.
+# For flows and `@session`: what they need of a session, and users do not.
+
+
+def see_arguments(
+    session: Session, parameters: SecretParameters | None, args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> None:
+    """Have a session know the secrets among the arguments of the function that will run in its block."""
+    session._record.secrets.see_arguments(parameters, args, kwargs)  # noqa: SLF001 - as said above
 
 
 def session_of(run: DurableRun[Frame] | None, **options: Unpack[DecoratorOptions]) -> Session:

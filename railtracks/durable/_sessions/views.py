@@ -14,7 +14,8 @@ from attrs import define
 from sqlalchemy.engine import Connection
 
 from railtracks._records.data import CallError, CallRecord, ExecutionInfo, Status
-from railtracks._records.secrets import REDACTED, Scrubber
+from railtracks._records.known_secrets import KnownSecrets
+from railtracks._records.scrubbing import REDACTED, Scrubber
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.ownership import ProcessOwner
 from railtracks.durable._store.schema import (
@@ -100,6 +101,7 @@ def record_of(access: Access, session_id: str) -> ExecutionInfo:
         row = row_of(connection, session_id, access)
         head = _stored(_Owners(connection, owner), row)
         rows = rows_of(connection, session_id)
+    scrubber = _scrubber_of(rows, access.values)
     return ExecutionInfo(
         session_id=head.session_id,
         session_name=head.session_name,
@@ -110,9 +112,9 @@ def record_of(access: Access, session_id: str) -> ExecutionInfo:
         started_at=head.created_at,
         ended_at=head.ended_at,
         timeout=row.timeout,
-        error=_error(row.failure, access.values),
+        error=_error(row.failure, access.values, scrubber),
         context_keys=tuple(sorted({key for each in rows if each.context for key in json.loads(each.context)})),
-        calls=_records(rows, access.values),
+        calls=_records(rows, access.values, scrubber),
     )
 
 
@@ -169,7 +171,18 @@ def _stored(found: _Owners, row: SessionRow) -> StoredSession:
     )
 
 
-def _records(rows: list[CallRow], values: Values) -> tuple[CallRecord, ...]:
+def _scrubber_of(rows: list[CallRow], values: Values) -> Scrubber:
+    """Return what removes the secrets of a session, also the encrypted ones that the key of the store opens."""
+    secrets = KnownSecrets()
+    for row in rows:
+        for data in (row.arguments, row.outcome, row.context):
+            if data:
+                stored: object = json.loads(data)
+                secrets.see_all([(None, stored), *values.opened_secrets(stored)])
+    return secrets.scrubber
+
+
+def _records(rows: list[CallRow], values: Values, scrubber: Scrubber) -> tuple[CallRecord, ...]:
     """Return one record for each attempt of a call, in the order in which the attempts began or were recorded.
 
     Rows of starts and broadcasts are left out. Secrets are removed from arguments, results and errors.
@@ -182,7 +195,7 @@ def _records(rows: list[CallRow], values: Values) -> tuple[CallRecord, ...]:
     records: list[CallRecord] = []
     for key, call_id in ids.items():
         row = last[key]
-        args, kwargs = values.redacted_arguments(row.arguments)
+        args, kwargs = values.redacted_arguments(row.arguments, scrubber)
         records.append(
             CallRecord(
                 id=call_id,
@@ -194,22 +207,21 @@ def _records(rows: list[CallRow], values: Values) -> tuple[CallRecord, ...]:
                 ended_at=_moment(row.ended_at),
                 args=args,
                 kwargs=kwargs,
-                result=values.redacted(row.outcome) if row.status == RowStatus.COMPLETED else None,
-                error=_error(row.outcome, values) if row.status == RowStatus.FAILED else None,
+                result=values.redacted(row.outcome, scrubber) if row.status == RowStatus.COMPLETED else None,
+                error=_error(row.outcome, values, scrubber) if row.status == RowStatus.FAILED else None,
             )
         )
     return tuple(records)
 
 
-def _error(data: bytes | None, values: Values) -> CallError | None:
+def _error(data: bytes | None, values: Values, scrubber: Scrubber) -> CallError | None:
     if data is None:
         return None
     kind, message, traceback = described_failure(data, values)
     if values.sealer.has_key:
         # The message may quote a secret that is stored encrypted, and nothing here knows which texts those are.
         return CallError(kind, REDACTED, "")
-    clear = Scrubber().text
-    return CallError(kind, clear(message), clear(traceback))
+    return CallError(kind, scrubber.text(message), scrubber.text(traceback))
 
 
 def _moment(seconds: float | None) -> datetime | None:

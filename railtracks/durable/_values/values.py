@@ -8,13 +8,14 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Final, TypeGuard
 
 from railtracks._nodes.node import Node
 from railtracks._nodes.signature import Kind, Signature, signature_of
 from railtracks._records.error_parts import line_of, text_of
+from railtracks._records.scrubbing import Scrubber
 from railtracks._records.secrets import Secret, is_secret
 from railtracks.durable._values.converter import made_converter
 from railtracks.durable._values.plain import (
@@ -38,7 +39,7 @@ from railtracks.durable._values.sealing import (
     laid_open,
     sealed,
     secret_path,
-    without_sealed,
+    without_secrets,
 )
 from railtracks.exceptions import DurableValueError, StoreError
 
@@ -73,15 +74,6 @@ def shape_of(fn: Callable[..., object] | StandIn) -> Signature:
 
 
 _known_signature: Final = functools.lru_cache(maxsize=4096)(signature_of)
-
-
-def secret_arguments(
-    fn: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
-) -> Iterator[tuple[str | None, object]]:
-    """Return the arguments that are secret by themselves or by their names, with the names of their parameters."""
-    names = shape_of(fn).names(len(args))
-    given = [*zip(names, args, strict=True), *kwargs.items()]
-    return ((name, value) for name, value in given if is_secret(name, value))
 
 
 class Values:
@@ -135,10 +127,14 @@ class Values:
             what = f"argument {place + 1 if name is None else name!r} of {node.name!r}"
             plain.append(self._plain(value, kind, what, name))
         named: dict[str, Plain] = {
-            name: self._plain(kwargs[name], signature.of(name), f"argument {name!r} of {node.name!r}", name)
+            name: self._plain(
+                kwargs[name], signature.of(name), f"argument {name!r} of {node.name!r}", signature.keyword_name(name)
+            )
             for name in sorted(kwargs)
         }
-        return self._written([plain, named] if named else [plain], f"the arguments of {node.name!r}")
+        # A tuple is no pair of a name and a value: two arguments are two values.
+        positional = tuple(plain)
+        return self._written([positional, named] if named else [positional], f"the arguments of {node.name!r}")
 
     def load_arguments(self, node: Node[..., object], data: bytes) -> tuple[tuple[object, ...], dict[str, object]]:
         """Return the arguments that were dumped for a node of the same signature.
@@ -162,15 +158,31 @@ class Values:
             raise DurableValueError(f"the stored arguments of {node.name!r}", text_of(error)) from error
         return args, kwargs
 
-    def redacted(self, data: bytes | None) -> object:
-        """Return stored bytes as plain data for a view, without what is encrypted."""
-        return None if data is None else without_sealed(json.loads(data))
+    def redacted(self, data: bytes | None, scrubber: Scrubber | None = None) -> object:
+        """Return stored bytes as plain data for a view, without what is encrypted or known to be secret."""
+        return None if data is None else without_secrets(json.loads(data), scrubber or Scrubber())
 
-    def redacted_arguments(self, data: bytes | None) -> tuple[tuple[object, ...], dict[str, object]]:
-        """Return stored arguments as plain data for a view, without what is encrypted."""
+    def redacted_arguments(
+        self, data: bytes | None, scrubber: Scrubber
+    ) -> tuple[tuple[object, ...], dict[str, object]]:
+        """Return stored arguments as plain data for a view, without what is encrypted or known to be secret."""
         positional, *named = json.loads(data or b"[[]]")
-        args = tuple(without_sealed(item) for item in positional)
-        return args, {name: without_sealed(item) for each in named for name, item in each.items()}
+        args = tuple(without_secrets(item, scrubber) for item in positional)
+        return args, {name: without_secrets(item, scrubber, name) for each in named for name, item in each.items()}
+
+    def opened_secrets(self, stored: object) -> Iterator[tuple[str | None, object]]:
+        """Return the secrets that stored JSON has encrypted in it; those that the key does not open are left out."""
+        if is_dict(stored) and len(stored) == 1 and SEALED in stored:
+            with suppress(DurableValueError):
+                opened = json.loads(self.sealer.open(str(stored[SEALED])))
+                # A failure is encrypted as a whole, whether a secret is in it or not.
+                if "plain" in opened:
+                    yield from self.opened_secrets(opened["plain"])
+                    yield ("secret", opened["plain"]) if not opened["secret"] else (None, Secret(opened["plain"]))
+            return
+        parts: Iterable[object] = stored.values() if is_dict(stored) else stored if is_list(stored) else ()
+        for part in parts:
+            yield from self.opened_secrets(part)
 
     def _plain(self, value: object, kind: Kind, what: str, name: str | None) -> Plain:
         """Return the plain form of a value, checked by reading it back."""
