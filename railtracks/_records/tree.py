@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
 from itertools import islice
 from threading import Lock
@@ -178,11 +178,17 @@ class CallTree:
         """Close a call that was cancelled."""
         self._close(call_id, Status.CANCELLED, None)
 
-    def cancel_what_is_open(self) -> None:
-        """Close the calls that were left open: Ctrl-C can strike between any two steps of a call."""
+    def cancel_what_is_open(self, closed: Callable[[int], object] | None = None) -> None:
+        """Close the calls that were left open: Ctrl-C can strike between any two steps of a call.
+
+        Args:
+            closed: Called with each of them when it is closed.
+        """
         # Children first: ids grow from parent to child.
         for call_id in sorted((each for each in self._ids() if not self._ended_at[each]), reverse=True):
             self.cancel(call_id)
+            if closed is not None:
+                closed(call_id)
 
     def _close(self, call_id: int, status: Status, outcome: CallError | None) -> None:
         if self._ended_at[call_id]:
@@ -249,6 +255,13 @@ class CallTree:
             names.append(self.name(call_id) or "")
             call_id = self._parents[call_id]
         return ("...",) * bool(call_id) + tuple(reversed(names))
+
+    def place(self, call_id: int) -> tuple[int, int]:
+        """Return the parent of a call, 0 for the session, and the top-level call that it belongs to."""
+        run_id = call_id
+        while self._parents[run_id]:
+            run_id = self._parents[run_id]
+        return self._parents[call_id], run_id
 
     def argument_names(self, call_id: int) -> tuple[str | None, ...]:
         """Return the names of the parameters that take a call's positional arguments."""

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import trio
 
+from railtracks._calls.ctrl_c import users_code
 from railtracks._calls.durable_protocol import SessionJournal
 from railtracks._calls.frames import Frame
 from railtracks._calls.here import open_scope, own_frame
@@ -29,6 +31,7 @@ from railtracks.exceptions import ContextError
 BUFFER = 100
 
 
+@trio.lowlevel.enable_ki_protection
 async def broadcast(item: object) -> None:
     """Hand an item to the session's `broadcast_callback`.
 
@@ -52,7 +55,7 @@ async def call_back(callback: Callback, value: object) -> None:
     The thread does not count against the limit of the sync nodes: all of these may be waiting for this callback.
     """
     if is_coroutine_function(callback):
-        await _awaited(callback(value))
+        await users_code(cast("Callable[..., Awaitable[object]]", callback), value)
         return
     # A plain function may return a coroutine, which is then awaited here. Trio refuses a coroutine as the result of a
     # thread, so the result is wrapped in a tuple.
@@ -75,6 +78,7 @@ async def failure_of(callback: Callback, value: object) -> BaseException | None:
     return None
 
 
+@trio.lowlevel.disable_ki_protection
 async def _awaited(result: object) -> None:
     if isinstance(result, Awaitable):
         await result
@@ -147,6 +151,7 @@ class Broadcaster:
                 return
         await self._put(item, key)
 
+    @trio.lowlevel.enable_ki_protection
     async def send_again(self) -> None:
         """Send the recorded items of a durable session that were not delivered and that no call will send again."""
         for key, item in () if self._journal is None else self._journal.broadcasts.undelivered():
@@ -182,6 +187,7 @@ class Broadcaster:
             return None
         return Identity(f"{journal.session_id}:{key}", key, journal.fence)
 
+    @trio.lowlevel.enable_ki_protection
     async def _deliver(self) -> None:
         self._deliverer = trio.lowlevel.current_task()
         try:

@@ -174,6 +174,7 @@ class Lifetime:
         # From here on no call runs, and none can start: a task beside the session gets a `ContextError`.
         self.is_open = False
         final_work, scope, outer = self._final_work, self._root.scope, self._root.outer
+        scope.close_open_calls()
         final_work.note_drain(is_draining=scope.is_draining)
         if final_work.has_work:
             self._outer_nursery.nursery.start_soon(final_work.run, outside)
@@ -298,6 +299,7 @@ class Lifetime:
         else:
             await broadcaster.send(item)
 
+    @trio.lowlevel.enable_ki_protection
     async def start(self, node: object, args: Args, kwargs: Kwargs) -> object:
         """Start a background call, and wait until its node calls `task_status.started()`."""
         # Until then the call runs in the cancel scopes of its starter, which the session's cancel may not reach: the
@@ -305,6 +307,7 @@ class Lifetime:
         self.watch()
         return await self.background.start(node, args, kwargs)
 
+    @trio.lowlevel.enable_ki_protection
     async def drain(self, grace: float, kind: CauseKind) -> None:
         """Refuse new top-level calls, wait for those that run, and cancel the session when the grace is over.
 
@@ -336,6 +339,7 @@ class Lifetime:
         self._plan.cancellation.cancel(EndCause(kind, reason))
         await drain.wait()
 
+    @trio.lowlevel.enable_ki_protection
     def drain_soon(self, grace: float) -> bool:
         """Begin to drain because of SIGTERM; the second time, cancel the session at once. Does not wait.
 
@@ -351,6 +355,7 @@ class Lifetime:
             self._plan.cancellation.cancel(EndCause(CauseKind.SIGTERM, "SIGTERM"))
         return True
 
+    @trio.lowlevel.enable_ki_protection
     async def enter_resource(self, cm: AbstractAsyncContextManager[T]) -> T:
         """Open a resource of the session.
 

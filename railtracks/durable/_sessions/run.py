@@ -152,6 +152,7 @@ class Run:
 
     # Keeping.
 
+    @trio.lowlevel.enable_ki_protection
     async def keep(self, lose: Callable[[BaseException], object]) -> None:
         """Keep the lease until `close`; call `lose` when it is lost, some time before another owner may take it."""
         if self._fence is None:
@@ -167,6 +168,7 @@ class Run:
                 lose(SessionLostError(self.session_id, "its lease could not be renewed in time"))
                 nursery.cancel_scope.cancel()
 
+    @trio.lowlevel.enable_ki_protection
     async def _renew(self, lose: Callable[[BaseException], object]) -> None:
         owner = self.access.owner
         while True:
@@ -191,6 +193,7 @@ class Run:
 
     # Releasing.
 
+    @trio.lowlevel.enable_ki_protection
     async def abandon(self) -> None:
         """Release a session that was taken and did not come to run. Shielded."""
         fence = self._fence
