@@ -49,7 +49,7 @@ def struck(scenario: str) -> dict[str, Any]:
     """Strike a scenario: at every line in the whole proof, at some lines else."""
     share = rounds(full=1_000, handful=5) / 1_000
     command = [sys.executable, "-W", "error", str(SCRIPTS / "struck.py"), scenario, str(share), str(random.random())]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-5_000:]
     told: dict[str, Any] = json.loads(done.stdout)
     return told
@@ -58,7 +58,7 @@ def struck(scenario: str) -> dict[str, Any]:
 @pytest.mark.proof
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_ctrl_c_at_any_line_leaves_a_saved_state_and_nothing_else(
-    scenario: str, record_property: Any, capsys: pytest.CaptureFixture[str]
+    scenario: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = struck(scenario)
     assert told["problems"] == []
@@ -68,7 +68,7 @@ def test_ctrl_c_at_any_line_leaves_a_saved_state_and_nothing_else(
     passed = {place for place in told["passed"] if place.startswith(("_calls/", "_sessions/"))}
     awaits = passed & set(lines_with_await())
     with capsys.disabled():
-        print(
+        print(  # noqa: T201 - how much was struck is the proof's figure
             f"\n{scenario}: {told['strikes']} strikes at {told['lines']} steps, {len(told['struck'])} lines struck, "
             f"{at_once} of them at once; {len(awaits & set(told['struck']))} of {len(awaits)} lines with an await"
         )
@@ -145,8 +145,7 @@ except KeyboardInterrupt:
         ("async def heard(_): await compute()", "broadcast_callback=heard", "await rt.broadcast(1)"),
         ("async def heard(_): await compute()", "payload_callback=heard", "pass"),
         (
-            "from contextlib import asynccontextmanager\n"
-            "@asynccontextmanager\nasync def opened():\n    await compute()\n    yield\n",
+            "import contextlib\n@contextlib.asynccontextmanager\nasync def opened():\n    await compute()\n    yield\n",
             "",
             "await session.enter_async_context(opened())",
         ),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import signal
 import sys
-import tempfile
 
 import trio
 
@@ -27,16 +26,30 @@ async def branch(n: int) -> int:
     return await rt.call(leaf, n)
 
 
+@rt.function_node(timeout=60)
+async def in_time(n: int) -> int:
+    """Return within a timeout."""
+    return n
+
+
+@rt.function_node
+def in_a_thread(n: int) -> int:
+    """Call another node out of a thread."""
+    return trio.from_thread.run(rt.call, leaf, n)
+
+
 async def loop() -> None:
-    """Make calls of all kinds, for ever."""
+    """Make calls of all kinds, for ever.
+
+    No `async with` in here: between making `__aexit__()` and awaiting it, Python lets Ctrl-C strike the code around.
+    """
     print("ready", flush=True)
     while True:
         await rt.call(branch, 1)
+        await rt.call(in_time, 1)
+        await rt.call(in_a_thread, 1)
         await rt.call_batch(leaf, range(3))
-        async with rt.open_group() as group:
-            group.start_soon(leaf, 1)
-        async with rt.Session(save_state=False):
-            await rt.call(leaf, 1)
+        await rt.call_batch(branch, range(3), limit=2)
 
 
 async def main(sessions: list[rt.Session]) -> None:
@@ -64,6 +77,5 @@ def press() -> dict[str, object]:
 if __name__ == "__main__":
     # The session that reads this may have it ignored, as shells do for what runs in the background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with tempfile.TemporaryDirectory():
-        for _ in range(int(sys.argv[1])):
-            print(json.dumps(press()), flush=True)
+    for _ in range(int(sys.argv[1])):
+        print(json.dumps(press()), flush=True)
