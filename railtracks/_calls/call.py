@@ -102,6 +102,8 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
     """
     try:
         task = current_task()
+    except RecursionError:  # It is a RuntimeError, too.
+        raise
     except RuntimeError:
         raise RuntimeError(NO_TRIO) from None
     parent = current_frame.get()

@@ -55,6 +55,8 @@ def this_task() -> Task:
     """
     try:
         return trio.lowlevel.current_task()
+    except RecursionError:  # It is a RuntimeError, too.
+        raise
     except RuntimeError:
         raise RuntimeError(NO_TRIO) from None
 

@@ -69,7 +69,8 @@ class SessionRecord:
             outside: The `Cancelled` of a scope around the session, if one was cancelled before the session had unwound.
         """
         raised = self.ending.decide(outside)
-        self.ended_at = time.time()
+        # The clock may have been set back meanwhile.
+        self.ended_at = max(self.started_at or 0.0, time.time())
         told = self.ending.told(raised)
         self.error = None if told is None else described(told)
         return raised

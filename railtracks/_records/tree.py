@@ -145,8 +145,10 @@ class CallTree:
         """
         nodes = self._nodes
         call_id = len(nodes)
-        nodes.append(node)
+        # First: where Python's stack is full, `append` of an array raises, and half a row would be met by every later
+        # call. What comes after it needs no more of the stack.
         self._parents.append(parent_id)
+        nodes.append(node)
         self._args.append(args)
         if kwargs:
             self._kwargs[call_id] = kwargs
@@ -219,8 +221,9 @@ class CallTree:
 
     def times(self, call_id: int) -> tuple[datetime, datetime | None]:
         """Return when a call started, and when it ended if it has."""
-        ended_at = self._ended_at[call_id]
-        return utc(self._started_at[call_id]), utc(ended_at) if ended_at else None
+        started_at, ended_at = self._started_at[call_id], self._ended_at[call_id]
+        # The clock may have been set back meanwhile.
+        return utc(started_at), utc(max(started_at, ended_at)) if ended_at else None
 
     def counts(self) -> Counts:
         """Return how many calls there are by status and by node; takes time for each call that is new or that runs."""

@@ -19,12 +19,12 @@ from railtracks._calls.identity import Identity, use_identity
 from railtracks._nodes.node import is_coroutine_function
 from railtracks._options import Callback
 from railtracks._records.descriptions import described
-from railtracks._records.error_parts import shown_name
+from railtracks._records.error_parts import class_name, shown_name
 from railtracks._records.errors import is_ordinary, raise_cancelled, without_cancelled
 from railtracks._records.log import SessionLog
 from railtracks._records.saved_state import safe_text
 from railtracks._records.session import SessionRecord
-from railtracks._workers.threads import in_thread, saving_limiter
+from railtracks._workers.threads import in_thread, in_thread_or_here, saving_limiter
 from railtracks.exceptions import ContextError
 
 # How many items may wait for the callback; if there are more, `broadcast` waits.
@@ -102,9 +102,12 @@ class CallbackFailures:
             item: The item that the callback was given, `None` if there was none.
         """
         text, record = described(error).traceback, self._record
-        safe = await in_thread(safe_text, text, record.tree, record.values, item, limiter=saving_limiter())
-        line = f"{what}\n{safe}"
-        self._log.log(logging.ERROR, line, logger="RT.Session")
+        values = record.tree, record.values, item
+        try:
+            safe = await in_thread_or_here(safe_text, text, *values, limiter=saving_limiter())
+        except Exception as failure:  # noqa: BLE001 - that an error cannot be shown must not replace the result
+            safe = f"<{class_name(error)}, not shown: {class_name(failure)} in the search for secrets>"
+        self._log.log(logging.ERROR, f"{what}\n{safe}", logger="RT.Session")
 
 
 class Broadcaster:
@@ -159,8 +162,9 @@ class Broadcaster:
 
     async def _put(self, item: object, key: str | None) -> None:
         if not self._has_begun:
-            self._has_begun = True
             self._nursery.start_soon(self._deliver, name="railtracks: broadcast")
+            # Not before: `close` waits for a delivery that has begun.
+            self._has_begun = True
         try:
             await self._send.send((item, key))
         except (trio.ClosedResourceError, trio.BrokenResourceError):

@@ -128,8 +128,9 @@ class CancelWatcher:
     def start(self) -> None:
         """Start the task, if it does not run yet."""
         if self._scope is None:
-            self._scope = trio.CancelScope()
-            self._nursery.start_soon(self._watch, self._scope, name="railtracks: watch for cancel")
+            scope = trio.CancelScope()
+            self._nursery.start_soon(self._watch, scope, name="railtracks: watch for cancel")
+            self._scope = scope
 
     def stop(self) -> None:
         """End the task, once all calls have ended: a later cancel of the session has nothing to react to."""

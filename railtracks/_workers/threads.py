@@ -116,6 +116,24 @@ async def in_thread(fn: Callable[[Unpack[Ts]], T], *args: *Ts, limiter: trio.Cap
 
 
 @trio.lowlevel.enable_ki_protection
+async def in_thread_or_here(fn: Callable[[Unpack[Ts]], T], *args: *Ts, limiter: trio.CapacityLimiter) -> T:
+    """Run a function of the library's own as `in_thread` does; if no thread can be started, in this one."""
+    has_begun = False
+
+    def work() -> T:
+        nonlocal has_begun
+        has_begun = True
+        return fn(*args)
+
+    try:
+        return await in_thread(work, limiter=limiter)
+    except RuntimeError:
+        if has_begun:
+            raise
+    return work()
+
+
+@trio.lowlevel.enable_ki_protection
 async def in_thread_whatever_comes(fn: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
     """Run a function in a worker thread and wait for it; neither a cancel nor Ctrl-C ends the wait.
 
