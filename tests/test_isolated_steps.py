@@ -12,20 +12,23 @@ import math
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from worker_functions import double as double_elsewhere
 
 import railtracks as rt
 from railtracks import testing
-from railtracks._records.events import Event, EventKind
+from railtracks._records.events import CallEvent, Event, EventKind
 from railtracks._records.observers import EVERYWHERE
 from railtracks._workers import processes
+from railtracks._workers.threads import in_thread_or_here
 
 FULL_DISK = Path("/dev/full")
 
@@ -209,6 +212,33 @@ async def test_a_keyboard_interrupt_out_of_an_observer_of_the_end_leaves_the_out
     assert rt.load_state(inner.state_path).status == "completed"
 
 
+class Ends:
+    """Observes which calls have ended."""
+
+    def __init__(self) -> None:
+        self.ended: list[int] = []
+
+    def on_event(self, event: Event) -> None:
+        assert isinstance(event, CallEvent)
+        self.ended.append(event.call_id)
+
+
+@pytest.mark.parametrize("is_raised_again", [False, True])
+async def test_a_call_that_was_left_open_is_closed_by_the_end_and_observers_are_told(is_raised_again: bool) -> None:
+    ends = Ends()
+    EVERYWHERE.add(ends, [EventKind.CALL_CANCELLED])
+    kinds = [EventKind.CALL_STARTED, EventKind.CALL_CANCELLED] if is_raised_again else [EventKind.CALL_STARTED]
+    try:
+        with observed_by(BrokenObserver(KeyboardInterrupt()), *kinds), pytest.raises(KeyboardInterrupt):
+            async with rt.Session() as session:
+                await rt.call(double, 1)
+    finally:
+        EVERYWHERE.remove(ends)
+    assert ends.ended == [1]
+    assert session.state_path is not None
+    assert [call.status for call in rt.load_state(session.state_path).calls] == ["cancelled"]
+
+
 # Callbacks, resources, workers.
 
 
@@ -274,23 +304,26 @@ async def test_resources_that_raise_as_they_close_keep_no_other_one_open(order: 
     assert rt.load_state(session.state_path).status == "failed"
 
 
+@pytest.mark.parametrize("error", [FileNotFoundError("the temporary folder has vanished"), SystemExit(3)])
 async def test_worker_processes_whose_end_raises_cost_nothing(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     end = processes.WorkerPool.close
 
     async def close(self: processes.WorkerPool) -> None:
         await end(self)
-        raise FileNotFoundError("the temporary folder has vanished")
+        raise error
 
     monkeypatch.setattr(processes.WorkerPool, "close", close)
     node = rt.function_node(double_elsewhere, run_in="process")
-    async with rt.Session() as session:
-        assert await rt.call(node, 2) == 4
+    # What is to end the program still does.
+    with nullcontext() if isinstance(error, Exception) else pytest.raises(type(error)):
+        async with rt.Session() as session:
+            assert await rt.call(node, 2) == 4
     assert session.status == "completed"
     assert session.state_path is not None
     assert rt.load_state(session.state_path).status == "completed"
-    assert "could not end the worker processes" in caplog.text
+    assert ("could not end the worker processes" in caplog.text) is isinstance(error, Exception)
 
 
 # Where nothing can be written, no thread can be started, or the clock is set back.
@@ -355,6 +388,37 @@ def test_without_a_thread_to_be_had_the_state_is_written_in_place(options: str, 
     assert (saved.status, [call.status for call in saved.calls]) == ("completed", ["failed", "completed"])
     if "callback" in options:
         assert "can't start new thread" in done.stderr
+
+
+async def test_in_the_midst_of_a_program_no_thread_to_be_had_costs_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    # Trio keeps idle threads: first all of them are given something to do.
+    busy, refused = threading.Event(), trio.Event()
+
+    async def occupy() -> None:
+        try:
+            await trio.to_thread.run_sync(busy.wait, limiter=trio.CapacityLimiter(1))
+        except RuntimeError:
+            refused.set()
+
+    async with trio.open_nursery() as nursery:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        while not refused.is_set():
+            nursery.start_soon(occupy)
+            await trio.testing.wait_all_tasks_blocked()
+        try:
+            await result_inside(payload_callback=hear)
+        finally:
+            busy.set()
+
+
+async def test_an_error_of_what_runs_in_a_thread_is_not_taken_for_a_missing_thread() -> None:
+    error = RuntimeError("its own")
+    with pytest.raises(RuntimeError) as caught:
+        await in_thread_or_here(raiser(error), limiter=trio.CapacityLimiter(1))
+    assert caught.value is error
 
 
 SET_BACK = """

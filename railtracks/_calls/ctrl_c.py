@@ -7,8 +7,8 @@ The rule: what users call and what a task begins with is protected, and hands us
 is unprotected, since one more coroutine for each call would cost. Its steps are protected one by one, and what is open
 between two of them is closed by the end of the session (`SessionScope.close_open_calls`).
 
-One place is left, and it is Python's: between making `__aexit__()` and awaiting it, an `async with` of users' code can be
-struck, as with Trio's own nurseries.
+One place is left, and it is Python's: between making `__aexit__()` and awaiting it, an `async with` of users' code can
+be struck, as with Trio's own nurseries.
 
 Called by every module that runs users' coroutine functions.
 """

@@ -27,7 +27,7 @@ from railtracks._calls.frames import Frame
 from railtracks._calls.session_control import WorkerProcesses
 from railtracks._config import required
 from railtracks._options import Callback, Settings
-from railtracks._records.errors import combined, is_ordinary, raise_cancelled, without_cancelled
+from railtracks._records.errors import combined, is_ordinary
 from railtracks._records.files import write_whole
 from railtracks._records.log import SessionLog
 from railtracks._records.session import SessionRecord
@@ -146,13 +146,10 @@ class FinalWork:
         try:
             await step()
         except BaseException as error:  # noqa: ASYNC103, BLE001 - the steps are isolated, and shielded from cancels
-            real = without_cancelled(error)
-            if real is None:
-                raise_cancelled(error)
-            if is_ordinary(real):
-                await CallbackFailures(self.record, self.log).report(f"could not {what}", real, None)  # noqa: ASYNC102 - shielded by `run`
+            if is_ordinary(error):
+                await CallbackFailures(self.record, self.log).report(f"could not {what}", error, None)  # noqa: ASYNC102 - shielded by `run`
             else:
-                self._exits.append(real)
+                self._exits.append(error)
 
     async def _close_journal(self, durable: DurableRun[Frame]) -> None:
         try:
