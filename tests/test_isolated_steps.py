@@ -549,6 +549,7 @@ DEEP: list[Callable[[], Awaitable[object]]] = [
 ]
 
 
+@pytest.mark.skipif(sys.gettrace() is not None, reason="where coverage is measured, that needs some of the stack")
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("work", DEEP)

@@ -102,10 +102,9 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
     """
     try:
         task = current_task()
-    except RecursionError:  # It is a RuntimeError, too.
-        raise
-    except RuntimeError:
-        raise RuntimeError(NO_TRIO) from None
+    except RuntimeError as error:
+        # A full stack is a RuntimeError, too.
+        raise error if isinstance(error, RecursionError) else RuntimeError(NO_TRIO) from None
     parent = current_frame.get()
     if parent is None or (parent.task is not task and not parent.is_start_frame):
         parent = find_frame(task)

@@ -19,7 +19,7 @@ from railtracks._calls.identity import Identity, use_identity
 from railtracks._nodes.node import is_coroutine_function
 from railtracks._options import Callback
 from railtracks._records.descriptions import described
-from railtracks._records.error_parts import class_name, shown_name
+from railtracks._records.error_parts import answer, class_name, shown_name
 from railtracks._records.errors import is_ordinary, raise_cancelled, without_cancelled
 from railtracks._records.log import SessionLog
 from railtracks._records.saved_state import safe_text
@@ -103,10 +103,11 @@ class CallbackFailures:
         """
         text, record = described(error).traceback, self._record
         values = record.tree, record.values, item
-        try:
-            safe = await in_thread_or_here(safe_text, text, *values, limiter=saving_limiter())
-        except Exception as failure:  # noqa: BLE001 # pragma: no cover - a last net: values that raise are caught before
-            safe = f"<{class_name(error)}, not shown: {class_name(failure)} in the search for secrets>"
+
+        def search() -> str:
+            return answer(lambda: safe_text(text, *values), lambda failure: f"<not shown: {class_name(failure)}>")
+
+        safe = await in_thread_or_here(search, limiter=saving_limiter())
         self._log.log(logging.ERROR, f"{what}\n{safe}", logger="RT.Session")
 
 
