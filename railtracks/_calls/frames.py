@@ -133,10 +133,9 @@ class SessionScope:
         """Close the calls that Ctrl-C has left open, and tell observers. Called when no call can run any more."""
 
         def cancelled(call_id: int) -> None:
-            kind, audience = EventKind.CALL_CANCELLED, self.observers.call_cancelled
-            if audience:
-                place = self.tree.place(call_id)
-                tell(audience, call_event(kind, self.record.identifier, self.tree, call_id, *place))
+            kind, place = EventKind.CALL_CANCELLED, self.tree.place(call_id)
+            event = call_event(kind, self.record.identifier, self.tree, call_id, *place)
+            tell(self.observers.call_cancelled, event)
 
         self.tree.cancel_what_is_open(cancelled)
 
