@@ -575,3 +575,29 @@ async def test_a_full_stack_costs_what_met_it_and_no_other_call(
     assert all(call.ended_at is not None for call in session.info.calls)
     assert session.state_path is not None
     rt.load_state(session.state_path)
+
+
+async def test_a_nested_call_that_was_left_open_is_told_of_in_its_top_level_call() -> None:
+    class Inner:
+        told: CallEvent | None = None
+
+        def on_event(self, event: Event) -> None:
+            assert isinstance(event, CallEvent)
+            if event.parent_id and event.kind is EventKind.CALL_STARTED:
+                raise KeyboardInterrupt
+            if event.kind is EventKind.CALL_CANCELLED:
+                self.told = event
+
+    async def outer() -> None:
+        await rt.call(double, 1)
+
+    inner = Inner()
+    EVERYWHERE.add(inner, [EventKind.CALL_STARTED, EventKind.CALL_CANCELLED])
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            async with rt.Session(save_state=False):
+                await rt.call(outer)
+    finally:
+        EVERYWHERE.remove(inner)
+    assert inner.told is not None
+    assert (inner.told.call_id, inner.told.parent_id, inner.told.run_id) == (2, 1, 1)
