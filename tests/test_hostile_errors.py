@@ -388,24 +388,24 @@ def doubled(error: BaseException, levels: int) -> BaseException:
 
 
 async def test_a_group_that_stands_twice_in_the_next_40_times_over_is_handled_once() -> None:
-    began = time.monotonic()
+    began = time.process_time()
     group = doubled(ValueError("shared"), 40)
     assert without_cancelled(group) is group
     assert combined([group]) is group
     assert await cancelled_and(lambda members: doubled(BaseExceptionGroup("", members), 40), []) is None
     await comes_out_of(a_group, group)
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_the_report_of_a_group_is_bounded_however_wide_and_deep_it_is() -> None:
     error: BaseException = ValueError("x" * 10)
     for _ in range(5):
         error = ExceptionGroup("wide", [error] * 15)  # type: ignore[list-item]
-    began = time.monotonic()
+    began = time.process_time()
     told = described(error).traceback
     assert told.count("ValueError: ") <= 100
     assert len(told) < 100_000
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("way", [a_call, a_thread, a_batch, a_group, attempts], ids=lambda way: way.__name__)
@@ -627,13 +627,13 @@ def test_a_failure_is_dumped_whatever_its_class_raises(attack: str) -> None:
 
 
 def test_a_failure_of_a_group_without_end_is_dumped_within_bounds() -> None:
-    began = time.monotonic()
+    began = time.process_time()
     for error in (deep_group(ValueError()), doubled(ValueError(), 40), ExceptionGroup("", [ValueError()] * 10_000)):
         data, lost = dump_failure(error, Values(Sealer(None)))
         assert len(data) < 20_000_000
         assert lost
         load_failure(data, Values(Sealer(None)))
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20
 
 
 # Names.

@@ -87,11 +87,14 @@ class _AsCompleted(CallBlock, Generic[R]):
 
     @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> AsyncIterator[PendingCall[R]]:
-        parent = await self.open()
-        feed = Feed(parent, self._node, self._inputs, self._limiter)
-        self._calls = _Calls(FanOutSlots(parent), feed, self._limiter, self.nursery)
-        self.nursery.start_soon(self._calls.start_all, name=f"railtracks: feed {self._node.name}")
+        self._calls = await self.enter(self._begin)
         return self._calls
+
+    def _begin(self, parent: Frame) -> _Calls[R]:
+        feed = Feed(parent, self._node, self._inputs, self._limiter)
+        calls = _Calls(FanOutSlots(parent), feed, self._limiter, self.nursery)
+        self.nursery.start_soon(calls.start_all, name=f"railtracks: feed {self._node.name}")
+        return calls
 
     @trio.lowlevel.enable_ki_protection
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
@@ -125,6 +128,7 @@ class _Calls(AsyncIterator[PendingCall[R]]):
         # Unbounded, so that a call never waits to be handed out; `_draw` bounds the number of calls.
         self._send, self._receive = trio.open_memory_channel[PendingCall[R]](math.inf)
 
+    @trio.lowlevel.enable_ki_protection
     async def __anext__(self) -> PendingCall[R]:
         try:
             pending = await self._receive.receive()
@@ -137,6 +141,7 @@ class _Calls(AsyncIterator[PendingCall[R]]):
         self._handed_out.unpark()
         return pending
 
+    @trio.lowlevel.enable_ki_protection
     async def start_all(self) -> None:
         """Draw all inputs, and start a call for each. Runs in a task of the block."""
         try:
@@ -166,6 +171,7 @@ class _Calls(AsyncIterator[PendingCall[R]]):
                 await self._handed_out.park()
         return await self._feed.draw()
 
+    @trio.lowlevel.enable_ki_protection
     async def _run(self, pending: PendingCall[R], start_frame: Frame) -> None:
         try:
             error = await pending.run(start_frame)

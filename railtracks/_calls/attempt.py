@@ -11,7 +11,9 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
+from railtracks._calls.ctrl_c import users_code
 from railtracks._calls.durable_protocol import Args, Kwargs
 from railtracks._calls.frames import Frame
 from railtracks._calls.identity import with_identity
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 
+@enable_ki_protection
 async def run_attempt(frame: Frame, node: Node[..., object], args: Args, kwargs: Kwargs) -> object:
     """Run the function of a node, in a worker if it is sync, within the node's timeout.
 
@@ -41,7 +44,7 @@ async def run_attempt(frame: Frame, node: Node[..., object], args: Args, kwargs:
         try:
             if node.is_async:
                 # Its result stands even if it comes after the deadline; a `Cancelled` ends below.
-                return await node.fn(*args, **kwargs)
+                return await users_code(node.fn, *args, **kwargs)
             result = await _run_in_worker(frame, node, args, kwargs)
         except BaseException as raised:  # noqa: ASYNC103, BLE001 - `Cancelled` goes on, and so does the error, below
             error = without_cancelled(raised)

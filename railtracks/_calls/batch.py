@@ -14,7 +14,7 @@ from railtracks._calls.call import open_default_session, outcome_of
 from railtracks._calls.durable_protocol import Args
 from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import frame_here
-from railtracks._calls.inputs import CHECKPOINT_EVERY, FanOutSlots, Feed, inputs_of, limiter_of, refusal_of
+from railtracks._calls.inputs import CHECKPOINT_EVERY, FanOutSlots, Feed, inputs_of, limiter_of, next_of, refusal_of
 from railtracks._calls.nursery import CallNursery, can_be_handed_out
 from railtracks._calls.pending import PendingCall
 from railtracks._checks import check_flag
@@ -73,6 +73,7 @@ async def call_batch(
     return_exceptions: bool = True,
     limit: float | trio.CapacityLimiter | None = None,
 ) -> list[R | Exception]: ...
+@trio.lowlevel.enable_ki_protection
 async def call_batch(
     node: object,
     /,
@@ -156,7 +157,8 @@ class _Batch:
         await trio.lowlevel.checkpoint_if_cancelled()
         start_soon, call_one, name = self._nursery.start_soon, self._call, self._node.name
         results, next_frame = self._results, self._slots.next
-        for index, args in enumerate(inputs):
+        index = 0
+        while (args := next_of(inputs)) is not None:
             if not index % CHECKPOINT_EVERY:
                 if index:
                     await trio.lowlevel.checkpoint()
@@ -167,6 +169,7 @@ class _Batch:
                     return False
             results.append(None)
             start_soon(call_one, next_frame(), index, args, name=name)
+            index += 1
         return True
 
     async def _feed_limited(self, inputs: Iterator[Args], limiter: trio.CapacityLimiter) -> bool:
@@ -187,6 +190,7 @@ class _Batch:
         else:
             self._nursery.fail(refusal)
 
+    @trio.lowlevel.enable_ki_protection
     async def _call(self, start_frame: Frame, index: int, args: Args) -> None:
         current_frame.set(start_frame)
         result, error = await outcome_of(self._node, args, {})
@@ -197,6 +201,7 @@ class _Batch:
         else:
             raise_cancelled(error)
 
+    @trio.lowlevel.enable_ki_protection
     async def _call_limited(
         self, start_frame: Frame, index: int, pending: PendingCall[object], feed: Feed[object]
     ) -> None:

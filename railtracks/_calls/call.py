@@ -13,7 +13,14 @@ from functools import partial
 from typing import Final, Never, ParamSpec, TypeVar, cast, overload
 
 import trio
-from trio.lowlevel import Task, checkpoint, checkpoint_if_cancelled, current_task
+from trio.lowlevel import (
+    Task,
+    checkpoint,
+    checkpoint_if_cancelled,
+    current_task,
+    disable_ki_protection,
+    enable_ki_protection,
+)
 
 from railtracks._calls.attempt import run_attempt
 from railtracks._calls.durable_protocol import Args, Kwargs, SessionJournal
@@ -59,6 +66,8 @@ async def call(node: Node[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 async def call(node: Callable[P, Coroutine[object, Never, R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 @overload
 async def call(node: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+# Ctrl-C strikes a node at once. What it leaves open in here the session's end closes: see `_calls.ctrl_c`.
+@disable_ki_protection
 async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, where each function costs
     node: object, /, *args: object, **kwargs: object
 ) -> object:
@@ -93,14 +102,14 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
     """
     try:
         task = current_task()
-    except RuntimeError:
-        raise RuntimeError(NO_TRIO) from None
+    except RuntimeError as error:
+        # A full stack is a RuntimeError, too.
+        raise error if isinstance(error, RecursionError) else RuntimeError(NO_TRIO) from None
     parent = current_frame.get()
     if parent is None or (parent.task is not task and not parent.is_start_frame):
         parent = find_frame(task)
         if parent is None:
-            async with open_default_session():
-                return await _call(node, *args, **kwargs)
+            return await _call_in_default_session(node, args, kwargs)
     attempt: Attempt | None = None
     target: Node[..., object]
     if isinstance(node, Node):
@@ -126,11 +135,11 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
         parent.mark_used()
     if scope.journal is not None:
         return await _call_durably(scope.journal, parent, task, target, attempt, args, kwargs, is_fresh=is_fresh)
-    tree = scope.tree
-    call_id = tree.open(target, parent.call_id, args, kwargs, attempt)
-    observers = scope.observers
+    tree, observers = scope.tree, scope.observers
     if observers.call_started:
-        scope.tell(EventKind.CALL_STARTED, observers.call_started, parent, call_id)
+        call_id = scope.open_told(target, parent, args, kwargs, attempt)
+    else:
+        call_id = tree.open(target, parent.call_id, args, kwargs, attempt)
     slot = parent.slot
     depth = 0 if is_fresh else parent.depth + 1
     frame = Frame(scope, call_id, parent, task, depth, len(task.child_nurseries), parent.run_id or call_id, slot)
@@ -155,9 +164,10 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
     # The same as `frame.close`, written out: this is on the path of every call.
     frame.task = None
     current_frame.reset(token)
-    tree.complete(call_id, result)
     if observers.call_completed:
-        scope.tell(EventKind.CALL_COMPLETED, observers.call_completed, parent, call_id)
+        scope.complete_told(call_id, parent, result, observers)
+    else:
+        tree.complete(call_id, result)
     if slot is not None or not target.is_async:
         await _leave_with_result(slot, is_thread=not target.is_async)
     return result
@@ -167,6 +177,13 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
 _call: Final = cast("Callable[..., Coroutine[object, Never, object]]", call)
 
 
+@enable_ki_protection
+async def _call_in_default_session(node: object, args: Args, kwargs: Kwargs) -> object:
+    async with open_default_session():
+        return await _call(node, *args, **kwargs)
+
+
+@enable_ki_protection
 async def _leave_with_result(slot: WorkerSlot | None, *, is_thread: bool) -> None:
     """End a call that has a result and has to do with worker threads.
 
@@ -181,6 +198,7 @@ async def _leave_with_result(slot: WorkerSlot | None, *, is_thread: bool) -> Non
         await checkpoint_if_cancelled()
 
 
+@enable_ki_protection
 async def outcome_of(node: Node[..., object] | Attempt, args: Args, kwargs: Kwargs) -> Outcome:
     """Make a call, or one attempt of a call, and return the pair of its result and its error, one of them `None`.
 
@@ -193,6 +211,7 @@ async def outcome_of(node: Node[..., object] | Attempt, args: Args, kwargs: Kwar
         return None, error  # noqa: ASYNC104 - the same
 
 
+@enable_ki_protection
 async def _leave_with_error(
     error: BaseException, parent: Frame, call_id: int, attempt: Attempt | None, observers: Observers
 ) -> None:
@@ -241,6 +260,7 @@ def _close_record(
     return scope.control.end(real) and trio.current_effective_deadline() == -math.inf
 
 
+@enable_ki_protection
 async def _call_durably(  # noqa: PLR0917 - what a call is made of
     journal: SessionJournal[Frame],
     parent: Frame,
@@ -294,6 +314,7 @@ async def _call_durably(  # noqa: PLR0917 - what a call is made of
     return result
 
 
+@enable_ki_protection
 async def _call_with_retry(parent: Frame, node: Node[..., object], retry: Retry, args: Args, kwargs: Kwargs) -> object:
     """Make the attempts of a call, each with a record of its own, and return or raise the outcome of the last one."""
     slot, journal = parent.slot, parent.scope.journal
@@ -322,12 +343,14 @@ async def _call_with_retry(parent: Frame, node: Node[..., object], retry: Retry,
         del error
 
 
+@enable_ki_protection
 async def _call_on_a_fresh_stack(  # noqa: PLR0917 - what a call is made of
     parent: Frame, task: Task, node: Node[..., object], attempt: Attempt | None, args: Args, kwargs: Kwargs
 ) -> object:
     """Make a call in a new task, with an empty Python stack, under the caller's cancel scopes and context variables."""
     outcome: Outcome = (None, None)
 
+    @enable_ki_protection
     async def run() -> None:
         nonlocal outcome
         own = trio.lowlevel.current_task()

@@ -14,12 +14,12 @@ from weakref import ref
 
 import trio
 from attrs import define, field
-from trio.lowlevel import Task
+from trio.lowlevel import Task, enable_ki_protection
 
 from railtracks._blocks import block
-from railtracks._calls.durable_protocol import CallStrand, SessionJournal
+from railtracks._calls.durable_protocol import Args, CallStrand, Kwargs, SessionJournal
 from railtracks._calls.session_control import SessionControl
-from railtracks._nodes.node import Node, is_node, made_node
+from railtracks._nodes.node import Attempt, Node, is_node, made_node
 from railtracks._records.events import EventKind, ObservedSession, call_event
 from railtracks._records.observers import NOBODY, Audience, Observers, tell
 from railtracks._records.session import SessionRecord
@@ -100,6 +100,7 @@ class SessionScope:
             node = self._nodes[key] = made_node(fn)
         return node
 
+    @enable_ki_protection
     def tell(self, kind: EventKind, audience: Audience, parent: Frame, call_id: int) -> None:
         """Report an event of a call to the observers of that event.
 
@@ -112,6 +113,31 @@ class SessionScope:
         if audience:
             run_id = parent.run_id or call_id
             tell(audience, call_event(kind, self.record.identifier, self.tree, call_id, parent.call_id, run_id))
+
+    @enable_ki_protection
+    def open_told(
+        self, node: Node[..., object], parent: Frame, args: Args, kwargs: Kwargs, attempt: Attempt | None
+    ) -> int:
+        """Open the record of a call and tell observers, in one step that Ctrl-C cannot split; return the call's id."""
+        call_id = self.tree.open(node, parent.call_id, args, kwargs, attempt)
+        self.tell(EventKind.CALL_STARTED, self.observers.call_started, parent, call_id)
+        return call_id
+
+    @enable_ki_protection
+    def complete_told(self, call_id: int, parent: Frame, result: object, observers: Observers) -> None:
+        """Close the record of a call with its result and tell the observers that it has, likewise in one step."""
+        self.tree.complete(call_id, result)
+        self.tell(EventKind.CALL_COMPLETED, observers.call_completed, parent, call_id)
+
+    def close_open_calls(self) -> None:
+        """Close the calls that Ctrl-C has left open, and tell observers. Called when no call can run any more."""
+
+        def cancelled(call_id: int) -> None:
+            kind, place = EventKind.CALL_CANCELLED, self.tree.place(call_id)
+            event = call_event(kind, self.record.identifier, self.tree, call_id, *place)
+            tell(self.observers.call_cancelled, event)
+
+        self.tree.cancel_what_is_open(cancelled)
 
     def left_behind(self, frame: Frame, name: str) -> None:
         """Record that a call has ended while its worker thread still runs the node `name`."""
@@ -133,6 +159,7 @@ class SessionScope:
         self._check_drain()
 
     @block
+    @enable_ki_protection
     def unrecorded_call(self, parent: Frame) -> Generator[None]:
         """Count a call made in `parent` as running while the block runs, even if it has no open record.
 
@@ -208,6 +235,7 @@ class Frame:
     # `task = None` alone closes a frame: the walk in `_calls.here` passes over it, also from tasks that keep it in
     # their contexts. The link `outer` stays, because that walk still needs it.
 
+    @enable_ki_protection
     def close(self, token: Token[Frame | None]) -> None:
         """Close the frame, and make the frame around it current again. Called in the context that it was set in."""
         self.task = None

@@ -40,6 +40,7 @@ class CallGroup:
     ) -> PendingCall[R]: ...
     @overload
     def start_soon(self, node: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> PendingCall[R]: ...
+    @trio.lowlevel.enable_ki_protection
     def start_soon(self, node: object, /, *args: object, **kwargs: object) -> PendingCall[object]:
         """Start a call in a task of its own, and return at once. Not a checkpoint.
 
@@ -61,6 +62,7 @@ class CallGroup:
         self._nursery.start_soon(self._run, pending, self._slots.next(), name=pending.node_name)
         return pending
 
+    @trio.lowlevel.enable_ki_protection
     async def _run(self, pending: PendingCall[object], start_frame: Frame) -> None:
         nursery = self._nursery
         try:
@@ -98,4 +100,4 @@ class _OpenGroup(CallBlock):
 
     @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> CallGroup:
-        return CallGroup(await self.open(), self.nursery, self._limiter)
+        return await self.enter(lambda parent: CallGroup(parent, self.nursery, self._limiter))

@@ -63,8 +63,9 @@ def this_task() -> Task:
     """
     try:
         return trio.lowlevel.current_task()
-    except RuntimeError:
-        raise RuntimeError(NO_TRIO) from None
+    except RuntimeError as error:
+        # A full stack is a RuntimeError, too.
+        raise error if isinstance(error, RecursionError) else RuntimeError(NO_TRIO) from None
 
 
 def find_frame(task: Task) -> Frame | None:

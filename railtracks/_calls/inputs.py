@@ -56,6 +56,13 @@ def inputs_of(verb: str, iterables: tuple[Iterable[object], ...]) -> Iterator[Ar
     return zip(*iterables, strict=False)
 
 
+# The iterators are users' code, which Ctrl-C strikes at once, also where protected code draws the inputs.
+@trio.lowlevel.disable_ki_protection
+def next_of(inputs: Iterator[Args]) -> Args | None:
+    """Return the next input, `None` if there are no more."""
+    return next(inputs, None)
+
+
 def refusal_of(parent: Frame) -> ContextError | None:
     """Return the error with which a draining session refuses a new call in a frame, `None` if it takes the call."""
     try:
@@ -118,7 +125,7 @@ class Feed(Generic[R]):
             self._limiter.release_on_behalf_of(pending)
 
     def _next_args(self) -> Args | None:
-        args = next(self._inputs, None)
+        args = next_of(self._inputs)
         if args is not None:
             self.refusal = refusal_of(self._parent)
         return None if self.refusal is not None else args

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Self, cast
+from typing import Self, TypeVar, cast
 
 import trio
 
@@ -26,6 +26,8 @@ from railtracks._records.errors import (
     raise_unchanged,
     without_cancelled,
 )
+
+T = TypeVar("T")
 
 
 async def leave(cm: AbstractAsyncContextManager[object], error: BaseException | None) -> BaseException | None:
@@ -123,8 +125,19 @@ class CallBlock:
     def __init__(self) -> None:
         self._opened: list[AbstractAsyncContextManager[object]] = []
 
-    async def open(self) -> Frame:
-        """Enter the session, if one is needed, and the nursery; return the frame that is the parent of the calls."""
+    async def enter(self, make: Callable[[Frame], T]) -> T:
+        """Enter the session, if one is needed, and the nursery; return what the block is entered with.
+
+        Args:
+            make: Makes that of the frame that is the parent of the calls. If it raises, what was entered is left.
+        """
+        try:
+            return make(await self._open())
+        except BaseException as error:
+            await CallBlock.__aexit__(self, type(error), error, None)  # noqa: ASYNC102 - waits as a nursery does
+            raise
+
+    async def _open(self) -> Frame:
         frame = frame_here()
         if frame is None:
             session = open_default_session()

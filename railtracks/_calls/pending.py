@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Generic, TypeVar, cast
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from railtracks._calls.call import outcome_of
 from railtracks._calls.durable_protocol import Args, Kwargs
@@ -90,6 +91,7 @@ class PendingCall(Generic[R_co]):
             raise self._error
         raise PendingCallError(self._node.name, str(self._status), self._reason)
 
+    @enable_ki_protection
     async def wait(self) -> None:
         """Wait until the call has ended, whether it completed, failed or was cancelled.
 
@@ -102,6 +104,7 @@ class PendingCall(Generic[R_co]):
             self._ended = trio.Event()
         await self._ended.wait()
 
+    @enable_ki_protection
     def cancel(self, reason: str | None = None) -> None:
         """Cancel this call and no other. Does nothing if the call has ended.
 
@@ -123,6 +126,7 @@ class PendingCall(Generic[R_co]):
         if self._status is Status.CANCELLED and not self._cancel_scope.cancel_called:
             self._reason = reason
 
+    @enable_ki_protection
     async def run(self, start_frame: Frame, limiter: trio.CapacityLimiter | None = None) -> BaseException | None:
         """Make the call, in a task that was just started for it.
 

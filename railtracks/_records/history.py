@@ -7,7 +7,7 @@ that finished first never forgets a parent before its children, and what it keep
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
@@ -128,9 +128,9 @@ class BoundedCallTree(CallTree):
         if len(self._finished.ids) > self._finished.limit:
             self._forget_excess(but=call_id)
 
-    def cancel_what_is_open(self) -> None:
+    def cancel_what_is_open(self, closed: Callable[[int], object] | None = None) -> None:
         """Close the calls that were left open, and forget what no query tells of any more."""
-        super().cancel_what_is_open()
+        super().cancel_what_is_open(closed)
         self._forget_excess()
 
     def records(self) -> Iterator[CallRecord]:

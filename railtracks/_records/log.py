@@ -11,12 +11,14 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Mapping
+from functools import partial
 from typing import Final, get_args
 
 from railtracks._options import LoggingSetting, Settings
 from railtracks._records.events import CallEvent, Event, EventKind, LogEvent, now
 from railtracks._records.known_secrets import KnownSecrets
-from railtracks._records.observers import NOBODY, Observers, tell
+from railtracks._records.observers import NOBODY, Observers, tell, try_to_log
 
 _ROOT = "RT"
 
@@ -120,7 +122,8 @@ class SessionLog:
     def close(self) -> None:
         """Close the session's own display."""
         for handler in self._handlers:
-            handler.close()
+            # It writes what it holds back, for which a full disk has no room.
+            try_to_log(handler.close, f"the end of session {self._session_id}")
         self._observers = NOBODY
 
     def observe(self, observers: Observers) -> None:
@@ -157,16 +160,19 @@ class SessionLog:
     def _write(
         self, level: int, text: str, *, logger: str = _ROOT, node_id: int | None = None, run_id: int | None = None
     ) -> None:
-        target = logging.getLogger(logger)
         extra: dict[str, object] = {"session_id": self._session_id, "node_id": node_id, "run_id": run_id}
         extra["has_display"] = self._has_display
-        record = target.makeRecord(target.name, level, __file__, 0, text, (), None, None, extra)
-        for handler in self._handlers:
-            if level >= handler.level:
-                handler.handle(record)
-        # Without any handler the standard library prints warnings on stderr: what the session shows would come twice.
-        if target.isEnabledFor(level) and (not self._handlers or target.hasHandlers()):
-            target.handle(record)
+        try_to_log(partial(self._show, level, text, logging.getLogger(logger), extra), text)
         if self._observers.logged:
             event = LogEvent(EventKind.LOGGED, self._session_id, logger, level, text, node_id, now())
             tell(self._observers.logged, event)
+
+    def _show(self, level: int, text: str, target: logging.Logger, extra: Mapping[str, object]) -> None:
+        """Show a line on the session's own display and on a logger of the process."""
+        record = target.makeRecord(target.name, level, __file__, 0, text, (), None, None, extra)
+        for handler in self._handlers:
+            if level >= handler.level:
+                try_to_log(partial(handler.handle, record), text)
+        # Without any handler the standard library prints warnings on stderr: what the session shows would come twice.
+        if target.isEnabledFor(level) and (not self._handlers or target.hasHandlers()):
+            target.handle(record)

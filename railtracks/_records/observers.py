@@ -7,12 +7,13 @@ and a file of events add themselves with `Observers.add`. An event that no obser
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from threading import RLock
 from typing import Final, Protocol, TypeAlias
 from weakref import WeakSet
 
-from railtracks._records.error_parts import class_name
+from railtracks._records.error_parts import answer, class_name
 from railtracks._records.events import Event, EventKind
 
 
@@ -136,12 +137,37 @@ NOBODY: Final = Observers()
 EVERYWHERE: Final = ProcessObservers()
 
 
+_PRINTER: Final = logging.Handler()
+
+
+def try_to_log(act: Callable[[], object], line: str) -> None:
+    """Do something with the standard library's logging; whatever it raises changes nothing.
+
+    A full disk, a closed stderr or a filter that raises must not cost a call its result. What is raised is printed as
+    the standard library prints it, if `logging.raiseExceptions` is set.
+
+    Args:
+        act: What to do.
+        line: What is being logged, for that print.
+    """
+
+    def failed(_: BaseException) -> None:
+        record = logging.LogRecord("RT", logging.ERROR, __file__, 0, line, (), None)
+        # Where stderr is closed, printing raises, too.
+        answer(lambda: _PRINTER.handleError(record), lambda _: None)
+
+    answer(act, failed)
+
+
 def tell(audience: Audience, event: Event) -> None:
     """Hand an event to observers, in the order in which they were added."""
     for observer in audience:
         try:
             observer.on_event(event)
-        except Exception as error:  # noqa: BLE001 - the event is told in the middle of a call, whose record must be closed
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: ASYNC103, BLE001 - the event is told in the middle of a call, whose record must be closed
             # Neither the text of the error nor its traceback: they may hold secrets.
             problem = f"{type(observer).__name__}.on_event raised {class_name(error)}"
-            logging.getLogger("RT").log(logging.ERROR, "%s for the event %s: the session goes on", problem, event.kind)
+            line = f"{problem} for the event {event.kind}: the session goes on"
+            try_to_log(partial(logging.getLogger("RT").log, logging.ERROR, "%s", line), line)

@@ -71,14 +71,14 @@ class SessionRecord:
         return None if told is None else self.tree.failed_with(told)
 
     def close(self, outside: BaseException | None) -> BaseException | None:
-        """Close the calls that were left open, decide how the session ended, and return the error to raise, if any.
+        """Decide how the session ended, and return the error to raise, if any. All calls are closed by then.
 
         Args:
             outside: The `Cancelled` of a scope around the session, if one was cancelled before the session had unwound.
         """
-        self.tree.cancel_what_is_open()
         raised = self.ending.decide(outside)
-        self.ended_at = time.time()
+        # The clock may have been set back meanwhile.
+        self.ended_at = max(self.started_at or 0.0, time.time())
         told = self.ending.told(raised)
         self.error = None if told is None else self.secrets.told(described(told))
         return raised

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
 from itertools import islice
 from threading import Lock
@@ -161,8 +161,10 @@ class CallTree:
             self.secrets.see_arguments(node.secret_parameters, args, kwargs)
         nodes = self._nodes
         call_id = len(nodes)
-        nodes.append(node)
+        # First: where Python's stack is full, `append` of an array raises, and half a row would be met by every later
+        # call. What comes after it needs no more of the stack.
         self._parents.append(parent_id)
+        nodes.append(node)
         self._args.append(args)
         if kwargs:
             self._kwargs[call_id] = kwargs
@@ -194,11 +196,17 @@ class CallTree:
         """Close a call that was cancelled."""
         self._close(call_id, Status.CANCELLED, None)
 
-    def cancel_what_is_open(self) -> None:
-        """Close the calls that were left open: Ctrl-C can strike between any two steps of a call."""
+    def cancel_what_is_open(self, closed: Callable[[int], object] | None = None) -> None:
+        """Close the calls that were left open: Ctrl-C can strike between any two steps of a call.
+
+        Args:
+            closed: Called with each of them when it is closed.
+        """
         # Children first: ids grow from parent to child.
         for call_id in sorted((each for each in self._ids() if not self._ended_at[each]), reverse=True):
             self.cancel(call_id)
+            if closed is not None:
+                closed(call_id)
 
     def _close(self, call_id: int, status: Status, outcome: CallError | None) -> None:
         if self._ended_at[call_id]:
@@ -229,8 +237,9 @@ class CallTree:
 
     def times(self, call_id: int) -> tuple[datetime, datetime | None]:
         """Return when a call started, and when it ended if it has."""
-        ended_at = self._ended_at[call_id]
-        return utc(self._started_at[call_id]), utc(ended_at) if ended_at else None
+        started_at, ended_at = self._started_at[call_id], self._ended_at[call_id]
+        # The clock may have been set back meanwhile.
+        return utc(started_at), utc(max(started_at, ended_at)) if ended_at else None
 
     def counts(self) -> Counts:
         """Return how many calls there are by status and by node; takes time for each call that is new or that runs."""
@@ -265,6 +274,13 @@ class CallTree:
             names.append(self.name(call_id) or "")
             call_id = self._parents[call_id]
         return ("...",) * bool(call_id) + tuple(reversed(names))
+
+    def place(self, call_id: int) -> tuple[int, int]:
+        """Return the parent of a call, 0 for the session, and the top-level call that it belongs to."""
+        run_id = call_id
+        while self._parents[run_id]:
+            run_id = self._parents[run_id]
+        return self._parents[call_id], run_id
 
     def argument_names(self, call_id: int) -> tuple[str | None, ...]:
         """Return the names of the parameters that take a call's positional arguments."""

@@ -48,6 +48,7 @@ class Background:
         self._takes_services = True
         self._takes_starts = True
 
+    @trio.lowlevel.enable_ki_protection
     def start_soon(self, node: object, args: Args, kwargs: Kwargs, *, is_service: bool) -> PendingCall[object]:
         """Start a call or a service in a task of its own, and return at once.
 
@@ -87,6 +88,7 @@ class Background:
                 pending.cancel(_REASON)
         return pending
 
+    @trio.lowlevel.enable_ki_protection
     async def start(self, node: object, args: Args, kwargs: Kwargs) -> object:
         """Start a call in a task of its own, and wait until its node calls `task_status.started()`.
 
@@ -147,6 +149,7 @@ class Background:
         for pending in self._starting:
             pending.cancel(_REASON)
 
+    @trio.lowlevel.enable_ki_protection
     async def _run(self, pending: PendingCall[object], fail: _Fail, start_frame: Frame) -> None:
         self._running[pending] = None
         try:
@@ -184,6 +187,7 @@ class _Starting:
         self._has_started = False
         self._is_tried_again = node.retry is not None
 
+    @trio.lowlevel.enable_ki_protection
     def started(self, value: object = None) -> None:
         """Let the starter go on, and hand it a value, as Trio's `started` does.
 
@@ -194,6 +198,7 @@ class _Starting:
         self._task_status.started(value)
         self._has_started = True
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self, run: _RunPending, *, task_status: trio.TaskStatus[object]) -> None:
         """Run the node in a task of `nursery.start`. An error before `started()` is kept in `refusal`."""
         self._task_status = task_status

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import trio
 
+from railtracks._calls.ctrl_c import users_code
 from railtracks._calls.durable_protocol import SessionJournal
 from railtracks._calls.frames import Frame
 from railtracks._calls.here import open_scope, own_frame
@@ -17,18 +19,19 @@ from railtracks._calls.identity import Identity, use_identity
 from railtracks._nodes.node import is_coroutine_function
 from railtracks._options import Callback
 from railtracks._records.descriptions import described
-from railtracks._records.error_parts import shown_name
+from railtracks._records.error_parts import answer, class_name, shown_name
 from railtracks._records.errors import is_ordinary, raise_cancelled, without_cancelled
 from railtracks._records.log import SessionLog
 from railtracks._records.saved_state import safe_text
 from railtracks._records.session import SessionRecord
-from railtracks._workers.threads import in_thread, saving_limiter
+from railtracks._workers.threads import in_thread, in_thread_or_here, saving_limiter
 from railtracks.exceptions import ContextError
 
 # How many items may wait for the callback; if there are more, `broadcast` waits.
 BUFFER = 100
 
 
+@trio.lowlevel.enable_ki_protection
 async def broadcast(item: object) -> None:
     """Hand an item to the session's `broadcast_callback`.
 
@@ -52,7 +55,7 @@ async def call_back(callback: Callback, value: object) -> None:
     The thread does not count against the limit of the sync nodes: all of these may be waiting for this callback.
     """
     if is_coroutine_function(callback):
-        await _awaited(callback(value))
+        await users_code(cast("Callable[..., Awaitable[object]]", callback), value)
         return
     # A plain function may return a coroutine, which is then awaited here. Trio refuses a coroutine as the result of a
     # thread, so the result is wrapped in a tuple.
@@ -75,6 +78,7 @@ async def failure_of(callback: Callback, value: object) -> BaseException | None:
     return None
 
 
+@trio.lowlevel.disable_ki_protection
 async def _awaited(result: object) -> None:
     if isinstance(result, Awaitable):
         await result
@@ -98,9 +102,13 @@ class CallbackFailures:
             item: The item that the callback was given, `None` if there was none.
         """
         text, record = described(error).traceback, self._record
-        safe = await in_thread(safe_text, text, record.tree, record.values, item, limiter=saving_limiter())
-        line = f"{what}\n{safe}"
-        self._log.log(logging.ERROR, line, logger="RT.Session")
+        values = record.tree, record.values, item
+
+        def search() -> str:
+            return answer(lambda: safe_text(text, *values), lambda failure: f"<not shown: {class_name(failure)}>")
+
+        safe = await in_thread_or_here(search, limiter=saving_limiter())
+        self._log.log(logging.ERROR, f"{what}\n{safe}", logger="RT.Session")
 
 
 class Broadcaster:
@@ -147,6 +155,7 @@ class Broadcaster:
                 return
         await self._put(item, key)
 
+    @trio.lowlevel.enable_ki_protection
     async def send_again(self) -> None:
         """Send the recorded items of a durable session that were not delivered and that no call will send again."""
         for key, item in () if self._journal is None else self._journal.broadcasts.undelivered():
@@ -154,8 +163,9 @@ class Broadcaster:
 
     async def _put(self, item: object, key: str | None) -> None:
         if not self._has_begun:
-            self._has_begun = True
             self._nursery.start_soon(self._deliver, name="railtracks: broadcast")
+            # Not before: `close` waits for a delivery that has begun.
+            self._has_begun = True
         try:
             await self._send.send((item, key))
         except (trio.ClosedResourceError, trio.BrokenResourceError):
@@ -182,6 +192,7 @@ class Broadcaster:
             return None
         return Identity(f"{journal.session_id}:{key}", key, journal.fence)
 
+    @trio.lowlevel.enable_ki_protection
     async def _deliver(self) -> None:
         self._deliverer = trio.lowlevel.current_task()
         try:

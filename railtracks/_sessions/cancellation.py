@@ -34,6 +34,7 @@ class Cancellation:
     def _ending(self) -> Ending:
         return self._record.ending
 
+    @trio.lowlevel.enable_ki_protection
     def cancel(self, cause: EndCause) -> None:
         """Cancel the session for a cause that is no error; its block then ends without raising."""
         # The deadline may have struck already, in this same step of the event loop: then it is the first cause.
@@ -41,6 +42,7 @@ class Cancellation:
         self._ending.note(cause)
         self.scope.cancel()
 
+    @trio.lowlevel.enable_ki_protection
     def fail(self, error: BaseException) -> None:
         """Cancel the session with an error that no task raises any more; the session raises it at its end."""
         self.note_own_cancel()
@@ -50,6 +52,7 @@ class Cancellation:
             self.note_source()
         self._add(error)
 
+    @trio.lowlevel.enable_ki_protection
     def end(self, error: BaseException) -> bool:
         """Cancel the session with the error of a call; the session raises it at its end.
 
@@ -121,17 +124,20 @@ class CancelWatcher:
         # The scope of the task, once that was started.
         self._scope: trio.CancelScope | None = None
 
+    @trio.lowlevel.enable_ki_protection
     def start(self) -> None:
         """Start the task, if it does not run yet."""
         if self._scope is None:
-            self._scope = trio.CancelScope()
-            self._nursery.start_soon(self._watch, self._scope, name="railtracks: watch for cancel")
+            scope = trio.CancelScope()
+            self._nursery.start_soon(self._watch, scope, name="railtracks: watch for cancel")
+            self._scope = scope
 
     def stop(self) -> None:
         """End the task, once all calls have ended: a later cancel of the session has nothing to react to."""
         if self._scope is not None:
             self._scope.cancel()
 
+    @trio.lowlevel.enable_ki_protection
     async def _watch(self, scope: trio.CancelScope) -> None:
         with scope:
             try:

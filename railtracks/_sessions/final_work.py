@@ -7,17 +7,20 @@ Called by the lifetime of the session when its block is left. The order:
 3. Decide how the session ended and what it raises.
 4. Save the state, and call the payload callback.
 5. Record the end in the store, if the session is durable.
+
+Each step is isolated: what it raises is logged, and the other steps are taken all the same.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import trio
-from attrs import define
+from attrs import define, field
 
 from railtracks._calls.durable_protocol import DurableRun
 from railtracks._calls.frames import Frame
@@ -30,7 +33,7 @@ from railtracks._records.log import SessionLog
 from railtracks._records.session import SessionRecord
 from railtracks._sessions.broadcast import Broadcaster, CallbackFailures, failure_of
 from railtracks._sessions.resources import Resources
-from railtracks._workers.threads import in_thread, saving_limiter
+from railtracks._workers.threads import in_thread_or_here, saving_limiter
 from railtracks.exceptions import FatalError
 
 _LOGGER: Final = "RT.Session"
@@ -60,8 +63,10 @@ class FinalWork:
     # Set if process nodes ran in this session, and it is the outermost one.
     _processes: WorkerProcesses | None = None
     _was_draining: bool = False
-    # What the session's block will raise; set by `decide`.
+    # What the session's block will raise; set by `close_record`.
     _raised: BaseException | None = None
+    # What steps raised that is to end the program.
+    _exits: list[BaseException] = field(factory=list[BaseException])
 
     @property
     def has_work(self) -> bool:
@@ -121,19 +126,34 @@ class FinalWork:
         # A scope around the session may be cancelled, or its deadline may pass, in the middle of this.
         with trio.CancelScope(shield=True):
             # First, because a resource that fails to close fails the session.
-            await self._release()
+            await self._step("clean up", self._release)
             if self._processes is not None:
-                await self._processes.close()
+                await self._step("end the worker processes", self._processes.close)
             # After the cleanup, whose errors count, and before the save, which writes how the session ended.
             self.close_record(outside)
             if self.path is not None:
-                await self._save(self.path)
+                await self._step(f"save the state to {self.path}", partial(self._save, self.path))
             callback = self.settings.get("payload_callback")
-            failure = None if callback is None else await self._hand_out_payload(callback)
+            if callback is not None:
+                await self._step("hand out the payload", partial(self._hand_out_payload, callback))
             if self.durable is not None:
-                await self._close_journal(self.durable)
-            if failure is not None:
-                self._raised = combined([failure] if self._raised is None else [self._raised, failure])
+                await self._step("record the end in the store", partial(self._close_journal, self.durable))
+            decided = [] if self._raised is None else [self._raised]
+            self._raised = combined([*decided, *self._exits]) if self._exits else self._raised
+            self._exits.clear()
+
+    async def _step(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
+        """Take one step of the end. What it raises is logged, and changes neither the result nor the other steps.
+
+        But what is to end the program, as Ctrl-C is, the session raises after the last step.
+        """
+        try:
+            await step()
+        except BaseException as error:  # noqa: ASYNC103, BLE001 - the steps are isolated, and shielded from cancels
+            if is_ordinary(error):
+                await CallbackFailures(self.record, self.log).report(f"could not {what}", error, None)  # noqa: ASYNC102 - shielded by `run`
+            else:
+                self._exits.append(error)
 
     async def _close_journal(self, durable: DurableRun[Frame]) -> None:
         try:
@@ -182,7 +202,7 @@ class FinalWork:
 
     async def _save(self, path: Path) -> None:
         try:
-            await in_thread(self._write, path, limiter=saving_limiter())
+            await in_thread_or_here(self._write, path, limiter=saving_limiter())
         except Exception as error:  # noqa: BLE001 - a failed save must not replace the result of the session
             self._log(logging.ERROR, f"could not save the state to {path}: {error}")
 
@@ -195,21 +215,19 @@ class FinalWork:
             self._log(logging.WARNING, f"File {path} already exists, overwriting...")
         write_whole(path, record.chunks())
 
-    async def _hand_out_payload(self, callback: Callback) -> BaseException | None:
-        """Call the payload callback; return what it raised, if that is to end the program, as Ctrl-C is."""
+    async def _hand_out_payload(self, callback: Callback) -> None:
         seconds = self._cleanup_timeout
         try:
             # The time limit is for the user's callback; making the payload takes as long as it takes.
-            payload = await in_thread(self.record.payload, limiter=saving_limiter())
+            payload = await in_thread_or_here(self.record.payload, limiter=saving_limiter())
             with trio.fail_after(seconds):
                 failure = await failure_of(callback, payload)
         except Exception as error:  # noqa: BLE001 - a callback's failure is logged and changes nothing
             failure = error
         if failure is not None and not is_ordinary(failure):
-            return failure
-        if failure is not None:
+            self._exits.append(failure)
+        elif failure is not None:
             await CallbackFailures(self.record, self.log).report("payload_callback failed", failure, None)
-        return None
 
     def _log(self, level: int, text: str) -> None:
         self.log.log(level, text, logger=_LOGGER)

@@ -11,7 +11,7 @@ import math
 from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import Token
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import trio
 
@@ -36,6 +36,9 @@ from railtracks.exceptions import FatalError
 
 T = TypeVar("T")
 
+# How many levels of Python's stack a session needs at most, to be opened and closed.
+_ROOM: Final = 50
+
 
 async def open_lifetime(plan: SessionPlan) -> Lifetime:
     """Open a session in this task. Not a checkpoint, unless the session is durable.
@@ -43,10 +46,12 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
     Raises:
         RuntimeError: If Trio is not running.
         ContextError: If this is a worker process that imports the program's main module.
+        RecursionError: If Python's stack has no room for the end of the session, which takes more than the opening.
         OSError: If the log file cannot be opened.
         StoreError: If the session is durable and its store cannot be used. Other errors of its store also go on.
     """
     # Whatever can fail comes first, while nothing has to be closed again.
+    _check_room(_ROOM)
     task = this_task()
     refuse_in_import()
     outer = enclosing_frame(task)
@@ -71,7 +76,19 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
     # From here to the end of this function nothing waits: entering a scope or a nursery is no checkpoint.
     plan.cancellation.scope.__enter__()
     inner_nursery = await OpenNursery.enter()
-    lifetime = Lifetime(plan, log, journal, outer_nursery, inner_nursery, outer, nursery_count)
+    try:
+        lifetime = Lifetime(plan, log, journal, outer_nursery, inner_nursery, outer, nursery_count)
+    except BaseException as error:
+        # Nothing has begun in there: leaving waits for nothing, and raises nothing.
+        await inner_nursery.leave(None)  # noqa: ASYNC102 - as just said
+        plan.cancellation.leave(None)
+        await outer_nursery.leave(None)  # noqa: ASYNC102 - the same
+        log.close()
+        plan.record.ending.add(error, None)
+        plan.record.close(None)
+        if plan.durable is not None:
+            await plan.durable.abandon()  # noqa: ASYNC102 - shielded in there
+        raise
     try:
         lifetime.begin()
     except BaseException as error:
@@ -79,6 +96,12 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
         await lifetime.close(error)  # noqa: ASYNC102 - waits as a nursery does
         raise
     return lifetime
+
+
+def _check_room(levels: int) -> None:
+    """Raise `RecursionError` if the stack has no room for these levels: in the midst of closing it would harm Trio."""
+    if levels:
+        _check_room(levels - 1)
 
 
 class Lifetime:
@@ -111,7 +134,6 @@ class Lifetime:
         self._outer_nursery = outer_nursery
         self._inner_nursery = inner_nursery
         self._root = _root_frame(plan, self, log, journal, outer, nursery_count)
-        self._token: Token[Frame | None] = current_frame.set(self._root)
         self.resources = Resources(outer_nursery.nursery, plan.cancellation.fail)
         self.background = Background(inner_nursery.nursery, self._root, plan.cancellation.fail)
         broadcaster: Broadcaster | None = None
@@ -125,6 +147,8 @@ class Lifetime:
         on_cancel = partial(_react_to_cancel, self.background, self._root.scope, log)
         self._watcher = CancelWatcher(plan.cancellation, inner_nursery.nursery, on_cancel)
         self._drain: Drain | None = None
+        # Last: nothing that raises comes after it.
+        self._token: Token[Frame | None] = current_frame.set(self._root)
 
     def begin(self) -> None:
         """Start the tasks that serve the session, and report to observers that the session is open."""
@@ -173,10 +197,36 @@ class Lifetime:
         Returns:
             Whether `error` is handled, as from `__aexit__`: then nothing is raised out of the block.
         """
+        try:
+            raised = await self._unwind(error)
+        finally:
+            self._mark_over()
+        outer = self._root.outer
+        if raised is not None and outer is not None and not outer.call_id and is_fatal(raised):
+            # A fatal error ends the outer session, too, unless a node between the two catches it. There is none here:
+            # this session was opened in the block of the outer one, outside of any call.
+            outer.scope.control.end(raised)
+        if raised is not None and outer is not None:
+            # The sessions around this one tell of the error, too.
+            outer.scope.record.secrets.see_those_of(self._plan.record.secrets)
+        try:
+            if raised is not None and raised is not error:
+                raise_unchanged(raised)
+            return raised is None
+        finally:
+            # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
+            del raised, error
+
+    async def _unwind(self, error: BaseException | None) -> BaseException | None:
+        """End the calls, do the final work, leave the nurseries and the scope, and return what the block raises."""
         outside = await self._end_calls(error)
         # From here on no call runs, and none can start: a task beside the session gets a `ContextError`.
         self.is_open = False
-        final_work, scope, outer = self._final_work, self._root.scope, self._root.outer
+        final_work, scope = self._final_work, self._root.scope
+        try:
+            scope.close_open_calls()
+        except KeyboardInterrupt as of_observer:
+            self._plan.cancellation.fail(of_observer)
         final_work.note_drain(is_draining=scope.is_draining)
         if final_work.has_work:
             self._outer_nursery.nursery.start_soon(final_work.run, outside)
@@ -191,33 +241,20 @@ class Lifetime:
             # The record is closed, and its status stands; but Ctrl-C goes before any other error.
             decided = [] if raised is None or without_cancelled(raised) is None else [raised]
             raised = combined([*decided, *members(interrupt)])
-            del decided
-        self._mark_over()
-        if raised is not None and outer is not None and not outer.call_id and is_fatal(raised):
-            # A fatal error ends the outer session, too, unless a node between the two catches it. There is none here:
-            # this session was opened in the block of the outer one, outside of any call.
-            outer.scope.control.end(raised)
-        if raised is not None and outer is not None:
-            # The sessions around this one tell of the error, too.
-            outer.scope.record.secrets.see_those_of(self._plan.record.secrets)
-        try:
-            if raised is not None and raised is not error:
-                raise_unchanged(raised)
-            return raised is None
-        finally:
-            # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
-            del raised, error, rest, interrupt, outside
+        return raised
 
     def _mark_over(self) -> None:
         """Report the end to observers, close the log, and mark the session as over."""
         scope = self._root.scope
-        self._tell(EventKind.SESSION_CLOSED, scope.observers.session_closed)
-        self._final_work.log.close()
-        scope.close()
-        # `reset` refuses a token of another context: an async generator or a fixture may have left the block in another
-        # context than it was entered in. There the variable was never set.
-        with suppress(ValueError):
-            self._root.close(self._token)
+        try:
+            self._tell(EventKind.SESSION_CLOSED, scope.observers.session_closed)
+        finally:
+            self._final_work.log.close()
+            scope.close()
+            # `reset` refuses a token of another context: an async generator or a fixture may have left the block in
+            # another context than it was entered in. There the variable was never set.
+            with suppress(ValueError):
+                self._root.close(self._token)
 
     async def _end_calls(self, error: BaseException | None) -> BaseException | None:
         """Wait until no call of the session runs, cancelling the calls if the session fails or was cancelled.
@@ -253,7 +290,12 @@ class Lifetime:
         if interrupt is not None:
             cancellation.fail(interrupt)
             rest = None
-        return cancellation.leave(rest)
+        try:
+            return cancellation.leave(rest)
+        except RuntimeError as corrupted:
+            # The block has left a nursery or scope of its own open. Trio says so, and the final work is done even so.
+            cancellation.fail(corrupted)
+            return None
 
     def _end_journal(self) -> None:
         journal = self._root.scope.journal
@@ -309,6 +351,7 @@ class Lifetime:
         else:
             await broadcaster.send(item)
 
+    @trio.lowlevel.enable_ki_protection
     async def start(self, node: object, args: Args, kwargs: Kwargs) -> object:
         """Start a background call, and wait until its node calls `task_status.started()`."""
         # Until then the call runs in the cancel scopes of its starter, which the session's cancel may not reach: the
@@ -316,6 +359,7 @@ class Lifetime:
         self.watch()
         return await self.background.start(node, args, kwargs)
 
+    @trio.lowlevel.enable_ki_protection
     async def drain(self, grace: float, kind: CauseKind) -> None:
         """Refuse new top-level calls, wait for those that run, and cancel the session when the grace is over.
 
@@ -347,6 +391,7 @@ class Lifetime:
         self._plan.cancellation.cancel(EndCause(kind, reason))
         await drain.wait()
 
+    @trio.lowlevel.enable_ki_protection
     def drain_soon(self, grace: float) -> bool:
         """Begin to drain because of SIGTERM; the second time, cancel the session at once. Does not wait.
 
@@ -362,6 +407,7 @@ class Lifetime:
             self._plan.cancellation.cancel(EndCause(CauseKind.SIGTERM, "SIGTERM"))
         return True
 
+    @trio.lowlevel.enable_ki_protection
     async def enter_resource(self, cm: AbstractAsyncContextManager[T]) -> T:
         """Open a resource of the session.
 

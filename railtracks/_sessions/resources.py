@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import TypeVar, cast
 
 import trio
 from attrs import define, field
 
+from railtracks._calls.ctrl_c import users_code
 from railtracks._records.error_parts import answer, shown_name
 from railtracks._records.errors import raise_cancelled, raise_unchanged, without_cancelled
 from railtracks.exceptions import ContextError
@@ -44,6 +46,7 @@ class _ResourceTask:
     was_opened: bool = False
     refusal: BaseException | None = None
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[object]) -> None:  # noqa: ASYNC128 - in `_hold_open` or `_refuse`
         """Enter the resource, wait until the session closes it, and leave it. Started with `nursery.start`."""
         error: BaseException | None = None
@@ -66,7 +69,7 @@ class _ResourceTask:
         The error does not pass through a cancel scope: Trio would look into a group, which only its class can split.
         """
         try:
-            async with self.cm as value:
+            async with _Struck(self.cm) as value:
                 # Without this checkpoint there can be a deadlock. If the waiting task was cancelled meanwhile, Trio
                 # keeps this task in the temporary nursery of `start`. Then the waiting task waits for this one, and
                 # this one for the end of the session.
@@ -89,6 +92,25 @@ class _ResourceTask:
         # Kept for `Resources.enter` to raise: a nursery would wrap it in a group.
         self.refusal = error
         task_status.started(None)
+
+
+class _Struck(AbstractAsyncContextManager[object]):
+    """A resource that Ctrl-C strikes while it opens, and not while it closes: half closed it would stay there."""
+
+    def __init__(self, cm: AbstractAsyncContextManager[object]) -> None:
+        self._cm = cm
+
+    async def __aenter__(self) -> object:
+        return await users_code(type(self._cm).__aenter__, self._cm)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        try:
+            return await type(self._cm).__aexit__(self._cm, kind, error, traceback)  # noqa: ASYNC102 - as `async with`
+        finally:
+            # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
+            del error
 
 
 class Resources:

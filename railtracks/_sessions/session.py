@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Never, NoReturn, ParamSpec, Sel
 
 import trio
 
+from railtracks._calls.ctrl_c import users_code
 from railtracks._calls.durable_protocol import DurableRun
 from railtracks._calls.frames import Frame
 from railtracks._calls.here import current_scope, open_scope
@@ -481,6 +482,7 @@ def session_id() -> str | None:
     return None if scope is None or scope.is_over else scope.record.identifier
 
 
+@trio.lowlevel.enable_ki_protection
 async def result_of(session: Session, work: Callable[[], Coroutine[object, Never, R]]) -> R:
     """Run an async function in the block of a session, and return its result.
 
@@ -492,7 +494,7 @@ async def result_of(session: Session, work: Callable[[], Coroutine[object, Never
     """
     results: list[R] = []
     async with session:
-        results.append(await work())
+        results.append(await users_code(work))
     if session.status is not Status.COMPLETED:
         raise SessionCancelledError(session.cancel_reason)
     return results[0]

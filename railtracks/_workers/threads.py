@@ -106,6 +106,7 @@ def _works_here() -> set[Work]:
         return works
 
 
+@trio.lowlevel.enable_ki_protection
 async def in_thread(fn: Callable[[Unpack[Ts]], T], *args: *Ts, limiter: trio.CapacityLimiter | None = None) -> T:
     """Run a function of the library's own in a worker thread; without a limiter it waits for no other thread."""
     do = partial(fn, *args)
@@ -114,6 +115,25 @@ async def in_thread(fn: Callable[[Unpack[Ts]], T], *args: *Ts, limiter: trio.Cap
     return came.hand_over()
 
 
+@trio.lowlevel.enable_ki_protection
+async def in_thread_or_here(fn: Callable[[Unpack[Ts]], T], *args: *Ts, limiter: trio.CapacityLimiter) -> T:
+    """Run a function of the library's own as `in_thread` does; if no thread can be started, in this one."""
+    has_begun = False
+
+    def work() -> T:
+        nonlocal has_begun
+        has_begun = True
+        return fn(*args)
+
+    try:
+        return await in_thread(work, limiter=limiter)
+    except RuntimeError:
+        if has_begun:
+            raise
+    return work()
+
+
+@trio.lowlevel.enable_ki_protection
 async def in_thread_whatever_comes(fn: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
     """Run a function in a worker thread and wait for it; neither a cancel nor Ctrl-C ends the wait.
 
@@ -170,6 +190,7 @@ class WorkerSlot:
     async def __aexit__(self, *_: object) -> None:
         self._release()
 
+    @trio.lowlevel.enable_ki_protection
     def lend(self) -> None:
         """Give the slot back while the thread waits for a call that it makes; `take_back` follows."""
         self._calls += 1

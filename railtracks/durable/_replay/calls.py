@@ -13,6 +13,7 @@ from typing import Final
 import trio
 
 from railtracks._calls.attempt import run_attempt
+from railtracks._calls.ctrl_c import users_code
 from railtracks._calls.durable_protocol import Args, Kwargs
 from railtracks._calls.frames import Frame
 from railtracks._nodes.node import Node
@@ -249,4 +250,4 @@ class LiveCall(Call, RecordParent):
 
 
 async def _run_node(frame: Frame, node: Node[..., object], args: Args, kwargs: Kwargs) -> object:
-    return await (node.fn(*args, **kwargs) if node.is_direct else run_attempt(frame, node, args, kwargs))
+    return await (users_code(node.fn, *args, **kwargs) if node.is_direct else run_attempt(frame, node, args, kwargs))

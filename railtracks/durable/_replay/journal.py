@@ -259,6 +259,7 @@ class Journal:
         """Record nothing any more: what calls do from now on comes from the end of the session only."""
         self.parts.commits.cut()
 
+    @trio.lowlevel.enable_ki_protection
     async def watch(self) -> None:
         """Cut the journal as soon as the session is cancelled, until `stop_watching`.
 

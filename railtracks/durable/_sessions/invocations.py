@@ -72,6 +72,7 @@ def run_of_block(
     return Run(access_of(store_of(store)), wanted)
 
 
+@trio.lowlevel.enable_ki_protection
 async def run_flow(
     store: SessionStore,
     flow: DurableFlow,
@@ -93,6 +94,7 @@ async def run_flow(
     return await _invoke(access, flow, start, args, kwargs, Identity(session_id or _fresh()))
 
 
+@trio.lowlevel.enable_ki_protection
 async def resume_flow(
     store: SessionStore,
     flow: DurableFlow,
@@ -226,6 +228,7 @@ class InnerFlow(StandIn):
         self._access = access
         self._invoke = invoke
 
+    @trio.lowlevel.enable_ki_protection
     async def __call__(self, *args: object, **kwargs: object) -> object:
         """Run the inner session; while that is parked, this call waits, and the session around it may be parked."""
         journal, body = _call_here()

@@ -41,6 +41,7 @@ class Recovery:
     skipped: dict[str, str]
 
 
+@trio.lowlevel.enable_ki_protection
 async def recover(
     store: StoreOption, flows: Sequence[Flow[..., Any]], limit: float | trio.CapacityLimiter | None = 10
 ) -> Recovery:
@@ -100,6 +101,7 @@ class _Recovering:
         self.failed: dict[str, BaseException] = {}
         self.skipped: dict[str, str] = {}
 
+    @trio.lowlevel.enable_ki_protection
     async def resume(self, flow: Flow[..., object], session_id: str, limiter: trio.CapacityLimiter | None) -> None:
         """Resume one session and note how it ended. Its error is noted, too, and not raised."""
         try:

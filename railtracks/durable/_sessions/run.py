@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from railtracks._records.data import CauseKind, Status
 from railtracks._records.ending import Ending
 from railtracks._records.errors import holds, is_ordinary, raise_unchanged
-from railtracks._workers.threads import in_thread
+from railtracks._workers.threads import in_thread, in_thread_or_here, saving_limiter
 from railtracks.durable._replay.calls import INTERRUPTING
 from railtracks.durable._replay.journal import Journal
 from railtracks.durable._replay.recorded import RecordedSession
@@ -130,7 +130,7 @@ class Run:
         """Close the store, if no other session of this process needs it."""
         self.access.leave_writer()
         if not self.access.count(-1):
-            await in_thread(self.access.leave)
+            await in_thread_or_here(self.access.leave, limiter=saving_limiter())
 
     async def open(self) -> tuple[Journal, float | None]:
         """Take the session if that was not done yet; return its journal, and the seconds until its deadline."""
@@ -152,6 +152,7 @@ class Run:
 
     # Keeping.
 
+    @trio.lowlevel.enable_ki_protection
     async def keep(self, lose: Callable[[BaseException], object]) -> None:
         """Keep the lease until `close`; call `lose` when it is lost, some time before another owner may take it."""
         if self._fence is None:
@@ -167,6 +168,7 @@ class Run:
                 lose(SessionLostError(self.session_id, "its lease could not be renewed in time"))
                 nursery.cancel_scope.cancel()
 
+    @trio.lowlevel.enable_ki_protection
     async def _renew(self, lose: Callable[[BaseException], object]) -> None:
         owner = self.access.owner
         while True:
@@ -191,6 +193,7 @@ class Run:
 
     # Releasing.
 
+    @trio.lowlevel.enable_ki_protection
     async def abandon(self) -> None:
         """Release a session that was taken and did not come to run. Shielded."""
         fence = self._fence

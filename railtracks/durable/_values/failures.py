@@ -35,7 +35,7 @@ from railtracks.exceptions import DurableValueError, RemoteError
 
 _LONGEST_CHAIN: Final = 10
 # How many exceptions are kept of one: each member of a group has causes, which may be groups.
-_MOST_KEPT: Final = 2_000
+_MOST_KEPT: Final = 1_000
 _TUPLE: Final = "$tuple"
 _TYPED: Final = "$typed"
 # Attributes of Python's own classes that are not kept: any object at all, quoted for suggestions in tracebacks; and the

@@ -1,0 +1,185 @@
+"""Ctrl-C at any line of the library: the state is saved, a bare `KeyboardInterrupt` comes out, and nothing is left.
+
+Each scenario runs in a process of its own (tests/scripts/struck.py), which is struck again and again.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from proof_rounds import rounds
+
+import railtracks as rt
+
+SCRIPTS = Path(__file__).parent / "scripts"
+PACKAGE = Path(rt.__file__).parent
+SCENARIOS = (
+    "calls",
+    "attempts",
+    "threads",
+    "deep_stack",
+    "default_sessions",
+    "fan_outs",
+    "groups",
+    "background",
+    "drained",
+    "resources",
+    "broadcasts",
+    "ends",
+    "decorators",
+    "invoked",
+    "durable",
+)
+
+
+@cache
+def struck(scenario: str) -> dict[str, Any]:
+    """Strike a scenario: at every line in the whole proof, at some lines else."""
+    share = rounds(full=1_000, handful=5) / 1_000
+    command = [sys.executable, "-W", "error", str(SCRIPTS / "struck.py"), scenario, str(share), str(random.random())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-5_000:]
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_ctrl_c_at_any_line_leaves_a_saved_state_and_nothing_else(
+    scenario: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = struck(scenario)
+    assert told["problems"] == []
+    assert told["struck"]
+    # At the others Trio keeps Ctrl-C for the next checkpoint, because they are protected.
+    at_once = sum(told["struck"].values())
+    passed = {place for place in told["passed"] if place.startswith(("_calls/", "_sessions/"))}
+    awaits = passed & set(lines_with_await())
+    with capsys.disabled():
+        print(  # noqa: T201 - how much was struck is the proof's figure
+            f"\n{scenario}: {told['strikes']} strikes at {told['lines']} steps, {len(told['struck'])} lines struck, "
+            f"{at_once} of them at once; {len(awaits & set(told['struck']))} of {len(awaits)} lines with an await"
+        )
+    if told["strikes"] == told["lines"]:
+        assert 0 < at_once < len(told["struck"])
+        # A strike may change which task runs next: so at a few lines a strike was meant, and came to another.
+        assert len(awaits - set(told["struck"])) <= len(awaits) // 20
+
+
+def lines_with_await() -> Iterator[str]:
+    """Return the lines of calls and sessions on which an `await`, `async with` or `async for` begins."""
+    for room in ("_calls", "_sessions"):
+        for file in (PACKAGE / room).glob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.Await | ast.AsyncWith | ast.AsyncFor):
+                    yield f"{room}/{file.name}:{node.lineno}"
+
+
+@pytest.mark.proof
+def test_no_real_ctrl_c_in_a_loop_of_calls_loses_the_state(home: Path) -> None:
+    number = rounds(full=300, handful=5)
+    with subprocess.Popen(
+        [sys.executable, str(SCRIPTS / "pressed.py"), str(number)], stdout=subprocess.PIPE, text=True, env=os.environ
+    ) as script:
+        assert script.stdout is not None
+        told = []
+        for line in script.stdout:
+            if line == "ready\n":
+                # The moment is the input: anywhere in the loop.
+                time.sleep(random.random() / 50)
+                script.send_signal(signal.SIGINT)
+            else:
+                told.append(json.loads(line))
+    assert script.returncode == 0
+    assert told == [{"raised": "KeyboardInterrupt()", "saved": "cancelled", "is_closed": True}] * number
+
+
+COMPUTES = """
+import sys, time, trio
+import railtracks as rt
+
+async def compute():
+    try:
+        print("ready", flush=True)
+        while True:
+            pass
+    except KeyboardInterrupt:
+        print("stopped", flush=True)
+        raise
+
+{nodes}
+
+async def main():
+    async with rt.Session(name="computes", {options}) as session:
+        {body}
+
+try:
+    trio.run(main)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("nodes", "options", "body"),
+    [
+        ("", "", "await rt.call(compute)"),
+        ("node = rt.function_node(compute, timeout=60)", "", "await rt.call(node)"),
+        ("node = rt.function_node(compute, retry=rt.Retry(2))", "", "await rt.call(node)"),
+        ("async def deep(n): await (rt.call(deep, n - 1) if n else rt.call(compute))", "", "await rt.call(deep, 40)"),
+        ("async def one(_): await compute()", "", "await rt.call_batch(one, [1])"),
+        ("async def one(_): await compute()", "", "await rt.call_batch(one, [1], limit=1)"),
+        ("", "", "session.start_soon(compute)"),
+        ("async def heard(_): await compute()", "broadcast_callback=heard", "await rt.broadcast(1)"),
+        ("async def heard(_): await compute()", "payload_callback=heard", "pass"),
+        (
+            "import contextlib\n@contextlib.asynccontextmanager\nasync def opened():\n    await compute()\n    yield\n",
+            "",
+            "await session.enter_async_context(opened())",
+        ),
+        (
+            "def inputs():\n    compute().send(None)\n    yield 1\nasync def one(_): pass\n",
+            "",
+            "await rt.call_batch(one, inputs())",
+        ),
+        (
+            "@rt.session(name='computes')\nasync def decorated(): await compute()\n",
+            "save_state=False",
+            "await decorated()",
+        ),
+        ("flow = rt.Flow('f', entry_point=compute)", "", "await flow.ainvoke()"),
+        ("flow = rt.Flow('f', entry_point=compute, durable=True)", "", "await flow.ainvoke()"),
+    ],
+)
+def test_users_code_that_computes_is_stopped_at_once_wherever_it_runs(
+    nodes: str, options: str, body: str, home: Path
+) -> None:
+    program = COMPUTES.format(nodes=nodes, options=options, body=body)
+    # The bound is for the library. On a busy machine another try may be needed.
+    assert any(stopped_within(program) < 0.1 for _ in range(10))
+    assert rt.load_state(home / "computes.json").session_name == "computes"
+
+
+def stopped_within(program: str) -> float:
+    """Interrupt a program that computes; return the seconds until it is stopped."""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=os.environ) as script:
+        assert script.stdout is not None
+        assert script.stdout.readline() == "ready\n"
+        pressed = time.monotonic()
+        script.send_signal(signal.SIGINT)
+        assert script.stdout.readline() == "stopped\n"
+        took = time.monotonic() - pressed
+        assert script.stdout.readline() == "interrupted\n"
+    return took
