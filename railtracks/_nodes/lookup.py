@@ -6,15 +6,32 @@ Called for jobs of worker processes and for the journals of durable sessions, wh
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Final
+
+
+# Past what a class of lazy modules, or a metaclass, does when it is asked for an attribute: that may import.
+_names_in_module: Final[Callable[[object], Mapping[str, object]]] = vars(ModuleType)["__dict__"].__get__
+_names_in_class: Final[Callable[[object], Mapping[str, object]]] = vars(type)["__dict__"].__get__
 
 
 def named(module: str, qualname: str) -> object:
-    """Return the object with a qualified name in an imported module, `None` if there is none. Imports nothing."""
+    """Return the object with a qualified name in an imported module, `None` if there is none.
+
+    Imports nothing and runs no code: only what a module, and classes in it, have in their own namespaces is found.
+    """
     found: object = sys.modules.get(module)
-    if found is None:
-        return None
     for name in qualname.split("."):
-        found = getattr(found, name, None)
+        names: Mapping[str, object] = {}
+        if issubclass(type(found), ModuleType):
+            names = _names_in_module(found)
+        elif issubclass(type(found), type):
+            names = _names_in_class(found)
+        found = names.get(name)
+        # As a class hands them out.
+        if isinstance(found, staticmethod):
+            found = found.__func__
     return found
 
 

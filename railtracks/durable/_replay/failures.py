@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from railtracks._nodes.node import Node
-from railtracks._records.errors import described
 from railtracks._records.secrets import Scrubber, known_secrets
 from railtracks.durable._replay.context import RecordedContext
-from railtracks.durable._values.failures import dump_failure, members_of
+from railtracks.durable._values.failures import dump_failure, dump_text, members_of
 from railtracks.durable._values.values import Values, secret_arguments
-from railtracks.exceptions import RemoteError
 
 
 class Failures:
@@ -41,6 +39,5 @@ class Failures:
         text = data.decode()
         if scrubber.exact(text) == text:
             return data, lost
-        description = described(error)
-        remote = RemoteError(description.type, scrubber.text(description.message), scrubber.text(description.traceback))
-        return dump_failure(remote, self._values)[0], [*lost, "its text, which quotes a secret (give the store a key)"]
+        quoted = "its text, which quotes a secret (give the store a key)"
+        return dump_text(error, scrubber.text, self._values), [*lost, quoted]

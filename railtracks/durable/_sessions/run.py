@@ -27,6 +27,7 @@ from railtracks.durable._store.schema import DurableStatus, SessionRow, sessions
 from railtracks.durable._store.wanted import Taken, Wanted, stuck
 from railtracks.durable._store.writer import Writer
 from railtracks.durable._values.failures import load_failure
+from railtracks.durable._values.values import as_store_error
 from railtracks.exceptions import (
     ContextError,
     SessionCancelledError,
@@ -39,7 +40,13 @@ from railtracks.exceptions import (
 def raise_recorded(access: Access, row: SessionRow) -> None:
     """Raise the recorded error of a session that is over, if it ended with one."""
     if row.failure is not None:
-        raise_unchanged(load_failure(row.failure, access.values))
+        raise_unchanged(_failure_of(access, row, row.failure))
+
+
+def _failure_of(access: Access, row: SessionRow, failure: bytes) -> Exception:
+    """Return the recorded error of a session. In a function of its own: no frame of its caller holds it."""
+    with as_store_error(row.session_id):
+        return load_failure(failure, access.values)
 
 
 class Run:

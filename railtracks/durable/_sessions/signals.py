@@ -25,10 +25,9 @@ from railtracks.durable._replay.recorded import outcome_of
 from railtracks.durable._replay.rows import NewRow
 from railtracks.durable._sessions.store import StoreOption, access_of, store_of
 from railtracks.durable._sessions.views import row_of
-from railtracks.durable._sessions.wakeups import WAIT
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
-from railtracks.durable._store.schema import FINAL, RowStatus, calls, signals
+from railtracks.durable._store.schema import FINAL, WAIT, RowStatus, calls, signals
 from railtracks.durable._store.signal_polling import SignalWaiter
 from railtracks.durable._values.failures import dump_failure
 from railtracks.durable._values.values import as_store_error

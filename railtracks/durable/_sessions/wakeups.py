@@ -5,15 +5,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from railtracks.durable._store.schema import DurableStatus, RowStatus, SessionRow, calls, sessions, signals
-
-# The name of the node of a wait is this, and then the name of its signal.
-WAIT: Final = "wait for signal "
+from railtracks.durable._store.schema import WAIT, DurableStatus, RowStatus, SessionRow, calls, sessions, signals
 
 
 def is_due(connection: Connection, row: SessionRow, now: float) -> bool:

@@ -83,11 +83,18 @@ class AdvisoryLocks:
         if self._connection is None:
             self.hold(token)
 
-    def is_held(self, connection: Connection, token: str) -> bool:
-        """Return whether the owner with this token lives, as far as its lock can tell."""
+    def is_held(self, connection: Connection, token: str) -> bool | None:
+        """Return whether the owner with this token lives, `None` if its lock does not tell.
+
+        A server that only repeats what another one writes knows none of that server's locks.
+        """
         # Shared: two processes that ask at once must not take each other for the owner.
-        is_free = sa.text("select pg_try_advisory_xact_lock_shared(:key)")
-        return not connection.execute(is_free, {"key": _number(token)}).scalar_one()
+        is_free = sa.text("select case when not pg_is_in_recovery() then pg_try_advisory_xact_lock_shared(:key) end")
+        found: bool | None = connection.execute(is_free, {"key": _number(token)}).scalar_one()
+        return None if found is None else not found
+
+    def clear(self, token: str) -> None:
+        """Do nothing: a lock ends with its connection."""
 
 
 def _number(token: str) -> int:

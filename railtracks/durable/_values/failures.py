@@ -1,13 +1,15 @@
-"""Exceptions as bytes that a database keeps, and back: the same class, made without calling its `__init__`.
+"""Exceptions as bytes that a database keeps, and back: the same class, made without running any code of it.
 
 Called by the journal, for calls and sessions that failed, and by the views of a store. A class is looked up among the
-modules that the program has imported: nothing is imported because a database names it.
+modules that the program has imported: nothing is imported because a database names it, and only an `Exception` is made.
 """
 
 from __future__ import annotations
 
+import builtins
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from types import MemberDescriptorType
@@ -18,8 +20,9 @@ from railtracks._nodes.lookup import address_of, found_at
 from railtracks._nodes.signature import ANYTHING
 from railtracks._records.errors import described, users_notes
 from railtracks.durable._values.plain import SEALED, is_dict, is_tuple, parts_of
+from railtracks.durable._values.stored import parsed
 from railtracks.durable._values.values import Values
-from railtracks.exceptions import DurableValueError, RemoteError
+from railtracks.exceptions import DurableValueError, RemoteError, StoreError
 
 _LONGEST_CHAIN: Final = 10
 _TUPLE: Final = "$tuple"
@@ -35,6 +38,17 @@ _LEFT_OUT: Final = (
 _QUOTED: Final[dict[str, type[object]]] = {
     kind.__name__: kind for kind in (bytes, bytearray, complex, date, datetime, time, timedelta, Decimal, UUID)
 }
+
+_REQUIRED: Final = {"class": str, "message": str, "traceback": str, "args": list, "state": dict, "notes": list}
+_NOT_REQUIRED: Final = {"members": list, "cause": dict, "is_told_only": bool}
+# What Python itself knows of classes and exceptions, past everything that a class may put before it.
+_BUILTIN: Final = frozenset(
+    each for each in vars(builtins).values() if isinstance(each, type) and issubclass(each, BaseException)
+)
+_bases: Final[Callable[[type], tuple[type, ...]]] = vars(type)["__mro__"].__get__
+_attributes: Final[Callable[[BaseException], dict[str, object]]] = vars(BaseException)["__dict__"].__get__
+_set_args: Final[Callable[[BaseException, object], None]] = vars(BaseException)["args"].__set__
+_set_cause: Final[Callable[[BaseException, object], None]] = vars(BaseException)["__cause__"].__set__
 
 # What the store has of one exception. `class` is its address; `is_told_only` marks one of which only the text comes
 # back, because it cannot be made again.
@@ -64,12 +78,27 @@ def dump_failure(error: BaseException, values: Values) -> tuple[bytes, list[str]
     return text.encode(), lost
 
 
-def load_failure(data: bytes, values: Values) -> BaseException:
-    """Return the exception that was dumped; a `RemoteError` with its text if it cannot be made again."""
-    plain = json.loads(data)
-    if SEALED in plain:
-        plain = json.loads(values.sealer.open(plain[SEALED]))
-    return _rebuilt(plain, values)
+def dump_text(error: BaseException, text: Callable[[str], str], values: Values) -> bytes:
+    """Return the class and the text of an exception as bytes, for one of which nothing else may be stored.
+
+    Args:
+        error: The exception.
+        text: Returns a text of it as it may be stored.
+        values: Values as bytes.
+    """
+    description = described(error)
+    plain = _told(error, text(description.message), text(description.traceback))
+    return values.dump({**plain, "is_told_only": True}, ANYTHING, "a failure")[0]
+
+
+def load_failure(data: bytes, values: Values) -> Exception:
+    """Return the exception that was dumped. To be called in `as_store_error`, which names the session.
+
+    Raises:
+        StoreError: If it cannot be made again: never another class, which code would take for another outcome.
+        DurableValueError: If the bytes are none of an exception, or are encrypted with another key.
+    """
+    return _rebuilt(_opened(data, values), values)
 
 
 def described_failure(data: bytes, values: Values) -> tuple[str, str, str]:
@@ -77,12 +106,32 @@ def described_failure(data: bytes, values: Values) -> tuple[str, str, str]:
 
     Without the key of an encrypted one the class is `sealed`, and the texts are empty.
     """
-    plain = json.loads(data)
-    if SEALED in plain:
-        if not values.sealer.has_key:
-            return "sealed", "", ""
-        plain = json.loads(values.sealer.open(plain[SEALED]))
+    stored = parsed(data)
+    if is_dict(stored) and SEALED in stored and not values.sealer.has_key:
+        return "sealed", "", ""
+    plain = _checked(_opened(data, values))
     return plain["class"], plain["message"], plain["traceback"]
+
+
+def _opened(data: bytes, values: Values) -> object:
+    stored = parsed(data)
+    return parsed(values.sealer.open(str(stored[SEALED]))) if is_dict(stored) and SEALED in stored else stored
+
+
+def _checked(stored: object) -> _Failure:
+    """Return what is stored of one exception, if it has the form of that."""
+    if _is_failure(stored):
+        return stored
+    raise DurableValueError("a recorded failure", "the row has something else there")
+
+
+def _is_failure(stored: object) -> TypeGuard[_Failure]:
+    return (
+        is_dict(stored)
+        and all(type(stored.get(name)) is kind for name, kind in _REQUIRED.items())
+        and all(name not in stored or type(stored[name]) is kind for name, kind in _NOT_REQUIRED.items())
+        and all(type(note) is str for note in parts_of(stored["notes"]))
+    )
 
 
 def members_of(error: BaseException) -> Iterator[BaseException]:
@@ -108,14 +157,8 @@ def _plain(error: BaseException, values: Values, lost: list[str], levels: int) -
     """Return an exception as plain data; name in `lost` what of it cannot be made again."""
     kind = type(error)
     description = described(error)
-    plain: _Failure = {
-        "class": address_of(kind),
-        "message": description.message,
-        "traceback": description.traceback,
-        "args": [],
-        "state": {},
-        "notes": users_notes(error),
-    }
+    plain = _told(error, description.message, description.traceback)
+    plain["notes"] = users_notes(error)
     try:
         # The second argument of a group is its members, which are no plain data.
         args = error.args[:1] if _is_group(error) else error.args
@@ -132,10 +175,26 @@ def _plain(error: BaseException, values: Values, lost: list[str], levels: int) -
         plain["members"] = [_plain(member, values, lost, levels - 1) for member in error.exceptions] if levels else []
     if error.__cause__ is not None and levels:
         plain["cause"] = _plain(error.__cause__, values, lost, levels - 1)
-    if "is_told_only" not in plain and not _comes_back(error, plain, values):
-        lost.append(f"{kind.__module__}.{kind.__qualname__}")
-        plain["is_told_only"] = True
+    if "is_told_only" not in plain:
+        twin = _twin(error, plain, values)
+        if twin is None:
+            plain["is_told_only"] = True
+        if twin is None or not _has_text_of(twin, error):
+            lost.append(f"{kind.__module__}.{kind.__qualname__}")
     return plain
+
+
+def _told(error: BaseException, message: str, traceback: str) -> _Failure:
+    """Return what is told of an exception, without anything that it could be made again from."""
+    told: _Failure = {
+        "class": address_of(type(error)),
+        "message": message,
+        "traceback": traceback,
+        "args": [],
+        "state": {},
+        "notes": [],
+    }
+    return told
 
 
 def _item(value: object, values: Values, name: str | None = None) -> object:
@@ -177,47 +236,93 @@ def _state(error: BaseException) -> Iterator[tuple[str, object]]:
                     yield name, value
 
 
-def _class_at(address: str) -> type[BaseException] | None:
+def _class_at(address: str) -> type[Exception] | None:
     found = found_at(address)
-    return found if isinstance(found, type) and issubclass(found, BaseException) else None
+    return found if _is_class(found) and issubclass(found, Exception) else None
 
 
-def _comes_back(error: BaseException, plain: _Failure, values: Values) -> bool:
-    """Return whether the exception that is made of the plain data is of the same class and has the same text."""
+def _is_class(found: object) -> TypeGuard[type[object]]:
+    # `isinstance` would ask the object for its class, which may be a property.
+    return issubclass(type(found), type)
+
+
+def _twin(error: BaseException, plain: _Failure, values: Values) -> Exception | None:
+    """Return the exception that is made of the plain data, `None` if it cannot be made."""
     kind = _class_at(plain["class"])
     if kind is None or kind is not type(error):
-        return False
+        return None
     try:
-        twin = _made(kind, plain, values)
+        return _made(kind, plain, values)
+    except Exception:  # noqa: BLE001 - some of Python's own classes, and those of extensions, want other arguments
+        return None
+
+
+def _has_text_of(twin: Exception, error: BaseException) -> bool:
+    try:
         return str(twin) == str(error)
-    except Exception:  # noqa: BLE001 - users' classes: of what cannot be made, the text is kept
+    except Exception:  # noqa: BLE001 - users' code
         return False
 
 
-def _made(kind: type[BaseException], plain: _Failure, values: Values) -> BaseException:
-    """Return an instance with the stored arguments and attributes. `__init__` is not called: it takes other ones."""
+def _made(kind: type[Exception], plain: _Failure, values: Values) -> Exception:
+    """Return an instance with the stored arguments and attributes, made by Python's own base of the class.
+
+    No code of the class runs: neither `__new__` nor `__init__`, `__setattr__` or a property.
+    """
     args = tuple(_from_item(item, values) for item in plain["args"])
+    base = next(each for each in _bases(kind) if each in _BUILTIN)
     if "members" in plain:
-        made = kind.__new__(kind, *args, [_rebuilt(member, values) for member in plain["members"]])
-    else:
+        args = (*args, [_rebuilt(member, values) for member in plain["members"]])
+    made: Exception = base.__new__(kind, *args)
+    if type(made) is not kind or _is_group(made) != ("members" in plain):
+        raise DurableValueError("a recorded failure", f"the row has something else there than of {kind.__qualname__}")
+    if "members" not in plain:
         # Some of Python's own classes take their fields from `__new__`; others ignore what it is given.
-        made = kind.__new__(kind, *args)
-        made.args = args
+        _set_args(made, args)
     for name, item in plain["state"].items():
-        # Past the `__setattr__` of a frozen class.
-        object.__setattr__(made, name, _from_item(item, values))
+        slot = next((vars(each)[name] for each in _bases(kind) if name in vars(each)), None)
+        if isinstance(slot, MemberDescriptorType):
+            slot.__set__(made, _from_item(item, values))
+        elif name != "__notes__":
+            _attributes(made)[name] = _from_item(item, values)
     return made
 
 
-def _rebuilt(plain: _Failure, values: Values) -> BaseException:
-    """Return the exception of plain data; a `RemoteError` with its text if it cannot be made again."""
+def _rebuilt(stored: object, values: Values) -> Exception:
+    """Return the exception of plain data.
+
+    Raises:
+        StoreError: If it cannot be made again.
+    """
+    plain = _checked(stored)
     kind = None if plain.get("is_told_only") else _class_at(plain["class"])
     if kind is None:
-        error: BaseException = RemoteError(plain["class"].replace(":", "."), plain["message"], plain["traceback"])
-    else:
-        error = _made(kind, plain, values)
-    for note in plain["notes"]:
-        error.add_note(note)
+        raise StoreError(_reason(plain))
+    error = _made(kind, plain, values)
+    if plain["notes"]:
+        _attributes(error)["__notes__"] = list(plain["notes"])
     if "cause" in plain:
-        error.__cause__ = _rebuilt(plain["cause"], values)
+        _set_cause(error, _cause(plain["cause"], values))
     return error
+
+
+def _cause(stored: object, values: Values) -> Exception:
+    """Return a cause of an exception; a `RemoteError` with its text if it cannot be made again: no code catches it."""
+    try:
+        return _rebuilt(stored, values)
+    except StoreError:
+        plain = _checked(stored)
+        return RemoteError(plain["class"].replace(":", "."), plain["message"], plain["traceback"])
+
+
+def _reason(plain: _Failure) -> str:
+    """Return why an exception cannot be made again, and what to do."""
+    module, _, qualname = plain["class"].partition(":")
+    told = f"the recorded failure {module}.{qualname}: {plain['message']}"
+    if plain.get("is_told_only"):
+        why = "could not be stored as a whole, as a warning said then"
+    elif module not in sys.modules:
+        return f"{told} cannot be made again: import {module} before the session is resumed"
+    else:
+        why = f"is of a class that is no exception of module {module} any more"
+    return f"{told} {why}, and no other one is raised in its place: fork the session before that call to run it again"

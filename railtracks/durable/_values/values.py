@@ -39,6 +39,7 @@ from railtracks.durable._values.sealing import (
     secret_path,
     without_sealed,
 )
+from railtracks.durable._values.stored import parsed
 from railtracks.exceptions import DurableValueError, StoreError
 
 # Bytes. A row is no place for a film: it belongs into a file or an object store, and its name into the result.
@@ -112,9 +113,10 @@ class Values:
         Raises:
             DurableValueError: If the annotation has changed since, or the key.
         """
-        plain = self._opened(json.loads(data))
         try:
-            return self._converter.read(plain, kind)
+            return self._converter.read(self._opened(parsed(data)), kind)
+        except DurableValueError:
+            raise
         except Exception as error:
             problem = error.problem if isinstance(error, ValueMismatchError) else f"{type(error).__name__}: {error}"
             raise DurableValueError("a stored value", f"it is no {name_of(kind)} any more: {problem}") from error
@@ -146,10 +148,9 @@ class Values:
             DurableValueError: If the annotations have changed since, or the key.
         """
         signature = shape_of(node.fn)
-        opened = self._opened(json.loads(data))
         read = self._converter.read
         try:
-            positional, *named = parts_of(opened)
+            positional, *named = parts_of(self._opened(parsed(data)))
             args = tuple(read(plain, signature.at(place)[1]) for place, plain in enumerate(parts_of(positional)))
             kwargs = {
                 str(name): read(plain, signature.of(str(name)))
@@ -157,19 +158,34 @@ class Values:
                 if is_dict(each)
                 for name, plain in each.items()
             }
+        except DurableValueError:
+            raise
         except Exception as error:
+            raise DurableValueError(f"the stored arguments of {node.name!r}", str(error)) from error
+        return args, kwargs
+
+    def load_call(self, node: Node[..., object], data: bytes) -> tuple[tuple[object, ...], dict[str, object]]:
+        """Return the arguments that were dumped for a node, if its function takes them.
+
+        Raises:
+            DurableValueError: As from `load_arguments`, or if the function has other parameters by now.
+        """
+        args, kwargs = self.load_arguments(node, data)
+        try:
+            shape_of(node.fn).check(args, kwargs)
+        except TypeError as error:
             raise DurableValueError(f"the stored arguments of {node.name!r}", str(error)) from error
         return args, kwargs
 
     def redacted(self, data: bytes | None) -> object:
         """Return stored bytes as plain data for a view, without what is encrypted."""
-        return None if data is None else without_sealed(json.loads(data))
+        return None if data is None else without_sealed(parsed(data))
 
     def redacted_arguments(self, data: bytes | None) -> tuple[tuple[object, ...], dict[str, object]]:
         """Return stored arguments as plain data for a view, without what is encrypted."""
-        positional, *named = json.loads(data or b"[[]]")
-        args = tuple(without_sealed(item) for item in positional)
-        return args, {name: without_sealed(item) for each in named for name, item in each.items()}
+        positional, *named = parts_of(parsed(data or b"[[]]"))
+        args = tuple(without_sealed(item) for item in parts_of(positional))
+        return args, {str(name): without_sealed(item) for each in named if is_dict(each) for name, item in each.items()}
 
     def _plain(self, value: object, kind: Kind, what: str, name: str | None) -> Plain:
         """Return the plain form of a value, checked by reading it back."""
@@ -238,7 +254,9 @@ class Values:
         if not is_dict(stored):
             return stored
         if len(stored) == 1 and SEALED in stored:
-            sealed_value = json.loads(self.sealer.open(str(stored[SEALED])))
+            sealed_value = parsed(self.sealer.open(str(stored[SEALED])))
+            if not is_dict(sealed_value):
+                raise DurableValueError("a stored secret", "something else was encrypted there")
             value = self._opened(sealed_value["plain"])
             return Secret(value) if sealed_value["secret"] else value
         return {key: self._opened(item) for key, item in stored.items()}
@@ -261,7 +279,9 @@ def as_store_error(session_id: str) -> Generator[None]:
     try:
         yield
     except DurableValueError as error:
-        raise StoreError(f"the record of session {session_id} cannot be read with this code: {error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        # A row that is no JSON, or that lacks one of its parts.
+        raise StoreError(f"the record of session {session_id} cannot be read with this code: {error.place}: {error.problem}") from error
+    except StoreError as error:
+        raise StoreError(f"session {session_id}: {error.problem}") from error
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, ValueMismatchError) as error:
+        # JSON that lacks one of its parts, or has another one there.
         raise StoreError(f"the record of session {session_id} is damaged: {error!r}") from error
