@@ -8,12 +8,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Final
+from typing import Final, TypeGuard
 
 
 # Past what a class of lazy modules, or a metaclass, does when it is asked for an attribute: that may import.
 _names_in_module: Final[Callable[[object], Mapping[str, object]]] = vars(ModuleType)["__dict__"].__get__
-_names_in_class: Final[Callable[[object], Mapping[str, object]]] = vars(type)["__dict__"].__get__
+names_in_class: Final[Callable[[object], Mapping[str, object]]] = vars(type)["__dict__"].__get__
 
 
 def named(module: str, qualname: str) -> object:
@@ -27,12 +27,17 @@ def named(module: str, qualname: str) -> object:
         if issubclass(type(found), ModuleType):
             names = _names_in_module(found)
         elif issubclass(type(found), type):
-            names = _names_in_class(found)
+            names = names_in_class(found)
         found = names.get(name)
         # As a class hands them out.
-        if isinstance(found, staticmethod):
+        if _is_static_method(found):
             found = found.__func__
     return found
+
+
+def _is_static_method(found: object) -> TypeGuard[staticmethod[..., object]]:
+    # `isinstance` would ask the object for its class, which may be a property.
+    return type(found) is staticmethod
 
 
 def address_of(thing: object) -> str:

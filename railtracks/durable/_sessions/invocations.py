@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from functools import partial
 from typing import TypeAlias
 
@@ -32,8 +33,8 @@ from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
 from railtracks.durable._store.schema import ROOT, RowStatus
 from railtracks.durable._store.wanted import Taken, Wanted
-from railtracks.durable._values.values import StandIn, as_store_error, shape_of
-from railtracks.exceptions import SessionWaiting, StoreError
+from railtracks.durable._values.values import StandIn, shape_of
+from railtracks.exceptions import DurableValueError, SessionWaiting, StoreError
 
 __all__ = ["resume_flow", "run_flow", "run_of_block", "store_of"]
 
@@ -103,7 +104,7 @@ async def resume_flow(
 ) -> object:
     """Resume a session of a flow, and wait the given seconds for it if a live owner has it; return its result."""
     access = access_of(store_of(store))
-    run = Run(access, _wanted(flow, Identity(session_id), None, None))
+    run = Run(access, _wanted(flow, Identity(session_id), None, None), flow.startable)
     taken = await run.take(wait)
     if taken.fence is None:
         return _recorded_result(access, taken, flow.node)
@@ -149,7 +150,7 @@ async def _invoke(  # noqa: PLR0917 - the parts of an invocation
 ) -> object:
     """Take a session of a flow and run it; if it is over, return the recorded result or raise the recorded error."""
     inputs, fingerprint = access.values.dump_arguments(flow.node, args, kwargs)
-    run = Run(access, _wanted(flow, identity, inputs, fingerprint))
+    run = Run(access, _wanted(flow, identity, inputs, fingerprint), flow.startable)
     # The process that owns an inner session ends it, or dies and is taken over: the wait for it needs no end.
     taken = await run.take(0.0 if identity.parent is None else math.inf)
     if taken.fence is None:
@@ -166,8 +167,17 @@ def _recorded_inputs(access: Access, flow: DurableFlow, taken: Taken) -> tuple[A
     inputs = taken.session.inputs
     if inputs is None:
         raise StoreError(f"session {taken.session.session_id} has no inputs in its store: it cannot be resumed")
-    with as_store_error(taken.session.session_id):
+    with _names_session(taken.session.session_id):
         return access.values.load_call(flow.node, inputs)
+
+
+@contextmanager
+def _names_session(session_id: str) -> Generator[None]:
+    """Name the session in the error of a value that cannot be read."""
+    try:
+        yield
+    except DurableValueError as error:
+        raise DurableValueError(f"{error.place} (session {session_id})", error.problem) from error
 
 
 async def _started(run: Run, start: Start, load: Callable[[], tuple[Args, Kwargs]]) -> object:
@@ -204,7 +214,7 @@ def _recorded_result(access: Access, taken: Taken, node: Node[..., object]) -> o
         # By its position, which all attempts have in common.
         is_entry = (each.strand, each.position, each.place) == (ROOT, 0, -1)
         if is_entry and each.status == RowStatus.COMPLETED and each.outcome is not None:
-            with as_store_error(row.session_id):
+            with _names_session(row.session_id):
                 return access.values.load(each.outcome, shape_of(node.fn).result)
     raise StoreError(f"session {row.session_id} is {row.status}, and its result is not in the store")
 

@@ -38,7 +38,7 @@ class OwnerLocks(Protocol):
     """The locks of a database by which processes see which owners live."""
 
     def hold(self, token: str) -> None: ...
-    def let_go(self) -> None: ...
+    def let_go(self, *, is_forgotten: bool) -> None: ...
     def hold_again(self, token: str) -> None: ...
     def is_held(self, connection: Connection, token: str) -> bool | None: ...
     def clear(self, token: str) -> None: ...
@@ -86,12 +86,16 @@ class Database:
     def __str__(self) -> str:
         return self.url.render_as_string()
 
-    def close(self) -> None:
-        """Close all connections and give up the lock of the owner; later transactions that write are refused."""
+    def close(self, *, is_forgotten: bool = True) -> None:
+        """Close all connections and give up the lock of the owner; later transactions that write are refused.
+
+        Args:
+            is_forgotten: Whether the owner has no row any more.
+        """
         with self._turn:
             self._is_closed = True
             self._drop_writer()
-            self._locks.let_go()
+            self._locks.let_go(is_forgotten=is_forgotten)
             self._engine.dispose()
 
     # Transactions.
@@ -172,7 +176,7 @@ class Database:
 
     def let_go(self) -> None:
         """Give up the lock that `hold` took: other processes see the owner as dead."""
-        self._locks.let_go()
+        self._locks.let_go(is_forgotten=True)
 
     def is_held(self, connection: Connection, token: str) -> bool | None:
         """Return whether the owner with this token lives, `None` if its lock does not tell.

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 
 from railtracks.durable._store.database import Database, now_of
 from railtracks.durable._store.lease import Lease
-from railtracks.durable._store.reading import moment_after, owner_row, rows_of, session_row
+from railtracks.durable._store.reading import moment_after, owner_row, record_of, rows_of, session_row
 from railtracks.durable._store.schema import FINAL, DurableStatus, OwnerRow, SessionRow, owners, sessions
 from railtracks.durable._store.wanted import Taken, Wanted, refuse_other, stuck
 from railtracks.exceptions import SessionOwnedError, SessionUnavailableError
@@ -148,14 +148,16 @@ class ProcessOwner:
         found = session_row(row)
         refuse_other(found, wanted)
         if found.status in FINAL:
-            return Taken(found, rows_of(connection, found.session_id), None, None)
+            # Of a flow that is over only the result is wanted; a block runs again, and replays.
+            rows = (rows_of if found.entry_point is not None else record_of)(connection, found.session_id)
+            return Taken(found, rows, None, None)
         if found.status == DurableStatus.STUCK:
             raise stuck(wanted.session_id)
         refusal = self._refusal(connection, found)
         if refusal is not None:
             raise refusal
         # Before anything is written: a damaged record leaves the session as it is.
-        rows = rows_of(connection, found.session_id)
+        rows = record_of(connection, found.session_id)
         # A session that its last owner let go of did not die with it.
         recoveries = found.recoveries + (found.status == DurableStatus.RUNNING)
         own = sa.update(sessions).where(sessions.c.session_id == found.session_id)

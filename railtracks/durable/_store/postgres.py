@@ -65,7 +65,7 @@ class AdvisoryLocks:
                 connection.close()
         self._connection = connection if is_locked else None
 
-    def let_go(self) -> None:
+    def let_go(self, *, is_forgotten: bool) -> None:  # noqa: ARG002 - a lock file is kept or not
         """Drop the connection that holds the lock: other processes see the owner as dead."""
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -79,7 +79,7 @@ class AdvisoryLocks:
             try:
                 self._connection.execute(sa.text("select 1"))
             except DBAPIError:
-                self.let_go()
+                self.let_go(is_forgotten=False)
         if self._connection is None:
             self.hold(token)
 

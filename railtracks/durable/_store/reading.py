@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 from sqlalchemy import select
@@ -191,29 +191,33 @@ def _contradiction(row: SessionRow) -> str | None:
 
 
 def rows_of(connection: Connection, session_id: str) -> list[CallRow]:
-    """Return the rows of a session's calls, in the order of the commits, checked each and together.
+    """Return the rows of a session's calls, in the order of the commits, each checked by itself.
 
     Raises:
-        StoreError: If one is damaged, or if they contradict each other.
+        StoreError: If one is damaged.
     """
     query = select(calls).where(calls.c.session_id == session_id).order_by(calls.c.seq)
-    return checked_calls(session_id, connection.execute(query))
-
-
-def checked_calls(session_id: str, found: Iterable[Sequence[object]]) -> list[CallRow]:
-    """Return rows of one session's calls, which come in the order of the commits, checked.
-
-    Raises:
-        StoreError: As from `rows_of`.
-    """
     rows: list[CallRow] = []
-    record = _Record()
-    for each in found:
-        row = CallRow._make(each)  # type: ignore[arg-type]  # checked in the next line
-        problem = _problem(each, _CALL) or _call_contradiction(row) or record.add(row)
+    for each in connection.execute(query):
+        row = CallRow._make(each)
+        problem = _problem(each, _CALL) or _call_contradiction(row)
         if problem is not None:
             raise damaged(session_id, f"of call row {_shown(row.seq)}, {problem}")
         rows.append(row)
+    return rows
+
+
+def record_of(connection: Connection, session_id: str) -> list[CallRow]:
+    """Return the rows of a session's calls for a replay, which needs more: that they do not contradict each other.
+
+    Raises:
+        StoreError: If one is damaged, or if two contradict each other.
+    """
+    rows, record = rows_of(connection, session_id), _Record()
+    for row in rows:
+        problem = record.add(row)
+        if problem is not None:
+            raise damaged(session_id, f"of call row {row.seq}, {problem}")
     return rows
 
 

@@ -103,12 +103,16 @@ class LockFiles:
             raise StoreError(f"the store {self._store} cannot be opened: {error}") from error
         self._lock = lock
 
-    def let_go(self) -> None:
-        """Unlock and delete the lock file: other processes see the owner as dead."""
+    def let_go(self, *, is_forgotten: bool) -> None:
+        """Unlock the lock file, and delete it if the database has forgotten the owner.
+
+        Else the file has to stay, for it shows that the owner is dead.
+        """
         lock, self._lock = self._lock, None
         if lock is not None:
             lock.release()
-            Path(lock.lock_file).unlink(missing_ok=True)
+            if is_forgotten:
+                Path(lock.lock_file).unlink(missing_ok=True)
 
     def hold_again(self, token: str) -> None:
         """Do nothing: the lock of a file is lost with its process only."""

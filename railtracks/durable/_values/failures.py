@@ -16,7 +16,7 @@ from types import MemberDescriptorType
 from typing import Final, NotRequired, TypedDict, TypeGuard
 from uuid import UUID
 
-from railtracks._nodes.lookup import address_of, found_at
+from railtracks._nodes.lookup import address_of, found_at, names_in_class
 from railtracks._nodes.signature import ANYTHING
 from railtracks._records.errors import described, users_notes
 from railtracks.durable._values.plain import SEALED, is_dict, is_tuple, parts_of
@@ -274,14 +274,14 @@ def _made(kind: type[Exception], plain: _Failure, values: Values) -> Exception:
     if "members" in plain:
         args = (*args, [_rebuilt(member, values) for member in plain["members"]])
     made: Exception = base.__new__(kind, *args)
-    if type(made) is not kind or _is_group(made) != ("members" in plain):
+    if type(made) is not kind or issubclass(kind, BaseExceptionGroup) != ("members" in plain):
         raise DurableValueError("a recorded failure", f"the row has something else there than of {kind.__qualname__}")
     if "members" not in plain:
         # Some of Python's own classes take their fields from `__new__`; others ignore what it is given.
         _set_args(made, args)
     for name, item in plain["state"].items():
-        slot = next((vars(each)[name] for each in _bases(kind) if name in vars(each)), None)
-        if isinstance(slot, MemberDescriptorType):
+        slot = next((names[name] for names in map(names_in_class, _bases(kind)) if name in names), None)
+        if type(slot) is MemberDescriptorType:
             slot.__set__(made, _from_item(item, values))
         elif name != "__notes__":
             _attributes(made)[name] = _from_item(item, values)
