@@ -70,7 +70,8 @@ class SessionRecord:
         """
         self.tree.cancel_what_is_open()
         raised = self.ending.decide(outside)
-        self.ended_at = time.time()
+        # The clock of the machine may have been set back meanwhile.
+        self.ended_at = max(time.time(), self.started_at or 0.0)
         told = self.ending.told(raised)
         self.error = None if told is None else described(told)
         return raised

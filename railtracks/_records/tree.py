@@ -212,8 +212,9 @@ class CallTree:
 
     def times(self, call_id: int) -> tuple[datetime, datetime | None]:
         """Return when a call started, and when it ended if it has."""
-        ended_at = self._ended_at[call_id]
-        return utc(self._started_at[call_id]), utc(ended_at) if ended_at else None
+        started_at, ended_at = self._started_at[call_id], self._ended_at[call_id]
+        # The clock of the machine may have been set back meanwhile: no call ends before it has started.
+        return utc(started_at), utc(max(started_at, ended_at)) if ended_at else None
 
     def counts(self) -> Counts:
         """Return how many calls there are by status and by node; takes time for each call that is new or that runs."""

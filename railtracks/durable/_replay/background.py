@@ -123,9 +123,9 @@ class BackgroundCalls:
                 node = None if function is None else self._startable.at(function, row.node)
                 if node is None:
                     raise StoreError(
-                        f"{row.node!r} ({function}) has to be started again in the background, and the code of the flow"
-                        " does not name it: list it in Flow(background=[...]), or fork the session before the call that"
-                        " started it"
+                        f"it has to start {row.node!r} again in the background, and the code of the flow names no such"
+                        f" node ({function}): list it in Flow(background=[...]), or fork the session before the call"
+                        " that started it"
                     )
                 args, kwargs = self._values.load_call(node, row.arguments or b"[[]]")
             position = Position(row.key, row.strand, row.position, row.place)

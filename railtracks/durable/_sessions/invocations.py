@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeAlias
 
@@ -33,8 +32,8 @@ from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
 from railtracks.durable._store.schema import ROOT, RowStatus
 from railtracks.durable._store.wanted import Taken, Wanted
-from railtracks.durable._values.values import StandIn, shape_of
-from railtracks.exceptions import DurableValueError, SessionWaiting, StoreError
+from railtracks.durable._values.values import StandIn, as_own_error, shape_of
+from railtracks.exceptions import SessionWaiting, StoreError
 
 __all__ = ["resume_flow", "run_flow", "run_of_block", "store_of"]
 
@@ -167,17 +166,8 @@ def _recorded_inputs(access: Access, flow: DurableFlow, taken: Taken) -> tuple[A
     inputs = taken.session.inputs
     if inputs is None:
         raise StoreError(f"session {taken.session.session_id} has no inputs in its store: it cannot be resumed")
-    with _names_session(taken.session.session_id):
+    with as_own_error(taken.session.session_id):
         return access.values.load_call(flow.node, inputs)
-
-
-@contextmanager
-def _names_session(session_id: str) -> Generator[None]:
-    """Name the session in the error of a value that cannot be read."""
-    try:
-        yield
-    except DurableValueError as error:
-        raise DurableValueError(f"{error.place} (session {session_id})", error.problem) from error
 
 
 async def _started(run: Run, start: Start, load: Callable[[], tuple[Args, Kwargs]]) -> object:
@@ -214,7 +204,7 @@ def _recorded_result(access: Access, taken: Taken, node: Node[..., object]) -> o
         # By its position, which all attempts have in common.
         is_entry = (each.strand, each.position, each.place) == (ROOT, 0, -1)
         if is_entry and each.status == RowStatus.COMPLETED and each.outcome is not None:
-            with _names_session(row.session_id):
+            with as_own_error(row.session_id):
                 return access.values.load(each.outcome, shape_of(node.fn).result)
     raise StoreError(f"session {row.session_id} is {row.status}, and its result is not in the store")
 

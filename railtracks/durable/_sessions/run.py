@@ -29,7 +29,7 @@ from railtracks.durable._store.schema import DurableStatus, SessionRow, sessions
 from railtracks.durable._store.wanted import Taken, Wanted, stuck
 from railtracks.durable._store.writer import Writer
 from railtracks.durable._values.failures import load_failure
-from railtracks.durable._values.values import as_store_error
+from railtracks.durable._values.values import as_own_error
 from railtracks.exceptions import (
     ContextError,
     SessionCancelledError,
@@ -47,7 +47,7 @@ def raise_recorded(access: Access, row: SessionRow) -> None:
 
 def _failure_of(access: Access, row: SessionRow, failure: bytes) -> Exception:
     """Return the recorded error of a session. In a function of its own: no frame of its caller holds it."""
-    with as_store_error(row.session_id):
+    with as_own_error(row.session_id):
         return load_failure(failure, access.values)
 
 

@@ -277,11 +277,28 @@ def as_store_error(session_id: str) -> Generator[None]:
         StoreError: If a stored value cannot be read in the block.
     """
     try:
+        with as_own_error(session_id):
+            yield
+    except DurableValueError as error:
+        raise StoreError(f"{error.place} cannot be read with this code: {error.problem}") from error
+
+
+@contextmanager
+def as_own_error(session_id: str) -> Generator[None]:
+    """Name the session in the error of a stored value that cannot be read, whatever the row has there.
+
+    Raises:
+        DurableValueError: If the value does not fit this code, or the key.
+        StoreError: If it cannot be read for another reason.
+    """
+    try:
         yield
     except DurableValueError as error:
-        raise StoreError(f"the record of session {session_id} cannot be read with this code: {error.place}: {error.problem}") from error
+        raise DurableValueError(f"{error.place} of session {session_id}", error.problem) from error
     except StoreError as error:
         raise StoreError(f"session {session_id}: {error.problem}") from error
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, ValueMismatchError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         # JSON that lacks one of its parts, or has another one there.
         raise StoreError(f"the record of session {session_id} is damaged: {error!r}") from error
+    except ValueMismatchError as error:
+        raise StoreError(f"the record of session {session_id} is damaged: {error.problem}") from error
