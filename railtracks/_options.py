@@ -264,8 +264,8 @@ class FlowOptions(FlowRunOptions, DurableOptions, total=False):
         Option(
             _check_background,
             "Nodes or functions that a durable flow starts in the background and that its code does not name: it"
-            " finds them in a registry, say. A resume starts none again but these, and those in the globals and closures"
-            " of the entry point and of the nodes found there.",
+            " finds them in a registry, say. A resume starts none again but these, and those in the globals and"
+            " closures of the entry point and of the nodes found there.",
             default=(),
         ),
     ]

@@ -147,7 +147,7 @@ def test_a_failure_that_cannot_be_rebuilt_is_named_in_a_warning_of_the_first_run
         with suppress(Exception):
             await rt.call(strange)
 
-    with pytest.raises(rt.StoreError, match="session s: .*LocalError: odd .* fork the session before"):
+    with pytest.raises(rt.StoreError, match=r"session s: .*LocalError: odd .* fork the session before"):
         resumed(store, main)
     assert "LocalError" in next(record.message for record in caplog.records if record.levelname == "WARNING")
     assert [each.status for each in store.sessions()] == ["interrupted"]

@@ -269,7 +269,7 @@ def test_what_could_not_be_started_again_is_said_at_once_and_never_taken_for_som
         assert caplog.text.count("a resumed session could not start 'started' again") == 1
         without_end(store, "started")
         DONE.clear()
-        with pytest.raises(rt.StoreError, match="has to start 'started' again.*Flow\\(background="):
+        with pytest.raises(rt.StoreError, match=r"has to start 'started' again.*Flow\(background="):
             flow.resume("s")
         assert [each.status for each in store.sessions()] == ["interrupted"]
         assert DONE == []

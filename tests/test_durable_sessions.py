@@ -1367,7 +1367,7 @@ def test_nothing_is_imported_because_a_database_names_it(
             named = row.failure.replace(b"builtins:LookupError", b"never_imported:Error")
             assert named != row.failure
             connection.execute(sa.update(sessions).values(failure=named))
-        with pytest.raises(rt.StoreError, match="session s: .*import never_imported before the session is resumed"):
+        with pytest.raises(rt.StoreError, match=r"session s: .*import never_imported before the session is resumed"):
             flow_of(store, main).resume("s")
     assert "never_imported" not in sys.modules
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Final, TypeGuard
 
-
 # Past what a class of lazy modules, or a metaclass, does when it is asked for an attribute: that may import.
 _names_in_module: Final[Callable[[object], Mapping[str, object]]] = vars(ModuleType)["__dict__"].__get__
 names_in_class: Final[Callable[[object], Mapping[str, object]]] = vars(type)["__dict__"].__get__

@@ -45,7 +45,7 @@ def load_state(path: str | os.PathLike[str]) -> ExecutionInfo:
         raise StateError(file, "$", f"expected an object, not {type(document).__name__}")
     schema = document.get("schema")
     if type(schema) is not int or schema != SCHEMA:
-        raise StateError(file, "$.schema", f"expected schema {SCHEMA}, not {ascii(schema):.40}")
+        raise StateError(file, "$.schema", f"expected schema {SCHEMA}, not {schema!a:.40}")
     # Imported when it is needed, as said there.
     from railtracks._records.structuring import structured  # noqa: PLC0415
 
@@ -110,7 +110,7 @@ def _parsed(file: str, text: str) -> object:
     if twice:
         # The outermost one may hold the others; of its content nothing was kept.
         place, found = next((place, each) for place, each in _places(document) if isinstance(each, _Twice))
-        raise StateError(file, place, f"the key {ascii(found.key):.40} is there twice")
+        raise StateError(file, place, f"the key {found.key!a:.40} is there twice")
     return document
 
 

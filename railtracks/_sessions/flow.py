@@ -244,7 +244,9 @@ class Flow(Generic[P, R]):
     def _durable(self) -> DurableFlow:
         """What the durable package needs to know of this flow."""
         timeout = required(resolve(self._run_options).get("timeout"))
-        return DurableFlow(name=self.name, version=self.version, node=self._node, timeout=timeout, background=self._background)
+        return DurableFlow(
+            name=self.name, version=self.version, node=self._node, timeout=timeout, background=self._background
+        )
 
     @property
     def _grace(self) -> float | None:

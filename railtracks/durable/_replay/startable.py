@@ -58,24 +58,23 @@ def _within_reach(roots: Iterable[Node[..., object]]) -> Iterator[Node[..., obje
         except NodeCreationError:
             continue
         yield node
-        *wrappers, innermost = [None, *_functions_of(node.fn)]
-        for fn in filter(None, wrappers):
-            left.extend(filter(_is_node, _values_of(fn)))
-        if innermost is not None:
+        functions = list(_functions_of(node.fn))
+        for wrapper in functions[:-1]:
+            left.extend(filter(_is_node, _values_of(wrapper)))
+        for innermost in functions[-1:]:
             left.extend(_named_by(innermost))
 
 
-def _functions_of(fn: object) -> Iterator[FunctionType]:
+def _functions_of(found: object) -> Iterator[FunctionType]:
     """Return the plain functions that a node's function consists of, the innermost one last."""
     seen = set[int]()
-    while id(fn) not in seen:
-        seen.add(id(fn))
-        fn = without_partials(fn)
-        if _is_method(fn):
-            fn = fn.__func__
+    while id(found) not in seen:
+        seen.add(id(found))
+        found = without_partials(found)
+        fn: object = found.__func__ if _is_method(found) else found
         if _is_function(fn):
             yield fn
-            fn = fn.__dict__.get("__wrapped__", fn)
+            found = fn.__dict__.get("__wrapped__", found)
 
 
 def _values_of(fn: FunctionType) -> list[object]:
@@ -90,7 +89,8 @@ def _named_by(fn: FunctionType) -> Iterator[Node[..., object] | FunctionType]:
     A plain function may have been started as it is. It counts if it is of the same module, and the code names it.
     """
     names = fn.__globals__
-    used = {id(names.get(name)) for name in _names_in(fn.__code__)} | {id(_content(cell)) for cell in fn.__closure__ or ()}
+    used = {id(names.get(name)) for name in _names_in(fn.__code__)}
+    used.update(id(_content(cell)) for cell in fn.__closure__ or ())
     for value in _values_of(fn):
         if _is_node(value) or (_is_function(value) and value.__globals__ is names and id(value) in used):
             yield value

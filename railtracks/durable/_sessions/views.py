@@ -153,7 +153,9 @@ class _Owners:
     """The owners of a store, as one look finds them."""
 
     def __init__(self, connection: Connection, owner: ProcessOwner) -> None:
-        self.known = {row.token: row for row in map(owner_row, connection.execute(sa.select(owners))) if row is not None}
+        self.known = {
+            row.token: row for row in map(owner_row, connection.execute(sa.select(owners))) if row is not None
+        }
         self._live = owner.live_owners(connection)
         self._owner = owner
 

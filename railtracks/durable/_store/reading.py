@@ -1,6 +1,6 @@
 """Rows as they are read: a store is input, and whatever is in it may have been changed by other programs.
 
-Each query that wants a `SessionRow`, a `CallRow` or an `OwnerRow` makes it here, so that the rest of the durable package
+Each query that wants a `SessionRow`, a `CallRow` or an `OwnerRow` makes it here. So the rest of the durable package
 works with values that the library could have written. What fails a check is a `StoreError` of that one session.
 """
 
@@ -148,7 +148,7 @@ def _problem(row: Sequence[object], checks: dict[str, _Check]) -> str | None:
 
 def _shown(value: object) -> str:
     """Return a value of a row for an error. Bytes may hold secrets, and are never shown."""
-    if isinstance(value, bytes | bytearray | memoryview):
+    if isinstance(value, bytes):
         return f"{len(value)} bytes"
     text = ascii(value)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
@@ -163,7 +163,7 @@ def session_row(row: Sequence[object]) -> SessionRow:
     Raises:
         StoreError: If it is damaged.
     """
-    made = SessionRow._make(row)  # type: ignore[arg-type]  # checked in the next line
+    made = SessionRow._make(row)
     problem = _problem(row, _SESSION) or _contradiction(made)
     if problem is not None:
         raise damaged(shown_id(made.session_id), problem)
@@ -225,9 +225,7 @@ def _call_contradiction(row: CallRow) -> str | None:
     """Return what in the row of a call contradicts its status, or its number."""
     # A wait for a signal keeps its deadline in its first row.
     has_outcome = row.status not in {RowStatus.OPENED, RowStatus.CANCELLED, RowStatus.DELIVERED}
-    if has_outcome != (row.outcome is not None) and not (
-        row.status == RowStatus.OPENED and row.node.startswith(WAIT)
-    ):
+    if has_outcome != (row.outcome is not None) and not (row.status == RowStatus.OPENED and row.node.startswith(WAIT)):
         return f"its status is {row.status!r} and {'no' * has_outcome or 'an'} outcome is there"
     if (row.status == RowStatus.OPENED) != (row.ended_at is None):
         return f"its status is {row.status!r} and its ended_at {row.ended_at}"
@@ -254,21 +252,29 @@ class _Record:
         # How a cancelled call ended is recorded late, and maybe without the call around it.
         if row.parent != ROOT and row.parent not in self._calls and row.status != RowStatus.CANCELLED:
             return "the call around it is not in the record"
-        if row.status == RowStatus.STARTED:
-            is_new = row.key not in self._started
-            self._started.add(row.key)
-            return None if is_new else "it is there twice"
-        known = self._calls.setdefault(row.key, row)
-        if known is row:
-            if row.status != RowStatus.OPENED:
-                self._over.add(row.key)
-            return None
-        if known[3:10] != row[3:10]:
-            return f"it is another call than row {known.seq} with the same key"
-        if row.status == RowStatus.OPENED or row.key in self._over:
-            return f"it comes after row {known.seq} of the same call, which has an outcome or begins it"
-        self._over.add(row.key)
+        return self._add_start(row) if row.status == RowStatus.STARTED else self._add_call(row)
+
+    def _add_start(self, row: CallRow) -> str | None:
+        if row.key in self._started:
+            return "it is there twice"
+        self._started.add(row.key)
         return None
+
+    def _add_call(self, row: CallRow) -> str | None:
+        known = self._calls.setdefault(row.key, row)
+        if known is not row:
+            if _identity(known) != _identity(row):
+                return f"it is another call than row {known.seq} with the same key"
+            if row.status == RowStatus.OPENED or row.key in self._over:
+                return f"the same call has row {known.seq}, and cannot begin or end twice"
+        if row.status != RowStatus.OPENED:
+            self._over.add(row.key)
+        return None
+
+
+def _identity(row: CallRow) -> tuple[object, ...]:
+    """Return what all rows of one call have in common."""
+    return row.parent, row.strand, row.position, row.place, row.attempt, row.node, row.fingerprint
 
 
 # Owners.
@@ -277,7 +283,7 @@ class _Record:
 def owner_row(row: Sequence[object]) -> OwnerRow | None:
     """Return the row of an owner, `None` if it names none. A lease that cannot be read is one without end."""
     *names, lease = row
-    made = OwnerRow._make([*names, lease if _is_moment(lease) else LATEST])  # type: ignore[list-item]  # checked below
+    made = OwnerRow._make([*names, lease if _is_moment(lease) else LATEST])
     return None if _problem(made, _OWNER) else made
 
 

@@ -264,16 +264,21 @@ def _has_text_of(twin: Exception, error: BaseException) -> bool:
         return False
 
 
+def _is_builtin(kind: type) -> TypeGuard[type[BaseException]]:
+    return kind in _BUILTIN
+
+
 def _made(kind: type[Exception], plain: _Failure, values: Values) -> Exception:
     """Return an instance with the stored arguments and attributes, made by Python's own base of the class.
 
     No code of the class runs: neither `__new__` nor `__init__`, `__setattr__` or a property.
     """
     args = tuple(_from_item(item, values) for item in plain["args"])
-    base = next(each for each in _bases(kind) if each in _BUILTIN)
+    base: type[BaseException] = next(filter(_is_builtin, _bases(kind)))
     if "members" in plain:
         args = (*args, [_rebuilt(member, values) for member in plain["members"]])
-    made: Exception = base.__new__(kind, *args)
+    make: Callable[..., Exception] = base.__new__
+    made = make(kind, *args)
     if type(made) is not kind or issubclass(kind, BaseExceptionGroup) != ("members" in plain):
         raise DurableValueError("a recorded failure", f"the row has something else there than of {kind.__qualname__}")
     if "members" not in plain:
