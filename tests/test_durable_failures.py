@@ -183,9 +183,7 @@ def test_what_cannot_be_rebuilt_is_named_and_never_another_class(values: Values)
     where = f"{__name__}.test_what_cannot_be_rebuilt_is_named_and_never_another_class.<locals>.LocalError"
     data, lost = dump_failure(LocalError("text"), values)
     assert lost == [where]
-    with pytest.raises(
-        rt.StoreError, match=r"LocalError: text could not be stored as a whole.*fork the session"
-    ):
+    with pytest.raises(rt.StoreError, match=r"LocalError: text could not be stored as a whole.*fork the session"):
         load_failure(data, values)
     for error, named in (
         (SystemExit(3), "SystemExit"),

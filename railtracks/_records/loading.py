@@ -55,27 +55,34 @@ def load_state(path: str | os.PathLike[str]) -> ExecutionInfo:
 
 
 def _text(file: str) -> str:
-    """Return the text of a regular file; anything else could block for ever, or never end."""
     try:
-        descriptor = os.open(file, _OPENING)
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OSError("is no regular file")
-            data = bytearray()
-            while len(data) <= _LARGEST and (piece := os.read(descriptor, _AT_ONCE)):
-                data += piece
-        finally:
-            os.close(descriptor)
-        if len(data) > _LARGEST:
-            raise StateError(file, "$", f"is larger than the {_LARGEST:,} bytes that are read")
-        return data.decode()
-    except (OSError, UnicodeDecodeError, MemoryError) as error:
+        return _content(file).decode()
+    # `ValueError` is raised for a path with a NUL in it, and for a text that is no UTF-8.
+    except (OSError, ValueError, MemoryError) as error:
         raise StateError(file, "$", str(error) or "needs more memory than there is") from error
-    except ValueError as error:
-        if isinstance(error, StateError):
-            raise
-        # A path with a NUL in it.
-        raise StateError(file, "$", str(error)) from error
+
+
+def _content(file: str) -> bytearray:
+    """Return the bytes of a regular file; anything else could block for ever, or never end.
+
+    Raises:
+        OSError: If it is none, if it is too large, or if it cannot be read.
+    """
+    descriptor = os.open(file, _OPENING)
+    try:
+        found, data = os.fstat(descriptor), bytearray()
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError("is no regular file")
+        # A file may grow, and those of `/proc` say that they are empty.
+        is_too_large = found.st_size > _LARGEST
+        while not is_too_large and (piece := os.read(descriptor, _AT_ONCE)):
+            data += piece
+            is_too_large = len(data) > _LARGEST
+    finally:
+        os.close(descriptor)
+    if is_too_large:
+        raise OSError(f"is larger than the {_LARGEST:,} bytes that are read")
+    return data
 
 
 class _Twice:
