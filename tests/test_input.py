@@ -22,10 +22,15 @@ import trio
 from postgres_server import PostgresServer
 from postgres_server import postgres as _postgres  # noqa: F401 - a fixture
 from proof_rounds import rounds
+from sqlalchemy.engine import URL
 
 import railtracks as rt
+from railtracks._nodes.lookup import named
 from railtracks.durable._sessions.store import store_with
 from railtracks.durable._store.patience import Patience
+from railtracks.durable._store.sqlite import LockFiles
+from railtracks.durable._values.sealing import Sealer
+from railtracks.durable._values.values import Values
 
 COPIES = rounds(1000, 25)
 STATES = rounds(1000, 100)
@@ -43,6 +48,7 @@ def fuzzed(folder: Path, url: str, first: int) -> str:
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(rt.__file__).parents[1])},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -154,6 +160,10 @@ def bomb(*args: object) -> None:
 class Service:
     def work(self, number: int) -> None:
         CALLED.append("service")
+
+    @staticmethod
+    def static() -> None:
+        CALLED.append("static")
 
 
 @pytest.mark.parametrize(
@@ -277,6 +287,51 @@ def test_what_the_code_of_a_flow_names_is_started_again(
     before, CALLED[:] = list(CALLED), []
     flow.resume("s")
     assert CALLED == before != []
+
+
+def test_what_is_no_node_among_the_names_of_a_flow_is_passed_over(store: rt.DurableStore) -> None:
+    def numbers() -> Iterator[int]:
+        yield 1
+
+    class Proxy:
+        @property
+        def __class__(self) -> Any:
+            CALLED.append("asked for its class")
+            return rt.Node
+
+    proxy, draw = Proxy(), rt.function_node(random.random, name="draw")
+
+    async def start() -> None:
+        rt.current_session().start_soon(beat, len([numbers, proxy, draw]))
+        if HOLDING:
+            CALLED.append(later)
+
+    async def main() -> None:
+        await rt.call(start)
+
+    go_on()
+    with suppress(Exception):
+        flow_of(store, main).invoke(session_id="s")
+    # Until here it has no value.
+    later = 1
+    assert "asked for its class" not in CALLED
+
+
+def test_a_name_leads_to_what_a_module_and_its_classes_have_themselves() -> None:
+    assert named(__name__, "Service.static") is Service.static
+    assert named(__name__, "Service.work") is Service.work
+    assert named(__name__, "Service.__init__.__globals__") is None
+    assert named("no.such.module", "name") is None
+
+
+def test_arguments_of_a_function_whose_parameters_nobody_knows_are_taken(store: rt.DurableStore) -> None:
+    assert store._access.values.load_call(rt.function_node(min), b"[[1,2]]") == ((1, 2), {})  # noqa: SLF001 - no other way
+
+
+def test_what_is_encrypted_and_no_value_is_an_error(store: rt.DurableStore) -> None:
+    values = Values(Sealer("key"))
+    with pytest.raises(rt.DurableValueError, match="something else was encrypted"):
+        values.load(json.dumps({"$sealed": values.sealer.seal(b"5")}).encode(), Any)
 
 
 def test_what_a_flow_starts_in_the_background_is_checked_where_it_is_given(store: rt.DurableStore) -> None:
@@ -496,6 +551,9 @@ def test_sessions_that_are_inside_one_another_are_looked_at_once(store: rt.Durab
     assert set(trio.run(rt.recover, store, [flow]).skipped) == {"one", "other"}
     change(store, "update railtracks_sessions set parent = null where session_id = 'one'")
     change(store, "update railtracks_sessions set parent = 'one' where session_id = 'other'")
+    assert "it waits" in trio.run(rt.recover, store, [flow]).skipped["one"]
+    change(store, "update railtracks_sessions set status = 'interrupted' where session_id = 'other'")
+    assert trio.run(rt.recover, store, [flow]).resumed == ("one",)
     change(store, "update railtracks_sessions set fence = -1 where session_id = 'other'")
     assert trio.run(rt.recover, store, [flow]).skipped["one"].startswith("session other is damaged")
 
@@ -505,10 +563,10 @@ def test_a_damaged_wait_costs_its_session_only(store: rt.DurableStore) -> None:
         return await rt.wait_for_signal("go", str, park=True)
 
     flow = flow_of(store, waiting)
-    for each in ("blob", "bad", "signal", "good"):
+    for each in ("blob", "bad", "none", "signal", "good"):
         with pytest.raises(rt.SessionWaiting):
             flow.invoke(session_id=each)
-    for each in ("bad", "signal", "good"):
+    for each in ("bad", "none", "signal", "good"):
         trio.run(lambda each=each: rt.send_signal(each, "go", "heard", store=store))
     change(store, "update railtracks_calls set node = cast('wait for signal go' as blob) where session_id = 'blob'")
     change(
@@ -516,10 +574,12 @@ def test_a_damaged_wait_costs_its_session_only(store: rt.DurableStore) -> None:
         "update railtracks_calls set outcome = ? where session_id = 'bad' and node like 'wait for%'",
         b'"soon"',
     )
+    change(store, "update railtracks_calls set outcome = null where session_id = 'none' and node like 'wait for%'")
     change(store, "update railtracks_signals set value = 'text' where session_id = 'signal'")
     done = trio.run(rt.recover, store, [flow])
     assert done.resumed == ("good",)
-    assert set(done.skipped) == {"blob", "bad", "signal"}
+    assert set(done.skipped) == {"blob", "bad", "none", "signal"}
+    assert "session none: the recorded call" in done.skipped["none"]
     assert "the deadline of a wait" in done.skipped["bad"]
     assert "the value of signal 'go' is no bytes" in done.skipped["signal"]
 
@@ -667,15 +727,26 @@ def test_lock_files_of_owners_that_died_are_deleted_by_the_next_one(tmp_path: Pa
     assert list(locks.iterdir()) == []
 
 
-def test_a_lock_that_cannot_be_asked_leaves_the_word_to_the_lease(tmp_path: Path) -> None:
-    path = tmp_path / "store.db"
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_a_lock_that_is_no_file_leaves_the_word_to_the_lease(kind: str, tmp_path: Path) -> None:
+    path, secret = tmp_path / "store.db", tmp_path / "secret"
+    secret.write_text("untouched")
     with owner_of(path) as process:
         (lock,) = (tmp_path / "store.db-owners").iterdir()
         lock.unlink()
-        lock.mkdir()
+        lock.mkdir() if kind == "folder" else lock.symlink_to(secret)
         store = rt.DurableStore(path)
         assert [each.status for each in store.sessions()] == ["running"]
+        assert secret.read_text() == "untouched"
         process.communicate("go on\n", timeout=20)
+    assert secret.read_text() == "untouched"
+
+
+def test_a_lock_file_is_asked_by_a_safe_name_only(tmp_path: Path) -> None:
+    locks = LockFiles(URL.create("sqlite", database=str(tmp_path / "store.db")))
+    for ask in (locks.hold, locks.clear):
+        with pytest.raises(rt.StoreError, match="names an owner that cannot be one"):
+            ask("../../x")
 
 
 # State files.
@@ -758,6 +829,7 @@ def test_a_running_call_inside_one_that_has_ended_is_a_state_error(tmp_path: Pat
             "$.calls[1].args[0]",
             "the key 'a' is there twice",
         ),
+        ('{"a": [{"b": 1, "b": {"c": 1, "c": 2}}], "schema": 1, "c": "x"}', "$.a[0]", "the key 'b' is there twice"),
         ('{"schema": 1.0}', "$.schema", "expected schema 1, not 1.0"),
         ('{"schema": true}', "$.schema", "expected schema 1, not True"),
         ('{"x": Infinity}', "$", "Infinity is not JSON"),

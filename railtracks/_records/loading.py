@@ -124,7 +124,8 @@ def _parsed(file: str, text: str) -> object:
 def _places(document: object) -> Iterator[tuple[str, object]]:
     """Return everything in a document, each with its place."""
     left: list[tuple[str, object]] = [("$", document)]
-    while left:
+    # Its caller looks for something that is there.
+    while True:
         place, each = left.pop()
         yield place, each
         if is_dict(each):
