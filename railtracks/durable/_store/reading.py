@@ -98,8 +98,12 @@ _SESSION: Final[dict[str, _Check]] = {
     "forked_from": _optional(_is_text),
     "parent": _optional(_is_name),
 }
+_STATUSES: Final = frozenset(RowStatus)
+# Without an outcome.
+_BARE: Final = frozenset([RowStatus.OPENED, RowStatus.CANCELLED, RowStatus.DELIVERED])
 _CALL: Final[dict[str, _Check]] = {
-    "session_id": _is_name,
+    # The query has compared it.
+    "session_id": _is_text,
     "seq": _is_number,
     "key": _is_text,
     "parent": _is_text,
@@ -110,7 +114,7 @@ _CALL: Final[dict[str, _Check]] = {
     "node": _is_text,
     "fingerprint": _is_text,
     "arguments": _optional(_is_data),
-    "status": frozenset(RowStatus).__contains__,
+    "status": _STATUSES.__contains__,
     "outcome": _optional(_is_data),
     "context": _optional(_is_data),
     "began_after": _is_count,
@@ -193,13 +197,36 @@ def rows_of(connection: Connection, session_id: str) -> list[CallRow]:
     """
     query = select(calls).where(calls.c.session_id == session_id).order_by(calls.c.seq)
     rows: list[CallRow] = []
+    # The classes of the values of rows that were found right: there are few such combinations.
+    sound = set[tuple[type, ...]]()
     for each in connection.execute(query):
         row = CallRow._make(each)
-        problem = _problem(each, _CALL) or _call_contradiction(row)
-        if problem is not None:
-            raise damaged(session_id, f"of call row {_shown(row.seq)}, {problem}")
+        kinds = tuple(map(type, row))
+        if kinds not in sound or not _is_sound(row):
+            problem = _problem(row, _CALL) or _call_contradiction(row)
+            if problem is not None:
+                raise damaged(session_id, f"of call row {_shown(row.seq)}, {problem}")
+            sound.add(kinds)
         rows.append(row)
     return rows
+
+
+def _is_sound(row: CallRow) -> bool:
+    """Return whether nothing is wrong with a row whose values are of the right classes.
+
+    The same as the checks of all columns, written out for speed, and for ASCII only: if not, these have the last word.
+    """
+    return (
+        0 <= row.began_after < row.seq <= _LARGEST
+        and 0 <= row.position <= _LARGEST
+        and -1 <= row.place <= _LARGEST
+        and 1 <= row.attempt <= _LARGEST
+        and 0 <= row.began_at <= LATEST
+        and (row.ended_at is None or 0 <= row.ended_at <= LATEST)
+        and row.status in _STATUSES
+        and f"{row.key}{row.parent}{row.strand}{row.node}{row.fingerprint}".isascii()
+        and _call_contradiction(row) is None
+    )
 
 
 def record_of(connection: Connection, session_id: str) -> list[CallRow]:
@@ -219,7 +246,7 @@ def record_of(connection: Connection, session_id: str) -> list[CallRow]:
 def _call_contradiction(row: CallRow) -> str | None:
     """Return what in the row of a call contradicts its status, or its number."""
     # A wait for a signal keeps its deadline in its first row.
-    has_outcome = row.status not in {RowStatus.OPENED, RowStatus.CANCELLED, RowStatus.DELIVERED}
+    has_outcome = row.status not in _BARE
     if has_outcome != (row.outcome is not None) and not (row.status == RowStatus.OPENED and row.node.startswith(WAIT)):
         return f"its status is {row.status!r} and {'no' * has_outcome or 'an'} outcome is there"
     if (row.status == RowStatus.OPENED) != (row.ended_at is None):
