@@ -584,6 +584,34 @@ def test_a_damaged_wait_costs_its_session_only(store: rt.DurableStore) -> None:
     assert "the value of signal 'go' is no bytes" in done.skipped["signal"]
 
 
+def test_what_is_left_of_a_session_whose_row_was_deleted_is_no_part_of_the_next_one(store: rt.DurableStore) -> None:
+    async def main(day: str) -> str:
+        await rt.call(add, 1)
+        return f"{day} {await rt.wait_for_signal('go', str)}"
+
+    async def both(day: str) -> str:
+        found: list[str] = []
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def run() -> None:
+                found.append(await flow.ainvoke(day, session_id="s"))
+
+            while not store.sessions():  # noqa: ASYNC110 - a store is a file
+                await trio.sleep(0.01)
+            for _ in range(2):
+                await rt.send_signal("s", "go", f"of {day}", store=store)
+        return found[0]
+
+    flow = flow_of(store, main)
+    with store:
+        assert trio.run(both, "monday") == "monday of monday"
+        change(store, "delete from railtracks_sessions")
+        assert trio.run(both, "tuesday") == "tuesday of tuesday"
+        assert flow.resume("s") == "tuesday of tuesday"
+    assert CALLED == [1, 1]
+
+
 def test_a_timeout_beyond_all_datetimes_is_no_damage(store: rt.DurableStore) -> None:
     async def main() -> int:
         with pytest.raises(KeyboardInterrupt):

@@ -19,13 +19,23 @@ from sqlalchemy.engine import Connection
 from railtracks.durable._store.database import Database, now_of
 from railtracks.durable._store.lease import Lease
 from railtracks.durable._store.reading import moment_after, owner_row, record_of, rows_of, session_row
-from railtracks.durable._store.schema import FINAL, DurableStatus, OwnerRow, SessionRow, owners, sessions
+from railtracks.durable._store.schema import (
+    FINAL,
+    DurableStatus,
+    OwnerRow,
+    SessionRow,
+    calls,
+    owners,
+    sessions,
+    signals,
+)
 from railtracks.durable._store.wanted import Taken, Wanted, refuse_other, stuck
 from railtracks.exceptions import SessionOwnedError, SessionUnavailableError
 
 # Made once: to put this statement together costs more than to run it.
 _FIND: Final = sa.select(sessions).where(sessions.c.session_id == sa.bindparam("wanted")).with_for_update()
 _BEGIN: Final = sa.insert(sessions)
+_CLEAR: Final = [sa.delete(each).where(each.c.session_id == sa.bindparam("begun")) for each in (calls, signals)]
 # Seconds. Owners whose lease ended as long ago are forgotten.
 LONGEST_LEASE: Final = 86_400
 
@@ -205,6 +215,9 @@ class ProcessOwner:
             forked_from=None,
             parent=wanted.parent,
         )
+        # Somebody may have deleted the row of an earlier session with this identifier, and nothing else of it.
+        for clear in _CLEAR:
+            connection.execute(clear, {"begun": wanted.session_id})
         connection.execute(_BEGIN, row._asdict())
         asked_at = asked_at if self._own(connection) else 0.0
         return Taken(row, [], 1, wanted.timeout, asked_at)
