@@ -16,6 +16,7 @@ from railtracks._calls.as_completed import as_completed
 from railtracks._calls.batch import call_batch
 from railtracks._calls.call import call, register_default_session
 from railtracks._calls.group import CallGroup, open_group
+from railtracks._calls.here import see_revealed
 from railtracks._calls.identity import fencing_number, idempotency_key, random, uuid4
 from railtracks._calls.pending import PendingCall
 from railtracks._config import set_config
@@ -24,7 +25,7 @@ from railtracks._nodes.retry import Retry
 from railtracks._records.data import CallError, CallRecord, CauseKind, Counts, EndCause, ExecutionInfo, Status
 from railtracks._records.loading import load_state
 from railtracks._records.log import enable_logging
-from railtracks._records.secrets import Secret
+from railtracks._records.secrets import Secret, register_reveal
 from railtracks._sessions.broadcast import broadcast
 from railtracks._sessions.decorator import session
 from railtracks._sessions.durable import durable_package as _durable_package
@@ -131,7 +132,8 @@ __all__ = [
 ]
 
 register_default_session(Session)
-del register_default_session
+register_reveal(see_revealed)
+del register_default_session, register_reveal, see_revealed
 
 # The names of `railtracks.durable`. That package is imported when one of them is first used.
 _DURABLE = frozenset(

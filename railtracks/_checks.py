@@ -43,6 +43,16 @@ def is_tuple(value: object) -> TypeGuard[tuple[object, ...]]:
     return isinstance(value, tuple)
 
 
+def is_text(value: object) -> TypeGuard[str]:
+    """Return whether a value is a string, whatever its class says in `__class__`."""
+    return type.__subclasscheck__(str, type(value))
+
+
+def exact(text: str) -> str:
+    """Return a text as a plain string: a subclass of `str` belongs to users, and its methods may raise."""
+    return str.__str__(text)
+
+
 class Number(NamedTuple):
     """A check for numbers.
 
@@ -94,14 +104,14 @@ check_count: Final = Number(is_whole=True, least=1)
 
 def check_text(name: str, value: object) -> None:
     """Raise `TypeError` unless the value is a string."""
-    if not isinstance(value, str):
+    if not is_text(value):
         raise TypeError(f"{name} must be a string, not {type(value).__name__}")
 
 
 def check_name(what: str, value: object) -> None:
     """Raise `TypeError` or `ValueError` unless the value is a string with something in it."""
     check_text(what, value)
-    if not str(value).strip():
+    if not (is_text(value) and exact(value).strip()):
         raise ValueError(f"{what} must not be empty")
 
 
@@ -116,5 +126,5 @@ def check_values(what: str, values: object) -> None:
     if not is_mapping(values):
         raise TypeError(f"{what} must be a mapping from names to values, not {type(values).__name__}")
     for key in values:
-        if not isinstance(key, str):
+        if not is_text(key):
             raise TypeError(f"the keys of {what} must be strings, not {key!r}")

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar, overload
 
 from railtracks._calls.frames import current_frame
 from railtracks._calls.here import open_scope
-from railtracks._checks import check_values
+from railtracks._checks import check_values, exact
 
 __all__ = ["delete", "get", "keys", "put", "update"]
 
@@ -61,7 +61,9 @@ def update(values: Mapping[str, Any]) -> None:
     frame = current_frame.get()
     if scope.journal is not None and frame is not None:
         scope.journal.wrote(frame, dict(values))
-    scope.record.values.update(values)
+    for name, value in values.items():
+        scope.record.secrets.see(name, value)
+    scope.record.values.update((exact(key), value) for key, value in values.items())
 
 
 def delete(key: str) -> None:

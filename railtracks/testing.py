@@ -14,7 +14,7 @@ import functools
 import inspect
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar, TypeVarTuple, Unpack, cast, overload
@@ -23,11 +23,13 @@ import trio
 from trio.lowlevel import Task
 from trio.testing import MockClock
 
+from railtracks._blocks import block
 from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import is_system_task
 from railtracks._checks import check_count
 from railtracks._nodes.node import AsyncNode, Node, SyncNode, is_coroutine_function
 from railtracks._records.data import ExecutionInfo, Status
+from railtracks._records.error_parts import add_note
 from railtracks._records.events import Event, EventKind, SessionEvent
 from railtracks._records.files import unfinished_files
 from railtracks._records.loading import load_state
@@ -57,7 +59,7 @@ R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
 
-@contextmanager
+@block
 def opened_sessions() -> Generator[list[Session]]:
     """List the sessions that are opened while the block runs, in the order of their opening.
 
@@ -197,7 +199,7 @@ async def cancel_at_every_checkpoint(
         try:
             await _round(strike, functools.partial(async_fn, *args))
         except Exception as error:
-            error.add_note(strike.description())
+            add_note(error, strike.description())
             raise
         if not strike.scope.cancel_called:
             return number
@@ -253,7 +255,7 @@ class _Strike(trio.abc.Instrument):
         self._steps = 0
         self._place = ""
 
-    @contextmanager
+    @block
     def armed(self) -> Generator[None]:
         token = _strike.set(self)
         trio.lowlevel.add_instrument(self)

@@ -202,7 +202,7 @@ async def test_a_reason_holds_no_secrets(home: Path) -> None:
     assert state.cause.reason == "the token [redacted] is wrong"
 
 
-async def test_an_error_that_takes_no_note_is_a_cause_without_a_call() -> None:
+async def test_an_error_whose_class_forbids_notes_is_a_cause_with_its_call_too() -> None:
     class FrozenError(ExpectedError):
         def add_note(self, note: str) -> None:
             raise TypeError(note)
@@ -213,4 +213,4 @@ async def test_an_error_that_takes_no_note_is_a_cause_without_a_call() -> None:
     with pytest.raises(FrozenError):
         async with rt.Session(save_state=False) as session:
             await rt.call(fail_frozen)
-    assert session.info.cause == EndCause(CauseKind.ERROR)
+    assert session.info.cause == EndCause(CauseKind.ERROR, call_id=1)

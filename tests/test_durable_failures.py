@@ -16,7 +16,7 @@ import attrs
 import pytest
 
 import railtracks as rt
-from railtracks.durable._values.failures import described_failure, dump_failure, load_failure, members_of
+from railtracks.durable._values.failures import all_in, described_failure, dump_failure, load_failure
 from railtracks.durable._values.sealing import Sealer
 from railtracks.durable._values.values import Values, as_store_error
 
@@ -395,4 +395,4 @@ def test_a_failure_that_causes_itself_is_looked_at_once() -> None:
     error = LookupError("itself")
     group = ExceptionGroup("of one", [error])
     error.__cause__ = group
-    assert list(members_of(group)) == [group, error]
+    assert list(all_in(group)) == [group, error]

@@ -11,7 +11,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import railtracks as rt
 from railtracks import exceptions
-from railtracks._records.errors import bare, came_from_cleanup, combined, described, set_context, without_cancelled
+from railtracks._records.descriptions import described
+from railtracks._records.error_parts import set_context
+from railtracks._records.errors import bare, came_from_cleanup, combined, without_cancelled
 
 CANARY = "canary-4711-secret"
 

@@ -8,7 +8,7 @@ import threading
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from weakref import ref
 
 import pytest
@@ -29,6 +29,11 @@ class Made:
 
     name: str
     attempt: int = 1
+
+    secret_parameters: ClassVar[None] = None
+
+    def keyword_name(self, name: str) -> str:
+        return name
 
     def argument_names(self, count: int) -> tuple[str | None, ...]:
         return ("number",) * count
@@ -228,6 +233,11 @@ class Named:
     def name(self) -> str:
         self.asked += 1
         return self._name
+
+    secret_parameters: ClassVar[None] = None
+
+    def keyword_name(self, name: str) -> str:
+        return name
 
     def argument_names(self, count: int) -> tuple[str | None, ...]:
         return (None,) * count

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parent.parent / "README.md"
-PAGES = (README, README.with_name("DURABLE.md"))
+PAGES = (README, README.with_name("DURABLE.md"), README.with_name("SECRETS.md"))
 FENCED = [
     fenced
     for page in PAGES

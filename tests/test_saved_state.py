@@ -31,7 +31,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import railtracks as rt
 from railtracks._records.files import is_safe_name, state_path, write_whole
 from railtracks._records.saved_state import chunks
-from railtracks._records.secrets import is_secret_name
+from railtracks._records.secret_names import is_secret_name
 from railtracks._records.tree import CallTree
 
 GOLDEN = sorted((Path(__file__).parent / "states" / "v1").glob("*.json"))

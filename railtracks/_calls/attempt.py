@@ -16,7 +16,8 @@ from railtracks._calls.durable_protocol import Args, Kwargs
 from railtracks._calls.frames import Frame
 from railtracks._calls.identity import with_identity
 from railtracks._nodes.node import Node
-from railtracks._records.errors import came_from_cleanup, raise_unchanged, set_context, without_cancelled
+from railtracks._records.error_parts import set_context
+from railtracks._records.errors import came_from_cleanup, raise_cancelled, raise_unchanged, without_cancelled
 from railtracks._workers.threads import WorkerSlot, run_in_thread
 from railtracks.exceptions import NodeTimeoutError
 
@@ -35,23 +36,33 @@ async def run_attempt(frame: Frame, node: Node[..., object], args: Args, kwargs:
     if node.timeout is None:
         return await _run_in_worker(frame, node, args, kwargs)
     result: object = None
+    error: BaseException | None = None
     with trio.CancelScope(relative_deadline=node.timeout) as scope:
         try:
             if node.is_async:
                 # Its result stands even if it comes after the deadline; a `Cancelled` ends below.
                 return await node.fn(*args, **kwargs)
             result = await _run_in_worker(frame, node, args, kwargs)
-        except BaseException as error:  # noqa: ASYNC103 - goes on in either branch
-            # `Cancelled` alone goes on to its scope: this one, which then catches it, or one outside. An error that the
-            # function raised by itself goes on, too, even if it came after the deadline.
-            real = without_cancelled(error)
-            if real is None or not (scope.cancel_called and came_from_cleanup(error)):
-                raise
-            # What is left is an error of a cleanup that this timeout caused: say so.
-            set_context(real, _timeout_error(frame, node.name, node.timeout))
-            raise_unchanged(real)
-        if not scope.cancel_called:
+        except BaseException as raised:  # noqa: ASYNC103, BLE001 - `Cancelled` goes on, and so does the error, below
+            error = without_cancelled(raised)
+            if error is None:
+                # To its scope: this one, which then catches it, or one outside.
+                raise_cancelled(raised)
+            if scope.cancel_called and came_from_cleanup(raised):
+                # It comes from a cleanup that this timeout caused: say so.
+                set_context(error, _timeout_error(frame, node.name, node.timeout))
+            else:
+                # An error that the function raised by itself, even if it came after the deadline.
+                error = raised
+        if error is None and not scope.cancel_called:
             return result
+    if error is not None:
+        try:
+            # Not out of the scope: Trio would look into a group, which only its class can split.
+            raise_unchanged(error)
+        finally:
+            # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
+            del error
     if not node.is_async and trio.current_effective_deadline() == -math.inf:
         # A worker thread cannot be stopped, so a cancel from outside could not end this wait. That cancel goes before
         # the timeout. `call` passes a checkpoint before it returns the result, and there the cancel takes effect.

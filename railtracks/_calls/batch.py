@@ -19,7 +19,7 @@ from railtracks._calls.nursery import CallNursery, can_be_handed_out
 from railtracks._calls.pending import PendingCall
 from railtracks._checks import check_flag
 from railtracks._nodes.node import Node
-from railtracks._records.errors import raise_unchanged, without_cancelled
+from railtracks._records.errors import raise_cancelled, without_cancelled
 from railtracks.exceptions import ContextError, PendingCallError
 
 R = TypeVar("R")
@@ -195,7 +195,7 @@ class _Batch:
         elif (real := without_cancelled(error)) is not None:
             self._put_error(index, real)
         else:
-            raise_unchanged(error)
+            raise_cancelled(error)
 
     async def _call_limited(
         self, start_frame: Frame, index: int, pending: PendingCall[object], feed: Feed[object]

@@ -21,7 +21,8 @@ from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import NO_TRIO, find_frame
 from railtracks._nodes.node import Attempt, Node
 from railtracks._nodes.retry import Outcome, Retry
-from railtracks._records.errors import describe_once, is_fatal, raise_unchanged, without_cancelled
+from railtracks._records.descriptions import describe_once
+from railtracks._records.errors import is_fatal, is_ordinary, raise_unchanged, without_cancelled
 from railtracks._records.events import EventKind
 from railtracks._records.observers import NOBODY, Observers
 from railtracks._workers.threads import WorkerSlot
@@ -225,7 +226,7 @@ def _close_record(
         scope.tree.cancel(call_id)
         kind, audience = EventKind.CALL_CANCELLED, observers.call_cancelled
     else:
-        scope.tree.fail(call_id, describe_once(error, lambda: scope.tree.path(call_id)))
+        scope.tree.fail(call_id, describe_once(error, lambda: scope.tree.path(call_id), scope.tree.secrets.told))
         if is_tried_again:
             kind, audience = EventKind.CALL_RETRIED, observers.call_retried
         else:
@@ -233,7 +234,7 @@ def _close_record(
     scope.tell(kind, audience, parent, call_id)
     if real is None or is_tried_again:
         return False
-    if not (is_fatal(real) or (scope.end_on_error and isinstance(real, Exception))):
+    if not (is_fatal(real) or (scope.end_on_error and is_ordinary(real))):
         return False
     # In a shielded scope the session's cancel does not reach this task, and waiting for it would never end. Then the
     # error is raised here, and the session ends all the same.

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 from railtracks._nodes.node import Node
 from railtracks._options import DurableOption, SessionStore
 from railtracks._records.ending import Ending
+from railtracks._records.session import SessionRecord
 
 F_contra = TypeVar("F_contra", contravariant=True)
 
@@ -171,8 +172,8 @@ class SessionJournal(Protocol[F_contra]):
         """The recorded broadcasts of the session."""
         ...
 
-    def attach(self, values: dict[str, object], log: LogLine, end: Callable[[BaseException], bool]) -> None:
-        """Connect the journal with the session's context, its log, and the function that ends it.
+    def attach(self, record: SessionRecord, log: LogLine, end: Callable[[BaseException], bool]) -> None:
+        """Connect the journal with the record of the session, its log, and the function that ends it.
 
         Raises:
             StoreError: If a recorded write to the context cannot be read.

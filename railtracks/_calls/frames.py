@@ -7,7 +7,6 @@ that task had open at that moment. From these two facts `railtracks._calls.here`
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from types import BuiltinMethodType, MethodType
 from typing import ClassVar, Final
@@ -17,6 +16,7 @@ import trio
 from attrs import define, field
 from trio.lowlevel import Task
 
+from railtracks._blocks import block
 from railtracks._calls.durable_protocol import CallStrand, SessionJournal
 from railtracks._calls.session_control import SessionControl
 from railtracks._nodes.node import Node, is_node, made_node
@@ -132,7 +132,7 @@ class SessionScope:
         """Have a drain, if there is one, look again whether anything still runs."""
         self._check_drain()
 
-    @contextmanager
+    @block
     def unrecorded_call(self, parent: Frame) -> Generator[None]:
         """Count a call made in `parent` as running while the block runs, even if it has no open record.
 

@@ -14,6 +14,7 @@ import trio
 from trio.lowlevel import Task
 
 from railtracks._calls.frames import Frame, SessionScope, current_frame
+from railtracks._records.secrets import Secret
 from railtracks.exceptions import ContextError
 
 NO_TRIO: Final = (
@@ -45,6 +46,13 @@ def open_scope() -> SessionScope:
     if scope.is_over:
         raise ContextError(f"session {scope.label!r} is over")
     return scope
+
+
+def see_revealed(secret: Secret[object]) -> None:
+    """Have the session around this code, if there is one, know a secret that code has asked for."""
+    scope = current_scope()
+    if scope is not None:
+        scope.record.secrets.see(None, secret)
 
 
 def this_task() -> Task:

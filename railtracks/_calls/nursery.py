@@ -18,7 +18,14 @@ import trio
 from railtracks._calls.call import open_default_session
 from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import frame_here
-from railtracks._records.errors import bare, came_from_cleanup, combined, raise_unchanged, without_cancelled
+from railtracks._records.errors import (
+    bare,
+    came_from_cleanup,
+    combined,
+    is_ordinary,
+    raise_unchanged,
+    without_cancelled,
+)
 
 
 async def leave(cm: AbstractAsyncContextManager[object], error: BaseException | None) -> BaseException | None:
@@ -65,13 +72,15 @@ class CallNursery:
         if real is not None:
             self.fail(real)
         # Only `Cancelled` passes through Trio's nursery; a real error waits in `_errors`.
-        rest = await leave(self._opened, error if real is None else None)  # noqa: ASYNC102 - waits as a nursery does
+        rest = await leave(self._opened, bare(error) if real is None else None)  # noqa: ASYNC102 - waits as a nursery does
         # The tasks hand their errors over, so a real error out of the nursery is a Ctrl-C that struck while it waited.
         interrupt = None if rest is None else without_cancelled(rest)
         if interrupt is not None:
             self._errors.append(interrupt)
         # If the calls and a scope outside were cancelled together, the errors win over the `Cancelled` in `rest`.
-        raised = combined(self._errors) or bare(rest)
+        raised = combined(self._errors)
+        if raised is None:
+            raised = bare(rest)
         # `self` is in the stack frames that the raised error will hold: a reference from here would be a cycle.
         self._errors.clear()
         try:
@@ -148,6 +157,6 @@ def can_be_handed_out(error: BaseException) -> bool:
     An error that ends the program, such as `KeyboardInterrupt`, must be raised. So must an error of the cleanup after a
     cancel from outside: the code that would look at the outcome is cancelled, so the error would be lost.
     """
-    if not isinstance(error, Exception):
+    if not is_ordinary(error):
         return False
     return trio.current_effective_deadline() != -math.inf or not came_from_cleanup(error)

@@ -16,7 +16,8 @@ from railtracks._calls.frames import Frame, current_frame
 from railtracks._nodes.node import Node
 from railtracks._nodes.retry import Outcome
 from railtracks._records.data import Status
-from railtracks._records.errors import raise_unchanged, without_cancelled
+from railtracks._records.error_parts import text_of
+from railtracks._records.errors import raise_cancelled, without_cancelled
 from railtracks.exceptions import PendingCallError
 
 R_co = TypeVar("R_co", covariant=True)
@@ -110,7 +111,7 @@ class PendingCall(Generic[R_co]):
             reason: The text that `result` will give as the reason.
         """
         if self._status is Status.RUNNING and not self._cancel_scope.cancel_called:
-            self._reason = reason
+            self._reason = None if reason is None else text_of(reason)
             self._cancel_scope.cancel()
 
     def take_args(self, args: Args) -> None:
@@ -148,7 +149,7 @@ class PendingCall(Generic[R_co]):
                 self._error = None if error is None else without_cancelled(error)
                 if error is not None and self._error is None:
                     # `Cancelled` alone: the scope that it belongs to catches it, this one or one around the task.
-                    raise_unchanged(error)
+                    raise_cancelled(error)
                 self._result = cast("R_co", result)
                 status = Status.COMPLETED if error is None else Status.FAILED
         finally:

@@ -10,7 +10,6 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Coroutine, Generator
-from contextlib import contextmanager
 from types import MethodType
 from typing import (
     TYPE_CHECKING,
@@ -29,9 +28,12 @@ from typing import (
     overload,
 )
 
+from railtracks._blocks import block
+from railtracks._checks import exact
 from railtracks._nodes.options import NodeOptions, RunIn, check_for_processes, check_options
 from railtracks._nodes.retry import Retry
-from railtracks._nodes.signature import Signature, signature_of
+from railtracks._nodes.signature import SecretParameters, Signature, secret_parameters_of, signature_of
+from railtracks._records.scrubbing import Scrubber
 from railtracks.exceptions import NodeCreationError
 
 if TYPE_CHECKING:
@@ -61,6 +63,8 @@ class Node(Generic[P, R_co]):
         is_durable: Whether a durable session records the calls. Calls that are not recorded run again after a resume.
         key: A text that tells calls with equal arguments apart, in a durable session, where their order is not fixed.
         is_direct: Whether a call only awaits the function: it is async, and has no timeout.
+        secret_parameters: The parameters that may take secrets, `None` if there are none: most calls have nothing to
+            look at.
     """
 
     __name__: str
@@ -101,7 +105,7 @@ class Node(Generic[P, R_co]):
             )
         # `Any`, because the result is awaited where the node is async, and `running` may replace the function.
         self.fn: Callable[..., Any] = fn
-        self.name: str = self.__name__ if name is None else name
+        self.name: str = self.__name__ if name is None else exact(name)
         self.timeout: float | None = None if timeout == math.inf else timeout
         self.retry: Retry | None = retry
         self.run_in: Literal["process"] | Executor | None = None if run_in == "thread" else run_in
@@ -109,8 +113,9 @@ class Node(Generic[P, R_co]):
             check_for_processes(self.__name__, _unwrapped(fn), abandon_on_cancel=abandon_on_cancel)
         self.abandon_on_cancel: bool = abandon_on_cancel
         self.is_durable: bool = durable
-        self.key: str | None = key
+        self.key: str | None = None if key is None else exact(key)
         self.is_direct: bool = self.is_async and self.timeout is None
+        self.secret_parameters: SecretParameters | None = secret_parameters_of(fn)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> object:
         """Call the function itself: no session, no record, no timeout. Each kind of node says what that returns."""
@@ -141,7 +146,7 @@ class Node(Generic[P, R_co]):
         merged.update(options)
         return type(self)(self.fn, **merged)
 
-    @contextmanager
+    @block
     def running(self, fn: Callable[..., object]) -> Generator[None]:
         """Replace the function of this node while the block runs. Called by `testing.replace_node`."""
         kept, self.fn = self.fn, fn
@@ -155,6 +160,10 @@ class Node(Generic[P, R_co]):
     def argument_names(self, count: int) -> tuple[str | None, ...]:
         """Return the names of the parameters that take the first `count` positional arguments."""
         return self._signature.names(count)
+
+    def keyword_name(self, name: str) -> str:
+        """Return the name that tells whether a keyword argument is secret."""
+        return self._signature.keyword_name(name)
 
     @functools.cached_property
     def _signature(self) -> Signature:
@@ -289,7 +298,7 @@ def made_node(fn: object, /, **options: Unpack[NodeOptions]) -> Node[..., object
     if is_node(fn):
         return fn.with_options(**options) if options else fn
     if not callable(fn):
-        raise NodeCreationError(f"a node is made of a function, not of {fn!r}")
+        raise NodeCreationError(f"a node is made of a function, not of {_shown(fn)}")
     return AsyncNode(fn, **options) if is_coroutine_function(fn) else SyncNode(fn, **options)
 
 
@@ -310,13 +319,18 @@ def is_coroutine_function(fn: object) -> bool:
     if inspect.isclass(target):
         raise NodeCreationError(f"a node is made of a function, not of the class {target.__qualname__}")
     if not callable(target):
-        raise NodeCreationError(f"a node is made of a function, not of {target!r}")
+        raise NodeCreationError(f"a node is made of a function, not of {_shown(target)}")
     function = target if inspect.isroutine(target) else type(target).__call__
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise NodeCreationError(
             f"a node returns one result, but {_name_of(fn)} is a generator function: return a list, or use rt.broadcast"
         )
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(target)
+
+
+def _shown(value: object) -> str:
+    """Return the repr of what was given in place of a function, for an error: it may be an argument with secrets."""
+    return Scrubber().text(repr(value))
 
 
 def _unwrapped(fn: object) -> object:
@@ -327,4 +341,4 @@ def _unwrapped(fn: object) -> object:
 
 def _name_of(fn: object) -> str:
     target = _unwrapped(fn)
-    return str(getattr(target, "__name__", type(target).__name__))
+    return exact(str(getattr(target, "__name__", type(target).__name__)))

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from types import CodeType, FunctionType, MethodType
 from typing import Any, Final, TypeAlias, TypeGuard, get_type_hints
 
 from attrs import define
+
+from railtracks._records.secret_names import is_secret_name
 
 # An annotation: a class, a generic alias, a union, or any other object that Python accepts as one.
 Kind: TypeAlias = object
 # The annotation of a parameter or a result that has none.
 ANYTHING: Final[Kind] = Any
 
+_KEYWORD: Final = frozenset({inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY})
 _POSITIONAL: Final = frozenset({inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD})
 
 
@@ -40,12 +44,14 @@ class Signature:
         positional: The names of the parameters that take positional arguments, in their order.
         rest: The name of the `*args` parameter, `None` if there is none.
         keywords: The name of the `**kwargs` parameter, `None` if there is none.
+        named: The names of the parameters that take keyword arguments.
     """
 
     fn: Callable[..., object]
     positional: tuple[str, ...]
     rest: str | None
     keywords: str | None
+    named: frozenset[str] = frozenset()
 
     @functools.cached_property
     def kinds(self) -> Mapping[str, Kind]:
@@ -83,6 +89,11 @@ class Signature:
         named = self.positional
         return (*named[:count], *(self.rest for _ in range(count - len(named))))
 
+    def keyword_name(self, name: str) -> str:
+        """Return the name that tells whether a keyword argument is secret: for those of `**credentials` that one."""
+        rest = self.keywords
+        return name if rest is None or name in self.named or not is_secret_name(rest) else rest
+
     def at(self, place: int) -> tuple[str | None, Kind]:
         """Return name and annotation of the parameter that takes the positional argument at index `place`."""
         name = self.positional[place] if place < len(self.positional) else self.rest
@@ -119,4 +130,71 @@ def signature_of(fn: Callable[..., object]) -> Signature:
         tuple(each.name for each in parameters if each.kind in _POSITIONAL),
         next(iter(rests), None),
         next(iter(keywords), None),
+        frozenset(each.name for each in parameters if each.kind in _KEYWORD),
     )
+
+
+class SecretParameters:
+    """The parameters of a function that may take secrets, by their names or by names that a caller chooses.
+
+    Args:
+        fn: The function.
+    """
+
+    def __init__(self, fn: Callable[..., object]) -> None:
+        self._fn = fn
+
+    def secret_among(
+        self, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> Iterator[tuple[str | None, object]]:
+        """Return the arguments of a call that are secret by their names, and those that its partials hold."""
+        for place, name in self._places:
+            if place < len(args):
+                yield name, args[place]
+        signature = self._signature
+        if signature.rest is not None and is_secret_name(signature.rest):
+            yield from ((signature.rest, value) for value in args[len(signature.positional) :])
+        for name, value in kwargs.items():
+            if is_secret_name(name) or signature.keyword_name(name) != name:
+                yield signature.keyword_name(name), value
+        if _is_partial(self._fn):
+            yield from self._inner.secret_among(self._fn.args, self._fn.keywords)
+
+    @functools.cached_property
+    def _signature(self) -> Signature:
+        return signature_of(self._fn)
+
+    @functools.cached_property
+    def _places(self) -> tuple[tuple[int, str], ...]:
+        return tuple((place, name) for place, name in enumerate(self._signature.positional) if is_secret_name(name))
+
+    @functools.cached_property
+    def _inner(self) -> SecretParameters:
+        assert _is_partial(self._fn)  # noqa: S101 - asked for by `secret_among`
+        return SecretParameters(self._fn.func)
+
+
+def secret_parameters_of(fn: Callable[..., object]) -> SecretParameters | None:
+    """Return the parameters of a function that may take secrets, `None` if it has none.
+
+    Quick for plain functions and their methods: a bound method is a new object each time, and is called as often.
+    """
+    plain: object = fn.__func__ if isinstance(fn, MethodType) else fn
+    if isinstance(plain, FunctionType) and "__wrapped__" not in plain.__dict__:
+        code = plain.__code__
+        takes_any = code.co_flags & inspect.CO_VARKEYWORDS
+        if not takes_any and not any(map(is_secret_name, _parameter_names(code))):
+            return None
+    elif not _is_partial(fn) and not _may_take_secrets(signature_of(fn)):
+        return None
+    return SecretParameters(fn)
+
+
+def _parameter_names(code: CodeType) -> tuple[str, ...]:
+    count = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & inspect.CO_VARARGS)
+    return code.co_varnames[:count]
+
+
+def _may_take_secrets(signature: Signature) -> bool:
+    names = [*signature.positional, *signature.named, signature.rest or ""]
+    return signature.keywords is not None or any(map(is_secret_name, names))

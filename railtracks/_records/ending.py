@@ -10,7 +10,8 @@ from typing import Final
 from attrs import define, field
 
 from railtracks._records.data import CauseKind, EndCause, Status
-from railtracks._records.errors import bare, combined, is_cancelled, set_context
+from railtracks._records.error_parts import set_context
+from railtracks._records.errors import bare, combined, is_cancelled, is_interrupt
 from railtracks.exceptions import SessionCancelledError, SessionTimeoutError
 
 _STATUS = {
@@ -70,8 +71,8 @@ class Ending:
             error: The error, no `Cancelled`.
             call_id: The innermost call that it came out of, `None` if it came from the body of the session.
         """
-        is_interrupt = isinstance(combined([error]), KeyboardInterrupt)
-        self.note(EndCause(CauseKind.CTRL_C) if is_interrupt else EndCause(CauseKind.ERROR, call_id=call_id))
+        by_user = is_interrupt(combined([error]))
+        self.note(EndCause(CauseKind.CTRL_C) if by_user else EndCause(CauseKind.ERROR, call_id=call_id))
         self.errors.append(error)
 
     def decide(self, outside: BaseException | None) -> BaseException | None:
@@ -86,13 +87,13 @@ class Ending:
         error = combined(self.errors)
         # The errors hold the stack frames that they went through, and some of these lead here: a cycle.
         self.errors.clear()
-        if self.kind is CauseKind.DEADLINE and not isinstance(error, KeyboardInterrupt):
+        if self.kind is CauseKind.DEADLINE and not is_interrupt(error):
             timeout_error = self._timeout_error()
             if error is not None:
                 set_context(error, timeout_error)
             elif outside is None:
                 return timeout_error
-        return error or bare(outside)
+        return bare(outside) if error is None else error
 
     def told(self, raised: BaseException | None) -> BaseException | None:
         """Return the error that the record shows, if any: never a `Cancelled`, whose text quotes other errors."""

@@ -1,55 +1,97 @@
-"""Errors: which one is raised out of several, which are fatal, and how an error is described as text.
+"""Errors: which one is raised out of several, and which are fatal.
 
-Called by calls, retries and sessions as an error leaves them, and by everything that keeps an error as text.
+Called by calls, retries and sessions as an error leaves them. Nothing here trusts the class of an error: `error_parts`
+looks into it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from textwrap import indent
-from traceback import format_tb
-from typing import Final, NoReturn, TypeGuard
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, NoReturn, TypeGuard, TypeVar
 
 import trio
 
-from railtracks._checks import is_list
-from railtracks._records.data import CallError
+from railtracks._records.error_parts import (
+    answer,
+    become_like,
+    context_of,
+    each_in,
+    is_a,
+    is_group,
+    members_of,
+    message_of,
+    set_context,
+)
 from railtracks.exceptions import FatalError
 
-# Enough to show where an error came from: a traceback through a deep tree repeats the same two frames at each level.
-_FRAMES: Final = 30
-_LONGEST_CHAIN: Final = 10
-_DEEPEST_GROUP: Final = 5
-_WIDEST_GROUP: Final = 15
-_CAUSE: Final = "\nThe above exception was the direct cause of the following exception:\n\n"
-_CONTEXT: Final = "\nDuring handling of the above exception, another exception occurred:\n\n"
-# Characters. A longer message is data, which does not belong into an error.
-_LONGEST_MESSAGE: Final = 20_000
+T = TypeVar("T")
 
 
 def without_cancelled(error: BaseException) -> BaseException | None:
     """Return an error without the `Cancelled` in it: a group loses them, and `Cancelled` alone gives `None`."""
-    if isinstance(error, trio.Cancelled):
+    if is_cancelled(error):
         return None
-    if not _is_group(error):
+    if not is_group(error) or not any(map(is_cancelled, each_in(error))):
         return error
-    cancelled, rest = error.split(trio.Cancelled)
-    if cancelled is None:
-        return error
-    real: BaseException | None = rest
-    while _is_group(real) and len(real.exceptions) == 1:
-        real = real.exceptions[0]
-    return real
+    return _alone(_rebuilt(error))
 
 
-def is_cancelled(error: BaseException) -> bool:
+def is_cancelled(error: BaseException | None) -> TypeGuard[trio.Cancelled]:
     """Return whether an error is a cancellation."""
-    return isinstance(error, trio.Cancelled)
+    # Trio forbids subclasses of `Cancelled`. `isinstance` would ask the error for its `__class__`.
+    return type(error) is trio.Cancelled
 
 
-def _is_group(error: BaseException | None) -> TypeGuard[BaseExceptionGroup[BaseException]]:
-    return isinstance(error, BaseExceptionGroup)
+def _alone(error: BaseException | None) -> BaseException | None:
+    """Return the one error in a group of one, at any depth, or the error itself if there are several."""
+    while is_group(error) and len(members_of(error)) == 1:
+        (error,) = members_of(error)
+    return error
+
+
+def _rebuilt(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    """Return a group without the `Cancelled` in it, `None` if nothing else is in it.
+
+    Python's `split` does this by recursion, and asks the class of each group to make the new one.
+    """
+    rebuilt: dict[int, BaseException | None] = {}
+    waiting = [group]
+    while waiting:
+        each = waiting[-1]
+        inner = [member for member in members_of(each) if is_group(member) and id(member) not in rebuilt]
+        if inner and id(each) not in rebuilt:
+            waiting += inner
+            continue
+        waiting.pop()
+        if id(each) not in rebuilt:
+            left = [None if is_cancelled(member) else rebuilt.get(id(member), member) for member in members_of(each)]
+            rebuilt[id(each)] = _of_members(each, [member for member in left if member is not None])
+    return rebuilt[id(group)]
+
+
+def _of_members(group: BaseExceptionGroup[BaseException], kept: list[BaseException]) -> BaseException | None:
+    """Return a group of some members of another one, of its class if that can make it; `None` without members."""
+    if not kept or _are(kept, members_of(group)):
+        return group if kept else None
+    derived = answer(lambda: group.derive(kept), lambda _: None)
+    is_right = is_group(derived) and _are(kept, members_of(derived))
+    made = derived if derived is not None and is_right else _group_of(message_of(group), kept)
+    become_like(made, group)
+    return made
+
+
+def _are(some: Sequence[BaseException], others: Sequence[BaseException]) -> bool:
+    return len(some) == len(others) and all(one is other for one, other in zip(some, others, strict=True))
+
+
+def _group_of(message: str, errors: list[BaseException]) -> BaseException:
+    """Return a group of errors."""
+    # Python asks each error that is no `Exception` for its `__class__`. One that does not tell that ends the program
+    # like any error of its kind, and so it goes before the others.
+    return answer(
+        lambda: BaseExceptionGroup(message, errors),
+        lambda _: next((error for error in errors if not is_ordinary(error)), errors[0]),
+    )
 
 
 def combined(errors: Iterable[BaseException]) -> BaseException | None:
@@ -58,31 +100,36 @@ def combined(errors: Iterable[BaseException]) -> BaseException | None:
     No error may be `Cancelled` or hold one. The same object counts once. Without errors the result is `None`.
     """
     distinct = list({id(error): error for error in errors}.values())
-    interrupt = next((error for error in map(_interrupt, distinct) if error is not None), None)
+    interrupt = next((each for error in distinct for each in each_in(error) if is_interrupt(each)), None)
     if interrupt is not None or not distinct:
         return interrupt
-    return distinct[0] if len(distinct) == 1 else BaseExceptionGroup("several calls failed", distinct)
+    return distinct[0] if len(distinct) == 1 else _group_of("several calls failed", distinct)
+
+
+def is_interrupt(error: BaseException | None) -> TypeGuard[KeyboardInterrupt]:
+    """Return whether an error is a Ctrl-C."""
+    return is_a(error, KeyboardInterrupt)
 
 
 def members(error: BaseException) -> Sequence[BaseException]:
     """Return the members of a group that a nursery has made, or the error itself if it is no group."""
-    return error.exceptions if _is_group(error) else (error,)
+    return members_of(error) if is_group(error) else (error,)
 
 
 def bare(error: BaseException | None) -> BaseException | None:
     """Return a `Cancelled` out of a group of nothing else, or the error itself if it is no group."""
-    while _is_group(error):
-        error = error.exceptions[0]
+    return None if error is None else _innermost(error)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while is_group(error):
+        error = members_of(error)[0]
     return error
 
 
-def _interrupt(error: BaseException) -> BaseException | None:
-    while _is_group(error):
-        found = error.subgroup(KeyboardInterrupt)
-        if found is None:
-            return None
-        error = found.exceptions[0]
-    return error if isinstance(error, KeyboardInterrupt) else None
+def is_ordinary(error: BaseException | None) -> bool:
+    """Return whether an error is an `Exception`; any other is to end the program."""
+    return is_a(error, Exception)
 
 
 def is_fatal(error: BaseException) -> bool:
@@ -92,44 +139,45 @@ def is_fatal(error: BaseException) -> bool:
 
 def holds(error: BaseException, kind: type[BaseException]) -> bool:
     """Return whether an error is of a class, or a group with an error of that class anywhere in it."""
-    if _is_group(error):
-        return error.subgroup(kind) is not None
-    return isinstance(error, kind)
+    return is_a(error, kind) or (is_group(error) and any(is_a(each, kind) for each in each_in(error)))
 
 
 def is_wholly(error: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
     """Return whether an error is of some classes, or a group with nothing but errors of these classes in it."""
-    if _is_group(error):
-        return error.split(kinds)[1] is None
-    return isinstance(error, kinds)
+    all_kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        error = waiting.pop()
+        if id(error) in seen or any(is_a(error, kind) for kind in all_kinds):
+            continue
+        seen.add(id(error))
+        if not is_group(error):
+            return False
+        waiting += members_of(error)
+    return True
 
 
 def came_from_cleanup(error: BaseException) -> bool:
     """Return whether an error was raised while a `Cancelled` was being handled."""
     seen: set[int] = set()
-    waiting: list[BaseException] = [error]
+    waiting: list[BaseException | None] = [error]
     while waiting:
-        error = waiting.pop()
-        if isinstance(error, trio.Cancelled):
+        each = waiting.pop()
+        if is_cancelled(each):
             return True
-        if id(error) in seen:
+        if each is None or id(each) in seen:
             continue
-        seen.add(id(error))
-        if _is_group(error):
-            waiting.extend(error.exceptions)
-        if error.__context__ is not None:
-            waiting.append(error.__context__)
+        seen.add(id(each))
+        if is_group(each):
+            waiting.extend(members_of(each))
+        waiting.append(context_of(each))
     return False
-
-
-def set_context(error: BaseException, context: BaseException | None) -> None:
-    """Set the `__context__` of an error, even if its class forbids to set attributes."""
-    vars(BaseException)["__context__"].__set__(error, context)
 
 
 def raise_unchanged(error: BaseException) -> NoReturn:
     """Raise an error without making what is being handled its context."""
-    context = error.__context__
+    context = context_of(error)
     try:
         raise error
     finally:
@@ -138,111 +186,40 @@ def raise_unchanged(error: BaseException) -> NoReturn:
         del error, context
 
 
-class _CallNote(str):
-    """The note that a call leaves on an error, e.g. "in report > fetch", and with it the description of the error.
+def raise_cancelled(error: BaseException) -> NoReturn:
+    """Raise a `Cancelled` out of an error that holds nothing else: Trio's scopes would ask a group to split itself."""
+    raise_unchanged(_innermost(error))
 
-    An error leaves one call after the other, and each of them records it. The innermost call describes it. The calls
-    around it find the description by this note and share it: to describe it anew at every level would cost the square
-    of the depth. The description is kept on the error, so that it is freed with the error. It is kept on a note: many
-    classes forbid to set attributes, and few forbid to add notes.
 
-    Its class distinguishes it from users' notes. Pickled, it is a plain string.
+class Caught(Generic[T]):
+    """What a function returned, or the error that it raised, on its way past code which writes to errors.
+
+    Trio's threads, nurseries and cancel scopes, executors and `contextlib` set attributes of the errors that pass
+    through them, and ask for their texts. The class of an error may refuse that, and then another error comes out.
     """
 
-    __slots__ = ("description",)
+    __slots__ = ("_error", "_results")
 
-    description: CallError
+    def __init__(self, *results: T, error: BaseException | None = None) -> None:
+        self._results = results
+        self._error = error
 
-    def __reduce__(self) -> tuple[type[str], tuple[str]]:
-        return str, (str(self),)
-
-
-def describe_once(error: BaseException, path: Callable[[], Sequence[str]]) -> CallError:
-    """Return the description of an error that leaves a call; the first time, add a note with the path of nodes to it.
-
-    Args:
-        error: The error.
-        path: Returns the names of the nodes down to the call. Only called the first time.
-    """
-    known = _call_note(error)
-    if known is not None:
-        return known.description
-    note = _CallNote(f"in {' > '.join(path())}")
-    note.description = described(error)
-    # If the class forbids notes, by whatever error, there is none: the record's place in the tree tells the path.
-    with suppress(Exception):
-        error.add_note(note)
-    return note.description
+    def hand_over(self) -> T:
+        """Return the result, or raise the error. Called once."""
+        if self._error is None:
+            (result,) = self._results
+            return result
+        # Nothing here holds the error any more once it is raised: it holds this stack frame.
+        error, self._error = self._error, None
+        try:
+            raise_unchanged(error)
+        finally:
+            del error
 
 
-def known_description(error: BaseException) -> CallError | None:
-    """Return the description that `describe_once` made of an error, or of the first member of a group that has one."""
-    note = _call_note(error)
-    if note is not None:
-        return note.description
-    found = map(known_description, error.exceptions) if _is_group(error) else ()
-    return next(filter(None, found), None)
-
-
-def users_notes(error: BaseException) -> list[str]:
-    """Return the notes of an error without the one that `describe_once` adds."""
-    return [note for note in _notes(error) if isinstance(note, str) and not isinstance(note, _CallNote)]
-
-
-def _call_note(error: BaseException) -> _CallNote | None:
-    return next((note for note in _notes(error) if isinstance(note, _CallNote)), None)
-
-
-def _notes(error: BaseException) -> list[object]:
-    notes: object = getattr(error, "__notes__", None)
-    return notes if is_list(notes) else []
-
-
-def described(error: BaseException) -> CallError:
-    """Return an error as text: nothing then keeps the error itself alive, nor the stack frames that it holds."""
-    return CallError(_class_name(error), _message(error), "".join(_told(error, _DEEPEST_GROUP)))
-
-
-def _class_name(error: BaseException) -> str:
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _told(error: BaseException, levels: int) -> Iterator[str]:
-    """Return a report of an error, of its causes and of the members of a group, as Python's but of bounded length.
-
-    Python's own report follows the whole chain of causes. If each level of a tree wraps the error of the level below,
-    that costs the square of the depth. `Cancelled` is left out, because its text quotes other errors.
-    """
-    for link, transition in reversed(list(_links(error))):
-        if link.__traceback__ is not None:
-            yield "Traceback (most recent call last):\n"
-            yield from format_tb(link.__traceback__, limit=-_FRAMES)
-        yield f"{_class_name(link)}: {_message(link)}\n"
-        yield from (f"{note}\n" for note in _notes(link))
-        if _is_group(link) and levels:
-            told = [member for member in link.exceptions if not isinstance(member, trio.Cancelled)]
-            for number, member in enumerate(told[:_WIDEST_GROUP], 1):
-                yield f"  ---------------- {number} ----------------\n"
-                yield indent("".join(_told(member, levels - 1)), "  ")
-        yield transition
-
-
-def _links(error: BaseException) -> Iterator[tuple[BaseException, str]]:
-    """Return an error and the chain of its causes, each with the words that lead on to the error that it caused."""
-    transition = ""
-    for _ in range(_LONGEST_CHAIN):
-        yield error, transition
-        led = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-        if led is None or isinstance(led, trio.Cancelled):
-            return
-        transition = _CAUSE if error.__cause__ is not None else _CONTEXT
-        error = led
-
-
-def _message(error: BaseException) -> str:
+def caught(fn: Callable[[], T]) -> Caught[T]:
+    """Call a function, and return what comes of it."""
     try:
-        text = str(error)
-    except Exception as failure:  # noqa: BLE001 - users' code, whose failure must not hide the error
-        return f"<no text: {type(failure).__name__} in __str__>"
-    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}..."
+        return Caught(fn())
+    except BaseException as error:  # noqa: ASYNC103, BLE001 - raised by `hand_over`
+        return Caught(error=error)  # noqa: ASYNC104 - the same

@@ -15,6 +15,7 @@ from typing import Final, get_args
 
 from railtracks._options import LoggingSetting, Settings
 from railtracks._records.events import CallEvent, Event, EventKind, LogEvent, now
+from railtracks._records.known_secrets import KnownSecrets
 from railtracks._records.observers import NOBODY, Observers, tell
 
 _ROOT = "RT"
@@ -108,9 +109,10 @@ _WARNINGS: Final = tuple(kind for kind, (level, _) in _LINES.items() if level >=
 class SessionLog:
     """The log of one session: an observer that writes to the process's loggers, and to the session's own display."""
 
-    def __init__(self, session_id: str, settings: Settings) -> None:
+    def __init__(self, session_id: str, settings: Settings, secrets: KnownSecrets) -> None:
         setting = settings.get("logging_setting")
         self._session_id = session_id
+        self._secrets = secrets
         self._has_display = setting is not None
         self._handlers = _handlers(setting, settings.get("log_file"), time.time())
         self._observers = NOBODY
@@ -139,20 +141,22 @@ class SessionLog:
         assert isinstance(event, CallEvent)  # noqa: S101 - it observes the kinds in `_LINES`, all of them of calls
         level, text = _LINES[event.kind]
         line = text.format(node=event.node, parent=event.parent or "START")
-        self.log(level, line, node_id=event.call_id, run_id=event.run_id)
+        # Names of nodes only, which are no secrets.
+        self._write(level, line, node_id=event.call_id, run_id=event.run_id)
 
-    def log(
-        self, level: int, text: str, *, logger: str = _ROOT, node_id: int | None = None, run_id: int | None = None
-    ) -> None:
-        """Log a text that holds no secrets.
+    def log(self, level: int, text: str, *, logger: str = _ROOT) -> None:
+        """Log a text about the session, without its secrets.
 
         Args:
             level: The level, as of `logging`.
             text: The text.
             logger: The name of the logger.
-            node_id: The call that the text is about, if any.
-            run_id: The top-level call that this call belongs to.
         """
+        self._write(level, self._secrets.text(text), logger=logger)
+
+    def _write(
+        self, level: int, text: str, *, logger: str = _ROOT, node_id: int | None = None, run_id: int | None = None
+    ) -> None:
         target = logging.getLogger(logger)
         extra: dict[str, object] = {"session_id": self._session_id, "node_id": node_id, "run_id": run_id}
         extra["has_display"] = self._has_display

@@ -12,6 +12,7 @@ from threading import RLock
 from typing import Final, Protocol, TypeAlias
 from weakref import WeakSet
 
+from railtracks._records.error_parts import class_name
 from railtracks._records.events import Event, EventKind
 
 
@@ -142,5 +143,5 @@ def tell(audience: Audience, event: Event) -> None:
             observer.on_event(event)
         except Exception as error:  # noqa: BLE001 - the event is told in the middle of a call, whose record must be closed
             # Neither the text of the error nor its traceback: they may hold secrets.
-            problem = f"{type(observer).__name__}.on_event raised {type(error).__name__}"
+            problem = f"{type(observer).__name__}.on_event raised {class_name(error)}"
             logging.getLogger("RT").log(logging.ERROR, "%s for the event %s: the session goes on", problem, event.kind)

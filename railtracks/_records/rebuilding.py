@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 from types import MemberDescriptorType
-from typing import Any, Final, TypeGuard, cast
+from typing import Any, Final
+
+from railtracks._checks import is_text
+from railtracks._records.error_parts import attributes_of
 
 # Attributes of Python's own classes that are no part of an exception: any object at all, quoted for suggestions in
 # tracebacks; and what a group is made of.
@@ -18,21 +21,9 @@ _LEFT_OUT: Final = (
 )
 
 
-def is_group(error: BaseException) -> TypeGuard[BaseExceptionGroup[BaseException]]:
-    """Return whether an exception is a group."""
-    return isinstance(error, BaseExceptionGroup)
-
-
-def args_of(error: BaseException) -> tuple[object, ...]:
-    """Return the arguments of an exception, whatever its class makes of the name; of a group only the message."""
-    args = cast("tuple[object, ...]", vars(BaseException)["args"].__get__(error))
-    return args[:1] if is_group(error) else args
-
-
 def state_of(error: BaseException) -> dict[str, object]:
     """Return the attributes of an exception but its notes: those in its `__dict__`, and those in slots."""
-    own: dict[str, object] = object.__getattribute__(error, "__dict__")
-    state = {name: value for name, value in own.items() if name != "__notes__"}
+    state = {name: value for name, value in dict.items(attributes_of(error)) if is_text(name) and name != "__notes__"}
     # Python's own classes have slots, too: `errno`, `filename`, the end of the bytes that could not be decoded.
     for kind in type(error).__mro__:
         for name, slot in vars(kind).items():

@@ -11,7 +11,7 @@ import base64
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -21,18 +21,10 @@ from time import monotonic, sleep
 from typing import Final, TypeVar
 from uuid import UUID
 
-from railtracks._checks import is_dict, is_mapping
+from railtracks._checks import exact, is_dict, is_mapping
 from railtracks._records.data import CallError, CallRecord, EndCause, ExecutionInfo
-from railtracks._records.secrets import (
-    CUT,
-    REDACTED,
-    Scrubber,
-    field_names,
-    is_secret,
-    key_name,
-    known_secrets,
-    named_items,
-)
+from railtracks._records.scrubbing import CUT, REDACTED, Scrubber
+from railtracks._records.secrets import field_names, is_secret, named_items
 from railtracks._records.tree import CallTree
 
 T = TypeVar("T")
@@ -60,11 +52,13 @@ def chunks(head: ExecutionInfo, tree: CallTree, context: Mapping[str, object]) -
         tree: The calls.
         context: The context. Its values are not written, but secrets among them are kept out of all other values.
     """
-    plain = _Plain(Scrubber(known_secrets(_gently(chain(context.items(), tree.named_values())))))
+    # First of all: a text that is written early may quote a secret that stands in a later value.
+    tree.secrets.see_all(_gently(chain(context.items(), tree.named_values())))
+    plain = _Plain(tree.secrets.scrubber)
     yield f'{_encode(_head_document(head, plain))[:-1]}, "calls": ['
     separator = "\n"
     for call in _gently(tree.records()):
-        yield separator + _encode(_call_document(call, tree.argument_names(call.id), plain))
+        yield separator + _encode(_call_document(call, tree, plain))
         separator = ",\n"
     yield "\n]}\n"
 
@@ -90,8 +84,8 @@ def payload(head: ExecutionInfo, tree: CallTree, context: Mapping[str, object]) 
 
 def safe_text(text: str, tree: CallTree, context: Mapping[str, object], item: object) -> str:
     """Return free text without the secrets of a session and without those of the item that the text is about."""
-    values = chain(context.items(), tree.named_values(), [(None, item)])
-    return _writable(Scrubber(known_secrets(values)).text(text))
+    tree.secrets.see_all(chain(context.items(), tree.named_values(), [(None, item)]))
+    return _writable(tree.secrets.text(text))
 
 
 def _head_document(head: ExecutionInfo, plain: _Plain) -> dict[str, object]:
@@ -120,7 +114,8 @@ def _cause_document(cause: EndCause | None, plain: _Plain) -> dict[str, object] 
     return {"kind": cause.kind, "reason": reason, "call_id": cause.call_id}
 
 
-def _call_document(call: CallRecord, names: Sequence[str | None], plain: _Plain) -> dict[str, object]:
+def _call_document(call: CallRecord, tree: CallTree, plain: _Plain) -> dict[str, object]:
+    names = tree.argument_names(call.id)
     return {
         "id": call.id,
         "parent_id": call.parent_id,
@@ -130,7 +125,9 @@ def _call_document(call: CallRecord, names: Sequence[str | None], plain: _Plain)
         "started_at": _moment(call.started_at),
         "ended_at": _moment(call.ended_at),
         "args": [plain.value(value, name) for value, name in zip(call.args, names, strict=True)],
-        "kwargs": {_writable(name): plain.value(value, name) for name, value in call.kwargs.items()},
+        "kwargs": {
+            _writable(name): plain.value(value, tree.keyword_name(call.id, name)) for name, value in call.kwargs.items()
+        },
         "result": plain.value(call.result),
         "error": plain.error(call.error),
     }
@@ -142,7 +139,7 @@ def _optional(text: str | None) -> str | None:
 
 def _writable(text: str) -> str:
     """Return a text without lone surrogates, which strict JSON does not allow."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return exact(text).encode("utf-8", "backslashreplace").decode()
 
 
 def _moment(moment: datetime | None) -> str | None:
@@ -179,7 +176,7 @@ class _Plain:
         if isinstance(value, Enum):
             return self.value(value.value, name)
         if isinstance(value, str):
-            text = self._scrubber.exact(str(value))
+            text = self._scrubber.value(str(value))
             # This raises for a lone surrogate, which strict JSON does not allow.
             text.encode()
             return text
@@ -221,7 +218,11 @@ class _Plain:
         return dict(items)
 
     def _mapping(self, value: Mapping[object, object]) -> object:
-        items = [(key, self.value(key), self.value(item, key_name(key))) for key, item in list(value.items())]
+        held = dict(value.items())
+        items = [
+            (key, self.value(key), self.value(item, name))
+            for (key, item), (name, _) in zip(held.items(), named_items(held), strict=True)
+        ]
         words = {
             plain
             for key, plain, _ in items

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from attrs import define, field
 
 from railtracks._records.data import CallError, CallRecord, ExecutionInfo, utc
+from railtracks._records.descriptions import described, known_description
 from railtracks._records.ending import Ending
-from railtracks._records.errors import described, known_description
+from railtracks._records.known_secrets import KnownSecrets
 from railtracks._records.saved_state import chunks, payload
 from railtracks._records.tree import CallTree
 
@@ -51,6 +52,13 @@ class SessionRecord:
     def open(self) -> None:
         """Record that the session was entered."""
         self.started_at = time.time()
+        for name, value in self.values.items():
+            self.secrets.see(name, value)
+
+    @property
+    def secrets(self) -> KnownSecrets:
+        """The secrets that the session has seen."""
+        return self.tree.secrets
 
     def identify(self, identifier: str) -> None:
         """Give the session another identifier, before it is opened."""
@@ -73,7 +81,7 @@ class SessionRecord:
         # The clock of the machine may have been set back meanwhile.
         self.ended_at = max(time.time(), self.started_at or 0.0)
         told = self.ending.told(raised)
-        self.error = None if told is None else described(told)
+        self.error = None if told is None else self.secrets.told(described(told))
         return raised
 
     def info(self) -> ExecutionInfo:

@@ -19,7 +19,10 @@ from typing import Final, NoReturn, Protocol, TypeVar
 
 from attrs import define, field
 
+from railtracks._checks import exact
 from railtracks._records.data import CallError, CallRecord, Counts, Status, utc
+from railtracks._records.known_secrets import KnownSecrets, SecretParameters
+from railtracks._records.secrets import Secret
 
 T = TypeVar("T")
 
@@ -65,7 +68,12 @@ class NodeLike(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def secret_parameters(self) -> SecretParameters | None: ...
+
     def argument_names(self, count: int) -> tuple[str | None, ...]: ...
+
+    def keyword_name(self, name: str) -> str: ...
 
 
 class AttemptLike(Protocol):
@@ -80,6 +88,9 @@ class CallTree:
 
     A table with a column for each thing that is known of a call. A call's id is its row, and row 0 is the session.
     An object for each call would take twice the memory, and each call would cost work of the garbage collector.
+
+    Attributes:
+        secrets: The secrets that the session has seen.
     """
 
     __slots__ = (
@@ -94,6 +105,7 @@ class CallTree:
         "_replayed",
         "_started_at",
         "_tally",
+        "secrets",
     )
 
     def __init__(self) -> None:
@@ -111,6 +123,7 @@ class CallTree:
         # The numbers of attempts, for calls of nodes that are retried.
         self._attempts: dict[int, int] = {}
         self._tally = _Tally()
+        self.secrets = KnownSecrets()
 
     def __len__(self) -> int:
         # `open` fills this column last, so that a reader in another thread never meets half a row.
@@ -142,6 +155,10 @@ class CallTree:
             kwargs: Its keyword arguments.
             attempt: Which attempt it is, if the node is retried.
         """
+        # First, so that a Ctrl-C in it leaves no half of a row. Most nodes have no such parameter, and most programs no
+        # `Secret`: then a call pays for this condition only.
+        if node.secret_parameters is not None or Secret.were_made:
+            self.secrets.see_arguments(node.secret_parameters, args, kwargs)
         nodes = self._nodes
         call_id = len(nodes)
         nodes.append(node)
@@ -255,6 +272,11 @@ class CallTree:
         node = self._nodes[call_id]
         return () if node is None else node.argument_names(len(self._args[call_id]))
 
+    def keyword_name(self, call_id: int, name: str) -> str:
+        """Return the name that tells whether a keyword argument of a call is secret."""
+        node = self._nodes[call_id]
+        return name if node is None else node.keyword_name(name)
+
     def failed_with(self, error: CallError) -> int | None:
         """Return the innermost call that failed with this error; the calls around it failed with the same object."""
         return max((each for each in self._failed_or_cancelled if self._outcomes[each] is error), default=None)
@@ -276,11 +298,16 @@ class CallTree:
             started_at=started_at,
             ended_at=None if status is Status.RUNNING else ended_at,
             args=self._args[call_id],
-            kwargs=dict(self._kwargs.get(call_id, ())),
+            kwargs=dict(self._keywords(call_id)),
             result=outcome if status is Status.COMPLETED else None,
             error=outcome if status is Status.FAILED and isinstance(outcome, CallError) else None,
             is_replayed=call_id in self._replayed,
         )
+
+    def _keywords(self, call_id: int) -> Iterator[tuple[str, object]]:
+        """Return a call's keyword arguments, with their names as plain strings."""
+        for name, value in self._kwargs.get(call_id, {}).items():
+            yield exact(name), value
 
     def records(self) -> Iterator[CallRecord]:
         """Return the records of all calls, one at a time."""
@@ -293,6 +320,7 @@ class CallTree:
 
     def _named_values_of(self, call_id: int) -> Iterator[tuple[str | None, object]]:
         yield from zip(self.argument_names(call_id), self._args[call_id], strict=True)
-        yield from self._kwargs.get(call_id, {}).items()
+        for name, value in self._keywords(call_id):
+            yield self.keyword_name(call_id, name), value
         if call_id not in self._failed_or_cancelled:
             yield None, self._outcomes[call_id]

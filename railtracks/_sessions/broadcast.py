@@ -6,7 +6,7 @@ Called by users as `rt.broadcast`, and by the lifetime and the final work of a s
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -16,7 +16,9 @@ from railtracks._calls.here import open_scope, own_frame
 from railtracks._calls.identity import Identity, use_identity
 from railtracks._nodes.node import is_coroutine_function
 from railtracks._options import Callback
-from railtracks._records.errors import described
+from railtracks._records.descriptions import described
+from railtracks._records.error_parts import shown_name
+from railtracks._records.errors import is_ordinary, raise_cancelled, without_cancelled
 from railtracks._records.log import SessionLog
 from railtracks._records.saved_state import safe_text
 from railtracks._records.session import SessionRecord
@@ -56,6 +58,21 @@ async def call_back(callback: Callback, value: object) -> None:
     # thread, so the result is wrapped in a tuple.
     (result,) = await in_thread(lambda: (callback(value),))
     await _awaited(result)
+
+
+async def failure_of(callback: Callback, value: object) -> BaseException | None:
+    """Call a user's callback as `call_back` does, and return the error that it raised, if any, but no `Cancelled`.
+
+    The error is a value, so it does not pass through the caller's cancel scope, which would ask its class to split it.
+    """
+    try:
+        await call_back(callback, value)
+    except BaseException as error:  # noqa: ASYNC103, BLE001 - Cancelled goes on, beside an error it is dropped
+        real = without_cancelled(error)
+        if real is None:
+            raise_cancelled(error)
+        return real  # noqa: ASYNC104 - the caller logs it or hands it on
+    return None
 
 
 async def _awaited(result: object) -> None:
@@ -98,7 +115,9 @@ class Broadcaster:
         nursery: trio.Nursery,
         failures: CallbackFailures,
         journal: SessionJournal[Frame] | None,
+        fail: Callable[[BaseException], object],
     ) -> None:
+        self._fail = fail
         self._journal = journal
         self._callback = callback
         self._nursery = nursery
@@ -155,8 +174,7 @@ class Broadcaster:
             The name of the callback, and the number of items that it did not finish.
         """
         self._scope.cancel()
-        name = str(getattr(self._callback, "__name__", type(self._callback).__name__))
-        return name, self._is_delivering + self._receive.statistics().current_buffer_used
+        return shown_name(self._callback), self._is_delivering + self._receive.statistics().current_buffer_used
 
     def _identity(self, key: str | None) -> Identity | None:
         journal = self._journal
@@ -171,11 +189,15 @@ class Broadcaster:
                 async for item, key in self._receive:
                     self._is_delivering = True
                     use_identity(self._identity(key))
-                    try:
-                        await call_back(self._callback, item)
-                    except Exception as error:  # noqa: BLE001 - a callback's failure is logged and changes nothing
+                    error = await failure_of(self._callback, item)
+                    if error is not None and not is_ordinary(error):
+                        # It is to end the program, as Ctrl-C is.
+                        self._fail(error)
+                    elif error is not None:
+                        # A callback's failure is logged and changes nothing.
                         with trio.CancelScope(shield=True):
                             await self._failures.report("broadcast_callback failed", error, item)
+                    del error
                     if key is not None and self._journal is not None:
                         await self._journal.broadcasts.delivered(key)
                     self._is_delivering = False

@@ -8,8 +8,9 @@ from typing import Never, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from railtracks._copying import copied
 from railtracks._nodes.node import is_coroutine_function
+from railtracks._nodes.signature import secret_parameters_of
 from railtracks._options import DecoratorOptions
-from railtracks._sessions.session import Session, result_of
+from railtracks._sessions.session import Session, result_of, see_arguments
 from railtracks.exceptions import NodeCreationError
 
 P = ParamSpec("P")
@@ -60,11 +61,14 @@ def session(
                 "Add 'async' keyword to your function definition."
             )
 
+        secret_parameters = secret_parameters_of(fn)
+
         @functools.wraps(fn)
         async def run(*args: P.args, **kwargs: P.kwargs) -> tuple[R, Session]:
             fresh = options.copy()
             fresh["context"] = copied(options.get("context"))
             own = Session(**fresh)
+            see_arguments(own, secret_parameters, args, kwargs)
             return await result_of(own, functools.partial(fn, *args, **kwargs)), own
 
         return run

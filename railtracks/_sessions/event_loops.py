@@ -15,6 +15,7 @@ from typing import Never, TypeVar
 import trio
 
 from railtracks._calls.here import is_system_task
+from railtracks._records.errors import Caught
 from railtracks.exceptions import ContextError
 
 R = TypeVar("R")
@@ -38,10 +39,24 @@ def run_from_sync(work: Callable[[], Coroutine[object, Never, R]], on_sigterm: C
     if trio.lowlevel.in_trio_run() or _is_asyncio_running():
         raise RuntimeError("Cannot invoke flow synchronously within an active event loop. Use 'ainvoke' instead.")
     if _is_worker_thread():
-        return trio.from_thread.run(_run_in_waiting_task, work)
-    if on_sigterm is None or threading.current_thread() is not threading.main_thread():
-        return trio.run(work)
-    return _Sigterm(on_sigterm).run(work)
+        caught = trio.from_thread.run(_run_in_waiting_task, _catching(work))
+    elif on_sigterm is None or threading.current_thread() is not threading.main_thread():
+        caught = trio.run(_catching(work))
+    else:
+        caught = _Sigterm(on_sigterm).run(_catching(work))
+    return caught.hand_over()
+
+
+def _catching(work: Callable[[], Coroutine[object, Never, R]]) -> Callable[[], Coroutine[object, Never, Caught[R]]]:
+    """Return the function with its error as a value: an error of users must not pass through the end of a Trio run."""
+
+    async def catch() -> Caught[R]:
+        try:
+            return Caught(await work())
+        except BaseException as error:  # noqa: ASYNC103, BLE001 - raised by `hand_over`
+            return Caught(error=error)  # noqa: ASYNC104 - the same
+
+    return catch
 
 
 class _Sigterm:

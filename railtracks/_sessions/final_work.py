@@ -24,10 +24,11 @@ from railtracks._calls.frames import Frame
 from railtracks._calls.session_control import WorkerProcesses
 from railtracks._config import required
 from railtracks._options import Callback, Settings
+from railtracks._records.errors import combined, is_ordinary
 from railtracks._records.files import write_whole
 from railtracks._records.log import SessionLog
 from railtracks._records.session import SessionRecord
-from railtracks._sessions.broadcast import Broadcaster, CallbackFailures, call_back
+from railtracks._sessions.broadcast import Broadcaster, CallbackFailures, failure_of
 from railtracks._sessions.resources import Resources
 from railtracks._workers.threads import in_thread, saving_limiter
 from railtracks.exceptions import FatalError
@@ -128,10 +129,11 @@ class FinalWork:
             if self.path is not None:
                 await self._save(self.path)
             callback = self.settings.get("payload_callback")
-            if callback is not None:
-                await self._hand_out_payload(callback)
+            failure = None if callback is None else await self._hand_out_payload(callback)
             if self.durable is not None:
                 await self._close_journal(self.durable)
+            if failure is not None:
+                self._raised = combined([failure] if self._raised is None else [self._raised, failure])
 
     async def _close_journal(self, durable: DurableRun[Frame]) -> None:
         try:
@@ -193,15 +195,21 @@ class FinalWork:
             self._log(logging.WARNING, f"File {path} already exists, overwriting...")
         write_whole(path, record.chunks())
 
-    async def _hand_out_payload(self, callback: Callback) -> None:
+    async def _hand_out_payload(self, callback: Callback) -> BaseException | None:
+        """Call the payload callback; return what it raised, if that is to end the program, as Ctrl-C is."""
         seconds = self._cleanup_timeout
         try:
             # The time limit is for the user's callback; making the payload takes as long as it takes.
             payload = await in_thread(self.record.payload, limiter=saving_limiter())
             with trio.fail_after(seconds):
-                await call_back(callback, payload)
+                failure = await failure_of(callback, payload)
         except Exception as error:  # noqa: BLE001 - a callback's failure is logged and changes nothing
-            await CallbackFailures(self.record, self.log).report("payload_callback failed", error, None)
+            failure = error
+        if failure is not None and not is_ordinary(failure):
+            return failure
+        if failure is not None:
+            await CallbackFailures(self.record, self.log).report("payload_callback failed", failure, None)
+        return None
 
     def _log(self, level: int, text: str) -> None:
         self.log.log(level, text, logger=_LOGGER)

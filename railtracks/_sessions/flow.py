@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final, Generic, Never, ParamSpec, TypeVar, Unp
 from railtracks._calls.call import call
 from railtracks._calls.durable_protocol import Args, DurableFlow, DurableRun, Kwargs
 from railtracks._calls.frames import Frame
-from railtracks._checks import check_grace, check_name
+from railtracks._checks import check_grace, check_name, exact
 from railtracks._config import required, resolve
 from railtracks._copying import copied
 from railtracks._nodes.node import Node, made_node
@@ -74,7 +74,7 @@ class Flow(Generic[P, R]):
             option = "background" if options.get("version") is None else "version"
             raise ValueError(f"{option} is for durable flows: give durable=True, a path, a URL or a store as well")
         self._background = tuple(map(made_node, options.get("background") or ()))
-        self._name = name
+        self._name = exact(name)
         self._entry_point = entry_point
         self._node: Node[P, R] = cast("Node[P, R]", made_node(entry_point))
         if self._store is not None and not self._node.is_durable:

@@ -21,7 +21,7 @@ from railtracks._calls.here import enclosing_frame, frame_in, this_task
 from railtracks._calls.session_control import WorkerProcesses
 from railtracks._nodes.worker_modules import refuse_in_import
 from railtracks._records.data import CauseKind, EndCause
-from railtracks._records.errors import combined, is_fatal, members, raise_unchanged, without_cancelled
+from railtracks._records.errors import bare, combined, is_fatal, members, raise_unchanged, without_cancelled
 from railtracks._records.events import BroadcastEvent, EventKind, SessionEvent, now
 from railtracks._records.log import SessionLog
 from railtracks._records.observers import EVERYWHERE, Audience, tell
@@ -52,7 +52,7 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
     outer = enclosing_frame(task)
     journal, timeout = None, plan.record.ending.timeout
     try:
-        log = SessionLog(plan.record.identifier, plan.settings)
+        log = SessionLog(plan.record.identifier, plan.settings, plan.record.secrets)
         if plan.durable is not None:
             journal, remaining = await plan.durable.open()
             timeout = math.inf if remaining is None else remaining
@@ -117,7 +117,8 @@ class Lifetime:
         broadcaster: Broadcaster | None = None
         callback = plan.settings.get("broadcast_callback")
         if callback is not None:
-            broadcaster = Broadcaster(callback, outer_nursery.nursery, CallbackFailures(plan.record, log), journal)
+            failures = CallbackFailures(plan.record, log)
+            broadcaster = Broadcaster(callback, outer_nursery.nursery, failures, journal, plan.cancellation.fail)
         self._final_work = FinalWork(
             plan.record, plan.settings, plan.path, log, self.resources, broadcaster, plan.durable
         )
@@ -151,7 +152,7 @@ class Lifetime:
         self._outer_nursery.nursery.start_soon(durable.keep, cancellation.fail, name="railtracks: keep the lease")
         self._inner_nursery.nursery.start_soon(journal.watch, name="railtracks: watch the journal")
         try:
-            journal.attach(self._plan.record.values, final_work.log.log, cancellation.end)
+            journal.attach(self._plan.record, final_work.log.log, cancellation.end)
             self.background.restart()
         except FatalError as error:
             cancellation.fail(error)
@@ -188,14 +189,17 @@ class Lifetime:
         raised = final_work.take_raised()
         if interrupt is not None:
             # The record is closed, and its status stands; but Ctrl-C goes before any other error.
-            decided = [] if raised is None else [raised]
-            raised = combined([*filter(without_cancelled, decided), *members(interrupt)])
+            decided = [] if raised is None or without_cancelled(raised) is None else [raised]
+            raised = combined([*decided, *members(interrupt)])
             del decided
         self._mark_over()
         if raised is not None and outer is not None and not outer.call_id and is_fatal(raised):
             # A fatal error ends the outer session, too, unless a node between the two catches it. There is none here:
             # this session was opened in the block of the outer one, outside of any call.
             outer.scope.control.end(raised)
+        if raised is not None and outer is not None:
+            # The sessions around this one tell of the error, too.
+            outer.scope.record.secrets.see_those_of(self._plan.record.secrets)
         try:
             if raised is not None and raised is not error:
                 raise_unchanged(raised)
@@ -244,7 +248,7 @@ class Lifetime:
             error = None
         # Only a `Cancelled` passes through the nursery. Calls report their errors to `cancellation.fail`, so another
         # error from the nursery is a Ctrl-C that struck this task as it waited.
-        rest = await self._inner_nursery.leave(error)
+        rest = await self._inner_nursery.leave(bare(error))
         interrupt = None if rest is None else without_cancelled(rest)
         if interrupt is not None:
             cancellation.fail(interrupt)

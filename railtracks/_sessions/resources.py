@@ -15,7 +15,8 @@ from typing import TypeVar, cast
 import trio
 from attrs import define, field
 
-from railtracks._records.errors import raise_unchanged, without_cancelled
+from railtracks._records.error_parts import answer, shown_name
+from railtracks._records.errors import raise_cancelled, raise_unchanged, without_cancelled
 from railtracks.exceptions import ContextError
 
 T = TypeVar("T")
@@ -43,34 +44,46 @@ class _ResourceTask:
     was_opened: bool = False
     refusal: BaseException | None = None
 
-    async def run(self, *, task_status: trio.TaskStatus[object]) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[object]) -> None:  # noqa: ASYNC128 - in `_hold_open` or `_refuse`
         """Enter the resource, wait until the session closes it, and leave it. Started with `nursery.start`."""
+        error: BaseException | None = None
         try:
             with self.scope:
-                async with self.cm as value:
-                    # Without this checkpoint there can be a deadlock. If the waiting task was cancelled meanwhile, Trio
-                    # keeps this task in the temporary nursery of `start`. Then the waiting task waits for this one, and
-                    # this one for the end of the session.
-                    await trio.lowlevel.checkpoint_if_cancelled()
-                    # From `started` on this task is in the outer nursery. Shielded first: a cancelled session must
-                    # still be able to use the resource in its cleanup.
-                    if not self.closing.is_set():
-                        self.scope.shield = True
-                        self.was_opened = True
-                        task_status.started(value)
-                        await self.closing.wait()
+                error = await self._hold_open(task_status)
             if not self.was_opened:
-                self._refuse(ContextError("the session ended before the resource was open"), task_status)
-        except BaseException as error:  # noqa: ASYNC103 - Cancelled goes on below, beside an error it is dropped
-            real = without_cancelled(error)
-            if real is None:
-                raise
-            if self.was_opened:
-                self.fail(real)
-            else:
-                self._refuse(real, task_status)
+                problem = ContextError("the session ended before the resource was open")
+                self._refuse(problem if error is None else error, task_status)
+            elif error is not None:
+                self.fail(error)
         finally:
             self.closed.set()
+            # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
+            del error
+
+    async def _hold_open(self, task_status: trio.TaskStatus[object]) -> BaseException | None:
+        """Enter the resource, hold it open, leave it, and return the error that it raised, if any, but no `Cancelled`.
+
+        The error does not pass through a cancel scope: Trio would look into a group, which only its class can split.
+        """
+        try:
+            async with self.cm as value:
+                # Without this checkpoint there can be a deadlock. If the waiting task was cancelled meanwhile, Trio
+                # keeps this task in the temporary nursery of `start`. Then the waiting task waits for this one, and
+                # this one for the end of the session.
+                await trio.lowlevel.checkpoint_if_cancelled()
+                # From `started` on this task is in the outer nursery. Shielded first: a cancelled session must
+                # still be able to use the resource in its cleanup.
+                if not self.closing.is_set():
+                    self.scope.shield = True
+                    self.was_opened = True
+                    task_status.started(value)
+                    await self.closing.wait()
+        except BaseException as error:  # noqa: ASYNC103, BLE001 - Cancelled goes on, beside an error it is dropped
+            real = without_cancelled(error)
+            if real is None:
+                raise_cancelled(error)
+            return real  # noqa: ASYNC104 - the caller hands it on
+        return None
 
     def _refuse(self, error: BaseException, task_status: trio.TaskStatus[object]) -> None:
         # Kept for `Resources.enter` to raise: a nursery would wrap it in a group.
@@ -129,4 +142,5 @@ class Resources:
 
 def _name_of(cm: object) -> str:
     # An object of `@asynccontextmanager` is named after its generator function.
-    return str(getattr(getattr(cm, "gen", None), "__name__", type(cm).__name__))
+    function = answer(lambda: getattr(cm, "gen", None), lambda _: None)
+    return shown_name(cm if function is None else function)

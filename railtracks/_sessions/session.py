@@ -20,13 +20,15 @@ from railtracks._calls.durable_protocol import DurableRun
 from railtracks._calls.frames import Frame
 from railtracks._calls.here import current_scope, open_scope
 from railtracks._calls.pending import PendingCall
-from railtracks._checks import check_count, check_grace
+from railtracks._checks import check_count, check_grace, exact, is_text
 from railtracks._config import required, resolve
 from railtracks._nodes.node import Node
+from railtracks._nodes.signature import SecretParameters
 from railtracks._option import check_options, documented, spelled_out
 from railtracks._options import DecoratorOptions, SessionOptions, SessionStore
 from railtracks._records.data import CauseKind, Counts, EndCause, ExecutionInfo, Status
 from railtracks._records.ending import Ending
+from railtracks._records.error_parts import text_of
 from railtracks._records.files import check_session_id, state_path
 from railtracks._records.history import BoundedCallTree
 from railtracks._records.session import SessionRecord
@@ -88,13 +90,13 @@ class Session:
         self._session_id = _given_identifier(options)
         self._may_be_new = options.get("resume") is None
         self._store = _store(options, self._session_id)
-        name, flow_name = options.get("name"), options.get("flow_name")
+        name, flow_name = _text(options.get("name")), _text(options.get("flow_name"))
         identifier = self._session_id or os.urandom(16).hex()
         ending = Ending(name or flow_name or identifier, required(settings.get("timeout")))
         limit = required(settings.get("history_limit"))
         tree = CallTree() if limit == math.inf else BoundedCallTree(int(limit))
-        values = dict(settings.get("context") or {})
-        self._record = SessionRecord(identifier, name, flow_name, options.get("flow_id"), ending, values, tree)
+        values = {exact(key): value for key, value in (settings.get("context") or {}).items()}
+        self._record = SessionRecord(identifier, name, flow_name, _text(options.get("flow_id")), ending, values, tree)
         self._cancellation = Cancellation(self._record)
         self._state_path = self._find_state_path()
         self._run: DurableRun[Frame] | None = None
@@ -191,7 +193,7 @@ class Session:
         Args:
             reason: The text for `SessionCancelledError`.
         """
-        self._cancellation.cancel(EndCause(CauseKind.CANCEL, reason))
+        self._cancellation.cancel(EndCause(CauseKind.CANCEL, None if reason is None else text_of(reason)))
 
     async def drain(self, grace: float) -> None:
         """Refuse new top-level calls from now on, and wait until the running calls of the session have ended.
@@ -415,7 +417,12 @@ def _given_identifier(options: SessionOptions) -> str | None:
     session_id, resume = options.get("session_id"), options.get("resume")
     if resume is not None and session_id is not None and resume != session_id:
         raise ValueError(f"resume={resume!r} and session_id={session_id!r} name two sessions: give only one of them")
-    return session_id if resume is None else resume
+    return _text(session_id if resume is None else resume)
+
+
+def _text(value: object) -> str | None:
+    """Return a name that was given to a session as a plain string."""
+    return exact(value) if is_text(value) else None
 
 
 def _store(options: SessionOptions, session_id: str | None) -> SessionStore | None:
@@ -437,7 +444,14 @@ def _store(options: SessionOptions, session_id: str | None) -> SessionStore | No
     return durable_wing().store_of(durable)
 
 
-# For flows: what they need of a session, and users do not.
+# For flows and `@session`: what they need of a session, and users do not.
+
+
+def see_arguments(
+    session: Session, parameters: SecretParameters | None, args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> None:
+    """Have a session know the secrets among the arguments of the function that will run in its block."""
+    session._record.secrets.see_arguments(parameters, args, kwargs)  # noqa: SLF001 - as said above
 
 
 def session_of(run: DurableRun[Frame] | None, **options: Unpack[DecoratorOptions]) -> Session:

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 from typing import TypeVar
 
 import trio
 
+from railtracks._records.errors import Caught, caught
 from railtracks._workers.pickling import packed, run_packed, unpacked
 from railtracks._workers.threads import checked, working
 from railtracks.exceptions import WorkerCrashedError
@@ -39,16 +41,19 @@ async def run_in_executor(  # noqa: PLR0917 - as of a thread
         WorkerCrashedError: If the executor is broken.
         TypeError: If the function, an argument or the result cannot be pickled for another process.
     """
+    came: Caught[object] | None = None
+    reply = b""
     try:
         with working():
             if _shares_memory(executor):
-                run = copy_context().run
-                return await _outcome_of(executor.submit(run, checked, name, fn, args, kwargs), leave_behind)
-            payload = packed(name, fn, args, kwargs)
-            reply = await _outcome_of(executor.submit(run_packed, payload), leave_behind)
+                run, do = copy_context().run, partial(checked, name, fn, args, kwargs)
+                came = await _outcome_of(executor.submit(run, caught, do), leave_behind)
+            else:
+                payload = packed(name, fn, args, kwargs)
+                reply = await _outcome_of(executor.submit(run_packed, payload), leave_behind)
     except BrokenExecutor as error:
         raise WorkerCrashedError(name) from error
-    return unpacked(name, reply)
+    return unpacked(name, reply) if came is None else came.hand_over()
 
 
 def _shares_memory(executor: Executor) -> bool:

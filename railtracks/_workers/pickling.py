@@ -22,8 +22,21 @@ from attrs import define
 from railtracks._nodes.lookup import named
 from railtracks._nodes.node import Node
 from railtracks._records.data import CallError
-from railtracks._records.errors import described, users_notes
-from railtracks._records.rebuilding import args_of, is_group, rebuilt, state_of
+from railtracks._records.descriptions import described, users_notes
+from railtracks._records.error_parts import (
+    add_note,
+    answer,
+    args_of,
+    cause_of,
+    class_name,
+    context_of,
+    is_context_suppressed,
+    is_group,
+    members_of,
+    set_cause,
+    set_context,
+)
+from railtracks._records.rebuilding import rebuilt, state_of
 from railtracks.exceptions import RemoteError
 
 # How many causes of causes are carried.
@@ -180,23 +193,28 @@ def run_packed(
 
 
 def _packed_error(error: BaseException, levels: int) -> _PackedError:
-    cause, context = error.__cause__, error.__context__
+    cause, context = cause_of(error), context_of(error)
     state = {name: _pickled(value) for name, value in state_of(error).items()}
     members = (
-        tuple(_packed_error(each, levels - 1) for each in error.exceptions) if is_group(error) and levels else None
+        tuple(_packed_error(each, levels - 1) for each in members_of(error)) if is_group(error) and levels else None
     )
     return _PackedError(
         # A group that is too deep goes as text.
         kind=_pickled(type(error)) if levels or not is_group(error) else None,
-        args=tuple(_pickled(value) or _dumped(repr(value)) for value in args_of(error)),
+        # The second argument of a group is its members.
+        args=tuple(map(_pickled_or_repr, args_of(error)[:1] if is_group(error) else args_of(error))),
         state={name: value for name, value in state.items() if value is not None},
         notes=tuple(users_notes(error)),
         members=members,
         text=described(error),
         cause=None if cause is None or not levels else _packed_error(cause, levels - 1),
         context=None if context is None or not levels else _packed_error(context, levels - 1),
-        is_context_suppressed=error.__suppress_context__,
+        is_context_suppressed=is_context_suppressed(error),
     )
+
+
+def _pickled_or_repr(value: object) -> bytes:
+    return _pickled(value) or _dumped(answer(lambda: repr(value), lambda failure: f"<no repr: {class_name(failure)}>"))
 
 
 def _pickled(value: object) -> bytes | None:
@@ -224,9 +242,7 @@ def unpacked(name: str, reply: bytes) -> object:
         return value
     raised = _unpacked_error(value)
     if not isinstance(raised, RemoteError):
-        # A class may forbid notes, by whatever error: then there is none.
-        with suppress(Exception):
-            raised.add_note(f"in the worker:\n{value.text.traceback.rstrip()}")
+        add_note(raised, f"in the worker:\n{value.text.traceback.rstrip()}")
     raise raised
 
 
@@ -238,12 +254,11 @@ def _unpacked_error(packed_error: _PackedError) -> BaseException:
         with suppress(Exception):
             error = _rebuilt(pickle.loads(packed_error.kind), packed_error)  # noqa: S301 - made by our worker
     for note in packed_error.notes:
-        with suppress(Exception):
-            error.add_note(note)
-    with suppress(Exception):
-        error.__cause__ = None if packed_error.cause is None else _unpacked_error(packed_error.cause)
-        error.__context__ = None if packed_error.context is None else _unpacked_error(packed_error.context)
-        error.__suppress_context__ = packed_error.is_context_suppressed
+        add_note(error, note)
+    set_cause(error, None if packed_error.cause is None else _unpacked_error(packed_error.cause))
+    set_context(error, None if packed_error.context is None else _unpacked_error(packed_error.context))
+    # Past the `__setattr__` of a frozen class; and last, as a cause suppresses the context.
+    object.__setattr__(error, "__suppress_context__", packed_error.is_context_suppressed)
     return error
 
 

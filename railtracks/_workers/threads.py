@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Final, TypeVar, TypeVarTuple, Unpack
@@ -18,7 +17,9 @@ import trio
 from outcome import Outcome
 from trio.lowlevel import RunVar
 
+from railtracks._blocks import block
 from railtracks._config import configured_thread_limit
+from railtracks._records.errors import Caught, caught
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -76,7 +77,7 @@ class Work:
 _doing: ContextVar[Work | None] = ContextVar("railtracks_work", default=None)
 
 
-@contextmanager
+@block
 def working() -> Generator[Work]:
     """Count one more worker at work while the block runs."""
     works, work = _works_here(), Work()
@@ -107,8 +108,10 @@ def _works_here() -> set[Work]:
 
 async def in_thread(fn: Callable[[Unpack[Ts]], T], *args: *Ts, limiter: trio.CapacityLimiter | None = None) -> T:
     """Run a function of the library's own in a worker thread; without a limiter it waits for no other thread."""
+    do = partial(fn, *args)
     with working() as work:
-        return await trio.to_thread.run_sync(work.do, partial(fn, *args), limiter=limiter or trio.CapacityLimiter(1))
+        came = await trio.to_thread.run_sync(work.do, lambda: caught(do), limiter=limiter or trio.CapacityLimiter(1))
+    return came.hand_over()
 
 
 async def in_thread_whatever_comes(fn: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
@@ -211,10 +214,15 @@ async def run_in_thread(
     Raises:
         TypeError: If the function returns a coroutine, and so is no sync function.
     """
-    run = partial(checked, name, fn, args, kwargs)
+
+    def run() -> Caught[object]:
+        return caught(partial(checked, name, fn, args, kwargs))
+
     if slot is None:
         with working():
-            return await trio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=worker_limiter())
+            came = await trio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=worker_limiter())
+        return came.hand_over()
     async with slot:
         with working() as work:
-            return await trio.to_thread.run_sync(work.do, run, limiter=trio.CapacityLimiter(1))
+            came = await trio.to_thread.run_sync(work.do, run, limiter=trio.CapacityLimiter(1))
+    return came.hand_over()

@@ -326,7 +326,8 @@ def hook(event: str, args: tuple[Any, ...]) -> None:
         path = os.fspath(args[0]) if isinstance(args[0], str) else os.fsdecode(args[0])
         flags = args[2] if isinstance(args[2], int) else 0
         is_writing = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-        if not is_inside(path) and (is_writing or not path.startswith(_PREFIXES)):
+        # A traceback through compiled code has lines of a file that is called <unknown>.
+        if not is_inside(path) and path != "<unknown>" and (is_writing or not path.startswith(_PREFIXES)):
             BREACHES.append(f"open {path} {flags}")
     elif event in _PATHS and isinstance(args[0], str) and not is_inside(args[0]):
         BREACHES.append(f"{event} {args!r:.200}")

@@ -16,7 +16,7 @@ from railtracks._calls.attempt import run_attempt
 from railtracks._calls.durable_protocol import Args, Kwargs
 from railtracks._calls.frames import Frame
 from railtracks._nodes.node import Node
-from railtracks._records.errors import came_from_cleanup, holds, without_cancelled
+from railtracks._records.errors import came_from_cleanup, holds, is_ordinary, without_cancelled
 from railtracks.durable._replay.asked import AskedCall
 from railtracks.durable._replay.parking import Parking
 from railtracks.durable._replay.parts import JournalParts
@@ -191,7 +191,7 @@ class LiveCall(Call, RecordParent):
         No outcome is an error that is no `Exception`, an error that interrupts the session (`INTERRUPTING`), and an
         error of the cleanup after the session was cut.
         """
-        if not isinstance(real, Exception) or any(holds(real, kind) for kind in INTERRUPTING):
+        if not is_ordinary(real) or any(holds(real, kind) for kind in INTERRUPTING):
             return False
         # An error that came out of the cleanup of a cancelled call would not have come without the end of the session.
         return not (self.parts.commits.is_cut and came_from_cleanup(error))

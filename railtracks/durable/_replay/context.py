@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from railtracks._nodes.signature import ANYTHING
+from railtracks._records.known_secrets import KnownSecrets
 from railtracks.durable._replay.order import Order
 from railtracks.durable._replay.rows import RecordParent
 from railtracks.durable._replay.turns import Turn
@@ -56,18 +57,21 @@ class RecordedContext:
 
     Attributes:
         held: The context itself, which belongs to the session.
+        secrets: The secrets that the session has seen.
     """
 
     def __init__(self, values: Values, order: Order) -> None:
         self.held: dict[str, object] = {}
+        self.secrets = KnownSecrets()
         self._values = values
         self._order = order
         # By name, the number of the newest write.
         self._newest: dict[str, int] = {}
 
-    def attach(self, held: dict[str, object]) -> None:
-        """Take the context of the session, which is empty or has the values that its flow was given."""
+    def attach(self, held: dict[str, object], secrets: KnownSecrets) -> None:
+        """Take the context of the session, which is empty or has the values of its flow, and its secrets."""
         self.held = held
+        self.secrets = secrets
 
     def deliver(self, turn: Turn, row: CallRow) -> None:
         """Apply what was written up to a recorded outcome."""
@@ -82,7 +86,9 @@ class RecordedContext:
                 if after >= self._newest.get(name, 0):
                     self._newest[name] = after
                     if written:
-                        self.held[name] = self._values.load(json.dumps(written[0]).encode(), ANYTHING)
+                        value = self._values.load(json.dumps(written[0]).encode(), ANYTHING)
+                        self.secrets.see(name, value)
+                        self.held[name] = value
                     else:
                         self.held.pop(name, None)
 

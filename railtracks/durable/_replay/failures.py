@@ -5,13 +5,15 @@ Called by calls that fail, and by the run of a session that ends with an error.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 
-from railtracks._nodes.node import Node
-from railtracks._records.secrets import Scrubber, known_secrets
+from railtracks._checks import exact, is_text
+from railtracks._records.error_parts import args_of, attributes_of
+from railtracks._records.secret_names import is_secret_name
+from railtracks._records.secrets import Named
 from railtracks.durable._replay.context import RecordedContext
-from railtracks.durable._values.failures import dump_failure, dump_text, members_of
-from railtracks.durable._values.values import Values, secret_arguments
+from railtracks.durable._values.failures import all_in, dump_failure, dump_text
+from railtracks.durable._values.values import Values
 
 
 class Failures:
@@ -20,13 +22,6 @@ class Failures:
     def __init__(self, values: Values, context: RecordedContext) -> None:
         self._values = values
         self._context = context
-        # The secrets that calls which are not recorded were given. A recorded call refuses them without a key.
-        self._secrets: set[str] = set()
-
-    def note_secrets(self, node: Node[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
-        """Remember the secret arguments of a call that is not recorded."""
-        if not self._values.sealer.has_key:
-            self._secrets |= known_secrets(secret_arguments(node.fn, args, kwargs))
 
     def dump(self, error: BaseException) -> tuple[bytes, list[str]]:
         """Return a failure as bytes, and the names of its parts that a later run will not see."""
@@ -34,10 +29,19 @@ class Failures:
         if self._values.sealer.has_key:
             # The whole failure is encrypted.
             return data, lost
-        named: list[tuple[str | None, object]] = [(None, each) for each in members_of(error)]
-        scrubber = Scrubber(known_secrets([*self._context.held.items(), *named]) | self._secrets)
+        secrets = self._context.secrets
+        secrets.see_all([*self._context.held.items(), *_named_values_of(error)])
         text = data.decode()
-        if scrubber.exact(text) == text:
+        if secrets.scrubber.exact(text) == text:
             return data, lost
         quoted = "its text, which quotes a secret (give the store a key)"
-        return dump_text(error, scrubber.text, self._values), [*lost, quoted]
+        return dump_text(error, secrets.text, self._values), [*lost, quoted]
+
+
+def _named_values_of(error: BaseException) -> Iterator[Named]:
+    """Return what a failure and the others in it were made with, and their attributes with secret names."""
+    for each in all_in(error):
+        yield None, args_of(each)
+        for name, value in attributes_of(each).items():
+            if is_text(name) and is_secret_name(exact(name)):
+                yield exact(name), value

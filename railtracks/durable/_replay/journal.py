@@ -15,6 +15,7 @@ from trio.lowlevel import Abort
 from railtracks._calls.durable_protocol import Args, DurableCall, Kwargs, LogLine
 from railtracks._calls.frames import Frame
 from railtracks._nodes.node import Node
+from railtracks._records.session import SessionRecord
 from railtracks.durable._replay.asked import AskedCall
 from railtracks.durable._replay.attachment import AttachedSession
 from railtracks.durable._replay.background import BackgroundCalls
@@ -107,14 +108,14 @@ class Journal:
         """The strand of the session's own block."""
         return self._strands.root
 
-    def attach(self, values: dict[str, object], log: LogLine, end: Callable[[BaseException], bool]) -> None:
-        """Connect the journal with the session's context, its log, and the function that ends it.
+    def attach(self, record: SessionRecord, log: LogLine, end: Callable[[BaseException], bool]) -> None:
+        """Connect the journal with the record of the session, its log, and the function that ends it.
 
         Raises:
             StoreError: If a recorded write to the context cannot be read with this code.
         """
         self.parts.session.attach(log, end)
-        self.parts.context.attach(values)
+        self.parts.context.attach(record.values, record.secrets)
         with as_store_error(self.session_id):
             # No later outcome brings these: see `Turns.rest`.
             self.parts.context.apply(self.parts.order.turns.rest)
@@ -129,7 +130,7 @@ class Journal:
         if parts.commits.is_cut:
             return self._unrecorded(strand, node, key_of(strand.body.key, "unrecorded", time.monotonic_ns()))
         if not node.is_durable:
-            return self._not_durable(strand, node, attempt, args, kwargs)
+            return self._not_durable(strand, node, attempt)
         refusal: DurableValueError | ReplayMismatchError | None = None
         arguments, fingerprint = b"", ""
         try:
@@ -152,11 +153,8 @@ class Journal:
             return ReplayedCall(strand, asked, found, parts, self._cancel_patience)
         return LiveCall(asked, strand.body, found, parts)
 
-    def _not_durable(
-        self, strand: Strand, node: Node[..., object], attempt: int, args: Args, kwargs: Kwargs
-    ) -> UnrecordedCall:
+    def _not_durable(self, strand: Strand, node: Node[..., object], attempt: int) -> UnrecordedCall:
         """Return a call of a node that is not durable: it takes a position if it can, and is not recorded."""
-        self.parts.failures.note_secrets(node, args, kwargs)
         if not strand.is_known:
             # The first call of a task gives its strand a name, and this one is no part of the record. So the calls made
             # in it stand in its own strand.

@@ -7,8 +7,8 @@ session ends with `SessionWaiting` and has the status `waiting`. It takes no pro
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
 
+from railtracks._blocks import block
 from railtracks.durable._replay.attachment import AttachedSession
 from railtracks.durable._replay.commits import Commits
 from railtracks.durable._replay.strands import CallBody
@@ -49,7 +49,7 @@ class Parking:
         """Count a call as over, if it was open."""
         self._open.pop(body, None)
 
-    @contextmanager
+    @block
     def waits(self, key: str, until: float | None, *, may_park: bool) -> Generator[None]:
         """Count a call as one that waits while the block runs.
 
@@ -64,7 +64,7 @@ class Parking:
         finally:
             del self._waits[key]
 
-    @contextmanager
+    @block
     def pauses(self) -> Generator[None]:
         """Count a retried call as one that pauses between two attempts while the block runs."""
         self._pausing += 1

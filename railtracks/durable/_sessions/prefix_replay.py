@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 import trio
 
 from railtracks._calls.durable_protocol import Args, Kwargs
+from railtracks._records.error_parts import answer, line_of
 from railtracks._sessions.flow import Flow
 from railtracks._workers.threads import in_thread
 from railtracks.durable._sessions.store import DurableStore, access_of
@@ -99,4 +101,4 @@ async def _outcome(running: Awaitable[object]) -> str:
     except ReplayMismatchError as error:
         return f"mismatch: the record says {error.recorded}, the code asks for {error.asked}"
     except Exception as error:  # noqa: BLE001 - a failure is an outcome, compared like any other
-        return f"error {error!r}"
+        return f"error {answer(partial(repr, error), line_of)}"

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from railtracks._nodes.node import Node
 from railtracks._records.data import CauseKind, Status
 from railtracks._records.ending import Ending
-from railtracks._records.errors import holds, raise_unchanged
+from railtracks._records.errors import holds, is_ordinary, raise_unchanged
 from railtracks._workers.threads import in_thread
 from railtracks.durable._replay.calls import INTERRUPTING
 from railtracks.durable._replay.journal import Journal
@@ -285,7 +285,7 @@ class Run:
             return DurableStatus.WAITING
         if raised is not None and (
             any(holds(raised, kind) for kind in INTERRUPTING)
-            or (ending.status is Status.FAILED and not isinstance(raised, Exception))
+            or (ending.status is Status.FAILED and not is_ordinary(raised))
             or (is_draining and holds(raised, ContextError))
         ):
             return DurableStatus.INTERRUPTED

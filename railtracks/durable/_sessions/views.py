@@ -16,7 +16,8 @@ from sqlalchemy.engine import Connection
 from railtracks._checks import check_text
 from railtracks._records.data import CallError, CallRecord, ExecutionInfo, Status
 from railtracks._records.files import is_safe_name
-from railtracks._records.secrets import REDACTED, Scrubber
+from railtracks._records.known_secrets import KnownSecrets
+from railtracks._records.scrubbing import REDACTED, Scrubber
 from railtracks.durable._replay.context import written_in
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.ownership import ProcessOwner
@@ -31,6 +32,7 @@ from railtracks.durable._store.schema import (
     sessions,
 )
 from railtracks.durable._values.failures import described_failure
+from railtracks.durable._values.stored import parsed
 from railtracks.durable._values.values import Values, as_store_error
 from railtracks.exceptions import SessionUnavailableError, StoreError
 
@@ -108,6 +110,7 @@ def record_of(access: Access, session_id: str) -> ExecutionInfo:
         head = _stored(_Owners(connection, owner), row)
         rows = rows_of(connection, session_id)
     with as_store_error(session_id):
+        scrubber = _scrubber_of(rows, access.values)
         return ExecutionInfo(
             session_id=head.session_id,
             session_name=head.session_name,
@@ -118,9 +121,9 @@ def record_of(access: Access, session_id: str) -> ExecutionInfo:
             started_at=head.created_at,
             ended_at=head.ended_at,
             timeout=row.timeout,
-            error=_error(row.failure, access.values),
+            error=_error(row.failure, access.values, scrubber),
             context_keys=tuple(sorted({key for each in rows for key in written_in(each)})),
-            calls=_records(rows, access.values),
+            calls=_records(rows, access.values, scrubber),
         )
 
 
@@ -207,7 +210,18 @@ def _stored(found: _Owners, row: SessionRow) -> StoredSession:
     )
 
 
-def _records(rows: list[CallRow], values: Values) -> tuple[CallRecord, ...]:
+def _scrubber_of(rows: list[CallRow], values: Values) -> Scrubber:
+    """Return what removes the secrets of a session, also the encrypted ones that the key of the store opens."""
+    secrets = KnownSecrets()
+    for row in rows:
+        for data in (row.arguments, row.outcome, row.context):
+            if data:
+                stored = parsed(data)
+                secrets.see_all([(None, stored), *values.opened_secrets(stored)])
+    return secrets.scrubber
+
+
+def _records(rows: list[CallRow], values: Values, scrubber: Scrubber) -> tuple[CallRecord, ...]:
     """Return one record for each attempt of a call, in the order in which the attempts began or were recorded.
 
     Rows of starts and broadcasts are left out. Secrets are removed from arguments, results and errors.
@@ -220,7 +234,7 @@ def _records(rows: list[CallRow], values: Values) -> tuple[CallRecord, ...]:
     records: list[CallRecord] = []
     for key, call_id in ids.items():
         row = last[key]
-        args, kwargs = values.redacted_arguments(row.arguments)
+        args, kwargs = values.redacted_arguments(row.arguments, scrubber)
         records.append(
             CallRecord(
                 id=call_id,
@@ -232,22 +246,21 @@ def _records(rows: list[CallRow], values: Values) -> tuple[CallRecord, ...]:
                 ended_at=_moment(row.ended_at),
                 args=args,
                 kwargs=kwargs,
-                result=values.redacted(row.outcome) if row.status == RowStatus.COMPLETED else None,
-                error=_error(row.outcome, values) if row.status == RowStatus.FAILED else None,
+                result=values.redacted(row.outcome, scrubber) if row.status == RowStatus.COMPLETED else None,
+                error=_error(row.outcome, values, scrubber) if row.status == RowStatus.FAILED else None,
             )
         )
     return tuple(records)
 
 
-def _error(data: bytes | None, values: Values) -> CallError | None:
+def _error(data: bytes | None, values: Values, scrubber: Scrubber) -> CallError | None:
     if data is None:
         return None
     kind, message, traceback = described_failure(data, values)
     if values.sealer.has_key:
         # The message may quote a secret that is stored encrypted, and nothing here knows which texts those are.
         return CallError(kind, REDACTED, "")
-    clear = Scrubber().text
-    return CallError(kind, clear(message), clear(traceback))
+    return CallError(kind, scrubber.text(message), scrubber.text(traceback))
 
 
 def _moment(seconds: float | None) -> datetime | None:

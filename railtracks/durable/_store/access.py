@@ -17,6 +17,7 @@ from attrs import define, field
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
+from railtracks.durable._store.address import shown, shown_error
 from railtracks.durable._store.database import Database, Durability
 from railtracks.durable._store.ownership import ProcessOwner
 from railtracks.durable._store.patience import Patience
@@ -88,7 +89,7 @@ class Access:
     _inherited: list[Database] = field(factory=list[Database], init=False)
 
     def __str__(self) -> str:
-        return self.url.render_as_string()
+        return shown(self.url)
 
     def open(self) -> tuple[Database, ProcessOwner]:
         """Open the store, or count one user more; blocks.
@@ -108,7 +109,7 @@ class Access:
             return _Opened(database, ProcessOwner(database, self.lease, self.max_recoveries, self.clock))
         except DBAPIError as error:
             database.close()
-            raise StoreError(f"the store {self} cannot be opened: {error.orig}") from error
+            raise StoreError(f"the store {self} cannot be opened: {shown_error(error, self.url)}") from error
         except BaseException:
             database.close()
             raise
@@ -255,6 +256,6 @@ class Access:
         try:
             yield
         except DBAPIError as error:
-            raise StoreError(f"the store {self} cannot be {done}: {error.orig}") from error
+            raise StoreError(f"the store {self} cannot be {done}: {shown_error(error, self.url)}") from error
         finally:
             self.leave()

@@ -9,7 +9,9 @@ import os
 from pathlib import Path
 
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from railtracks._records.scrubbing import Scrubber, secrets_in
 
 
 def database_url(url: str | os.PathLike[str] | None, home: Path) -> URL:
@@ -28,11 +30,25 @@ def database_url(url: str | os.PathLike[str] | None, home: Path) -> URL:
         return _local(URL.create("sqlite", database=os.fspath(url)))
     try:
         made = make_url(url)
-    except ArgumentError as error:
-        raise ValueError(f"a store is SQLite or PostgreSQL: {error}") from None
+    except (ArgumentError, ValueError):
+        # Their texts quote the URL, or the part that cannot be read, and that may be the password.
+        raise ValueError(
+            "a store is SQLite or PostgreSQL, and the URL given cannot be read: quote the special characters of its"
+            " password by urllib.parse.quote"
+        ) from None
     if made.get_backend_name() not in {"sqlite", "postgresql"}:
         raise ValueError(f"a store is SQLite or PostgreSQL, not {made.get_backend_name()}")
     return _local(made) if made.get_backend_name() == "sqlite" else made
+
+
+def shown(url: URL) -> str:
+    """Return a URL as a text that holds neither its password nor a secret parameter."""
+    return Scrubber().value(url.render_as_string())
+
+
+def shown_error(error: DBAPIError, url: URL) -> str:
+    """Return what a database says of an error, without the secrets of its URL."""
+    return Scrubber([*secrets_in(url.render_as_string(hide_password=False))]).text(str(error.orig))
 
 
 def _local(url: URL) -> URL:
@@ -41,5 +57,5 @@ def _local(url: URL) -> URL:
     if not name or name == ":memory:":
         raise ValueError("a store in memory would not outlive its process: name a file")
     if url.host or url.username or url.password or url.query or url.get_driver_name() != "pysqlite":
-        raise ValueError(f"a store in SQLite is a path and nothing else, not {url.render_as_string()}")
+        raise ValueError(f"a store in SQLite is a path and nothing else, not {shown(url)}")
     return URL.create("sqlite", database=os.path.realpath(name))

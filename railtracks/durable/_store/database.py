@@ -17,6 +17,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from railtracks._records.files import sync_folder
+from railtracks.durable._store.address import shown, shown_error
 from railtracks.durable._store.postgres import AdvisoryLocks, postgres_engine
 from railtracks.durable._store.schema import REVISION, owners
 from railtracks.durable._store.sqlite import LockFiles, sqlite_engine
@@ -84,7 +85,7 @@ class Database:
             raise
 
     def __str__(self) -> str:
-        return self.url.render_as_string()
+        return shown(self.url)
 
     def close(self, *, is_forgotten: bool = True) -> None:
         """Close all connections and give up the lock of the owner; later transactions that write are refused.
@@ -150,7 +151,7 @@ class Database:
             with UPGRADING, self.writing("upgrade") as connection:
                 upgrade(connection, str(self))
         except DBAPIError as error:
-            raise StoreError(f"the store {self} cannot be opened: {error.orig}") from error
+            raise StoreError(f"the store {self} cannot be opened: {shown_error(error, self.url)}") from error
         if self.is_sqlite:
             sync_folder(Path(self.url.database or "").parent)
 

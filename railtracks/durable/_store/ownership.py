@@ -191,7 +191,7 @@ class ProcessOwner:
 
     def _begun(self, connection: Connection, wanted: Wanted, asked_at: float) -> Taken:
         if not wanted.may_be_new:
-            raise SessionUnavailableError(wanted.session_id, f"is not in the store {self._database.url!r}")
+            raise SessionUnavailableError(wanted.session_id, f"is not in the store {self._database}")
         now = now_of(connection)
         row = SessionRow(
             session_id=wanted.session_id,

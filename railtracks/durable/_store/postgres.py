@@ -36,7 +36,9 @@ def postgres_engine(url: URL, durability: str, timeout: float, lease: float) -> 
         f" -c idle_in_transaction_session_timeout={patience} -c synchronous_commit={commit}",
     }
     try:
-        return sa.create_engine(url.set(drivername="postgresql+psycopg", query=query), pool_pre_ping=True)
+        return sa.create_engine(
+            url.set(drivername="postgresql+psycopg", query=query), pool_pre_ping=True, hide_parameters=True
+        )
     except ImportError as error:
         raise ImportError(
             "a store in PostgreSQL needs psycopg: install it with  pip install 'railtracks-trio[postgres]'"

@@ -51,7 +51,10 @@ def sqlite_engine(url: URL, durability: str, timeout: float, mounts: Path = _MOU
         raise StoreError(f"the store {path} cannot be opened: {error}") from error
     patience = min(5.0, timeout)
     engine = sa.create_engine(
-        url, connect_args={"check_same_thread": False, "timeout": patience, "isolation_level": None}
+        url,
+        connect_args={"check_same_thread": False, "timeout": patience, "isolation_level": None},
+        # A parameter is a row of a session, which an error must not quote.
+        hide_parameters=True,
     )
     level = 2 if durability == "power" else 1
 

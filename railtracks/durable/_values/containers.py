@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from enum import Enum
 from typing import TypeGuard, get_args, get_type_hints
 
 from railtracks._nodes.signature import ANYTHING, Kind
@@ -166,7 +165,7 @@ def _dict_writer(hooks: Hooks, kind: Kind) -> Write:
 
 def _hidden(key: object, item: object, plain: Plain) -> Plain:
     """Return the plain form of an item of a dict, to be encrypted if its key is the name of a secret."""
-    name = key_name(key.value if isinstance(key, Enum) else key)
+    name = key_name(key)
     return Sealed(plain, is_secret=False) if is_secret(name, item) and not isinstance(plain, Sealed) else plain
 
 

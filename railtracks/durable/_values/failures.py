@@ -16,15 +16,28 @@ from types import MemberDescriptorType
 from typing import Final, NotRequired, TypedDict, TypeGuard
 from uuid import UUID
 
+from railtracks._checks import exact
 from railtracks._nodes.lookup import address_of, found_at, names_in_class
 from railtracks._nodes.signature import ANYTHING
-from railtracks._records.errors import described, users_notes
+from railtracks._records.descriptions import described, users_notes
+from railtracks._records.error_parts import (
+    answer,
+    args_of,
+    attributes_of,
+    cause_of,
+    class_name,
+    is_group,
+    members_of,
+    set_cause,
+)
 from railtracks.durable._values.plain import SEALED, is_dict, is_tuple, parts_of
 from railtracks.durable._values.stored import parsed
 from railtracks.durable._values.values import Values
 from railtracks.exceptions import DurableValueError, RemoteError, StoreError
 
 _LONGEST_CHAIN: Final = 10
+# How many exceptions are kept of one: each member of a group has causes, which may be groups.
+_MOST_KEPT: Final = 2_000
 _TUPLE: Final = "$tuple"
 _TYPED: Final = "$typed"
 # Attributes of Python's own classes that are not kept: any object at all, quoted for suggestions in tracebacks; and the
@@ -48,7 +61,6 @@ _BUILTIN: Final = frozenset(
 _bases: Final[Callable[[type], tuple[type, ...]]] = vars(type)["__mro__"].__get__
 _attributes: Final[Callable[[BaseException], dict[str, object]]] = vars(BaseException)["__dict__"].__get__
 _set_args: Final[Callable[[BaseException, object], None]] = vars(BaseException)["args"].__set__
-_set_cause: Final[Callable[[BaseException, object], None]] = vars(BaseException)["__cause__"].__set__
 
 # What the store has of one exception. `class` is its address; `is_told_only` marks one of which only the text comes
 # back, because it cannot be made again.
@@ -71,7 +83,7 @@ _Failure = TypedDict(
 def dump_failure(error: BaseException, values: Values) -> tuple[bytes, list[str]]:
     """Return an exception as bytes, and the names of its parts that cannot be made again."""
     lost: list[str] = []
-    text = json.dumps(_plain(error, values, lost, _LONGEST_CHAIN))
+    text = json.dumps(_plain(error, values, lost, _LONGEST_CHAIN, iter(range(_MOST_KEPT))))
     if values.sealer.has_key:
         # A message may quote a secret: with a key the whole exception is encrypted.
         return json.dumps({SEALED: values.sealer.seal(text.encode())}).encode(), lost
@@ -134,60 +146,82 @@ def _is_failure(stored: object) -> TypeGuard[_Failure]:
     )
 
 
-def members_of(error: BaseException) -> Iterator[BaseException]:
+def all_in(error: BaseException) -> Iterator[BaseException]:
     """Return an exception, its causes, and the members of all groups among them."""
-    left, seen = [error], set[int]()
+    left: list[BaseException | None] = [error]
+    seen: set[int] = set()
     while left:
         each = left.pop()
-        if id(each) in seen:
+        if each is None or id(each) in seen:
             continue
         seen.add(id(each))
         yield each
-        if _is_group(each):
-            left.extend(each.exceptions)
-        if each.__cause__ is not None:
-            left.append(each.__cause__)
+        if is_group(each):
+            left.extend(members_of(each))
+        left.append(cause_of(each))
 
 
-def _is_group(error: BaseException) -> TypeGuard[BaseExceptionGroup[BaseException]]:
-    return isinstance(error, BaseExceptionGroup)
+def _plain(error: BaseException, values: Values, lost: list[str], levels: int, left: Iterator[int]) -> _Failure:
+    """Return an exception as plain data; name in `lost` what of it cannot be made again.
 
-
-def _plain(error: BaseException, values: Values, lost: list[str], levels: int) -> _Failure:
-    """Return an exception as plain data; name in `lost` what of it cannot be made again."""
-    kind = type(error)
+    Args:
+        error: The exception.
+        values: The values of the session.
+        lost: Where to name what is lost.
+        levels: How many levels of members and causes are kept.
+        left: Gives an item for each exception that may still be kept.
+    """
     description = described(error)
     plain = _told(error, description.message, description.traceback)
     plain["notes"] = users_notes(error)
+    cause = cause_of(error)
+    if cause is not None and levels:
+        plain["cause"] = _plain(cause, values, lost, levels - 1, left)
+    if is_group(error):
+        # A group that lacks members, because there are too many, cannot be made again.
+        kept = [each for each, _ in zip(members_of(error), left, strict=False)] if levels else []
+        plain["members"] = [_plain(member, values, lost, levels - 1, left) for member in kept]
+        is_whole = len(kept) == len(members_of(error))
+    else:
+        is_whole = True
+    # Whatever the class raises meanwhile: then its text is kept.
+    problem = answer(lambda: _keep(error, plain, values, lost), lambda _: description.type)
+    if problem is not None or not is_whole:
+        lost.append(problem or description.type)
+        plain["is_told_only"] = True
+    return plain
+
+
+def _keep(error: BaseException, plain: _Failure, values: Values, lost: list[str]) -> str | None:
+    """Add arguments and attributes of an exception to its plain data, and name in `lost` those that cannot be kept.
+
+    Returns:
+        Why the exception cannot be made again of the data, `None` if it can.
+    """
+    kind = class_name(error)
+    # The second argument of a group is its members, which are no plain data.
+    args = args_of(error)[:1] if is_group(error) else args_of(error)
     try:
-        # The second argument of a group is its members, which are no plain data.
-        args = error.args[:1] if _is_group(error) else error.args
         plain["args"] = [_item(item, values) for item in args]
     except DurableValueError as refusal:
-        lost.append(f"{kind.__qualname__}.args ({refusal.problem})")
-        plain["is_told_only"] = True
+        return f"{kind}.args ({refusal.problem})"
     for name, value in _state(error):
         try:
             plain["state"][name] = _item(value, values, name)
         except DurableValueError as refusal:
-            lost.append(f"{kind.__qualname__}.{name} ({refusal.problem})")
-    if _is_group(error):
-        plain["members"] = [_plain(member, values, lost, levels - 1) for member in error.exceptions] if levels else []
-    if error.__cause__ is not None and levels:
-        plain["cause"] = _plain(error.__cause__, values, lost, levels - 1)
-    if "is_told_only" not in plain:
-        twin = _twin(error, plain, values)
-        if twin is None:
-            plain["is_told_only"] = True
-        if twin is None or not _has_text_of(twin, error):
-            lost.append(f"{kind.__module__}.{kind.__qualname__}")
-    return plain
+            lost.append(f"{kind}.{name} ({refusal.problem})")
+    twin = _twin(error, plain, values)
+    if twin is None:
+        return kind
+    if not answer(lambda: str(twin) == str(error), lambda _: False):
+        lost.append(kind)
+    return None
 
 
 def _told(error: BaseException, message: str, traceback: str) -> _Failure:
     """Return what is told of an exception, without anything that it could be made again from."""
     told: _Failure = {
-        "class": address_of(type(error)),
+        "class": answer(lambda: exact(address_of(type(error))), lambda _: class_name(error)),
         "message": message,
         "traceback": traceback,
         "args": [],
@@ -224,7 +258,7 @@ def _from_item(plain: object, values: Values) -> object:
 
 def _state(error: BaseException) -> Iterator[tuple[str, object]]:
     """Return the attributes of an exception: those in its `__dict__`, and those in slots."""
-    for name, value in vars(error).items():
+    for name, value in attributes_of(error).items():
         if name != "__notes__":
             yield name, value
     # Python's own classes have slots too: `errno`, `filename`, the end of the bytes that could not be decoded.
@@ -251,17 +285,7 @@ def _twin(error: BaseException, plain: _Failure, values: Values) -> Exception | 
     kind = _class_at(plain["class"])
     if kind is None or kind is not type(error):
         return None
-    try:
-        return _made(kind, plain, values)
-    except Exception:  # noqa: BLE001 - some of Python's own classes, and those of extensions, want other arguments
-        return None
-
-
-def _has_text_of(twin: Exception, error: BaseException) -> bool:
-    try:
-        return str(twin) == str(error)
-    except Exception:  # noqa: BLE001 - users' code
-        return False
+    return answer(lambda: _made(kind, plain, values), lambda _: None)
 
 
 def _is_builtin(kind: type) -> TypeGuard[type[BaseException]]:
@@ -307,7 +331,7 @@ def _rebuilt(stored: object, values: Values) -> Exception:
     if plain["notes"]:
         _attributes(error)["__notes__"] = list(plain["notes"])
     if "cause" in plain:
-        _set_cause(error, _cause(plain["cause"], values))
+        set_cause(error, _cause(plain["cause"], values))
     return error
 
 

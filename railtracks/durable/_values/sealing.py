@@ -9,10 +9,11 @@ import hashlib
 import hmac
 import json
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from railtracks._records.secrets import REDACTED, Secret, is_secret
+from railtracks._records.scrubbing import REDACTED, Scrubber
+from railtracks._records.secrets import Secret, is_secret, named_items
 from railtracks.durable._values.plain import SEALED, Json, Plain, Sealed, is_dict, is_list
 from railtracks.exceptions import DurableValueError
 
@@ -96,11 +97,9 @@ def fingerprint_of(data: bytes) -> str:
 
 def has_secrets(plain: Plain) -> bool:
     """Return whether any part of a plain value may be written only encrypted."""
-    if isinstance(plain, Sealed):
-        return True
-    if isinstance(plain, dict):
-        return any(is_secret(key, item) or has_secrets(item) for key, item in plain.items())
-    return isinstance(plain, list | tuple) and any(map(has_secrets, plain))
+    return isinstance(plain, Sealed) or any(
+        is_secret(name, part) or has_secrets(part) for _, name, part in _parts_of(plain)
+    )
 
 
 def sealed(plain: Plain, seal: Callable[[bytes], Json]) -> Json:
@@ -109,11 +108,26 @@ def sealed(plain: Plain, seal: Callable[[bytes], Json]) -> Json:
         inner = sealed(plain.plain, seal)
         return seal(encoded({"plain": inner, "secret": plain.is_secret}).encode())
     if isinstance(plain, dict):
-        return {key: sealed(_marked(key, item), seal) for key, item in plain.items()}
-    return [sealed(item, seal) for item in plain] if isinstance(plain, list | tuple) else plain
+        return {str(step): sealed(_marked(name, item), seal) for step, name, item in _parts_of(plain)}
+    if isinstance(plain, list | tuple):
+        return [sealed(_marked(name, item), seal) for _, name, item in _parts_of(plain)]
+    return plain
 
 
-def _marked(name: str, plain: Plain) -> Plain:
+def _parts_of(plain: Plain) -> Iterator[tuple[str | int, str | None, Plain]]:
+    """Return the parts of a plain value, each with its key or place, and with the name that may make it a secret."""
+    if isinstance(plain, dict):
+        for (key, item), (name, _) in zip(plain.items(), named_items(plain), strict=True):
+            yield key, name, item
+    elif isinstance(plain, list):
+        # Users' tuples are lists here, too.
+        for place, (item, (name, _)) in enumerate(zip(plain, named_items(plain), strict=True)):
+            yield place, name, item
+    elif isinstance(plain, tuple):
+        yield from ((place, None, item) for place, item in enumerate(plain))
+
+
+def _marked(name: str | None, plain: Plain) -> Plain:
     """Return what has a name in a plain value, to be encrypted if the name says so."""
     return Sealed(plain, is_secret=False) if is_secret(name, plain) and not isinstance(plain, Sealed) else plain
 
@@ -139,23 +153,34 @@ def bare(loaded: object, plain: Plain) -> object:
     return loaded
 
 
-def without_sealed(stored: object) -> object:
-    """Return stored JSON for a view, with `[redacted]` in the place of everything that is encrypted."""
+def without_secrets(stored: object, scrubber: Scrubber, name: str | None = None) -> object:
+    """Return stored JSON for a view, with `[redacted]` in the place of everything that is encrypted or secret.
+
+    Args:
+        stored: The JSON.
+        scrubber: What removes known secrets from its texts.
+        name: The name that it is stored under, if any.
+    """
+    if is_secret(name, stored):
+        return REDACTED
     if is_dict(stored):
         if len(stored) == 1 and SEALED in stored:
             return REDACTED
-        return {key: without_sealed(item) for key, item in stored.items()}
-    return [without_sealed(item) for item in stored] if is_list(stored) else stored
+        return {
+            scrubber.value(str(key)): without_secrets(item, scrubber, below)
+            for (key, item), (below, _) in zip(stored.items(), named_items(stored), strict=True)
+        }
+    if is_list(stored):
+        return [without_secrets(item, scrubber, below) for below, item in named_items(stored)]
+    if isinstance(stored, str):
+        return scrubber.value(stored)
+    is_number = isinstance(stored, int | float) and not isinstance(stored, bool)
+    return REDACTED if is_number and scrubber.exact(str(stored)) != str(stored) else stored
 
 
 def secret_path(plain: Plain) -> str:
     """Return the steps from a plain value to the first secret in it."""
-    steps: list[tuple[str, Plain, bool]] = []
-    if isinstance(plain, dict):
-        steps = [(f".{key}", item, is_secret(key, item)) for key, item in plain.items()]
-    elif isinstance(plain, list | tuple):
-        steps = [(f"[{place}]", item, False) for place, item in enumerate(plain)]
-    for step, item, is_named_so in steps:
-        if is_named_so or has_secrets(item):
-            return f"{step}{secret_path(item)}"
+    for step, name, part in _parts_of(plain):
+        if is_secret(name, part) or has_secrets(part):
+            return f"{f'[{step}]' if isinstance(step, int) else f'.{step}'}{secret_path(part)}"
     return ""

@@ -8,12 +8,14 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Final, TypeGuard
 
 from railtracks._nodes.node import Node
 from railtracks._nodes.signature import Kind, Signature, signature_of
+from railtracks._records.error_parts import line_of, text_of
+from railtracks._records.scrubbing import Scrubber
 from railtracks._records.secrets import Secret, is_secret
 from railtracks.durable._values.converter import made_converter
 from railtracks.durable._values.plain import (
@@ -37,7 +39,7 @@ from railtracks.durable._values.sealing import (
     laid_open,
     sealed,
     secret_path,
-    without_sealed,
+    without_secrets,
 )
 from railtracks.durable._values.stored import parsed
 from railtracks.exceptions import DurableValueError, StoreError
@@ -75,15 +77,6 @@ def shape_of(fn: Callable[..., object] | StandIn) -> Signature:
 _known_signature: Final = functools.lru_cache(maxsize=4096)(signature_of)
 
 
-def secret_arguments(
-    fn: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
-) -> Iterator[tuple[str | None, object]]:
-    """Return the arguments that are secret by themselves or by their names, with the names of their parameters."""
-    names = shape_of(fn).names(len(args))
-    given = [*zip(names, args, strict=True), *kwargs.items()]
-    return ((name, value) for name, value in given if is_secret(name, value))
-
-
 class Values:
     """Turns values into bytes and back, for one store."""
 
@@ -118,7 +111,7 @@ class Values:
         except DurableValueError:
             raise
         except Exception as error:
-            problem = error.problem if isinstance(error, ValueMismatchError) else f"{type(error).__name__}: {error}"
+            problem = error.problem if isinstance(error, ValueMismatchError) else line_of(error)
             raise DurableValueError("a stored value", f"it is no {name_of(kind)} any more: {problem}") from error
 
     def dump_arguments(
@@ -136,10 +129,14 @@ class Values:
             what = f"argument {place + 1 if name is None else name!r} of {node.name!r}"
             plain.append(self._plain(value, kind, what, name))
         named: dict[str, Plain] = {
-            name: self._plain(kwargs[name], signature.of(name), f"argument {name!r} of {node.name!r}", name)
+            name: self._plain(
+                kwargs[name], signature.of(name), f"argument {name!r} of {node.name!r}", signature.keyword_name(name)
+            )
             for name in sorted(kwargs)
         }
-        return self._written([plain, named] if named else [plain], f"the arguments of {node.name!r}")
+        # A tuple is no pair of a name and a value: two arguments are two values.
+        positional = tuple(plain)
+        return self._written([positional, named] if named else [positional], f"the arguments of {node.name!r}")
 
     def load_arguments(self, node: Node[..., object], data: bytes) -> tuple[tuple[object, ...], dict[str, object]]:
         """Return the arguments that were dumped for a node of the same signature.
@@ -161,7 +158,7 @@ class Values:
         except DurableValueError:
             raise
         except Exception as error:
-            raise DurableValueError(f"the stored arguments of {node.name!r}", str(error)) from error
+            raise DurableValueError(f"the stored arguments of {node.name!r}", text_of(error)) from error
         return args, kwargs
 
     def load_call(self, node: Node[..., object], data: bytes) -> tuple[tuple[object, ...], dict[str, object]]:
@@ -177,15 +174,32 @@ class Values:
             raise DurableValueError(f"the stored arguments of {node.name!r}", str(error)) from error
         return args, kwargs
 
-    def redacted(self, data: bytes | None) -> object:
-        """Return stored bytes as plain data for a view, without what is encrypted."""
-        return None if data is None else without_sealed(parsed(data))
+    def redacted(self, data: bytes | None, scrubber: Scrubber | None = None) -> object:
+        """Return stored bytes as plain data for a view, without what is encrypted or known to be secret."""
+        return None if data is None else without_secrets(parsed(data), scrubber or Scrubber())
 
-    def redacted_arguments(self, data: bytes | None) -> tuple[tuple[object, ...], dict[str, object]]:
-        """Return stored arguments as plain data for a view, without what is encrypted."""
+    def redacted_arguments(
+        self, data: bytes | None, scrubber: Scrubber
+    ) -> tuple[tuple[object, ...], dict[str, object]]:
+        """Return stored arguments as plain data for a view, without what is encrypted or known to be secret."""
         positional, *named = parts_of(parsed(data or b"[[]]"))
-        args = tuple(without_sealed(item) for item in parts_of(positional))
-        return args, {str(name): without_sealed(item) for each in named if is_dict(each) for name, item in each.items()}
+        args = tuple(without_secrets(item, scrubber) for item in parts_of(positional))
+        items = [item for each in named if is_dict(each) for item in each.items()]
+        return args, {str(name): without_secrets(item, scrubber, str(name)) for name, item in items}
+
+    def opened_secrets(self, stored: object) -> Iterator[tuple[str | None, object]]:
+        """Return the secrets that stored JSON has encrypted in it; those that the key does not open are left out."""
+        if is_dict(stored) and len(stored) == 1 and SEALED in stored:
+            with suppress(DurableValueError):
+                opened = parsed(self.sealer.open(str(stored[SEALED])))
+                # A failure is encrypted as a whole, whether a secret is in it or not.
+                if is_dict(opened) and "plain" in opened:
+                    yield from self.opened_secrets(opened["plain"])
+                    yield ("secret", opened["plain"]) if not opened["secret"] else (None, Secret(opened["plain"]))
+            return
+        parts: Iterable[object] = stored.values() if is_dict(stored) else stored if is_list(stored) else ()
+        for part in parts:
+            yield from self.opened_secrets(part)
 
     def _plain(self, value: object, kind: Kind, what: str, name: str | None) -> Plain:
         """Return the plain form of a value, checked by reading it back."""
@@ -198,7 +212,7 @@ class Values:
         except ValueMismatchError as mismatch:
             raise DurableValueError(what + mismatch.path, mismatch.problem) from None
         except Exception as error:
-            problem = f"a {type(value).__name__} cannot be kept as {name_of(kind)}: {type(error).__name__}: {error}"
+            problem = f"a {type(value).__name__} cannot be kept as {name_of(kind)}: {line_of(error)}"
             raise DurableValueError(what, problem) from error
         if is_secret(name, value) and not isinstance(value, Secret):
             plain = Sealed(plain, is_secret=False)
