@@ -9,7 +9,7 @@ where it is given, not later.
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import (
     Annotated,
     Any,
@@ -22,7 +22,7 @@ from typing import (
     get_args,
 )
 
-from railtracks._checks import Number, check_flag, check_text, check_timeout, check_values
+from railtracks._checks import Number, check_flag, check_text, check_timeout, check_values, is_list, is_tuple
 from railtracks._option import Option
 
 T = TypeVar("T")
@@ -60,6 +60,14 @@ def _check_path(name: str, value: object) -> None:
 
 def _check_durable(name: str, value: object) -> None:
     """Accept any value: only the package `railtracks.durable` knows what a store is, and checks it."""
+
+
+def _check_background(name: str, value: object) -> None:
+    if not (is_list(value) or is_tuple(value)):
+        raise TypeError(f"{name} must be a list or a tuple of nodes, not {type(value).__name__}")
+    for each in value:
+        if not callable(each):
+            raise TypeError(f"{name} must have nodes or functions in it, not {type(each).__name__}")
 
 
 def _check_sigterm(name: str, value: object) -> None:
@@ -249,6 +257,16 @@ class FlowOptions(FlowRunOptions, DurableOptions, total=False):
         Option(
             check_text,
             "The version of a durable flow's code. A session is only resumed by the version that began it.",
+        ),
+    ]
+    background: Annotated[
+        Sequence[Callable[..., object]] | None,
+        Option(
+            _check_background,
+            "Nodes or functions that a durable flow starts in the background and that its code does not name: it"
+            " finds them in a registry, say. A resume starts none again but these, and those in the globals and"
+            " closures of the entry point and of the nodes found there.",
+            default=(),
         ),
     ]
 

@@ -1,10 +1,14 @@
-"""A failure comes back from a store as it was: of the same class, made without its `__init__`, or told of."""
+"""A failure comes back from a store as it was: of the same class, made without any code of it, or not at all."""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
+from types import ModuleType
 from typing import Any, Self
 from uuid import UUID
 
@@ -14,7 +18,7 @@ import pytest
 import railtracks as rt
 from railtracks.durable._values.failures import all_in, described_failure, dump_failure, load_failure
 from railtracks.durable._values.sealing import Sealer
-from railtracks.durable._values.values import Values
+from railtracks.durable._values.values import Values, as_store_error
 
 
 class FussyError(Exception):
@@ -71,6 +75,11 @@ class ProblemsError(ExceptionGroup[Exception]):
         return ProblemsError(self.message, excs)
 
 
+class MuteError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
 @pytest.fixture
 def values() -> Values:
     return Values(Sealer(None))
@@ -95,7 +104,6 @@ def again(error: BaseException, values: Values) -> tuple[BaseException, list[str
         AttributeError("no", name="a", obj=object()),
         ValueError(datetime(2026, 1, 1, tzinfo=UTC), Decimal("1.5"), (UUID(int=1), b"a")),
         StopIteration(1),
-        SystemExit(3),
         FussyError(must="be", be=1),
         SlottedError(7),
         FieldsError(7, (1, 2)),
@@ -165,30 +173,50 @@ def test_groups_come_back_with_their_members(values: Values) -> None:
     deep: Exception = ValueError(1)
     for _ in range(15):
         deep = ExceptionGroup("level", [deep])
-    assert again(deep, values)[1]
+    assert dump_failure(deep, values)[1]
 
 
-def test_what_cannot_be_rebuilt_is_told_and_named(values: Values) -> None:
+def test_what_cannot_be_rebuilt_is_named_and_never_another_class(values: Values) -> None:
     class LocalError(Exception):
         pass
 
-    found, lost = again(LocalError("text"), values)
-    assert isinstance(found, rt.RemoteError)
-    assert "LocalError" in str(found)
-    assert "text" in str(found)
-    assert lost == [f"{__name__}.test_what_cannot_be_rebuilt_is_told_and_named.<locals>.LocalError"]
+    where = f"{__name__}.test_what_cannot_be_rebuilt_is_named_and_never_another_class.<locals>.LocalError"
+    data, lost = dump_failure(LocalError("text"), values)
+    assert lost == [where]
+    with pytest.raises(rt.StoreError, match=r"LocalError: text could not be stored as a whole.*fork the session"):
+        load_failure(data, values)
     for error, named in (
-        (StubbornError(1, 2), "StubbornError"),
-        (CountingError(), "CountingError"),
+        (SystemExit(3), "SystemExit"),
+        (BaseExceptionGroup("a", [KeyboardInterrupt()]), "KeyboardInterrupt"),
         (ValueError(object()), r"ValueError.args (a object is not a JSON value"),
         (ExceptionGroup("a", [ValueError(object())]), "ValueError.args"),
         (ValueError({"$tuple": [1]}), "ValueError.args (the keys $tuple and $typed are reserved for the store)"),
         (ValueError(rt.Secret(1)), "ValueError.args (a secret"),
     ):
-        found, lost = again(error, values)
-        assert isinstance(found, rt.RemoteError | ExceptionGroup)
-        assert len(lost) == 1
+        data, lost = dump_failure(error, values)
         assert named in lost[0]
+        with pytest.raises(rt.StoreError):
+            load_failure(data, values)
+
+
+def test_a_cause_that_cannot_be_rebuilt_is_told(values: Values) -> None:
+    class LocalError(Exception):
+        pass
+
+    error = ValueError("outer")
+    error.__cause__ = LocalError("inner")
+    found, lost = again(error, values)
+    assert type(found) is ValueError
+    assert isinstance(found.__cause__, rt.RemoteError)
+    assert "LocalError: inner" in str(found.__cause__)
+    assert len(lost) == 1
+
+
+def test_a_text_that_comes_back_as_another_one_is_named_and_the_class_stands(values: Values) -> None:
+    for error, name in ((CountingError(), "CountingError"), (MuteError(), "MuteError")):
+        found, lost = again(error, values)
+        assert type(found) is type(error)
+        assert lost == [f"{__name__}.{name}"]
 
 
 def test_a_field_that_cannot_be_stored_is_left_out_and_named(values: Values) -> None:
@@ -203,11 +231,154 @@ def test_a_field_that_cannot_be_stored_is_left_out_and_named(values: Values) -> 
 
 def test_a_class_that_is_not_there_any_more_is_told(values: Values) -> None:
     data, _ = dump_failure(FussyError(must="be", be=1), values)
-    found = load_failure(data.replace(b"FussyError", b"GoneError"), values)
-    assert isinstance(found, rt.RemoteError)
-    assert "be 1" in str(found)
-    found = load_failure(data.replace(b"test_durable_failures:", b"no.such.module:"), values)
-    assert isinstance(found, rt.RemoteError)
+    with pytest.raises(rt.StoreError, match="be 1 is of a class that is no exception of module"):
+        load_failure(data.replace(b"FussyError", b"GoneError"), values)
+    with pytest.raises(rt.StoreError, match=r"import no\.such\.module before the session is resumed"):
+        load_failure(data.replace(b"test_durable_failures:", b"no.such.module:"), values)
+
+
+# What a row names, and what its bytes are, is input.
+
+
+class Alarm(type):
+    """A metaclass that hears of it when one of its classes is asked for anything."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        HEARD.append(f"class {name}")
+        return super().__getattribute__(name)
+
+
+class AlarmedError(Exception, metaclass=Alarm):
+    def __new__(cls, *args: Any) -> Self:
+        HEARD.append("__new__")
+        return super().__new__(cls, *args)
+
+    def __init__(self, *args: Any) -> None:
+        HEARD.append("__init__")
+        super().__init__(*args)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        HEARD.append("__setattr__")
+        super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        HEARD.append("__getattr__")
+        raise AttributeError(name)
+
+    def add_note(self, note: str) -> None:
+        HEARD.append("add_note")
+
+    @property
+    def code(self) -> int:
+        HEARD.append("code")
+        return 1
+
+    @code.setter
+    def code(self, value: int) -> None:
+        HEARD.append("code =")
+
+
+HEARD: list[str] = []
+
+
+def failure(name: str, **changes: Any) -> bytes:
+    plain = {"class": name, "message": "m", "traceback": "t", "args": ["a"], "state": {}, "notes": [], **changes}
+    return json.dumps(plain).encode()
+
+
+def test_no_code_of_its_class_runs_when_a_failure_is_made(values: Values) -> None:
+    cause = json.loads(failure("builtins:ValueError"))
+    data = failure(f"{__name__}:AlarmedError", state={"code": 5, "x": 1}, notes=["noted"], cause=cause)
+    HEARD.clear()
+    found = load_failure(data, values)
+    assert HEARD == []
+    assert type(found) is AlarmedError
+    assert (found.args, found.__notes__, repr(found.__cause__)) == (("a",), ["noted"], "ValueError('a')")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "os:system",
+        "builtins:eval",
+        "builtins:KeyboardInterrupt",
+        "builtins:SystemExit",
+        "trio:Cancelled",
+        "builtins:BaseException",
+        "builtins:int",
+        "builtins:type",
+        "builtins:",
+        "builtins",
+        "",
+        ":",
+        "alarming:AnythingError",
+        "alarming.deep:AnythingError",
+        f"{__name__}:AlarmedError.__base__",
+        f"{__name__}:HEARD.append",
+    ],
+)
+def test_only_an_exception_of_an_imported_module_is_ever_made(
+    name: str, values: Values, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Alarming(ModuleType):
+        def __getattribute__(self, asked: str) -> Any:
+            HEARD.append(asked)
+            return ValueError
+
+    monkeypatch.setitem(sys.modules, "alarming", Alarming("alarming"))
+    HEARD.clear()
+    before = set(sys.modules)
+    with pytest.raises(rt.StoreError):
+        load_failure(failure(name), values)
+    assert HEARD == []
+    assert set(sys.modules) == before
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"5",
+        b'"text"',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        failure("builtins:ValueError", args=None),
+        failure("builtins:ValueError", args=[{"$typed": ["os:system", "id"]}]),
+        failure("builtins:ValueError", args=[{"$typed": ["datetime", "id"]}]),
+        failure("builtins:ValueError", args=[{"$typed": []}]),
+        failure("builtins:ValueError", args=[{"$tuple": 5}]),
+        failure("builtins:ValueError", state=[1]),
+        failure("builtins:ValueError", notes=[1]),
+        failure("builtins:ValueError", notes="text"),
+        failure("builtins:ValueError", members=[]),
+        failure("builtins:ValueError", cause=[1]),
+        failure("builtins:ValueError", message=5),
+        failure("builtins:UnicodeDecodeError", state={"start": "x"}),
+        failure("builtins:OSError", args=[2, "is of another class"]),
+        failure("builtins:ExceptionGroup"),
+        failure("builtins:ExceptionGroup", members=[]),
+        failure("builtins:ExceptionGroup", members=[5]),
+        b'{"class": 5}',
+        b'{"$sealed": 5}',
+        b'{"$sealed": "\\u00ff"}',
+    ],
+)
+@pytest.mark.parametrize("key", [None, "key"])
+def test_what_is_no_failure_is_an_error_of_its_session(data: bytes, key: str | None) -> None:
+    values = Values(Sealer(key))
+    for look in (load_failure, described_failure):
+        with suppress(rt.StoreError), as_store_error("s"):
+            look(data, values)
+    with pytest.raises(rt.StoreError, match="session s"), as_store_error("s"):
+        load_failure(data, values)
+
+
+def test_a_note_list_is_never_replaced(values: Values) -> None:
+    found = load_failure(failure("builtins:ValueError", state={"__notes__": 5}), values)
+    found.add_note("this works")
 
 
 def test_with_a_key_nothing_of_a_failure_is_readable_without_it() -> None:

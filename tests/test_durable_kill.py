@@ -23,7 +23,8 @@ from proof_rounds import rounds
 import railtracks as rt
 from railtracks import testing
 from railtracks.durable._sessions.store import access_of
-from railtracks.durable._store.schema import calls, rows_of
+from railtracks.durable._store.reading import rows_of
+from railtracks.durable._store.schema import calls
 
 SCRIPTS = Path(__file__).parent / "scripts"
 PLACES = ("before", "inside", "after")

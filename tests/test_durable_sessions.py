@@ -920,7 +920,7 @@ def test_without_a_key_a_secret_of_the_context_is_in_no_recorded_failure(
     with store:
         with pytest.raises(LookupError, match=canary):
             flow.invoke(session_id="s")
-        with pytest.raises(rt.RemoteError, match=r"LookupError: cannot use \[redacted\]"):
+        with pytest.raises(rt.StoreError, match=r"session s: .*LookupError: cannot use \[redacted\]"):
             flow.resume("s")
         everything = b"".join(each.read_bytes() for each in tmp_path.rglob("*") if each.is_file())
         assert canary.encode() not in everything
@@ -1367,7 +1367,7 @@ def test_nothing_is_imported_because_a_database_names_it(
             named = row.failure.replace(b"builtins:LookupError", b"never_imported:Error")
             assert named != row.failure
             connection.execute(sa.update(sessions).values(failure=named))
-        with pytest.raises(rt.RemoteError, match="recorded"):
+        with pytest.raises(rt.StoreError, match=r"session s: .*import never_imported before the session is resumed"):
             flow_of(store, main).resume("s")
     assert "never_imported" not in sys.modules
 

@@ -91,7 +91,12 @@ def test_every_option_is_in_the_tables_of_this_file() -> None:
 
 def test_a_flow_hands_each_of_its_options_on_or_reads_it_itself() -> None:
     # An option that is taken and then dropped would be worse than a refused one.
-    assert set(options_of(FlowOptions)) - set(options_of(FlowRunOptions)) == {"durable", "stop_on_sigterm", "version"}
+    assert set(options_of(FlowOptions)) - set(options_of(FlowRunOptions)) == {
+        "background",
+        "durable",
+        "stop_on_sigterm",
+        "version",
+    }
     assert set(options_of(FlowRunOptions)) <= set(options_of(DecoratorOptions))
 
 

@@ -792,24 +792,37 @@ async def anything(*args: object, **kwargs: object) -> None:
     """Be the node of made-up calls."""
 
 
-MOMENTS = st.none() | st.datetimes(timezones=st.just(UTC))
-HEADS = st.builds(
-    rt.ExecutionInfo,
-    session_id=st.text(min_size=1),
-    session_name=st.none() | st.text(),
-    flow_name=st.none() | st.text(),
-    flow_id=st.none() | st.text(),
-    status=st.sampled_from(rt.Status),
-    started_at=MOMENTS,
-    ended_at=MOMENTS,
-    timeout=st.none() | st.floats(min_value=0.001, allow_infinity=False) | st.integers(min_value=1),
-    error=st.none() | st.builds(rt.CallError, st.text(min_size=1), st.just("message"), st.just("traceback")),
-    context_keys=st.lists(st.text()).map(tuple),
-    calls=st.just(()),
-)
+MOMENTS = st.datetimes(timezones=st.just(UTC))
+ERRORS = st.builds(rt.CallError, st.text(min_size=1), st.just("message"), st.just("traceback"))
 
 
-@given(calls=CALLS, head=HEADS)
+@st.composite
+def heads(draw: st.DrawFn) -> rt.ExecutionInfo:
+    """Return a session with an end that fits its status, and that has begun, for it has calls."""
+    status = draw(st.sampled_from(rt.Status))
+    started_at, ended_at = sorted([draw(MOMENTS), draw(MOMENTS)])
+    fails = status in {rt.Status.FAILED, rt.Status.TIMED_OUT}
+    fails = fails or (status is rt.Status.CANCELLED and draw(st.booleans()))
+    return rt.ExecutionInfo(
+        session_id=draw(st.text(min_size=1)),
+        session_name=draw(st.none() | st.text()),
+        flow_name=draw(st.none() | st.text()),
+        flow_id=draw(st.none() | st.text()),
+        status=status,
+        started_at=started_at,
+        ended_at=None if status is rt.Status.RUNNING else ended_at,
+        timeout=draw(
+            st.none()
+            | st.floats(min_value=0.001, allow_infinity=False)
+            | st.integers(min_value=1, max_value=int(sys.float_info.max))
+        ),
+        error=draw(ERRORS) if fails else None,
+        context_keys=tuple(draw(st.lists(st.text()))),
+        calls=(),
+    )
+
+
+@given(calls=CALLS, head=heads())
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 def test_a_saved_state_comes_back_equal(calls: list[Any], head: rt.ExecutionInfo, tmp_path: Path) -> None:
     tree = CallTree()

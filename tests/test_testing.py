@@ -353,7 +353,7 @@ def alter(old: str, new: str) -> Callable[[Path], object]:
         (truncate, r"a saved state is not whole: .*mine\.json: at line \d+, column \d+: not JSON"),
         (Path.unlink, r"a saved state is not whole: .*mine\.json"),
         (alter('"session_id": "', '"session_id": "0'), r"the state in .*mine\.json is of another session: 0\w{32}"),
-        (alter('"cancelled"', '"failed"'), r"the state in .*mine\.json does not agree with session 'mine'"),
+        (alter('"cancelled"', '"completed"'), r"the state in .*mine\.json does not agree with session 'mine'"),
     ],
 )
 async def test_a_state_that_is_not_whole_fails_the_round(spoil: Callable[[Path], object], text: str) -> None:

@@ -287,12 +287,19 @@ class DurableFlow(NamedTuple):
         version: The version of the flow's code, as given to `Flow`.
         node: The entry point.
         timeout: The timeout of one invocation in seconds, infinite for none.
+        background: Further nodes that a resume may start again in the background.
     """
 
     name: str
     version: str | None
     node: Node[..., object]
     timeout: float
+    background: tuple[Node[..., object], ...] = ()
+
+    @property
+    def startable(self) -> tuple[Node[..., object], ...]:
+        """The nodes that a resume may start again, as far as the flow has them: those that they name count, too."""
+        return (self.node, *self.background)
 
 
 class DurableWing(Protocol[F_contra]):

@@ -71,6 +71,14 @@ class Signature:
         except Exception:  # noqa: BLE001 - an annotation in quotes is user code, and may raise any error
             return {}
 
+    def check(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
+        """Raise `TypeError` unless the function takes these arguments, as far as Python can tell its parameters."""
+        try:
+            known = inspect.signature(self.fn)
+        except (TypeError, ValueError):
+            return
+        known.bind(*args, **kwargs)
+
     @property
     def result(self) -> Kind:
         """The annotation of the result."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final, TypeVar, get_type_hints
 
@@ -20,6 +20,9 @@ from railtracks.exceptions import StateError
 
 T = TypeVar("T")
 
+# A count or an id may be as large.
+_LARGEST: Final = 2**63 - 1
+
 
 def _exactly(kind: type[T], value: object, _: object) -> T:
     """Take a value of one of JSON's own types as it is, and refuse every other."""
@@ -29,15 +32,27 @@ def _exactly(kind: type[T], value: object, _: object) -> T:
     return value
 
 
+def _int_from(value: object, _: object) -> int:
+    number = _exactly(int, value, _)
+    if abs(number) > _LARGEST:
+        raise ValueError("a number that counts nothing")
+    return number
+
+
 def _float_from(value: object, _: object) -> float:
-    return value if type(value) is int else _exactly(float, value, _)
+    if type(value) is not int:
+        return _exactly(float, value, _)
+    # Raises for what is larger than any float.
+    float(value)
+    return value
 
 
 def _moment_from(value: str, _: object) -> datetime:
     moment = datetime.fromisoformat(value)
     if moment.tzinfo is None:
         raise ValueError("a time without a time zone")
-    return moment
+    # Raises for what no datetime in UTC can hold.
+    return moment.astimezone(UTC)
 
 
 def _list_from(value: object) -> list[object]:
@@ -59,7 +74,7 @@ def _calls_from(value: object, _: object) -> tuple[CallRecord, ...]:
 
 
 _converter = Converter()
-_converter.register_structure_hook(int, partial(_exactly, int))
+_converter.register_structure_hook(int, _int_from)
 _converter.register_structure_hook(str, partial(_exactly, str))
 _converter.register_structure_hook(float, _float_from)
 _converter.register_structure_hook(datetime, _moment_from)

@@ -51,7 +51,7 @@ class Flow(Generic[P, R]):
     """
 
     __signature__: ClassVar[Signature] = spelled_out(FlowOptions, "name", "entry_point")
-    __slots__ = ("_entry_point", "_name", "_node", "_options", "_store")
+    __slots__ = ("_background", "_entry_point", "_name", "_node", "_options", "_store")
 
     @overload
     def __init__(self, name: str, entry_point: Node[P, R], **options: Unpack[FlowOptions]) -> None: ...
@@ -70,8 +70,10 @@ class Flow(Generic[P, R]):
         self._store: SessionStore | None = None
         if durable is not None and durable is not False:
             self._store = durable_wing().store_of(durable)
-        elif options.get("version") is not None:
-            raise ValueError("version is for durable flows: give durable=True, a path, a URL or a store as well")
+        elif options.get("version") is not None or options.get("background"):
+            option = "background" if options.get("version") is None else "version"
+            raise ValueError(f"{option} is for durable flows: give durable=True, a path, a URL or a store as well")
+        self._background = tuple(map(made_node, options.get("background") or ()))
         self._name = exact(name)
         self._entry_point = entry_point
         self._node: Node[P, R] = cast("Node[P, R]", made_node(entry_point))
@@ -242,7 +244,9 @@ class Flow(Generic[P, R]):
     def _durable(self) -> DurableFlow:
         """What the durable package needs to know of this flow."""
         timeout = required(resolve(self._run_options).get("timeout"))
-        return DurableFlow(name=self.name, version=self.version, node=self._node, timeout=timeout)
+        return DurableFlow(
+            name=self.name, version=self.version, node=self._node, timeout=timeout, background=self._background
+        )
 
     @property
     def _grace(self) -> float | None:

@@ -290,7 +290,7 @@ async def flows() -> None:
 
 async def durable() -> None:
     store = rt.DurableStore("store.db", key="k", durability="process")
-    flow = rt.Flow("greeting", greet, durable=store, version="2")
+    flow = rt.Flow("greeting", greet, durable=store, version="2", background=[greet])
     assert_type(flow.invoke("Ada"), str)
     assert_type(flow.invoke("Ada", session_id="s"), str)
     assert_type(await flow.ainvoke("Ada", session_id="s"), str)

@@ -2,7 +2,7 @@
 
 Called by the core for `session.start_soon` and `start_service`, and when a session is resumed. A background call may
 outlive the call that started it. If that starter is recorded with its outcome, no code starts the background call
-again. Then this module does, by the name of its function.
+again. Then this module does, if it finds the node of the call again (`startable`).
 """
 
 from __future__ import annotations
@@ -12,23 +12,29 @@ from collections.abc import Iterator
 
 from railtracks._calls.durable_protocol import Args, Kwargs, Restart
 from railtracks._calls.frames import Frame
-from railtracks._nodes.lookup import address_of, found_at
-from railtracks._nodes.node import Node, made_node
+from railtracks._nodes.lookup import address_of
+from railtracks._nodes.node import Node
 from railtracks.durable._replay.asked import AskedCall
 from railtracks.durable._replay.parts import JournalParts
 from railtracks.durable._replay.recorded import RecordedSession, outcome_of
 from railtracks.durable._replay.rows import new_row
+from railtracks.durable._replay.startable import StartableNodes
 from railtracks.durable._replay.strands import Position, Strand, Strands, key_of
-from railtracks.durable._store.schema import CallRow, RowStatus
+from railtracks.durable._store.schema import ROOT, CallRow, RowStatus
+from railtracks.durable._values.plain import is_dict
+from railtracks.durable._values.stored import parsed
 from railtracks.durable._values.values import as_store_error
-from railtracks.exceptions import NodeCreationError, StoreError
+from railtracks.exceptions import DurableValueError, StoreError
 
 
 class BackgroundCalls:
     """Records the starts of one session's background calls, and finds those that a resume has to start again."""
 
-    def __init__(self, record: RecordedSession, strands: Strands, parts: JournalParts) -> None:
+    def __init__(
+        self, record: RecordedSession, strands: Strands, parts: JournalParts, startable: StartableNodes
+    ) -> None:
         self._record = record
+        self._startable = startable
         self._strands = strands
         self._values = parts.values
         self._commits = parts.commits
@@ -77,65 +83,63 @@ class BackgroundCalls:
             node=node.name,
             fingerprint=asked.fingerprint,
             arguments=asked.arguments,
-            outcome=json.dumps({"function": self._function_of(node), "is_service": is_service}).encode(),
+            outcome=json.dumps({"function": self._function_of(node, parent.key), "is_service": is_service}).encode(),
         )
         # With the beginning of the starter. The background call may end before the starter has an outcome, and then a
         # resume has to see that the starter runs again.
         self._commits.submit([*parent.openings(), row])
 
-    def _function_of(self, node: Node[..., object]) -> str | None:
-        """Return where a resume finds the function of a node; `None`, with a warning, if it finds it nowhere."""
+    def _function_of(self, node: Node[..., object], parent: str) -> str | None:
+        """Return the address of a node's function, with a warning if no resume finds it.
+
+        Args:
+            node: The node.
+            parent: The key of the call that starts it. What the block of a session starts, each resume starts again.
+
+        Returns:
+            `None` if a resume would find another function there.
+        """
         fn: object = node.fn
         function = address_of(fn)
-        found = _node_at(function, node.name)
-        # Compared with what is found: a local function may have the name of one in a module. A method is found as the
-        # function of its class, and its object nowhere.
-        if found is not None and found.fn == fn:
-            return function
-        if node.name not in self._warned_of:
+        found = self._startable.at(function, node.name)
+        # Compared with what is found: a local function may have the name of another one.
+        if (found is None or found.fn != fn) and parent != ROOT and node.name not in self._warned_of:
             self._warned_of.add(node.name)
             self._session.warn(
                 f"a resumed session could not start {node.name!r} again in the background, if its starter had ended"
-                " before it: its function is not found by its name. Define it at the top level of a module"
+                " before it: the code of the flow does not name it. List it in Flow(background=[...])"
             )
-        return None
+        return function if found is None or found.fn == fn else None
 
     def restarts(self) -> Iterator[Restart]:
         """Return the background calls that have not ended, and that no starter starts again.
 
         Raises:
-            StoreError: If the function of one is not found.
+            StoreError: If the node of one is not found, or takes other arguments now.
         """
         for row in () if self._commits.is_over else self._record.to_restart():
             with as_store_error(self._commits.session_id):
-                started = json.loads(outcome_of(row))
-                node = self._node_of(row, started["function"])
-                args, kwargs = self._values.load_arguments(node, row.arguments or b"[[]]")
-                is_service = bool(started["is_service"])
+                function, is_service = _start_in(row)
+                node = None if function is None else self._startable.at(function, row.node)
+                if node is None:
+                    raise StoreError(
+                        f"it has to start {row.node!r} again in the background, and the code of the flow names no such"
+                        f" node ({function}): list it in Flow(background=[...]), or fork the session before the call"
+                        " that started it"
+                    )
+                args, kwargs = self._values.load_call(node, row.arguments or b"[[]]")
             position = Position(row.key, row.strand, row.position, row.place)
             yield Restart(node, args, kwargs, is_service, self._strands.of_one_call(position))
 
-    def _node_of(self, row: CallRow, function: str | None) -> Node[..., object]:
-        node = None if function is None else _node_at(function, row.node)
-        if node is None:
-            why = (
-                "its function stands in no module: fork the session before the call that started it"
-                if function is None
-                else f"{function} is not imported here: import its module before the session is resumed"
-            )
-            raise StoreError(
-                f"session {self._commits.session_id} has to start {row.node!r} again in the background, and {why}"
-            )
-        return node
 
+def _start_in(row: CallRow) -> tuple[str | None, bool]:
+    """Return the address of the function that a start names, and whether it is a service.
 
-def _node_at(address: str, name: str) -> Node[..., object] | None:
-    """Return the node for a function that the program has imported, `None` if there is none at the address."""
-    found = found_at(address)
-    if not callable(found):
-        return None
-    try:
-        node = made_node(found)
-    except NodeCreationError:
-        return None
-    return node if node.name == name else node.with_options(name=name)
+    Raises:
+        DurableValueError: If the row has something else there.
+    """
+    started = parsed(outcome_of(row))
+    function, is_service = (started.get("function"), started.get("is_service")) if is_dict(started) else (0, None)
+    if not (isinstance(function, str | None) and isinstance(is_service, bool)):
+        raise DurableValueError(f"the start of {row.node!r}", "the row has something else there")
+    return function, is_service

@@ -13,8 +13,8 @@ from railtracks._nodes.signature import ANYTHING
 from railtracks.durable._replay.commits import Commits
 from railtracks.durable._replay.recorded import RecordedSession, outcome_of
 from railtracks.durable._replay.rows import new_row
-from railtracks.durable._replay.strands import ROOT, Strands, key_of
-from railtracks.durable._store.schema import RowStatus
+from railtracks.durable._replay.strands import Strands, key_of
+from railtracks.durable._store.schema import ROOT, RowStatus
 from railtracks.durable._values.values import Values, as_store_error
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from railtracks._nodes.signature import ANYTHING
 from railtracks._records.known_secrets import KnownSecrets
@@ -16,7 +17,39 @@ from railtracks.durable._replay.order import Order
 from railtracks.durable._replay.rows import RecordParent
 from railtracks.durable._replay.turns import Turn
 from railtracks.durable._store.schema import CallRow
+from railtracks.durable._values.plain import is_dict, is_list
+from railtracks.durable._values.stored import parsed
 from railtracks.durable._values.values import Values
+from railtracks.exceptions import DurableValueError
+
+
+class Write(NamedTuple):
+    """A recorded write.
+
+    Attributes:
+        after: The number of the last outcome that had been handed over before it.
+        value: The value as JSON; nothing if the name was deleted.
+    """
+
+    after: int
+    value: list[object]
+
+
+def written_in(row: CallRow) -> dict[str, Write]:
+    """Return the recorded writes of a row, by name.
+
+    Raises:
+        DurableValueError: If they are none.
+    """
+    if row.context is None:
+        return {}
+    stored = parsed(row.context)
+    writes: dict[str, Write] = {}
+    for name, write in stored.items() if is_dict(stored) else [("", None)]:
+        if not (is_list(write) and len(write) in {1, 2} and isinstance(write[0], int)):
+            raise DurableValueError("what was written to the context", "the row has something else there")
+        writes[str(name)] = Write(write[0], write[1:])
+    return writes
 
 
 class RecordedContext:
@@ -47,9 +80,7 @@ class RecordedContext:
     def apply(self, rows: Iterable[CallRow]) -> None:
         """Apply the writes of some rows: each only if it is not older than what the context has."""
         for row in rows:
-            if row.context is None:
-                continue
-            for name, (after, *written) in json.loads(row.context).items():
+            for name, (after, written) in written_in(row).items():
                 # Rows come in the order of the commits, and that is not the order of the writes
                 # (test_durable_resume.py::test_of_two_writes_the_later_one_counts_whichever_call_ends_first).
                 if after >= self._newest.get(name, 0):

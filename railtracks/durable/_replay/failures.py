@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from railtracks._checks import exact, is_text
-from railtracks._records.descriptions import described
 from railtracks._records.error_parts import args_of, attributes_of
 from railtracks._records.secret_names import is_secret_name
 from railtracks._records.secrets import Named
 from railtracks.durable._replay.context import RecordedContext
-from railtracks.durable._values.failures import all_in, dump_failure
+from railtracks.durable._values.failures import all_in, dump_failure, dump_text
 from railtracks.durable._values.values import Values
-from railtracks.exceptions import RemoteError
 
 
 class Failures:
@@ -36,9 +34,8 @@ class Failures:
         text = data.decode()
         if secrets.scrubber.exact(text) == text:
             return data, lost
-        told = secrets.told(described(error))
-        remote = RemoteError(told.type, told.message, told.traceback)
-        return dump_failure(remote, self._values)[0], [*lost, "its text, which quotes a secret (give the store a key)"]
+        quoted = "its text, which quotes a secret (give the store a key)"
+        return dump_text(error, secrets.text, self._values), [*lost, quoted]
 
 
 def _named_values_of(error: BaseException) -> Iterator[Named]:

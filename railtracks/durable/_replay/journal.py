@@ -32,6 +32,7 @@ from railtracks.durable._replay.parking import Parking
 from railtracks.durable._replay.parts import JournalParts
 from railtracks.durable._replay.recorded import RecordedSession
 from railtracks.durable._replay.replayed import RefusedCall, ReplayedCall
+from railtracks.durable._replay.startable import StartableNodes
 from railtracks.durable._replay.strands import ENTRY, CallBody, FanOut, Strand, Strands, key_of
 from railtracks.durable._replay.turns import Turns
 from railtracks.durable._store.patience import Patience
@@ -56,6 +57,7 @@ class Journal:
         *,
         seed: str,
         has_entry_point: bool,
+        startable: StartableNodes,
         fence: int | None,
         record: RecordedSession,
         values: Values,
@@ -80,7 +82,7 @@ class Journal:
         self._strands = Strands()
         self._names = FunctionNames()
         self.identities = Identities(session_id, seed, self._strands)
-        self.background = BackgroundCalls(record, self._strands, self.parts)
+        self.background = BackgroundCalls(record, self._strands, self.parts, startable)
         self.broadcasts = Broadcasts(record, self._strands, values, commits)
         self._has_entry_point = has_entry_point
         self._cancel_patience = patience.cancel

@@ -13,8 +13,7 @@ from railtracks.durable._replay.asked import AskedCall
 from railtracks.durable._replay.attachment import AttachedSession
 from railtracks.durable._replay.order import Order
 from railtracks.durable._replay.recorded import RecordedCall, RecordedSession
-from railtracks.durable._replay.strands import ROOT
-from railtracks.durable._store.schema import CallRow
+from railtracks.durable._store.schema import ROOT, CallRow
 from railtracks.durable._values.values import Values
 from railtracks.exceptions import ReplayMismatchError
 

@@ -11,8 +11,7 @@ from typing import Final
 
 from attrs import define
 
-from railtracks.durable._replay.strands import ROOT
-from railtracks.durable._store.schema import CallRow, RowStatus
+from railtracks.durable._store.schema import ROOT, CallRow, RowStatus
 from railtracks.exceptions import StoreError
 
 _OUTCOMES: Final = frozenset([RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.CANCELLED])

@@ -19,9 +19,8 @@ from attrs import define, field
 from railtracks._calls.durable_protocol import CallStrand
 from railtracks._calls.frames import Frame
 from railtracks.durable._replay.rows import RecordParent
+from railtracks.durable._store.schema import ROOT
 from railtracks.exceptions import ContextError
-
-ROOT: Final = "root"
 
 
 def key_of(*parts: str | int) -> str:

@@ -10,11 +10,11 @@ import os
 import sqlalchemy as sa
 
 from railtracks.durable._replay.recorded import CALLS
-from railtracks.durable._replay.strands import ROOT
 from railtracks.durable._sessions.views import row_of
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
-from railtracks.durable._store.schema import CallRow, DurableStatus, RowStatus, SessionRow, calls, rows_of, sessions
+from railtracks.durable._store.reading import moment_after, rows_of
+from railtracks.durable._store.schema import ROOT, CallRow, DurableStatus, RowStatus, SessionRow, calls, sessions
 from railtracks.exceptions import SessionUnavailableError
 
 
@@ -40,7 +40,7 @@ def forked(access: Access, session_id: str, before: int | None) -> str:
             status=DurableStatus.INTERRUPTED,
             created_at=now,
             ended_at=None,
-            deadline_at=None if row.timeout is None else now + row.timeout,
+            deadline_at=moment_after(now, row.timeout),
             wakes_at=None,
             failure=None,
             owner=None,

@@ -23,16 +23,16 @@ from railtracks._nodes.node import Node, function_node
 from railtracks._options import SessionStore
 from railtracks._workers.threads import in_thread
 from railtracks.durable._replay.journal import Journal
-from railtracks.durable._replay.strands import ROOT, CallBody, Strand
+from railtracks.durable._replay.strands import CallBody, Strand
 from railtracks.durable._sessions.run import Run, raise_recorded
 from railtracks.durable._sessions.store import access_of, store_of
 from railtracks.durable._sessions.views import row_of
 from railtracks.durable._sessions.wakeups import is_due
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
-from railtracks.durable._store.schema import RowStatus
+from railtracks.durable._store.schema import ROOT, RowStatus
 from railtracks.durable._store.wanted import Taken, Wanted
-from railtracks.durable._values.values import StandIn, shape_of
+from railtracks.durable._values.values import StandIn, as_own_error, shape_of
 from railtracks.exceptions import SessionWaiting, StoreError
 
 __all__ = ["resume_flow", "run_flow", "run_of_block", "store_of"]
@@ -105,7 +105,7 @@ async def resume_flow(
 ) -> object:
     """Resume a session of a flow, and wait the given seconds for it if a live owner has it; return its result."""
     access = access_of(store_of(store))
-    run = Run(access, _wanted(flow, Identity(session_id), None, None))
+    run = Run(access, _wanted(flow, Identity(session_id), None, None), flow.startable)
     taken = await run.take(wait)
     if taken.fence is None:
         return _recorded_result(access, taken, flow.node)
@@ -151,7 +151,7 @@ async def _invoke(  # noqa: PLR0917 - the parts of an invocation
 ) -> object:
     """Take a session of a flow and run it; if it is over, return the recorded result or raise the recorded error."""
     inputs, fingerprint = access.values.dump_arguments(flow.node, args, kwargs)
-    run = Run(access, _wanted(flow, identity, inputs, fingerprint))
+    run = Run(access, _wanted(flow, identity, inputs, fingerprint), flow.startable)
     # The process that owns an inner session ends it, or dies and is taken over: the wait for it needs no end.
     taken = await run.take(0.0 if identity.parent is None else math.inf)
     if taken.fence is None:
@@ -168,7 +168,8 @@ def _recorded_inputs(access: Access, flow: DurableFlow, taken: Taken) -> tuple[A
     inputs = taken.session.inputs
     if inputs is None:
         raise StoreError(f"session {taken.session.session_id} has no inputs in its store: it cannot be resumed")
-    return access.values.load_arguments(flow.node, inputs)
+    with as_own_error(taken.session.session_id):
+        return access.values.load_call(flow.node, inputs)
 
 
 async def _started(run: Run, start: Start, load: Callable[[], tuple[Args, Kwargs]]) -> object:
@@ -205,7 +206,8 @@ def _recorded_result(access: Access, taken: Taken, node: Node[..., object]) -> o
         # By its position, which all attempts have in common.
         is_entry = (each.strand, each.position, each.place) == (ROOT, 0, -1)
         if is_entry and each.status == RowStatus.COMPLETED and each.outcome is not None:
-            return access.values.load(each.outcome, shape_of(node.fn).result)
+            with as_own_error(row.session_id):
+                return access.values.load(each.outcome, shape_of(node.fn).result)
     raise StoreError(f"session {row.session_id} is {row.status}, and its result is not in the store")
 
 

@@ -20,7 +20,8 @@ from railtracks._workers.threads import in_thread
 from railtracks.durable._sessions.store import DurableStore, access_of
 from railtracks.durable._sessions.views import row_of
 from railtracks.durable._store.access import Access
-from railtracks.durable._store.schema import CallRow, DurableStatus, RowStatus, calls, rows_of, sessions
+from railtracks.durable._store.reading import rows_of
+from railtracks.durable._store.schema import CallRow, DurableStatus, RowStatus, calls, sessions
 from railtracks.exceptions import ReplayMismatchError
 
 # The session whose record is cut.

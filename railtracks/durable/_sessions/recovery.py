@@ -5,13 +5,14 @@ Called by users as `rt.recover`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 import trio
 from attrs import define
+from sqlalchemy.engine import Connection
 
 from railtracks._calls.inputs import limiter_of
 from railtracks._sessions.flow import Flow
@@ -20,10 +21,24 @@ from railtracks.durable._sessions.store import StoreOption, access_of, store_of
 from railtracks.durable._sessions.wakeups import is_due
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
-from railtracks.durable._store.schema import SESSION_HEAD, DurableStatus, SessionRow, sessions
+from railtracks.durable._store.ownership import ProcessOwner
+from railtracks.durable._store.reading import session_row, shown_id
+from railtracks.durable._store.schema import FINAL, SESSION_HEAD, DurableStatus, SessionRow, sessions
 from railtracks.exceptions import SessionOwnedError, SessionUnavailableError, SessionWaiting, StoreError
 
-_OPEN = (DurableStatus.RUNNING, DurableStatus.INTERRUPTED, DurableStatus.WAITING, DurableStatus.STUCK)
+
+class _Found(NamedTuple):
+    """A session that is not over, as a look has found it.
+
+    Attributes:
+        session_id: Its identifier.
+        row: Its row, `None` if that is damaged.
+        why: Why it is left alone, `None` if it is to be resumed.
+    """
+
+    session_id: str
+    row: SessionRow | None
+    why: str | None
 
 
 @define(frozen=True)
@@ -68,17 +83,15 @@ async def recover(
     await trio.lowlevel.checkpoint()
     found = await in_thread(_look, access_of(opened))
     async with trio.open_nursery() as nursery:
-        for row, why in found:
-            flow = known.get((row.flow_name, row.version))
-            if flow is None:
+        for session_id, row, why in found:
+            flow = None if row is None else known.get((row.flow_name, row.version))
+            if row is not None and flow is None:
                 is_known = any(name == row.flow_name for name, _ in known)
-                done.skipped[row.session_id] = (
-                    f"it is of version {row.version!r}" if is_known else "its flow was not given"
-                )
-            elif why is not None:
-                done.skipped[row.session_id] = why
+                done.skipped[session_id] = f"it is of version {row.version!r}" if is_known else "its flow was not given"
+            elif flow is None or why is not None:
+                done.skipped[session_id] = why or ""
             else:
-                nursery.start_soon(done.resume, flow.in_store(opened), row.session_id, limiter)
+                nursery.start_soon(done.resume, flow.in_store(opened), session_id, limiter)
     return Recovery(tuple(done.resumed), done.failed, done.skipped)
 
 
@@ -118,24 +131,45 @@ class _Recovering:
             self.resumed.append(session_id)
 
 
-def _look(access: Access) -> list[tuple[SessionRow, str | None]]:
+def _look(access: Access) -> list[_Found]:
     """Return the sessions that are not over, each with the reason to leave it alone, or with `None`."""
-    found: list[tuple[SessionRow, str | None]] = []
     with access.reading() as (connection, _, owner):
         now, live = now_of(connection), owner.live_owners(connection)
-        query = sa.select(*SESSION_HEAD).where(sessions.c.status.in_(_OPEN)).order_by(sessions.c.created_at)
-        rows = [SessionRow._make(row) for row in connection.execute(query)]
+        # Not those that are over, for a status that this library does not know is a damage, and to be told of.
+        query = sa.select(*SESSION_HEAD).where(sessions.c.status.not_in(FINAL)).order_by(sessions.c.created_at)
+        rows: list[SessionRow] = []
+        found: list[_Found] = []
+        for each in connection.execute(query):
+            try:
+                rows.append(session_row(each))
+            except StoreError as damage:
+                found.append(_Found(shown_id(each[0]), None, damage.problem))
         open_ids = {row.session_id for row in rows}
         for row in rows:
-            why = None
-            # First, because no other reason matters then.
-            if row.parent in open_ids:
-                why = f"session {row.parent} resumes it"
-            elif row.status == DurableStatus.STUCK:
-                why = f"it is stuck: it was taken over {row.recoveries} times"
-            elif not owner.is_free(row, live):
-                why = "a live owner has it"
-            elif row.status == DurableStatus.WAITING and not is_due(connection, row, now):
-                why = "it waits for a signal"
-            found.append((row, why))
+            try:
+                why = _reason_to_skip(connection, owner, row, open_ids, live, now)
+            except StoreError as damage:
+                why = damage.problem
+            found.append(_Found(row.session_id, row, why))
     return found
+
+
+def _reason_to_skip(  # noqa: PLR0917 - what one look has found
+    connection: Connection,
+    owner: ProcessOwner,
+    row: SessionRow,
+    open_ids: Collection[str],
+    live: frozenset[str],
+    now: float,
+) -> str | None:
+    """Return why a session that is not over is left alone, `None` if it is to be resumed."""
+    # First, because no other reason matters then.
+    if row.parent in open_ids:
+        return f"session {row.parent} resumes it"
+    if row.status == DurableStatus.STUCK:
+        return f"it is stuck: it was taken over {row.recoveries} times"
+    if not owner.is_free(row, live):
+        return "a live owner has it"
+    if row.status == DurableStatus.WAITING and not is_due(connection, row, now):
+        return "it waits for a signal"
+    return None

@@ -6,13 +6,14 @@ runs, `close` when it has ended.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import sqlalchemy as sa
 import trio
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from railtracks._nodes.node import Node
 from railtracks._records.data import CauseKind, Status
 from railtracks._records.ending import Ending
 from railtracks._records.errors import holds, is_ordinary, raise_unchanged
@@ -20,6 +21,7 @@ from railtracks._workers.threads import in_thread, in_thread_or_here, saving_lim
 from railtracks.durable._replay.calls import INTERRUPTING
 from railtracks.durable._replay.journal import Journal
 from railtracks.durable._replay.recorded import RecordedSession
+from railtracks.durable._replay.startable import StartableNodes
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.commit import Commit
 from railtracks.durable._store.database import clock_of
@@ -27,6 +29,7 @@ from railtracks.durable._store.schema import DurableStatus, SessionRow, sessions
 from railtracks.durable._store.wanted import Taken, Wanted, stuck
 from railtracks.durable._store.writer import Writer
 from railtracks.durable._values.failures import load_failure
+from railtracks.durable._values.values import as_own_error
 from railtracks.exceptions import (
     ContextError,
     SessionCancelledError,
@@ -39,11 +42,20 @@ from railtracks.exceptions import (
 def raise_recorded(access: Access, row: SessionRow) -> None:
     """Raise the recorded error of a session that is over, if it ended with one."""
     if row.failure is not None:
-        raise_unchanged(load_failure(row.failure, access.values))
+        raise_unchanged(_failure_of(access, row, row.failure))
+
+
+def _failure_of(access: Access, row: SessionRow, failure: bytes) -> Exception:
+    """Return the recorded error of a session. In a function of its own: no frame of its caller holds it."""
+    with as_own_error(row.session_id):
+        return load_failure(failure, access.values)
 
 
 class Run:
     """One durable session, from the moment it is taken until it is released.
+
+    Args:
+        startable: The nodes that it may start again in the background.
 
     Attributes:
         access: The store.
@@ -52,7 +64,8 @@ class Run:
         is_open: Whether the session has come to run. Then it is released by `close`, before that by `abandon`.
     """
 
-    def __init__(self, access: Access, wanted: Wanted) -> None:
+    def __init__(self, access: Access, wanted: Wanted, startable: Iterable[Node[..., object]] = ()) -> None:
+        self._startable = StartableNodes(startable)
         self.access = access
         self.wanted = wanted
         self.journal: Journal
@@ -141,6 +154,7 @@ class Run:
         self.journal = Journal(
             self.session_id,
             seed=taken.session.seed,
+            startable=self._startable,
             has_entry_point=self.wanted.entry_point is not None,
             fence=taken.fence,
             record=RecordedSession(taken.rows),

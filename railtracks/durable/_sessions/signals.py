@@ -25,14 +25,15 @@ from railtracks.durable._replay.recorded import outcome_of
 from railtracks.durable._replay.rows import NewRow
 from railtracks.durable._sessions.store import StoreOption, access_of, store_of
 from railtracks.durable._sessions.views import row_of
-from railtracks.durable._sessions.wakeups import WAIT
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
-from railtracks.durable._store.schema import FINAL, RowStatus, calls, signals
+from railtracks.durable._store.reading import LATEST, damaged, moment_after
+from railtracks.durable._store.schema import FINAL, WAIT, RowStatus, calls, signals
 from railtracks.durable._store.signal_polling import SignalWaiter
 from railtracks.durable._values.failures import dump_failure
+from railtracks.durable._values.stored import parsed
 from railtracks.durable._values.values import as_store_error
-from railtracks.exceptions import ContextError, SessionUnavailableError, SignalTimeoutError
+from railtracks.exceptions import ContextError, DurableValueError, SessionUnavailableError, SignalTimeoutError
 
 T = TypeVar("T")
 
@@ -150,6 +151,18 @@ class _Heard(NamedTuple):
     outcome: bytes
 
 
+def _moment_in(outcome: bytes) -> float | None:
+    """Return when a wait times out, as its first row says.
+
+    Raises:
+        DurableValueError: If the row has something else there.
+    """
+    until = parsed(outcome)
+    if until is None or (isinstance(until, int | float) and 0 <= until <= LATEST):
+        return until
+    raise DurableValueError("the deadline of a wait", "the row has something else there")
+
+
 class SignalWait:
     """Waits for one signal, consumes it, and records the outcome of the call that waits.
 
@@ -197,10 +210,10 @@ class SignalWait:
         """Record that the wait has begun, and when it times out: a resumed session reads that instead."""
         if self._call.recorded is not None:
             with as_store_error(self._session_id):
-                self._until = json.loads(outcome_of(self._call.recorded.row))
+                self._until = _moment_in(outcome_of(self._call.recorded.row))
             return
         if self._timeout is not None:
-            self._until = await self._call.parts.commits.peek(now_of) + self._timeout
+            self._until = moment_after(await self._call.parts.commits.peek(now_of), self._timeout)
         await self._call.commit_opening(json.dumps(self._until).encode())
 
     def _timed_out(self) -> SignalTimeoutError:
@@ -242,5 +255,7 @@ class SignalWait:
         found = connection.execute(query).first()
         if found is None:
             return None
+        if not isinstance(found.value, bytes):
+            raise damaged(self._session_id, f"the value of signal {self._name!r} is no bytes")
         connection.execute(sa.update(signals).where(signals.c.id == found.id).values(consumed_by=self._call.key))
         return _Heard(RowStatus.COMPLETED.value, found.value)

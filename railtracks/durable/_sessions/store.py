@@ -20,6 +20,7 @@ from railtracks.durable._sessions.views import StoredSession, record_of, session
 from railtracks.durable._store.access import Access, DatabaseFactory
 from railtracks.durable._store.address import database_url
 from railtracks.durable._store.database import Durability
+from railtracks.durable._store.ownership import LONGEST_LEASE
 from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.schema import DurableStatus
 from railtracks.durable._values.sealing import Sealer
@@ -70,6 +71,8 @@ class DurableStore:
             check_timeout(name, seconds)
             if seconds in {None, math.inf}:
                 raise ValueError(f"{name} must have an end")
+        if lease > LONGEST_LEASE:
+            raise ValueError(f"lease must be at most {LONGEST_LEASE} seconds, a day, not {lease:g}")
         if commit_timeout >= lease:
             raise ValueError(
                 "commit_timeout must be less than lease: a process that waits longer does not own the session any more"

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -13,25 +13,28 @@ import sqlalchemy as sa
 from attrs import define
 from sqlalchemy.engine import Connection
 
+from railtracks._checks import check_text
 from railtracks._records.data import CallError, CallRecord, ExecutionInfo, Status
+from railtracks._records.files import is_safe_name
 from railtracks._records.known_secrets import KnownSecrets
 from railtracks._records.scrubbing import REDACTED, Scrubber
+from railtracks.durable._replay.context import written_in
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.ownership import ProcessOwner
+from railtracks.durable._store.reading import owner_row, rows_of, session_row, shown_id
 from railtracks.durable._store.schema import (
     SESSION_HEAD,
     CallRow,
     DurableStatus,
-    OwnerRow,
     RowStatus,
     SessionRow,
     owners,
-    rows_of,
     sessions,
 )
 from railtracks.durable._values.failures import described_failure
-from railtracks.durable._values.values import Values
-from railtracks.exceptions import SessionUnavailableError
+from railtracks.durable._values.stored import parsed
+from railtracks.durable._values.values import Values, as_store_error
+from railtracks.exceptions import SessionUnavailableError, StoreError
 
 # What the core calls the status of a call, by that of its last row.
 _STATUS: Final[dict[str, Status]] = {
@@ -40,6 +43,8 @@ _STATUS: Final[dict[str, Status]] = {
     RowStatus.CANCELLED: Status.CANCELLED,
     RowStatus.OPENED: Status.RUNNING,
 }
+# What a view says of a session, and its row does not.
+_DECIDED_HERE: Final = {DurableStatus.RUNNING, DurableStatus.INTERRUPTED, DurableStatus.DAMAGED}
 _SEEN: Final = {
     DurableStatus.COMPLETED: Status.COMPLETED,
     DurableStatus.FAILED: Status.FAILED,
@@ -65,6 +70,8 @@ class StoredSession:
         forked_from: The session that it was forked from.
         host: The machine of its owner, if it has one.
         process_id: The process of its owner.
+        problem: Why it cannot be read: then its status is `damaged`, and what is not known of it is `None`, or the
+            beginning of 1970.
     """
 
     session_id: str
@@ -79,6 +86,7 @@ class StoredSession:
     forked_from: str | None
     host: str | None
     process_id: int | None
+    problem: str | None = None
 
 
 def sessions_in(access: Access, wanted: DurableStatus | None, flow_name: str | None) -> tuple[StoredSession, ...]:
@@ -86,12 +94,12 @@ def sessions_in(access: Access, wanted: DurableStatus | None, flow_name: str | N
     query = sa.select(*SESSION_HEAD).order_by(sessions.c.created_at, sessions.c.session_id)
     if flow_name is not None:
         query = query.where(sessions.c.flow_name == flow_name)
-    if wanted is not None and wanted not in {DurableStatus.RUNNING, DurableStatus.INTERRUPTED}:
+    if wanted is not None and wanted not in _DECIDED_HERE:
         query = query.where(sessions.c.status == wanted)
     with access.reading() as (connection, _, owner):
-        rows = [SessionRow._make(row) for row in connection.execute(query)]
+        rows = connection.execute(query).all()
         known = _Owners(connection, owner)
-        found = [_stored(known, row) for row in rows]
+        found = [_seen(known, row) for row in rows]
     return tuple(each for each in found if wanted is None or each.status is wanted)
 
 
@@ -101,21 +109,22 @@ def record_of(access: Access, session_id: str) -> ExecutionInfo:
         row = row_of(connection, session_id, access)
         head = _stored(_Owners(connection, owner), row)
         rows = rows_of(connection, session_id)
-    scrubber = _scrubber_of(rows, access.values)
-    return ExecutionInfo(
-        session_id=head.session_id,
-        session_name=head.session_name,
-        flow_name=head.flow_name,
-        flow_id=None,
-        # To the core a session that waits, or is interrupted or stuck, is one that has not ended.
-        status=_SEEN.get(head.status, Status.RUNNING),
-        started_at=head.created_at,
-        ended_at=head.ended_at,
-        timeout=row.timeout,
-        error=_error(row.failure, access.values, scrubber),
-        context_keys=tuple(sorted({key for each in rows if each.context for key in json.loads(each.context)})),
-        calls=_records(rows, access.values, scrubber),
-    )
+    with as_store_error(session_id):
+        scrubber = _scrubber_of(rows, access.values)
+        return ExecutionInfo(
+            session_id=head.session_id,
+            session_name=head.session_name,
+            flow_name=head.flow_name,
+            flow_id=None,
+            # To the core a session that waits, or is interrupted or stuck, is one that has not ended.
+            status=_SEEN.get(head.status, Status.RUNNING),
+            started_at=head.created_at,
+            ended_at=head.ended_at,
+            timeout=row.timeout,
+            error=_error(row.failure, access.values, scrubber),
+            context_keys=tuple(sorted({key for each in rows for key in written_in(each)})),
+            calls=_records(rows, access.values, scrubber),
+        )
 
 
 def row_of(connection: Connection, session_id: str, access: Access, *, is_locked: bool = False) -> SessionRow:
@@ -129,25 +138,55 @@ def row_of(connection: Connection, session_id: str, access: Access, *, is_locked
 
     Raises:
         SessionUnavailableError: If there is none.
+        StoreError: If the row is damaged.
+        TypeError: If the identifier is no text.
     """
+    check_text("session_id", session_id)
+    if not is_safe_name(session_id):
+        # No session has such an identifier, and not every database takes it.
+        raise SessionUnavailableError(session_id, f"is not in the store {access}")
     query = sa.select(sessions).where(sessions.c.session_id == session_id)
     row = connection.execute(query.with_for_update() if is_locked else query).one_or_none()
     if row is None:
         raise SessionUnavailableError(session_id, f"is not in the store {access}")
-    return SessionRow._make(row)
+    return session_row(row)
 
 
 class _Owners:
     """The owners of a store, as one look finds them."""
 
     def __init__(self, connection: Connection, owner: ProcessOwner) -> None:
-        self.known = {row.token: row for row in map(OwnerRow._make, connection.execute(sa.select(owners)))}
+        self.known = {
+            row.token: row for row in map(owner_row, connection.execute(sa.select(owners))) if row is not None
+        }
         self._live = owner.live_owners(connection)
         self._owner = owner
 
     def is_free(self, row: SessionRow) -> bool:
         """Return whether no process runs a session."""
         return self._owner.is_free(row, self._live)
+
+
+def _seen(found: _Owners, row: Sequence[object]) -> StoredSession:
+    """Return what a row says of a session; a damaged one costs no other session its place in the list."""
+    try:
+        return _stored(found, session_row(row))
+    except StoreError as damage:
+        return StoredSession(
+            session_id=shown_id(row[0]),
+            status=DurableStatus.DAMAGED,
+            flow_name=None,
+            version=None,
+            session_name=None,
+            created_at=datetime.fromtimestamp(0, UTC),
+            ended_at=None,
+            deadline_at=None,
+            recoveries=0,
+            forked_from=None,
+            host=None,
+            process_id=None,
+            problem=damage.problem,
+        )
 
 
 def _stored(found: _Owners, row: SessionRow) -> StoredSession:
@@ -177,7 +216,7 @@ def _scrubber_of(rows: list[CallRow], values: Values) -> Scrubber:
     for row in rows:
         for data in (row.arguments, row.outcome, row.context):
             if data:
-                stored: object = json.loads(data)
+                stored = parsed(data)
                 secrets.see_all([(None, stored), *values.opened_secrets(stored)])
     return secrets.scrubber
 

@@ -151,14 +151,19 @@ class Access:
             opened.entered += 1
 
     def exit(self) -> None:
-        """End what `enter` began; in a child process, leave a block that its parent entered. Blocks."""
+        """End what `enter` began; in a child process, leave a block that its parent entered. Blocks.
+
+        Raises:
+            StoreError: If nothing was begun.
+        """
         self._forget_parent()
         if self._parents_blocks:
             self._parents_blocks -= 1
             return
         with self._guard:
-            opened = self._here
-            opened.entered -= 1
+            if self._opened is None or not self._opened.entered:
+                raise StoreError(f"the store {self} was not entered, or was left already: use it in 'with store:'")
+            self._opened.entered -= 1
         self.leave()
 
     def count(self, users: int) -> bool:
@@ -189,12 +194,14 @@ class Access:
             if opened.users:
                 return
             self._opened = None
+        is_forgotten = False
         try:
             # Where this fails, other processes see that the owner is gone by its lock or its lease.
             with suppress(DBAPIError, StoreError):
                 opened.owner.close()
+                is_forgotten = True
         finally:
-            opened.database.close()
+            opened.database.close(is_forgotten=is_forgotten)
 
     @property
     def _here(self) -> _Opened:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from railtracks._records.files import sync_folder
 from railtracks.durable._store.address import shown, shown_error
 from railtracks.durable._store.postgres import AdvisoryLocks, postgres_engine
-from railtracks.durable._store.schema import REVISION
+from railtracks.durable._store.schema import REVISION, owners
 from railtracks.durable._store.sqlite import LockFiles, sqlite_engine
 from railtracks.durable._store.upgrade import UPGRADING, prepared_upgrade, revision_of
 from railtracks.exceptions import StoreError
@@ -39,9 +39,10 @@ class OwnerLocks(Protocol):
     """The locks of a database by which processes see which owners live."""
 
     def hold(self, token: str) -> None: ...
-    def let_go(self) -> None: ...
+    def let_go(self, *, is_forgotten: bool) -> None: ...
     def hold_again(self, token: str) -> None: ...
-    def is_held(self, connection: Connection, token: str) -> bool: ...
+    def is_held(self, connection: Connection, token: str) -> bool | None: ...
+    def clear(self, token: str) -> None: ...
 
 
 class Database:
@@ -65,6 +66,8 @@ class Database:
         self._turn = threading.Lock()
         self._is_closed = False
         self._writer: Connection | None = None
+        # The owners that the transaction of the writer has found dead.
+        self._dead: list[str] = []
         self._locks: OwnerLocks
         if self.is_sqlite:
             self._engine = sqlite_engine(url, durability, timeout)
@@ -84,12 +87,16 @@ class Database:
     def __str__(self) -> str:
         return shown(self.url)
 
-    def close(self) -> None:
-        """Close all connections and give up the lock of the owner; later transactions that write are refused."""
+    def close(self, *, is_forgotten: bool = True) -> None:
+        """Close all connections and give up the lock of the owner; later transactions that write are refused.
+
+        Args:
+            is_forgotten: Whether the owner has no row any more.
+        """
         with self._turn:
             self._is_closed = True
             self._drop_writer()
-            self._locks.let_go()
+            self._locks.let_go(is_forgotten=is_forgotten)
             self._engine.dispose()
 
     # Transactions.
@@ -105,9 +112,12 @@ class Database:
             self._refuse_closed()
             if self._writer is None:
                 self._writer = self._engine.connect().execution_options(railtracks_writes=True)
+            self._dead.clear()
             try:
                 with self._writer.begin():
                     yield self._writer
+                for token in self._dead:
+                    self._locks.clear(token)
             except DBAPIError:
                 # The state of this connection is not known: the next transaction gets another one.
                 self._drop_writer()
@@ -167,11 +177,21 @@ class Database:
 
     def let_go(self) -> None:
         """Give up the lock that `hold` took: other processes see the owner as dead."""
-        self._locks.let_go()
+        self._locks.let_go(is_forgotten=True)
 
-    def is_held(self, connection: Connection, token: str) -> bool:
-        """Return whether the owner with this token lives, as far as its lock can tell."""
-        return self._locks.is_held(connection, token)
+    def is_held(self, connection: Connection, token: str) -> bool | None:
+        """Return whether the owner with this token lives, `None` if its lock does not tell.
+
+        In a transaction that writes, the lease of an owner that is dead ends with this, and its lock file is deleted
+        after the commit: a file that is missing must never be all that tells of a death.
+        """
+        held = self._locks.is_held(connection, token)
+        if held is False and connection is self._writer:
+            now = clock_of(connection)
+            dead = sa.update(owners).where(owners.c.token == token, owners.c.lease_until > now)
+            connection.execute(dead.values(lease_until=now))
+            self._dead.append(token)
+        return held
 
 
 def now_of(connection: Connection) -> float:

@@ -9,7 +9,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
@@ -18,15 +18,26 @@ from sqlalchemy.engine import Connection
 
 from railtracks.durable._store.database import Database, now_of
 from railtracks.durable._store.lease import Lease
-from railtracks.durable._store.schema import FINAL, DurableStatus, OwnerRow, SessionRow, owners, rows_of, sessions
+from railtracks.durable._store.reading import moment_after, owner_row, record_of, rows_of, session_row
+from railtracks.durable._store.schema import (
+    FINAL,
+    DurableStatus,
+    OwnerRow,
+    SessionRow,
+    calls,
+    owners,
+    sessions,
+    signals,
+)
 from railtracks.durable._store.wanted import Taken, Wanted, refuse_other, stuck
 from railtracks.exceptions import SessionOwnedError, SessionUnavailableError
 
 # Made once: to put this statement together costs more than to run it.
 _FIND: Final = sa.select(sessions).where(sessions.c.session_id == sa.bindparam("wanted")).with_for_update()
 _BEGIN: Final = sa.insert(sessions)
-# Owners whose lease ended this many seconds ago are forgotten: a day is more than any lease.
-_FORGOTTEN: Final = 86_400
+_CLEAR: Final = [sa.delete(each).where(each.c.session_id == sa.bindparam("begun")) for each in (calls, signals)]
+# Seconds. Owners whose lease ended as long ago are forgotten.
+LONGEST_LEASE: Final = 86_400
 
 
 class ProcessOwner:
@@ -50,7 +61,12 @@ class ProcessOwner:
         self._renewing = threading.Lock()
         database.hold(self.token)
         with database.writing("opening") as connection:
-            connection.execute(sa.delete(owners).where(owners.c.lease_until < now_of(connection) - _FORGOTTEN))
+            now = now_of(connection)
+            # Asked once more, so that the lock files of owners that died are deleted.
+            for each in self._owners(connection):
+                if each.lease_until <= now and database.is_sqlite:
+                    database.is_held(connection, each.token)
+            connection.execute(sa.delete(owners).where(owners.c.lease_until < now - LONGEST_LEASE))
             self._announce(connection)
 
     def close(self) -> None:
@@ -139,15 +155,19 @@ class ProcessOwner:
         row = connection.execute(_FIND, {"wanted": wanted.session_id}).one_or_none()
         if row is None:
             return self._begun(connection, wanted, asked_at)
-        found = SessionRow._make(row)
+        found = session_row(row)
         refuse_other(found, wanted)
         if found.status in FINAL:
-            return Taken(found, rows_of(connection, found.session_id), None, None)
+            # Of a flow that is over only the result is wanted; a block runs again, and replays.
+            rows = (rows_of if found.entry_point is not None else record_of)(connection, found.session_id)
+            return Taken(found, rows, None, None)
         if found.status == DurableStatus.STUCK:
             raise stuck(wanted.session_id)
         refusal = self._refusal(connection, found)
         if refusal is not None:
             raise refusal
+        # Before anything is written: a damaged record leaves the session as it is.
+        rows = record_of(connection, found.session_id)
         # A session that its last owner let go of did not die with it.
         recoveries = found.recoveries + (found.status == DurableStatus.RUNNING)
         own = sa.update(sessions).where(sessions.c.session_id == found.session_id)
@@ -159,7 +179,7 @@ class ProcessOwner:
         )
         asked_at = asked_at if self._own(connection) else 0.0
         remaining = None if found.deadline_at is None else found.deadline_at - now_of(connection)
-        return Taken(found, rows_of(connection, found.session_id), found.fence + 1, remaining, asked_at)
+        return Taken(found, rows, found.fence + 1, remaining, asked_at)
 
     def _own(self, connection: Connection) -> bool:
         """Renew the lease if that is due, as after a time without any session; return whether it was due."""
@@ -186,7 +206,7 @@ class ProcessOwner:
             timeout=wanted.timeout,
             created_at=now,
             ended_at=None,
-            deadline_at=None if wanted.timeout is None else now + wanted.timeout,
+            deadline_at=moment_after(now, wanted.timeout),
             wakes_at=None,
             failure=None,
             owner=self.token,
@@ -195,6 +215,9 @@ class ProcessOwner:
             forked_from=None,
             parent=wanted.parent,
         )
+        # Somebody may have deleted the row of an earlier session with this identifier, and nothing else of it.
+        for clear in _CLEAR:
+            connection.execute(clear, {"begun": wanted.session_id})
         connection.execute(_BEGIN, row._asdict())
         asked_at = asked_at if self._own(connection) else 0.0
         return Taken(row, [], 1, wanted.timeout, asked_at)
@@ -209,23 +232,31 @@ class ProcessOwner:
         # The caller has reserved the session: nothing else in this process has it.
         if found.owner is None or found.owner == self.token:
             return None
-        row = connection.execute(sa.select(owners).where(owners.c.token == found.owner)).one_or_none()
-        if row is None:
-            return None
-        owner = OwnerRow._make(row)
-        is_in_time = owner.lease_until > now_of(connection)
-        if not (is_in_time and self._database.is_held(connection, found.owner)):
+        owner = next(self._owners(connection, found.owner), None)
+        if owner is None or not self._lives(connection, owner, now_of(connection)):
             return None
         until = datetime.fromtimestamp(owner.lease_until, UTC).isoformat(timespec="seconds")
         return SessionOwnedError(found.session_id, owner.host, owner.process_id, until)
 
     def live_owners(self, connection: Connection) -> frozenset[str]:
         """Return the other owners that live, by their tokens."""
-        others = sa.select(owners.c.token).where(
-            owners.c.token != self.token, owners.c.lease_until > now_of(connection)
-        )
-        tokens = connection.execute(others).scalars().all()
-        return frozenset(token for token in tokens if self._database.is_held(connection, token))
+        now = now_of(connection)
+        others = [each for each in self._owners(connection) if each.token != self.token]
+        return frozenset(each.token for each in others if self._lives(connection, each, now))
+
+    def _owners(self, connection: Connection, token: str | None = None) -> Iterator[OwnerRow]:
+        """Return the rows of the owners, or that of one. One that no process has written is left out."""
+        query = sa.select(owners)
+        found = connection.execute(query if token is None else query.where(owners.c.token == token))
+        return (row for row in map(owner_row, found.all()) if row is not None)
+
+    def _lives(self, connection: Connection, owner: OwnerRow, now: float) -> bool:
+        """Return whether an owner lives: until its lease ends, unless its lock shows that it has died."""
+        if owner.lease_until <= now:
+            return False
+        is_held = self._database.is_held(connection, owner.token)
+        # No process has such a long lease: the row was changed, and the lock alone tells.
+        return is_held is True if owner.lease_until > now + LONGEST_LEASE else is_held is not False
 
     def is_free(self, found: SessionRow, live: frozenset[str]) -> bool:
         """Return whether no process runs a session, given the other owners that live."""

@@ -67,7 +67,7 @@ class AdvisoryLocks:
                 connection.close()
         self._connection = connection if is_locked else None
 
-    def let_go(self) -> None:
+    def let_go(self, *, is_forgotten: bool) -> None:  # noqa: ARG002 - a lock file is kept or not
         """Drop the connection that holds the lock: other processes see the owner as dead."""
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -81,15 +81,22 @@ class AdvisoryLocks:
             try:
                 self._connection.execute(sa.text("select 1"))
             except DBAPIError:
-                self.let_go()
+                self.let_go(is_forgotten=False)
         if self._connection is None:
             self.hold(token)
 
-    def is_held(self, connection: Connection, token: str) -> bool:
-        """Return whether the owner with this token lives, as far as its lock can tell."""
+    def is_held(self, connection: Connection, token: str) -> bool | None:
+        """Return whether the owner with this token lives, `None` if its lock does not tell.
+
+        A server that only repeats what another one writes knows none of that server's locks.
+        """
         # Shared: two processes that ask at once must not take each other for the owner.
-        is_free = sa.text("select pg_try_advisory_xact_lock_shared(:key)")
-        return not connection.execute(is_free, {"key": _number(token)}).scalar_one()
+        is_free = sa.text("select case when not pg_is_in_recovery() then pg_try_advisory_xact_lock_shared(:key) end")
+        found: bool | None = connection.execute(is_free, {"key": _number(token)}).scalar_one()
+        return None if found is None else not found
+
+    def clear(self, token: str) -> None:
+        """Do nothing: a lock ends with its connection."""
 
 
 def _number(token: str) -> int:

@@ -1,7 +1,7 @@
 """The tables of a store, and their rows as typed records.
 
-The modules of the durable package read and write these tables. A change of a table is a new revision under
-`migrations`, never an edit of an old one.
+The modules of the durable package read and write these tables; `reading` makes the records of rows. A change of a table
+is a new revision under `migrations`, never an edit of an old one.
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     null,
-    select,
 )
-from sqlalchemy.engine import Connection
 
 # The newest revision under `migrations`, which this library reads and writes.
 REVISION: Final = "0001"
@@ -31,6 +29,11 @@ REVISION: Final = "0001"
 REVISIONS: Final = ("0001",)
 
 metadata = MetaData()
+
+# The column `parent` of what is recorded in the session itself, and not in a call.
+ROOT: Final = "root"
+# The name of the node of a wait for a signal is this, and then the name of the signal.
+WAIT: Final = "wait for signal "
 
 
 class DurableStatus(StrEnum):
@@ -44,6 +47,8 @@ class DurableStatus(StrEnum):
     FAILED = "failed"
     TIMED_OUT = "timed_out"
     CANCELLED = "cancelled"
+    # In no store: what `DurableStore.sessions` says of a session whose row cannot be read.
+    DAMAGED = "damaged"
 
 
 # The session is over for good.
@@ -217,9 +222,3 @@ class CallRow(NamedTuple):
 SESSION_HEAD: Final = tuple(
     null().label(column.name) if column.name in {"inputs", "failure"} else column for column in sessions.c
 )
-
-
-def rows_of(connection: Connection, session_id: str) -> list[CallRow]:
-    """Return the rows of a session's calls, in the order of the commits."""
-    query = select(calls).where(calls.c.session_id == session_id).order_by(calls.c.seq)
-    return [CallRow._make(row) for row in connection.execute(query)]

@@ -17,7 +17,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine
 
-from railtracks._records.files import sync_folder
+from railtracks._records.files import is_safe_name, sync_folder
 from railtracks.exceptions import StoreError
 
 # File systems between machines: SQLite cannot trust them with its locks and its shared memory.
@@ -59,6 +59,8 @@ def sqlite_engine(url: URL, durability: str, timeout: float, mounts: Path = _MOU
     level = 2 if durability == "power" else 1
 
     def prepare(connection: sqlite3.Connection, _: object) -> None:
+        # A text that is no UTF-8 is refused with its row, by `reading`. By default the whole query would fail.
+        connection.text_factory = _text
         mode = connection.execute("pragma journal_mode=wal").fetchone()[0]
         connection.execute(f"pragma synchronous={level}")
         found = connection.execute("pragma synchronous").fetchone()[0]
@@ -75,6 +77,10 @@ def sqlite_engine(url: URL, durability: str, timeout: float, mounts: Path = _MOU
     event.listen(engine, "connect", prepare)
     event.listen(engine, "begin", begin)
     return engine
+
+
+def _text(data: bytes) -> str:
+    return str(data, "utf-8", "surrogateescape")
 
 
 class LockFiles:
@@ -100,31 +106,49 @@ class LockFiles:
             raise StoreError(f"the store {self._store} cannot be opened: {error}") from error
         self._lock = lock
 
-    def let_go(self) -> None:
-        """Unlock and delete the lock file: other processes see the owner as dead."""
+    def let_go(self, *, is_forgotten: bool) -> None:
+        """Unlock the lock file, and delete it if the database has forgotten the owner.
+
+        Else the file has to stay, for it shows that the owner is dead.
+        """
         lock, self._lock = self._lock, None
         if lock is not None:
             lock.release()
-            Path(lock.lock_file).unlink(missing_ok=True)
+            if is_forgotten:
+                Path(lock.lock_file).unlink(missing_ok=True)
 
     def hold_again(self, token: str) -> None:
         """Do nothing: the lock of a file is lost with its process only."""
 
-    def is_held(self, connection: Connection, token: str) -> bool:  # noqa: ARG002 - PostgreSQL asks by it
-        """Return whether the owner with this token lives, as far as its lock can tell."""
+    def is_held(self, connection: Connection, token: str) -> bool | None:  # noqa: ARG002 - PostgreSQL asks by it
+        """Return whether the owner with this token lives, `None` if its lock does not tell.
+
+        A file that is missing tells nothing: somebody may have deleted it. So does one that this process may not open.
+        """
         path = self._path(token)
-        if not path.exists():
-            return False
+        if path.is_symlink() or not path.is_file():
+            # To open a link would truncate what it leads to.
+            return None
         lock = FileLock(path, thread_local=False)
         try:
             lock.acquire(timeout=_ASKED_AGAIN, poll_interval=_ASKED_AGAIN / 2)
         except Timeout:
             return True
+        except OSError:  # pragma: no cover - the tests may run as root, who may open every file
+            return None
         lock.release()
-        path.unlink(missing_ok=True)
         return False
 
+    def clear(self, token: str) -> None:
+        """Delete the lock file of an owner that was found dead and whose lease has ended."""
+        # Where it may not be deleted, the next owner of the store tries again.
+        with suppress(OSError):
+            self._path(token).unlink(missing_ok=True)
+
     def _path(self, token: str) -> Path:
+        # The database names it, and a database is input: the name of a file, which leads nowhere else.
+        if not is_safe_name(token):
+            raise StoreError(f"the store {self._store} names an owner that cannot be one: {token[:40]!r}")
         return self._folder / f"{token}.lock"
 
 

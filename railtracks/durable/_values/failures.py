@@ -1,25 +1,26 @@
-"""Exceptions as bytes that a database keeps, and back: the same class, made without calling its `__init__`.
+"""Exceptions as bytes that a database keeps, and back: the same class, made without running any code of it.
 
 Called by the journal, for calls and sessions that failed, and by the views of a store. A class is looked up among the
-modules that the program has imported: nothing is imported because a database names it.
+modules that the program has imported: nothing is imported because a database names it, and only an `Exception` is made.
 """
 
 from __future__ import annotations
 
+import builtins
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from types import MemberDescriptorType
-from typing import Final, NotRequired, TypedDict
+from typing import Final, NotRequired, TypedDict, TypeGuard
 from uuid import UUID
 
 from railtracks._checks import exact
-from railtracks._nodes.lookup import address_of, found_at
+from railtracks._nodes.lookup import address_of, found_at, names_in_class
 from railtracks._nodes.signature import ANYTHING
 from railtracks._records.descriptions import described, users_notes
 from railtracks._records.error_parts import (
-    add_note,
     answer,
     args_of,
     attributes_of,
@@ -30,8 +31,9 @@ from railtracks._records.error_parts import (
     set_cause,
 )
 from railtracks.durable._values.plain import SEALED, is_dict, is_tuple, parts_of
+from railtracks.durable._values.stored import parsed
 from railtracks.durable._values.values import Values
-from railtracks.exceptions import DurableValueError, RemoteError
+from railtracks.exceptions import DurableValueError, RemoteError, StoreError
 
 _LONGEST_CHAIN: Final = 10
 # How many exceptions are kept of one: each member of a group has causes, which may be groups.
@@ -49,6 +51,16 @@ _LEFT_OUT: Final = (
 _QUOTED: Final[dict[str, type[object]]] = {
     kind.__name__: kind for kind in (bytes, bytearray, complex, date, datetime, time, timedelta, Decimal, UUID)
 }
+
+_REQUIRED: Final = {"class": str, "message": str, "traceback": str, "args": list, "state": dict, "notes": list}
+_NOT_REQUIRED: Final = {"members": list, "cause": dict, "is_told_only": bool}
+# What Python itself knows of classes and exceptions, past everything that a class may put before it.
+_BUILTIN: Final = frozenset(
+    each for each in vars(builtins).values() if isinstance(each, type) and issubclass(each, BaseException)
+)
+_bases: Final[Callable[[type], tuple[type, ...]]] = vars(type)["__mro__"].__get__
+_attributes: Final[Callable[[BaseException], dict[str, object]]] = vars(BaseException)["__dict__"].__get__
+_set_args: Final[Callable[[BaseException, object], None]] = vars(BaseException)["args"].__set__
 
 # What the store has of one exception. `class` is its address; `is_told_only` marks one of which only the text comes
 # back, because it cannot be made again.
@@ -78,12 +90,27 @@ def dump_failure(error: BaseException, values: Values) -> tuple[bytes, list[str]
     return text.encode(), lost
 
 
-def load_failure(data: bytes, values: Values) -> BaseException:
-    """Return the exception that was dumped; a `RemoteError` with its text if it cannot be made again."""
-    plain = json.loads(data)
-    if SEALED in plain:
-        plain = json.loads(values.sealer.open(plain[SEALED]))
-    return _rebuilt(plain, values)
+def dump_text(error: BaseException, text: Callable[[str], str], values: Values) -> bytes:
+    """Return the class and the text of an exception as bytes, for one of which nothing else may be stored.
+
+    Args:
+        error: The exception.
+        text: Returns a text of it as it may be stored.
+        values: Values as bytes.
+    """
+    description = described(error)
+    plain = _told(error, text(description.message), text(description.traceback))
+    return values.dump({**plain, "is_told_only": True}, ANYTHING, "a failure")[0]
+
+
+def load_failure(data: bytes, values: Values) -> Exception:
+    """Return the exception that was dumped. To be called in `as_store_error`, which names the session.
+
+    Raises:
+        StoreError: If it cannot be made again: never another class, which code would take for another outcome.
+        DurableValueError: If the bytes are none of an exception, or are encrypted with another key.
+    """
+    return _rebuilt(_opened(data, values), values)
 
 
 def described_failure(data: bytes, values: Values) -> tuple[str, str, str]:
@@ -91,12 +118,32 @@ def described_failure(data: bytes, values: Values) -> tuple[str, str, str]:
 
     Without the key of an encrypted one the class is `sealed`, and the texts are empty.
     """
-    plain = json.loads(data)
-    if SEALED in plain:
-        if not values.sealer.has_key:
-            return "sealed", "", ""
-        plain = json.loads(values.sealer.open(plain[SEALED]))
+    stored = parsed(data)
+    if is_dict(stored) and SEALED in stored and not values.sealer.has_key:
+        return "sealed", "", ""
+    plain = _checked(_opened(data, values))
     return plain["class"], plain["message"], plain["traceback"]
+
+
+def _opened(data: bytes, values: Values) -> object:
+    stored = parsed(data)
+    return parsed(values.sealer.open(str(stored[SEALED]))) if is_dict(stored) and SEALED in stored else stored
+
+
+def _checked(stored: object) -> _Failure:
+    """Return what is stored of one exception, if it has the form of that."""
+    if _is_failure(stored):
+        return stored
+    raise DurableValueError("a recorded failure", "the row has something else there")
+
+
+def _is_failure(stored: object) -> TypeGuard[_Failure]:
+    return (
+        is_dict(stored)
+        and all(type(stored.get(name)) is kind for name, kind in _REQUIRED.items())
+        and all(name not in stored or type(stored[name]) is kind for name, kind in _NOT_REQUIRED.items())
+        and all(type(note) is str for note in parts_of(stored["notes"]))
+    )
 
 
 def all_in(error: BaseException) -> Iterator[BaseException]:
@@ -125,14 +172,8 @@ def _plain(error: BaseException, values: Values, lost: list[str], levels: int, l
         left: Gives an item for each exception that may still be kept.
     """
     description = described(error)
-    plain: _Failure = {
-        "class": answer(lambda: exact(address_of(type(error))), lambda _: description.type),
-        "message": description.message,
-        "traceback": description.traceback,
-        "args": [],
-        "state": {},
-        "notes": users_notes(error),
-    }
+    plain = _told(error, description.message, description.traceback)
+    plain["notes"] = users_notes(error)
     cause = cause_of(error)
     if cause is not None and levels:
         plain["cause"] = _plain(cause, values, lost, levels - 1, left)
@@ -169,7 +210,25 @@ def _keep(error: BaseException, plain: _Failure, values: Values, lost: list[str]
             plain["state"][name] = _item(value, values, name)
         except DurableValueError as refusal:
             lost.append(f"{kind}.{name} ({refusal.problem})")
-    return None if _comes_back(error, plain, values) else kind
+    twin = _twin(error, plain, values)
+    if twin is None:
+        return kind
+    if not answer(lambda: str(twin) == str(error), lambda _: False):
+        lost.append(kind)
+    return None
+
+
+def _told(error: BaseException, message: str, traceback: str) -> _Failure:
+    """Return what is told of an exception, without anything that it could be made again from."""
+    told: _Failure = {
+        "class": answer(lambda: exact(address_of(type(error))), lambda _: class_name(error)),
+        "message": message,
+        "traceback": traceback,
+        "args": [],
+        "state": {},
+        "notes": [],
+    }
+    return told
 
 
 def _item(value: object, values: Values, name: str | None = None) -> object:
@@ -211,43 +270,88 @@ def _state(error: BaseException) -> Iterator[tuple[str, object]]:
                     yield name, value
 
 
-def _class_at(address: str) -> type[BaseException] | None:
+def _class_at(address: str) -> type[Exception] | None:
     found = found_at(address)
-    return found if isinstance(found, type) and issubclass(found, BaseException) else None
+    return found if _is_class(found) and issubclass(found, Exception) else None
 
 
-def _comes_back(error: BaseException, plain: _Failure, values: Values) -> bool:
-    """Return whether the exception that is made of the plain data is of the same class and has the same text."""
+def _is_class(found: object) -> TypeGuard[type[object]]:
+    # `isinstance` would ask the object for its class, which may be a property.
+    return issubclass(type(found), type)
+
+
+def _twin(error: BaseException, plain: _Failure, values: Values) -> Exception | None:
+    """Return the exception that is made of the plain data, `None` if it cannot be made."""
     kind = _class_at(plain["class"])
     if kind is None or kind is not type(error):
-        return False
-    return answer(lambda: str(_made(kind, plain, values)) == str(error), lambda _: False)
+        return None
+    return answer(lambda: _made(kind, plain, values), lambda _: None)
 
 
-def _made(kind: type[BaseException], plain: _Failure, values: Values) -> BaseException:
-    """Return an instance with the stored arguments and attributes. `__init__` is not called: it takes other ones."""
+def _is_builtin(kind: type) -> TypeGuard[type[BaseException]]:
+    return kind in _BUILTIN
+
+
+def _made(kind: type[Exception], plain: _Failure, values: Values) -> Exception:
+    """Return an instance with the stored arguments and attributes, made by Python's own base of the class.
+
+    No code of the class runs: neither `__new__` nor `__init__`, `__setattr__` or a property.
+    """
     args = tuple(_from_item(item, values) for item in plain["args"])
+    base: type[BaseException] = next(filter(_is_builtin, _bases(kind)))
     if "members" in plain:
-        made = kind.__new__(kind, *args, [_rebuilt(member, values) for member in plain["members"]])
-    else:
+        args = (*args, [_rebuilt(member, values) for member in plain["members"]])
+    make: Callable[..., Exception] = base.__new__
+    made = make(kind, *args)
+    if type(made) is not kind or issubclass(kind, BaseExceptionGroup) != ("members" in plain):
+        raise DurableValueError("a recorded failure", f"the row has something else there than of {kind.__qualname__}")
+    if "members" not in plain:
         # Some of Python's own classes take their fields from `__new__`; others ignore what it is given.
-        made = kind.__new__(kind, *args)
-        made.args = args
+        _set_args(made, args)
     for name, item in plain["state"].items():
-        # Past the `__setattr__` of a frozen class.
-        object.__setattr__(made, name, _from_item(item, values))
+        slot = next((names[name] for names in map(names_in_class, _bases(kind)) if name in names), None)
+        if type(slot) is MemberDescriptorType:
+            slot.__set__(made, _from_item(item, values))
+        elif name != "__notes__":
+            _attributes(made)[name] = _from_item(item, values)
     return made
 
 
-def _rebuilt(plain: _Failure, values: Values) -> BaseException:
-    """Return the exception of plain data; a `RemoteError` with its text if it cannot be made again."""
+def _rebuilt(stored: object, values: Values) -> Exception:
+    """Return the exception of plain data.
+
+    Raises:
+        StoreError: If it cannot be made again.
+    """
+    plain = _checked(stored)
     kind = None if plain.get("is_told_only") else _class_at(plain["class"])
     if kind is None:
-        error: BaseException = RemoteError(plain["class"].replace(":", "."), plain["message"], plain["traceback"])
-    else:
-        error = _made(kind, plain, values)
-    for note in plain["notes"]:
-        add_note(error, note)
+        raise StoreError(_reason(plain))
+    error = _made(kind, plain, values)
+    if plain["notes"]:
+        _attributes(error)["__notes__"] = list(plain["notes"])
     if "cause" in plain:
-        set_cause(error, _rebuilt(plain["cause"], values))
+        set_cause(error, _cause(plain["cause"], values))
     return error
+
+
+def _cause(stored: object, values: Values) -> Exception:
+    """Return a cause of an exception; a `RemoteError` with its text if it cannot be made again: no code catches it."""
+    try:
+        return _rebuilt(stored, values)
+    except StoreError:
+        plain = _checked(stored)
+        return RemoteError(plain["class"].replace(":", "."), plain["message"], plain["traceback"])
+
+
+def _reason(plain: _Failure) -> str:
+    """Return why an exception cannot be made again, and what to do."""
+    module, _, qualname = plain["class"].partition(":")
+    told = f"the recorded failure {module}.{qualname}: {plain['message']}"
+    if plain.get("is_told_only"):
+        why = "could not be stored as a whole, as a warning said then"
+    elif module not in sys.modules:
+        return f"{told} cannot be made again: import {module} before the session is resumed"
+    else:
+        why = f"is of a class that is no exception of module {module} any more"
+    return f"{told} {why}, and no other one is raised in its place: fork the session before that call to run it again"

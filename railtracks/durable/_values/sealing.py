@@ -73,7 +73,7 @@ class Sealer:
 
         try:
             return fernet.decrypt(text.encode("ascii"))
-        except InvalidToken:
+        except (InvalidToken, UnicodeEncodeError):
             raise DurableValueError(
                 "a stored secret", "it was encrypted with another key: open the store with that one"
             ) from None

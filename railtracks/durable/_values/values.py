@@ -41,6 +41,7 @@ from railtracks.durable._values.sealing import (
     secret_path,
     without_secrets,
 )
+from railtracks.durable._values.stored import parsed
 from railtracks.exceptions import DurableValueError, StoreError
 
 # Bytes. A row is no place for a film: it belongs into a file or an object store, and its name into the result.
@@ -105,9 +106,10 @@ class Values:
         Raises:
             DurableValueError: If the annotation has changed since, or the key.
         """
-        plain = self._opened(json.loads(data))
         try:
-            return self._converter.read(plain, kind)
+            return self._converter.read(self._opened(parsed(data)), kind)
+        except DurableValueError:
+            raise
         except Exception as error:
             problem = error.problem if isinstance(error, ValueMismatchError) else line_of(error)
             raise DurableValueError("a stored value", f"it is no {name_of(kind)} any more: {problem}") from error
@@ -143,10 +145,9 @@ class Values:
             DurableValueError: If the annotations have changed since, or the key.
         """
         signature = shape_of(node.fn)
-        opened = self._opened(json.loads(data))
         read = self._converter.read
         try:
-            positional, *named = parts_of(opened)
+            positional, *named = parts_of(self._opened(parsed(data)))
             args = tuple(read(plain, signature.at(place)[1]) for place, plain in enumerate(parts_of(positional)))
             kwargs = {
                 str(name): read(plain, signature.of(str(name)))
@@ -154,29 +155,45 @@ class Values:
                 if is_dict(each)
                 for name, plain in each.items()
             }
+        except DurableValueError:
+            raise
         except Exception as error:
             raise DurableValueError(f"the stored arguments of {node.name!r}", text_of(error)) from error
         return args, kwargs
 
+    def load_call(self, node: Node[..., object], data: bytes) -> tuple[tuple[object, ...], dict[str, object]]:
+        """Return the arguments that were dumped for a node, if its function takes them.
+
+        Raises:
+            DurableValueError: As from `load_arguments`, or if the function has other parameters by now.
+        """
+        args, kwargs = self.load_arguments(node, data)
+        try:
+            shape_of(node.fn).check(args, kwargs)
+        except TypeError as error:
+            raise DurableValueError(f"the stored arguments of {node.name!r}", str(error)) from error
+        return args, kwargs
+
     def redacted(self, data: bytes | None, scrubber: Scrubber | None = None) -> object:
         """Return stored bytes as plain data for a view, without what is encrypted or known to be secret."""
-        return None if data is None else without_secrets(json.loads(data), scrubber or Scrubber())
+        return None if data is None else without_secrets(parsed(data), scrubber or Scrubber())
 
     def redacted_arguments(
         self, data: bytes | None, scrubber: Scrubber
     ) -> tuple[tuple[object, ...], dict[str, object]]:
         """Return stored arguments as plain data for a view, without what is encrypted or known to be secret."""
-        positional, *named = json.loads(data or b"[[]]")
-        args = tuple(without_secrets(item, scrubber) for item in positional)
-        return args, {name: without_secrets(item, scrubber, name) for each in named for name, item in each.items()}
+        positional, *named = parts_of(parsed(data or b"[[]]"))
+        args = tuple(without_secrets(item, scrubber) for item in parts_of(positional))
+        items = [item for each in named if is_dict(each) for item in each.items()]
+        return args, {str(name): without_secrets(item, scrubber, str(name)) for name, item in items}
 
     def opened_secrets(self, stored: object) -> Iterator[tuple[str | None, object]]:
         """Return the secrets that stored JSON has encrypted in it; those that the key does not open are left out."""
         if is_dict(stored) and len(stored) == 1 and SEALED in stored:
             with suppress(DurableValueError):
-                opened = json.loads(self.sealer.open(str(stored[SEALED])))
+                opened = parsed(self.sealer.open(str(stored[SEALED])))
                 # A failure is encrypted as a whole, whether a secret is in it or not.
-                if "plain" in opened:
+                if is_dict(opened) and "plain" in opened:
                     yield from self.opened_secrets(opened["plain"])
                     yield ("secret", opened["plain"]) if not opened["secret"] else (None, Secret(opened["plain"]))
             return
@@ -251,7 +268,9 @@ class Values:
         if not is_dict(stored):
             return stored
         if len(stored) == 1 and SEALED in stored:
-            sealed_value = json.loads(self.sealer.open(str(stored[SEALED])))
+            sealed_value = parsed(self.sealer.open(str(stored[SEALED])))
+            if not is_dict(sealed_value):
+                raise DurableValueError("a stored secret", "something else was encrypted there")
             value = self._opened(sealed_value["plain"])
             return Secret(value) if sealed_value["secret"] else value
         return {key: self._opened(item) for key, item in stored.items()}
@@ -272,9 +291,28 @@ def as_store_error(session_id: str) -> Generator[None]:
         StoreError: If a stored value cannot be read in the block.
     """
     try:
+        with as_own_error(session_id):
+            yield
+    except DurableValueError as error:
+        raise StoreError(f"{error.place} cannot be read with this code: {error.problem}") from error
+
+
+@contextmanager
+def as_own_error(session_id: str) -> Generator[None]:
+    """Name the session in the error of a stored value that cannot be read, whatever the row has there.
+
+    Raises:
+        DurableValueError: If the value does not fit this code, or the key.
+        StoreError: If it cannot be read for another reason.
+    """
+    try:
         yield
     except DurableValueError as error:
-        raise StoreError(f"the record of session {session_id} cannot be read with this code: {error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        # A row that is no JSON, or that lacks one of its parts.
+        raise DurableValueError(f"{error.place} of session {session_id}", error.problem) from error
+    except StoreError as error:
+        raise StoreError(f"session {session_id}: {error.problem}") from error
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        # JSON that lacks one of its parts, or has another one there.
         raise StoreError(f"the record of session {session_id} is damaged: {error!r}") from error
+    except ValueMismatchError as error:
+        raise StoreError(f"the record of session {session_id} is damaged: {error.problem}") from error

@@ -1,0 +1,314 @@
+"""Rows as they are read: a store is input, and whatever is in it may have been changed by other programs.
+
+Each query that wants a `SessionRow`, a `CallRow` or an `OwnerRow` makes it here. So the rest of the durable package
+works with values that the library could have written. What fails a check is a `StoreError` of that one session.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
+
+from sqlalchemy import select
+from sqlalchemy.engine import Connection
+
+from railtracks._records.files import is_safe_name
+from railtracks.durable._store.schema import (
+    FINAL,
+    ROOT,
+    WAIT,
+    CallRow,
+    DurableStatus,
+    OwnerRow,
+    RowStatus,
+    SessionRow,
+    calls,
+)
+from railtracks.exceptions import StoreError
+
+# Seconds since 1970: the last second that a datetime can hold.
+LATEST: Final = 253_402_300_799.0
+# PostgreSQL's integers end there. One less, as the next number of a row is one more.
+_LARGEST: Final = 2**31 - 2
+_LONGEST_SHOWN: Final = 60
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+# Returns whether a column may have a value.
+_Check: TypeAlias = Callable[[object], bool]
+
+
+def _is_text(value: object) -> bool:
+    # A text of SQLite's that is no UTF-8 was read with surrogates in it, which no text of a session has.
+    return type(value) is str and (value.isascii() or _SURROGATE.search(value) is None)
+
+
+def _is_name(value: object) -> bool:
+    return type(value) is str and is_safe_name(value)
+
+
+def _is_data(value: object) -> bool:
+    return type(value) is bytes
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= _LARGEST
+
+
+def _is_place(value: object) -> bool:
+    return type(value) is int and -1 <= value <= _LARGEST
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int and 1 <= value <= _LARGEST
+
+
+def _is_moment(value: object) -> bool:
+    return (type(value) is float or type(value) is int) and 0 <= value <= LATEST
+
+
+def _is_duration(value: object) -> bool:
+    return (type(value) is float or type(value) is int) and 0 < value < math.inf
+
+
+def _optional(check: _Check) -> _Check:
+    return lambda value: value is None or check(value)
+
+
+_SESSION: Final[dict[str, _Check]] = {
+    "session_id": _is_name,
+    "session_name": _optional(_is_text),
+    "flow_name": _optional(_is_text),
+    "version": _optional(_is_text),
+    "entry_point": _optional(_is_text),
+    "inputs": _optional(_is_data),
+    "inputs_print": _optional(_is_text),
+    "seed": _is_text,
+    "status": (frozenset(DurableStatus) - {DurableStatus.DAMAGED}).__contains__,
+    "timeout": _optional(_is_duration),
+    "created_at": _is_moment,
+    "ended_at": _optional(_is_moment),
+    "deadline_at": _optional(_is_moment),
+    "wakes_at": _optional(_is_moment),
+    "failure": _optional(_is_data),
+    "owner": _optional(_is_name),
+    "fence": _is_count,
+    "recoveries": _is_count,
+    "forked_from": _optional(_is_text),
+    "parent": _optional(_is_name),
+}
+_STATUSES: Final = frozenset(RowStatus)
+# Without an outcome.
+_BARE: Final = frozenset([RowStatus.OPENED, RowStatus.CANCELLED, RowStatus.DELIVERED])
+_CALL: Final[dict[str, _Check]] = {
+    # The query has compared it.
+    "session_id": _is_text,
+    "seq": _is_number,
+    "key": _is_text,
+    "parent": _is_text,
+    "strand": _is_text,
+    "position": _is_count,
+    "place": _is_place,
+    "attempt": _is_number,
+    "node": _is_text,
+    "fingerprint": _is_text,
+    "arguments": _optional(_is_data),
+    "status": _STATUSES.__contains__,
+    "outcome": _optional(_is_data),
+    "context": _optional(_is_data),
+    "began_after": _is_count,
+    "began_at": _is_moment,
+    "ended_at": _optional(_is_moment),
+}
+_OWNER: Final[dict[str, _Check]] = {
+    "token": _is_name,
+    "host": _is_text,
+    "process_id": _is_count,
+    "lease_until": _is_moment,
+}
+
+
+def damaged(session_id: object, problem: str) -> StoreError:
+    """Return the error for a session whose rows no run of it has written like this."""
+    return StoreError(
+        f"session {session_id} is damaged in its store: {problem}. Nothing of it was run or changed: mend the row, or"
+        " restore the store from a backup"
+    )
+
+
+def _problem(row: Sequence[object], checks: dict[str, _Check]) -> str | None:
+    """Return what is wrong with a row, `None` if nothing is."""
+    for (name, check), value in zip(checks.items(), row, strict=True):
+        if not check(value):
+            return f"its {name} is {_shown(value)}"
+    return None
+
+
+def _shown(value: object) -> str:
+    """Return a value of a row for an error. Bytes may hold secrets, and are never shown."""
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    text = ascii(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
+# Sessions.
+
+
+def session_row(row: Sequence[object]) -> SessionRow:
+    """Return the row of a session, checked.
+
+    Raises:
+        StoreError: If it is damaged.
+    """
+    made = SessionRow._make(row)
+    problem = _problem(row, _SESSION) or _contradiction(made)
+    if problem is not None:
+        raise damaged(shown_id(made.session_id), problem)
+    return made
+
+
+def shown_id(session_id: object) -> str:
+    """Return an identifier that may be no text at all, as it is shown."""
+    return session_id if isinstance(session_id, str) and _is_text(session_id) else _shown(session_id)
+
+
+def _contradiction(row: SessionRow) -> str | None:
+    """Return what in the row of a session contradicts its status."""
+    is_final = row.status in FINAL
+    if is_final != (row.ended_at is not None):
+        return f"its status is {row.status!r} and its ended_at {row.ended_at}"
+    if row.failure is not None and (not is_final or row.status == DurableStatus.COMPLETED):
+        return f"its status is {row.status!r} and it has a failure"
+    if row.parent == row.session_id:
+        return "it is its own parent"
+    return None
+
+
+# Calls.
+
+
+def rows_of(connection: Connection, session_id: str) -> list[CallRow]:
+    """Return the rows of a session's calls, in the order of the commits, each checked by itself.
+
+    Raises:
+        StoreError: If one is damaged.
+    """
+    query = select(calls).where(calls.c.session_id == session_id).order_by(calls.c.seq)
+    rows: list[CallRow] = []
+    # The classes of the values of rows that were found right: there are few such combinations.
+    sound = set[tuple[type, ...]]()
+    for each in connection.execute(query):
+        row = CallRow._make(each)
+        kinds = tuple(map(type, row))
+        if kinds not in sound or not _is_sound(row):
+            problem = _problem(row, _CALL) or _call_contradiction(row)
+            if problem is not None:
+                raise damaged(session_id, f"of call row {_shown(row.seq)}, {problem}")
+            sound.add(kinds)
+        rows.append(row)
+    return rows
+
+
+def _is_sound(row: CallRow) -> bool:
+    """Return whether nothing is wrong with a row whose values are of the right classes.
+
+    The same as the checks of all columns, written out for speed, and for ASCII only: if not, these have the last word.
+    """
+    return (
+        0 <= row.began_after < row.seq <= _LARGEST
+        and 0 <= row.position <= _LARGEST
+        and -1 <= row.place <= _LARGEST
+        and 1 <= row.attempt <= _LARGEST
+        and 0 <= row.began_at <= LATEST
+        and (row.ended_at is None or 0 <= row.ended_at <= LATEST)
+        and row.status in _STATUSES
+        and f"{row.key}{row.parent}{row.strand}{row.node}{row.fingerprint}".isascii()
+        and _call_contradiction(row) is None
+    )
+
+
+def record_of(connection: Connection, session_id: str) -> list[CallRow]:
+    """Return the rows of a session's calls for a replay, which needs more: that they do not contradict each other.
+
+    Raises:
+        StoreError: If one is damaged, or if two contradict each other.
+    """
+    rows, record = rows_of(connection, session_id), _Record()
+    for row in rows:
+        problem = record.add(row)
+        if problem is not None:
+            raise damaged(session_id, f"of call row {row.seq}, {problem}")
+    return rows
+
+
+def _call_contradiction(row: CallRow) -> str | None:
+    """Return what in the row of a call contradicts its status, or its number."""
+    # A wait for a signal keeps its deadline in its first row.
+    has_outcome = row.status not in _BARE
+    if has_outcome != (row.outcome is not None) and not (row.status == RowStatus.OPENED and row.node.startswith(WAIT)):
+        return f"its status is {row.status!r} and {'no' * has_outcome or 'an'} outcome is there"
+    if (row.status == RowStatus.OPENED) != (row.ended_at is None):
+        return f"its status is {row.status!r} and its ended_at {row.ended_at}"
+    if row.began_after >= row.seq:
+        return f"it began after row {row.began_after}"
+    return None
+
+
+class _Record:
+    """The rows of one session that were read so far, for what later rows may say.
+
+    The parent record of an outcome or a beginning stands before it, so no row is inside itself.
+    """
+
+    def __init__(self) -> None:
+        self._calls: dict[str, CallRow] = {}
+        self._over: set[str] = set()
+        self._started: set[str] = set()
+
+    def add(self, row: CallRow) -> str | None:
+        """Add a row; return what in it contradicts the rows before it."""
+        if row.status in {RowStatus.BROADCAST, RowStatus.DELIVERED}:
+            return None
+        # How a cancelled call ended is recorded late, and maybe without the call around it.
+        if row.parent != ROOT and row.parent not in self._calls and row.status != RowStatus.CANCELLED:
+            return "the call around it is not in the record"
+        return self._add_start(row) if row.status == RowStatus.STARTED else self._add_call(row)
+
+    def _add_start(self, row: CallRow) -> str | None:
+        if row.key in self._started:
+            return "it is there twice"
+        self._started.add(row.key)
+        return None
+
+    def _add_call(self, row: CallRow) -> str | None:
+        known = self._calls.setdefault(row.key, row)
+        if known is not row:
+            if _identity(known) != _identity(row):
+                return f"it is another call than row {known.seq} with the same key"
+            if row.status == RowStatus.OPENED or row.key in self._over:
+                return f"the same call has row {known.seq}, and cannot begin or end twice"
+        if row.status != RowStatus.OPENED:
+            self._over.add(row.key)
+        return None
+
+
+def _identity(row: CallRow) -> tuple[object, ...]:
+    """Return what all rows of one call have in common."""
+    return row.parent, row.strand, row.position, row.place, row.attempt, row.node, row.fingerprint
+
+
+# Owners.
+
+
+def owner_row(row: Sequence[object]) -> OwnerRow | None:
+    """Return the row of an owner, `None` if it names none. A lease that cannot be read is one without end."""
+    *names, lease = row
+    made = OwnerRow._make([*names, lease if _is_moment(lease) else LATEST])
+    return None if _problem(made, _OWNER) else made
+
+
+def moment_after(now: float, seconds: float | None) -> float | None:
+    """Return the time some seconds from now; `None` if there is none, or if it is later than any datetime."""
+    return None if seconds is None or now + seconds > LATEST else now + seconds

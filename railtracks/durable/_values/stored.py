@@ -1,0 +1,23 @@
+"""Stored JSON as it is read: a store is input, and bytes that are no JSON cost their session only.
+
+Called by everything that reads bytes out of a row, in place of `json.loads`.
+"""
+
+from __future__ import annotations
+
+import json
+
+from railtracks.exceptions import DurableValueError
+
+
+def parsed(data: bytes) -> object:
+    """Return the JSON in some bytes of a row.
+
+    Raises:
+        DurableValueError: If there is none, or if it is nested too deep to be read.
+    """
+    try:
+        found: object = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DurableValueError("a stored value", f"it is no JSON: {error}") from error
+    return found
