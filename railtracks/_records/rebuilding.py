@@ -9,7 +9,7 @@ from contextlib import suppress
 from types import MemberDescriptorType
 from typing import Any, Final
 
-from railtracks._checks import is_text
+from railtracks._checks import exact, is_text
 from railtracks._records.error_parts import attributes_of
 
 # Attributes of Python's own classes that are no part of an exception: any object at all, quoted for suggestions in
@@ -23,7 +23,9 @@ _LEFT_OUT: Final = (
 
 def state_of(error: BaseException) -> dict[str, object]:
     """Return the attributes of an exception but its notes: those in its `__dict__`, and those in slots."""
-    state = {name: value for name, value in dict.items(attributes_of(error)) if is_text(name) and name != "__notes__"}
+    # The keys can be any objects of users: a text is compared by its exact characters.
+    state = {exact(name): value for name, value in attributes_of(error).items() if is_text(name)}
+    state.pop("__notes__", None)
     # Python's own classes have slots, too: `errno`, `filename`, the end of the bytes that could not be decoded.
     for kind in type(error).__mro__:
         for name, slot in vars(kind).items():
