@@ -11,13 +11,16 @@ import dataclasses
 import functools
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterable
+from itertools import islice, repeat
+from types import NoneType
 from typing import Final, Generic, TypeGuard, TypeVar
 
 import attrs
 
-from railtracks._checks import is_dict, is_frozen_set, is_list, is_mapping, is_set, is_tuple
+from railtracks._checks import is_ctrl_c, is_dict, is_frozen_set, is_list, is_mapping, is_set, is_tuple
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -26,6 +29,7 @@ REDACTED: Final = "[redacted]"
 CUT: Final = "..."
 
 _TEXTS: Final = (str, int, float, bytes, bytearray)
+_SCALARS: Final = frozenset((str, int, float, bool, NoneType))
 # Shorter values would be replaced inside ordinary words.
 _SHORTEST: Final = 4
 _FEW: Final = 32
@@ -95,14 +99,21 @@ def is_secret(name: str | None, value: object) -> bool:
     return not (isinstance(value, int | float) and "tokens" in name.lower())
 
 
-def known_secrets(values: Iterable[tuple[str | None, object]]) -> set[str]:
-    """Return the texts of all secrets among named values, at any depth."""
+def known_secrets(values: Iterable[tuple[str | None, object]], limit: float = math.inf) -> set[str]:
+    """Return the texts of all secrets among named values, at any depth.
+
+    Args:
+        values: The values, with their names.
+        limit: How long each value's JSON may be. Of a longer one only as much is searched as such a value can hold.
+    """
     found: set[str] = set()
     # The values themselves are kept, too: an id may be used again once its object is gone.
     seen: dict[tuple[int, bool], object] = {}
     for named in values:
         stack: list[tuple[str | None, object, bool]] = [(*named, False)]
-        while stack:
+        # Each part takes two characters at least.
+        left = limit / 2
+        while stack and left > 0:
             name, value, is_inside = stack.pop()
             try:
                 is_inside = is_inside or is_secret(name, value)
@@ -113,18 +124,32 @@ def known_secrets(values: Iterable[tuple[str | None, object]]) -> set[str]:
                         found |= _spellings(value)
                 elif value is not None and (id(value), is_inside) not in seen:
                     seen[id(value), is_inside] = value
-                    stack += [(name, item, is_inside) for name, item in _visible_items(value)]
-            except Exception:  # noqa: BLE001, S112 - users' code: what cannot be looked at shows nothing
+                    if not is_inside and is_list(value) and _are_scalars(value):
+                        # A text or a number without a name is no secret, and a long list is passed over quickly.
+                        continue
+                    items = _visible_items(value, left)
+                    stack += [(name, item, is_inside) for name, item in items]
+                    left -= len(items)
+            except BaseException as error:
+                # Users' code: what cannot be looked at shows nothing.
+                if is_ctrl_c(error):
+                    raise
                 continue
     return found
 
 
-def _visible_items(value: object) -> list[tuple[str | None, object]]:
-    """Return the items of a value, and those of its attributes that have secret names.
+def _are_scalars(items: list[object]) -> bool:
+    """Return whether the items of a list are all texts and numbers."""
+    remaining = iter(items)
+    return all(_SCALARS.issuperset(map(type, islice(remaining, 1_000))) for _ in range(0, len(items), 1_000))
+
+
+def _visible_items(value: object, most: float) -> list[tuple[str | None, object]]:
+    """Return the items of a value, a limited number of them, and those of its attributes that have secret names.
 
     Not all attributes: what an object refers to through them has no end.
     """
-    items = named_items(value)
+    items = named_items(value, most)
     attributes: object = getattr(value, "__dict__", None)
     if is_mapping(attributes):
         for key, item in attributes.items():
@@ -134,23 +159,29 @@ def _visible_items(value: object) -> list[tuple[str | None, object]]:
     return items
 
 
-def named_items(value: object) -> list[tuple[str | None, object]]:
-    """Return what a container, an error, an attrs or a dataclass instance holds, each item with its name if any."""
+def named_items(value: object, most: float) -> list[tuple[str | None, object]]:
+    """Return what a container, an error, an attrs or a dataclass instance holds, each item with its name if any.
+
+    Of the items of a container only a limited number: they may have no end.
+    """
+    stop = None if most == math.inf else math.ceil(most)
     if is_dict(value) or is_mapping(value):
-        return [(key_name(key), item) for key, item in list(value.items())]
+        return [(key_name(key), item) for key, item in list(islice(value.items(), stop))]
     if is_tuple(value):
         names: tuple[str, ...] = getattr(value, "_fields", ())
-        return list(zip(names, value, strict=True)) if names else [(None, item) for item in value]
+        return list(islice(zip(names, value, strict=True) if names else zip(repeat(None), value), stop))
     if is_list(value) or is_set(value) or is_frozen_set(value):
-        return [(None, item) for item in list(value)]
+        return [(None, item) for item in list(islice(value, stop))]
     if isinstance(value, BaseException):
         return [(None, item) for item in value.args]
     items: list[tuple[str | None, object]] = []
     for name in field_names(value):
         try:
             items.append((name, getattr(value, name)))
-        except Exception:  # noqa: BLE001, S112 - users' code: a field that cannot be read holds nothing to show
-            continue
+        except BaseException as error:
+            # Users' code: a field that cannot be read holds nothing to show.
+            if is_ctrl_c(error):
+                raise
     return items
 
 
@@ -182,13 +213,17 @@ def _spellings(value: str | bytes | bytearray | float) -> set[str]:
 
 
 class Scrubber:
-    """Replaces known secrets in texts, in a time that does not grow with the number of secrets."""
+    """Replaces known secrets in texts, in a time that does not grow with the number of secrets.
+
+    Attributes:
+        longest: The length of the longest secret.
+    """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._by_start: dict[str, list[str]] = {}
         for secret in sorted(secrets, key=len, reverse=True):
             self._by_start.setdefault(secret[:_SHORTEST], []).append(secret)
-        self._longest = max((len(secret) for group in self._by_start.values() for secret in group), default=0)
+        self.longest = max((len(secret) for group in self._by_start.values() for secret in group), default=0)
 
     def text(self, text: str) -> str:
         """Return free text without known secrets and without the values that follow a secret name."""
@@ -225,7 +260,7 @@ class Scrubber:
         if not text.endswith(CUT):
             return text
         body = text.removesuffix(CUT)
-        for place in range(max(0, len(body) - self._longest), len(body) - _SHORTEST + 1):
+        for place in range(max(0, len(body) - self.longest), len(body) - _SHORTEST + 1):
             alike = self._by_start.get(body[place : place + _SHORTEST], ())
             if any(secret.startswith(body[place:]) for secret in alike):
                 return f"{body[:place]}{REDACTED}{CUT}"

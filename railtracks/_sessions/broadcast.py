@@ -81,7 +81,8 @@ class CallbackFailures:
             item: The item that the callback was given, `None` if there was none.
         """
         text, record = described(error).traceback, self._record
-        safe = await in_thread(safe_text, text, record.tree, record.values, item, limiter=saving_limiter())
+        tree, values, limit = record.tree, record.values, record.value_limit
+        safe = await in_thread(safe_text, text, tree, values, item, limit, limiter=saving_limiter())
         line = f"{what}\n{safe}"
         self._log.log(logging.ERROR, line, logger="RT.Session")
 

@@ -126,6 +126,8 @@ class FinalWork:
             callback = self.settings.get("payload_callback")
             if callback is not None:
                 await self._hand_out_payload(callback)
+            if self.record.cut is not None:
+                self._log(logging.WARNING, self.record.cut)
             if self.durable is not None:
                 await self._close_journal(self.durable)
 

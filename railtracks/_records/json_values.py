@@ -1,0 +1,385 @@
+"""Users' values as JSON text: the form of what JSON has no word for, and the limit that a value may not pass.
+
+Called by `saved_state` for each argument and each result. A value is written part by part, and so its limit, and other
+threads that wait, are looked at while it is written, not after. Whatever a value's own code raises costs that part of
+the value only.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from itertools import islice, zip_longest
+from pathlib import PurePath
+from time import monotonic, sleep
+from types import NoneType
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+from railtracks._checks import is_ctrl_c, is_frozen_set, is_list, is_mapping, is_set, is_tuple
+from railtracks._records.descriptions import CUT, LONGEST_TEXT, full_class_name, safe_repr
+from railtracks._records.secrets import REDACTED, Scrubber, field_names, is_secret, key_name
+
+T = TypeVar("T")
+
+# Seconds of work between two pauses. With less of it a busy event loop would keep the saving thread waiting.
+_SLICE: Final = 0.002
+# How many items, characters or bytes are handed to code in C at once. It lets no other thread run meanwhile.
+_ITEMS: Final = 1_000
+_CHARACTERS: Final = 2**20
+_BYTES: Final = 3 * 2**16
+
+# A deeper value is not written: many readers of JSON fail at some depth.
+_DEEPEST: Final = 100
+# Python writes and reads smaller numbers in decimal under every setting of sys.set_int_max_str_digits.
+_LARGEST_INT: Final = 10**sys.int_info.str_digits_check_threshold
+_NUMBERS: Final = frozenset((int, float, bool, NoneType))
+_TEXTS: Final = frozenset((str,))
+# How many texts of keys are kept.
+_MOST_KEYS: Final = 1_000
+
+# One encoder for all values. `json.dumps` would make a new one for each.
+_encode = json.JSONEncoder(allow_nan=False).encode
+_REDACTED: Final = _encode(REDACTED)
+_NOT_FINITE: Final = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+_CONTAINERS: Final = (dict, list, tuple, set, frozenset, Mapping)
+
+
+class _OverLimitError(Exception):
+    """The text of a value is longer than it may be.
+
+    Attributes:
+        beginning: The beginning of the text of the part that the error came out of so far.
+    """
+
+    def __init__(self, beginning: str) -> None:
+        self.beginning = beginning
+        super().__init__()
+
+    def passed(self, *texts: str) -> None:
+        """Note what stands before the part in a container that the error leaves."""
+        self.beginning = f"{''.join(texts)}{self.beginning}"[: LONGEST_TEXT + 1]
+
+
+class Pauses:
+    """Lets other threads run between two pieces of work.
+
+    Python itself switches threads only every 5 ms, and an event loop has to wait for that at each of its steps.
+    """
+
+    def __init__(self) -> None:
+        self._due = monotonic() + _SLICE
+
+    def pause(self) -> None:
+        """Let other threads run, if this one has worked for a while."""
+        if monotonic() > self._due:
+            sleep(0)
+            self._due = monotonic() + _SLICE
+
+    def between(self, items: Iterable[T]) -> Iterator[T]:
+        """Return the items, and let other threads run in between."""
+        for item in items:
+            self.pause()
+            yield item
+
+
+class JsonValues:
+    """Writes the values of one saved state as JSON, without the secrets in them.
+
+    Attributes:
+        pauses: When to let other threads run.
+        cut: How many values were over the limit.
+    """
+
+    def __init__(self, scrubber: Scrubber, limit: float, pauses: Pauses) -> None:
+        self.pauses = pauses
+        self.cut = 0
+        self._scrubber = scrubber
+        self._limit = limit
+        # How many more characters the value at hand may take.
+        self._left = limit
+        # The containers around the part at hand.
+        self._open: set[int] = set()
+        # The texts of keys.
+        self._keys: dict[str, str] = {}
+
+    def free_text(self, text: str) -> str:
+        """Return free text without secrets."""
+        return writable(self._scrubber.text(text))
+
+    def value(self, value: object, name: str | None = None) -> str:
+        """Return a value that is kept under a name as JSON; of one that is over the limit only what it is."""
+        self._left = self._limit
+        try:
+            return self._text(value, name)
+        except _OverLimitError as over:
+            self.cut += 1
+            return self._beginning(value, over.beginning)
+
+    def _text(self, value: object, name: str | None = None) -> str:
+        """Return a part of the value at hand as JSON.
+
+        Raises:
+            _OverLimitError: If the value takes more characters than the limit allows.
+        """
+        try:
+            return self._form(value, name)
+        except _OverLimitError:
+            raise
+        except BaseException as error:
+            # A real Ctrl-C is none of the value's doing. Whatever else its code raises costs this part only.
+            if is_ctrl_c(error):
+                raise
+            return self._unserializable(value, safe_repr(value))
+
+    def _form(self, value: object, name: str | None) -> str:
+        if value is None:
+            return self._taken("null")
+        if value is True or value is False:
+            return self._taken("true" if value else "false")
+        if is_secret(name, value):
+            return self._taken(_REDACTED)
+        if isinstance(value, Enum):
+            return self._text(value.value, name)
+        if isinstance(value, str):
+            return self._string(str.__str__(str(value)))
+        if isinstance(value, int | float):
+            return self._float(value) if isinstance(value, float) else self._int(value)
+        if isinstance(value, bytes | bytearray):
+            return self._bytes(bytes(value))
+        leaf = _leaf(value)
+        if leaf is not None:
+            return self._text(leaf)
+        if isinstance(value, _CONTAINERS) or field_names(value):
+            return self._container(value)
+        return self._unserializable(value, safe_repr(value))
+
+    def _taken(self, text: str) -> str:
+        """Return a text that was added to the value at hand, if there is still room for it."""
+        self._left -= len(text)
+        if self._left < 0:
+            raise _OverLimitError(text)
+        return text
+
+    # Values without parts.
+
+    def _string(self, text: str) -> str:
+        if len(text) > self._left:
+            raise _OverLimitError(f'"{self._start_of(text[:LONGEST_TEXT])}')
+        clean = self._scrubber.exact(text)
+        if not clean.isascii():
+            # This raises for a lone surrogate, which strict JSON does not allow.
+            clean.encode()
+        if len(clean) <= _CHARACTERS:
+            return self._taken(_encode(clean))
+        pieces = [_encode(piece)[1:-1] for piece in slices(clean)]
+        return self._taken("".join(['"', *pieces, '"']))
+
+    def _start_of(self, text: str) -> str:
+        """Return the beginning of a long text without secrets, also without one that was cut in half."""
+        return self._scrubber.text(text + CUT).removesuffix(CUT)
+
+    def _float(self, value: float) -> str:
+        text = float.__repr__(float(value))
+        return self._taken(text if math.isfinite(value) else _encode({"$float": _NOT_FINITE[text]}))
+
+    def _int(self, value: int) -> str:
+        if not -_LARGEST_INT < value < _LARGEST_INT:
+            return self._unserializable(value, safe_repr(value))
+        text = int.__repr__(int(value))
+        return self._taken(text if self._is_clean(text) else _REDACTED)
+
+    def _bytes(self, value: bytes) -> str:
+        if len(value) > self._left:
+            raise _OverLimitError(self._start_of(value[:LONGEST_TEXT].decode("utf-8", "replace")))
+        pieces = ['{"$bytes": "']
+        for start in range(0, len(value), _BYTES):
+            # Together with the bytes that follow, as a secret may stand across the border.
+            end = start + _BYTES + 4 * self._scrubber.longest
+            if not self._is_clean(value[start:end].decode("utf-8", "replace")):
+                return self._taken(_REDACTED)
+            pieces.append(base64.b64encode(value[start : start + _BYTES]).decode("ascii"))
+        return self._taken("".join([*pieces, '"}']))
+
+    def _is_clean(self, text: str) -> bool:
+        return self._scrubber.exact(text) == text
+
+    # Containers.
+
+    def _container(self, value: object) -> str:
+        if id(value) in self._open:
+            return self._unserializable(value, "<contains itself>")
+        if len(self._open) >= _DEEPEST:
+            return self._unserializable(value, f"<more than {_DEEPEST} levels deep>")
+        self._open.add(id(value))
+        try:
+            # Empty ones count, too: there may be any number of them.
+            self._taken("[]")
+            if is_mapping(value):
+                return self._object(_pairs_of(value))
+            if is_tuple(value):
+                return self._tuple(value)
+            if is_list(value):
+                return self._array(_items_of(value))
+            if is_set(value) or is_frozen_set(value):
+                return f'{{"$set": {self._array(_items_of(value))}}}'
+            return self._object(_fields_of(value))
+        finally:
+            self._open.discard(id(value))
+
+    def _tuple(self, value: tuple[object, ...]) -> str:
+        names: object = getattr(type(value), "_fields", ())
+        if not is_tuple(names) or not names:
+            return self._array(_items_of(value))
+        # The names of a named tuple are not written, but may be those of secrets.
+        texts = [self._text(item, key_name(name)) for item, name in zip_longest(_items_of(value), names[: len(value)])]
+        return f"[{', '.join(texts)}]"
+
+    def _array(self, items: Iterator[object]) -> str:
+        texts: list[str] = []
+        try:
+            while chunk := list(islice(items, _ITEMS)):
+                self.pauses.pause()
+                together = self._alike(chunk)
+                if together is not None:
+                    texts.append(self._taken(together))
+                    continue
+                for item in chunk:
+                    texts.append(self._text(item))
+                    self._left -= 2
+        except _OverLimitError as over:
+            over.passed("[", *(f"{text}, " for text in texts))
+            raise
+        return f"[{', '.join(texts)}]"
+
+    def _alike(self, items: list[Any]) -> str | None:
+        """Return the JSON of items that are all numbers, or all texts, in one go; `None` if that cannot be."""
+        try:
+            kinds = set(map(type, items))
+            if not (kinds <= _NUMBERS or (kinds == _TEXTS and sum(map(len, items)) < _CHARACTERS)):
+                return None
+            text = _encode(items)[1:-1]
+            if int in kinds and _is_any_large(items, kinds, text):
+                return None
+        except BaseException as error:
+            # One is not finite, or the class of one cannot be compared. Each is written by itself then.
+            if is_ctrl_c(error):
+                raise
+            return None
+        # What looks like a lone surrogate may be half of a character: each text has to be looked at.
+        return text if "\\ud" not in text and self._is_clean(text) else None
+
+    def _object(self, pairs: Iterator[tuple[object, object]]) -> str:
+        keys: list[str] = []
+        texts: list[str] = []
+        are_words = True
+        try:
+            while chunk := list(islice(pairs, _ITEMS)):
+                self.pauses.pause()
+                for key, item in chunk:
+                    text = self._keys.get(key) if type(key) is str else None
+                    if text is None:
+                        text = self._text(key)
+                        are_words = are_words and self._keep_word(key, text)
+                    self._left -= len(text) + 4
+                    keys.append(text)
+                    texts.append(self._text(item, key_name(key)))
+        except _OverLimitError as over:
+            over.passed("{", ", ".join(f"{key}: {text}" for key, text in zip_longest(keys, texts, fillvalue="")))
+            raise
+        if are_words and len(set(keys)) == len(keys):
+            return f"{{{', '.join([f'{key}: {text}' for key, text in zip(keys, texts, strict=True)])}}}"
+        # JSON's keys are strings, and those that begin with a dollar are tags of this file: so these become pairs.
+        return f'{{"$dict": [{", ".join([f"[{key}, {text}]" for key, text in zip(keys, texts, strict=True)])}]}}'
+
+    def _keep_word(self, key: object, text: str) -> bool:
+        """Return whether the text of a key can be a key in JSON; keep it then, as all rows of a table have the same."""
+        is_word = isinstance(key, str) and text.startswith('"') and not text.startswith('"$')
+        if is_word and type(key) is str and len(key) < LONGEST_TEXT and len(self._keys) < _MOST_KEYS:
+            self._keys[key] = text
+        return is_word
+
+    # What is left of values that cannot be written.
+
+    def _unserializable(self, value: object, text: str) -> str:
+        told = {"type": self.free_text(full_class_name(value)), "repr": self.free_text(text)}
+        return self._taken(_encode({"$unserializable": told}))
+
+    def _beginning(self, value: object, text: str) -> str:
+        told = {
+            "type": self.free_text(full_class_name(value)),
+            "len": _length_of(value),
+            "beginning": writable(text[:LONGEST_TEXT] + CUT),
+        }
+        return _encode({"$large": told})
+
+
+def slices(text: str) -> Iterator[str]:
+    """Return a text in slices, each short enough to be handed to code in C, which lets no other thread run."""
+    return (text[start : start + _CHARACTERS] for start in range(0, len(text), _CHARACTERS))
+
+
+def writable(text: str) -> str:
+    """Return a text without lone surrogates, which strict JSON does not allow."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _leaf(value: object) -> str | float | None:
+    """Return the text of a time, a path, a UUID or a `Decimal`, the seconds of a duration, `None` for other values."""
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return str(value) if isinstance(value, PurePath | UUID | Decimal) else None
+
+
+def _is_any_large(items: list[Any], kinds: set[type], text: str) -> bool:
+    """Return whether one of some numbers, or `None`, is too large to be written, as far as their text leaves it open."""
+    numbers = [item for item in items if item is not None] if NoneType in kinds else items
+    return not (max(numbers) < _LARGEST_INT and ("-" not in text or min(numbers) > -_LARGEST_INT))
+
+
+def _length_of(value: Any) -> int | None:
+    try:
+        return len(value)
+    except BaseException as error:
+        if is_ctrl_c(error):
+            raise
+        return None
+
+
+def _items_of(value: Collection[object]) -> Iterator[object]:
+    return _counted(iter(value), len(value))
+
+
+def _pairs_of(value: Mapping[object, object]) -> Iterator[tuple[object, object]]:
+    return _counted(iter(value.items()), len(value))
+
+
+def _counted(items: Iterator[T], length: int) -> Iterator[T]:
+    """Return as many items as the length says.
+
+    Raises:
+        ValueError: If there are more: they may have no end.
+    """
+    yield from islice(items, length)
+    if next(items, items) is not items:
+        raise ValueError("more items than its len() says")
+
+
+def _fields_of(value: object) -> Iterator[tuple[object, object]]:
+    """Return the fields of an attrs or dataclass instance by their names; one that cannot be read is left out."""
+    for name in field_names(value):
+        try:
+            item: object = getattr(value, name)
+        except BaseException as error:
+            if is_ctrl_c(error):
+                raise
+            continue
+        yield name, item
