@@ -23,8 +23,8 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from railtracks._checks import is_ctrl_c, is_frozen_set, is_list, is_mapping, is_set, is_tuple
-from railtracks._records.descriptions import CUT, LONGEST_TEXT, full_class_name, safe_repr
 from railtracks._records.secrets import REDACTED, Scrubber, field_names, is_secret, key_name
+from railtracks._records.value_texts import CUT, LONGEST_TEXT, full_class_name, safe_repr
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ _DEEPEST: Final = 100
 # Python writes and reads smaller numbers in decimal under every setting of sys.set_int_max_str_digits.
 _LARGEST_INT: Final = 10**sys.int_info.str_digits_check_threshold
 _NUMBERS: Final = frozenset((int, float, bool, NoneType))
-_TEXTS: Final = frozenset((str,))
+_TEXTS: Final[frozenset[type]] = frozenset((str,))
 # How many texts of keys are kept.
 _MOST_KEYS: Final = 1_000
 
@@ -139,26 +139,17 @@ class JsonValues:
             return self._unserializable(value, safe_repr(value))
 
     def _form(self, value: object, name: str | None) -> str:
-        if value is None:
-            return self._taken("null")
-        if value is True or value is False:
-            return self._taken("true" if value else "false")
-        if is_secret(name, value):
+        if value is None or value is True or value is False:
+            return self._taken("null" if value is None else "true" if value else "false")
+        # A text without a name is no secret, and most values are that.
+        if (name is not None or type(value) is not str) and is_secret(name, value):
             return self._taken(_REDACTED)
         if isinstance(value, Enum):
             return self._text(value.value, name)
-        if isinstance(value, str):
-            return self._string(str.__str__(str(value)))
-        if isinstance(value, int | float):
-            return self._float(value) if isinstance(value, float) else self._int(value)
-        if isinstance(value, bytes | bytearray):
-            return self._bytes(bytes(value))
-        leaf = _leaf(value)
+        leaf = self._leaf(value)
         if leaf is not None:
-            return self._text(leaf)
-        if isinstance(value, _CONTAINERS) or field_names(value):
-            return self._container(value)
-        return self._unserializable(value, safe_repr(value))
+            return leaf
+        return self._container(value) if _is_container(value) else self._unserializable(value, safe_repr(value))
 
     def _taken(self, text: str) -> str:
         """Return a text that was added to the value at hand, if there is still room for it."""
@@ -168,6 +159,17 @@ class JsonValues:
         return text
 
     # Values without parts.
+
+    def _leaf(self, value: object) -> str | None:
+        """Return the JSON of a value without parts, `None` for other values."""
+        if isinstance(value, str):
+            return self._string(value if type(value) is str else str.__str__(str(value)))
+        if isinstance(value, int | float):
+            return self._float(value) if isinstance(value, float) else self._int(value)
+        if isinstance(value, bytes | bytearray):
+            return self._bytes(bytes(value))
+        told = _told(value)
+        return None if told is None else self._text(told)
 
     def _string(self, text: str) -> str:
         if len(text) > self._left:
@@ -221,17 +223,20 @@ class JsonValues:
         try:
             # Empty ones count, too: there may be any number of them.
             self._taken("[]")
-            if is_mapping(value):
-                return self._object(_pairs_of(value))
-            if is_tuple(value):
-                return self._tuple(value)
-            if is_list(value):
-                return self._array(_items_of(value))
-            if is_set(value) or is_frozen_set(value):
-                return f'{{"$set": {self._array(_items_of(value))}}}'
-            return self._object(_fields_of(value))
+            return self._parts(value)
         finally:
             self._open.discard(id(value))
+
+    def _parts(self, value: object) -> str:
+        if is_mapping(value):
+            return self._object(_pairs_of(value))
+        if is_tuple(value):
+            return self._tuple(value)
+        if is_list(value):
+            return self._array(_items_of(value))
+        if is_set(value) or is_frozen_set(value):
+            return f'{{"$set": {self._array(_items_of(value))}}}'
+        return self._object(fields_of(value))
 
     def _tuple(self, value: tuple[object, ...]) -> str:
         names: object = getattr(type(value), "_fields", ())
@@ -262,7 +267,7 @@ class JsonValues:
         """Return the JSON of items that are all numbers, or all texts, in one go; `None` if that cannot be."""
         try:
             kinds = set(map(type, items))
-            if not (kinds <= _NUMBERS or (kinds == _TEXTS and sum(map(len, items)) < _CHARACTERS)):
+            if not (kinds <= _NUMBERS or (kinds <= _TEXTS and sum(map(len, items)) < _CHARACTERS)):
                 return None
             text = _encode(items)[1:-1]
             if int in kinds and _is_any_large(items, kinds, text):
@@ -330,7 +335,11 @@ def writable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _leaf(value: object) -> str | float | None:
+def _is_container(value: object) -> bool:
+    return isinstance(value, _CONTAINERS) or bool(field_names(value))
+
+
+def _told(value: object) -> str | float | None:
     """Return the text of a time, a path, a UUID or a `Decimal`, the seconds of a duration, `None` for other values."""
     if isinstance(value, datetime | date | time):
         return value.isoformat()
@@ -340,7 +349,7 @@ def _leaf(value: object) -> str | float | None:
 
 
 def _is_any_large(items: list[Any], kinds: set[type], text: str) -> bool:
-    """Return whether one of some numbers, or `None`, is too large to be written, as far as their text leaves it open."""
+    """Return whether one of some numbers and `None` is too large to be written."""
     numbers = [item for item in items if item is not None] if NoneType in kinds else items
     return not (max(numbers) < _LARGEST_INT and ("-" not in text or min(numbers) > -_LARGEST_INT))
 
@@ -373,7 +382,7 @@ def _counted(items: Iterator[T], length: int) -> Iterator[T]:
         raise ValueError("more items than its len() says")
 
 
-def _fields_of(value: object) -> Iterator[tuple[object, object]]:
+def fields_of(value: object) -> Iterator[tuple[object, object]]:
     """Return the fields of an attrs or dataclass instance by their names; one that cannot be read is left out."""
     for name in field_names(value):
         try:

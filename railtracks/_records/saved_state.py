@@ -131,7 +131,9 @@ def _call_text(call: CallRecord, names: Sequence[str | None], values: JsonValues
         }
     )
     args = ", ".join([values.value(value, name) for value, name in zip(call.args, names, strict=True)])
-    kwargs = ", ".join([f"{_encode(writable(name))}: {values.value(value, name)}" for name, value in call.kwargs.items()])
+    kwargs = ", ".join(
+        [f"{_encode(writable(name))}: {values.value(value, name)}" for name, value in call.kwargs.items()]
+    )
     return (
         f'{document[:-1]}, "args": [{args}], "kwargs": {{{kwargs}}}, "result": {values.value(call.result)}'
         f', "error": {_encode(_error_document(call.error, values))}}}'

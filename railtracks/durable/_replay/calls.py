@@ -164,7 +164,8 @@ class LiveCall(Call, RecordParent):
     async def _complete(self, result: object) -> None:
         node = self.asked.node
         try:
-            data, _ = self.parts.values.dump(result, shape_of(node.fn).result, f"the result of {node.name!r}")
+            kind, what = shape_of(node.fn).result, f"the result of {node.name!r}"
+            data, _ = await self.parts.values.dump_aside(result, kind, what)
         except DurableValueError as error:
             await self._fail(error)  # noqa: ASYNC120 - shielded in there
             raise

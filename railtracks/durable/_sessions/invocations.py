@@ -148,7 +148,7 @@ async def _invoke(  # noqa: PLR0917 - the parts of an invocation
     access: Access, flow: DurableFlow, start: Start, args: Args, kwargs: Kwargs, identity: Identity
 ) -> object:
     """Take a session of a flow and run it; if it is over, return the recorded result or raise the recorded error."""
-    inputs, fingerprint = access.values.dump_arguments(flow.node, args, kwargs)
+    inputs, fingerprint = await access.values.dump_arguments_aside(flow.node, args, kwargs)
     run = Run(access, _wanted(flow, identity, inputs, fingerprint))
     # The process that owns an inner session ends it, or dies and is taken over: the wait for it needs no end.
     taken = await run.take(0.0 if identity.parent is None else math.inf)

@@ -9,11 +9,12 @@ import hashlib
 import hmac
 import json
 from base64 import b64encode
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable
+from operator import is_
+from typing import TYPE_CHECKING, Final, cast
 
 from railtracks._records.secrets import REDACTED, Secret, is_secret
-from railtracks.durable._values.plain import SEALED, Json, Plain, Sealed, is_dict, is_list
+from railtracks.durable._values.plain import SCALARS, SEALED, Json, Plain, Sealed, are_all, is_dict, is_list
 from railtracks.exceptions import DurableValueError
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def has_secrets(plain: Plain) -> bool:
         return True
     if isinstance(plain, dict):
         return any(is_secret(key, item) or has_secrets(item) for key, item in plain.items())
-    return isinstance(plain, list | tuple) and any(map(has_secrets, plain))
+    return isinstance(plain, list | tuple) and not are_all(plain) and any(map(has_secrets, plain))
 
 
 def sealed(plain: Plain, seal: Callable[[bytes], Json]) -> Json:
@@ -119,24 +120,34 @@ def _marked(name: str, plain: Plain) -> Plain:
 
 
 def laid_open(plain: Plain) -> Json:
-    """Return a plain value with its secrets readable in their places, for the check that it comes back."""
+    """Return a plain value with its secrets readable in their places; a value without secrets is returned itself."""
     if isinstance(plain, Sealed):
         return laid_open(plain.plain)
+    below: list[Json]
     if isinstance(plain, dict):
-        return {key: laid_open(item) for key, item in plain.items()}
-    return [laid_open(item) for item in plain] if isinstance(plain, list | tuple) else plain
+        below = [laid_open(item) for item in plain.values()]
+        return dict(zip(plain, below, strict=True)) if _differ(plain.values(), below) else cast("Json", plain)
+    if isinstance(plain, list | tuple) and not are_all(plain):
+        below = [laid_open(item) for item in plain]
+        return below if _differ(plain, below) else cast("Json", plain)
+    return cast("Json", plain)
 
 
-def bare(loaded: object, plain: Plain) -> object:
-    """Return the JSON of a plain value, read back, with each `Secret` around its value again."""
+def _differ(parts: Iterable[Plain], opened: Iterable[Json]) -> bool:
+    return not all(map(is_, parts, opened))
+
+
+def as_read(plain: Plain) -> object:
+    """Return what JSON makes of a plain value, as it is read back, with each `Secret` around its value again."""
     if isinstance(plain, Sealed):
-        inner = bare(loaded, plain.plain)
+        inner = as_read(plain.plain)
         return Secret(inner) if plain.is_secret else inner
-    if is_dict(loaded) and isinstance(plain, dict):
-        return {key: bare(item, below) for (key, item), below in zip(loaded.items(), plain.values(), strict=True)}
-    if is_list(loaded) and isinstance(plain, list | tuple):
-        return [bare(item, below) for item, below in zip(loaded, plain, strict=True)]
-    return loaded
+    if isinstance(plain, dict):
+        return {key: item if type(item) in SCALARS else as_read(item) for key, item in plain.items()}
+    if isinstance(plain, list | tuple):
+        return list(plain) if are_all(plain) else [as_read(item) for item in plain]
+    # An instance of a subclass comes back as one of the class itself.
+    return plain if type(plain) in SCALARS else json.loads(encoded(plain))
 
 
 def without_sealed(stored: object) -> object:

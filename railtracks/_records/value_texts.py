@@ -7,9 +7,9 @@ The texts are short, and so is the time in which they are made.
 from __future__ import annotations
 
 import gc
+import sys
 from array import array
 from collections import deque
-from collections.abc import Callable, Mapping
 from types import FunctionType, ModuleType
 from typing import Final
 
@@ -24,16 +24,7 @@ CUT: Final = "..."
 _MOST_PARTS: Final = 100_000
 # Their reprs hold the reprs of all that they hold.
 _HOLDERS: Final = (dict, list, tuple, set, frozenset, deque)
-# How many parts a value counts as by its size. The time in which Python makes the text of a number grows with the
-# square of its length.
-_WEIGHTS: Final[Mapping[type, Callable[..., int]]] = {
-    **{holder: holder.__len__ for holder in _HOLDERS},
-    int: lambda number: int.bit_length(number) ** 2 >> 20,
-    str: lambda text: str.__len__(text) >> 6,
-    bytes: lambda text: bytes.__len__(text) >> 6,
-    bytearray: lambda text: bytearray.__len__(text) >> 6,
-    array: lambda numbers: array.__len__(numbers),
-}
+_TEXTS: Final = (str, bytes, bytearray, array)
 # They refer to much, and their reprs are names.
 _NAMED: Final = (type, ModuleType, FunctionType)
 
@@ -56,9 +47,9 @@ def full_class_name(value: object) -> str:
 
 def safe_repr(value: object) -> str:
     """Return the repr of a value, cut if it is long; if it cannot be made, a text that says why."""
-    if not _is_quickly_told(value):
-        return "<no repr: it holds too much>"
     try:
+        if not _is_quickly_told(value):
+            return "<no repr: it holds too much>"
         text = str.__str__(repr(value))
     except BaseException as error:
         if is_ctrl_c(error):
@@ -91,7 +82,15 @@ def _is_quickly_told(value: object) -> bool:
         part = waiting.pop()
         # `isinstance` would ask the part for its `__class__`.
         kind = type(part)
-        left -= 1 + sum(weight(part) for weighed, weight in _WEIGHTS.items() if issubclass(kind, weighed))
-        if left > 0 and issubclass(kind, _HOLDERS) or (part is value and not issubclass(kind, (*_NAMED, *_WEIGHTS))):
+        left -= 1 + _weight(part, kind)
+        if left > 0 and (issubclass(kind, _HOLDERS) or (part is value and not issubclass(kind, (*_NAMED, *_TEXTS)))):
             waiting += gc.get_referents(part)
     return left > 0
+
+
+def _weight(part: object, kind: type) -> int:
+    """Return how many parts a large part counts as, by its size in memory."""
+    if issubclass(kind, int):
+        # The time in which Python makes the text of a number grows with the square of its length.
+        return sys.getsizeof(part) ** 2 >> 14
+    return sys.getsizeof(part) >> 6 if issubclass(kind, (*_HOLDERS, *_TEXTS)) else 0
