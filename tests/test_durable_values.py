@@ -29,7 +29,8 @@ import railtracks as rt
 from railtracks._nodes.signature import TypedResult
 from railtracks._records.secrets import REDACTED
 from railtracks.durable._values.sealing import Sealer
-from railtracks.durable._values.values import Values, shape_of
+from railtracks.durable._values.shapes import shape_of
+from railtracks.durable._values.values import Values
 
 T = TypeVar("T")
 

@@ -11,28 +11,21 @@ import base64
 import json
 import math
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
+from collections.abc import Iterator
 from enum import Enum
 from itertools import islice, zip_longest
-from pathlib import PurePath
-from time import monotonic, sleep
 from types import NoneType
 from typing import Any, Final, TypeVar
-from uuid import UUID
 
 from railtracks._checks import is_ctrl_c, is_frozen_set, is_list, is_mapping, is_set, is_tuple
-from railtracks._records.secrets import REDACTED, Scrubber, field_names, is_secret, key_name
+from railtracks._records.secrets import REDACTED, Scrubber, is_secret, key_name
+from railtracks._records.slices import CHARACTERS, ITEMS, Pauses, slices
+from railtracks._records.value_parts import fields_of, is_container, items_of, leaf_of, length_of, pairs_of
 from railtracks._records.value_texts import CUT, LONGEST_TEXT, full_class_name, safe_repr
 
 T = TypeVar("T")
 
-# Seconds of work between two pauses. With less of it a busy event loop would keep the saving thread waiting.
-_SLICE: Final = 0.002
-# How many items, characters or bytes are handed to code in C at once. It lets no other thread run meanwhile.
-_ITEMS: Final = 1_000
-_CHARACTERS: Final = 2**20
+# Bytes, divisible by 3 as base64 wants it.
 _BYTES: Final = 3 * 2**16
 
 # A deeper value is not written: many readers of JSON fail at some depth.
@@ -48,7 +41,6 @@ _MOST_KEYS: Final = 1_000
 _encode = json.JSONEncoder(allow_nan=False).encode
 _REDACTED: Final = _encode(REDACTED)
 _NOT_FINITE: Final = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
-_CONTAINERS: Final = (dict, list, tuple, set, frozenset, Mapping)
 
 
 class _OverLimitError(Exception):
@@ -65,28 +57,6 @@ class _OverLimitError(Exception):
     def passed(self, *texts: str) -> None:
         """Note what stands before the part in a container that the error leaves."""
         self.beginning = f"{''.join(texts)}{self.beginning}"[: LONGEST_TEXT + 1]
-
-
-class Pauses:
-    """Lets other threads run between two pieces of work.
-
-    Python itself switches threads only every 5 ms, and an event loop has to wait for that at each of its steps.
-    """
-
-    def __init__(self) -> None:
-        self._due = monotonic() + _SLICE
-
-    def pause(self) -> None:
-        """Let other threads run, if this one has worked for a while."""
-        if monotonic() > self._due:
-            sleep(0)
-            self._due = monotonic() + _SLICE
-
-    def between(self, items: Iterable[T]) -> Iterator[T]:
-        """Return the items, and let other threads run in between."""
-        for item in items:
-            self.pause()
-            yield item
 
 
 class JsonValues:
@@ -149,7 +119,7 @@ class JsonValues:
         leaf = self._leaf(value)
         if leaf is not None:
             return leaf
-        return self._container(value) if _is_container(value) else self._unserializable(value, safe_repr(value))
+        return self._container(value) if is_container(value) else self._unserializable(value, safe_repr(value))
 
     def _taken(self, text: str) -> str:
         """Return a text that was added to the value at hand, if there is still room for it."""
@@ -168,8 +138,8 @@ class JsonValues:
             return self._float(value) if isinstance(value, float) else self._int(value)
         if isinstance(value, bytes | bytearray):
             return self._bytes(bytes(value))
-        told = _told(value)
-        return None if told is None else self._text(told)
+        leaf = leaf_of(value)
+        return None if leaf is None else self._text(leaf)
 
     def _string(self, text: str) -> str:
         if len(text) > self._left:
@@ -178,7 +148,7 @@ class JsonValues:
         if not clean.isascii():
             # This raises for a lone surrogate, which strict JSON does not allow.
             clean.encode()
-        if len(clean) <= _CHARACTERS:
+        if len(clean) <= CHARACTERS:
             return self._taken(_encode(clean))
         pieces = [_encode(piece)[1:-1] for piece in slices(clean)]
         return self._taken("".join(['"', *pieces, '"']))
@@ -229,27 +199,27 @@ class JsonValues:
 
     def _parts(self, value: object) -> str:
         if is_mapping(value):
-            return self._object(_pairs_of(value))
+            return self._object(pairs_of(value))
         if is_tuple(value):
             return self._tuple(value)
         if is_list(value):
-            return self._array(_items_of(value))
+            return self._array(items_of(value))
         if is_set(value) or is_frozen_set(value):
-            return f'{{"$set": {self._array(_items_of(value))}}}'
+            return f'{{"$set": {self._array(items_of(value))}}}'
         return self._object(fields_of(value))
 
     def _tuple(self, value: tuple[object, ...]) -> str:
         names: object = getattr(type(value), "_fields", ())
         if not is_tuple(names) or not names:
-            return self._array(_items_of(value))
+            return self._array(items_of(value))
         # The names of a named tuple are not written, but may be those of secrets.
-        texts = [self._text(item, key_name(name)) for item, name in zip_longest(_items_of(value), names[: len(value)])]
+        texts = [self._text(item, key_name(name)) for item, name in zip_longest(items_of(value), names[: len(value)])]
         return f"[{', '.join(texts)}]"
 
     def _array(self, items: Iterator[object]) -> str:
         texts: list[str] = []
         try:
-            while chunk := list(islice(items, _ITEMS)):
+            while chunk := list(islice(items, ITEMS)):
                 self.pauses.pause()
                 together = self._alike(chunk)
                 if together is not None:
@@ -267,7 +237,7 @@ class JsonValues:
         """Return the JSON of items that are all numbers, or all texts, in one go; `None` if that cannot be."""
         try:
             kinds = set(map(type, items))
-            if not (kinds <= _NUMBERS or (kinds <= _TEXTS and sum(map(len, items)) < _CHARACTERS)):
+            if not (kinds <= _NUMBERS or (kinds <= _TEXTS and sum(map(len, items)) < CHARACTERS)):
                 return None
             text = _encode(items)[1:-1]
             if int in kinds and _is_any_large(items, kinds, text):
@@ -285,7 +255,7 @@ class JsonValues:
         texts: list[str] = []
         are_words = True
         try:
-            while chunk := list(islice(pairs, _ITEMS)):
+            while chunk := list(islice(pairs, ITEMS)):
                 self.pauses.pause()
                 for key, item in chunk:
                     text = self._keys.get(key) if type(key) is str else None
@@ -319,15 +289,10 @@ class JsonValues:
     def _beginning(self, value: object, text: str) -> str:
         told = {
             "type": self.free_text(full_class_name(value)),
-            "len": _length_of(value),
+            "len": length_of(value),
             "beginning": writable(text[:LONGEST_TEXT] + CUT),
         }
         return _encode({"$large": told})
-
-
-def slices(text: str) -> Iterator[str]:
-    """Return a text in slices, each short enough to be handed to code in C, which lets no other thread run."""
-    return (text[start : start + _CHARACTERS] for start in range(0, len(text), _CHARACTERS))
 
 
 def writable(text: str) -> str:
@@ -335,60 +300,7 @@ def writable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _is_container(value: object) -> bool:
-    return isinstance(value, _CONTAINERS) or bool(field_names(value))
-
-
-def _told(value: object) -> str | float | None:
-    """Return the text of a time, a path, a UUID or a `Decimal`, the seconds of a duration, `None` for other values."""
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    return str(value) if isinstance(value, PurePath | UUID | Decimal) else None
-
-
 def _is_any_large(items: list[Any], kinds: set[type], text: str) -> bool:
     """Return whether one of some numbers and `None` is too large to be written."""
     numbers = [item for item in items if item is not None] if NoneType in kinds else items
     return not (max(numbers) < _LARGEST_INT and ("-" not in text or min(numbers) > -_LARGEST_INT))
-
-
-def _length_of(value: Any) -> int | None:
-    try:
-        return len(value)
-    except BaseException as error:
-        if is_ctrl_c(error):
-            raise
-        return None
-
-
-def _items_of(value: Collection[object]) -> Iterator[object]:
-    return _counted(iter(value), len(value))
-
-
-def _pairs_of(value: Mapping[object, object]) -> Iterator[tuple[object, object]]:
-    return _counted(iter(value.items()), len(value))
-
-
-def _counted(items: Iterator[T], length: int) -> Iterator[T]:
-    """Return as many items as the length says.
-
-    Raises:
-        ValueError: If there are more: they may have no end.
-    """
-    yield from islice(items, length)
-    if next(items, items) is not items:
-        raise ValueError("more items than its len() says")
-
-
-def fields_of(value: object) -> Iterator[tuple[object, object]]:
-    """Return the fields of an attrs or dataclass instance by their names; one that cannot be read is left out."""
-    for name in field_names(value):
-        try:
-            item: object = getattr(value, name)
-        except BaseException as error:
-            if is_ctrl_c(error):
-                raise
-            continue
-        yield name, item

@@ -15,8 +15,9 @@ from typing import Final
 
 from railtracks._options import VALUE_LIMIT
 from railtracks._records.data import CallError, CallRecord, EndCause, ExecutionInfo
-from railtracks._records.json_values import JsonValues, Pauses, slices, writable
+from railtracks._records.json_values import JsonValues, writable
 from railtracks._records.secrets import Scrubber, known_secrets
+from railtracks._records.slices import Pauses, slices
 from railtracks._records.tree import CallTree
 
 SCHEMA: Final = 1

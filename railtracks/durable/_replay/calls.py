@@ -24,7 +24,7 @@ from railtracks.durable._replay.recorded import RecordedCall
 from railtracks.durable._replay.rows import NewRow, RecordParent
 from railtracks.durable._replay.strands import CallBody, Strand
 from railtracks.durable._store.schema import RowStatus
-from railtracks.durable._values.values import shape_of
+from railtracks.durable._values.shapes import shape_of
 from railtracks.exceptions import (
     ContextError,
     DurableValueError,

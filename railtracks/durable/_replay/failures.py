@@ -12,7 +12,8 @@ from railtracks._records.errors import described
 from railtracks._records.secrets import Scrubber, known_secrets
 from railtracks.durable._replay.context import RecordedContext
 from railtracks.durable._values.failures import dump_failure, members_of
-from railtracks.durable._values.values import Values, secret_arguments
+from railtracks.durable._values.shapes import secret_arguments
+from railtracks.durable._values.values import Values
 from railtracks.exceptions import RemoteError
 
 

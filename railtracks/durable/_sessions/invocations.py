@@ -32,7 +32,7 @@ from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
 from railtracks.durable._store.schema import RowStatus
 from railtracks.durable._store.wanted import Taken, Wanted
-from railtracks.durable._values.values import StandIn, shape_of
+from railtracks.durable._values.shapes import StandIn, shape_of
 from railtracks.exceptions import SessionWaiting, StoreError
 
 __all__ = ["resume_flow", "run_flow", "run_of_block", "store_of"]

@@ -10,8 +10,8 @@ from typing import Protocol, TypeGuard, get_args, get_origin
 import attrs
 
 from railtracks._nodes.signature import ANYTHING, Kind
-from railtracks._records.json_values import fields_of
 from railtracks._records.secrets import Secret, field_names, is_secret_object
+from railtracks._records.value_parts import fields_of
 from railtracks._records.value_texts import class_name
 from railtracks.durable._values.hooks import Hooks, Read, Write, is_kind_of
 from railtracks.durable._values.plain import Plain, Sealed, ValueMismatchError, mismatch_of, unfit

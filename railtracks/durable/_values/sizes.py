@@ -11,8 +11,8 @@ from itertools import chain, islice
 from typing import Any, Final
 
 from railtracks._checks import is_ctrl_c, is_dict, is_frozen_set, is_list, is_set, is_tuple
-from railtracks._records.json_values import fields_of
 from railtracks._records.secrets import is_secret_object
+from railtracks._records.value_parts import fields_of
 from railtracks.durable._values.plain import SCALARS, SLICE
 
 # A value with more than this takes several milliseconds to write.

@@ -5,24 +5,22 @@ Called by the journal, which keeps arguments and results, and by signals, contex
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import re
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from threading import Lock
-from typing import Final, TypeGuard, TypeVar
+from typing import Final, TypeGuard
 
 from trio.lowlevel import enable_ki_protection
 
 from railtracks._checks import is_ctrl_c
 from railtracks._nodes.node import Node
-from railtracks._nodes.signature import Kind, Signature, signature_of
+from railtracks._nodes.signature import Kind
 from railtracks._records.secrets import Secret, is_secret
 from railtracks._records.value_texts import class_name, safe_message
-from railtracks._workers.threads import in_thread_whatever_comes
+from railtracks.durable._values.aside import Aside
 from railtracks.durable._values.converter import made_converter
 from railtracks.durable._values.plain import (
     SCALARS,
@@ -48,11 +46,10 @@ from railtracks.durable._values.sealing import (
     secret_path,
     without_sealed,
 )
+from railtracks.durable._values.shapes import shape_of
 from railtracks.durable._values.sizes import fits, is_large
 from railtracks.durable._values.slices import encoded_in_slices
 from railtracks.exceptions import DurableValueError, StoreError
-
-T = TypeVar("T")
 
 # Bytes. A row is no place for a film: it belongs into a file or an object store, and its name into the result.
 LARGEST: Final = 16 * 2**20
@@ -62,48 +59,13 @@ _raw: Final = json.JSONEncoder(ensure_ascii=False).encode
 _encode_large: Final = partial(encoded_in_slices, encode=encoded)
 
 
-class StandIn:
-    """A callable object that is called in place of another function, whose arguments and result it has.
-
-    The function of a flow that is invoked inside a session is one (`InnerFlow`); nothing else makes any.
-
-    Attributes:
-        stands_for: That function.
-    """
-
-    stands_for: Callable[..., object]
-
-
-def shape_of(fn: Callable[..., object] | StandIn) -> Signature:
-    """Return the signature by which the arguments and the result of a function are stored."""
-    if isinstance(fn, StandIn):
-        fn = fn.stands_for
-    try:
-        return _known_signature(fn)
-    except TypeError:
-        # An instance whose class compares by fields has no hash.
-        return signature_of(fn)
-
-
-_known_signature: Final = functools.lru_cache(maxsize=4096)(signature_of)
-
-
-def secret_arguments(
-    fn: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
-) -> Iterator[tuple[str | None, object]]:
-    """Return the arguments that are secret by themselves or by their names, with the names of their parameters."""
-    names = shape_of(fn).names(len(args))
-    given = [*zip(names, args, strict=True), *kwargs.items()]
-    return ((name, value) for name, value in given if is_secret(name, value))
-
-
 class Values:
     """Turns values into bytes and back, for one store."""
 
     def __init__(self, sealer: Sealer, largest: int = LARGEST) -> None:
         self.sealer = sealer
         self._largest = largest
-        self._is_dumping = Lock()
+        self._aside = Aside()
         self._converter = made_converter()
 
     def dump(self, value: object, kind: Kind, what: str, name: str | None = None) -> tuple[bytes, str]:
@@ -130,25 +92,13 @@ class Values:
         """
         if not is_large(value):
             return self._dump(value, kind, what, name, is_large=False)
-        return await self._aside(partial(self._dump, value, kind, what, name, is_large=True))
+        return await self._aside.run(partial(self._dump, value, kind, what, name, is_large=True))
 
     # Values are asked for their parts, and whatever their code raises is theirs, a `KeyboardInterrupt` included. So the
     # user's Ctrl-C has to wait for the next checkpoint.
     @enable_ki_protection
     def _dump(self, value: object, kind: Kind, what: str, name: str | None, *, is_large: bool) -> tuple[bytes, str]:
         return self._written(self._plain(value, kind, what, name, is_large=is_large), what, is_large=is_large)
-
-    async def _aside(self, dump: Callable[[], T]) -> T:
-        def dump_alone() -> T:
-            # The event loop has to wait for each thread that computes beside it, and so there is only one.
-            with self._is_dumping:
-                return dump()
-
-        try:
-            return await in_thread_whatever_comes(dump_alone)
-        except RuntimeError:
-            # There is no thread to be had. Then the other tasks wait, too.
-            return dump()
 
     def load(self, data: bytes, kind: Kind) -> object:
         """Return the value that was dumped with the same annotation.
@@ -183,7 +133,7 @@ class Values:
         """
         if not _is_any_large(args, kwargs):
             return self._dump_arguments(node, args, kwargs, is_large=False)
-        return await self._aside(partial(self._dump_arguments, node, args, kwargs, is_large=True))
+        return await self._aside.run(partial(self._dump_arguments, node, args, kwargs, is_large=True))
 
     @enable_ki_protection
     def _dump_arguments(
