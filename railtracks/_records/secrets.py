@@ -124,7 +124,7 @@ def known_secrets(values: Iterable[tuple[str | None, object]], limit: float = ma
                         found |= _spellings(value)
                 elif value is not None and (id(value), is_inside) not in seen:
                     seen[id(value), is_inside] = value
-                    if not is_inside and is_list(value) and _are_scalars(value):
+                    if not is_inside and type(value) is list and _are_scalars(value):
                         # A text or a number without a name is no secret, and a long list is passed over quickly.
                         continue
                     items = _visible_items(value, left)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from trio.lowlevel import enable_ki_protection
+
 from railtracks._nodes.node import Node
 from railtracks._records.errors import described
 from railtracks._records.secrets import Scrubber, known_secrets
@@ -26,11 +28,14 @@ class Failures:
         # The secrets that calls which are not recorded were given. A recorded call refuses them without a key.
         self._secrets: set[str] = set()
 
+    # As in `Values.dump`: the members of the error are asked for theirs.
+    @enable_ki_protection
     def note_secrets(self, node: Node[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
         """Remember the secret arguments of a call that is not recorded."""
         if not self._values.sealer.has_key:
             self._secrets |= known_secrets(secret_arguments(node.fn, args, kwargs))
 
+    @enable_ki_protection
     def dump(self, error: BaseException) -> tuple[bytes, list[str]]:
         """Return a failure as bytes, and the names of its parts that a later run will not see."""
         data, lost = dump_failure(error, self._values)

@@ -68,6 +68,9 @@ class Values:
         self._aside = Aside()
         self._converter = made_converter()
 
+    # Values are asked for their parts, and whatever their code raises is theirs, a `KeyboardInterrupt` included. So the
+    # user's Ctrl-C has to wait for the next checkpoint, here and in the three methods like this one.
+    @enable_ki_protection
     def dump(self, value: object, kind: Kind, what: str, name: str | None = None) -> tuple[bytes, str]:
         """Return a value as bytes, and its fingerprint.
 
@@ -82,6 +85,7 @@ class Values:
         """
         return self._dump(value, kind, what, name, is_large=is_large(value))
 
+    @enable_ki_protection
     async def dump_aside(self, value: object, kind: Kind, what: str, name: str | None = None) -> tuple[bytes, str]:
         """Return what `dump` returns; a large value is written in a worker thread, so that only this task waits for it.
 
@@ -94,9 +98,6 @@ class Values:
             return self._dump(value, kind, what, name, is_large=False)
         return await self._aside.run(partial(self._dump, value, kind, what, name, is_large=True))
 
-    # Values are asked for their parts, and whatever their code raises is theirs, a `KeyboardInterrupt` included. So the
-    # user's Ctrl-C has to wait for the next checkpoint.
-    @enable_ki_protection
     def _dump(self, value: object, kind: Kind, what: str, name: str | None, *, is_large: bool) -> tuple[bytes, str]:
         return self._written(self._plain(value, kind, what, name, is_large=is_large), what, is_large=is_large)
 
@@ -113,6 +114,7 @@ class Values:
             problem = error.problem if isinstance(error, ValueMismatchError) else safe_message(error)
             raise DurableValueError("a stored value", f"it is no {name_of(kind)} any more: {problem}") from error
 
+    @enable_ki_protection
     def dump_arguments(
         self, node: Node[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
     ) -> tuple[bytes, str]:
@@ -123,6 +125,7 @@ class Values:
         """
         return self._dump_arguments(node, args, kwargs, is_large=_is_any_large(args, kwargs))
 
+    @enable_ki_protection
     async def dump_arguments_aside(
         self, node: Node[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
     ) -> tuple[bytes, str]:
@@ -135,7 +138,6 @@ class Values:
             return self._dump_arguments(node, args, kwargs, is_large=False)
         return await self._aside.run(partial(self._dump_arguments, node, args, kwargs, is_large=True))
 
-    @enable_ki_protection
     def _dump_arguments(
         self, node: Node[..., object], args: tuple[object, ...], kwargs: Mapping[str, object], *, is_large: bool
     ) -> tuple[bytes, str]:
