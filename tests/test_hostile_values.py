@@ -17,7 +17,7 @@ import weakref
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any
 
 import attrs
 import pytest
@@ -445,7 +445,7 @@ async def test_other_tasks_run_while_a_large_value_is_saved() -> None:
     async def watch() -> None:
         nonlocal wakes
         while True:
-            await trio.sleep(0)
+            await trio.lowlevel.checkpoint()
             wakes += 1
 
     async with trio.open_nursery() as nursery:

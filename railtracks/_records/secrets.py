@@ -124,7 +124,7 @@ def known_secrets(values: Iterable[tuple[str | None, object]], limit: float = ma
                         found |= _spellings(value)
                 elif value is not None and (id(value), is_inside) not in seen:
                     seen[id(value), is_inside] = value
-                    if not is_inside and type(value) is list and _are_scalars(value):
+                    if not is_inside and _are_scalars(value):
                         # A text or a number without a name is no secret, and a long list is passed over quickly.
                         continue
                     items = _visible_items(value, left)
@@ -138,10 +138,12 @@ def known_secrets(values: Iterable[tuple[str | None, object]], limit: float = ma
     return found
 
 
-def _are_scalars(items: list[object]) -> bool:
-    """Return whether the items of a list are all texts and numbers."""
-    remaining = iter(items)
-    return all(_SCALARS.issuperset(map(type, islice(remaining, 1_000))) for _ in range(0, len(items), 1_000))
+def _are_scalars(value: object) -> bool:
+    """Return whether a value is a list of texts and numbers, and no instance of a subclass, which may have no end."""
+    if not is_list(value) or value.__class__ is not list:
+        return False
+    items = iter(value)
+    return all(_SCALARS.issuperset(map(type, islice(items, 1_000))) for _ in range(0, len(value), 1_000))
 
 
 def _visible_items(value: object, most: float) -> list[tuple[str | None, object]]:

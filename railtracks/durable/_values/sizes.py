@@ -6,9 +6,10 @@ time to write them all would tell that too late.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import chain, islice
-from typing import Any, Final
+from typing import Final, cast
 
 from railtracks._checks import is_ctrl_c, is_dict, is_frozen_set, is_list, is_set, is_tuple
 from railtracks._records.secrets import is_secret_object
@@ -18,42 +19,71 @@ from railtracks.durable._values.plain import SCALARS, SLICE
 # A value with more than this takes several milliseconds to write.
 _FEW_PARTS: Final = 2_000
 _FEW_BYTES: Final = 2**18
-# How many containers are kept that are still to be looked into. Deeper than that Python cannot write a value.
-_MOST_WAITING: Final = 100_000
 _TEXTS: Final = frozenset((str, bytes, bytearray))
+_NUMBERS: Final = SCALARS - _TEXTS
 
 
 def is_large(value: object) -> bool:
     """Return whether other tasks should not have to wait until a value is written."""
     if type(value) in SCALARS:
         return type(value) is str and len(value) > _FEW_BYTES
-    return not fits(value, _FEW_PARTS, _FEW_BYTES)
+    return _Measure(_FEW_BYTES, _FEW_PARTS).of(value) > _FEW_BYTES
 
 
-def fits(value: object, most_parts: float, most_bytes: float) -> bool:
-    """Return whether a value may have no more parts and take no more bytes of JSON than given.
+def fits(value: object, most: int) -> bool:
+    """Return whether a value may take no more than so many bytes of JSON, by what it takes at least."""
+    return _Measure(most, math.inf).of(value) <= most
 
-    It takes more bytes than are counted here: each part counts for two, and a text for its characters. What cannot be
-    looked at counts for nothing: the writer finds out why.
+
+class _Measure:
+    """Counts the bytes that a value takes at least: two for each part, and the characters of texts.
+
+    An object that stands in a value many times is looked into once, and counted each time. What cannot be looked at
+    counts for nothing: the writer finds out why.
     """
-    waiting: list[Iterator[object]] = [iter((value,))]
-    while waiting:
+
+    def __init__(self, most: int, parts: float) -> None:
+        self._most = most
+        # How many more parts are looked at. With more the value counts as one that is over the limit.
+        self._parts = parts
+        self._known: dict[int, int] = {}
+        # Alive as long as their ids are known: an id may be used again.
+        self._seen: list[object] = []
+
+    def of(self, value: object) -> int:
+        """Return the count of a part, or a number over the limit as soon as that is certain."""
+        if type(value) in _TEXTS:
+            return 2 + len(cast("str", value))
+        if type(value) in SCALARS:
+            return 2
+        known = self._known.get(id(value))
+        if known is not None:
+            return known
+        # In itself it counts for nothing: the writer refuses it.
+        self._known[id(value)] = 0
+        self._seen.append(value)
+        total = self._known[id(value)] = self._inside(value)
+        return total
+
+    def _inside(self, value: object) -> int:
+        total = 2
         try:
-            chunk: list[Any] = list(islice(waiting[-1], SLICE))
-            if not chunk:
-                waiting.pop()
-                continue
-            most_parts -= len(chunk)
-            most_bytes -= 2 * len(chunk) + sum([len(item) for item in chunk if type(item) in _TEXTS])
-            if most_parts < 0 or most_bytes < 0:
-                return False
-            if len(waiting) < _MOST_WAITING:
-                waiting += [_parts_of(item) for item in chunk if type(item) not in SCALARS]
+            parts = _parts_of(value)
+            while total <= self._most and (chunk := list(islice(parts, SLICE))):
+                self._parts -= len(chunk)
+                if self._parts < 0:
+                    return self._most + 1
+                if _NUMBERS.issuperset(map(type, chunk)):
+                    total += 2 * len(chunk)
+                    continue
+                for item in chunk:
+                    total += self.of(item)
+                    if total > self._most:
+                        break
         except BaseException as error:
             if is_ctrl_c(error):
                 raise
-            waiting.pop()
-    return True
+        return total
 
 
 def _parts_of(value: object) -> Iterator[object]:

@@ -6,7 +6,6 @@ Called by the journal, which keeps arguments and results, and by signals, contex
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -192,7 +191,7 @@ class Values:
         if kind is None:
             kind = type(None)
         # Before it is written: that would have no end where one object stands in a value again and again.
-        if is_large and not fits(value, math.inf, self._largest):
+        if is_large and not fits(value, self._largest):
             raise DurableValueError(what, f"its bytes are {self._too_much}")
         try:
             plain = self._checked(value, kind, _encode_large if is_large else encoded)
