@@ -102,11 +102,11 @@ class JsonValues:
             return self._form(value, name)
         except _OverLimitError:
             raise
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103 - no cancel can strike users' code that does not await
             # A real Ctrl-C is none of the value's doing. Whatever else its code raises costs this part only.
             if is_ctrl_c(error):
                 raise
-            return self._unserializable(value, safe_repr(value))
+            return self._unserializable(value, safe_repr(value))  # noqa: ASYNC104 - the same
 
     def _form(self, value: object, name: str | None) -> str:
         if value is None or value is True or value is False:
@@ -242,11 +242,11 @@ class JsonValues:
             text = _encode(items)[1:-1]
             if int in kinds and _is_any_large(items, kinds, text):
                 return None
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103 - no cancel can strike users' code that does not await
             # One is not finite, or the class of one cannot be compared. Each is written by itself then.
             if is_ctrl_c(error):
                 raise
-            return None
+            return None  # noqa: ASYNC104 - the same
         # What looks like a lone surrogate may be half of a character: each text has to be looked at.
         return text if "\\ud" not in text and self._is_clean(text) else None
 

@@ -130,11 +130,11 @@ def known_secrets(values: Iterable[tuple[str | None, object]], limit: float = ma
                     items = _visible_items(value, left)
                     stack += [(name, item, is_inside) for name, item in items]
                     left -= len(items)
-            except BaseException as error:
+            except BaseException as error:  # noqa: ASYNC103 - no cancel can strike users' code that does not await
                 # Users' code: what cannot be looked at shows nothing.
                 if is_ctrl_c(error):
                     raise
-                continue
+                continue  # noqa: ASYNC104 - the same
     return found
 
 
@@ -180,7 +180,7 @@ def named_items(value: object, most: float) -> list[tuple[str | None, object]]:
     for name in field_names(value):
         try:
             items.append((name, getattr(value, name)))
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103 - no cancel can strike users' code that does not await
             # Users' code: a field that cannot be read holds nothing to show.
             if is_ctrl_c(error):
                 raise

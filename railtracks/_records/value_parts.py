@@ -38,10 +38,10 @@ def leaf_of(value: object) -> str | float | None:
 def length_of(value: Any) -> int | None:
     try:
         return len(value)
-    except BaseException as error:
+    except BaseException as error:  # noqa: ASYNC103 - no cancel can strike users' code that does not await
         if is_ctrl_c(error):
             raise
-        return None
+        return None  # noqa: ASYNC104 - the same
 
 
 def items_of(value: Collection[object]) -> Iterator[object]:
@@ -68,8 +68,8 @@ def fields_of(value: object) -> Iterator[tuple[object, object]]:
     for name in field_names(value):
         try:
             item: object = getattr(value, name)
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103 - no cancel can strike users' code that does not await
             if is_ctrl_c(error):
                 raise
-            continue
+            continue  # noqa: ASYNC104 - the same
         yield name, item

@@ -51,10 +51,10 @@ def safe_repr(value: object) -> str:
         if not _is_quickly_told(value):
             return "<no repr: it holds too much>"
         text = str.__str__(repr(value))
-    except BaseException as error:
+    except BaseException as error:  # noqa: ASYNC103 - no cancel can strike users' code that does not await
         if is_ctrl_c(error):
             raise
-        return f"<no repr: {class_name(error)}>"
+        return f"<no repr: {class_name(error)}>"  # noqa: ASYNC104 - the same
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}{CUT}"
 
 
@@ -62,7 +62,7 @@ def safe_message(error: BaseException) -> str:
     """Return the class of an error and its text, as far as the text can be made."""
     try:
         text = str.__str__(str(error))[:LONGEST_TEXT]
-    except BaseException as another:
+    except BaseException as another:  # noqa: ASYNC103 - no cancel can strike users' code that does not await
         if is_ctrl_c(another):
             raise
         text = f"<no text: {class_name(another)}>"

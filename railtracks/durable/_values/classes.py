@@ -81,7 +81,7 @@ def _class_writer(hooks: Hooks, kind: type[object]) -> Write:
             mismatch.passed(value, _step_to(value, lambda item: item is part))
             raise
         except BaseException as error:  # noqa: BLE001 - users' code: the call fails with the path to it
-            raise mismatch_of(error, value, _step_to(value, lambda _: False)) from None
+            raise mismatch_of(error, value, _step_to(value, lambda _: False)) from None  # noqa: ASYNC104 - the same
 
     return write
 

@@ -154,7 +154,7 @@ def stepped(container: object, step: str, place: object, write: Callable[[object
         # A path of a thousand steps tells nobody anything.
         raise
     except BaseException as error:  # noqa: BLE001 - users' code: the call fails with the path to it
-        raise mismatch_of(error, container, step.format(safe_repr(place))) from None
+        raise mismatch_of(error, container, step.format(safe_repr(place))) from None  # noqa: ASYNC104 - the same
 
 
 def mismatch_of(error: BaseException, container: object, step: str) -> ValueMismatchError:

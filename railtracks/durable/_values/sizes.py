@@ -80,7 +80,7 @@ class _Measure:
                     total += self.of(item)
                     if total > self._most:
                         break
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103 - no cancel can strike users' code that does not await
             if is_ctrl_c(error):
                 raise
         return total

@@ -42,11 +42,11 @@ def _union_writer(hooks: Hooks, kind: Kind) -> Write:
                 plain = hooks.write(value, member)
                 # cattrs hands on what it does not know as it is: only the encoder refuses that.
                 encoded_in_slices(laid_open(plain), encoded)
-            except BaseException as error:
+            except BaseException as error:  # noqa: ASYNC103 - no cancel can strike users' code that does not await
                 # Another member may take it.
                 if is_ctrl_c(error):
                     raise
-                continue
+                continue  # noqa: ASYNC104 - the same
             return plain if is_plain else [name, plain]
         raise ValueMismatchError(value, f"a {class_name(value)}, where the annotation says {kind}")
 

@@ -201,7 +201,7 @@ class Values:
             if is_ctrl_c(error):
                 raise
             problem = f"a {class_name(value)} cannot be kept as {name_of(kind)}: {safe_message(error)}"
-            raise DurableValueError(what, problem) from error
+            raise DurableValueError(what, problem) from error  # noqa: ASYNC104 - the same
         if is_secret(name, value) and not isinstance(value, Secret):
             plain = Sealed(plain, is_secret=False)
         return plain
