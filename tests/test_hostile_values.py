@@ -571,6 +571,46 @@ BASES = [object, dict, list, tuple, set, str, int, float, bytes, collections.deq
 METHODS_OF_CLASSES = ["__getattribute__", "__hash__", "__eq__", "__repr__", "__subclasscheck__"]
 
 
+@pytest.mark.parametrize("limit", [5, 10_000])
+def test_ctrl_c_strikes_whenever_a_payload_asks_a_value(limit: int) -> None:
+    asked = 0
+
+    def ask(answer: Any) -> Callable[..., Any]:
+        def answered(*_: object) -> Any:
+            nonlocal asked
+            asked += 1
+            if asked == when:
+                signal.raise_signal(signal.SIGINT)
+            return answer
+
+        return answered
+
+    kind = type("Asked", (type,), {"__hash__": ask(1)})
+    value = type("Sized", (list,), {"__len__": ask(1)})([kind("Of", (), {})()])
+
+    async def main() -> rt.Session:
+        async with rt.Session(save_state=False, value_limit=limit) as session:
+            await rt.call(give, [value, value[0]])
+            await rt.call(give, value)
+        return session
+
+    when = 0
+    session = trio.run(main)
+    # The first time more is asked: what classes answer is kept.
+    session.payload()
+    asked = 0
+    session.payload()
+    for when in range(1, asked + 1):  # noqa: B007 - used by what is asked
+        asked = 0
+        with pytest.raises(KeyboardInterrupt):
+            session.payload()
+
+
+def test_an_error_is_told_without_its_text_if_that_raises() -> None:
+    error = type("Mute", (Exception,), {"__str__": raiser(SystemExit)})()
+    assert safe_message(error) == "Mute: <no text: SystemExit>"
+
+
 class Box:
     """Holds a value, which a failing test would otherwise show."""
 
