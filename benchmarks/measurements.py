@@ -142,6 +142,15 @@ MEASUREMENTS = (
         samples=5,
     ),
     Measurement(
+        name="value",
+        title="Saving one large value",
+        module="benchmarks.ours_records",
+        sizes=(2_000_000,),
+        units={"ratio": "times json.dumps", "wait": "ms that another task waits"},
+        samples=5,
+        counted="ints",
+    ),
+    Measurement(
         name="durable-one-by-one",
         title="Durable steps, one by one",
         module="benchmarks.ours_durable",

@@ -1,6 +1,8 @@
 """What ours keeps: the memory of a finished call, and the time that saving takes, for itself and for others."""
 
 import gc
+import json
+import math
 import os
 import tempfile
 import time
@@ -73,6 +75,32 @@ async def _idle() -> Mapping[str, float]:
     return {"wait": 1e3 * probe.longest}
 
 
+def value(plan: Plan) -> None:
+    """A session whose only result is a list of ints, saved whole."""
+    numbers = rt.function_node(_numbers)
+
+    async def saved(size: int) -> Mapping[str, float]:
+        async with watching() as probe:
+            async with rt.Session(save_state=True, value_limit=math.inf) as session:
+                result = await rt.call(numbers, size)
+                probe.start_over()
+                start = time.perf_counter()
+            elapsed = time.perf_counter() - start
+        if session.state_path is None or session.state_path.stat().st_size < size:
+            raise RuntimeError("the value was not saved whole")
+        session.state_path.unlink()
+        start = time.perf_counter()
+        json.dumps(result)
+        return {"ratio": elapsed / (time.perf_counter() - start), "wait": 1e3 * probe.longest}
+
+    note("One value: from the end of the session's block until it is left, over json.dumps of the same list just then.")
+    take(plan, {SUBJECT: lambda size: trio.run(saved, size)}, is_long=True)
+
+
+async def _numbers(count: int) -> list[int]:
+    return list(range(count))
+
+
 def save(plan: Plan) -> None:
     note(
         "Saving: from the end of the session's block until it is left; the wait is that of a task outside the session "
@@ -89,4 +117,4 @@ def save(plan: Plan) -> None:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         os.environ["RAILTRACKS_HOME"] = folder
-        main({"memory": memory, "save": save}, distribution="trio")
+        main({"memory": memory, "save": save, "value": value}, distribution="trio")

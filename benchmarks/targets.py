@@ -123,6 +123,8 @@ TARGETS = (
     Target("saving 100,000 calls, a call, to 10,000", _growth, 1.3, "x"),
     Target("saving 10,000 calls, longest wait of another task", _median("save", 10_000, "wait"), 50, " ms"),
     Target("saving 10,000 calls, the worst sample of it", _worst("save", 10_000, "wait"), 50, " ms"),
+    Target("saving a value of 2,000,000 ints whole, to json.dumps", _median("value", 2_000_000, "ratio"), 3, "x"),
+    Target("saving that value, longest wait of another task", _median("value", 2_000_000, "wait"), 50, " ms"),
     Target(
         "durable, one by one, to the better of dbos and langgraph",
         _to_better("durable-one-by-one", 200, "dbos", "langgraph-durable"),

@@ -6,7 +6,9 @@ Called wherever users pass a value. A check takes the name of the value, for the
 from __future__ import annotations
 
 import math
+import signal
 import sys
+import threading
 from collections.abc import Mapping
 from typing import Final, NamedTuple, TypeGuard
 
@@ -128,3 +130,17 @@ def check_values(what: str, values: object) -> None:
     for key in values:
         if not is_text(key):
             raise TypeError(f"the keys of {what} must be strings, not {key!r}")
+
+
+def is_ctrl_c(error: BaseException) -> bool:
+    """Return whether an error that came out of a value's own code is a Ctrl-C of the user.
+
+    Ctrl-C strikes the main thread only, and in Trio no code that is protected from it: the library asks values for
+    their parts in a worker thread, or protected. What is left is code that runs without Trio, where Python's own
+    handler raises Ctrl-C. Every other error of a value's code costs that value only.
+    """
+    return (
+        isinstance(error, KeyboardInterrupt)
+        and threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )

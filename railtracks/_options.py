@@ -79,6 +79,8 @@ def _check_sigterm(name: str, value: object) -> None:
 
 # As many as Trio's own default limiter.
 THREAD_LIMIT: Final = 40
+# Characters of JSON: 1 MB.
+VALUE_LIMIT: Final = 2**20
 
 
 class CommonOptions(TypedDict, total=False):
@@ -163,6 +165,16 @@ class CommonOptions(TypedDict, total=False):
             "How many finished calls keep their records: the last ones. Running calls always keep theirs, and"
             " calls without records are counted. `math.inf`, the default, keeps all records.",
             default=math.inf,
+        ),
+    ]
+    value_limit: Annotated[
+        float | None,
+        Option(
+            Number("characters", is_whole=True, least=1, infinite="no limit"),
+            "How many characters of JSON an argument or a result may take in the saved state; by default 2**20, which"
+            " is 1 MB. Of a longer one the type, the `len()` and the beginning are saved, and a WARNING says so."
+            " `math.inf` saves each value whole, however long that takes.",
+            default=VALUE_LIMIT,
         ),
     ]
 

@@ -72,6 +72,7 @@ async def test_it_takes_every_option_of_session(tmp_path: Path) -> None:
         "payload_callback": hear,
         "cleanup_timeout": 1,
         "history_limit": 10,
+        "value_limit": 1_000,
         "durable": tmp_path / "store.db",
         "session_id": "s-1",
         "resume": None,

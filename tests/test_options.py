@@ -65,6 +65,7 @@ RIGHT: dict[str, list[Any]] = {
     "broadcast_callback": [print, work],
     "payload_callback": [print, work],
     "history_limit": [0, 1, 10**9, math.inf],
+    "value_limit": [1, 2**20, math.inf],
 }
 SECONDS = [
     *((value, ValueError) for value in (0, 0.0, -1, -math.inf, math.nan, 10**400)),
@@ -81,6 +82,7 @@ WRONG: dict[str, list[tuple[Any, type[Exception]]]] = {
     "log_file": [(1, TypeError), (True, TypeError), (b"file.log", TypeError)],
     "broadcast_callback": [("print", TypeError), (1, TypeError)],
     "payload_callback": [({}, TypeError), (False, TypeError)],
+    "value_limit": [(0, ValueError), (True, TypeError), (2.0, TypeError), ("5", TypeError), (math.nan, TypeError)],
     "history_limit": [(-1, ValueError), (True, TypeError), (2.0, TypeError), ("5", TypeError), (math.nan, TypeError)],
 }
 
@@ -173,6 +175,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     assert options["save_state"] is True
     assert options["cleanup_timeout"] == 5
     assert options["history_limit"] == math.inf
+    assert options["value_limit"] == 2**20
     assert options["context"] is options["logging_setting"] is options["log_file"] is None
     assert options["broadcast_callback"] is options["payload_callback"] is None
 
@@ -194,6 +197,7 @@ def test_given_wins_over_configured_and_configured_over_the_default(
         "save_state": True,
         "cleanup_timeout": 5,
         "history_limit": math.inf,
+        "value_limit": 2**20,
     }
     set_config(**configured)  # type: ignore[misc]  # a dict of all options
     options = settings_of(given_options)

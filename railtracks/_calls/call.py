@@ -279,7 +279,7 @@ async def _call_durably(  # noqa: PLR0917 - what a call is made of
     scope, slot = parent.scope, parent.slot
     tree = scope.tree
     call_id = tree.open(node, parent.call_id, args, kwargs, attempt)
-    durable = journal.enter(parent, node, 1 if attempt is None else attempt.number, args, kwargs)
+    durable = await journal.enter(parent, node, 1 if attempt is None else attempt.number, args, kwargs)
     observers = scope.observers
     if durable.is_replayed:
         tree.mark_replayed(call_id)

@@ -196,10 +196,10 @@ class SessionJournal(Protocol[F_contra]):
         """
         ...
 
-    def enter(
+    async def enter(
         self, parent: F_contra, node: Node[..., object], attempt: int, args: Args, kwargs: Kwargs
     ) -> DurableCall[F_contra]:
-        """Find or make the journal entry of a call, before its node runs."""
+        """Find or make the journal entry of a call, before its node runs. Shielded, and no checkpoint."""
         ...
 
     def fan_out(self, frame: F_contra) -> DurableFanOut:

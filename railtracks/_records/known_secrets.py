@@ -15,7 +15,7 @@ from itertools import islice
 from threading import Lock
 from typing import Final, Protocol, TypeGuard
 
-from railtracks._checks import is_list, is_mapping, is_tuple
+from railtracks._checks import is_ctrl_c, is_list, is_mapping, is_tuple
 from railtracks._records.data import CallError
 from railtracks._records.scrubbing import Scrubber, credentials_in, may_show_secrets, secrets_in
 from railtracks._records.secret_names import is_secret_name
@@ -145,9 +145,9 @@ def known_secrets(values: Iterable[Named], limit: float = math.inf) -> set[str]:
                     seen[id(value), shortest] = value
                     below = max(shortest, _SHORTEST_PART_OF_SECRET) if shortest else 0
                     stack += [(each, item, below) for each, item in parts]
-            except KeyboardInterrupt:
-                raise
-            except BaseException:  # noqa: ASYNC103, BLE001, S112 - users' code: what cannot be looked at shows nothing
+            except BaseException as error:  # noqa: ASYNC103 - users' code: what cannot be looked at shows nothing
+                if is_ctrl_c(error):
+                    raise
                 continue  # noqa: ASYNC104 - no Trio here
     return found
 

@@ -55,12 +55,15 @@ class Scrubber:
     """Replaces known secrets in texts, in a time that does not grow with their number.
 
     Further secrets may be added in one thread while texts are scrubbed in another.
+
+    Attributes:
+        longest: The length of the longest secret.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         # By their first characters, the longest first.
         self._by_start: dict[str, tuple[str, ...]] = {}
-        self._longest = 0
+        self.longest = 0
         self._short: tuple[str, ...] = ()
         self._short_words: re.Pattern[str] | None = None
         for secret in secrets:
@@ -79,7 +82,7 @@ class Scrubber:
             start = spelling[:_START]
             alike = {*self._by_start.get(start, ()), spelling}
             self._by_start[start] = tuple(sorted(alike, key=len, reverse=True))
-            self._longest = max(self._longest, len(spelling))
+            self.longest = max(self.longest, len(spelling))
 
     def text(self, text: str) -> str:
         """Return free text, as of an error, without known secrets and without those that the text itself shows."""
@@ -133,7 +136,7 @@ class Scrubber:
         if not text.endswith(CUT):
             return text
         body = text.removesuffix(CUT)
-        for place in range(max(0, len(body) - self._longest), len(body) - _START + 1):
+        for place in range(max(0, len(body) - self.longest), len(body) - _START + 1):
             alike = self._by_start.get(body[place : place + _START], ())
             if any(secret.startswith(body[place:]) for secret in alike):
                 return f"{body[:place]}{REDACTED}{CUT}"

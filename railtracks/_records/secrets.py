@@ -17,7 +17,7 @@ from typing import ClassVar, Final, Generic, Self, TypeAlias, TypeGuard, TypeVar
 
 import attrs
 
-from railtracks._checks import is_dict, is_frozen_set, is_list, is_mapping, is_set, is_tuple
+from railtracks._checks import is_ctrl_c, is_dict, is_frozen_set, is_list, is_mapping, is_set, is_tuple
 from railtracks._records.scrubbing import REDACTED
 from railtracks._records.secret_names import is_secret_name
 
@@ -127,8 +127,10 @@ def named_items(value: object, most: float = math.inf) -> list[Named]:
     for name in field_names(value):
         try:
             items.append((name, getattr(value, name)))
-        except Exception:  # noqa: BLE001, S112 - users' code: a field that cannot be read holds nothing to show
-            continue
+        except BaseException as error:  # noqa: ASYNC103 - no cancel can strike users' code that does not await
+            # Users' code: a field that cannot be read holds nothing to show.
+            if is_ctrl_c(error):
+                raise
     return _renamed(items)
 
 

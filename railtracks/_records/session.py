@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from attrs import define, field
 
+from railtracks._options import VALUE_LIMIT
 from railtracks._records.data import CallError, CallRecord, ExecutionInfo, utc
 from railtracks._records.descriptions import described, known_description
 from railtracks._records.ending import Ending
@@ -35,6 +36,8 @@ class SessionRecord:
         ended_at: When its calls had ended and its resources were closed.
         error: What ended it.
         left_behind: The nodes that were left running, by name.
+        value_limit: How many characters an argument or a result may take in the saved state.
+        cut: What the saved state or a payload left out of values that are longer; set when either is made.
     """
 
     identifier: str
@@ -48,6 +51,8 @@ class SessionRecord:
     ended_at: float | None = None
     error: CallError | None = None
     left_behind: list[str] = field(factory=list[str])
+    value_limit: float = VALUE_LIMIT
+    cut: str | None = None
 
     def open(self) -> None:
         """Record that the session was entered."""
@@ -89,11 +94,14 @@ class SessionRecord:
 
     def payload(self) -> dict[str, object]:
         """Return what the saved state says, as it stands now: plain data without secrets."""
-        return payload(self._head(), self.tree, self.values)
+        return payload(self._head(), self.tree, self.values, self.value_limit, self._note_cut)
 
     def chunks(self) -> Iterator[str]:
         """Return the text of the saved state, in pieces."""
-        return chunks(self._head(), self.tree, self.values)
+        return chunks(self._head(), self.tree, self.values, self.value_limit, self._note_cut)
+
+    def _note_cut(self, text: str) -> None:
+        self.cut = text
 
     def _head(self, calls: tuple[CallRecord, ...] = ()) -> ExecutionInfo:
         return ExecutionInfo(

@@ -102,7 +102,7 @@ class CallbackFailures:
             item: The item that the callback was given, `None` if there was none.
         """
         text, record = described(error).traceback, self._record
-        values = record.tree, record.values, item
+        values = record.tree, record.values, item, record.value_limit
 
         def search() -> str:
             return answer(lambda: safe_text(text, *values), lambda failure: f"<not shown: {class_name(failure)}>")

@@ -136,6 +136,8 @@ class FinalWork:
             callback = self.settings.get("payload_callback")
             if callback is not None:
                 await self._step("hand out the payload", partial(self._hand_out_payload, callback))
+            if self.record.cut is not None:
+                self._log(logging.WARNING, self.record.cut)
             if self.durable is not None:
                 await self._step("record the end in the store", partial(self._close_journal, self.durable))
             decided = [] if self._raised is None else [self._raised]

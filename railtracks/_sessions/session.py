@@ -98,6 +98,7 @@ class Session:
         tree = CallTree() if limit == math.inf else BoundedCallTree(int(limit))
         values = {exact(key): value for key, value in (settings.get("context") or {}).items()}
         self._record = SessionRecord(identifier, name, flow_name, _text(options.get("flow_id")), ending, values, tree)
+        self._record.value_limit = required(settings.get("value_limit"))
         self._cancellation = Cancellation(self._record)
         self._state_path = self._find_state_path()
         self._run: DurableRun[Frame] | None = None
@@ -180,6 +181,9 @@ class Session:
         """
         return self._record.tree.counts()
 
+    # Values are asked for their parts, and a `KeyboardInterrupt` that their code raises costs that value only. In Trio
+    # the user's Ctrl-C comes at the next checkpoint (test_hostile_values.py::test_ctrl_c_is_not_taken_for_a_value's).
+    @trio.lowlevel.enable_ki_protection
     def payload(self) -> dict[str, Any]:
         """Return the state as it would be saved now: plain data, without secrets. Blocks while it is made."""
         return self._record.payload()

@@ -404,8 +404,8 @@ def measured(text: str) -> int:
 async def workers_and_ends() -> None:
     assert_type(await rt.call(measured, "a"), int)
     assert_type(await rt.call(rt.function_node(plain_sync, run_in=ThreadPoolExecutor()), 1), list[int])
-    flow = rt.Flow("ends", greet, history_limit=10, stop_on_sigterm=2.5)
-    rt.set_config(thread_limit=4, history_limit=math.inf)
+    flow = rt.Flow("ends", greet, history_limit=10, value_limit=1_000, stop_on_sigterm=2.5)
+    rt.set_config(thread_limit=4, history_limit=math.inf, value_limit=math.inf)
     async with rt.Session(history_limit=10) as session:
         assert_type(await session.drain(5), None)
     cause = session.info.cause

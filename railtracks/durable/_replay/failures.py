@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from trio.lowlevel import enable_ki_protection
+
 from railtracks._checks import exact, is_text
 from railtracks._records.error_parts import args_of, attributes_of
 from railtracks._records.secret_names import is_secret_name
@@ -23,6 +25,7 @@ class Failures:
         self._values = values
         self._context = context
 
+    @enable_ki_protection
     def dump(self, error: BaseException) -> tuple[bytes, list[str]]:
         """Return a failure as bytes, and the names of its parts that a later run will not see."""
         data, lost = dump_failure(error, self._values)

@@ -6,7 +6,7 @@ The journal checks the node of each recorded call here.
 from __future__ import annotations
 
 from railtracks._nodes.node import Node
-from railtracks.durable._values.values import StandIn
+from railtracks.durable._values.shapes import StandIn
 from railtracks.exceptions import ContextError
 
 

@@ -122,21 +122,23 @@ class Journal:
 
     # Calls.
 
-    def enter(
+    async def enter(
         self, parent: Frame, node: Node[..., object], attempt: int, args: Args, kwargs: Kwargs
     ) -> DurableCall[Frame]:
-        """Find out which call this is, and whether it is in the record, before its node does anything."""
+        """Find out which call this is, and whether it is in the record, before its node does anything. Shielded."""
         strand, parts = self._strands.of(parent), self.parts
+        refusal: DurableValueError | ReplayMismatchError | None = None
+        arguments, fingerprint = b"", ""
+        if node.is_durable and not parts.commits.is_cut:
+            try:
+                arguments, fingerprint = await parts.values.dump_arguments_aside(node, args, kwargs)
+            except DurableValueError as error:
+                refusal = error
+        # Asked again: the session may have been cancelled while a thread wrote the arguments.
         if parts.commits.is_cut:
             return self._unrecorded(strand, node, key_of(strand.body.key, "unrecorded", time.monotonic_ns()))
         if not node.is_durable:
             return self._not_durable(strand, node, attempt)
-        refusal: DurableValueError | ReplayMismatchError | None = None
-        arguments, fingerprint = b"", ""
-        try:
-            arguments, fingerprint = parts.values.dump_arguments(node, args, kwargs)
-        except DurableValueError as error:
-            refusal = error
         try:
             # A refused call takes its position, too: the next one is the next one, whatever became of this.
             position = strand.take(attempt, node.name, fingerprint, node.key)

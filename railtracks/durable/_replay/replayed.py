@@ -20,7 +20,8 @@ from railtracks.durable._replay.recorded import RecordedCall, outcome_of
 from railtracks.durable._replay.strands import Position, Strand
 from railtracks.durable._store.schema import CallRow, RowStatus
 from railtracks.durable._values.failures import load_failure
-from railtracks.durable._values.values import as_store_error, shape_of
+from railtracks.durable._values.shapes import shape_of
+from railtracks.durable._values.values import as_store_error
 
 
 class ReplayedCall(Call):

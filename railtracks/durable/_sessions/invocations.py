@@ -32,7 +32,8 @@ from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
 from railtracks.durable._store.schema import ROOT, RowStatus
 from railtracks.durable._store.wanted import Taken, Wanted
-from railtracks.durable._values.values import StandIn, as_own_error, shape_of
+from railtracks.durable._values.shapes import StandIn, shape_of
+from railtracks.durable._values.values import as_own_error
 from railtracks.exceptions import SessionWaiting, StoreError
 
 __all__ = ["resume_flow", "run_flow", "run_of_block", "store_of"]
@@ -150,7 +151,7 @@ async def _invoke(  # noqa: PLR0917 - the parts of an invocation
     access: Access, flow: DurableFlow, start: Start, args: Args, kwargs: Kwargs, identity: Identity
 ) -> object:
     """Take a session of a flow and run it; if it is over, return the recorded result or raise the recorded error."""
-    inputs, fingerprint = access.values.dump_arguments(flow.node, args, kwargs)
+    inputs, fingerprint = await access.values.dump_arguments_aside(flow.node, args, kwargs)
     run = Run(access, _wanted(flow, identity, inputs, fingerprint), flow.startable)
     # The process that owns an inner session ends it, or dies and is taken over: the wait for it needs no end.
     taken = await run.take(0.0 if identity.parent is None else math.inf)

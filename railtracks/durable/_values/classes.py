@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Protocol, TypeGuard, get_args, get_origin
 
 import attrs
 
 from railtracks._nodes.signature import ANYTHING, Kind
 from railtracks._records.secrets import Secret, field_names, is_secret_object
+from railtracks._records.value_parts import fields_of
+from railtracks._records.value_texts import class_name
 from railtracks.durable._values.hooks import Hooks, Read, Write, is_kind_of
-from railtracks.durable._values.plain import Plain, Sealed, ValueMismatchError, unfit
+from railtracks.durable._values.plain import Plain, Sealed, ValueMismatchError, mismatch_of, unfit
 
 
 class _Generic(Protocol):
@@ -34,7 +37,7 @@ def _secret_writer(hooks: Hooks, kind: Kind) -> Write:
 
     def write(value: object) -> Plain:
         if not is_secret_object(value):
-            raise ValueMismatchError(value, f"a {type(value).__name__}, where the annotation says rt.Secret")
+            raise ValueMismatchError(value, f"a {class_name(value)}, where the annotation says rt.Secret")
         return Sealed(write_inner(value.reveal()), is_secret=True)
 
     return write
@@ -74,12 +77,23 @@ def _class_writer(hooks: Hooks, kind: type[object]) -> Write:
         try:
             return write_fields(value)
         except ValueMismatchError as mismatch:
-            # cattrs does not name the field. Where two fields have the same object in them, both are named.
-            names = [name for name in field_names(value) if getattr(value, name, mismatch) is mismatch.value]
-            mismatch.passed(value, " or ".join(f".{name}" for name in names))
+            part = mismatch.value
+            mismatch.passed(value, _step_to(value, lambda item: item is part))
             raise
+        except BaseException as error:  # noqa: BLE001 - users' code: the call fails with the path to it
+            raise mismatch_of(error, value, _step_to(value, lambda _: False)) from None  # noqa: ASYNC104 - the same
 
     return write
+
+
+def _step_to(value: object, is_it: Callable[[object], bool]) -> str:
+    """Return the step to the field of an instance that holds what failed, or that cannot be read.
+
+    cattrs does not name the field. Where two fields have the same object in them, both are named.
+    """
+    items = dict(fields_of(value))
+    names = [name for name in field_names(value) if name not in items or is_it(items[name])]
+    return " or ".join(f".{name}" for name in names)
 
 
 def _class_reader(hooks: Hooks, kind: type[object]) -> Read:

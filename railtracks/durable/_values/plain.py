@@ -5,13 +5,16 @@ Every module of this folder uses it. It knows no converter and no key.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from itertools import islice
 from typing import Final, TypeAlias, TypeGuard, TypeVar
 
 from attrs import define
 
+from railtracks._checks import is_ctrl_c
 from railtracks._nodes.signature import ANYTHING, Kind
 from railtracks._records.secrets import is_secret_object
+from railtracks._records.value_texts import class_name, safe_message, safe_repr
 
 T = TypeVar("T")
 
@@ -23,6 +26,8 @@ Plain: TypeAlias = "Scalar | Sealed | list[Plain] | tuple[Plain, ...] | dict[str
 SEALED: Final = "$sealed"
 SCALAR_CLASSES: Final[tuple[type[Scalar], ...]] = (str, int, float, bool, type(None))
 SCALARS: Final[frozenset[Kind]] = frozenset(SCALAR_CLASSES)
+# How many items are handed to code in C at once: it lets no other thread run.
+SLICE: Final = 1_000
 
 
 @define(frozen=True, eq=False)
@@ -74,9 +79,17 @@ def is_dict(value: object) -> TypeGuard[dict[object, object]]:
     return type(value) is dict
 
 
+def are_all(items: Collection[object], kinds: frozenset[Kind] = SCALARS) -> TypeGuard[Collection[Scalar]]:
+    """Return whether items are all of some classes, by default the scalars, and none of a subclass."""
+    if len(items) <= SLICE:
+        return kinds.issuperset(map(type, items))
+    remaining = iter(items)
+    return all(kinds.issuperset(map(type, islice(remaining, SLICE))) for _ in range(0, len(items), SLICE))
+
+
 def unfit(value: object, kind: Kind) -> ValueMismatchError:
     """Return the error for a value of another class than its annotation says."""
-    return ValueMismatchError(value, f"a {type(value).__qualname__}, where the annotation says {name_of(kind)}")
+    return ValueMismatchError(value, f"a {class_name(value)}, where the annotation says {name_of(kind)}")
 
 
 def stored(kind: type[T]) -> Callable[[object], T]:
@@ -119,13 +132,42 @@ def exactly(kind: type[T]) -> Callable[[object], T]:
     return check
 
 
-def stepped(container: object, step: str, write: Callable[[object], T], part: object) -> T:
-    """Write one part of a container; if the part does not fit, note in the error where it stands."""
+def stepped(container: object, step: str, place: object, write: Callable[[object], T], part: object) -> T:
+    """Write one part of a container; if that fails, whatever is raised, note in the error where the part stands.
+
+    Args:
+        container: The container.
+        step: The step from the container to the part, with `{}` for the place.
+        place: The number or the key of the part.
+        write: Writes it.
+        part: The part.
+
+    Raises:
+        ValueMismatchError: If the part cannot be written.
+    """
     try:
         return write(part)
     except ValueMismatchError as mismatch:
-        mismatch.passed(container, step)
+        mismatch.passed(container, step.format(safe_repr(place)))
         raise
+    except RecursionError:
+        # A path of a thousand steps tells nobody anything.
+        raise
+    except BaseException as error:  # noqa: BLE001 - users' code: the call fails with the path to it
+        raise mismatch_of(error, container, step.format(safe_repr(place))) from None  # noqa: ASYNC104 - the same
+
+
+def mismatch_of(error: BaseException, container: object, step: str) -> ValueMismatchError:
+    """Return what users' code raised while a part of a container was written, with the step to that part.
+
+    Raises:
+        KeyboardInterrupt: If the error is a real Ctrl-C.
+    """
+    if is_ctrl_c(error):
+        raise error
+    mismatch = ValueMismatchError(container, f"it cannot be written: {safe_message(error)}")
+    mismatch.path = step
+    return mismatch
 
 
 def unannotated(value: object) -> Plain:
@@ -137,17 +179,21 @@ def unannotated(value: object) -> Plain:
     if _is_scalar(value):
         return value
     if is_list(value):
-        return [stepped(value, f"[{place}]", unannotated, item) for place, item in enumerate(value)]
+        if are_all(value):
+            return list[Plain](value)
+        return [stepped(value, "[{}]", place, unannotated, item) for place, item in enumerate(value)]
     if is_dict(value):
         plain: dict[str, Plain] = {}
         for key, item in value.items():
-            plain[text_key(value, key)] = stepped(value, f"[{key!r}]", unannotated, item)
+            name = text_key(value, key)
+            plain[name] = item if _is_scalar(item) else stepped(value, "[{}]", key, unannotated, item)
         check_keys(value, plain)
         return plain
     if is_secret_object(value):
         return Sealed(unannotated(value.reveal()), is_secret=True)
-    kind = type(value).__qualname__
-    raise ValueMismatchError(value, f"a {kind} is not a JSON value: annotate it with a class that can be stored")
+    raise ValueMismatchError(
+        value, f"a {class_name(value)} is not a JSON value: annotate it with a class that can be stored"
+    )
 
 
 def _is_scalar(value: object) -> TypeGuard[Scalar]:
@@ -160,7 +206,7 @@ def text_key(container: object, key: object) -> str:
         return key
     raise ValueMismatchError(
         container,
-        f"it has a key of class {type(key).__name__}, and JSON has strings only: annotate the dict and its keys",
+        f"it has a key of class {class_name(key)}, and JSON has strings only: annotate the dict and its keys",
     )
 
 

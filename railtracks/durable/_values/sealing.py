@@ -9,12 +9,13 @@ import hashlib
 import hmac
 import json
 from base64 import b64encode
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable, Iterator
+from operator import is_
+from typing import TYPE_CHECKING, Final, cast
 
 from railtracks._records.scrubbing import REDACTED, Scrubber
 from railtracks._records.secrets import Secret, is_secret, named_items
-from railtracks.durable._values.plain import SEALED, Json, Plain, Sealed, is_dict, is_list
+from railtracks.durable._values.plain import SCALARS, SEALED, Json, Plain, Sealed, are_all, is_dict, is_list
 from railtracks.exceptions import DurableValueError
 
 if TYPE_CHECKING:
@@ -97,9 +98,12 @@ def fingerprint_of(data: bytes) -> str:
 
 def has_secrets(plain: Plain) -> bool:
     """Return whether any part of a plain value may be written only encrypted."""
-    return isinstance(plain, Sealed) or any(
-        is_secret(name, part) or has_secrets(part) for _, name, part in _parts_of(plain)
-    )
+    if isinstance(plain, Sealed):
+        return True
+    # Of many scalars none is secret; two may be a pair of a name and a value.
+    if isinstance(plain, list | tuple) and len(plain) > 2 and are_all(plain):  # noqa: PLR2004 - a pair
+        return False
+    return any(is_secret(name, part) or has_secrets(part) for _, name, part in _parts_of(plain))
 
 
 def sealed(plain: Plain, seal: Callable[[bytes], Json]) -> Json:
@@ -133,24 +137,34 @@ def _marked(name: str | None, plain: Plain) -> Plain:
 
 
 def laid_open(plain: Plain) -> Json:
-    """Return a plain value with its secrets readable in their places, for the check that it comes back."""
+    """Return a plain value with its secrets readable in their places; a value without secrets is returned itself."""
     if isinstance(plain, Sealed):
         return laid_open(plain.plain)
+    below: list[Json]
     if isinstance(plain, dict):
-        return {key: laid_open(item) for key, item in plain.items()}
-    return [laid_open(item) for item in plain] if isinstance(plain, list | tuple) else plain
+        below = [laid_open(item) for item in plain.values()]
+        return dict(zip(plain, below, strict=True)) if _differ(plain.values(), below) else cast("Json", plain)
+    if isinstance(plain, list | tuple) and not are_all(plain):
+        below = [laid_open(item) for item in plain]
+        return below if _differ(plain, below) else cast("Json", plain)
+    return cast("Json", plain)
 
 
-def bare(loaded: object, plain: Plain) -> object:
-    """Return the JSON of a plain value, read back, with each `Secret` around its value again."""
+def _differ(parts: Iterable[Plain], opened: Iterable[Json]) -> bool:
+    return not all(map(is_, parts, opened))
+
+
+def as_read(plain: Plain) -> object:
+    """Return what JSON makes of a plain value, as it is read back, with each `Secret` around its value again."""
     if isinstance(plain, Sealed):
-        inner = bare(loaded, plain.plain)
+        inner = as_read(plain.plain)
         return Secret(inner) if plain.is_secret else inner
-    if is_dict(loaded) and isinstance(plain, dict):
-        return {key: bare(item, below) for (key, item), below in zip(loaded.items(), plain.values(), strict=True)}
-    if is_list(loaded) and isinstance(plain, list | tuple):
-        return [bare(item, below) for item, below in zip(loaded, plain, strict=True)]
-    return loaded
+    if isinstance(plain, dict):
+        return {key: item if type(item) in SCALARS else as_read(item) for key, item in plain.items()}
+    if isinstance(plain, list | tuple):
+        return list(plain) if are_all(plain) else [as_read(item) for item in plain]
+    # An instance of a subclass comes back as one of the class itself.
+    return plain if type(plain) in SCALARS else json.loads(encoded(plain))
 
 
 def without_secrets(stored: object, scrubber: Scrubber, name: str | None = None) -> object:

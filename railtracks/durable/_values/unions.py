@@ -10,10 +10,13 @@ import types
 from collections.abc import Collection, Mapping
 from typing import Union, get_args, get_origin
 
+from railtracks._checks import is_ctrl_c
 from railtracks._nodes.signature import Kind
+from railtracks._records.value_texts import class_name
 from railtracks.durable._values.hooks import Hooks, Read, Write, is_kind_of
 from railtracks.durable._values.plain import SCALARS, Plain, ValueMismatchError, name_of, parts_of
 from railtracks.durable._values.sealing import encoded, laid_open
+from railtracks.durable._values.slices import encoded_in_slices
 
 
 def add_unions(hooks: Hooks) -> None:
@@ -38,11 +41,14 @@ def _union_writer(hooks: Hooks, kind: Kind) -> Write:
             try:
                 plain = hooks.write(value, member)
                 # cattrs hands on what it does not know as it is: only the encoder refuses that.
-                encoded(laid_open(plain))
-            except Exception:  # noqa: BLE001, S112 - another member may take it
-                continue
+                encoded_in_slices(laid_open(plain), encoded)
+            except BaseException as error:  # noqa: ASYNC103 - no cancel can strike users' code that does not await
+                # Another member may take it.
+                if is_ctrl_c(error):
+                    raise
+                continue  # noqa: ASYNC104 - the same
             return plain if is_plain else [name, plain]
-        raise ValueMismatchError(value, f"a {type(value).__qualname__}, where the annotation says {kind}")
+        raise ValueMismatchError(value, f"a {class_name(value)}, where the annotation says {kind}")
 
     return write
 

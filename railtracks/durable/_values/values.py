@@ -5,22 +5,28 @@ Called by the journal, which keeps arguments and results, and by signals, contex
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Final, TypeGuard
 
+from trio.lowlevel import enable_ki_protection
+
+from railtracks._checks import is_ctrl_c
 from railtracks._nodes.node import Node
-from railtracks._nodes.signature import Kind, Signature, signature_of
-from railtracks._records.error_parts import line_of, text_of
+from railtracks._nodes.signature import Kind
+from railtracks._records.error_parts import text_of
 from railtracks._records.scrubbing import Scrubber
 from railtracks._records.secrets import Secret, is_secret
+from railtracks._records.value_texts import class_name, safe_message
+from railtracks.durable._values.aside import Aside
 from railtracks.durable._values.converter import made_converter
 from railtracks.durable._values.plain import (
     SCALARS,
     SEALED,
+    Json,
     Plain,
     Scalar,
     Sealed,
@@ -32,7 +38,7 @@ from railtracks.durable._values.plain import (
 )
 from railtracks.durable._values.sealing import (
     Sealer,
-    bare,
+    as_read,
     encoded,
     fingerprint_of,
     has_secrets,
@@ -41,6 +47,9 @@ from railtracks.durable._values.sealing import (
     secret_path,
     without_secrets,
 )
+from railtracks.durable._values.shapes import shape_of
+from railtracks.durable._values.sizes import fits, is_large
+from railtracks.durable._values.slices import encoded_in_slices
 from railtracks.durable._values.stored import parsed
 from railtracks.exceptions import DurableValueError, StoreError
 
@@ -49,32 +58,7 @@ LARGEST: Final = 16 * 2**20
 # Two surrogates that stand side by side are read as one character by JSON.
 _HALVES: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _raw: Final = json.JSONEncoder(ensure_ascii=False).encode
-
-
-class StandIn:
-    """A callable object that is called in place of another function, whose arguments and result it has.
-
-    The function of a flow that is invoked inside a session is one (`InnerFlow`); nothing else makes any.
-
-    Attributes:
-        stands_for: That function.
-    """
-
-    stands_for: Callable[..., object]
-
-
-def shape_of(fn: Callable[..., object] | StandIn) -> Signature:
-    """Return the signature by which the arguments and the result of a function are stored."""
-    if isinstance(fn, StandIn):
-        fn = fn.stands_for
-    try:
-        return _known_signature(fn)
-    except TypeError:
-        # An instance whose class compares by fields has no hash.
-        return signature_of(fn)
-
-
-_known_signature: Final = functools.lru_cache(maxsize=4096)(signature_of)
+_encode_large: Final = partial(encoded_in_slices, encode=encoded)
 
 
 class Values:
@@ -83,8 +67,12 @@ class Values:
     def __init__(self, sealer: Sealer, largest: int = LARGEST) -> None:
         self.sealer = sealer
         self._largest = largest
+        self._aside = Aside()
         self._converter = made_converter()
 
+    # Values are asked for their parts, and whatever their code raises is theirs, a `KeyboardInterrupt` included. So the
+    # user's Ctrl-C has to wait for the next checkpoint, here and in the three methods like this one.
+    @enable_ki_protection
     def dump(self, value: object, kind: Kind, what: str, name: str | None = None) -> tuple[bytes, str]:
         """Return a value as bytes, and its fingerprint.
 
@@ -97,8 +85,23 @@ class Values:
         Raises:
             DurableValueError: If it cannot be stored, or would not come back equal; names the path to the part.
         """
-        plain = self._plain(value, kind, what, name)
-        return self._written(plain, what)
+        return self._dump(value, kind, what, name, is_large=is_large(value))
+
+    @enable_ki_protection
+    async def dump_aside(self, value: object, kind: Kind, what: str, name: str | None = None) -> tuple[bytes, str]:
+        """Return what `dump` returns; a large value is written in a worker thread, so that only this task waits for it.
+
+        Nothing may change the value meanwhile. Shielded from cancellation and Ctrl-C, and no checkpoint.
+
+        Raises:
+            DurableValueError: As from `dump`.
+        """
+        if not is_large(value):
+            return self._dump(value, kind, what, name, is_large=False)
+        return await self._aside.run(partial(self._dump, value, kind, what, name, is_large=True))
+
+    def _dump(self, value: object, kind: Kind, what: str, name: str | None, *, is_large: bool) -> tuple[bytes, str]:
+        return self._written(self._plain(value, kind, what, name, is_large=is_large), what, is_large=is_large)
 
     def load(self, data: bytes, kind: Kind) -> object:
         """Return the value that was dumped with the same annotation.
@@ -111,9 +114,10 @@ class Values:
         except DurableValueError:
             raise
         except Exception as error:
-            problem = error.problem if isinstance(error, ValueMismatchError) else line_of(error)
+            problem = error.problem if isinstance(error, ValueMismatchError) else safe_message(error)
             raise DurableValueError("a stored value", f"it is no {name_of(kind)} any more: {problem}") from error
 
+    @enable_ki_protection
     def dump_arguments(
         self, node: Node[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
     ) -> tuple[bytes, str]:
@@ -122,21 +126,41 @@ class Values:
         Raises:
             DurableValueError: As from `dump`.
         """
+        return self._dump_arguments(node, args, kwargs, is_large=_is_any_large(args, kwargs))
+
+    @enable_ki_protection
+    async def dump_arguments_aside(
+        self, node: Node[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> tuple[bytes, str]:
+        """Return what `dump_arguments` returns, in the way of `dump_aside`.
+
+        Raises:
+            DurableValueError: As from `dump`.
+        """
+        if not _is_any_large(args, kwargs):
+            return self._dump_arguments(node, args, kwargs, is_large=False)
+        return await self._aside.run(partial(self._dump_arguments, node, args, kwargs, is_large=True))
+
+    def _dump_arguments(
+        self, node: Node[..., object], args: tuple[object, ...], kwargs: Mapping[str, object], *, is_large: bool
+    ) -> tuple[bytes, str]:
         signature = shape_of(node.fn)
         plain: list[Plain] = []
         for place, value in enumerate(args):
             name, kind = signature.at(place)
             what = f"argument {place + 1 if name is None else name!r} of {node.name!r}"
-            plain.append(self._plain(value, kind, what, name))
-        named: dict[str, Plain] = {
-            name: self._plain(
-                kwargs[name], signature.of(name), f"argument {name!r} of {node.name!r}", signature.keyword_name(name)
+            plain.append(self._plain(value, kind, what, name, is_large=is_large))
+        named: dict[str, Plain] = {}
+        for name in sorted(kwargs):
+            what = f"argument {name!r} of {node.name!r}"
+            named[name] = self._plain(
+                kwargs[name], signature.of(name), what, signature.keyword_name(name), is_large=is_large
             )
-            for name in sorted(kwargs)
-        }
         # A tuple is no pair of a name and a value: two arguments are two values.
         positional = tuple(plain)
-        return self._written([positional, named] if named else [positional], f"the arguments of {node.name!r}")
+        return self._written(
+            [positional, named] if named else [positional], f"the arguments of {node.name!r}", is_large=is_large
+        )
 
     def load_arguments(self, node: Node[..., object], data: bytes) -> tuple[tuple[object, ...], dict[str, object]]:
         """Return the arguments that were dumped for a node of the same signature.
@@ -201,45 +225,52 @@ class Values:
         for part in parts:
             yield from self.opened_secrets(part)
 
-    def _plain(self, value: object, kind: Kind, what: str, name: str | None) -> Plain:
+    def _plain(self, value: object, kind: Kind, what: str, name: str | None, *, is_large: bool) -> Plain:
         """Return the plain form of a value, checked by reading it back."""
         if isinstance(kind, type) and type(value) is kind and _is_plain_scalar(value) and not is_secret(name, value):
             return value
         if kind is None:
             kind = type(None)
+        # Before it is written: that would have no end where one object stands in a value again and again.
+        if is_large and not fits(value, self._largest):
+            raise DurableValueError(what, f"its bytes are {self._too_much}")
         try:
-            plain = self._checked(value, kind)
+            plain = self._checked(value, kind, _encode_large if is_large else encoded)
         except ValueMismatchError as mismatch:
             raise DurableValueError(what + mismatch.path, mismatch.problem) from None
-        except Exception as error:
-            problem = f"a {type(value).__name__} cannot be kept as {name_of(kind)}: {line_of(error)}"
-            raise DurableValueError(what, problem) from error
+        except BaseException as error:
+            if is_ctrl_c(error):
+                raise
+            problem = f"a {class_name(value)} cannot be kept as {name_of(kind)}: {safe_message(error)}"
+            raise DurableValueError(what, problem) from error  # noqa: ASYNC104 - the same
         if is_secret(name, value) and not isinstance(value, Secret):
             plain = Sealed(plain, is_secret=False)
         return plain
 
-    def _checked(self, value: object, kind: Kind) -> Plain:
+    def _checked(self, value: object, kind: Kind, encode: Callable[[Json], str]) -> Plain:
         """Return the plain form of a value, if the value that is read from it has the same plain form again."""
         plain = self._converter.write(value, kind)
-        text = encoded(laid_open(plain))
+        text = encode(laid_open(plain))
         # The comparison below would not see it: JSON writes two halves and their character by the same escapes.
-        if "\\ud" in text and _HALVES.search(_raw(laid_open(plain))):
+        if "\\ud" in text and _HALVES.search(encoded_in_slices(laid_open(plain), _raw)):
             raise ValueMismatchError(
                 value,
                 "it has two halves of a character side by side in a text, and would come back with the whole character",
             )
-        again = self._converter.read(bare(json.loads(text), plain), kind)
-        if encoded(laid_open(self._converter.write(again, kind))) != text:
+        again = self._converter.read(as_read(plain), kind)
+        if encode(laid_open(self._converter.write(again, kind))) != text:
             raise ValueMismatchError(
                 value, "it would come back as another value: its class must make the same value of the same fields"
             )
         return plain
 
-    def _written(self, plain: Plain, what: str) -> tuple[bytes, str]:
+    def _written(self, plain: Plain, what: str, *, is_large: bool) -> tuple[bytes, str]:
         """Return plain data as bytes, and their fingerprint."""
+        encode = _encode_large if is_large else encoded
         if not has_secrets(plain):
             try:
-                data = encoded(plain).encode()
+                # Without secrets it is JSON as it is.
+                data = encode(laid_open(plain)).encode()
             except (ValueError, RecursionError) as error:
                 raise DurableValueError(what, str(error)) from None
             self._check_size(data, what)
@@ -249,17 +280,19 @@ class Values:
             raise DurableValueError(
                 where, "a secret is stored only encrypted: give the store a key (DurableStore(key=...))"
             )
-        stored = encoded(sealed(plain, lambda data: {SEALED: self.sealer.seal(data)})).encode()
+        stored = encode(sealed(plain, lambda data: {SEALED: self.sealer.seal(data)})).encode()
         self._check_size(stored, what)
         # Encrypting gives other bytes each time: the fingerprint is made of the secrets' own fingerprints.
-        with_fingerprints = encoded(sealed(plain, lambda data: {SEALED: self.sealer.fingerprint(data)})).encode()
+        with_fingerprints = encode(sealed(plain, lambda data: {SEALED: self.sealer.fingerprint(data)})).encode()
         return stored, fingerprint_of(with_fingerprints)
 
     def _check_size(self, data: bytes, what: str) -> None:
-        size, largest = len(data), self._largest
-        if size > largest:
-            problem = f"{size:,} bytes are more than the {largest:,} that a row may have"
-            raise DurableValueError(what, f"{problem}: keep it in a file, and the name of the file here")
+        if len(data) > self._largest:
+            raise DurableValueError(what, f"{len(data):,} bytes are {self._too_much}")
+
+    @property
+    def _too_much(self) -> str:
+        return f"more than the {self._largest:,} that a row may have: keep it in a file, and the name of the file here"
 
     def _opened(self, stored: object) -> object:
         """Return stored JSON with everything decrypted, and each `Secret` around its value again."""
@@ -274,6 +307,10 @@ class Values:
             value = self._opened(sealed_value["plain"])
             return Secret(value) if sealed_value["secret"] else value
         return {key: self._opened(item) for key, item in stored.items()}
+
+
+def _is_any_large(args: tuple[object, ...], kwargs: Mapping[str, object]) -> bool:
+    return any(map(is_large, args)) or any(map(is_large, kwargs.values()))
 
 
 def _is_plain_scalar(value: object) -> TypeGuard[Scalar]:

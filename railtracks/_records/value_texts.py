@@ -1,0 +1,95 @@
+"""What can be told of a value of any class, whatever the class does: the name of the class, and a text.
+
+Called by everything that writes values: saved states and durable stores. What a value's own code raises stays in here.
+The texts are short, and so is the time in which they are made.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from array import array
+from collections import deque
+from types import FunctionType, ModuleType
+from typing import Final
+
+from railtracks._checks import is_ctrl_c
+from railtracks._records.scrubbing import CUT
+
+# Characters of a text that are kept.
+LONGEST_TEXT: Final = 1_000
+
+# How much a value may hold if its repr is to be made: parts, each counted as often as it stands there.
+_MOST_PARTS: Final = 100_000
+# Their reprs hold the reprs of all that they hold.
+_HOLDERS: Final = (dict, list, tuple, set, frozenset, deque)
+_TEXTS: Final = (str, bytes, bytearray, array)
+# They refer to much, and their reprs are names.
+_NAMED: Final = (type, ModuleType, FunctionType)
+
+_module_of: Final = type.__dict__["__module__"].__get__
+_name_of: Final = type.__dict__["__qualname__"].__get__
+
+
+def class_name(value: object) -> str:
+    """Return the name of a value's class; no code of the class runs."""
+    name: str = _name_of(type(value))
+    return str.__str__(name)
+
+
+def full_class_name(value: object) -> str:
+    """Return the name of a value's class with its module; no code of the class runs."""
+    module: object = _module_of(type(value))
+    # A class can have anything for its module.
+    return f"{module}.{class_name(value)}" if type(module) is str else class_name(value)
+
+
+def safe_repr(value: object) -> str:
+    """Return the repr of a value, cut if it is long; if it cannot be made, a text that says why."""
+    try:
+        if not _is_quickly_told(value):
+            return "<no repr: it holds too much>"
+        text = str.__str__(repr(value))
+    except BaseException as error:  # noqa: ASYNC103 - no cancel can strike users' code that does not await
+        if is_ctrl_c(error):
+            raise
+        return f"<no repr: {class_name(error)}>"  # noqa: ASYNC104 - the same
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}{CUT}"
+
+
+def safe_message(error: BaseException) -> str:
+    """Return the class of an error and its text, as far as the text can be made."""
+    try:
+        text = str.__str__(str(error))[:LONGEST_TEXT]
+    except BaseException as another:  # noqa: ASYNC103 - no cancel can strike users' code that does not await
+        if is_ctrl_c(another):
+            raise
+        text = f"<no text: {class_name(another)}>"
+    return f"{class_name(error)}: {text}"
+
+
+def _is_quickly_told(value: object) -> bool:
+    """Return whether the repr of a value is made in a short time, as far as what it holds tells.
+
+    A repr holds the repr of each part as often as the part stands there. So the repr of 40 lists, each twice in the
+    next, never ends, and neither a timeout nor Ctrl-C can end it. Looked at are containers, at any depth, and the
+    attributes of the value itself: what other objects refer to has no end.
+    """
+    left = _MOST_PARTS
+    waiting = [value]
+    while waiting and left > 0:
+        part = waiting.pop()
+        # `isinstance` would ask the part for its `__class__`.
+        kind = type(part)
+        left -= 1 + _weight(part, kind)
+        if left > 0 and (issubclass(kind, _HOLDERS) or (part is value and not issubclass(kind, (*_NAMED, *_TEXTS)))):
+            waiting += gc.get_referents(part)
+    return left > 0
+
+
+def _weight(part: object, kind: type) -> int:
+    """Return how many parts a large part counts as, by its size in memory."""
+    if issubclass(kind, int):
+        # The time in which Python makes the text of a number grows with the square of its length.
+        return sys.getsizeof(part) ** 2 >> 14
+    return sys.getsizeof(part) >> 6 if issubclass(kind, (*_HOLDERS, *_TEXTS)) else 0

@@ -1,0 +1,31 @@
+"""Large plain data as JSON, a slice at a time.
+
+Called by `values` for what is large. The encoder is code in C, which lets no other thread run: an event loop would wait
+until all is encoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from railtracks.durable._values.plain import SLICE, Json, are_all
+
+
+def encoded_in_slices(plain: Json, encode: Callable[[Json], str]) -> str:
+    """Return plain data as compact JSON, the same text as the encoder makes of it at once."""
+    if isinstance(plain, dict):
+        if len(plain) <= SLICE and are_all(plain.values()):
+            return encode(plain)
+        pairs = [f"{encode(key)}:{encoded_in_slices(item, encode)}" for key, item in plain.items()]
+        return f"{{{','.join(pairs)}}}"
+    if isinstance(plain, list | tuple):
+        texts: list[str] = []
+        for start in range(0, len(plain), SLICE):
+            chunk = plain[start : start + SLICE]
+            if are_all(chunk):
+                texts.append(encode(cast("Json", chunk))[1:-1])
+            else:
+                texts.append(",".join([encoded_in_slices(item, encode) for item in chunk]))
+        return f"[{','.join(texts)}]"
+    return encode(plain)
