@@ -42,6 +42,7 @@ class Observers:
         "call_cancelled",
         "call_completed",
         "call_failed",
+        "call_overran",
         "call_retried",
         "call_started",
         "logged",
@@ -55,6 +56,7 @@ class Observers:
     call_cancelled: Audience
     call_completed: Audience
     call_failed: Audience
+    call_overran: Audience
     call_retried: Audience
     call_started: Audience
     logged: Audience
@@ -73,6 +75,7 @@ class Observers:
         self.call_cancelled = others.call_cancelled
         self.call_completed = others.call_completed
         self.call_failed = others.call_failed
+        self.call_overran = others.call_overran
         self.call_retried = others.call_retried
         self.call_started = others.call_started
         self.logged = others.logged
