@@ -98,8 +98,10 @@ _LINES: Final = {
     EventKind.CALL_RETRIED: (logging.WARNING, "{node} FAILED, and will be tried again"),
     EventKind.CALL_OVERRAN: (
         logging.WARNING,
-        "{node} came back with a result after its timeout, and the result is dropped: the node passed no checkpoint,"
-        " shielded itself, or caught the Cancelled",
+        (
+            "{node} came back with a result after its timeout, and the result is dropped: the node passed no"
+            " checkpoint, shielded itself, or caught the Cancelled"
+        ),
     ),
     EventKind.WORKER_LEFT_BEHIND: (
         logging.WARNING,

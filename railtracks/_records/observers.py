@@ -13,6 +13,7 @@ from typing import Final, Protocol, TypeAlias
 from weakref import WeakSet
 
 from railtracks._records.error_parts import class_name
+from railtracks._forks import after_fork
 from railtracks._records.events import Event, EventKind
 
 
@@ -30,7 +31,16 @@ class Observer(Protocol):
 Audience: TypeAlias = tuple[Observer, ...]
 
 # Held while observers are added or removed, which may be done in any thread.
-_changing: Final = RLock()
+_changing = RLock()
+
+
+def _renew_lock() -> None:
+    """In a forked process take a new lock: a thread that is not here may hold the old one."""
+    global _changing  # noqa: PLW0603 - set at the start of a process only
+    _changing = RLock()
+
+
+after_fork(_renew_lock)
 
 
 class Observers:

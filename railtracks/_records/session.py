@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from attrs import define, field
 
+from railtracks._forks import generation
 from railtracks._records.data import CallError, CallRecord, ExecutionInfo, utc
 from railtracks._records.descriptions import described, known_description
 from railtracks._records.ending import Ending
@@ -35,6 +36,7 @@ class SessionRecord:
         ended_at: When its calls had ended and its resources were closed.
         error: What ended it.
         left_behind: The nodes that were left running, by name.
+        made_in: The process that opened it, see `_forks.generation`.
     """
 
     identifier: str
@@ -48,10 +50,17 @@ class SessionRecord:
     ended_at: float | None = None
     error: CallError | None = None
     left_behind: list[str] = field(factory=list[str])
+    made_in: int = field(factory=generation)
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this process was forked while the session was there: the session is the parent's, and not here."""
+        return self.made_in != generation()
 
     def open(self) -> None:
         """Record that the session was entered."""
         self.started_at = time.time()
+        self.made_in = generation()
         for name, value in self.values.items():
             self.secrets.see(name, value)
 

@@ -178,7 +178,11 @@ class Lifetime:
         self.is_open = False
         final_work, scope, outer = self._final_work, self._root.scope, self._root.outer
         final_work.note_drain(is_draining=scope.is_draining)
-        if final_work.has_work:
+        if self._plan.record.is_inherited:
+            # A process that was forked inside the block leaves it: resources, state and store are those of the parent.
+            self._outer_nursery.nursery.cancel_scope.cancel()
+            final_work.close_record(outside)
+        elif final_work.has_work:
             self._outer_nursery.nursery.start_soon(final_work.run, outside)
         else:
             final_work.close_record(outside)

@@ -352,6 +352,11 @@ class Session:
         return await self._open().enter_resource(cm)
 
     def _open(self) -> Lifetime:
+        if self._record.is_inherited:
+            raise ContextError(
+                f"session {self._record.ending.label!r} is one of the process that this one was forked from: open a"
+                " session here, and pass it values as arguments"
+            )
         if self._lifetime is None or not self._lifetime.is_open:
             problem = (
                 "was not entered: use 'async with'"

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -18,6 +17,7 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from railtracks.durable._store.address import shown, shown_error
+from railtracks._forks import generation
 from railtracks.durable._store.database import Database, Durability
 from railtracks.durable._store.ownership import ProcessOwner
 from railtracks.durable._store.patience import Patience
@@ -80,7 +80,7 @@ class Access:
     patience: Patience = field(factory=Patience)
     _guard: threading.RLock = field(factory=threading.RLock, init=False)
     _opened: _Opened | None = field(default=None, init=False)
-    _process_id: int = field(factory=os.getpid, init=False)
+    _generation: int = field(factory=generation, init=False)
     # The `with` blocks around this code that a parent process entered.
     _parents_blocks: int = field(default=0, init=False)
     # The databases that a parent process had open. Nothing here uses them, and they stay referenced: a connection of
@@ -116,9 +116,9 @@ class Access:
 
     def _forget_parent(self) -> None:
         """In a child process, begin as if nothing had been opened."""
-        if self._process_id == os.getpid():
+        if self._generation == generation():
             return
-        self._process_id = os.getpid()
+        self._generation = generation()
         # A thread of the parent's may have held it when the process was forked.
         self._guard = threading.RLock()
         opened, self._opened = self._opened, None
