@@ -232,7 +232,7 @@ def test_ctrl_c_cancels_a_flow_that_runs_in_a_thread_of_its_own() -> None:
 
     async def until_cancelled() -> None:
         try:
-            signal.raise_signal(signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
             await trio.sleep_forever()
         finally:
             ended.append("cleaned up")
@@ -269,7 +269,7 @@ def test_a_signal_handler_of_the_program_that_raises_cancels_such_a_flow(number:
 
     async def until_cancelled() -> None:
         try:
-            signal.raise_signal(number)
+            os.kill(os.getpid(), number)
             await trio.sleep_forever()
         finally:
             ended.append("cleaned up")
