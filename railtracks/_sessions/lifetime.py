@@ -23,6 +23,7 @@ from railtracks._nodes.worker_modules import refuse_in_import
 from railtracks._records.data import CauseKind, EndCause
 from railtracks._records.errors import bare, combined, is_fatal, members, raise_unchanged, without_cancelled
 from railtracks._records.events import BroadcastEvent, EventKind, SessionEvent, now
+from railtracks._records.files import is_saved
 from railtracks._records.log import SessionLog
 from railtracks._records.observers import EVERYWHERE, Audience, tell
 from railtracks._sessions.background import Background
@@ -51,12 +52,15 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
     refuse_in_import()
     outer = enclosing_frame(task)
     journal, timeout = None, plan.record.ending.timeout
+    log: SessionLog | None = None
     try:
         log = SessionLog(plan.record.identifier, plan.settings, plan.record.secrets)
         if plan.durable is not None:
             journal, remaining = await plan.durable.open()
             timeout = math.inf if remaining is None else remaining
     except BaseException:
+        if log is not None:
+            log.close()
         # Also on a cancel: the lease may have been taken already, and would keep other owners out until it runs out.
         if plan.durable is not None:
             await plan.durable.abandon()  # noqa: ASYNC102 - shielded in there, and with the deadline of a commit
@@ -136,6 +140,10 @@ class Lifetime:
         if plan.durable is not None and journal is not None:
             self._resume(plan.durable, journal)
         self._tell(EventKind.SESSION_OPENED, observers.session_opened)
+        if plan.path is None and is_saved(setting=bool(plan.settings.get("save_state"))):
+            what = f"the state of session {plan.record.ending.label!r} will not be saved"
+            line = f"{what}: the current folder is gone. Set RAILTRACKS_HOME to the path of a folder"
+            self._final_work.log.log(logging.WARNING, line, logger="RT.Session")
 
     def _tell(self, kind: EventKind, audience: Audience) -> None:
         """Tell observers, if there are any, that the session was opened or closed."""

@@ -16,8 +16,8 @@ from attrs import define, field
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
-from railtracks.durable._store.address import shown, shown_error
 from railtracks._forks import generation
+from railtracks.durable._store.address import Address, shown_error
 from railtracks.durable._store.database import Database, Durability
 from railtracks.durable._store.ownership import ProcessOwner
 from railtracks.durable._store.patience import Patience
@@ -58,7 +58,7 @@ class Access:
     """The way into one store for all sessions of this process that are kept in it.
 
     Attributes:
-        url: Where it is.
+        address: Where it is.
         durability: What an acknowledgement survives.
         lease: Seconds after which an owner that does not answer loses its sessions.
         commit_timeout: Seconds that a commit may take.
@@ -69,7 +69,7 @@ class Access:
         patience: How long sessions wait for other processes and for changed code.
     """
 
-    url: URL
+    address: Address
     durability: Durability
     lease: float
     commit_timeout: float
@@ -89,7 +89,7 @@ class Access:
     _inherited: list[Database] = field(factory=list[Database], init=False)
 
     def __str__(self) -> str:
-        return shown(self.url)
+        return str(self.address)
 
     def open(self) -> tuple[Database, ProcessOwner]:
         """Open the store, or count one user more; blocks.
@@ -104,7 +104,7 @@ class Access:
             return opened.database, opened.owner
 
     def _open(self) -> _Opened:
-        database = self.database(self.url, self.durability, self.commit_timeout, self.lease)
+        database = self.database(self.address.find(), self.durability, self.commit_timeout, self.lease)
         try:
             return _Opened(database, ProcessOwner(database, self.lease, self.max_recoveries, self.clock))
         except DBAPIError as error:
