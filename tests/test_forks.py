@@ -51,8 +51,13 @@ def forked(place: str, how: str, what: str, folder: Path) -> Any:
     return json.loads(out.splitlines()[-1])
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("how", ["fork", "multiprocessing", "nested"])
+def ways(*more: str) -> pytest.MarkDecorator:
+    """Return the parameters of a test: every place with a plain fork, and two of them with other ways to fork."""
+    pairs = [(place, "fork") for place in PLACES] + [(place, how) for place in ("sync", "async") for how in more]
+    return pytest.mark.parametrize(("place", "how"), pairs)
+
+
+@ways("multiprocessing", "nested")
 def test_the_sessions_of_the_parent_do_not_exist_in_a_forked_process(place: str, how: str, tmp_path: Path) -> None:
     # Every door raises the `ContextError` that says to pass values as arguments.
     assert forked(place, how, "see", tmp_path) == [None, *[True] * 9]
@@ -62,15 +67,22 @@ def test_they_do_not_exist_in_a_grandchild_either(tmp_path: Path) -> None:
     assert forked("async", "grandchild", "see", tmp_path) == [None, *[True] * 9]
 
 
-@pytest.mark.parametrize("place", [*PLACES, "before"])
-@pytest.mark.parametrize("how", ["fork", "multiprocessing", "pool"])
+@ways("multiprocessing", "pool")
 def test_a_flow_can_be_invoked_in_a_forked_process(place: str, how: str, tmp_path: Path) -> None:
-    assert forked(place, how, "invoke_twice", tmp_path) == [2, 2, 4]
+    assert forked(place, how, "invoke_twice", tmp_path) == [2, 4]
     # Each process saved the states of its own sessions.
     saved = [rt.load_state(path) for path in (tmp_path / "home").glob("*.json")]
-    assert [state.status for state in saved] == ["completed"] * len(saved)
-    assert sum(state.flow_name == "inner" for state in saved) == 2
-    assert sum(state.flow_name == "durable" for state in saved) == 1
+    assert [state.status for state in saved] == ["completed"] * 3
+    assert sorted(state.flow_name or "" for state in saved) == (
+        ["inner", "inner", "outer"] if place not in {"body", "run"} else ["", "inner", "inner"]
+    )
+
+
+@pytest.mark.parametrize("place", ["before", "sync", "async", "durable"])
+def test_a_store_that_was_made_before_a_fork_is_used_in_both_processes(place: str, tmp_path: Path) -> None:
+    assert forked(place, "fork", "invoke_durable", tmp_path) == [2, 2, 4]
+    names = [each.flow_name for each in rt.DurableStore(tmp_path / "store.db").sessions(status="completed")]
+    assert names == (["outer", "durable"] if place == "durable" else ["durable"])
 
 
 @pytest.mark.parametrize("place", ["sync", "async"])
@@ -90,8 +102,7 @@ def test_the_signal_handlers_of_the_parents_run_do_not_count_in_a_forked_process
     assert [text.partition(" at ")[0] for text in handlers] == [text.partition(" at ")[0] for text in default]
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("how", ["fork", "multiprocessing"])
+@ways("multiprocessing")
 def test_terminate_ends_a_process_that_was_forked_under_a_flow(place: str, how: str, tmp_path: Path) -> None:
     assert forked(place, how, "wait", tmp_path) == f"exit code {-signal.SIGTERM}"
 
@@ -105,7 +116,7 @@ def test_sigterm_ends_a_child_of_trios_thread_in_the_middle_of_a_flow(tmp_path: 
 
 
 def test_sigterm_drains_the_flow_of_a_child_of_a_worker_thread(tmp_path: Path) -> None:
-    # The grace is over after 4 seconds; then the flow raises.
+    # The grace is over; then the flow raises.
     assert "SessionCancelledError" in forked("sync", "fork", "wait_in_a_flow", tmp_path)
 
 

@@ -29,7 +29,8 @@ import railtracks as rt
 
 PLACE, HOW, WHAT, FOLDER = sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4])
 FORKING = multiprocessing.get_context("fork")
-STORE = rt.DurableStore(FOLDER / "store.db")
+# Of what needs no store the libraries for that are not imported, which takes longest here.
+STORE = FOLDER / "store.db" if PLACE == "durable" or WHAT == "invoke_durable" else False
 
 
 async def add(number: int) -> int:
@@ -86,6 +87,11 @@ def invoke() -> int:
 
 
 def invoke_twice() -> list[int]:
+    """Invoke flows one after another."""
+    return [INNER.invoke(1), INNER.invoke(3)]
+
+
+def invoke_durable() -> list[int]:
     """Invoke flows one after another, one of them durable."""
     return [INNER.invoke(1), DURABLE.invoke(2), INNER.invoke(3)]
 
@@ -121,7 +127,7 @@ def wait_in_a_flow() -> None:
     async def sleep() -> None:
         await trio.sleep(60)
 
-    rt.Flow("sleep", sleep).invoke()
+    rt.Flow("sleep", sleep, stop_on_sigterm=0.2).invoke()
 
 
 def interrupt_a_flow() -> list[object]:
@@ -136,7 +142,7 @@ def interrupt_a_flow() -> list[object]:
             cleaned.append("cleaned")
 
     try:
-        rt.Flow("sleep", sleep).invoke()
+        rt.Flow("sleep", sleep, stop_on_sigterm=0.2).invoke()
     except KeyboardInterrupt:
         return ["KeyboardInterrupt", *cleaned]
     return ["nothing", *cleaned]
