@@ -249,6 +249,7 @@ def test_without_a_current_folder_a_store_says_that_it_needs_a_place(
     monkeypatch.delenv("RAILTRACKS_HOME")
     with pytest.raises(rt.StoreError, match="Set RAILTRACKS_HOME to the path of a folder"):
         rt.Flow("flow", greet, durable=True).invoke(ADA)
+    assert repr(rt.DurableStore()) == "<railtracks.DurableStore without a place>"
     with pytest.raises(rt.StoreError, match="Name an absolute path"):
         rt.DurableStore("relative.db")
     assert rt.DurableStore(tmp_path / "store.db").sessions() == ()
@@ -377,6 +378,19 @@ def test_under_any_umask_a_store_is_private(tmp_path: Path) -> None:
             assert set(modes(tmp_path / "new" / "deep" / "store.db-owners").values()) == {"600"}
     finally:
         os.umask(before)
+
+
+def test_under_any_umask_nobody_else_may_write_where_states_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAILTRACKS_HOME", str(tmp_path / "new"))
+    before = os.umask(0)
+    try:
+        rt.Flow("flow", greet).invoke(ADA)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o755
+    assert set(modes(tmp_path / "new").values()) == {"600"}
 
 
 def test_a_store_of_another_user_that_others_could_read_is_refused(tmp_path: Path) -> None:

@@ -163,7 +163,8 @@ def write_whole(path: Path, chunks: Iterable[str]) -> None:
     Raises:
         OSError: If the file cannot be written; then nothing of it is left.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not with the rights of the umask alone: where that is 0, everybody could replace what is in the folder.
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     temporary = path.parent / f".{os.urandom(8).hex()}{_UNFINISHED}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

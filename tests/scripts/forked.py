@@ -2,7 +2,7 @@
 
 Usage: forked.py PLACE HOW WHAT FOLDER. PLACE is where the code runs that forks: `sync`, `async`, `body`,
 `thread` (a thread of its own beside the run), `run` (an async node under `trio.run`), `invoked_in_a_thread`, `durable`,
-`before` (no session).
+`asyncio` and `before` (no session).
 HOW is `fork` (`os.fork`), `multiprocessing`, `pool`, `nested` (a fork in a context of its own, which the child leaves)
 or `grandchild`. WHAT is what the child does, a function below.
 Prints one JSON value: what the child returned, or how it ended.
@@ -10,6 +10,7 @@ Prints one JSON value: what the child returned, or how it ended.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import multiprocessing
 import os
@@ -258,6 +259,11 @@ async def fork_in_run() -> object:
         return await rt.call(fork_in_async)
 
 
+async def fork_in_asyncio() -> object:
+    """Fork in a coroutine of asyncio."""
+    return start()
+
+
 def fork_in_thread() -> object:
     """Fork in a thread of the program's own while a flow runs in the main thread."""
     results: list[object] = []
@@ -284,18 +290,19 @@ def invoke_in_a_thread() -> object:
 
 def main() -> object:
     """Fork in the place that was asked for."""
-    if PLACE == "before":
-        return start()
-    if PLACE == "thread":
-        return fork_in_thread()
-    if PLACE == "invoked_in_a_thread":
-        return invoke_in_a_thread()
-    if PLACE in {"body", "run"}:
-        return trio.run(fork_in_body if PLACE == "body" else fork_in_run)
-    if PLACE == "durable":
-        return rt.Flow("outer", fork_in_async, context={"user": "ada"}, durable=STORE).invoke()
-    entry = fork_in_async if PLACE == "async" else fork_in_sync
-    return rt.Flow("outer", entry, context={"user": "ada"}).invoke()
+    if PLACE in {"sync", "async", "durable"}:
+        entry = fork_in_sync if PLACE == "sync" else fork_in_async
+        store = STORE if PLACE == "durable" else False
+        return rt.Flow("outer", entry, context={"user": "ada"}, durable=store).invoke()
+    places: dict[str, Callable[[], object]] = {
+        "before": start,
+        "asyncio": lambda: asyncio.run(fork_in_asyncio()),
+        "thread": fork_in_thread,
+        "invoked_in_a_thread": invoke_in_a_thread,
+        "body": lambda: trio.run(fork_in_body),
+        "run": lambda: trio.run(fork_in_run),
+    }
+    return places[PLACE]()
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ class Access:
             return _Opened(database, ProcessOwner(database, self.lease, self.max_recoveries, self.clock))
         except DBAPIError as error:
             database.close()
-            raise StoreError(f"the store {self} cannot be opened: {shown_error(error, self.url)}") from error
+            raise StoreError(f"the store {self} cannot be opened: {shown_error(error, self.address.find())}") from error
         except BaseException:
             database.close()
             raise
@@ -249,6 +249,6 @@ class Access:
         try:
             yield
         except DBAPIError as error:
-            raise StoreError(f"the store {self} cannot be {done}: {shown_error(error, self.url)}") from error
+            raise StoreError(f"the store {self} cannot be {done}: {shown_error(error, self.address.find())}") from error
         finally:
             self.leave()

@@ -40,6 +40,9 @@ class Address:
         self._is_found = False
 
     def __str__(self) -> str:
+        folder = home(self._folder)
+        if self._url is None and folder is None:
+            return "without a place"
         return shown(self._now())
 
     def find(self) -> URL:
