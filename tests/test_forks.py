@@ -20,9 +20,11 @@ import trio
 
 import railtracks as rt
 from railtracks._forks import count_fork
+from railtracks._records import log_files, observers
 from railtracks._records.events import EventKind
 from railtracks._records.observers import EVERYWHERE
-from railtracks._sessions.event_loops import leave_parents_run
+from railtracks._sessions.event_loops import _OwnThread, leave_parents_run
+from railtracks.durable._store import upgrade
 
 SCRIPT = Path(__file__).parent / "scripts" / "forked.py"
 PLACES = ["sync", "async", "body", "run", "thread", "invoked_in_a_thread", "durable"]
@@ -347,3 +349,48 @@ def test_a_session_opens_in_a_child_whose_parent_was_just_adding_an_observer() -
     is_forked.set()
     adding.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 4
+
+
+def test_after_a_fork_observers_stores_and_log_files_have_fresh_locks(tmp_path: Path) -> None:
+    for renew in (observers._renew_lock, upgrade._renew_lock, log_files._forget_parent):
+        renew()
+    flow = rt.Flow("flow", len, durable=tmp_path / "store.db", log_file=tmp_path / "flow.log")
+    assert flow.invoke("four") == 4
+    assert "len DONE" in (tmp_path / "flow.log").read_text()
+
+
+def test_sigterm_before_the_child_has_taken_anything_back_is_for_the_handler_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    got: list[int] = []
+
+    async def node() -> None:
+        handler = signal.getsignal(signal.SIGTERM)
+        assert callable(handler)
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        handler(signal.SIGTERM, None)
+        monkeypatch.undo()
+
+    before = signal.signal(signal.SIGTERM, lambda number, _: got.append(number))
+    try:
+        rt.Flow("outer", node, save_state=False).invoke()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert got == [signal.SIGTERM]
+
+
+def test_the_main_thread_of_a_forked_process_gets_the_result_of_a_flow() -> None:
+    async def in_a_run() -> int:
+        leave_parents_run()
+        return INNER.invoke("four")
+
+    assert trio.run(in_a_run) == 4
+
+
+def test_a_cancel_that_comes_before_the_run_in_another_thread_begins_is_kept() -> None:
+    async def work() -> None:
+        await trio.sleep_forever()
+
+    own = _OwnThread(work)
+    own.cancel()
+    assert own.run().unwrap() is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import trio
 
 import railtracks as rt
+from railtracks._records.log_files import LogFileHandler
 from railtracks.durable._store.address import database_url
 from railtracks.durable._store.sqlite import sqlite_engine
 
@@ -609,3 +611,16 @@ def test_forked_processes_append_to_the_same_log_file(tmp_path: Path) -> None:
     assert sum("give DONE" in line for line in lines) == 6
     assert sum("fork DONE" in line for line in lines) == 2
     assert all(line.startswith("[+") for line in lines)
+
+
+def test_a_log_file_takes_no_line_after_its_end_and_tells_of_a_line_that_cannot_be_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handler = LogFileHandler(tmp_path / "all.log")
+    wrong = logging.LogRecord("RT", logging.INFO, __file__, 1, "%d", ("text",), None)
+    handler.handle(wrong)
+    assert "Logging error" in capsys.readouterr().err
+    handler.close()
+    handler.close()
+    handler.handle(logging.LogRecord("RT", logging.INFO, __file__, 1, "late", None, None))
+    assert (tmp_path / "all.log").read_text() == ""
