@@ -352,7 +352,7 @@ def test_a_session_opens_in_a_child_whose_parent_was_just_adding_an_observer() -
 
 
 def test_after_a_fork_observers_stores_and_log_files_have_fresh_locks(tmp_path: Path) -> None:
-    for renew in (observers._renew_lock, upgrade._renew_lock, log_files._forget_parent):
+    for renew in (observers.renew_lock, upgrade.renew_lock, log_files.forget_parent):
         renew()
     flow = rt.Flow("flow", len, durable=tmp_path / "store.db", log_file=tmp_path / "flow.log")
     assert flow.invoke("four") == 4

@@ -99,10 +99,10 @@ def _left(file: _SharedFile) -> None:
                 del _files[file.path]
 
 
-def _forget_parent() -> None:
+def forget_parent() -> None:
     """In a forked process begin with no files: its parent's handlers, which write to those, are never closed here."""
     global _files, _guard
     _files, _guard = {}, Lock()
 
 
-after_fork(_forget_parent)
+after_fork(forget_parent)

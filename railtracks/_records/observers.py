@@ -34,13 +34,13 @@ Audience: TypeAlias = tuple[Observer, ...]
 _changing = RLock()
 
 
-def _renew_lock() -> None:
+def renew_lock() -> None:
     """In a forked process take a new lock: a thread that is not here may hold the old one."""
     global _changing  # noqa: PLW0603 - set at the start of a process only
     _changing = RLock()
 
 
-after_fork(_renew_lock)
+after_fork(renew_lock)
 
 
 class Observers:

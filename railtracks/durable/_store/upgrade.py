@@ -28,13 +28,13 @@ def upgrading() -> threading.Lock:
     return _upgrading
 
 
-def _renew_lock() -> None:
+def renew_lock() -> None:
     """In a forked process take a new lock: a thread that is not here may hold the old one."""
     global _upgrading  # noqa: PLW0603 - set at the start of a process only
     _upgrading = threading.Lock()
 
 
-after_fork(_renew_lock)
+after_fork(renew_lock)
 
 
 def revision_of(connection: Connection) -> str | None:
