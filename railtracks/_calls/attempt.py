@@ -66,16 +66,27 @@ async def run_attempt(frame: Frame, node: Node[..., object], args: Args, kwargs:
         finally:
             # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
             del error
-    if is_late and trio.current_effective_deadline() == -math.inf:
+    if is_late:
+        return await _come_back_late(frame, node, node.timeout, result)
+    raise _timeout_error(frame, node.name, node.timeout)
+
+
+async def _come_back_late(frame: Frame, node: Node[..., object], seconds: float, result: object) -> object:
+    """End an attempt whose node came back with a result after its timeout.
+
+    Raises:
+        NodeTimeoutError: Unless a cancel from outside goes first.
+    """
+    if trio.current_effective_deadline() == -math.inf:
         # Such a node, like a worker thread, is not stopped by a cancel from outside, either. That cancel goes before
         # the timeout. The result of a thread is recorded: `call` passes a checkpoint before it returns that, and there
         # the cancel takes effect.
         if node.is_async:
             await trio.lowlevel.checkpoint_if_cancelled()
         return result
-    if is_late and node.is_async:
+    if node.is_async:
         frame.scope.overran(frame)
-    raise _timeout_error(frame, node.name, node.timeout)
+    raise _timeout_error(frame, node.name, seconds)
 
 
 async def _run_in_worker(frame: Frame, node: Node[..., object], args: Args, kwargs: Kwargs) -> object:

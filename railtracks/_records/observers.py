@@ -12,8 +12,8 @@ from threading import RLock
 from typing import Final, Protocol, TypeAlias
 from weakref import WeakSet
 
-from railtracks._records.error_parts import class_name
 from railtracks._forks import after_fork
+from railtracks._records.error_parts import class_name
 from railtracks._records.events import Event, EventKind
 
 

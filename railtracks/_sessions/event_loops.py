@@ -19,8 +19,8 @@ import outcome
 import trio
 
 from railtracks._calls.here import is_system_task
-from railtracks._records.errors import Caught
 from railtracks._forks import after_fork
+from railtracks._records.errors import Caught
 from railtracks.exceptions import ContextError
 
 R = TypeVar("R")

@@ -11,9 +11,8 @@ from pathlib import Path
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from railtracks._records.scrubbing import Scrubber, secrets_in
-
 from railtracks._records.files import current_folder, home
+from railtracks._records.scrubbing import Scrubber, secrets_in
 from railtracks.exceptions import StoreError
 
 
