@@ -137,7 +137,8 @@ class CommonOptions(TypedDict, total=False):
         bool | None,
         Option(
             check_flag,
-            "Whether the session is saved to a file in `$RAILTRACKS_HOME` at its end; by default it is.",
+            "Whether the session is saved to a file in home at its end; by default it is. Home is `$RAILTRACKS_HOME`,"
+            " else the nearest folder `.railtracks`.",
             default=True,
         ),
     ]

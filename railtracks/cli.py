@@ -19,7 +19,7 @@ examples:
   railtracks demo src --limit 4          a folder of yours, four files at a time
   railtracks demo --timeout 0.5          stop everything after half a second
 
-The run is saved under $RAILTRACKS_HOME (.railtracks if it is not set).
+The run is saved under $RAILTRACKS_HOME (the nearest .railtracks if it is not set).
 """
 
 

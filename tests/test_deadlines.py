@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,3 +104,145 @@ async def test_a_sessions_timeout_ends_attempts_and_pauses_of_a_retry(wait: floa
         async with rt.Session(timeout=wait, save_state=False) as session:
             await rt.call(sleep.with_options(**options))
     assert [call.status for call in session.info.calls] == ["cancelled" if wait < 1 else "failed"]
+
+
+# Nodes that are late because nothing can stop them: each comes back with a result after its deadline.
+
+
+async def passes_no_checkpoint() -> str:
+    time.sleep(0.05)  # noqa: ASYNC251 - real time, as in a library that computes
+    return "late"
+
+
+async def waits_for_a_thread_of_its_own() -> str:
+    await trio.to_thread.run_sync(time.sleep, 0.05)
+    return "late"
+
+
+async def shields_itself() -> str:
+    with trio.CancelScope(shield=True):
+        await trio.sleep(0.05)
+    return "late"
+
+
+async def swallows_the_cancel() -> str:
+    try:
+        await trio.sleep(100)
+    except trio.Cancelled:  # noqa: ASYNC103 - what a node must not do, and some do
+        return "late"  # noqa: ASYNC104 - the same
+    return "never"
+
+
+LATE = [passes_no_checkpoint, waits_for_a_thread_of_its_own, shields_itself, swallows_the_cancel]
+
+
+@pytest.mark.parametrize("fn", LATE)
+async def test_an_async_node_that_is_late_has_timed_out_and_is_named(
+    fn: Callable[[], Coroutine[Any, Any, str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    node = rt.function_node(fn, timeout=0.01)
+    async with rt.Session(save_state=False) as session:
+        with pytest.raises(rt.NodeTimeoutError, match="within its timeout of 0"):
+            await rt.call(node)
+    (call,) = session.info.calls
+    assert (call.status, call.result) == ("failed", None)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f"{fn.__name__} came back with a result after its timeout")
+
+
+@pytest.mark.parametrize("fn", LATE)
+def test_a_flow_whose_entry_point_is_late_has_timed_out(fn: Callable[[], Coroutine[Any, Any, str]]) -> None:
+    with pytest.raises(rt.SessionTimeoutError, match="session 'late' did not finish"):
+        rt.Flow("late", fn, timeout=0.01, save_state=False).invoke()
+
+
+async def test_the_own_error_of_a_late_async_node_stands(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = ValueError("from a node that is late")
+
+    @rt.function_node(timeout=1)
+    async def node() -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(2)
+        raise own
+
+    with pytest.raises(ValueError, match="from a node that is late") as caught:
+        await rt.call(node)
+    assert caught.value is own
+    assert "came back with a result" not in caplog.text
+
+
+async def test_a_late_async_attempt_is_tried_again(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    pauses = iter([5.0, 0.0])
+
+    @rt.function_node(timeout=1, retry=rt.Retry(attempts=2, wait_initial=0.1, jitter=0))
+    async def node() -> str:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(next(pauses))
+        return "in time"
+
+    async with rt.Session(save_state=False) as session:
+        assert await rt.call(node) == "in time"
+    assert [call.status for call in session.info.calls] == ["failed", "completed"]
+    assert caplog.text.count("came back with a result after its timeout") == 1
+
+
+async def test_a_late_item_of_a_batch_is_a_timeout_in_its_place(autojump_clock: MockClock) -> None:
+    @rt.function_node(timeout=1)
+    async def node(seconds: float) -> float:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(seconds)
+        return seconds
+
+    results = await rt.call_batch(node, [0.5, 1.5])
+    assert results[0] == 0.5
+    assert isinstance(results[1], rt.NodeTimeoutError)
+
+
+async def test_a_cancel_from_outside_comes_before_the_timeout_of_a_late_async_node(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = rt.function_node(shields_itself, timeout=0.01)
+    async with rt.Session(save_state=False) as session:
+        with trio.move_on_after(0.02) as scope:
+            await rt.call(node)
+    assert scope.cancelled_caught
+    assert session.info.calls[0].status == "cancelled"
+    assert "came back with a result" not in caplog.text
+
+
+async def test_a_late_async_node_in_a_session_that_ends_leaves_the_sessions_cause(autojump_clock: MockClock) -> None:
+    node = rt.function_node(shields_itself, timeout=0.01)
+    session = rt.Session(timeout=0.02, save_state=False)
+    with pytest.raises(rt.SessionTimeoutError):
+        async with session:
+            await rt.call(node)
+    assert session.status == "timed_out"
+
+
+def test_a_late_call_of_a_durable_session_stays_timed_out_in_a_resume(tmp_path: Path) -> None:
+    runs: list[str] = []
+
+    @rt.function_node(timeout=0.01)
+    async def late() -> str:
+        runs.append("late")
+        with trio.CancelScope(shield=True):
+            await trio.sleep(0.05)
+        return "late"
+
+    async def main() -> str:
+        try:
+            return await rt.call(late)
+        except rt.NodeTimeoutError:
+            if len(runs) == 1:
+                runs.append("interrupted")
+                raise KeyboardInterrupt from None
+            return "timed out"
+
+    flow = rt.Flow("f", main, durable=tmp_path / "store.db", save_state=False)
+    with pytest.raises(KeyboardInterrupt):
+        flow.invoke(session_id="s")
+    assert flow.resume("s") == "timed out"
+    assert runs == ["late", "interrupted"]

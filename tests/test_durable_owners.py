@@ -24,6 +24,7 @@ from trio.testing import MockClock
 
 import railtracks as rt
 from railtracks import testing
+from railtracks._forks import count_fork
 from railtracks.durable._sessions.store import access_of, store_with
 from railtracks.durable._store.database import Database, Purpose, now_of
 from railtracks.durable._store.schema import owners, sessions
@@ -360,10 +361,10 @@ def test_what_a_parent_process_has_open_is_left_to_it(tmp_path: Path) -> None:
     flow = flow_of(store, add)
     # As in a child process, where coverage measures nothing: what happens there is proved above. First the child of a
     # parent that has nothing open, then of one that has.
-    access._process_id = -1  # noqa: SLF001 - the process that this one was forked from
+    count_fork()
     parents = access.open()
     with store:
-        access._process_id = -1  # noqa: SLF001 - as above
+        count_fork()
         with pytest.raises(rt.StoreError, match="open a store of its own here"):
             flow.invoke(1)
         store.__exit__(None, None, None)

@@ -607,7 +607,7 @@ async def test_a_wait_in_a_node_that_is_not_recorded_is_put_aside_too(store: rt.
     with pytest.raises(rt.SessionWaiting):
         await flow.ainvoke(session_id="s")
     await rt.send_signal("s", "item", "heard", store=store)
-    assert (await rt.recover(str(access_of(store).url.database), [flow.in_store(store)])).resumed == ("s",)
+    assert (await rt.recover(str(access_of(store).address.find().database), [flow.in_store(store)])).resumed == ("s",)
 
 
 async def test_a_session_that_is_cancelled_while_it_parks_is_cancelled(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from railtracks._records.observers import EVERYWHERE
 
 CALLS = [kind for kind in EventKind if kind.startswith("call_")]
 # Each session's own log observes these.
-SHOWN = {EventKind.CALL_FAILED, EventKind.CALL_RETRIED, EventKind.WORKER_LEFT_BEHIND}
+SHOWN = {EventKind.CALL_FAILED, EventKind.CALL_OVERRAN, EventKind.CALL_RETRIED, EventKind.WORKER_LEFT_BEHIND}
 
 
 @define(eq=False)

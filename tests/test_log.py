@@ -91,6 +91,8 @@ async def test_overwriting_a_state_is_a_warning_of_rt_session(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAILTRACKS_HOME")
+    # Above the folder of a project no home is looked for: there may be one by chance.
+    (tmp_path / "pyproject.toml").touch()
     for _ in range(2):
         async with rt.Session(name="my-unique-run", logging_setting="WARNING"):
             pass

@@ -29,7 +29,7 @@ from jsonschema import Draft202012Validator
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import railtracks as rt
-from railtracks._records.files import is_safe_name, state_path, write_whole
+from railtracks._records.files import is_safe_name, state_name, write_whole
 from railtracks._records.saved_state import chunks
 from railtracks._records.secret_names import is_secret_name
 from railtracks._records.tree import CallTree
@@ -112,6 +112,8 @@ async def test_the_folder_is_made_and_is_dot_railtracks_by_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    # Above the folder of a project no home is looked for: there may be one by chance.
+    (tmp_path / "pyproject.toml").touch()
     for home in (None, ""):
         monkeypatch.delenv("RAILTRACKS_HOME", raising=False)
         if home is not None:
@@ -211,7 +213,7 @@ async def test_a_safe_name_is_kept(name: str, home: Path, caplog: pytest.LogCapt
 @example(name="../../escaped", flow_name=None)
 @example(name=None, flow_name="../../escaped")
 def test_no_name_leads_out_of_the_folder(name: str | None, flow_name: str | None) -> None:
-    path = state_path("identifier", name, flow_name)
+    path = Path(os.environ["RAILTRACKS_HOME"]) / state_name("identifier", name, flow_name)
     assert Path(os.path.normpath(path)).parent == Path(os.environ["RAILTRACKS_HOME"])
     assert path.name.endswith(".json")
     assert len(os.fsencode(path.name)) <= 255

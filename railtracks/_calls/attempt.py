@@ -40,12 +40,13 @@ async def run_attempt(frame: Frame, node: Node[..., object], args: Args, kwargs:
         return await _run_in_worker(frame, node, args, kwargs)
     result: object = None
     error: BaseException | None = None
+    is_late = False
     with trio.CancelScope(relative_deadline=node.timeout) as scope:
         try:
             if node.is_async:
-                # Its result stands even if it comes after the deadline; a `Cancelled` ends below.
-                return await users_code(node.fn, *args, **kwargs)
-            result = await _run_in_worker(frame, node, args, kwargs)
+                result = await users_code(node.fn, *args, **kwargs)
+            else:
+                result = await _run_in_worker(frame, node, args, kwargs)
         except BaseException as raised:  # noqa: ASYNC103, BLE001 - `Cancelled` goes on, and so does the error, below
             error = without_cancelled(raised)
             if error is None:
@@ -57,7 +58,9 @@ async def run_attempt(frame: Frame, node: Node[..., object], args: Args, kwargs:
             else:
                 # An error that the function raised by itself, even if it came after the deadline.
                 error = raised
-        if error is None and not scope.cancel_called:
+        # The scope looks at the clock when it is asked: a node that has passed no checkpoint is late, too.
+        is_late = scope.cancel_called
+        if error is None and not is_late:
             return result
     if error is not None:
         try:
@@ -66,11 +69,27 @@ async def run_attempt(frame: Frame, node: Node[..., object], args: Args, kwargs:
         finally:
             # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
             del error
-    if not node.is_async and trio.current_effective_deadline() == -math.inf:
-        # A worker thread cannot be stopped, so a cancel from outside could not end this wait. That cancel goes before
-        # the timeout. `call` passes a checkpoint before it returns the result, and there the cancel takes effect.
-        return result
+    if is_late:
+        return await _come_back_late(frame, node, node.timeout, result)
     raise _timeout_error(frame, node.name, node.timeout)
+
+
+async def _come_back_late(frame: Frame, node: Node[..., object], seconds: float, result: object) -> object:
+    """End an attempt whose node came back with a result after its timeout.
+
+    Raises:
+        NodeTimeoutError: Unless a cancel from outside goes first.
+    """
+    if trio.current_effective_deadline() == -math.inf:
+        # Such a node, like a worker thread, is not stopped by a cancel from outside, either. That cancel goes before
+        # the timeout. The result of a thread is recorded: `call` passes a checkpoint before it returns that, and there
+        # the cancel takes effect.
+        if node.is_async:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        return result
+    if node.is_async:
+        frame.scope.overran(frame)
+    raise _timeout_error(frame, node.name, seconds)
 
 
 async def _run_in_worker(frame: Frame, node: Node[..., object], args: Args, kwargs: Kwargs) -> object:

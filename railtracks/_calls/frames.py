@@ -145,6 +145,10 @@ class SessionScope:
         kind = EventKind.WORKER_LEFT_BEHIND
         self.tell(kind, self.observers.worker_left_behind, frame.outer or frame, frame.call_id)
 
+    def overran(self, frame: Frame) -> None:
+        """Report that an async node came back with a result after the timeout of its call."""
+        self.tell(EventKind.CALL_OVERRAN, self.observers.call_overran, frame.outer or frame, frame.call_id)
+
     def refuse_new_calls(self, check_drain: Callable[[], None]) -> None:
         """Refuse new top-level calls from now on.
 

@@ -22,9 +22,26 @@ NO_TRIO: Final = (
 )
 
 
+# The end of an error that no session, or no durable session, is here.
+IN_ANOTHER_PROCESS: Final = "; in another process the sessions of its parent do not exist: pass values as arguments"
+
+
+def context_frame() -> Frame | None:
+    """Return the frame in this context. `None` also if a parent process set it: its sessions do not exist in this one.
+
+    The context variable itself comes along with a fork. `call` needs no such check: it goes by tasks, and those of the
+    parent process run in no Trio run of this one.
+    """
+    return _of_this_process(current_frame.get())
+
+
+def _of_this_process(frame: Frame | None) -> Frame | None:
+    return None if frame is None or frame.scope.record.is_inherited else frame
+
+
 def current_scope() -> SessionScope | None:
     """Return the session around this code, or `None`. Works in worker threads of its calls; the session may be over."""
-    frame = current_frame.get()
+    frame = context_frame()
     if frame is None:
         return None
     if trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is not frame.scope.token:
@@ -42,7 +59,9 @@ def open_scope() -> SessionScope:
     """
     scope = current_scope()
     if scope is None:
-        raise ContextError("no session is open here: use 'async with rt.Session()', '@rt.session' or a Flow")
+        raise ContextError(
+            f"no session is open here: use 'async with rt.Session()', '@rt.session' or a Flow{IN_ANOTHER_PROCESS}"
+        )
     if scope.is_over:
         raise ContextError(f"session {scope.label!r} is over")
     return scope
@@ -145,7 +164,10 @@ def frame_in(scope: SessionScope) -> Frame | None:
 
 def own_frame() -> Frame | None:
     """Return the frame that this code runs in: in Trio that of its task, in a worker thread that of its call."""
-    return enclosing_frame(trio.lowlevel.current_task()) if trio.lowlevel.in_trio_task() else current_frame.get()
+    # In a process that was forked in a task Trio still takes this code for that task.
+    return _of_this_process(
+        enclosing_frame(trio.lowlevel.current_task()) if trio.lowlevel.in_trio_task() else current_frame.get()
+    )
 
 
 def _frame_around(task: Task) -> Frame | None:

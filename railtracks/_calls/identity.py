@@ -16,8 +16,9 @@ from uuid import uuid4 as _uuid4
 
 from attrs import define
 
-from railtracks._calls.frames import Frame, current_frame
-from railtracks._calls.here import own_frame
+from railtracks._calls.frames import Frame
+from railtracks._calls.here import IN_ANOTHER_PROCESS, context_frame, own_frame
+from railtracks._forks import generation
 from railtracks.exceptions import ContextError
 
 
@@ -48,8 +49,15 @@ def drawn(seed: str, number: int) -> bytes:
     return hashlib.blake2b(f"{seed}:{number}".encode(), digest_size=16).digest()
 
 
-# Set where code cannot see its call; there it takes the place of the current frame.
-_work_identity: ContextVar[Identity | None] = ContextVar("railtracks_identity", default=None)
+# Set where code cannot see its call; there it takes the place of the current frame. With the process that set it, see
+# `_forks`: a child process that the code forks has no call.
+_work_identity: ContextVar[tuple[Identity | None, int]] = ContextVar("railtracks_identity", default=(None, 0))
+
+
+def _own_identity() -> Identity | None:
+    """Return the identity that was set in this context and this process, `None` if none was."""
+    identity, made_in = _work_identity.get()
+    return identity if made_in == generation() else None
 
 
 @define(frozen=True)
@@ -61,7 +69,7 @@ class WithIdentity:
 
     def __call__(self, *args: object, **kwargs: object) -> object:
         """Call the function; `rt.idempotency_key`, `rt.random` and the others use the identity while it runs."""
-        token = _work_identity.set(self.identity)
+        token = _work_identity.set((self.identity, generation()))
         try:
             return self.fn(*args, **kwargs)
         finally:
@@ -70,7 +78,7 @@ class WithIdentity:
 
 def use_identity(identity: Identity | None) -> None:
     """Set the identity for this context from now on; `None` means that of the call around."""
-    _work_identity.set(identity)
+    _work_identity.set((identity, generation()))
 
 
 def with_identity(frame: Frame, fn: Callable[..., object]) -> Callable[..., object]:
@@ -132,19 +140,20 @@ def uuid4() -> UUID:
 
 
 def _key_and_fence(function: str) -> tuple[str, int]:
-    identity = _work_identity.get()
+    identity = _own_identity()
     if identity is not None:
         return identity.name, identity.fence
-    frame = current_frame.get()
+    frame = context_frame()
     if frame is None or frame.scope.journal is None:
         raise ContextError(
             f"{function}() works only in a durable session, and none is open here: give the session or flow durable=..."
+            f"{IN_ANOTHER_PROCESS}"
         )
     return frame.scope.journal.identity(frame)
 
 
 def _draw() -> bytes | None:
-    identity = _work_identity.get()
+    identity = _own_identity()
     if identity is not None:
         return identity.draw()
     frame = own_frame()

@@ -10,11 +10,12 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from railtracks._records.files import current_folder
 from railtracks.exceptions import ContextError
 
 MAIN: Final = "__main__"
@@ -48,16 +49,9 @@ def refuse_in_import() -> None:
         )
 
 
-def current_folder() -> str:
-    """Return the current folder, an empty text if it was deleted."""
-    with suppress(OSError):
-        return str(Path.cwd())
-    return ""
-
-
 def search_path() -> list[str]:
     """Return `sys.path` for a process that has another current folder."""
-    return [each or current_folder() for each in sys.path]
+    return [each or current_folder() or "" for each in sys.path]
 
 
 def main_location() -> dict[str, str]:

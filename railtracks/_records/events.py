@@ -26,6 +26,7 @@ class EventKind(StrEnum):
     CALL_FAILED = "call_failed"
     CALL_RETRIED = "call_retried"
     CALL_CANCELLED = "call_cancelled"
+    CALL_OVERRAN = "call_overran"
     WORKER_LEFT_BEHIND = "worker_left_behind"
     BROADCAST = "broadcast"
     LOGGED = "logged"
@@ -59,7 +60,8 @@ class CallEvent:
 
     Attributes:
         kind: What happened. `CALL_RETRIED`: an attempt failed, and another attempt follows, which is a call of its
-            own. `WORKER_LEFT_BEHIND`: the call is being cancelled, and its worker thread goes on running.
+            own. `CALL_OVERRAN`: an async node came back with a result after its timeout, and so the attempt fails.
+            `WORKER_LEFT_BEHIND`: the call is being cancelled, and its worker thread goes on running.
         at: When it happened, in UTC.
         session_id: The identifier of the session of the call.
         call_id: The call.

@@ -1,11 +1,13 @@
-"""Where saved states are kept: one folder, names that cannot lead out of it, and files that are whole or absent.
+"""Where saved states are kept: home, names that cannot lead out of it, and files that are whole or absent.
 
-Called by sessions when they are made and when they are saved, and by stores for their default place.
+Called by sessions when they are opened and when they are saved, and by stores for their default place.
 """
 
 from __future__ import annotations
 
+import functools
 import os
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -13,18 +15,95 @@ from typing import Final
 
 from railtracks._checks import check_text
 
-# Bytes. File systems allow 255; a flow's name is followed by the identifier and the ending.
-_LONGEST_NAME = 200
+# Bytes: of one name, and of the name of a file, in which an identifier may follow it. File systems allow 255.
+_LONGEST_NAME: Final = 200
+_LONGEST_FILE: Final = 255
+_ENDING: Final = ".json"
 _UNFINISHED: Final = ".tmp"
+_HOME: Final = ".railtracks"
+# What stands in the uppermost folder of a project: above it no home is looked for.
+_PROJECT: Final = (".git", "pyproject.toml")
 _FORBIDDEN: Final = frozenset('/\\<>:"|?*')
 _DEVICES: Final = frozenset(
     ["CON", "PRN", "AUX", "NUL", *(f"COM{digit}" for digit in range(10)), *(f"LPT{digit}" for digit in range(10))],
 )
 
 
-def state_folder() -> Path:
-    """Return the folder for saved states: `$RAILTRACKS_HOME`, by default `.railtracks`."""
-    return Path(os.environ.get("RAILTRACKS_HOME") or ".railtracks")
+def current_folder() -> str | None:
+    """Return the current folder, `None` if it is gone."""
+    try:
+        return os.getcwd()  # noqa: PTH109 - a path object costs more, and each session asks
+    except OSError:
+        return None
+
+
+def home(folder: str | None) -> Path | None:
+    """Return the folder for saved states and the default store, as an absolute path.
+
+    It is `$RAILTRACKS_HOME` as it is now, where a relative path starts in `folder`. Without that it is the nearest
+    `.railtracks` in or above `folder`, or, if there is none, `.railtracks` in it.
+
+    Args:
+        folder: Where the session, flow or store was made; `None` if there was no current folder.
+
+    Returns:
+        `None` if the place depends on `folder` and there is none.
+    """
+    given = os.path.expanduser(os.environ.get("RAILTRACKS_HOME") or "")  # noqa: PTH111 - as above
+    if given and os.path.isabs(given):  # noqa: PTH117 - as above
+        return Path(given)
+    if folder is None:
+        return None
+    return Path(folder, given) if given else Path(_nearest_home(folder))
+
+
+# A folder keeps the home that was found for it first, whatever folders are made later. So the search, which asks the
+# file system several times a folder, is made once for each folder that sessions are made in.
+@functools.lru_cache(maxsize=1_000)
+def _nearest_home(folder: str) -> str:
+    """Return the nearest `.railtracks` of the user in or above a folder, or that in the folder itself."""
+    top = os.path.realpath(os.path.expanduser("~"))  # noqa: PTH111 - of strings, like the rest here
+    place = folder
+    while not _is_own_folder(found := os.path.join(place, _HOME)):  # noqa: PTH118 - as above
+        above = os.path.dirname(place)  # noqa: PTH120 - as above
+        is_project = any(os.path.lexists(os.path.join(place, mark)) for mark in _PROJECT)  # noqa: PTH118 - as above
+        if is_project or place in {above, top} or _device(place) != _device(above):
+            return os.path.join(folder, _HOME)  # noqa: PTH118 - as above
+        place = above
+    return found
+
+
+def _is_own_folder(path: str) -> bool:
+    """Return whether a path is a folder of the user's. A link to one counts only if the link is the user's, too."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - as above
+        return stat.S_ISDIR(status.st_mode) and is_mine(status) and is_mine(os.lstat(path))
+    except OSError:
+        return False
+
+
+def is_mine(status: os.stat_result) -> bool:
+    """Return whether a file belongs to the user of this process; on Windows every file does."""
+    return not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+
+
+def _device(folder: str) -> int | None:
+    """Return the file system that a folder is on, `None` if the folder is gone."""
+    try:
+        return os.stat(folder).st_dev  # noqa: PTH116 - as above
+    except OSError:
+        return None
+
+
+def is_saved(*, setting: bool) -> bool:
+    """Return whether states are saved: `$RAILTRACKS_SAVE_STATE` of 0 wins over the option `save_state`."""
+    return setting and os.environ.get("RAILTRACKS_SAVE_STATE") != "0"
+
+
+def shown(path: Path) -> str:
+    """Return a path for people: relative to the current folder if it is in that."""
+    folder = current_folder()
+    return str(path.relative_to(folder) if folder is not None and path.is_relative_to(folder) else path)
 
 
 def is_safe_name(name: str) -> bool:
@@ -38,7 +117,17 @@ def is_safe_name(name: str) -> bool:
         and not _FORBIDDEN.intersection(name)
         and name.partition(".")[0].rstrip().upper() not in _DEVICES
         and len(name.encode("utf-8", "replace")) <= _LONGEST_NAME
+        and _can_be_encoded(name)
     )
+
+
+def _can_be_encoded(name: str) -> bool:
+    """Return whether the encoding of the file system has all characters of a name."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_session_id(value: object) -> None:
@@ -53,17 +142,17 @@ def check_session_id(value: object) -> None:
         raise ValueError(f"session_id must be a safe file name, not {value!r}")
 
 
-def state_path(identifier: str, name: str | None, flow_name: str | None) -> Path:
-    """Return the file for a session, named after the session, else after its flow, else after its identifier.
+def state_name(identifier: str, name: str | None, flow_name: str | None) -> str:
+    """Return the name of the file for a session: made of the session's name, else of its flow's, else its identifier.
 
-    A name that is no safe file name is passed over.
+    A name is passed over if it is no safe file name, or would make one that is too long.
     """
     wanted = flow_name if name is None else name
-    if wanted is None or not is_safe_name(wanted):
-        stem = identifier
-    else:
-        stem = f"{flow_name}-{identifier}" if name is None else name
-    return state_folder() / f"{stem}.json"
+    if wanted is not None and is_safe_name(wanted):
+        file = f"{f'{flow_name}-{identifier}' if name is None else name}{_ENDING}"
+        if len(file.encode()) <= _LONGEST_FILE:
+            return file
+    return f"{identifier}{_ENDING}"
 
 
 def write_whole(path: Path, chunks: Iterable[str]) -> None:
@@ -74,7 +163,8 @@ def write_whole(path: Path, chunks: Iterable[str]) -> None:
     Raises:
         OSError: If the file cannot be written; then nothing of it is left.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not with the rights of the umask alone: where that is 0, everybody could replace what is in the folder.
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     temporary = path.parent / f".{os.urandom(8).hex()}{_UNFINISHED}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -92,7 +182,8 @@ def write_whole(path: Path, chunks: Iterable[str]) -> None:
 
 def unfinished_files() -> set[Path]:
     """Return the temporary files in the folder for saved states: they are being written, or were given up."""
-    return set(state_folder().glob(f".*{_UNFINISHED}"))
+    folder = home(current_folder())
+    return set() if folder is None else set(folder.glob(f".*{_UNFINISHED}"))
 
 
 def sync_folder(folder: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Final, get_args
 from railtracks._options import LoggingSetting, Settings
 from railtracks._records.events import CallEvent, Event, EventKind, LogEvent, now
 from railtracks._records.known_secrets import KnownSecrets
+from railtracks._records.log_files import LogFileHandler
 from railtracks._records.observers import NOBODY, Observers, tell, try_to_log
 
 _ROOT = "RT"
@@ -58,7 +59,7 @@ def enable_logging(level: LoggingSetting | None = None, log_file: str | os.PathL
     logger = logging.getLogger(_ROOT)
     handlers = _handlers(chosen, path, time.time())
     for handler in handlers:
-        if not isinstance(handler, logging.FileHandler):
+        if not isinstance(handler, LogFileHandler):
             handler.addFilter(_has_no_display)
     for handler in [handler for handler in logger.handlers if isinstance(handler.formatter, _Format)]:
         logger.removeHandler(handler)
@@ -78,7 +79,7 @@ def _handlers(setting: str | None, path: str | os.PathLike[str] | None, started:
     """Return new handlers for stderr, if there is a setting, and for a file, if there is a path."""
     handlers: list[logging.Handler] = []
     if path is not None:
-        handlers.append(logging.FileHandler(path, encoding="utf-8"))
+        handlers.append(LogFileHandler(path))
     if setting == "NONE":
         # It stands for "show nothing": without any handler the standard library would print warnings on stderr.
         handlers.append(logging.NullHandler())
@@ -98,6 +99,13 @@ _LINES: Final = {
     EventKind.CALL_CANCELLED: (logging.INFO, "{node} CANCELLED"),
     EventKind.CALL_FAILED: (logging.ERROR, "{node} FAILED"),
     EventKind.CALL_RETRIED: (logging.WARNING, "{node} FAILED, and will be tried again"),
+    EventKind.CALL_OVERRAN: (
+        logging.WARNING,
+        (
+            "{node} came back with a result after its timeout, and the result is dropped: the node passed no"
+            " checkpoint, shielded itself, or caught the Cancelled"
+        ),
+    ),
     EventKind.WORKER_LEFT_BEHIND: (
         logging.WARNING,
         "{node} was cancelled, and its worker thread was left behind running",

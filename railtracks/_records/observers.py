@@ -13,6 +13,7 @@ from threading import RLock
 from typing import Final, Protocol, TypeAlias
 from weakref import WeakSet
 
+from railtracks._forks import after_fork
 from railtracks._records.error_parts import answer, class_name
 from railtracks._records.events import Event, EventKind
 
@@ -31,7 +32,16 @@ class Observer(Protocol):
 Audience: TypeAlias = tuple[Observer, ...]
 
 # Held while observers are added or removed, which may be done in any thread.
-_changing: Final = RLock()
+_changing = RLock()
+
+
+def renew_lock() -> None:
+    """In a forked process take a new lock: a thread that is not here may hold the old one."""
+    global _changing  # noqa: PLW0603 - set at the start of a process only
+    _changing = RLock()
+
+
+after_fork(renew_lock)
 
 
 class Observers:
@@ -43,6 +53,7 @@ class Observers:
         "call_cancelled",
         "call_completed",
         "call_failed",
+        "call_overran",
         "call_retried",
         "call_started",
         "logged",
@@ -56,6 +67,7 @@ class Observers:
     call_cancelled: Audience
     call_completed: Audience
     call_failed: Audience
+    call_overran: Audience
     call_retried: Audience
     call_started: Audience
     logged: Audience
@@ -74,6 +86,7 @@ class Observers:
         self.call_cancelled = others.call_cancelled
         self.call_completed = others.call_completed
         self.call_failed = others.call_failed
+        self.call_overran = others.call_overran
         self.call_retried = others.call_retried
         self.call_started = others.call_started
         self.logged = others.logged

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from attrs import define, field
 
+from railtracks._forks import generation
 from railtracks._options import VALUE_LIMIT
 from railtracks._records.data import CallError, CallRecord, ExecutionInfo, utc
 from railtracks._records.descriptions import described, known_description
@@ -38,6 +39,7 @@ class SessionRecord:
         left_behind: The nodes that were left running, by name.
         value_limit: How many characters an argument or a result may take in the saved state.
         cut: What the saved state or a payload left out of values that are longer; set when either is made.
+        made_in: The process that opened it, see `_forks.generation`.
     """
 
     identifier: str
@@ -53,10 +55,17 @@ class SessionRecord:
     left_behind: list[str] = field(factory=list[str])
     value_limit: float = VALUE_LIMIT
     cut: str | None = None
+    made_in: int = field(factory=generation)
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this process was forked while the session was there: the session is the parent's, and not here."""
+        return self.made_in != generation()
 
     def open(self) -> None:
         """Record that the session was entered."""
         self.started_at = time.time()
+        self.made_in = generation()
         for name, value in self.values.items():
             self.secrets.see(name, value)
 

@@ -5,27 +5,38 @@ Called by `Flow.invoke` and `Flow.resume`.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Never, TypeVar
+from contextvars import copy_context
+from types import MethodType
+from typing import Final, Never, TypeVar, cast
 
+import outcome
 import trio
 
 from railtracks._calls.here import is_system_task
+from railtracks._forks import after_fork
 from railtracks._records.errors import Caught
 from railtracks.exceptions import ContextError
 
 R = TypeVar("R")
+
+# The thread that was forked to begin this process, and the Trio run that it was in; `None` where there is none. Trio's
+# marks of a run, and of a worker thread of one, come along with a fork. The run itself does not.
+_forked_thread: int | None = None
+_inherited_run: trio.lowlevel.TrioToken | None = None
 
 
 def run_from_sync(work: Callable[[], Coroutine[object, Never, R]], on_sigterm: Callable[[], bool] | None) -> R:
     """Run an async function from sync code, wait for it, and return its result.
 
     In a worker thread of a Trio run, the function runs in the task that waits for the thread, and is cancelled with it.
-    Elsewhere it gets a Trio run of its own.
+    Elsewhere it gets a Trio run of its own. In a process that was forked from a task that is a run in a new thread,
+    because Trio refuses a second run in the thread that was forked.
 
     Args:
         work: The async function.
@@ -36,8 +47,11 @@ def run_from_sync(work: Callable[[], Coroutine[object, Never, R]], on_sigterm: C
         RuntimeError: If an event loop is running in this thread.
         ContextError: If this is a worker thread that may be left behind (`abandon_on_cancel=True`).
     """
-    if trio.lowlevel.in_trio_run() or _is_asyncio_running():
+    is_forked = trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is _inherited_run
+    if (trio.lowlevel.in_trio_run() and not is_forked) or _is_asyncio_running():
         raise RuntimeError("Cannot invoke flow synchronously within an active event loop. Use 'ainvoke' instead.")
+    if is_forked:
+        return _run_in_new_thread(_catching(work)).hand_over()
     if _is_worker_thread():
         caught = trio.from_thread.run(_run_in_waiting_task, _catching(work))
     elif on_sigterm is None or threading.current_thread() is not threading.main_thread():
@@ -60,21 +74,27 @@ def _catching(work: Callable[[], Coroutine[object, Never, R]]) -> Callable[[], C
 
 
 class _Sigterm:
-    """The handling of SIGTERM during one Trio run in the main thread."""
+    """The handling of SIGTERM during one Trio run in the main thread.
+
+    Attributes:
+        previous: The handler that was set before, and is set again afterwards.
+    """
 
     def __init__(self, on_sigterm: Callable[[], bool]) -> None:
+        self.previous = signal.getsignal(signal.SIGTERM)
         self._on_sigterm = on_sigterm
         self._token: trio.lowlevel.TrioToken | None = None
         self._undelivered = 0
+        self._process_id = os.getpid()
 
     def run(self, work: Callable[[], Coroutine[object, Never, R]]) -> R:
         """Run the function in a Trio run; afterwards pass a signal that it did not use to the previous handler."""
-        previous = signal.getsignal(signal.SIGTERM)
+        previous = self.previous
         if previous is None or previous is signal.SIG_IGN:
             # `None`: the handler was not set by Python, which could not set it again afterwards. SIG_IGN: the program
             # ignores the signal, and so does this run.
             return trio.run(work)
-        signal.signal(signal.SIGTERM, self._receive)
+        signal.signal(signal.SIGTERM, self.receive)
         try:
             return trio.run(self._main, work)
         finally:
@@ -87,9 +107,15 @@ class _Sigterm:
         self._deliver()
         return await work()
 
-    def _receive(self, _: int, __: object) -> None:
+    def receive(self, _: int, __: object) -> None:
+        """Count a signal, and have it delivered in the Trio run."""
         # Python calls this between any two bytecodes of the main thread, also in the middle of Trio's own code. So it
         # may only count, and ask Trio to call `_deliver` at its next opportunity.
+        if self._process_id != os.getpid():
+            # A child process got it before it could run `leave_parents_run`.
+            leave_parents_run()
+            signal.raise_signal(signal.SIGTERM)
+            return
         self._undelivered += 1
         if self._token is not None:
             with suppress(trio.RunFinishedError):
@@ -98,6 +124,72 @@ class _Sigterm:
     def _deliver(self) -> None:
         while self._undelivered and self._on_sigterm():
             self._undelivered -= 1
+
+
+class _OwnThread:
+    """One Trio run in a thread of its own, for which another thread waits."""
+
+    def __init__(self, work: Callable[[], Coroutine[object, Never, object]]) -> None:
+        self.is_cancelled = False
+        self._work = work
+        self._scope = trio.CancelScope()
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._is_over = threading.Event()
+
+    def run(self) -> outcome.Outcome[object]:
+        """Run the function in a new thread, and wait for its outcome."""
+        outcomes: list[outcome.Outcome[object]] = []
+        context = copy_context()
+
+        def begin() -> None:
+            outcomes.append(outcome.capture(lambda: context.run(lambda: trio.run(self._main))))
+            self._is_over.set()
+
+        try:
+            threading.Thread(target=begin).start()
+            self._is_over.wait()
+        except BaseException:
+            # A signal handler of the program has raised.
+            self.cancel()
+            self._is_over.wait()
+            raise
+        return outcomes[0]
+
+    def cancel(self, *_: object) -> None:
+        """Cancel the run, from another thread. Also a signal handler."""
+        # This comes before the token is read, and in `_main` after the token is set: one of them sees the other.
+        self.is_cancelled = True
+        if self._token is not None:
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._deliver)
+
+    async def _main(self) -> object:
+        self._token = trio.lowlevel.current_trio_token()
+        self._deliver()
+        with self._scope:
+            return await self._work()
+        return None
+
+    def _deliver(self) -> None:
+        if self.is_cancelled:
+            self._scope.cancel()
+
+
+def _run_in_new_thread(work: Callable[[], Coroutine[object, Never, R]]) -> R:
+    """Run the function in a Trio run in a thread of its own, and wait for it. Ctrl-C cancels it."""
+    own = _OwnThread(work)
+    # The waiting thread is the main one in a forked process. A `KeyboardInterrupt` could strike there at any line.
+    is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not is_default or threading.current_thread() is not threading.main_thread():
+        return cast("R", own.run().unwrap())
+    signal.signal(signal.SIGINT, own.cancel)
+    try:
+        result = own.run()
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if own.is_cancelled:
+        raise KeyboardInterrupt
+    return cast("R", result.unwrap())
 
 
 async def _run_in_waiting_task(work: Callable[[], Coroutine[object, Never, R]]) -> R:
@@ -123,8 +215,38 @@ def _is_asyncio_running() -> bool:
 
 
 def _is_worker_thread() -> bool:
+    if threading.get_ident() == _forked_thread:
+        return False
     try:
         trio.from_thread.check_cancelled()
     except RuntimeError:
         return False
     return True
+
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+def leave_parents_run() -> None:
+    """Take back what a Trio run of the parent process has set in this process: its signal handlers count no more.
+
+    Python calls this at the start of each forked process, in the thread that was forked, which is the main thread from
+    then on; tests call it to be in one.
+    """
+    global _forked_thread, _inherited_run  # noqa: PLW0603 - they are about this process as a whole
+    _forked_thread = threading.get_ident()
+    _inherited_run = trio.lowlevel.current_trio_token() if trio.lowlevel.in_trio_run() else None
+    # In an interpreter that is not the main one there are no signal handlers.
+    with suppress(ValueError):
+        # Bytes that are written there for a signal would wake the event loop of the parent process.
+        signal.set_wakeup_fd(-1)
+        for number in _SIGNALS:
+            handler = signal.getsignal(number)
+            if isinstance(handler, MethodType) and isinstance(handler.__self__, _Sigterm):
+                signal.signal(number, handler.__self__.previous)
+            elif str(getattr(handler, "__module__", "")).startswith("trio."):
+                # Trio's own, which it sets in place of Python's only.
+                signal.signal(number, signal.default_int_handler)
+
+
+after_fork(leave_parents_run)

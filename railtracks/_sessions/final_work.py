@@ -28,7 +28,7 @@ from railtracks._calls.session_control import WorkerProcesses
 from railtracks._config import required
 from railtracks._options import Callback, Settings
 from railtracks._records.errors import combined, is_ordinary
-from railtracks._records.files import write_whole
+from railtracks._records.files import shown, write_whole
 from railtracks._records.log import SessionLog
 from railtracks._records.session import SessionRecord
 from railtracks._sessions.broadcast import Broadcaster, CallbackFailures, failure_of
@@ -211,10 +211,10 @@ class FinalWork:
     def _write(self, path: Path) -> None:
         record = self.record
         wanted = record.flow_name if record.name is None else record.name
-        if wanted is not None and path.stem == record.identifier:
+        if wanted not in {None, record.identifier} and path.stem == record.identifier:
             self._log(logging.WARNING, f"{wanted!r} is no safe file name, saving to {path} instead")
         elif path.exists():
-            self._log(logging.WARNING, f"File {path} already exists, overwriting...")
+            self._log(logging.WARNING, f"File {shown(path)} already exists, overwriting...")
         write_whole(path, record.chunks())
 
     async def _hand_out_payload(self, callback: Callback) -> None:

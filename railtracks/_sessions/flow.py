@@ -17,7 +17,7 @@ from railtracks._copying import copied
 from railtracks._nodes.node import Node, made_node
 from railtracks._option import check_options, documented, options_of, spelled_out
 from railtracks._options import FlowOptions, FlowRunOptions, SessionStore
-from railtracks._records.files import check_session_id
+from railtracks._records.files import check_session_id, current_folder
 from railtracks._sessions.durable import durable_wing
 from railtracks._sessions.event_loops import run_from_sync
 from railtracks._sessions.session import Session, drain_soon, result_of, session_of
@@ -51,7 +51,7 @@ class Flow(Generic[P, R]):
     """
 
     __signature__: ClassVar[Signature] = spelled_out(FlowOptions, "name", "entry_point")
-    __slots__ = ("_background", "_entry_point", "_name", "_node", "_options", "_store")
+    __slots__ = ("_background", "_entry_point", "_folder", "_name", "_node", "_options", "_store")
 
     @overload
     def __init__(self, name: str, entry_point: Node[P, R], **options: Unpack[FlowOptions]) -> None: ...
@@ -74,6 +74,8 @@ class Flow(Generic[P, R]):
             option = "background" if options.get("version") is None else "version"
             raise ValueError(f"{option} is for durable flows: give durable=True, a path, a URL or a store as well")
         self._background = tuple(map(made_node, options.get("background") or ()))
+        # Where it was made: home is looked for from there, when a session of it is opened.
+        self._folder = current_folder()
         self._name = exact(name)
         self._entry_point = entry_point
         self._node: Node[P, R] = cast("Node[P, R]", made_node(entry_point))
@@ -231,7 +233,7 @@ class Flow(Generic[P, R]):
         return cast("R", await result_of(session, partial(_called, self._node, args, kwargs)))
 
     def _session(self, run: DurableRun[Frame] | None = None) -> Session:
-        return session_of(run, flow_name=self.name, **self._run_options)
+        return session_of(self._folder, run, flow_name=self.name, **self._run_options)
 
     @property
     def _run_options(self) -> FlowRunOptions:
@@ -269,7 +271,7 @@ class Flow(Generic[P, R]):
         options["context"] = {**(options.get("context") or {}), **values}
         # The store object itself: the path or URL that was given would open a second store.
         options["durable"] = self._store
-        return Flow(self.name, cast("Node[P, R]", self._entry_point), **options)
+        return self._like_this(options)
 
     def in_store(self, store: SessionStore) -> Flow[P, R]:
         """Return a flow like this one whose sessions are kept in `store`. Called by `rt.recover` and `testing`."""
@@ -277,7 +279,12 @@ class Flow(Generic[P, R]):
             return self
         options = self._options.copy()
         options["durable"] = store
-        return Flow(self.name, cast("Node[P, R]", self._entry_point), **options)
+        return self._like_this(options)
+
+    def _like_this(self, options: FlowOptions) -> Flow[P, R]:
+        flow = Flow(self.name, cast("Node[P, R]", self._entry_point), **options)
+        flow._folder = self._folder
+        return flow
 
     def equality_hash(self) -> str:
         """Return the SHA-256 hash of the flow's name, in hexadecimal."""

@@ -23,6 +23,7 @@ from railtracks._nodes.worker_modules import refuse_in_import
 from railtracks._records.data import CauseKind, EndCause
 from railtracks._records.errors import bare, combined, is_fatal, members, raise_unchanged, without_cancelled
 from railtracks._records.events import BroadcastEvent, EventKind, SessionEvent, now
+from railtracks._records.files import is_saved
 from railtracks._records.log import SessionLog
 from railtracks._records.observers import EVERYWHERE, Audience, tell
 from railtracks._sessions.background import Background
@@ -56,12 +57,15 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
     refuse_in_import()
     outer = enclosing_frame(task)
     journal, timeout = None, plan.record.ending.timeout
+    log: SessionLog | None = None
     try:
         log = SessionLog(plan.record.identifier, plan.settings, plan.record.secrets)
         if plan.durable is not None:
             journal, remaining = await plan.durable.open()
             timeout = math.inf if remaining is None else remaining
     except BaseException:
+        if log is not None:
+            log.close()
         # Also on a cancel: the lease may have been taken already, and would keep other owners out until it runs out.
         if plan.durable is not None:
             await plan.durable.abandon()  # noqa: ASYNC102 - shielded in there, and with the deadline of a commit
@@ -160,6 +164,10 @@ class Lifetime:
         if plan.durable is not None and journal is not None:
             self._resume(plan.durable, journal)
         self._tell(EventKind.SESSION_OPENED, observers.session_opened)
+        if plan.path is None and is_saved(setting=bool(plan.settings.get("save_state"))):
+            what = f"the state of session {plan.record.ending.label!r} will not be saved"
+            line = f"{what}: the current folder is gone. Set RAILTRACKS_HOME to the path of a folder"
+            self._final_work.log.log(logging.WARNING, line, logger="RT.Session")
 
     def _tell(self, kind: EventKind, audience: Audience) -> None:
         """Tell observers, if there are any, that the session was opened or closed."""
@@ -228,7 +236,11 @@ class Lifetime:
         except KeyboardInterrupt as of_observer:
             self._plan.cancellation.fail(of_observer)
         final_work.note_drain(is_draining=scope.is_draining)
-        if final_work.has_work:
+        if self._plan.record.is_inherited:
+            # A process that was forked inside the block leaves it: resources, state and store are those of the parent.
+            self._outer_nursery.nursery.cancel_scope.cancel()
+            final_work.close_record(outside)
+        elif final_work.has_work:
             self._outer_nursery.nursery.start_soon(final_work.run, outside)
         else:
             final_work.close_record(outside)

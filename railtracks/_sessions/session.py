@@ -30,7 +30,7 @@ from railtracks._options import DecoratorOptions, SessionOptions, SessionStore
 from railtracks._records.data import CauseKind, Counts, EndCause, ExecutionInfo, Status
 from railtracks._records.ending import Ending
 from railtracks._records.error_parts import text_of
-from railtracks._records.files import check_session_id, state_path
+from railtracks._records.files import check_session_id, current_folder, home, is_saved, state_name
 from railtracks._records.history import BoundedCallTree
 from railtracks._records.session import SessionRecord
 from railtracks._records.tree import CallTree
@@ -74,6 +74,7 @@ class Session:
     __slots__ = (
         "__weakref__",
         "_cancellation",
+        "_folder",
         "_lifetime",
         "_may_be_new",
         "_record",
@@ -100,26 +101,29 @@ class Session:
         self._record = SessionRecord(identifier, name, flow_name, _text(options.get("flow_id")), ending, values, tree)
         self._record.value_limit = required(settings.get("value_limit"))
         self._cancellation = Cancellation(self._record)
-        self._state_path = self._find_state_path()
+        # Where it was made: home is looked for from there, when it is entered.
+        self._folder = current_folder()
+        self._state_path: Path | None = None
         self._run: DurableRun[Frame] | None = None
         self._lifetime: Lifetime | None = None
 
     @classmethod
-    def _of_run(cls, run: DurableRun[Frame], **options: Unpack[DecoratorOptions]) -> Self:
-        """Return the session of a run that a flow has taken from its store."""
+    def _of_flow(cls, folder: str | None, run: DurableRun[Frame] | None, **options: Unpack[DecoratorOptions]) -> Self:
+        """Return a session of a flow that was made in `folder`; with a run, that of the run in a store."""
         session = cls(**options)
-        session._begin_with(run)
+        session._folder = folder
+        if run is not None:
+            session._begin_with(run)
         return session
 
     def _begin_with(self, run: DurableRun[Frame]) -> None:
         self._run = run
         self._record.identify(run.session_id)
-        self._state_path = self._find_state_path()
 
     def _find_state_path(self) -> Path | None:
         record = self._record
-        is_saved = self._settings.get("save_state")
-        return state_path(record.identifier, record.name, record.flow_name) if is_saved else None
+        folder = home(self._folder) if is_saved(setting=bool(self._settings.get("save_state"))) else None
+        return None if folder is None else folder / state_name(record.identifier, record.name, record.flow_name)
 
     @property
     def identifier(self) -> str:
@@ -152,7 +156,7 @@ class Session:
     @property
     def state_path(self) -> Path | None:
         """The file to which the session's state is saved at its end, `None` if it is not saved."""
-        return self._state_path
+        return self._find_state_path() if self._record.started_at is None else self._state_path
 
     @property
     def cancel_scope(self) -> trio.CancelScope:
@@ -357,6 +361,11 @@ class Session:
         return await self._open().enter_resource(cm)
 
     def _open(self) -> Lifetime:
+        if self._record.is_inherited:
+            raise ContextError(
+                f"session {self._record.ending.label!r} is one of the process that this one was forked from: open a"
+                " session here, and pass it values as arguments"
+            )
         if self._lifetime is None or not self._lifetime.is_open:
             problem = (
                 "was not entered: use 'async with'"
@@ -386,6 +395,7 @@ class Session:
                 may_be_new=self._may_be_new,
             )
             self._begin_with(run)
+        self._state_path = self._find_state_path()
         plan = SessionPlan(self, record, self._settings, self._cancellation, self._state_path, self._run)
         self._lifetime = await open_lifetime(plan)
         return self
@@ -459,9 +469,9 @@ def see_arguments(
     session._record.secrets.see_arguments(parameters, args, kwargs)  # noqa: SLF001 - as said above
 
 
-def session_of(run: DurableRun[Frame] | None, **options: Unpack[DecoratorOptions]) -> Session:
-    """Return a new session with these options; with a run, the session of that run in a store."""
-    return Session(**options) if run is None else Session._of_run(run, **options)  # noqa: SLF001 - as said above
+def session_of(folder: str | None, run: DurableRun[Frame] | None, **options: Unpack[DecoratorOptions]) -> Session:
+    """Return a new session of a flow that was made in `folder`; with a run, the session of that run in a store."""
+    return Session._of_flow(folder, run, **options)  # noqa: SLF001 - as said above
 
 
 def drain_soon(session: Session, grace: float) -> bool:

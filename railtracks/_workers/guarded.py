@@ -18,6 +18,7 @@ from weakref import WeakSet
 
 import trio
 
+from railtracks._forks import after_fork
 from railtracks._workers.messages import (
     ENDED,
     KILL,
@@ -40,7 +41,7 @@ def _close_all() -> None:
         each.close()
 
 
-os.register_at_fork(after_in_child=_close_all)
+after_fork(_close_all)
 
 
 def _socket_pair() -> tuple[socket.socket, socket.socket]:

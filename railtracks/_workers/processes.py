@@ -25,11 +25,11 @@ from railtracks._nodes.node import Node
 from railtracks._nodes.worker_modules import (
     MAIN,
     PROCESS_MODULES,
-    current_folder,
     main_location,
     main_problem,
     search_path,
 )
+from railtracks._records.files import current_folder
 from railtracks._workers.guarded import Guardian, Worker, WorkerEndedError
 from railtracks._workers.messages import JOB, PREPARE, REPLY_BUT_CHILDREN, encoded_preparation
 from railtracks._workers.pickling import packed, unpacked
@@ -297,7 +297,7 @@ def _preparation(modules: Iterable[str]) -> bytes:
     return encoded_preparation(
         {
             "environ": dict(os.environ),
-            "folder": current_folder(),
+            "folder": current_folder() or "",
             "path": search_path(),
             "argv": sys.argv,
             "authkey": current_process().authkey.hex(),

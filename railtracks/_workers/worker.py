@@ -17,6 +17,7 @@ from multiprocessing.spawn import prepare
 from types import ModuleType
 from typing import NoReturn
 
+from railtracks._forks import after_fork
 from railtracks._nodes.worker_modules import MAIN, importing_main
 from railtracks._workers.guardian import guard
 from railtracks._workers.messages import (
@@ -55,7 +56,7 @@ class Worker:
         self._channel = channel
         self._process_id = os.getpid()
         # A process that a node forks has no part in the work of this one.
-        os.register_at_fork(after_in_child=channel.close)
+        after_fork(channel.close)
 
     def work(self) -> None:
         """Answer jobs until the program closes the socket or ends."""

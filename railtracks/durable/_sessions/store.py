@@ -14,11 +14,10 @@ from attrs import evolve
 
 from railtracks._checks import Number, check_timeout
 from railtracks._records.data import ExecutionInfo
-from railtracks._records.files import state_folder
 from railtracks.durable._sessions.forks import forked
 from railtracks.durable._sessions.views import StoredSession, record_of, sessions_in
 from railtracks.durable._store.access import Access, DatabaseFactory
-from railtracks.durable._store.address import database_url
+from railtracks.durable._store.address import Address
 from railtracks.durable._store.database import Durability
 from railtracks.durable._store.ownership import LONGEST_LEASE
 from railtracks.durable._store.patience import Patience
@@ -39,7 +38,8 @@ class DurableStore:
 
     Args:
         url: A path or a URL: `sqlite:///...`, `postgresql://...` (extra `postgres`). By default
-            `$RAILTRACKS_HOME/durable/sessions.db`. SQLite only on a local disk.
+            `durable/sessions.db` in home (`$RAILTRACKS_HOME`, or a folder `.railtracks`), which is looked for when the
+            store is first opened. SQLite only on a local disk, and in a file that only its user can read.
         key: The key that secrets are encrypted with; without one a value with a secret in it is refused.
         durability: `power`, the default: what is acknowledged survives the loss of power. `process`: it survives only
             the death of the process, and commits are quicker.
@@ -79,7 +79,7 @@ class DurableStore:
             )
         _check_recoveries("max_recoveries", max_recoveries)
         self._access = Access(
-            url=database_url(url, state_folder()),
+            address=Address(url),
             durability=durability,
             lease=float(lease),
             commit_timeout=float(commit_timeout),

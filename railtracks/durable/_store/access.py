@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -17,7 +16,8 @@ from attrs import define, field
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
-from railtracks.durable._store.address import shown, shown_error
+from railtracks._forks import generation
+from railtracks.durable._store.address import Address, shown_error
 from railtracks.durable._store.database import Database, Durability
 from railtracks.durable._store.ownership import ProcessOwner
 from railtracks.durable._store.patience import Patience
@@ -58,7 +58,7 @@ class Access:
     """The way into one store for all sessions of this process that are kept in it.
 
     Attributes:
-        url: Where it is.
+        address: Where it is.
         durability: What an acknowledgement survives.
         lease: Seconds after which an owner that does not answer loses its sessions.
         commit_timeout: Seconds that a commit may take.
@@ -69,7 +69,7 @@ class Access:
         patience: How long sessions wait for other processes and for changed code.
     """
 
-    url: URL
+    address: Address
     durability: Durability
     lease: float
     commit_timeout: float
@@ -80,7 +80,7 @@ class Access:
     patience: Patience = field(factory=Patience)
     _guard: threading.RLock = field(factory=threading.RLock, init=False)
     _opened: _Opened | None = field(default=None, init=False)
-    _process_id: int = field(factory=os.getpid, init=False)
+    _generation: int = field(factory=generation, init=False)
     # The `with` blocks around this code that a parent process entered.
     _parents_blocks: int = field(default=0, init=False)
     # The databases that a parent process had open. Nothing here uses them, and they stay referenced: a connection of
@@ -89,7 +89,7 @@ class Access:
     _inherited: list[Database] = field(factory=list[Database], init=False)
 
     def __str__(self) -> str:
-        return shown(self.url)
+        return str(self.address)
 
     def open(self) -> tuple[Database, ProcessOwner]:
         """Open the store, or count one user more; blocks.
@@ -104,21 +104,21 @@ class Access:
             return opened.database, opened.owner
 
     def _open(self) -> _Opened:
-        database = self.database(self.url, self.durability, self.commit_timeout, self.lease)
+        database = self.database(self.address.find(), self.durability, self.commit_timeout, self.lease)
         try:
             return _Opened(database, ProcessOwner(database, self.lease, self.max_recoveries, self.clock))
         except DBAPIError as error:
             database.close()
-            raise StoreError(f"the store {self} cannot be opened: {shown_error(error, self.url)}") from error
+            raise StoreError(f"the store {self} cannot be opened: {shown_error(error, self.address.find())}") from error
         except BaseException:
             database.close()
             raise
 
     def _forget_parent(self) -> None:
         """In a child process, begin as if nothing had been opened."""
-        if self._process_id == os.getpid():
+        if self._generation == generation():
             return
-        self._process_id = os.getpid()
+        self._generation = generation()
         # A thread of the parent's may have held it when the process was forked.
         self._guard = threading.RLock()
         opened, self._opened = self._opened, None
@@ -256,6 +256,6 @@ class Access:
         try:
             yield
         except DBAPIError as error:
-            raise StoreError(f"the store {self} cannot be {done}: {shown_error(error, self.url)}") from error
+            raise StoreError(f"the store {self} cannot be {done}: {shown_error(error, self.address.find())}") from error
         finally:
             self.leave()

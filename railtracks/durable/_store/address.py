@@ -1,6 +1,6 @@
 """Where a store is: what users give as its address, as a URL of SQLAlchemy's.
 
-`DurableStore` calls this when it is made; nothing is opened here.
+`DurableStore` makes an `Address`, and `Access` asks it when the store is opened; nothing is opened here.
 """
 
 from __future__ import annotations
@@ -11,23 +11,75 @@ from pathlib import Path
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from railtracks._records.files import current_folder, home
 from railtracks._records.scrubbing import Scrubber, secrets_in
+from railtracks.exceptions import StoreError
 
 
-def database_url(url: str | os.PathLike[str] | None, home: Path) -> URL:
+class Address:
+    """Where a store is. The default place is in home, which is looked for when the store is first opened.
+
+    Args:
+        given: A URL or a path. `None`: the default place.
+
+    Raises:
+        ValueError: As from `database_url`.
+        StoreError: If it is a relative path, and there is no current folder.
+    """
+
+    def __init__(self, given: str | os.PathLike[str] | None) -> None:
+        self._folder = current_folder()
+        try:
+            self._url = None if given is None else database_url(given, Path())
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"the store {given} has no place: its path is relative, and the current folder is gone. Name an"
+                " absolute path"
+            ) from error
+        self._is_found = False
+
+    def __str__(self) -> str:
+        folder = home(self._folder)
+        if self._url is None and folder is None:
+            return "without a place"
+        return shown(self._now())
+
+    def find(self) -> URL:
+        """Return the URL: of a file by its real path now, which it keeps from now on.
+
+        Raises:
+            StoreError: If the place depends on the current folder, and there was none when the store was made.
+        """
+        if not self._is_found:
+            self._url, self._is_found = self._now(), True
+        return self._now()
+
+    def _now(self) -> URL:
+        if self._url is not None:
+            return self._url if self._is_found or self._url.get_backend_name() != "sqlite" else _local(self._url)
+        folder = home(self._folder)
+        if folder is None:
+            raise StoreError(
+                "the default store has no place: the current folder was gone when it was made. Set RAILTRACKS_HOME to"
+                " the path of a folder, or give the store a path"
+            )
+        return database_url(None, folder)
+
+
+def database_url(url: str | os.PathLike[str] | None, home_folder: Path) -> URL:
     """Return the URL of what a user gave as the address of a store.
 
     Args:
         url: A URL or a path. `None`: a file under `home`.
-        home: The folder of saved states.
+        home_folder: The folder of saved states.
 
     Raises:
         ValueError: If it is the URL of neither SQLite nor PostgreSQL, or says more than a path for SQLite.
     """
     if url is None:
-        return URL.create("sqlite", database=str(home / "durable" / "sessions.db"))
+        return _local(URL.create("sqlite", database=str(home_folder / "durable" / "sessions.db")))
     if isinstance(url, os.PathLike) or "://" not in url:
-        return _local(URL.create("sqlite", database=os.fspath(url)))
+        return _local(URL.create("sqlite", database=os.path.expanduser(url)))  # noqa: PTH111 - may be no `Path`
     try:
         made = make_url(url)
     except (ArgumentError, ValueError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine
 
-from railtracks._records.files import is_safe_name, sync_folder
+from railtracks._records.files import is_mine, is_safe_name, sync_folder
 from railtracks.exceptions import StoreError
 
 # File systems between machines: SQLite cannot trust them with its locks and its shared memory.
@@ -26,6 +27,8 @@ _REMOTE: Final = (
     "ocfs2", "rclone", "s3fs", "smb", "sshfs", "vboxsf",
 )  # fmt: skip
 _MOUNTS: Final = Path("/proc/self/mounts")
+# The files of a store by their endings, and the modes that they may have at most. The last one is a folder: of locks.
+_PARTS: Final = {"": 0o600, "-wal": 0o600, "-shm": 0o600, "-journal": 0o600, "-owners": 0o700}
 # Seconds between two tries to take a lock file: two processes that ask at once whether an owner lives each hold the
 # lock for a moment, and must not take each other for the owner.
 _ASKED_AGAIN: Final = 0.01
@@ -47,6 +50,8 @@ def sqlite_engine(url: URL, durability: str, timeout: float, mounts: Path = _MOU
     try:
         _refuse_network(path, mounts)
         _make_private(path)
+        for ending, mode in _PARTS.items():
+            _keep_private(path, path.with_name(f"{path.name}{ending}"), mode)
     except OSError as error:
         raise StoreError(f"the store {path} cannot be opened: {error}") from error
     patience = min(5.0, timeout)
@@ -180,3 +185,30 @@ def _make_private(path: Path) -> None:
         sync_folder(folder.parent)
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def _keep_private(store: Path, part: Path, mode: int) -> None:
+    """Take the rights of others at a part of a store away, if the part was there before.
+
+    Raises:
+        StoreError: If it is no file or folder of the store's own, or those rights cannot be taken away.
+    """
+    try:
+        status = part.lstat()
+    except FileNotFoundError:
+        return
+    is_expected = stat.S_ISDIR if mode & stat.S_IXUSR else stat.S_ISREG
+    if not is_expected(status.st_mode):
+        what = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "not what a store has there"
+        raise StoreError(
+            f"the store {store} cannot be opened: {part} is {what}, so it is not the store's own. Remove it"
+        )
+    found = stat.S_IMODE(status.st_mode)
+    if not found & ~mode:
+        return
+    if not is_mine(status):
+        raise StoreError(
+            f"the store {store} cannot be opened: {part} belongs to another user, and its mode {found:o} gives others"
+            f" access to it. Have its owner set the mode {mode:o}, or name another file"
+        )
+    part.chmod(found & mode)

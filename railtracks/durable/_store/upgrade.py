@@ -13,13 +13,28 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from railtracks._forks import after_fork
 from railtracks.durable._store.schema import REVISION, REVISIONS
 from railtracks.exceptions import StoreError
 
 # "railtra"
 _MIGRATION_LOCK: Final = 0x7261696C747261
 # The scripts of alembic work with module variables of alembic's: one upgrade at a time in a process.
-UPGRADING: Final = threading.Lock()
+_upgrading = threading.Lock()
+
+
+def upgrading() -> threading.Lock:
+    """Return the lock to hold while a store is upgraded."""
+    return _upgrading
+
+
+def renew_lock() -> None:
+    """In a forked process take a new lock: a thread that is not here may hold the old one."""
+    global _upgrading  # noqa: PLW0603 - set at the start of a process only
+    _upgrading = threading.Lock()
+
+
+after_fork(renew_lock)
 
 
 def revision_of(connection: Connection) -> str | None:
