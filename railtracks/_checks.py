@@ -140,7 +140,7 @@ def is_ctrl_c(error: BaseException) -> bool:
     handler raises Ctrl-C. Every other error of a value's code costs that value only.
     """
     return (
-        isinstance(error, KeyboardInterrupt)
+        type.__subclasscheck__(KeyboardInterrupt, type(error))
         and threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     )

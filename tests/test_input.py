@@ -88,7 +88,7 @@ def store(tmp_path: Path) -> rt.DurableStore:
 
 def change(store: rt.DurableStore, statement: str, *values: object) -> None:
     """Change rows of a store past the library."""
-    with closing(sqlite3.connect(str(store._access.url.database))) as connection:  # noqa: SLF001 - where it is
+    with closing(sqlite3.connect(str(store._access.address.find().database))) as connection:  # noqa: SLF001 - where it is
         assert connection.execute(statement, values).rowcount
         connection.commit()
 

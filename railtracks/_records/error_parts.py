@@ -183,13 +183,25 @@ def _is_list(value: object) -> TypeGuard[list[object]]:
 
 def class_name(error: BaseException) -> str:
     """Return the name of an error's class, with its module unless that is Python's own."""
+    module, name = _module_and_name(error)
+    return name if module is None or module == "builtins" else f"{module}.{name}"
+
+
+def class_address(error: BaseException) -> str:
+    """Return the address of an error's class, `module:qualname`."""
+    module, name = _module_and_name(error)
+    return f"{module or ''}:{name}"
+
+
+def _module_and_name(error: BaseException) -> tuple[str | None, str]:
+    """Return the module of an error's class, `None` if it has none, and the class's qualified name."""
     kind = type(error)
     name = exact(_qualname_in(kind))
     try:
         module = _module_in(kind)
     except AttributeError:
-        return name
-    return f"{exact(module)}.{name}" if is_text(module) and exact(module) != "builtins" else name
+        return None, name
+    return exact(module) if is_text(module) else None, name
 
 
 def text_of(value: object) -> str:

@@ -35,6 +35,8 @@ _DEEPEST: Final = 100
 _LARGEST_INT: Final = 10**sys.int_info.str_digits_check_threshold
 _NUMBERS: Final = frozenset((int, float, bool, NoneType))
 _TEXTS: Final[frozenset[type]] = frozenset((str,))
+# How many items a mapping has at most in which one names another. There may be more than its length says.
+_MOST_NAMED: Final = 100
 # How many texts of keys are kept.
 _MOST_KEYS: Final = 1_000
 
@@ -305,9 +307,11 @@ def _names_beside(value: object) -> list[str | None]:
     """
     if is_tuple(value) or is_list(value):
         is_named = len(value) == 2 or hasattr(type(value), "_fields")  # noqa: PLR2004 - a pair
+    elif is_mapping(value):
+        is_named = len(value) <= _MOST_NAMED and "value" in value
     else:
-        is_named = "value" in (value if is_mapping(value) else field_names(value))
-    return [name for name, _ in named_items(value)] if is_named else []
+        is_named = "value" in field_names(value)
+    return [name for name, _ in named_items(value, _MOST_NAMED)] if is_named else []
 
 
 def _is_any_large(items: list[Any], kinds: set[type], text: str) -> bool:

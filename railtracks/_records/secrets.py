@@ -114,9 +114,11 @@ def named_items(value: object, most: float = math.inf) -> list[Named]:
         held = list(islice(value.items(), stop))
         return _renamed([(key if type(key) is str else key_name(key), item) for key, item in held])
     if is_tuple(value):
-        names: tuple[str, ...] = getattr(value, "_fields", ())
-        fields: list[Named] = list(zip(names, value, strict=False))
-        return _renamed(fields) if names else _paired(list(islice(value, stop)), is_tuple=True)
+        # Of its class: an attribute of the value itself may be users' code.
+        names: object = getattr(type(value), "_fields", ())
+        known = zip(names if is_tuple(names) else (), value, strict=False)
+        fields: list[Named] = [(key_name(name), item) for name, item in known]
+        return _renamed(fields) if fields else _paired(list(islice(value, stop)), is_tuple=True)
     if is_list(value):
         return _paired(value[:stop], is_tuple=False)
     if is_set(value) or is_frozen_set(value):

@@ -57,17 +57,6 @@ def safe_repr(value: object) -> str:
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}{CUT}"
 
 
-def safe_message(error: BaseException) -> str:
-    """Return the class of an error and its text, as far as the text can be made."""
-    try:
-        text = str.__str__(str(error))[:LONGEST_TEXT]
-    except BaseException as another:  # noqa: ASYNC103 - no cancel can strike users' code that does not await
-        if is_ctrl_c(another):
-            raise
-        text = f"<no text: {class_name(another)}>"
-    return f"{class_name(error)}: {text}"
-
-
 def _is_quickly_told(value: object) -> bool:
     """Return whether the repr of a value is made in a short time, as far as what it holds tells.
 

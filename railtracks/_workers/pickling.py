@@ -6,7 +6,6 @@ pool that carries them never unpickles an object that breaks it. For what cannot
 
 from __future__ import annotations
 
-import inspect
 import io
 import pickle
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
 from operator import attrgetter
-from types import FunctionType
+from types import CoroutineType, FunctionType
 from typing import Final, TypeAlias, TypeGuard
 
 from attrs import define
@@ -178,7 +177,7 @@ def run_packed(
         if isinstance(fn, _Behind):
             fn = _known_function(fn.module, fn.qualname)
         result = call(fn, args, kwargs)
-        if inspect.iscoroutine(result):
+        if type(result) is CoroutineType:
             result.close()
             raise TypeError(  # noqa: TRY301 - goes the way of every error
                 f"node {name!r} was made of a sync function, but it returned a coroutine: make it 'async def'"

@@ -234,6 +234,9 @@ class WorkerPool:
 
     async def _open(self) -> Guardian:
         async with self._opening:
+            if self._is_closed:
+                # The call was cancelled, and its session has ended, before this task had begun.
+                raise RuntimeError("the worker processes of this session have ended")
             if self._guardian is None:
                 self._guardian = await Guardian.open(search_path())
                 self._is_deserted = trio.Event()

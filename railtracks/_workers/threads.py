@@ -7,10 +7,10 @@ each of them would wait for one more.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Generator
 from contextvars import ContextVar, copy_context
 from functools import partial
+from types import CoroutineType
 from typing import Final, TypeVar, TypeVarTuple, Unpack
 
 import trio
@@ -166,7 +166,7 @@ def checked(name: str, fn: Callable[..., object], args: tuple[object, ...], kwar
         TypeError: If the function returns a coroutine, and so is no sync function.
     """
     result = fn(*args, **kwargs)
-    if inspect.iscoroutine(result):
+    if type(result) is CoroutineType:
         result.close()
         raise TypeError(f"node {name!r} was made of a sync function, but it returned a coroutine: make it 'async def'")
     return result

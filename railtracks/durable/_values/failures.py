@@ -16,8 +16,7 @@ from types import MemberDescriptorType
 from typing import Final, NotRequired, TypedDict, TypeGuard
 from uuid import UUID
 
-from railtracks._checks import exact
-from railtracks._nodes.lookup import address_of, found_at, names_in_class
+from railtracks._nodes.lookup import found_at, names_in_class
 from railtracks._nodes.signature import ANYTHING
 from railtracks._records.descriptions import described, users_notes
 from railtracks._records.error_parts import (
@@ -25,6 +24,7 @@ from railtracks._records.error_parts import (
     args_of,
     attributes_of,
     cause_of,
+    class_address,
     class_name,
     is_group,
     members_of,
@@ -221,7 +221,7 @@ def _keep(error: BaseException, plain: _Failure, values: Values, lost: list[str]
 def _told(error: BaseException, message: str, traceback: str) -> _Failure:
     """Return what is told of an exception, without anything that it could be made again from."""
     told: _Failure = {
-        "class": answer(lambda: exact(address_of(type(error))), lambda _: class_name(error)),
+        "class": class_address(error),
         "message": message,
         "traceback": traceback,
         "args": [],

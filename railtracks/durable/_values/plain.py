@@ -13,8 +13,9 @@ from attrs import define
 
 from railtracks._checks import is_ctrl_c
 from railtracks._nodes.signature import ANYTHING, Kind
+from railtracks._records.error_parts import line_of
 from railtracks._records.secrets import is_secret_object
-from railtracks._records.value_texts import class_name, safe_message, safe_repr
+from railtracks._records.value_texts import class_name, safe_repr
 
 T = TypeVar("T")
 
@@ -165,7 +166,7 @@ def mismatch_of(error: BaseException, container: object, step: str) -> ValueMism
     """
     if is_ctrl_c(error):
         raise error
-    mismatch = ValueMismatchError(container, f"it cannot be written: {safe_message(error)}")
+    mismatch = ValueMismatchError(container, f"it cannot be written: {line_of(error)}")
     mismatch.path = step
     return mismatch
 

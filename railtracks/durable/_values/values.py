@@ -17,10 +17,10 @@ from trio.lowlevel import enable_ki_protection
 from railtracks._checks import is_ctrl_c
 from railtracks._nodes.node import Node
 from railtracks._nodes.signature import Kind
-from railtracks._records.error_parts import text_of
+from railtracks._records.error_parts import line_of, text_of
 from railtracks._records.scrubbing import Scrubber
 from railtracks._records.secrets import Secret, is_secret
-from railtracks._records.value_texts import class_name, safe_message
+from railtracks._records.value_texts import class_name
 from railtracks.durable._values.aside import Aside
 from railtracks.durable._values.converter import made_converter
 from railtracks.durable._values.plain import (
@@ -114,7 +114,7 @@ class Values:
         except DurableValueError:
             raise
         except Exception as error:
-            problem = error.problem if isinstance(error, ValueMismatchError) else safe_message(error)
+            problem = error.problem if isinstance(error, ValueMismatchError) else line_of(error)
             raise DurableValueError("a stored value", f"it is no {name_of(kind)} any more: {problem}") from error
 
     @enable_ki_protection
@@ -241,7 +241,7 @@ class Values:
         except BaseException as error:
             if is_ctrl_c(error):
                 raise
-            problem = f"a {class_name(value)} cannot be kept as {name_of(kind)}: {safe_message(error)}"
+            problem = f"a {class_name(value)} cannot be kept as {name_of(kind)}: {line_of(error)}"
             raise DurableValueError(what, problem) from error  # noqa: ASYNC104 - the same
         if is_secret(name, value) and not isinstance(value, Secret):
             plain = Sealed(plain, is_secret=False)
