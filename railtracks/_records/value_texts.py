@@ -10,6 +10,7 @@ import gc
 import sys
 from array import array
 from collections import deque
+from collections.abc import Callable, Mapping
 from types import FunctionType, ModuleType
 from typing import Final
 
@@ -29,6 +30,8 @@ _NAMED: Final = (type, ModuleType, FunctionType)
 
 _module_of: Final = type.__dict__["__module__"].__get__
 _name_of: Final = type.__dict__["__qualname__"].__get__
+_bases_of: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
+_attributes_of: Final[Callable[[type], Mapping[str, object]]] = type.__dict__["__dict__"].__get__
 
 
 def class_name(value: object) -> str:
@@ -61,8 +64,8 @@ def _is_quickly_told(value: object) -> bool:
     """Return whether the repr of a value is made in a short time, as far as what it holds tells.
 
     A repr holds the repr of each part as often as the part stands there. So the repr of 40 lists, each twice in the
-    next, never ends, and neither a timeout nor Ctrl-C can end it. Looked at are containers, at any depth, and the
-    attributes of the value itself: what other objects refer to has no end.
+    next, never ends, and neither a timeout nor Ctrl-C can end it. Looked at are containers and objects whose class has
+    a repr of its own, at any depth, and what the value itself refers to: what all other objects refer to has no end.
     """
     left = _MOST_PARTS
     waiting = [value]
@@ -71,9 +74,14 @@ def _is_quickly_told(value: object) -> bool:
         # `isinstance` would ask the part for its `__class__`.
         kind = type(part)
         left -= 1 + _weight(part, kind)
-        if left > 0 and (issubclass(kind, _HOLDERS) or (part is value and not issubclass(kind, (*_NAMED, *_TEXTS)))):
+        if left > 0 and (part is value or _tells_parts(kind)) and not issubclass(kind, (*_NAMED, *_TEXTS)):
             waiting += gc.get_referents(part)
     return left > 0
+
+
+def _tells_parts(kind: type) -> bool:
+    """Return whether the repr of an object may hold those of others: its class has another repr than `object`'s."""
+    return any("__repr__" in _attributes_of(each) for each in _bases_of(kind)[:-1])
 
 
 def _weight(part: object, kind: type) -> int:
