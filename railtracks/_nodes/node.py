@@ -181,8 +181,8 @@ class Attempt:
     __slots__ = ("_retry", "node", "number")
 
     def __init__(self, node: Node[..., object], number: int, retry: Retry) -> None:
-        self.node = node
-        self.number = number
+        self.node: Node[..., object] = node
+        self.number: int = number
         self._retry = retry
 
     def is_worth_another(self, error: BaseException) -> bool:

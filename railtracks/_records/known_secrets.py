@@ -54,7 +54,7 @@ class KnownSecrets:
         self._texts: set[str] = set()
         # Secrets are seen in the thread that runs Trio, in worker threads, and in the one that saves the state.
         self._lock = Lock()
-        self.scrubber = Scrubber()
+        self.scrubber: Scrubber = Scrubber()
 
     def __len__(self) -> int:
         return len(self._texts)

@@ -63,7 +63,7 @@ class Scrubber:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         # By their first characters, the longest first.
         self._by_start: dict[str, tuple[str, ...]] = {}
-        self.longest = 0
+        self.longest: int = 0
         self._short: tuple[str, ...] = ()
         self._short_words: re.Pattern[str] | None = None
         for secret in secrets:

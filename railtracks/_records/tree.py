@@ -123,7 +123,7 @@ class CallTree:
         # The numbers of attempts, for calls of nodes that are retried.
         self._attempts: dict[int, int] = {}
         self._tally = _Tally()
-        self.secrets = KnownSecrets()
+        self.secrets: KnownSecrets = KnownSecrets()
 
     def __len__(self) -> int:
         # `open` fills this column last, so that a reader in another thread never meets half a row.
