@@ -37,6 +37,7 @@ from railtracks._records.observers import EVERYWHERE
 from railtracks._sessions.durable import durable_package
 from railtracks._sessions.flow import Flow
 from railtracks._sessions.session import Session
+from railtracks._workers.messages import POOL_TASKS
 from railtracks._workers.threads import busy_workers
 from railtracks.exceptions import StateError
 
@@ -148,7 +149,10 @@ def _running(session: Session) -> Iterator[str]:
 
 
 def _tasks() -> set[Task]:
-    """Return all tasks of this Trio run except those of Trio itself."""
+    """Return all tasks of this Trio run except those of Trio itself and of pools of worker processes.
+
+    A pool belongs to the outermost session, which may be around the function that is tested.
+    """
     root = trio.lowlevel.current_root_task()
     found: set[Task] = set()
     waiting = [] if root is None else [root]
@@ -157,7 +161,8 @@ def _tasks() -> set[Task]:
         found.add(task)
         for nursery in task.child_nurseries:
             waiting.extend(nursery.child_tasks)
-    return {task for task in found if not (task.name.startswith("trio.") and is_system_task(task))}
+    others = {task for task in found if not task.name.startswith(POOL_TASKS)}
+    return {task for task in others if not (task.name.startswith("trio.") and is_system_task(task))}
 
 
 async def cancel_at_every_checkpoint(

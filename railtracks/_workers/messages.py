@@ -14,6 +14,9 @@ from typing import Final, NamedTuple, TypedDict
 # A frame to or from a worker: its kind, its number, and how many bytes of content follow.
 _HEADER: Final = Struct("!cQQ")
 
+# How the names of the tasks of a pool begin. They belong to the outermost session, whatever call has started them.
+POOL_TASKS: Final = "railtracks: worker processes"
+
 # From the program to a worker.
 PREPARE: Final = b"p"
 JOB: Final = b"j"

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from contextvars import Context
 from functools import partial
 from itertools import islice
 from multiprocessing import current_process
@@ -31,7 +32,7 @@ from railtracks._nodes.worker_modules import (
 )
 from railtracks._records.files import current_folder
 from railtracks._workers.guarded import Guardian, Worker, WorkerEndedError
-from railtracks._workers.messages import JOB, PREPARE, REPLY_BUT_CHILDREN, encoded_preparation
+from railtracks._workers.messages import JOB, POOL_TASKS, PREPARE, REPLY_BUT_CHILDREN, encoded_preparation
 from railtracks._workers.pickling import packed, unpacked
 from railtracks._workers.threads import working
 from railtracks.exceptions import WorkerCrashedError
@@ -197,7 +198,11 @@ class WorkerPool:
         """Start to import the modules of a turn in a worker, or in a new one. Whoever is first may have it then."""
         self._coming += 1
         self._count += worker is None
-        self._nursery.start_soon(self._prepare, worker, turn, name="railtracks: prepare a worker process")
+        self._start_soon(partial(self._prepare, worker, turn), "prepare one")
+
+    def _start_soon(self, fn: Callable[[], Awaitable[None]], name: str) -> None:
+        """Start a task of the pool, without the context variables of the call that needs it: it is no part of that."""
+        Context().run(partial(self._nursery.start_soon, fn, name=f"{POOL_TASKS}: {name}"))
 
     # A cancel of the session must not strike a task of the pool: calls that are about to end wait for what it does.
     @trio.lowlevel.enable_ki_protection
@@ -240,7 +245,7 @@ class WorkerPool:
             if self._guardian is None:
                 self._guardian = await Guardian.open(search_path())
                 self._is_deserted = trio.Event()
-                self._nursery.start_soon(self._listen, self._guardian, name="railtracks: listen to the guardian")
+                self._start_soon(partial(self._listen, self._guardian), "listen to the guardian")
             return self._guardian
 
     @trio.lowlevel.enable_ki_protection
