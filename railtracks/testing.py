@@ -211,7 +211,7 @@ async def cancel_at_every_checkpoint(
 
 
 async def _round(strike: _Strike, run: Callable[[], Awaitable[object]]) -> None:
-    tasks, workers, files = _tasks(), busy_workers(), unfinished_files()
+    tasks, workers, files = _tasks(), busy_workers(with_pools=False), unfinished_files()
     with opened_sessions() as sessions, strike.armed(), strike.scope:
         await run()
     for session in sessions:
@@ -219,8 +219,8 @@ async def _round(strike: _Strike, run: Callable[[], Awaitable[object]]) -> None:
     _assert_saved(sessions)
     left = [f"task {task.name!r}" for task in _tasks() - tasks]
     left += [f"unfinished file {file}" for file in unfinished_files() - files]
-    if busy_workers() > workers:
-        left.append(f"{busy_workers() - workers} busy workers")
+    if (busy := busy_workers(with_pools=False) - workers) > 0:
+        left.append(f"{busy} busy workers")
     if left:
         raise AssertionError(f"there is left: {'; '.join(left)}")
 

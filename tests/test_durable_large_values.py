@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks.durable._values.plain import are_all
+from railtracks.durable._values.plain import are_all, stepped
 from railtracks.durable._values.sealing import Sealer, encoded
 from railtracks.durable._values.sizes import fits, is_large
 from railtracks.durable._values.slices import encoded_in_slices
@@ -105,6 +105,11 @@ def test_a_result_that_is_too_large_costs_its_call_only(store: rt.DurableStore) 
 def test_a_value_of_any_depth_is_refused(values: Values, wrap: Callable[[Any], Any]) -> None:
     with pytest.raises(rt.DurableValueError, match="RecursionError"):
         values.dump(twice(100_000, wrap), Any, "it")
+
+
+def test_the_path_to_a_part_that_is_too_deep_is_not_told() -> None:
+    with pytest.raises(RecursionError):
+        stepped([0], "[{}]", 0, raiser(RecursionError), 0)
 
 
 def raiser(error: type[BaseException]) -> Callable[..., Any]:

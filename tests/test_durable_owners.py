@@ -28,6 +28,7 @@ from railtracks._forks import count_fork
 from railtracks.durable._sessions.store import access_of, store_with
 from railtracks.durable._store.database import Database, Purpose, now_of
 from railtracks.durable._store.schema import owners, sessions
+from railtracks.durable._store.sqlite import LockFiles
 
 DONE: list[Any] = []
 
@@ -627,3 +628,16 @@ def test_the_clock_of_a_store_is_the_databases(postgres: PostgresServer) -> None
     with access_of(store).writing() as (connection, _, _owner):
         assert abs(now_of(connection) - time.time()) < 5
         assert connection.execute(sa.select(sessions)).all() == []
+
+
+def test_a_lock_that_another_process_holds_tells_that_its_owner_lives(tmp_path: Path) -> None:
+    url = sa.URL.create("sqlite", database=str(tmp_path / "store.db"))
+    owner, other = LockFiles(url), LockFiles(url)
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        assert other.is_held(connection, "owner") is None
+        owner.hold("owner")
+        assert other.is_held(connection, "owner") is True
+        owner.let_go(is_forgotten=False)
+        assert other.is_held(connection, "owner") is False
+    engine.dispose()

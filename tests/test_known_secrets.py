@@ -22,7 +22,7 @@ import pytest
 import trio
 
 import railtracks as rt
-from railtracks._records.known_secrets import KnownSecrets
+from railtracks._records.known_secrets import KnownSecrets, known_secrets
 from railtracks._records.scrubbing import Scrubber
 
 CANARY = "c4n4ry-9f2c71e0"
@@ -639,3 +639,9 @@ def test_errors_of_options_quote_no_value() -> None:
     with pytest.raises((TypeError, ValueError)) as refused:
         rt.Session(context={"api_key": CANARY}, timeout="soon")  # type: ignore[arg-type]
     assert CANARY not in "".join(traceback.format_exception_only(refused.value))
+
+
+def test_a_text_that_begins_like_json_and_is_none_shows_what_it_shows_as_a_text() -> None:
+    text = '{"password": "c4n4ry-c4n4ry", broken'
+    assert known_secrets([(None, text)]) == set()
+    assert "c4n4ry" not in Scrubber().value(text)

@@ -14,6 +14,7 @@ import pytest
 import trio
 
 import railtracks as rt
+from railtracks._records.files import home
 from railtracks._records.log_files import LogFileHandler
 from railtracks.durable._store.address import database_url
 from railtracks.durable._store.sqlite import sqlite_engine
@@ -624,3 +625,9 @@ def test_a_log_file_takes_no_line_after_its_end_and_tells_of_a_line_that_cannot_
     handler.close()
     handler.handle(logging.LogRecord("RT", logging.INFO, __file__, 1, "late", None, None))
     assert (tmp_path / "all.log").read_text() == ""
+
+
+def test_of_a_folder_that_is_gone_the_home_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAILTRACKS_HOME", raising=False)
+    gone = tmp_path / "gone" / "further"
+    assert home(str(gone)) == gone / ".railtracks"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import math
@@ -29,6 +30,7 @@ import railtracks as rt
 from railtracks._nodes import worker_modules
 from railtracks._workers import guardian
 from railtracks._workers.messages import NOT_STARTED, REPLY, Decoder, Frame, encoded
+from railtracks._workers.processes import WorkerPool
 from railtracks._workers.worker import MissingMain
 
 
@@ -306,7 +308,7 @@ async def test_when_the_guardian_is_killed_its_workers_end_and_the_next_call_get
         assert await rt.call(functions.double, 2) == 4
 
 
-async def test_a_call_whose_guardian_has_just_been_killed_fails_as_by_a_crash() -> None:
+async def test_a_call_whose_guardian_has_just_been_killed_crashes_or_gets_another_worker() -> None:
     async with rt.Session(save_state=False):
         worker = await rt.call(functions.process_id)
         killed = psutil.Process(worker).parent()
@@ -315,8 +317,9 @@ async def test_a_call_whose_guardian_has_just_been_killed_fails_as_by_a_crash() 
         # Without a checkpoint: the pool has not heard of it.
         while not (is_gone(killed.pid) and is_gone(worker)):
             time.sleep(0.001)  # noqa: ASYNC251 - the same
-        with pytest.raises(rt.WorkerCrashedError, match="ended before it had an answer"):
-            await rt.call(functions.double, 2)
+        # At the checkpoint of this call the pool may hear of it, or not.
+        with contextlib.suppress(rt.WorkerCrashedError):
+            assert await rt.call(functions.double, 2) == 4
         assert await rt.call(functions.double, 2) == 4
 
 
@@ -336,6 +339,16 @@ async def test_a_call_that_is_cancelled_as_it_gets_a_worker_gives_the_worker_bac
             waiting = group.start_soon(functions.double, 1)
         assert waiting.status == "cancelled"
         assert await rt.call(functions.process_id) == worker
+
+
+async def test_a_pool_that_is_closed_before_its_first_worker_starts_starts_none() -> None:
+    async with trio.open_nursery() as nursery:
+        pool = WorkerPool(nursery)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await pool.start(1)
+        # Before the task that starts the worker has begun.
+        await pool.close()
 
 
 def test_a_guardian_that_cannot_fork_says_that_the_worker_has_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -422,8 +435,8 @@ def test_a_worker_sees_the_children_that_run_and_waits_for_those_that_have_ended
         "-c",
         "import os, subprocess, sys\n"
         "from railtracks._workers.worker import has_children\n"
-        "ended = subprocess.Popen([sys.executable, '-c', ''], stdout=subprocess.PIPE)\n"
-        "ended.stdout.read()\n"
+        "ended = subprocess.Popen([sys.executable, '-c', ''])\n"
+        "os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)\n"
         "running = subprocess.Popen(['sleep', '100'])\n"
         "print(has_children())\n"
         "running.kill()\n"

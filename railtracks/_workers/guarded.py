@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import takewhile
 from multiprocessing.spawn import get_command_line
@@ -65,8 +66,9 @@ class Worker:
         exit_code: The exit code after that; negative for a signal, `None` if it is not known.
     """
 
-    def __init__(self, number: int, channel: socket.socket) -> None:
+    def __init__(self, number: int, channel: socket.socket, kill: Callable[[Worker], None]) -> None:
         self.number = number
+        self._kill = kill
         self.modules: set[str] = set()
         self.ended = trio.Event()
         self.exit_code: int | None = None
@@ -110,6 +112,10 @@ class Worker:
                     return None
                 if (frame := decoder.add(piece)) is not None:
                     return frame
+
+    def kill(self) -> None:
+        """Kill the worker with all that it has started; `ended` is set when all of that has ended."""
+        self._kill(self)
 
     def let_go(self) -> None:
         """Close the socket: the worker ends by itself, as a program does that has come to its end."""
@@ -169,14 +175,13 @@ class Guardian:
         """Return a new worker, whose process begins soon."""
         ours, other = _socket_pair()
         self._started += 1
-        worker = Worker(self._started, ours)
+        worker = Worker(self._started, ours, self._kill)
         self._workers[worker.number] = worker
         with other:
             self._order(START, worker, [other.fileno()])
         return worker
 
-    def kill(self, worker: Worker) -> None:
-        """Kill a worker with all that it has started; its `ended` is set when all of that has ended."""
+    def _kill(self, worker: Worker) -> None:
         self._order(KILL, worker, [])
 
     def _order(self, kind: bytes, worker: Worker, descriptors: list[int]) -> None:

@@ -175,7 +175,8 @@ class WorkerPool:
 
     def _serve_line(self) -> None:
         """Give idle workers to the calls that wait, in their order, and see to it that enough workers come."""
-        for worker in [each for each in self._idle if each.ended.is_set()]:
+        # When the pool is closed, they end by themselves, as programs do.
+        for worker in [each for each in self._idle if self._is_closed or each.ended.is_set()]:
             self._idle.remove(worker)
             self._drop(worker)
         for worker in list(self._idle):
@@ -208,7 +209,7 @@ class WorkerPool:
     @trio.lowlevel.enable_ki_protection
     async def _prepare(self, worker: Worker | None, turn: _Turn) -> None:
         error: Exception | None = None
-        with trio.CancelScope(shield=True):
+        with trio.CancelScope(shield=True), working(of_pool=True):
             try:
                 if worker is None:
                     worker = (await self._open()).start_worker()
@@ -223,11 +224,7 @@ class WorkerPool:
                 error = problem
             else:
                 worker.modules |= turn.modules
-                if self._is_closed:
-                    # It was killed after it had answered.
-                    self._drop(worker)
-                else:
-                    self._idle.append(worker)
+                self._idle.append(worker)
         self._coming -= 1
         if error is not None and turn in self._line:
             # Only the call that it was started for fails. The next in the line gets a worker that is started for it.
@@ -258,9 +255,8 @@ class WorkerPool:
 
     async def _end(self, worker: Worker) -> None:
         """Kill a worker, and wait until it and all that it has started have ended. Shielded."""
-        if self._guardian is not None:
-            self._guardian.kill(worker)
-        with trio.CancelScope(shield=True):
+        worker.kill()
+        with trio.CancelScope(shield=True), working(of_pool=True):
             await worker.ended.wait()
         self._drop(worker)
         self._serve_line()
@@ -274,19 +270,19 @@ class WorkerPool:
         self._is_closed = True
         async with self._opening:
             guardian = self._guardian
-        # These end by themselves, as programs do.
-        for worker in self._idle:
-            worker.let_go()
+        idle = list(self._idle)
+        self._serve_line()
         if guardian is None:
             return
         for worker in guardian.workers:
-            if worker not in self._idle:
-                guardian.kill(worker)
-        with trio.move_on_after(_GRACE):
-            for worker in guardian.workers:
-                await worker.ended.wait()
-        guardian.end()
-        await self._is_deserted.wait()
+            if worker not in idle:
+                worker.kill()
+        with working(of_pool=True):
+            with trio.move_on_after(_GRACE):
+                for worker in guardian.workers:
+                    await worker.ended.wait()
+            guardian.end()
+            await self._is_deserted.wait()
 
 
 def _module_of(value: object) -> str:

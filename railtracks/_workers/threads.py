@@ -58,7 +58,8 @@ def _limiter_in(place: RunVar[trio.CapacityLimiter], limit: int) -> trio.Capacit
 class Work:
     """One piece of work in a thread, a process or an executor, which a task waits for."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, of_pool: bool) -> None:
+        self.of_pool = of_pool
         self._task = trio.lowlevel.current_task()
 
     def do(self, fn: Callable[[], T]) -> T:
@@ -78,9 +79,13 @@ _doing: ContextVar[Work | None] = ContextVar("railtracks_work", default=None)
 
 
 @block
-def working() -> Generator[Work]:
-    """Count one more worker at work while the block runs."""
-    works, work = _works_here(), Work()
+def working(*, of_pool: bool = False) -> Generator[Work]:
+    """Count one more worker at work while the block runs.
+
+    Args:
+        of_pool: Whether it is a pool that starts or ends a process, and no call that waits for one.
+    """
+    works, work = _works_here(), Work(of_pool=of_pool)
     works.add(work)
     try:
         yield work
@@ -88,13 +93,13 @@ def working() -> Generator[Work]:
         works.remove(work)
 
 
-def busy_workers() -> int:
+def busy_workers(*, with_pools: bool = True) -> int:
     """Return how many workers of this library are at work in this Trio run: threads, processes, jobs of executors.
 
-    A thread that waits for Trio, for example for a call that it makes itself, is not at work. A thread that was left
-    behind does not count.
+    With pools, processes that start or end count, too. A thread that waits for Trio, for example for a call that it
+    makes itself, is not at work. A thread that was left behind does not count.
     """
-    return sum(not work.is_paused for work in _works_here())
+    return sum(not work.is_paused and (with_pools or not work.of_pool) for work in _works_here())
 
 
 def _works_here() -> set[Work]:
