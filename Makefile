@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 # Goals that run at the same time could install into one virtual environment.
 .NOTPARALLEL:
-.PHONY: help demo test prove check format bench bench-peers clean
+.PHONY: help demo test cover prove check format bench bench-peers clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,7 +30,10 @@ $(BIN)/python:
 demo: $(VENV)/cli.stamp ## run the main job: survey the standard library
 	$(BIN)/python -m railtracks demo
 
-test: $(VENV)/test.stamp ## run the tests, with branch coverage at 100 %
+test: $(VENV)/test.stamp ## run the tests
+	$(BIN)/python -m pytest --numprocesses=logical --dist=worksteal
+
+cover: $(VENV)/test.stamp ## run the tests, with branch coverage at 100 %
 	$(BIN)/python -m pytest --cov --numprocesses=logical --dist=worksteal
 
 prove: $(VENV)/test.stamp ## run the long proofs with all of their rounds

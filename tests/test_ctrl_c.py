@@ -47,7 +47,7 @@ SCENARIOS = (
 @cache
 def struck(scenario: str) -> dict[str, Any]:
     """Strike a scenario: at every line in the whole proof, at some lines else."""
-    share = rounds(full=1_000, handful=5) / 1_000
+    share = rounds(full=1_000, handful=3) / 1_000
     command = [sys.executable, "-W", "error", str(SCRIPTS / "struck.py"), scenario, str(share), str(random.random())]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-5_000:]

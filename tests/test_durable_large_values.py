@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks.durable._values.plain import are_all, stepped
+from railtracks.durable._values.plain import ValueMismatchError, are_all, stepped
 from railtracks.durable._values.sealing import Sealer, encoded
 from railtracks.durable._values.sizes import fits, is_large
 from railtracks.durable._values.slices import encoded_in_slices
@@ -110,6 +110,12 @@ def test_a_value_of_any_depth_is_refused(values: Values, wrap: Callable[[Any], A
 def test_the_path_to_a_part_that_is_too_deep_is_not_told() -> None:
     with pytest.raises(RecursionError):
         stepped([0], "[{}]", 0, raiser(RecursionError), 0)
+
+
+def test_whatever_a_part_raises_as_it_is_written_the_place_is_told() -> None:
+    with pytest.raises(ValueMismatchError, match="it cannot be written: SystemExit") as caught:
+        stepped([0], "[{}]", 0, raiser(SystemExit), 0)
+    assert caught.value.path == "[0]"
 
 
 def raiser(error: type[BaseException]) -> Callable[..., Any]:

@@ -128,7 +128,7 @@ def check(plan: Plan, way: Way, name: str, flow_name: str, others: Sequence[str]
 @pytest.mark.proof
 @pytest.mark.filterwarnings("default::pytest.PytestUnraisableExceptionWarning")
 def test_whatever_errors_and_names_do_the_session_ends_whole_and_the_error_comes_out() -> None:
-    @settings(max_examples=rounds(full=5_000, handful=80), suppress_health_check=list(HealthCheck))
+    @settings(max_examples=rounds(full=5_000, handful=30), suppress_health_check=list(HealthCheck))
     @given(
         plan=leaves | inner,
         way=st.sampled_from(WAYS),

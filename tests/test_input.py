@@ -32,8 +32,8 @@ from railtracks.durable._store.sqlite import LockFiles
 from railtracks.durable._values.sealing import Sealer
 from railtracks.durable._values.values import Values
 
-COPIES = rounds(1000, 25)
-STATES = rounds(1000, 100)
+COPIES = rounds(1000, 10)
+STATES = rounds(1000, 40)
 SCRIPT = Path(__file__).parent / "scripts" / "damaged_store.py"
 GOLDEN = sorted((Path(__file__).parent / "states" / "v1").glob("*.json"))
 

@@ -137,10 +137,9 @@ class LockFiles:
         lock = FileLock(path, thread_local=False)
         try:
             lock.acquire(timeout=_ASKED_AGAIN, poll_interval=_ASKED_AGAIN / 2)
-        except Timeout:
-            return True
-        except OSError:  # pragma: no cover - the tests may run as root, who may open every file
-            return None
+        except OSError as error:
+            # Somebody holds it, or this process may not open it.
+            return True if isinstance(error, Timeout) else None
         lock.release()
         return False
 
