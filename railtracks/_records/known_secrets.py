@@ -15,6 +15,8 @@ from itertools import islice
 from threading import Lock
 from typing import Final, Protocol, TypeGuard
 
+from trio.lowlevel import enable_ki_protection
+
 from railtracks._checks import is_ctrl_c, is_list, is_mapping, is_tuple
 from railtracks._records.data import CallError
 from railtracks._records.scrubbing import Scrubber, credentials_in, may_show_secrets, secrets_in
@@ -106,6 +108,8 @@ class KnownSecrets:
         return CallError(error.type, self.text(error.message), self.text(error.traceback))
 
 
+# As in `error_parts.answer`: a Ctrl-C in here would be taken for what a value's own code raises.
+@enable_ki_protection
 def known_secrets(values: Iterable[Named], limit: float = math.inf) -> set[str]:
     """Return the texts of all secrets among named values, at any depth, that are to be searched for in other texts.
 
