@@ -1,10 +1,12 @@
-"""The parts of an exception, and an exception made of parts: without a call of its class's own code.
+"""The parts of an exception, and an exception made of parts: no code of its class runs.
 
-Called where exceptions come from another process.
+Called where exceptions come from: a worker process, or a database.
 """
 
 from __future__ import annotations
 
+import builtins
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import MemberDescriptorType
 from typing import Any, Final
@@ -19,6 +21,13 @@ _LEFT_OUT: Final = (
     vars(BaseExceptionGroup)["message"],
     vars(BaseExceptionGroup)["exceptions"],
 )
+# What Python itself knows of classes and exceptions, past everything that a class may put before it.
+_BUILTIN: Final = frozenset(
+    each for each in vars(builtins).values() if isinstance(each, type) and issubclass(each, BaseException)
+)
+_bases_of: Final[Callable[[type], tuple[type, ...]]] = vars(type)["__mro__"].__get__
+_names_in: Final[Callable[[type], Mapping[str, object]]] = vars(type)["__dict__"].__get__
+_set_args: Final[Callable[[BaseException, object], None]] = vars(BaseException)["args"].__set__
 
 
 def state_of(error: BaseException) -> dict[str, object]:
@@ -27,29 +36,28 @@ def state_of(error: BaseException) -> dict[str, object]:
     state = {exact(name): value for name, value in attributes_of(error).items() if is_text(name)}
     state.pop("__notes__", None)
     # Python's own classes have slots, too: `errno`, `filename`, the end of the bytes that could not be decoded.
-    for kind in type(error).__mro__:
-        for name, slot in vars(kind).items():
-            if not isinstance(slot, MemberDescriptorType) or name.startswith("__") or slot in _LEFT_OUT:
+    for kind in _bases_of(type(error)):
+        for name, slot in _names_in(kind).items():
+            if type(slot) is not MemberDescriptorType or name.startswith("__") or slot in _LEFT_OUT:
                 continue
-            try:
+            # An empty slot has no value.
+            with suppress(AttributeError):
                 value = slot.__get__(error, type(error))
-            except AttributeError:
-                continue
-            if not (kind.__module__ == "builtins" and value is None):
-                state[name] = value
+                if not (kind in _BUILTIN and value is None):
+                    state[name] = value
     return state
 
 
 def rebuilt(
     kind: type[BaseException],
     args: tuple[object, ...],
-    state: dict[str, object],
-    members: list[BaseException] | None = None,
+    state: Iterable[tuple[str, object]],
+    members: Sequence[BaseException] | None = None,
 ) -> BaseException:
     """Return an exception of a class with these arguments and attributes.
 
-    Python's own class that it is derived from makes it. The class's own `__new__` and `__init__` are not called, which
-    may take other arguments.
+    Python's own class that it is derived from makes it. The class's own `__new__`, `__init__`, `__setattr__` and
+    properties are not called.
 
     Args:
         kind: The class.
@@ -60,15 +68,18 @@ def rebuilt(
     Raises:
         TypeError: If Python's class does not take the arguments.
     """
-    # Of its `__new__` and `__init__` the checkers know nothing, as it is only known by what it does.
-    base: Any = next(each for each in kind.__mro__ if each.__module__ == "builtins")
+    # Which one it is, the checkers cannot know, and so not what it takes.
+    base: Any = next(each for each in _bases_of(kind) if each in _BUILTIN)
     made: BaseException = base.__new__(kind, *args) if members is None else base.__new__(kind, *args, members)
     if members is None:
         # Some of Python's classes take their fields here, and refuse what a derived class has put into `args`.
         with suppress(TypeError):
             base.__init__(made, *args)
-        vars(BaseException)["args"].__set__(made, args)
-    for name, value in state.items():
-        # Past the `__setattr__` of a frozen class.
-        object.__setattr__(made, name, value)
+        _set_args(made, args)
+    for name, value in state:
+        slot = next((names[name] for names in map(_names_in, _bases_of(kind)) if name in names), None)
+        if type(slot) is MemberDescriptorType:
+            slot.__set__(made, value)
+        elif name != "__notes__":
+            attributes_of(made)[name] = value
     return made

@@ -269,4 +269,4 @@ def _rebuilt(kind: type[BaseException], packed_error: _PackedError) -> BaseExcep
         with suppress(Exception):
             state[name] = pickle.loads(value)  # noqa: S301 - made by a worker of this process
     members = None if packed_error.members is None else [_unpacked_error(each) for each in packed_error.members]
-    return rebuilt(kind, tuple(args), state, members)
+    return rebuilt(kind, tuple(args), state.items(), members)

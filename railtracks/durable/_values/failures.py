@@ -6,17 +6,15 @@ modules that the program has imported: nothing is imported because a database na
 
 from __future__ import annotations
 
-import builtins
 import json
 import sys
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from types import MemberDescriptorType
 from typing import Final, NotRequired, TypedDict, TypeGuard
 from uuid import UUID
 
-from railtracks._nodes.lookup import found_at, names_in_class
+from railtracks._nodes.lookup import found_at
 from railtracks._nodes.signature import ANYTHING
 from railtracks._records.descriptions import described, users_notes
 from railtracks._records.error_parts import (
@@ -30,6 +28,7 @@ from railtracks._records.error_parts import (
     members_of,
     set_cause,
 )
+from railtracks._records.rebuilding import rebuilt, state_of
 from railtracks.durable._values.plain import SEALED, is_dict, is_tuple, parts_of
 from railtracks.durable._values.stored import parsed
 from railtracks.durable._values.values import Values
@@ -40,13 +39,6 @@ _LONGEST_CHAIN: Final = 10
 _MOST_KEPT: Final = 1_000
 _TUPLE: Final = "$tuple"
 _TYPED: Final = "$typed"
-# Attributes of Python's own classes that are not kept: any object at all, quoted for suggestions in tracebacks; and the
-# parts of a group, which are kept apart.
-_LEFT_OUT: Final = (
-    vars(AttributeError)["obj"],
-    vars(BaseExceptionGroup)["message"],
-    vars(BaseExceptionGroup)["exceptions"],
-)
 # What exceptions quote beside JSON values. No annotation describes it, so the name of its class is kept.
 _QUOTED: Final[dict[str, type[object]]] = {
     kind.__name__: kind for kind in (bytes, bytearray, complex, date, datetime, time, timedelta, Decimal, UUID)
@@ -54,14 +46,6 @@ _QUOTED: Final[dict[str, type[object]]] = {
 
 _REQUIRED: Final = {"class": str, "message": str, "traceback": str, "args": list, "state": dict, "notes": list}
 _NOT_REQUIRED: Final = {"members": list, "cause": dict, "is_told_only": bool}
-# What Python itself knows of classes and exceptions, past everything that a class may put before it.
-_BUILTIN: Final = frozenset(
-    each for each in vars(builtins).values() if isinstance(each, type) and issubclass(each, BaseException)
-)
-_bases: Final[Callable[[type], tuple[type, ...]]] = vars(type)["__mro__"].__get__
-_attributes: Final[Callable[[BaseException], dict[str, object]]] = vars(BaseException)["__dict__"].__get__
-_set_args: Final[Callable[[BaseException, object], None]] = vars(BaseException)["args"].__set__
-
 # What the store has of one exception. `class` is its address; `is_told_only` marks one of which only the text comes
 # back, because it cannot be made again.
 _Failure = TypedDict(
@@ -205,7 +189,7 @@ def _keep(error: BaseException, plain: _Failure, values: Values, lost: list[str]
         plain["args"] = [_item(item, values) for item in args]
     except DurableValueError as refusal:
         return f"{kind}.args ({refusal.problem})"
-    for name, value in _state(error):
+    for name, value in state_of(error).items():
         try:
             plain["state"][name] = _item(value, values, name)
         except DurableValueError as refusal:
@@ -256,20 +240,6 @@ def _from_item(plain: object, values: Values) -> object:
     return values.load(json.dumps(plain).encode(), kind)
 
 
-def _state(error: BaseException) -> Iterator[tuple[str, object]]:
-    """Return the attributes of an exception: those in its `__dict__`, and those in slots."""
-    for name, value in attributes_of(error).items():
-        if name != "__notes__":
-            yield name, value
-    # Python's own classes have slots too: `errno`, `filename`, the end of the bytes that could not be decoded.
-    for kind in type(error).__mro__:
-        for name, slot in vars(kind).items():
-            if isinstance(slot, MemberDescriptorType) and not name.startswith("__") and hasattr(error, name):
-                value = getattr(error, name)
-                if not (kind.__module__ == "builtins" and value is None) and slot not in _LEFT_OUT:
-                    yield name, value
-
-
 def _class_at(address: str) -> type[Exception] | None:
     found = found_at(address)
     return found if _is_class(found) and issubclass(found, Exception) else None
@@ -288,32 +258,15 @@ def _twin(error: BaseException, plain: _Failure, values: Values) -> Exception | 
     return answer(lambda: _made(kind, plain, values), lambda _: None)
 
 
-def _is_builtin(kind: type) -> TypeGuard[type[BaseException]]:
-    return kind in _BUILTIN
-
-
 def _made(kind: type[Exception], plain: _Failure, values: Values) -> Exception:
-    """Return an instance with the stored arguments and attributes, made by Python's own base of the class.
-
-    No code of the class runs: neither `__new__` nor `__init__`, `__setattr__` or a property.
-    """
+    """Return an instance with the stored arguments and attributes, made by Python's own base of the class."""
     args = tuple(_from_item(item, values) for item in plain["args"])
-    base: type[BaseException] = next(filter(_is_builtin, _bases(kind)))
-    if "members" in plain:
-        args = (*args, [_rebuilt(member, values) for member in plain["members"]])
-    make: Callable[..., Exception] = base.__new__
-    made = make(kind, *args)
-    if type(made) is not kind or issubclass(kind, BaseExceptionGroup) != ("members" in plain):
+    state = ((name, _from_item(item, values)) for name, item in plain["state"].items())
+    is_whole = issubclass(kind, BaseExceptionGroup) == ("members" in plain)
+    members = [_rebuilt(member, values) for member in plain["members"]] if "members" in plain else None
+    # Python makes another class of some arguments: of an `OSError` with a number its subclass.
+    if not is_whole or type(made := rebuilt(kind, args, state, members)) is not kind:
         raise DurableValueError("a recorded failure", f"the row has something else there than of {kind.__qualname__}")
-    if "members" not in plain:
-        # Some of Python's own classes take their fields from `__new__`; others ignore what it is given.
-        _set_args(made, args)
-    for name, item in plain["state"].items():
-        slot = next((names[name] for names in map(names_in_class, _bases(kind)) if name in names), None)
-        if type(slot) is MemberDescriptorType:
-            slot.__set__(made, _from_item(item, values))
-        elif name != "__notes__":
-            _attributes(made)[name] = _from_item(item, values)
     return made
 
 
@@ -329,7 +282,7 @@ def _rebuilt(stored: object, values: Values) -> Exception:
         raise StoreError(_reason(plain))
     error = _made(kind, plain, values)
     if plain["notes"]:
-        _attributes(error)["__notes__"] = list(plain["notes"])
+        attributes_of(error)["__notes__"] = list(plain["notes"])
     if "cause" in plain:
         set_cause(error, _cause(plain["cause"], values))
     return error
