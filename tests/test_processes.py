@@ -581,6 +581,8 @@ async def main():
                     os._exit(0)
 
 if __name__ == "__main__":
+    # Under `nohup` it would be ignored, and that is inherited.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     trio.run(main)
 """
 
@@ -596,7 +598,10 @@ def test_workers_and_what_they_have_started_end_with_the_program(how: str, tmp_p
         if how == "fork":
             time.sleep(0.2)
         process.send_signal(getattr(signal, how, signal.SIGKILL))
-        process.wait(20)
+        try:
+            process.wait(20)
+        finally:
+            process.kill()
         # Long, because other processes may keep the machine busy.
         deadline = time.monotonic() + 20
         while not all(map(is_gone, processes)) and time.monotonic() < deadline:
