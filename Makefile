@@ -30,10 +30,10 @@ $(BIN)/python:
 demo: $(VENV)/cli.stamp ## run the main job: survey the standard library
 	$(BIN)/python -m railtracks demo
 
-test: $(VENV)/test.stamp ## run the tests
-	$(BIN)/python -m pytest --numprocesses=logical --dist=worksteal
+test: $(VENV)/test.stamp ## run the tests, without the long proofs
+	$(BIN)/python -m pytest -m "not proof" --numprocesses=logical --dist=worksteal
 
-cover: $(VENV)/test.stamp ## run the tests, with branch coverage at 100 %
+cover: $(VENV)/test.stamp ## run the tests and a few rounds of each proof, with branch coverage at 100 %
 	$(BIN)/python -m pytest --cov --numprocesses=logical --dist=worksteal
 
 prove: $(VENV)/test.stamp ## run the long proofs with all of their rounds

@@ -1,4 +1,4 @@
-"""How many rounds a long proof takes: all under `make prove`, a share in CI, a handful in `make test`."""
+"""How many rounds a long proof takes: all under `make prove`, a share in CI, a handful in `make cover`."""
 
 import os
 
