@@ -406,6 +406,7 @@ async def prove(plan: Plan, folder: str) -> None:
 def test_random_flows_do_what_a_model_says_from_every_prefix_of_their_record() -> None:
     @settings(max_examples=rounds(full=400, handful=8), deadline=None)
     @given(plan=_plans, _=st.random_module())
+    @example(plan=("branch", ("late", 0), ("background", 0), ("add", 0)), _=None)
     @example(plan=("tasks", [("flaky", 1), ("flow", 2), ("stop", 3)]), _=None)
     @example(plan=("group", [("completed", [0, 1, 2], 2), ("background", 1), ("put", 3)]), _=None)
     @example(plan=("sequence", [("strict", [0, 2, 1]), ("first", 1), ("unrecorded", ("thread", 2))]), _=None)

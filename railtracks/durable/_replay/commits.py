@@ -86,9 +86,7 @@ class Commits:
                 # Its turn may not come for long. The task that waits for the commit goes on to wait for the turn.
                 waiter.wake()
 
-        # Cancelled calls are recorded with whatever comes next: before anything that began after them.
-        late, self._late = self._late, []
-        numbered = self.numbered([*late, *rows])
+        numbered = self._numbered_after_late(rows)
         seq = self._seq
         commit = Commit(self.session_id, self.fence, numbered, work=work, on_done=done, waiter=waiter)
         writer = self._writer
@@ -121,7 +119,12 @@ class Commits:
                 f"session {self.session_id} is over, and what it does now is not in its record: fork it to go on from"
                 " there"
             )
-        self._writer.submit(Commit(self.session_id, self.fence, self.numbered(rows)))
+        self._writer.submit(Commit(self.session_id, self.fence, self._numbered_after_late(rows)))
+
+    def _numbered_after_late(self, rows: list[NewRow]) -> list[NewRow]:
+        """Give rows their numbers, after those of cancelled calls: these come before anything that began after them."""
+        late, self._late = self._late, []
+        return self.numbered([*late, *rows])
 
     async def keep_short(self) -> None:
         """Write what waits if it is much, as when a call broadcasts all day. Errors are raised by the next commit."""
