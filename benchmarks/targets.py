@@ -112,7 +112,7 @@ TARGETS = (
     *_all_sizes("side by side, to a plain nursery", "side-by-side", (100, 1_000, 10_000, 100_000), 1.6),
     Target("side by side, that ratio, greatest to least from N = 100", _flat("side-by-side", 100), 1.3, "x"),
     Target("nodes in threads, to trio.to_thread.run_sync", _ratio("threads", 1_000), 1.5, "x"),
-    Target("nodes in processes, to trio_parallel.run_sync", _ratio("processes", 500), 1.5, "x"),
+    Target("nodes in processes, to trio_parallel.run_sync", _ratio("processes", 500), 1.3, "x"),
     Target("nested 500 deep, a level to a call one after another", _ratio("nested", 500, beside=BESIDE), 3, "x"),
     Target("nested 10,000 deep, likewise (it works)", _ratio("nested", 10_000, beside=BESIDE), 3, "x"),
     Target("invoke, nothing saved, to trio.run", _ratio("invoke", 10, "unsaved"), 1.5, "x"),
