@@ -561,7 +561,8 @@ async def test_a_full_stack_costs_what_met_it_and_no_other_call(
     with trio.fail_after(30):
         async with rt.Session(broadcast_callback=hear, history_limit=limit) as session:
             depth = len(inspect.stack(0))
-            for room in range(90, 8, -1):
+            # Newer Pythons count the frames of C by themselves, and so need less room.
+            for room in range(90, 8 if sys.version_info < (3, 12) else 2, -1):
                 try:
                     await down(sys.getrecursionlimit() - depth - room, work)
                 except RecursionError:

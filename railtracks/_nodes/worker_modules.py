@@ -51,7 +51,8 @@ def refuse_in_import() -> None:
 
 def search_path() -> list[str]:
     """Return `sys.path` for a process that has another current folder."""
-    return [each or current_folder() or "" for each in sys.path]
+    folder = current_folder()
+    return [each or folder for each in sys.path if each or folder]
 
 
 def main_location() -> dict[str, str]:

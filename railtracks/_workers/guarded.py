@@ -20,6 +20,7 @@ from weakref import WeakSet
 import trio
 
 from railtracks._forks import after_fork
+from railtracks._records.files import current_folder
 from railtracks._workers.messages import (
     ENDED,
     KILL,
@@ -162,6 +163,8 @@ class Guardian:
                 process = await trio.lowlevel.open_process(
                     [*command, "-c", program],
                     stdin=subprocess.DEVNULL,
+                    # Some Pythons do not start in a folder that was deleted.
+                    cwd=current_folder() or os.sep,
                     pass_fds=[other.fileno()],
                     # What a terminal or a shell sends to the program's group must not reach it: it has to clean up.
                     start_new_session=True,
