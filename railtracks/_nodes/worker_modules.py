@@ -51,8 +51,8 @@ def refuse_in_import() -> None:
 
 def search_path() -> list[str]:
     """Return `sys.path` for a process that has another current folder."""
-    folder = current_folder()
-    return [each or folder for each in sys.path if each or folder]
+    here = current_folder() or ""
+    return [each or here for each in sys.path if each or here]
 
 
 def main_location() -> dict[str, str]:
