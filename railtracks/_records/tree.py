@@ -156,7 +156,7 @@ class CallTree:
             attempt: Which attempt it is, if the node is retried.
         """
         # First, so that a Ctrl-C in it leaves no half of a row. Most nodes have no such parameter, and most programs no
-        # `Secret`: then a call pays for this condition only.
+        # `Secret`: then this condition is all that a call costs more.
         if node.secret_parameters is not None or Secret.were_made:
             self.secrets.see_arguments(node.secret_parameters, args, kwargs)
         nodes = self._nodes
