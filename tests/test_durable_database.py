@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -505,6 +506,23 @@ def test_many_processes_open_a_new_store_at_once(url: URL) -> None:
         say_to(each, "go\n")
     ended = [(each.communicate(timeout=60)[1], each.returncode) for each in processes]
     assert ended == [("", 0)] * count
+
+
+@pytest.mark.proof
+def test_no_thread_that_opens_a_new_file_of_sqlite_is_told_that_it_is_locked(tmp_path: Path) -> None:
+    """All change its journal mode at once, and SQLite makes some of them give way."""
+    opening = 6
+    together = threading.Barrier(opening)
+
+    def open_it(url: URL) -> None:
+        together.wait(60.0)
+        Database(url, "process", 20.0, 60.0).close()
+
+    with ThreadPoolExecutor(opening) as pool:
+        for number in range(rounds(full=300, handful=20)):
+            url = database_url(tmp_path / f"{number}" / "store.db", tmp_path)
+            for opened in [pool.submit(open_it, url) for _ in range(opening)]:
+                opened.result(60.0)
 
 
 # Its transactions.

@@ -9,6 +9,7 @@ import os
 import re
 import sqlite3
 import stat
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -29,8 +30,8 @@ _REMOTE: Final = (
 _MOUNTS: Final = Path("/proc/self/mounts")
 # The files of a store by their endings, and the modes that they may have at most. The last one is a folder: of locks.
 _PARTS: Final = {"": 0o600, "-wal": 0o600, "-shm": 0o600, "-journal": 0o600, "-owners": 0o700}
-# Seconds between two tries to take a lock file: two processes that ask at once whether an owner lives each hold the
-# lock for a moment, and must not take each other for the owner.
+# Seconds between two tries to take a lock of somebody's who holds it for a moment: a file of which the journal mode is
+# being changed, or the lock file of an owner, which each of two processes that ask at once whether it lives holds.
 _ASKED_AGAIN: Final = 0.01
 
 
@@ -66,7 +67,7 @@ def sqlite_engine(url: URL, durability: str, timeout: float, mounts: Path = _MOU
     def prepare(connection: sqlite3.Connection, _: object) -> None:
         # A text that is no UTF-8 is refused with its row, by `reading`. By default the whole query would fail.
         connection.text_factory = _text
-        mode = connection.execute("pragma journal_mode=wal").fetchone()[0]
+        mode = _kept_in_wal(connection, patience)
         connection.execute(f"pragma synchronous={level}")
         found = connection.execute("pragma synchronous").fetchone()[0]
         if mode != "wal" or found != level:
@@ -82,6 +83,25 @@ def sqlite_engine(url: URL, durability: str, timeout: float, mounts: Path = _MOU
     event.listen(engine, "connect", prepare)
     event.listen(engine, "begin", begin)
     return engine
+
+
+def _kept_in_wal(connection: sqlite3.Connection, patience: float) -> str:
+    """Ask for write-ahead logging, and return the journal mode that the file has then.
+
+    The file's first connections change it at the same time. To the one that must give way SQLite says "locked" at once,
+    without waiting for its timeout, since two that waited for each other would wait for ever: it asks again.
+
+    Raises:
+        sqlite3.OperationalError: If the file is still locked after `patience` seconds.
+    """
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return str(connection.execute("pragma journal_mode=wal").fetchone()[0])
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+        time.sleep(_ASKED_AGAIN)
 
 
 def _text(data: bytes) -> str:
