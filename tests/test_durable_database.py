@@ -388,10 +388,11 @@ def test_a_place_that_no_file_can_be_at_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_a_locked_file_is_refused_when_the_time_is_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lock", ["immediate", "exclusive"])
+def test_a_locked_file_is_refused_when_the_time_is_over(tmp_path: Path, lock: str) -> None:
     path = tmp_path / "store.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("begin exclusive")
+        connection.execute(f"begin {lock}")
         start = time.monotonic()
         with (
             pytest.raises(StoreError, match=r"store\.db cannot be opened: database is locked"),

@@ -29,6 +29,7 @@ from trio.testing import wait_all_tasks_blocked
 import railtracks as rt
 from railtracks._nodes import worker_modules
 from railtracks._workers import guardian
+from railtracks._workers.guarded import Guardian
 from railtracks._workers.messages import NOT_STARTED, REPLY, Decoder, Frame, encoded
 from railtracks._workers.processes import WorkerPool
 from railtracks._workers.worker import MissingMain
@@ -321,6 +322,20 @@ async def test_a_call_whose_guardian_has_just_been_killed_crashes_or_gets_anothe
         with contextlib.suppress(rt.WorkerCrashedError):
             assert await rt.call(functions.double, 2) == 4
         assert await rt.call(functions.double, 2) == 4
+
+
+async def test_a_worker_of_a_guardian_that_has_ended_may_be_killed_again() -> None:
+    guardian_process = await Guardian.open(sys.path)
+    worker = guardian_process.start_worker()
+    guardian_process.end()
+    await guardian_process.listen()
+    assert worker.ended.is_set()
+    # Both orders come too late: the one of a call that is cancelled, and the one of the session that ends.
+    worker.kill()
+    worker.kill()
+    assert guardian_process.workers == []
+    worker.let_go()
+    await guardian_process.close()
 
 
 async def test_a_call_that_is_cancelled_as_it_gets_a_worker_gives_the_worker_back() -> None:

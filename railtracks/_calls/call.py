@@ -15,6 +15,7 @@ from typing import Final, Never, ParamSpec, TypeVar, cast, overload
 import trio
 from trio.lowlevel import (
     Task,
+    cancel_shielded_checkpoint,
     checkpoint,
     checkpoint_if_cancelled,
     current_task,
@@ -42,6 +43,8 @@ R = TypeVar("R")
 # number would cost a new task more often.
 _FRESH_STACK_EVERY: Final = 32
 
+
+_new_frame: Final = Frame.__new__
 
 _open_default_session: Callable[[], AbstractAsyncContextManager[object]]
 
@@ -129,28 +132,35 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
         parent.admit()
     if parent.depth >= _FRESH_STACK_EVERY:
         return await _call_on_a_fresh_stack(parent, task, target, attempt, args, kwargs)
-    # The task was just started for this call: its start was a schedule point, so no other is needed.
-    is_fresh = parent.is_fresh
-    if is_fresh:
+    depth = parent.depth + 1
+    if not depth:
         parent.mark_used()
     if scope.journal is not None:
-        return await _call_durably(scope.journal, parent, task, target, attempt, args, kwargs, is_fresh=is_fresh)
+        return await _call_durably(scope.journal, parent, task, target, attempt, args, kwargs, depth)
     tree, observers = scope.tree, scope.observers
     if observers.call_started:
         call_id = scope.open_told(target, parent, args, kwargs, attempt)
     else:
         call_id = tree.open(target, parent.call_id, args, kwargs, attempt)
-    slot = parent.slot
-    depth = 0 if is_fresh else parent.depth + 1
-    frame = Frame(scope, call_id, parent, task, depth, len(task.child_nurseries), parent.run_id or call_id, slot)
+    # The same as `Frame(...)`, written out: to call a class costs more than all that its `__init__` does.
+    frame = _new_frame(Frame)
+    frame.scope = scope
+    frame.call_id = call_id
+    frame.outer = parent
+    frame.task = task
+    frame.depth = depth
+    frame.nursery_count = len(task.child_nurseries)
+    frame.run_id = parent.run_id or call_id
+    frame.slot = slot = parent.slot
+    frame.strand = None
     token = current_frame.set(frame)
     if slot is not None:
         slot.lend()
     try:
-        if is_fresh:
-            await checkpoint_if_cancelled()
-        else:
-            await checkpoint()
+        # Together a checkpoint. In a task that was just started for this call, its start was the schedule point.
+        if depth:
+            await cancel_shielded_checkpoint()
+        await checkpoint_if_cancelled()
         if not target.is_direct:
             result = await run_attempt(frame, target, args, kwargs)
         elif kwargs:
@@ -269,8 +279,7 @@ async def _call_durably(  # noqa: PLR0917 - what a call is made of
     attempt: Attempt | None,
     args: Args,
     kwargs: Kwargs,
-    *,
-    is_fresh: bool,
+    depth: int,
 ) -> object:
     """Make a call of a durable session: return or raise its recorded outcome, or run the node and record its outcome.
 
@@ -285,7 +294,6 @@ async def _call_durably(  # noqa: PLR0917 - what a call is made of
         tree.mark_replayed(call_id)
         observers = NOBODY
     scope.tell(EventKind.CALL_STARTED, observers.call_started, parent, call_id)
-    depth = 0 if is_fresh else parent.depth + 1
     frame = Frame(scope, call_id, parent, task, depth, len(task.child_nurseries), parent.run_id or call_id, slot)
     frame.enter_strand(durable.strand)
     token = current_frame.set(frame)
@@ -294,10 +302,10 @@ async def _call_durably(  # noqa: PLR0917 - what a call is made of
     try:
         if durable.is_replayed:
             await durable.pass_checkpoint()
-        elif is_fresh:
-            await checkpoint_if_cancelled()
-        else:
+        elif depth:
             await checkpoint()
+        else:
+            await checkpoint_if_cancelled()
         result = await durable.run(frame, args, kwargs)
     except BaseException as error:
         frame.close(token)

@@ -198,17 +198,16 @@ class Frame:
         call_id: The call, 0 for the session itself (its root frame).
         outer: The frame around this one; the root frame's `outer` is in the session around, if there is one.
         task: The task that opened the frame, `None` once it is closed, and always in a start frame.
-        depth: How many calls deep the frame is in its task's stack: each one costs Python stack frames.
+        depth: How many calls deep the frame is in its task's stack: each one costs Python stack frames. -1 in a task
+            that was just started and has made no call. The start was a schedule point, so its first call need not be.
         nursery_count: How many nurseries `task` had open when it opened the frame. Later nurseries belong to the frame.
         run_id: The top-level call that the frame belongs to, 0 in the root frame.
         slot: The slot of the nearest worker thread around this frame, which waits while calls are made here; `None` if
             there is no such thread.
         strand: The strand of the calls that are made here, if the session is durable.
-        is_fresh: Whether the task was just started and no call was made here. The start was a schedule point, so the
-            first call need not be one.
     """
 
-    __slots__ = ("call_id", "depth", "is_fresh", "nursery_count", "outer", "run_id", "scope", "slot", "strand", "task")
+    __slots__ = ("call_id", "depth", "nursery_count", "outer", "run_id", "scope", "slot", "strand", "task")
 
     # Whether the frame is the shared starting point of tasks that make one call each. It belongs to none of them, so
     # `call` accepts it in any task.
@@ -234,7 +233,6 @@ class Frame:
         self.run_id: int = run_id
         self.slot: WorkerSlot | None = slot
         self.strand: CallStrand | None = None
-        self.is_fresh: bool = False
 
     # `task = None` alone closes a frame: the walk in `_calls.here` passes over it, also from tasks that keep it in
     # their contexts. The link `outer` stays, because that walk still needs it.
@@ -258,7 +256,8 @@ class Frame:
 
         A start frame stays fresh: each of its tasks makes its first call there.
         """
-        self.is_fresh = self.is_start_frame
+        if not self.is_start_frame:
+            self.depth = 0
 
     def start_frame(self, strand: CallStrand | None = None) -> Frame:
         """Return a frame at the same position in the tree for tasks that are started to make one call each.
@@ -266,8 +265,7 @@ class Frame:
         Args:
             strand: The strand of these calls, by default this frame's own.
         """
-        start_frame = _StartFrame(self.scope, self.call_id, self, None, 0, 0, self.run_id, self.slot)
-        start_frame.is_fresh = True
+        start_frame = _StartFrame(self.scope, self.call_id, self, None, -1, 0, self.run_id, self.slot)
         start_frame.strand = self.strand if strand is None else strand
         return start_frame
 
@@ -275,9 +273,7 @@ class Frame:
         """Return a frame at the same position in the tree for a task that a nursery of this frame has started."""
         # `outer` is this frame, not the one around it. Two tasks can share one context (`_call_on_a_fresh_stack`), and
         # then the walk up from `current_frame` must also find the frames of the other task.
-        own = _TaskFrame(self.scope, self.call_id, self, task, 0, 0, self.run_id, self.slot)
-        own.is_fresh = True
-        return own
+        return _TaskFrame(self.scope, self.call_id, self, task, -1, 0, self.run_id, self.slot)
 
     def admit(self) -> None:
         """Check that a new call may be made in this frame.

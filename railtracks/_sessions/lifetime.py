@@ -454,7 +454,7 @@ def _root_frame(  # noqa: PLR0917 - as above
         observers=observers,
         journal=journal,
     )
-    depth = outer.depth if outer is not None and outer.task is task else 0
+    depth = max(outer.depth, 0) if outer is not None and outer.task is task else 0
     slot = None if outer is None else outer.slot
     root = Frame(scope, 0, outer, task, depth, nursery_count, 0, slot)
     root.enter_strand(None if journal is None else journal.strand)
