@@ -334,9 +334,7 @@ def bad_home(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.Mon
     return str(place[request.param])
 
 
-async def test_after_a_save_that_failed_there_is_no_state_path(
-    bad_home: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_after_a_save_that_failed_there_is_no_state_path(bad_home: str, caplog: pytest.LogCaptureFixture) -> None:
     paths: list[Path | None] = []
 
     def take(_: object) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from attrs import define
 
-from railtracks._records.files import current_folder, home, is_saved, shown, state_name, why_no_home, write_whole
+from railtracks._records.files import home, is_saved, shown, state_name, why_no_home, write_whole
 from railtracks._records.log import SessionLog
 from railtracks._records.session import SessionRecord
 
@@ -83,11 +83,15 @@ class StateFile:
             if not isinstance(error, Exception):
                 raise
             # It must not replace the result of the session.
-            log.log(logging.ERROR, f"could not save the state to {path}: {error}", logger=_LOGGER)
+            line = f"could not save the state to {path}: {error}"
+            log.log(logging.ERROR, line, logger=_LOGGER)
 
     def _warn(self, path: Path, log: SessionLog) -> None:
         wanted = self.record.flow_name if self.record.name is None else self.record.name
         if wanted not in {None, self.record.identifier} and path.stem == self.record.identifier:
-            log.log(logging.WARNING, f"{wanted!r} is no safe file name, saving to {path} instead", logger=_LOGGER)
+            line = f"{wanted!r} is no safe file name, saving to {path} instead"
         elif path.exists():
-            log.log(logging.WARNING, f"File {shown(path)} already exists, overwriting...", logger=_LOGGER)
+            line = f"File {shown(path)} already exists, overwriting..."
+        else:
+            return
+        log.log(logging.WARNING, line, logger=_LOGGER)

@@ -68,7 +68,7 @@ class ReplayedCall(Call):
             # As the node itself would have raised it.
             raise_unchanged(self._failure_of(row))
         with as_store_error(parts.commits.session_id):
-            return parts.values.load(outcome_of(row), shape_of(self._asked.node.fn).result)
+            return parts.values.load(outcome_of(row), shape_of(self._asked.node).result)
 
     def _failure_of(self, row: CallRow) -> BaseException:
         """Return the exception that the recorded call raised. In a function of its own: no frame here holds it."""
