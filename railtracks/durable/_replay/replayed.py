@@ -133,5 +133,7 @@ class RefusedCall(Call):
 
     def left(self, error: BaseException | None) -> None:  # noqa: ARG002 - it has no outcome of its own
         """Free the label of the call for another one."""
+        # It has been raised: its traceback holds a stack frame that holds this call.
+        del self._refusal
         if self._position is not None:
             self.strand.body.release(self._position)
