@@ -26,10 +26,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks._nodes.signature import TypedResult
+from railtracks._nodes.signature import TypedResult, signature_of
 from railtracks._records.secrets import REDACTED
 from railtracks.durable._values.sealing import Sealer
-from railtracks.durable._values.shapes import shape_of
 from railtracks.durable._values.values import Values
 
 T = TypeVar("T")
@@ -613,14 +612,13 @@ def test_stored_arguments_that_do_not_fit_any_more_are_told(values: Values) -> N
     ],
 )
 def test_what_a_callable_returns_is_found(fn: Any, result: Any) -> None:
-    assert shape_of(fn).result == result
-    assert shape_of(fn).result == result
+    assert signature_of(fn).result == result
 
 
 def test_an_annotation_that_means_nothing_is_anything() -> None:
     def odd(number: Nowhere) -> Nothing: ...  # type: ignore[name-defined]  # noqa: F821
 
-    assert shape_of(odd).result is Any
-    assert shape_of(Typed(int)).at(0) == ("number", Any)
-    assert shape_of(odd).at(0) == ("number", Any)
+    assert signature_of(odd).result is Any
+    assert signature_of(Typed(int)).at(0) == ("number", Any)
+    assert signature_of(odd).at(0) == ("number", Any)
     assert typing.get_type_hints(greet)["name"] is str

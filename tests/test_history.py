@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import math
 import threading
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 from weakref import ref
@@ -16,6 +18,7 @@ import trio
 from attrs import define
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 import railtracks as rt
 from railtracks._records.data import CallError
@@ -132,16 +135,242 @@ async def nap(argument: Argument) -> None:
     await trio.sleep(1)
 
 
-@pytest.mark.parametrize(("limit", "held"), [(0, 1), (1, 1), (5, 5)])
-async def test_calls_that_finish_side_by_side_are_forgotten_as_they_finish(limit: int, held: int) -> None:
+@pytest.mark.parametrize("limit", [0, 1, 5])
+async def test_calls_that_finish_side_by_side_are_forgotten_as_they_finish(limit: int) -> None:
     arguments: list[ref[Argument]] = []
     async with rt.Session(history_limit=limit, save_state=False) as session:
         await rt.call_batch(nap, made(arguments))
         gc.collect()
         assert len(session.info.calls) == limit
-        # With a limit of 0 the call that finished last is held until another one begins or finishes, for observers.
-        assert sum(argument() is not None for argument in arguments) == held
+        assert sum(argument() is not None for argument in arguments) == limit
     assert len(arguments) == 100
+
+
+class Document:
+    """What one call works on, and what the next call has no use for."""
+
+    def __init__(self, size: int = 1) -> None:
+        self.text = bytearray(size)
+
+    async def read(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    def parse(self) -> None: ...
+
+    def index(self) -> None:
+        trio.from_thread.run(rt.call, self.read)
+
+    async def fail(self) -> None:
+        raise ValueError
+
+    def fail_in_thread(self) -> None:
+        raise ValueError
+
+    async def hang(self) -> None:
+        await trio.sleep_forever()
+
+    async def serve(self, *, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+
+    async def __call__(self) -> None: ...
+
+    @rt.function_node
+    async def node(self) -> None: ...
+
+    @rt.function_node(timeout=1, retry=rt.Retry(attempts=2, wait_initial=0, jitter=0))
+    async def node_with_options(self) -> None:
+        raise ValueError
+
+
+async def take(document: Document) -> None: ...
+
+
+async def give(document: Document) -> Document:
+    return document
+
+
+async def fail_with(document: Document) -> None:
+    raise ValueError
+
+
+async def hang_with(document: Document) -> None:
+    await trio.sleep_forever()
+
+
+async def dive(levels: int, fn: Callable[[], Awaitable[None]]) -> None:
+    await (rt.call(dive, levels - 1, fn) if levels else rt.call(fn))
+
+
+async def closure(document: Document) -> None:
+    async def read() -> None:
+        await document.read()
+
+    await rt.call(read)
+
+
+async def default(document: Document) -> None:
+    async def read(document: Document = document) -> None: ...
+
+    await rt.call(read)
+
+
+async def group(document: Document) -> None:
+    async with rt.open_group() as group:
+        group.start_soon(document.read)
+        group.start_soon(take, document)
+
+
+async def failing_group(document: Document) -> None:
+    with suppress(ValueError):
+        async with rt.open_group() as group:
+            group.start_soon(hang_with, document)
+            group.start_soon(document.fail)
+
+
+async def cancelled_in_a_group(document: Document) -> None:
+    async with rt.open_group() as group:
+        pending = group.start_soon(hang_with, document)
+        await wait_all_tasks_blocked()
+        pending.cancel()
+
+
+async def as_completed(document: Document) -> None:
+    async with rt.as_completed(fail_with, [document]) as finished:
+        async for pending in finished:
+            assert pending.status is rt.Status.FAILED
+
+
+async def failing_batch(document: Document) -> None:
+    with suppress(ValueError):
+        await rt.call_batch(fail_with, [document], return_exceptions=False)
+
+
+async def cancelled(document: Document) -> None:
+    with trio.move_on_after(0.001):
+        await rt.call(document.hang)
+
+
+async def cancelled_batch(document: Document) -> None:
+    with trio.move_on_after(0.001):
+        await rt.call_batch(hang_with, [document])
+
+
+async def background(document: Document) -> None:
+    await rt.current_session().start_soon(document.read).wait()
+
+
+async def service(document: Document) -> None:
+    service = rt.current_session().start_service(document.hang)
+    await wait_all_tasks_blocked()
+    service.cancel()
+    await service.wait()
+
+
+async def started(document: Document) -> None:
+    await rt.current_session().start(document.serve)
+    await wait_all_tasks_blocked()
+
+
+async def failing(fn: Callable[[], object], **options: Any) -> None:
+    with suppress(ValueError, rt.NodeTimeoutError):
+        await rt.call(rt.function_node(fn, **options))
+
+
+RETRY = rt.Retry(attempts=2, wait_initial=0, jitter=0)
+WAYS: dict[str, Callable[[Document], Awaitable[object]]] = {
+    "bound method": lambda document: rt.call(document.read),
+    "bound method in a thread": lambda document: rt.call(document.parse),
+    "method that is a node": lambda document: rt.call(document.node),
+    "method that is a node with options": lambda document: failing(document.node_with_options),
+    "node made of a bound method": lambda document: rt.call(rt.function_node(document.read)),
+    "partial": lambda document: rt.call(functools.partial(take, document)),
+    "lambda": lambda document: rt.call(lambda: document.parse()),  # noqa: PLW0108 - it is the point
+    "closure": closure,
+    "default of a parameter": default,
+    "callable object": rt.call,
+    "argument": lambda document: rt.call(take, document),
+    "keyword argument": lambda document: rt.call(take, document=document),
+    "result": lambda document: rt.call(give, document),
+    "failure": lambda document: failing(document.fail),
+    "failure in a thread": lambda document: failing(document.fail_in_thread),
+    "timeout": lambda document: failing(document.hang, timeout=0.001),
+    "retries": lambda document: failing(document.fail, retry=RETRY),
+    "call from a thread": lambda document: rt.call(document.index),
+    "deep call": lambda document: rt.call(dive, 40, document.read),
+    "cancelled call": cancelled,
+    "group": group,
+    "failing group": failing_group,
+    "call cancelled in a group": cancelled_in_a_group,
+    "batch": lambda document: rt.call_batch(take, [document]),
+    "failing batch": failing_batch,
+    "cancelled batch": cancelled_batch,
+    "as_completed": as_completed,
+    "background call": background,
+    "service": service,
+    "started call": started,
+}
+
+
+@pytest.fixture
+def counted_only() -> Iterator[None]:
+    """Leave everything to reference counts: what is part of a cycle stays."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def held_after(way: Callable[[Document], Awaitable[object]], documents: int = 10) -> int:
+    """Return how many documents are there after each was worked on in a way, and dropped."""
+    seen: list[ref[Document]] = []
+    for _ in range(documents):
+        document = Document()
+        seen.append(ref(document))
+        await way(document)
+        del document
+    # Trio itself keeps the last `Cancelled` of a task until the task goes on.
+    await wait_all_tasks_blocked()
+    return sum(document() is not None for document in seen)
+
+
+@pytest.mark.parametrize("limit", [0, 3])
+@pytest.mark.parametrize("way", WAYS)
+async def test_of_calls_without_a_record_nothing_is_held(
+    way: str, limit: int, counted_only: None, autojump_clock: MockClock
+) -> None:
+    autojump_clock.autojump_threshold = 0.001
+    async with rt.Session(history_limit=limit, save_state=False, logging_setting="NONE") as session:
+        assert await held_after(WAYS[way]) <= limit
+        assert len(session.info.calls) == limit
+        assert session.info.dropped_calls >= 10 - limit
+
+
+@pytest.mark.parametrize("way", ["bound method", "closure", "failure", "argument", "group", "retries", "started call"])
+async def test_of_calls_of_a_durable_session_without_a_record_nothing_is_held(
+    way: str, counted_only: None, tmp_path: Path
+) -> None:
+    # An argument that cannot be stored is a failure.
+    async def work(document: Document) -> None:
+        with suppress(rt.DurableValueError):
+            await WAYS[way](document)
+
+    async with rt.Session(
+        history_limit=0, save_state=False, logging_setting="NONE", durable=tmp_path / "store.db"
+    ) as session:
+        assert await held_after(work, 3) == 0
+        assert session.info.calls == ()
+
+
+@pytest.mark.parametrize("way", ["bound method", "partial", "closure", "callable object", "result"])
+async def test_a_hundred_large_documents_take_the_memory_of_one(way: str, counted_only: None) -> None:
+    tracemalloc.start()
+    try:
+        async with rt.Session(history_limit=0, save_state=False):
+            before = tracemalloc.get_traced_memory()[0]
+            for _ in range(100):
+                await WAYS[way](Document(2**20))
+            assert tracemalloc.get_traced_memory()[1] - before < 3 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 async def test_a_session_that_forgets_does_not_grow() -> None:
@@ -368,4 +597,19 @@ async def test_a_session_that_keeps_no_finished_call_logs_like_any_other(capsys:
     assert [line.partition(" - ")[2] for line in capsys.readouterr().err.splitlines()] == [
         "START CREATED double",
         "double DONE",
+    ]
+
+
+async def test_a_session_that_keeps_no_finished_call_logs_failures_and_cancels(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with rt.Session(history_limit=0, save_state=False, logging_setting="INFO"):
+        await failing(Document().fail)
+        await cancelled_in_a_group(Document())
+    lines = [line.partition(" - ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert [line.split(":")[0] for line in lines] == [
+        "START CREATED fail",
+        "fail FAILED",
+        "START CREATED hang_with",
+        "hang_with CANCELLED",
     ]

@@ -258,13 +258,123 @@ def test_without_a_current_folder_a_store_says_that_it_needs_a_place(
     assert rt.DurableStore(tmp_path / "store.db").sessions() == ()
 
 
-def test_saving_can_be_turned_off_from_outside(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAILTRACKS_SAVE_STATE", "0")
+@pytest.mark.parametrize("switch", ["0", "false", "No", " OFF "])
+def test_saving_can_be_turned_off_from_outside(switch: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rt.set_config(save_state=True)
+    monkeypatch.setenv("RAILTRACKS_SAVE_STATE", switch)
     rt.Flow("flow", greet, save_state=True).invoke(ADA)
+    assert rt.Session().state_path is None
     assert list(home.iterdir()) == []
-    monkeypatch.setenv("RAILTRACKS_SAVE_STATE", "1")
-    rt.Flow("flow", greet).invoke(ADA)
-    assert saved_in(home) == ["flow"]
+
+
+@pytest.mark.parametrize("switch", ["", "1", "true", "Yes", "on"])
+def test_any_other_switch_leaves_the_option_as_it_is(switch: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAILTRACKS_SAVE_STATE", switch)
+    rt.Flow("saved", greet).invoke(ADA)
+    rt.Flow("not saved", greet, save_state=False).invoke(ADA)
+    assert saved_in(home) == ["saved"]
+
+
+def test_a_switch_that_says_neither_is_refused_and_no_node_runs(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    flow = rt.Flow("flow", ran.append, durable=tmp_path / "store.db")
+    monkeypatch.setenv("RAILTRACKS_SAVE_STATE", "never")
+    with pytest.raises(ValueError, match=r"RAILTRACKS_SAVE_STATE must be 0 or 1, not 'never'$"):
+        flow.invoke("s", session_id="s")
+    assert ran == []
+    # The store has let go of the session.
+    monkeypatch.delenv("RAILTRACKS_SAVE_STATE")
+    flow.resume("s")
+    assert ran == ["s"]
+
+
+def test_a_home_of_nobody_is_none_and_makes_no_folder(
+    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # A user without an entry and without $HOME, as in containers: `~` stays as it is.
+    monkeypatch.setenv("HOME", "~")
+    for given in ("~nobody-of-this-name/runs", "~/runs"):
+        caplog.clear()
+        monkeypatch.setenv("RAILTRACKS_HOME", given)
+        assert rt.Flow("flow", greet).invoke(ADA) == "Hello ada!"
+        (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
+        assert f"will not be saved: RAILTRACKS_HOME is '{given}'" in warning.getMessage()
+        with pytest.raises(rt.StoreError, match=f"RAILTRACKS_HOME is '{given}'"):
+            rt.DurableStore().sessions()
+    assert list(project.iterdir()) == [project / "pyproject.toml"]
+
+
+def test_a_user_without_a_home_has_states_saved_where_the_flow_was_made(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "~")
+    flow = rt.Flow("flow", greet)
+    os.chdir(folder := elsewhere(tmp_path))
+    folder.rmdir()
+    flow.invoke(ADA)
+    assert saved_in(project / ".railtracks") == ["flow"]
+
+
+# The file: `state_path` promises that it is there.
+
+
+def a_file(folder: Path) -> Path:
+    (folder / "file").touch()
+    return folder / "file"
+
+
+@pytest.fixture(params=["a file", "a folder that takes none", "a folder in the way"])
+def bad_home(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Set a home in which `run.json` cannot be written."""
+    place = {"a file": a_file(home), "a folder that takes none": Path("/proc"), "a folder in the way": home}
+    (home / "run.json").mkdir()
+    monkeypatch.setenv("RAILTRACKS_HOME", str(place[request.param]))
+    return str(place[request.param])
+
+
+async def test_after_a_save_that_failed_there_is_no_state_path(bad_home: str, caplog: pytest.LogCaptureFixture) -> None:
+    paths: list[Path | None] = []
+
+    def take(_: object) -> None:
+        paths.append(session.state_path)
+
+    session = rt.Session(name="run", payload_callback=take)
+    planned = Path(bad_home, "run.json")
+    assert session.state_path == planned
+    async with session:
+        assert session.state_path == planned
+        await rt.call(greet, ADA)
+        assert session.state_path == planned
+    # The callback is called after the save.
+    assert [session.state_path, *paths] == [None, None]
+    assert session.status == "completed"
+    (failure,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert failure.getMessage().startswith(f"could not save the state to {planned}: ")
+
+
+async def test_after_a_failure_and_a_save_that_failed_there_is_no_state_path(bad_home: str) -> None:
+    session = rt.Session(name="run")
+    with pytest.raises(ValueError, match="boom"):
+        async with session:
+            raise ValueError("boom")
+    assert (session.state_path, session.status) == (None, "failed")
+
+
+async def test_the_decorator_hands_out_a_session_without_a_state_path_if_saving_failed(bad_home: str) -> None:
+    @rt.session(name="run")
+    async def main() -> None:
+        assert rt.current_session().state_path == Path(bad_home, "run.json")
+
+    _, session = await main()
+    assert session.state_path is None
+
+
+async def test_a_durable_session_has_no_state_path_if_saving_failed(bad_home: str, tmp_path: Path) -> None:
+    async with rt.Session(name="run", durable=tmp_path / "store.db") as session:
+        await rt.call(greet, ADA)
+    assert (session.state_path, session.status) == (None, "completed")
 
 
 def test_a_path_of_a_store_may_begin_with_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

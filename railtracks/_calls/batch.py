@@ -199,7 +199,11 @@ class _Batch:
         elif (real := without_cancelled(error)) is not None:
             self._put_error(index, real)
         else:
-            raise_cancelled(error)
+            try:
+                raise_cancelled(error)
+            finally:
+                # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
+                del error
 
     @trio.lowlevel.enable_ki_protection
     async def _call_limited(

@@ -226,7 +226,10 @@ async def _leave_with_error(
     error: BaseException, parent: Frame, call_id: int, attempt: Attempt | None, observers: Observers
 ) -> None:
     """End a call that raised: close its record, and if the error ends the session wait for the session's cancel."""
+    tree = parent.scope.tree
+    tree.hold(call_id)
     ends_session = _close_record(error, parent, call_id, attempt, observers)
+    tree.let_go()
     if parent.slot is not None:
         await parent.slot.take_back()
     if ends_session:
@@ -314,8 +317,7 @@ async def _call_durably(  # noqa: PLR0917 - what a call is made of
         raise
     frame.close(token)
     durable.left(None)
-    tree.complete(call_id, result)
-    scope.tell(EventKind.CALL_COMPLETED, observers.call_completed, parent, call_id)
+    scope.complete_told(call_id, parent, result, observers)
     # A result that is in the store must reach its caller, even if the session was cancelled meanwhile: a resume will
     # take it as delivered. So no cancellation point here.
     await _leave_with_result(slot, is_thread=not (node.is_async or durable.has_outcome))

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextvars import ContextVar, Token
-from types import BuiltinMethodType, MethodType
-from typing import ClassVar, Final
+from typing import ClassVar
 from weakref import ref
 
 import trio
@@ -18,17 +17,15 @@ from trio.lowlevel import Task, enable_ki_protection
 
 from railtracks._blocks import block
 from railtracks._calls.durable_protocol import Args, CallStrand, Kwargs, SessionJournal
+from railtracks._calls.made_nodes import MadeNodes
 from railtracks._calls.session_control import SessionControl
-from railtracks._nodes.node import Attempt, Node, is_node, made_node
+from railtracks._nodes.node import Attempt, Node
 from railtracks._records.events import EventKind, ObservedSession, call_event
 from railtracks._records.observers import NOBODY, Audience, Observers, tell
 from railtracks._records.session import SessionRecord
 from railtracks._records.tree import CallTree
 from railtracks._workers.threads import WorkerSlot
 from railtracks.exceptions import ContextError
-
-# A session keeps the nodes that it made of this many plain functions.
-_MOST_NODES: Final = 1_000
 
 
 def _no_drain() -> None:
@@ -53,6 +50,7 @@ class SessionScope:
         is_draining: Whether the session refuses new top-level calls.
         unrecorded_calls: How many top-level calls have begun but may have no open record at this moment. They wait for
             a slot, or for the next attempt.
+        node_of: Returns the node of a plain function, see `MadeNodes.of`. A field, as many calls begin with it.
     """
 
     record: SessionRecord
@@ -68,37 +66,16 @@ class SessionScope:
     is_draining: bool = False
     unrecorded_calls: int = 0
     _check_drain: Callable[[], None] = field(default=_no_drain)
-    _nodes: dict[object, Node[..., object]] = field(init=False)
+    node_of: Callable[[object], Node[..., object]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.workers = {}
-        self._nodes = {}
+        self.node_of = MadeNodes().of
 
     @property
     def label(self) -> str:
         """The name of the session in error texts."""
         return self.record.ending.label
-
-    def node_of(self, fn: object) -> Node[..., object]:
-        """Return a node as it is; for a plain function make a node, and return the same node at its next call.
-
-        Raises:
-            NodeCreationError: If no node can be made of `fn`.
-        """
-        if is_node(fn):
-            return fn
-        # The id of a function stays its own: the cached node keeps the function alive. A bound method is a new object
-        # at each access, so it is found by its function and its instance.
-        key: object = id(fn)
-        if isinstance(fn, MethodType | BuiltinMethodType):
-            key = (getattr(fn, "__func__", fn.__name__), id(fn.__self__))
-        node = self._nodes.get(key)
-        if node is None:
-            if len(self._nodes) >= _MOST_NODES:
-                # Drop the oldest: a session that calls a fresh lambda each time must not keep all of them.
-                del self._nodes[next(iter(self._nodes))]
-            node = self._nodes[key] = made_node(fn)
-        return node
 
     @enable_ki_protection
     def tell(self, kind: EventKind, audience: Audience, parent: Frame, call_id: int) -> None:
@@ -126,8 +103,10 @@ class SessionScope:
     @enable_ki_protection
     def complete_told(self, call_id: int, parent: Frame, result: object, observers: Observers) -> None:
         """Close the record of a call with its result and tell the observers that it has, likewise in one step."""
+        self.tree.hold(call_id)
         self.tree.complete(call_id, result)
         self.tell(EventKind.CALL_COMPLETED, observers.call_completed, parent, call_id)
+        self.tree.let_go()
 
     def close_open_calls(self) -> None:
         """Close the calls that Ctrl-C has left open, and tell observers. Called when no call can run any more."""

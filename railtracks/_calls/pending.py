@@ -88,7 +88,11 @@ class PendingCall(Generic[R_co]):
         if self._status is Status.COMPLETED:
             return cast("R_co", self._result)
         if self._error is not None:
-            raise self._error
+            try:
+                raise self._error
+            finally:
+                # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
+                del self
         raise PendingCallError(self._node.name, str(self._status), self._reason)
 
     @enable_ki_protection
@@ -153,7 +157,11 @@ class PendingCall(Generic[R_co]):
                 self._error = None if error is None else without_cancelled(error)
                 if error is not None and self._error is None:
                     # `Cancelled` alone: the scope that it belongs to catches it, this one or one around the task.
-                    raise_cancelled(error)
+                    try:
+                        raise_cancelled(error)
+                    finally:
+                        # As in `result`: no reference cycle.
+                        del error
                 self._result = cast("R_co", result)
                 status = Status.COMPLETED if error is None else Status.FAILED
         finally:

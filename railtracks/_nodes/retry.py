@@ -89,19 +89,24 @@ class Retry:
         number = 0
         outcome: Outcome = (None, None)
 
-        async def make_attempt() -> Outcome:
+        async def make_attempt() -> bool:
+            """Make the next attempt, and return whether another one is to follow."""
             nonlocal number, outcome
             number += 1
             outcome = await attempt(number)
-            return outcome
-
-        def is_to_be_retried(outcome: Outcome) -> bool:
             return outcome[1] is not None and self.is_worth(outcome[1])
 
-        return await tenacity.AsyncRetrying(
+        retrying = tenacity.AsyncRetrying(
             sleep=pause,
             stop=tenacity.stop_after_attempt(self.attempts),
             wait=tenacity.wait_exponential_jitter(multiplier=self.wait_initial, max=self.wait_max, jitter=self.jitter),
-            retry=tenacity.retry_if_result(is_to_be_retried),
-            retry_error_callback=lambda _: outcome,
-        )(make_attempt)
+            retry=tenacity.retry_if_result(bool),
+            retry_error_callback=bool,
+        )
+        try:
+            await retrying(make_attempt)
+            return outcome
+        finally:
+            # The objects of tenacity are a reference cycle, and hold `make_attempt`, which holds these two.
+            outcome = (None, None)
+            del attempt

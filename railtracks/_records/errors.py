@@ -188,7 +188,11 @@ def raise_unchanged(error: BaseException) -> NoReturn:
 
 def raise_cancelled(error: BaseException) -> NoReturn:
     """Raise a `Cancelled` out of an error that holds nothing else: Trio's scopes would ask a group to split itself."""
-    raise_unchanged(_innermost(error))
+    try:
+        raise_unchanged(_innermost(error))
+    finally:
+        # As above.
+        del error
 
 
 class Caught(Generic[T]):

@@ -23,6 +23,11 @@ _UNFINISHED: Final = ".tmp"
 _HOME: Final = ".railtracks"
 # What stands in the uppermost folder of a project: above it no home is looked for.
 _PROJECT: Final = (".git", "pyproject.toml")
+# What `$RAILTRACKS_SAVE_STATE` may be, and whether the option `save_state` counts then.
+_SWITCH: Final = {
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+    **dict.fromkeys(("", "1", "true", "yes", "on"), True),
+}
 _FORBIDDEN: Final = frozenset('/\\<>:"|?*')
 _DEVICES: Final = frozenset(
     ["CON", "PRN", "AUX", "NUL", *(f"COM{digit}" for digit in range(10)), *(f"LPT{digit}" for digit in range(10))],
@@ -47,14 +52,27 @@ def home(folder: str | None) -> Path | None:
         folder: Where the session, flow or store was made; `None` if there was no current folder.
 
     Returns:
-        `None` if the place depends on `folder` and there is none.
+        `None` if there is no such folder; `why_no_home` tells the reason.
     """
-    given = os.path.expanduser(os.environ.get("RAILTRACKS_HOME") or "")  # noqa: PTH111 - as above
+    given = _given_home()
     if given and os.path.isabs(given):  # noqa: PTH117 - as above
         return Path(given)
-    if folder is None:
+    if folder is None or given.startswith("~"):
         return None
     return Path(folder, given) if given else Path(_nearest_home(folder))
+
+
+def why_no_home() -> str:
+    """Return why `home` found no folder, and what to do about it."""
+    given = _given_home()
+    if given.startswith("~"):
+        return f"RAILTRACKS_HOME is {given!r}, and the home of that user is not known. Set it to the path of a folder"
+    return "the current folder is gone. Set RAILTRACKS_HOME to the path of a folder"
+
+
+def _given_home() -> str:
+    """Return `$RAILTRACKS_HOME`, empty if it is not set; it still begins with `~` if nobody knows that user's home."""
+    return os.path.expanduser(os.environ.get("RAILTRACKS_HOME", ""))  # noqa: PTH111 - as above
 
 
 # A folder keeps the home that was found for it first, whatever folders are made later. So the search, which asks the
@@ -62,7 +80,9 @@ def home(folder: str | None) -> Path | None:
 @functools.lru_cache(maxsize=1_000)
 def _nearest_home(folder: str) -> str:
     """Return the nearest `.railtracks` of the user in or above a folder, or that in the folder itself."""
-    top = os.path.realpath(os.path.expanduser("~"))  # noqa: PTH111 - of strings, like the rest here
+    top = os.path.expanduser("~")  # noqa: PTH111 - of strings, like the rest here
+    # A user without an entry and without `$HOME`, as in many containers, has no home. A relative one is none either.
+    top = os.path.realpath(top) if os.path.isabs(top) else ""  # noqa: PTH117 - as above
     place = folder
     while not _is_own_folder(found := os.path.join(place, _HOME)):  # noqa: PTH118 - as above
         above = os.path.dirname(place)  # noqa: PTH120 - as above
@@ -96,8 +116,15 @@ def _device(folder: str) -> int | None:
 
 
 def is_saved(*, setting: bool) -> bool:
-    """Return whether states are saved: `$RAILTRACKS_SAVE_STATE` of 0 wins over the option `save_state`."""
-    return setting and os.environ.get("RAILTRACKS_SAVE_STATE") != "0"
+    """Return whether states are saved: `$RAILTRACKS_SAVE_STATE` of 0 wins over the option `save_state`.
+
+    Raises:
+        ValueError: If the variable says neither yes nor no. Somebody wanted something of it.
+    """
+    switch = os.environ.get("RAILTRACKS_SAVE_STATE", "")
+    if switch.strip().lower() not in _SWITCH:
+        raise ValueError(f"the environment variable RAILTRACKS_SAVE_STATE must be 0 or 1, not {switch!r}")
+    return setting and _SWITCH[switch.strip().lower()]
 
 
 def shown(path: Path) -> str:

@@ -7,7 +7,7 @@ that finished first never forgets a parent before its children, and what it keep
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from attrs import define
 
 from railtracks._records.data import CallError, CallRecord, Status
-from railtracks._records.tree import AttemptLike, CallTree, NodeLike
+from railtracks._records.tree import CallTree, NodeLike
 
 T = TypeVar("T")
 
@@ -63,19 +63,20 @@ class _Finished:
         limit: How many of them have records.
         ids: The calls, in the order of their end. Those in excess of the limit come first, and have no records.
         windows: The columns in which they are forgotten.
+        held: A call that stays although it is in excess of the limit, 0 for none.
     """
 
     limit: int
     ids: deque[int]
     windows: tuple[_Forgetful, ...]
+    held: int = 0
 
 
 class BoundedCallTree(CallTree):
     """The calls of one session that run, and the last `limit` of those that have finished.
 
-    Calls in excess of the limit are forgotten, with what they were made of, as further calls close. The call that
-    closed last stays until another one opens or closes: an observer that hears of its end can ask for its record. With
-    a limit of 0 no query tells of it.
+    Calls in excess of the limit are forgotten as they close, with what they were made of. Only while observers are told
+    of the end of a call does that call stay, for those that ask for its record. No other query tells of it.
     """
 
     __slots__ = ("_finished",)
@@ -95,19 +96,6 @@ class BoundedCallTree(CallTree):
         """How many finished calls have no record any more."""
         return len(self) - len(self._ids())
 
-    def open(
-        self,
-        node: NodeLike,
-        parent_id: int,
-        args: tuple[object, ...],
-        kwargs: dict[str, object],
-        attempt: AttemptLike | None = None,
-    ) -> int:
-        """Add a call, running from now on, and return its id, as every tree does."""
-        if len(self._finished.ids) > self._finished.limit:
-            self._forget_excess()
-        return super().open(node, parent_id, args, kwargs, attempt)
-
     def _ids(self) -> Collection[int]:
         finished = self._finished
         ids = finished.ids.copy()
@@ -125,12 +113,15 @@ class BoundedCallTree(CallTree):
 
     def _finish(self, call_id: int) -> None:
         self._finished.ids.append(call_id)
-        if len(self._finished.ids) > self._finished.limit:
-            self._forget_excess(but=call_id)
+        self._forget_excess()
 
-    def cancel_what_is_open(self, closed: Callable[[int], object] | None = None) -> None:
-        """Close the calls that were left open, and forget what no query tells of any more."""
-        super().cancel_what_is_open(closed)
+    def hold(self, call_id: int) -> None:
+        """Keep the record of a call that closes next until `let_go`, as every tree does."""
+        self._finished.held = call_id
+
+    def let_go(self) -> None:
+        """End what `hold` began, and forget the call if it is in excess of the limit."""
+        self._finished.held = 0
         self._forget_excess()
 
     def records(self) -> Iterator[CallRecord]:
@@ -147,15 +138,13 @@ class BoundedCallTree(CallTree):
             with suppress(KeyError):
                 yield from self._named_values_of(call_id)
 
-    def _forget_excess(self, but: int | None = None) -> None:
-        """Forget the calls that finished first, until at most `limit` finished ones are left.
-
-        Args:
-            but: A call that stays: the one that closes now, of which observers are not told yet.
-        """
+    def _forget_excess(self) -> None:
+        """Forget the calls that finished first, until at most `limit` finished ones are left."""
         finished, tally = self._finished, self._tally
+        if len(finished.ids) <= finished.limit:
+            return
         with tally.lock:
-            while len(finished.ids) > finished.limit and finished.ids[0] != but:
+            while len(finished.ids) > finished.limit and finished.ids[0] != finished.held:
                 gone = finished.ids.popleft()
                 if gone > tally.counted:
                     self._count_new_calls()

@@ -204,9 +204,17 @@ class CallTree:
         """
         # Children first: ids grow from parent to child.
         for call_id in sorted((each for each in self._ids() if not self._ended_at[each]), reverse=True):
+            self.hold(call_id)
             self.cancel(call_id)
             if closed is not None:
                 closed(call_id)
+            self.let_go()
+
+    def hold(self, call_id: int) -> None:
+        """Keep the record of a call that closes next until `let_go`: observers are told of its end and may ask."""
+
+    def let_go(self) -> None:
+        """End what `hold` began. Only a tree with a limit does anything in the two: no other drops a record."""
 
     def _close(self, call_id: int, status: Status, outcome: CallError | None) -> None:
         if self._ended_at[call_id]:

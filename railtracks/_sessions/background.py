@@ -110,14 +110,15 @@ class Background:
             # The value given to `started()` is not recorded, so the node must run again in each run of the session.
             made = made.with_options(durable=False)
         start_frame = self._start_frame(made, args, kwargs, is_service=False)
-        starting = _Starting(made, args, kwargs, self._fail, start_frame)
-        pending = starting.pending
+        starting = _Starting(self._fail, is_tried_again=made.retry is not None)
+        with_status = made.with_function(functools.partial(made.fn, task_status=starting))
+        pending = PendingCall(with_status, args, kwargs)
         # In `_starting` until `started()`, and in `_running` from the first step of its task on.
         self._starting.add(pending)
         if not self._takes_starts:
             pending.cancel(_REASON)
         try:
-            value = await self._nursery.start(starting.run, self._run, name=pending.node_name)
+            value = await self._nursery.start(starting.run, self._run, pending, start_frame, name=pending.node_name)
         finally:
             self._starting.discard(pending)
             self._root.scope.recheck_drain()
@@ -163,29 +164,20 @@ class Background:
 
 
 class _Starting:
-    """A background call before its node has called `task_status.started()`, and the `task_status` of that node.
+    """The `task_status` of the node of a background call, until the node has called `started()`.
+
+    It does not hold the call, whose node holds it: that would be a reference cycle.
 
     Attributes:
-        pending: The call.
         refusal: The error to raise at the starter: that of the node, or that the session ended before the start.
     """
 
-    def __init__(
-        self,
-        node: Node[..., object],
-        args: Args,
-        kwargs: Kwargs,
-        fail: _Fail,
-        start_frame: Frame,
-    ) -> None:
-        self._start_frame = start_frame
-        with_status = node.with_function(functools.partial(node.fn, task_status=self))
-        self.pending = PendingCall(with_status, args, kwargs)
+    def __init__(self, fail: _Fail, *, is_tried_again: bool) -> None:
         self.refusal: BaseException | None = None
         self._fail = fail
         self._task_status: trio.TaskStatus[object]
         self._has_started = False
-        self._is_tried_again = node.retry is not None
+        self._is_tried_again = is_tried_again
 
     @trio.lowlevel.enable_ki_protection
     def started(self, value: object = None) -> None:
@@ -199,14 +191,21 @@ class _Starting:
         self._has_started = True
 
     @trio.lowlevel.enable_ki_protection
-    async def run(self, run: _RunPending, *, task_status: trio.TaskStatus[object]) -> None:
+    async def run(
+        self,
+        run: _RunPending,
+        pending: PendingCall[object],
+        start_frame: Frame,
+        *,
+        task_status: trio.TaskStatus[object],
+    ) -> None:
         """Run the node in a task of `nursery.start`. An error before `started()` is kept in `refusal`."""
         self._task_status = task_status
-        await run(self.pending, self._keep, self._start_frame)
-        if not self._has_started and self.pending.status is Status.CANCELLED:
+        await run(pending, self._keep, start_frame)
+        if not self._has_started and pending.status is Status.CANCELLED:
             # `pending.cancel` did this, at the end of the session. A cancel scope around the starter would have raised
             # its `Cancelled` in the starter too, and out of `run` here.
-            self.refusal = ContextError(f"the session ended before {self.pending.node_name!r} had started")
+            self.refusal = ContextError(f"the session ended before {pending.node_name!r} had started")
         if self.refusal is not None:
             # `nursery.start` must return: its caller then raises the refusal, which no nursery wraps in a group.
             task_status.started()

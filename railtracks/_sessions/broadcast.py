@@ -208,7 +208,7 @@ class Broadcaster:
                         # A callback's failure is logged and changes nothing.
                         with trio.CancelScope(shield=True):
                             await self._failures.report("broadcast_callback failed", error, item)
-                    del error
+                    del error, item
                     if key is not None and self._journal is not None:
                         await self._journal.broadcasts.delivered(key)
                     self._is_delivering = False

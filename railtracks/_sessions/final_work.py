@@ -16,7 +16,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import trio
@@ -28,9 +27,9 @@ from railtracks._calls.session_control import WorkerProcesses
 from railtracks._config import required
 from railtracks._options import Callback, Settings
 from railtracks._records.errors import combined, is_ordinary
-from railtracks._records.files import shown, write_whole
 from railtracks._records.log import SessionLog
 from railtracks._records.session import SessionRecord
+from railtracks._records.state_file import StateFile
 from railtracks._sessions.broadcast import Broadcaster, CallbackFailures, failure_of
 from railtracks._sessions.resources import Resources
 from railtracks._workers.threads import in_thread_or_here, saving_limiter
@@ -46,7 +45,7 @@ class FinalWork:
     Attributes:
         record: The record of the session.
         settings: The options of the session, defaults filled in.
-        path: The file to save the state to; `None` if it is not saved.
+        state_file: The file to save the state to.
         log: The log of the session.
         resources: The resources of the session.
         broadcaster: The delivery of its broadcasts; `None` if the session has no callback for them.
@@ -55,7 +54,7 @@ class FinalWork:
 
     record: SessionRecord
     settings: Settings
-    path: Path | None
+    state_file: StateFile
     log: SessionLog
     resources: Resources
     broadcaster: Broadcaster | None
@@ -72,7 +71,7 @@ class FinalWork:
     def has_work(self) -> bool:
         """Whether there is more to do than to decide how the session ended. If not, `run` is not needed."""
         return bool(
-            self.path is not None
+            self.state_file.path is not None
             or self.settings.get("payload_callback") is not None
             or self.broadcaster is not None
             or self._processes is not None
@@ -131,8 +130,8 @@ class FinalWork:
                 await self._step("end the worker processes", self._processes.close)
             # After the cleanup, whose errors count, and before the save, which writes how the session ended.
             self.close_record(outside)
-            if self.path is not None:
-                await self._step(f"save the state to {self.path}", partial(self._save, self.path))
+            if self.state_file.path is not None:
+                await self._step(f"save the state to {self.state_file.path}", self._save)
             callback = self.settings.get("payload_callback")
             if callback is not None:
                 await self._step("hand out the payload", partial(self._hand_out_payload, callback))
@@ -202,20 +201,8 @@ class FinalWork:
         if self.broadcaster is not None:
             await self.broadcaster.close()
 
-    async def _save(self, path: Path) -> None:
-        try:
-            await in_thread_or_here(self._write, path, limiter=saving_limiter())
-        except Exception as error:  # noqa: BLE001 - a failed save must not replace the result of the session
-            self._log(logging.ERROR, f"could not save the state to {path}: {error}")
-
-    def _write(self, path: Path) -> None:
-        record = self.record
-        wanted = record.flow_name if record.name is None else record.name
-        if wanted not in {None, record.identifier} and path.stem == record.identifier:
-            self._log(logging.WARNING, f"{wanted!r} is no safe file name, saving to {path} instead")
-        elif path.exists():
-            self._log(logging.WARNING, f"File {shown(path)} already exists, overwriting...")
-        write_whole(path, record.chunks())
+    async def _save(self) -> None:
+        await in_thread_or_here(self.state_file.write, self.log, limiter=saving_limiter())
 
     async def _hand_out_payload(self, callback: Callback) -> None:
         seconds = self._cleanup_timeout

@@ -23,7 +23,6 @@ from railtracks._nodes.worker_modules import refuse_in_import
 from railtracks._records.data import CauseKind, EndCause
 from railtracks._records.errors import bare, combined, is_fatal, members, raise_unchanged, without_cancelled
 from railtracks._records.events import BroadcastEvent, EventKind, SessionEvent, now
-from railtracks._records.files import is_saved
 from railtracks._records.log import SessionLog
 from railtracks._records.observers import EVERYWHERE, Audience, tell
 from railtracks._sessions.background import Background
@@ -90,6 +89,7 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
         log.close()
         plan.record.ending.add(error, None)
         plan.record.close(None)
+        plan.state_file.give_up()
         if plan.durable is not None:
             await plan.durable.abandon()  # noqa: ASYNC102 - shielded in there
         raise
@@ -146,7 +146,7 @@ class Lifetime:
             failures = CallbackFailures(plan.record, log)
             broadcaster = Broadcaster(callback, outer_nursery.nursery, failures, journal, plan.cancellation.fail)
         self._final_work = FinalWork(
-            plan.record, plan.settings, plan.path, log, self.resources, broadcaster, plan.durable
+            plan.record, plan.settings, plan.state_file, log, self.resources, broadcaster, plan.durable
         )
         on_cancel = partial(_react_to_cancel, self.background, self._root.scope, log)
         self._watcher = CancelWatcher(plan.cancellation, inner_nursery.nursery, on_cancel)
@@ -164,10 +164,7 @@ class Lifetime:
         if plan.durable is not None and journal is not None:
             self._resume(plan.durable, journal)
         self._tell(EventKind.SESSION_OPENED, observers.session_opened)
-        if plan.path is None and is_saved(setting=bool(plan.settings.get("save_state"))):
-            what = f"the state of session {plan.record.ending.label!r} will not be saved"
-            line = f"{what}: the current folder is gone. Set RAILTRACKS_HOME to the path of a folder"
-            self._final_work.log.log(logging.WARNING, line, logger="RT.Session")
+        plan.state_file.warn_if_homeless(self._final_work.log)
 
     def _tell(self, kind: EventKind, audience: Audience) -> None:
         """Tell observers, if there are any, that the session was opened or closed."""
@@ -239,6 +236,7 @@ class Lifetime:
         if self._plan.record.is_inherited:
             # A process that was forked inside the block leaves it: resources, state and store are those of the parent.
             self._outer_nursery.nursery.cancel_scope.cancel()
+            self._plan.state_file.give_up()
             final_work.close_record(outside)
         elif final_work.has_work:
             self._outer_nursery.nursery.start_soon(final_work.run, outside)

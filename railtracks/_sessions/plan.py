@@ -6,7 +6,6 @@ Called by `Session` and by the lifetime of the session.
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from typing import NamedTuple
 
 import trio
@@ -17,6 +16,7 @@ from railtracks._calls.nursery import leave
 from railtracks._options import Settings
 from railtracks._records.events import ObservedSession
 from railtracks._records.session import SessionRecord
+from railtracks._records.state_file import StateFile
 from railtracks._sessions.cancellation import Cancellation
 
 
@@ -28,7 +28,7 @@ class SessionPlan(NamedTuple):
         record: The record of the session.
         settings: The options of the session, defaults filled in.
         cancellation: The session's cancel scope.
-        path: The file that the state will be saved to; `None` if it will not be saved.
+        state_file: The file that the state will be saved to.
         durable: The session's run in its store; `None` if it is not durable.
     """
 
@@ -36,7 +36,7 @@ class SessionPlan(NamedTuple):
     record: SessionRecord
     settings: Settings
     cancellation: Cancellation
-    path: Path | None
+    state_file: StateFile
     durable: DurableRun[Frame] | None
 
 

@@ -30,9 +30,10 @@ from railtracks._options import DecoratorOptions, SessionOptions, SessionStore
 from railtracks._records.data import CauseKind, Counts, EndCause, ExecutionInfo, Status
 from railtracks._records.ending import Ending
 from railtracks._records.error_parts import text_of
-from railtracks._records.files import check_session_id, current_folder, home, is_saved, state_name
+from railtracks._records.files import check_session_id, current_folder
 from railtracks._records.history import BoundedCallTree
 from railtracks._records.session import SessionRecord
+from railtracks._records.state_file import StateFile
 from railtracks._records.tree import CallTree
 from railtracks._sessions.cancellation import Cancellation
 from railtracks._sessions.durable import durable_wing
@@ -74,14 +75,13 @@ class Session:
     __slots__ = (
         "__weakref__",
         "_cancellation",
-        "_folder",
         "_lifetime",
         "_may_be_new",
         "_record",
         "_run",
         "_session_id",
         "_settings",
-        "_state_path",
+        "_state_file",
         "_store",
     )
 
@@ -101,9 +101,7 @@ class Session:
         self._record = SessionRecord(identifier, name, flow_name, _text(options.get("flow_id")), ending, values, tree)
         self._record.value_limit = required(settings.get("value_limit"))
         self._cancellation = Cancellation(self._record)
-        # Where it was made: home is looked for from there, when it is entered.
-        self._folder = current_folder()
-        self._state_path: Path | None = None
+        self._state_file = StateFile(self._record, bool(settings.get("save_state")), current_folder())
         self._run: DurableRun[Frame] | None = None
         self._lifetime: Lifetime | None = None
 
@@ -111,7 +109,7 @@ class Session:
     def _of_flow(cls, folder: str | None, run: DurableRun[Frame] | None, **options: Unpack[DecoratorOptions]) -> Self:
         """Return a session of a flow that was made in `folder`; with a run, that of the run in a store."""
         session = cls(**options)
-        session._folder = folder
+        session._state_file.look_from(folder)
         if run is not None:
             session._begin_with(run)
         return session
@@ -119,11 +117,6 @@ class Session:
     def _begin_with(self, run: DurableRun[Frame]) -> None:
         self._run = run
         self._record.identify(run.session_id)
-
-    def _find_state_path(self) -> Path | None:
-        record = self._record
-        folder = home(self._folder) if is_saved(setting=bool(self._settings.get("save_state"))) else None
-        return None if folder is None else folder / state_name(record.identifier, record.name, record.flow_name)
 
     @property
     def identifier(self) -> str:
@@ -155,8 +148,8 @@ class Session:
 
     @property
     def state_path(self) -> Path | None:
-        """The file to which the session's state is saved at its end, `None` if it is not saved."""
-        return self._find_state_path() if self._record.started_at is None else self._state_path
+        """The file to which the session's state is saved at its end; `None` if it is not saved, or could not be."""
+        return self._state_file.path
 
     @property
     def cancel_scope(self) -> trio.CancelScope:
@@ -395,8 +388,8 @@ class Session:
                 may_be_new=self._may_be_new,
             )
             self._begin_with(run)
-        self._state_path = self._find_state_path()
-        plan = SessionPlan(self, record, self._settings, self._cancellation, self._state_path, self._run)
+        self._state_file.settle()
+        plan = SessionPlan(self, record, self._settings, self._cancellation, self._state_file, self._run)
         self._lifetime = await open_lifetime(plan)
         return self
 

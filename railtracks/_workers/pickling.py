@@ -64,7 +64,6 @@ class _Pickler(pickle.Pickler):
         return _NOT_OURS
 
 
-@lru_cache
 def _behind(fn: FunctionType) -> _Behind | None:
     """Return the name under which a function stands behind its node, `None` if it stands behind none."""
     if not _is_node(named(fn.__module__, fn.__qualname__)):

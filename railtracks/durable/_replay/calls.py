@@ -146,11 +146,7 @@ class LiveCall(Call, RecordParent):
         try:
             result = await _run_node(frame, node, args, kwargs)
         except BaseException as error:
-            real = without_cancelled(error)
-            if real is not None and self._is_outcome(error, real):
-                # Before the commit: a call that has left out recorded calls is not the recorded one.
-                parts.mismatches.check_call_end(self.key, repr(node.name))
-                await self._fail(real)  # noqa: ASYNC102 - shielded in there
+            await self._record_failure(error)  # noqa: ASYNC102 - shielded in there
             raise
         parts.mismatches.check_call_end(self.key, repr(node.name))
         if not node.is_async and trio.current_effective_deadline() <= trio.current_time():
@@ -165,12 +161,21 @@ class LiveCall(Call, RecordParent):
     async def _complete(self, result: object) -> None:
         node = self.asked.node
         try:
-            kind, what = shape_of(node.fn).result, f"the result of {node.name!r}"
+            kind, what = shape_of(node).result, f"the result of {node.name!r}"
             data, _ = await self.parts.values.dump_aside(result, kind, what)
         except DurableValueError as error:
             await self._fail(error)  # noqa: ASYNC120 - shielded in there
             raise
         await self._settle(RowStatus.COMPLETED, data)
+
+    async def _record_failure(self, error: BaseException) -> None:
+        """Record what the node has raised, if that is the outcome of the call."""
+        # Not in the stack frame that the error passes through: that would hold the error, which holds the frame.
+        real = without_cancelled(error)
+        if real is not None and self._is_outcome(error, real):
+            # Before the commit: a call that has left out recorded calls is not the recorded one.
+            self.parts.mismatches.check_call_end(self.key, repr(self.asked.node.name))
+            await self._fail(real)
 
     async def _fail(self, error: BaseException) -> None:
         data, lost = self.parts.failures.dump(error)

@@ -127,13 +127,9 @@ class Journal:
     ) -> DurableCall[Frame]:
         """Find out which call this is, and whether it is in the record, before its node does anything. Shielded."""
         strand, parts = self._strands.of(parent), self.parts
-        refusal: DurableValueError | ReplayMismatchError | None = None
-        arguments, fingerprint = b"", ""
+        arguments, fingerprint, refusal = b"", "", None
         if node.is_durable and not parts.commits.is_cut:
-            try:
-                arguments, fingerprint = await parts.values.dump_arguments_aside(node, args, kwargs)
-            except DurableValueError as error:
-                refusal = error
+            arguments, fingerprint, refusal = await self._dumped(node, args, kwargs)
         # Asked again: the session may have been cancelled while a thread wrote the arguments.
         if parts.commits.is_cut:
             return self._unrecorded(strand, node, key_of(strand.body.key, "unrecorded", time.monotonic_ns()))
@@ -154,6 +150,16 @@ class Journal:
         if found is not None and found.has_outcome:
             return ReplayedCall(strand, asked, found, parts, self._cancel_patience)
         return LiveCall(asked, strand.body, found, parts)
+
+    async def _dumped(
+        self, node: Node[..., object], args: Args, kwargs: Kwargs
+    ) -> tuple[bytes, str, DurableValueError | None]:
+        """Return the arguments of a call as bytes, and their fingerprint, or the error that they cannot be stored."""
+        # In a function of its own: the error holds this stack frame, which does not hold the error.
+        try:
+            return *(await self.parts.values.dump_arguments_aside(node, args, kwargs)), None
+        except DurableValueError as error:
+            return b"", "", error
 
     def _not_durable(self, strand: Strand, node: Node[..., object], attempt: int) -> UnrecordedCall:
         """Return a call of a node that is not durable: it takes a position if it can, and is not recorded."""

@@ -68,7 +68,7 @@ class ReplayedCall(Call):
             # As the node itself would have raised it.
             raise_unchanged(self._failure_of(row))
         with as_store_error(parts.commits.session_id):
-            return parts.values.load(outcome_of(row), shape_of(self._asked.node.fn).result)
+            return parts.values.load(outcome_of(row), shape_of(self._asked.node).result)
 
     def _failure_of(self, row: CallRow) -> BaseException:
         """Return the exception that the recorded call raised. In a function of its own: no frame here holds it."""
@@ -133,5 +133,7 @@ class RefusedCall(Call):
 
     def left(self, error: BaseException | None) -> None:  # noqa: ARG002 - it has no outcome of its own
         """Free the label of the call for another one."""
+        # It has been raised: its traceback holds a stack frame that holds this call.
+        del self._refusal
         if self._position is not None:
             self.strand.body.release(self._position)

@@ -208,7 +208,7 @@ def _recorded_result(access: Access, taken: Taken, node: Node[..., object]) -> o
         is_entry = (each.strand, each.position, each.place) == (ROOT, 0, -1)
         if is_entry and each.status == RowStatus.COMPLETED and each.outcome is not None:
             with as_own_error(row.session_id):
-                return access.values.load(each.outcome, shape_of(node.fn).result)
+                return access.values.load(each.outcome, shape_of(node).result)
     raise StoreError(f"session {row.session_id} is {row.status}, and its result is not in the store")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from railtracks._records.files import current_folder, home
+from railtracks._records.files import current_folder, home, why_no_home
 from railtracks._records.scrubbing import Scrubber, secrets_in
 from railtracks.exceptions import StoreError
 
@@ -59,10 +59,7 @@ class Address:
             return self._url if self._is_found or self._url.get_backend_name() != "sqlite" else _local(self._url)
         folder = home(self._folder)
         if folder is None:
-            raise StoreError(
-                "the default store has no place: the current folder was gone when it was made. Set RAILTRACKS_HOME to"
-                " the path of a folder, or give the store a path"
-            )
+            raise StoreError(f"the default store has no place: {why_no_home()}, or give the store a path")
         return database_url(None, folder)
 
 

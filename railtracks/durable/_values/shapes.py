@@ -5,10 +5,11 @@ Called by `values`, and by calls and sessions that store a result.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Final
+from weakref import WeakKeyDictionary
 
+from railtracks._nodes.node import Node
 from railtracks._nodes.signature import Signature, signature_of
 
 
@@ -24,15 +25,16 @@ class StandIn:
     stands_for: Callable[..., object]
 
 
-def shape_of(fn: Callable[..., object] | StandIn) -> Signature:
-    """Return the signature by which the arguments and the result of a function are stored."""
-    if isinstance(fn, StandIn):
-        fn = fn.stands_for
-    try:
-        return _known_signature(fn)
-    except TypeError:
-        # An instance whose class compares by fields has no hash.
-        return signature_of(fn)
+# By node, and weakly: a function may be made for one call, as a bound method is, and hold what that call works on.
+_known: Final[WeakKeyDictionary[Node[..., object], Signature]] = WeakKeyDictionary()
 
 
-_known_signature: Final = functools.lru_cache(maxsize=4096)(signature_of)
+def shape_of(node: Node[..., object]) -> Signature:
+    """Return the signature by which the arguments and the result of a node are stored."""
+    given: object = node.fn
+    fn = given.stands_for if isinstance(given, StandIn) else node.fn
+    known = _known.get(node)
+    # `testing.replace_node` replaces the function of a node.
+    if known is None or known.fn is not fn:
+        known = _known[node] = signature_of(fn)
+    return known

@@ -144,7 +144,7 @@ class Values:
     def _dump_arguments(
         self, node: Node[..., object], args: tuple[object, ...], kwargs: Mapping[str, object], *, is_large: bool
     ) -> tuple[bytes, str]:
-        signature = shape_of(node.fn)
+        signature = shape_of(node)
         plain: list[Plain] = []
         for place, value in enumerate(args):
             name, kind = signature.at(place)
@@ -168,7 +168,7 @@ class Values:
         Raises:
             DurableValueError: If the annotations have changed since, or the key.
         """
-        signature = shape_of(node.fn)
+        signature = shape_of(node)
         read = self._converter.read
         try:
             positional, *named = parts_of(self._opened(parsed(data)))
@@ -193,7 +193,7 @@ class Values:
         """
         args, kwargs = self.load_arguments(node, data)
         try:
-            shape_of(node.fn).check(args, kwargs)
+            shape_of(node).check(args, kwargs)
         except TypeError as error:
             raise DurableValueError(f"the stored arguments of {node.name!r}", str(error)) from error
         return args, kwargs

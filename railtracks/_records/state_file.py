@@ -1,0 +1,97 @@
+"""The file of one session's state: where it will be, what is written to it, and whether it was written.
+
+Made with each session. Settled when the session is entered, and written by its final work.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Final
+
+from attrs import define
+
+from railtracks._records.files import home, is_saved, shown, state_name, why_no_home, write_whole
+from railtracks._records.log import SessionLog
+from railtracks._records.session import SessionRecord
+
+_LOGGER: Final = "RT.Session"
+
+
+@define(eq=False)
+class StateFile:
+    """The file that the state of one session is saved to.
+
+    Attributes:
+        record: The record of the session.
+        is_wanted: Whether the session was told to save its state.
+        folder: The folder in which the session, or its flow, was made; `None` if there was no current folder.
+    """
+
+    record: SessionRecord
+    is_wanted: bool
+    folder: str | None
+    _path: Path | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """Where the state will be saved; `None` if it is not saved, and from the moment on when saving has failed.
+
+        Raises:
+            ValueError: Before the session is entered, as from `is_saved`.
+        """
+        return self._find() if self.record.started_at is None else self._path
+
+    def look_from(self, folder: str | None) -> None:
+        """Set the folder in which the flow of the session was made."""
+        self.folder = folder
+
+    def settle(self) -> None:
+        """Find the file: from now on it stays where it is.
+
+        Raises:
+            ValueError: As from `is_saved`.
+        """
+        self._path = self._find()
+
+    def give_up(self) -> None:
+        """Note that the state will not be saved."""
+        self._path = None
+
+    def _find(self) -> Path | None:
+        record = self.record
+        folder = home(self.folder) if is_saved(setting=self.is_wanted) else None
+        return None if folder is None else folder / state_name(record.identifier, record.name, record.flow_name)
+
+    def warn_if_homeless(self, log: SessionLog) -> None:
+        """Log a WARNING if the state is to be saved, and there is no folder for it."""
+        if self._path is None and is_saved(setting=self.is_wanted):
+            line = f"the state of session {self.record.ending.label!r} will not be saved: {why_no_home()}"
+            log.log(logging.WARNING, line, logger=_LOGGER)
+
+    def write(self, log: SessionLog) -> None:
+        """Write the state, if it is to be saved. A failure is logged, and then there is no path. Blocks."""
+        path = self._path
+        if path is None:
+            return
+        try:
+            self._warn(path, log)
+            write_whole(path, self.record.chunks())
+        except BaseException as error:
+            # A path promises a file.
+            self.give_up()
+            if not isinstance(error, Exception):
+                raise
+            # It must not replace the result of the session.
+            line = f"could not save the state to {path}: {error}"
+            log.log(logging.ERROR, line, logger=_LOGGER)
+
+    def _warn(self, path: Path, log: SessionLog) -> None:
+        wanted = self.record.flow_name if self.record.name is None else self.record.name
+        if wanted not in {None, self.record.identifier} and path.stem == self.record.identifier:
+            line = f"{wanted!r} is no safe file name, saving to {path} instead"
+        elif path.exists():
+            line = f"File {shown(path)} already exists, overwriting..."
+        else:
+            return
+        log.log(logging.WARNING, line, logger=_LOGGER)
