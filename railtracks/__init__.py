@@ -16,13 +16,22 @@ from railtracks._calls.as_completed import as_completed
 from railtracks._calls.batch import call_batch
 from railtracks._calls.call import call, register_default_session
 from railtracks._calls.group import CallGroup, open_group
-from railtracks._calls.here import see_revealed
+from railtracks._calls.here import current_call, see_revealed
 from railtracks._calls.identity import fencing_number, idempotency_key, random, uuid4
 from railtracks._calls.pending import PendingCall
 from railtracks._config import set_config
 from railtracks._nodes.node import Node, function_node
 from railtracks._nodes.retry import Retry
-from railtracks._records.data import CallError, CallRecord, CauseKind, Counts, EndCause, ExecutionInfo, Status
+from railtracks._records.data import (
+    CallError,
+    CallRecord,
+    CauseKind,
+    Counts,
+    CurrentCall,
+    EndCause,
+    ExecutionInfo,
+    Status,
+)
 from railtracks._records.loading import load_state
 from railtracks._records.log import enable_logging
 from railtracks._records.secrets import Secret, register_reveal
@@ -74,6 +83,7 @@ __all__ = [
     "CauseKind",
     "ContextError",
     "Counts",
+    "CurrentCall",
     "DurableStatus",
     "DurableStore",
     "DurableValueError",
@@ -113,6 +123,7 @@ __all__ = [
     "call",
     "call_batch",
     "context",
+    "current_call",
     "current_session",
     "enable_logging",
     "exceptions",

@@ -8,12 +8,14 @@ matter through which hands that nursery was passed.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 import trio
 from trio.lowlevel import Task
 
 from railtracks._calls.frames import Frame, SessionScope, current_frame
+from railtracks._records.data import CurrentCall
 from railtracks._records.secrets import Secret
 from railtracks.exceptions import ContextError
 
@@ -168,6 +170,41 @@ def own_frame() -> Frame | None:
     return _of_this_process(
         enclosing_frame(trio.lowlevel.current_task()) if trio.lowlevel.in_trio_task() else current_frame.get()
     )
+
+
+def current_call() -> CurrentCall:
+    """Return the innermost open call around this code: the call of the node that runs it. Not a checkpoint.
+
+    Each attempt of a retried node is a call of its own. In a task that a nursery has started, the call is the one that
+    opened the nursery. The worker thread of a sync node is in the call of that node, and so is code in a
+    `ThreadPoolExecutor` given as `run_in`. In the block of a session that was opened inside a call, that call is around.
+
+    Raises:
+        ContextError: If no call is open here: outside of nodes, in a process other than the session's, in an executor
+            that is no `ThreadPoolExecutor`, or in a task or thread that outlived its call and all calls around it. Also
+            if this task runs outside its session, or is a system task of Trio's.
+    """
+    # In a process that was forked in a task Trio still takes this code for that task.
+    frame = _of_this_process(frame_here() if trio.lowlevel.in_trio_task() else current_frame.get())
+    while frame is not None:
+        if frame.call_id and frame.task is not None:
+            # In a thread that outlives its call: the record may be dropped at this moment (`history_limit`).
+            with suppress(KeyError):
+                call = frame.scope.tree.record(frame.call_id)
+                return CurrentCall(call.id, call.node, call.attempt, call.parent_id, frame.scope.record.identifier)
+        frame = frame.outer
+    raise ContextError(
+        "no call is open here: use current_call() in a node that 'await rt.call(node)' or a Flow runs"
+        f"{IN_ANOTHER_PROCESS}"
+    )
+
+
+def leave_calls() -> None:
+    """Let the code of this context belong to no call of its session, until it makes one. Called for callbacks."""
+    frame = current_frame.get()
+    while frame is not None and frame.call_id:
+        frame = frame.outer
+    current_frame.set(frame)
 
 
 def _frame_around(task: Task) -> Frame | None:

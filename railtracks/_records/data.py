@@ -98,6 +98,25 @@ class CallRecord:
 
 
 @define(frozen=True)
+class CurrentCall:
+    """The call around some code, as `current_call` found it.
+
+    Attributes:
+        id: Its number in its session, as in `CallRecord.id`.
+        node: The node's name.
+        attempt: Which attempt of the call this is, counted from 1.
+        parent_id: The call it was made in, `None` for a top-level call.
+        session_id: The identifier of its session.
+    """
+
+    id: int
+    node: str
+    attempt: int
+    parent_id: int | None
+    session_id: str
+
+
+@define(frozen=True)
 class ExecutionInfo:
     """A session and its calls as plain data: a running one's as it stood, or a saved one's.
 

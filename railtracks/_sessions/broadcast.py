@@ -14,7 +14,7 @@ import trio
 from railtracks._calls.ctrl_c import users_code
 from railtracks._calls.durable_protocol import SessionJournal
 from railtracks._calls.frames import Frame
-from railtracks._calls.here import open_scope, own_frame
+from railtracks._calls.here import leave_calls, open_scope, own_frame
 from railtracks._calls.identity import Identity, use_identity
 from railtracks._nodes.node import is_coroutine_function
 from railtracks._options import Callback
@@ -195,6 +195,8 @@ class Broadcaster:
     @trio.lowlevel.enable_ki_protection
     async def _deliver(self) -> None:
         self._deliverer = trio.lowlevel.current_task()
+        # The context is that of the first sender, whose call has nothing to do with the callback.
+        leave_calls()
         try:
             with self._scope, self._receive:
                 async for item, key in self._receive:

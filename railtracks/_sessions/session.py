@@ -27,6 +27,7 @@ from railtracks._nodes.node import Node
 from railtracks._nodes.signature import SecretParameters
 from railtracks._option import check_options, documented, spelled_out
 from railtracks._options import DecoratorOptions, SessionOptions, SessionStore
+from railtracks._records.context_view import ContextView
 from railtracks._records.data import CauseKind, Counts, EndCause, ExecutionInfo, Status
 from railtracks._records.ending import Ending
 from railtracks._records.error_parts import text_of
@@ -169,6 +170,15 @@ class Session:
     def info(self) -> ExecutionInfo:
         """The session and its calls as they are now, as plain records. Takes longer the more calls there are."""
         return self._record.info()
+
+    @property
+    def context(self) -> Mapping[str, Any]:
+        """The values of the session's context: live, read-only, and still there after the end of the session.
+
+        Before the session is entered these are the values that it was given. Nodes write with `rt.context.put`. Any
+        thread may read it; `dict(session.context.items())` is a copy of one moment.
+        """
+        return ContextView(self._record.values)
 
     @property
     def counts(self) -> Counts:
