@@ -142,6 +142,8 @@ __all__ = [
     "wait_for_signal",
 ]
 
+__version__ = "0.1.0"
+
 register_default_session(Session)
 register_reveal(see_revealed)
 del register_default_session, register_reveal, see_revealed

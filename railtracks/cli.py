@@ -4,23 +4,38 @@ Called by the script `railtracks` and by `python -m railtracks`.
 """
 
 import argparse
+import os
+import signal
 import sys
 import sysconfig
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Final, TextIO
 
 import railtracks as rt
 from railtracks import demo
+from railtracks.testing import opened_sessions
 
-_EXAMPLES = """\
+_EXAMPLES: Final = """\
 examples:
   railtracks demo                        the standard library of the running Python
   railtracks demo src --limit 4          a folder of yours, four files at a time
   railtracks demo --timeout 0.5          stop everything after half a second
-
-The run is saved under $RAILTRACKS_HOME (the nearest .railtracks if it is not set).
 """
+_DEMO_NOTES: Final = f"""\
+{_EXAMPLES}
+The run is saved in $RAILTRACKS_HOME, or if that is not set in the nearest folder .railtracks. On a terminal a progress
+bar is shown if the extra cli is installed: pip install 'railtracks-trio[cli]'.
+"""
+
+_FAILED: Final = 1
+_WRONG_USE: Final = 2
+# What a shell reports of a program that a signal has ended.
+_INTERRUPTED: Final = 128 + signal.SIGINT
+_READER_IS_GONE: Final = 141
+_TERMINATED: Final = 128 + signal.SIGTERM
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,27 +45,46 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments, ``sys.argv[1:]`` if not given.
 
     Returns:
-        The exit code: 0; 1 after a timeout; 2 for a folder without Python files; 130 after Ctrl-C.
+        The exit code: 0; 1 after a timeout, or if stdout cannot be written; 2 for wrong use; 130 after Ctrl-C; 141 if
+        the program that reads stdout has ended; 143 after SIGTERM.
 
     Raises:
-        SystemExit: If the arguments are wrong, with code 2.
+        SystemExit: From argparse, if the arguments are wrong, with code 2; and after `--help` and `--version`.
     """
-    arguments = _parser().parse_args(argv)
-    command: Callable[[argparse.Namespace], int] = arguments.command
+    parser = _parser()
+    try:
+        arguments = parser.parse_args(argv)
+    except SystemExit:
+        # What argparse has printed may still be in the buffer.
+        if code := _put(""):
+            return code
+        raise
+    command: Callable[[argparse.Namespace], int] | None = arguments.command
+    if command is None:
+        _complain(parser.format_help())
+        return _WRONG_USE
     try:
         return command(arguments)
     except KeyboardInterrupt:
-        return _complain("interrupted", code=130)
+        _complain("railtracks: interrupted")
+        return _INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="railtracks", description="Agentic workflows on Trio.")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    parser = argparse.ArgumentParser(
+        prog="railtracks",
+        description="Agentic workflows on Trio.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"railtracks-trio {rt.__version__}")
+    parser.set_defaults(command=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     command = commands.add_parser(
         "demo",
         help="survey the Python source files of a folder",
         description="Find the Python files below a folder, parse them in worker threads, and sum up what they hold.",
-        epilog=_EXAMPLES,
+        epilog=_DEMO_NOTES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument(
@@ -72,25 +106,72 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
+    report: demo.Report | None = None
     # Parsing a file can raise warnings about that file, for example about a wrong escape: hide them. Done outside of
     # the flow, because the filters belong to the whole process, and the nodes run in several threads at once.
-    with warnings.catch_warnings(), demo.open_progress() as show:
+    with warnings.catch_warnings(), demo.open_progress() as show, opened_sessions() as sessions:
         warnings.simplefilter("ignore", SyntaxWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
-        flow = rt.Flow("survey", entry_point=demo.survey_folder, timeout=arguments.timeout, broadcast_callback=show)
+        flow = rt.Flow(
+            "survey",
+            entry_point=demo.survey_folder,
+            timeout=arguments.timeout,
+            broadcast_callback=show,
+            # Half a survey is of no use, so nothing is to be finished.
+            stop_on_sigterm=0,
+        )
         try:
             report = flow.invoke(arguments.folder, arguments.limit)
+        except KeyboardInterrupt:
+            problem, code = "interrupted", _INTERRUPTED
         except rt.SessionTimeoutError as error:
-            return _complain(str(error), code=1)
-    if not report.files:
-        return _complain(f"no Python files in {report.folder}", code=2)
-    print(demo.table(report))
+            problem, code = str(error), _FAILED
+        except rt.SessionCancelledError:
+            problem, code = "stopped by SIGTERM", _TERMINATED
+        else:
+            problem, code = f"no Python files in {report.folder}", _WRONG_USE
+    # Only now: a path stands for a file that is there.
+    saved = demo.state_line(sessions[0].state_path if sessions else None)
+    if report is not None and report.files:
+        return _put(f"{demo.table(report)}\n\n{saved}\n")
+    _complain(f"railtracks: {problem}\n{saved}")
+    return code
+
+
+def _put(text: str) -> int:
+    """Write a text to stdout, and return the exit code: 0 if it was written, or if there is no stdout."""
+    if sys.stdout is None:
+        return 0
+    try:
+        # Names in source files may have characters that the terminal has not.
+        sys.stdout.write(text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard(sys.stdout)
+        return _READER_IS_GONE
+    except OSError as error:
+        _discard(sys.stdout)
+        _complain(f"railtracks: cannot write to stdout: {error.strerror}")
+        return _FAILED
     return 0
 
 
-def _complain(text: str, code: int) -> int:
-    print(f"railtracks: {text}", file=sys.stderr)
-    return code
+def _complain(text: str) -> None:
+    """Write a line to stderr, if anybody reads that."""
+    if sys.stderr is None:
+        return
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        _discard(sys.stderr)
+
+
+def _discard(stream: TextIO) -> None:
+    """Have what is left in the buffer of a stream go nowhere: as Python exits it would try to write it once more."""
+    with suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def _folder(text: str) -> str:

@@ -63,7 +63,6 @@ class Report:
     Attributes:
         longest: The longest functions, each with the path of its file.
         failures: The path and the problem of each file that could not be parsed; it is in none of the sums.
-        state_path: The file that the state of the session is saved to, ``None`` if it is not saved.
     """
 
     folder: str
@@ -73,7 +72,6 @@ class Report:
     classes: int
     longest: tuple[tuple[str, Function], ...]
     failures: tuple[tuple[str, str], ...]
-    state_path: str | None
 
 
 Message: TypeAlias = Found | FileSurvey
@@ -125,8 +123,7 @@ async def survey_folder(folder: str, limit: int) -> Report:
         outcome if isinstance(outcome, FileSurvey) else FileSurvey(path, problem=_reason(outcome))
         for path, outcome in zip(paths, outcomes, strict=True)
     ]
-    state_path = rt.current_session().state_path
-    return sum_up(folder, surveys, None if state_path is None else str(state_path))
+    return sum_up(folder, surveys)
 
 
 def summarise(path: str, source: bytes) -> FileSurvey:
@@ -151,7 +148,7 @@ def summarise(path: str, source: bytes) -> FileSurvey:
     )
 
 
-def sum_up(folder: str, surveys: Iterable[FileSurvey], state_path: str | None = None) -> Report:
+def sum_up(folder: str, surveys: Iterable[FileSurvey]) -> Report:
     """Add up the surveys of a folder's files."""
     surveys = list(surveys)
     parsed = [survey for survey in surveys if survey.problem is None]
@@ -164,7 +161,6 @@ def sum_up(folder: str, surveys: Iterable[FileSurvey], state_path: str | None = 
         classes=sum(survey.classes for survey in parsed),
         longest=tuple(heapq.nlargest(_LONGEST, functions, key=lambda place: place[1].lines)),
         failures=tuple((survey.path, survey.problem) for survey in surveys if survey.problem is not None),
-        state_path=state_path,
     )
 
 
@@ -202,8 +198,12 @@ def table(report: Report) -> str:
         width = max(len(path) for path, _ in failures)
         rows += ["", "Files that failed, and why", ""]
         rows += [f"  {path:<{width}}  {problem}" for path, problem in failures]
-    rows += ["", f"Saved state: {report.state_path or 'none'}"]
     return "\n".join(rows)
+
+
+def state_line(path: Path | None) -> str:
+    """Return the line that tells where the state of a run was saved."""
+    return "Saved state: none" if path is None else f"Saved state: {_printable(str(path))}"
 
 
 def _printable(path: str) -> str:
@@ -215,9 +215,10 @@ def _printable(path: str) -> str:
 def open_progress() -> Generator[Show]:
     """Show the progress on stderr while the block runs. Gives the `broadcast_callback` for the flow.
 
-    Shows a bar if stdout is a terminal and rich is installed, else a line after every 250 files.
+    Shows a bar if stdout and stderr are terminals and rich is installed, else a line after every 250 files.
     """
-    bar = _progress_bar() if sys.stdout.isatty() else None
+    # A stream is `None` if the program was started without it.
+    bar = _progress_bar() if all(stream and stream.isatty() for stream in (sys.stdout, sys.stderr)) else None
     if bar is None:
         yield _Lines().show
     else:
@@ -255,4 +256,11 @@ class _Lines:
         else:
             self._done += 1
             if self._done % _FILES_PER_LINE == 0 or self._done == self._files:
-                print(f"surveyed {self._done:,} of {self._files:,} files", file=sys.stderr, flush=True)
+                self._print(f"surveyed {self._done:,} of {self._files:,} files")
+
+    def _print(self, line: str) -> None:
+        # Without stderr `print` would write to stdout.
+        if sys.stderr is not None:
+            # A survey does not fail because nobody reads its progress any more.
+            with contextlib.suppress(OSError):
+                print(line, file=sys.stderr, flush=True)

@@ -1,12 +1,20 @@
 """The command line: what it prints, and the exit codes of its ends."""
 
+import errno
+import io
 import os
+import pty
 import runpy
 import signal
+import subprocess
 import sys
 import sysconfig
 import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -63,7 +71,7 @@ def test_demo_takes_the_standard_library_by_default_and_shows_examples(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "required: COMMAND"),
+        (["nothing"], "invalid choice: 'nothing'"),
         (["demo", "no/such/folder"], "not a folder: 'no/such/folder'"),
         (["demo", "--limit", "0"], "not a number from 1 up: '0'"),
         (["demo", "--limit", "many"], "not a number from 1 up: 'many'"),
@@ -82,22 +90,60 @@ def test_wrong_arguments_exit_with_2_and_say_what_is_wrong(
     assert not list(home.glob("*.json"))
 
 
-def test_folder_without_python_files_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_alone_shows_what_it_can_do_and_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("usage: railtracks [-h] [--version] COMMAND ...")
+    assert "railtracks demo src --limit 4" in captured.err
+
+
+def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["--version"])
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out == f"railtracks-trio {version('railtracks-trio')}\n"
+    assert rt.__version__ == version("railtracks-trio")
+
+
+def complaint(text: str, home: Path) -> list[str]:
+    """Return the lines of a complaint with the one state in a home."""
+    (state,) = home.glob("survey-*.json")
+    return [f"railtracks: {text}", f"Saved state: {state}"]
+
+
+def test_folder_without_python_files_exits_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
     assert main(["demo", str(tmp_path)]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == f"railtracks: no Python files in {tmp_path}\n"
+    assert captured.err.splitlines() == complaint(f"no Python files in {tmp_path}", home)
 
 
-def test_timeout_exits_with_1_and_one_line(folder: Path, capsys: pytest.CaptureFixture[str], home: Path) -> None:
+def test_timeout_exits_with_1_and_says_where_the_state_is(
+    folder: Path, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
     assert main(["demo", str(folder), "--timeout", "1e-9"]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    (line,) = captured.err.splitlines()
-    assert line.startswith("railtracks: ")
-    assert "1e-09" in line
+    problem, saved = captured.err.splitlines()[-2:]
+    assert problem.startswith("railtracks: ")
+    assert "1e-09" in problem
     (state,) = home.glob("*.json")
+    assert saved == f"Saved state: {state}"
     assert rt.load_state(state).status == "timed_out"
+
+
+def test_a_state_that_could_not_be_saved_is_not_promised(
+    folder: Path, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "file").touch()
+    monkeypatch.setenv("RAILTRACKS_HOME", str(home / "file"))
+    assert main(["demo", str(folder)]) == 0
+    assert capsys.readouterr().out.endswith("\nSaved state: none\n")
+    assert main(["demo", str(folder), "--timeout", "1e-9"]) == 1
+    assert capsys.readouterr().err.endswith("\nSaved state: none\n")
 
 
 def test_ctrl_c_exits_with_130_once_the_nodes_have_ended(
@@ -120,9 +166,142 @@ def test_ctrl_c_exits_with_130_once_the_nodes_have_ended(
         presser.join()
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.splitlines()[-1] == "railtracks: interrupted"
+    assert captured.err.splitlines()[-2:] == complaint("interrupted", home)
     (state,) = home.glob("*.json")
     assert rt.load_state(state).status == "cancelled"
+
+
+def test_ctrl_c_before_the_run_exits_with_130(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted:
+        def isatty(self) -> bool:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stdout", Interrupted())
+    assert main(["demo", str(folder)]) == 130
+    assert capsys.readouterr().err == "railtracks: interrupted\n"
+
+
+def test_sigterm_ends_the_program_at_once_with_143_and_without_a_traceback(folder: Path, home: Path) -> None:
+    fifo = folder / "endless.py"
+    os.mkfifo(fifo)
+    command = [sys.executable, "-m", "railtracks", "demo", folder]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        # As above.
+        writer = os.open(fifo, os.O_WRONLY)
+        process.send_signal(signal.SIGTERM)
+        # A line comes as soon as the session is cancelled and finds that it has to wait for the thread.
+        assert process.stderr is not None
+        assert "waits for node 'survey_file'" in process.stderr.readline()
+        os.close(writer)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (143, "")
+    assert err.splitlines() == complaint("stopped by SIGTERM", home)
+
+
+# Where the text goes.
+
+
+@pytest.fixture
+def gone(monkeypatch: pytest.MonkeyPatch) -> Iterator[TextIO]:
+    """Return a stream whose reader has ended."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream:
+        yield stream
+
+
+@pytest.mark.parametrize("arguments", [["demo"], ["--help"], ["--version"], ["demo", "--help"]])
+def test_a_reader_of_stdout_that_has_ended_is_no_error_and_exits_with_141(
+    arguments: list[str],
+    gone: TextIO,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdout", gone)
+    assert main([*arguments, str(folder)] if arguments == ["demo"] else arguments) == 141
+    # What is left in the buffer goes nowhere.
+    gone.flush()
+    assert capsys.readouterr().err in {"surveyed 2 of 2 files\n", ""}
+
+
+def test_readers_of_both_streams_that_have_ended_exit_with_141(
+    gone: TextIO, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", gone)
+    monkeypatch.setattr(sys, "stderr", gone)
+    assert main(["demo", str(folder)]) == 141
+    gone.flush()
+
+
+def test_complaints_that_nobody_reads_change_no_exit_code(
+    gone: TextIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", gone)
+    assert main(["demo", str(tmp_path)]) == 2
+    gone.flush()
+
+
+@pytest.mark.parametrize("arguments", [["demo"], ["--help"]])
+def test_a_full_disk_under_stdout_is_an_error(
+    arguments: list[str], folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main([*arguments, str(folder)]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"railtracks: cannot write to stdout: {os.strerror(errno.ENOSPC)}"
+
+
+def test_without_stdout_the_state_is_saved_and_without_stderr_nothing_goes_to_stdout(
+    folder: Path, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        assert main(["demo", str(folder)]) == 0
+    assert capsys.readouterr().err == "surveyed 2 of 2 files\n"
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["demo", str(folder)]) == 0
+    assert main([]) == 2
+    assert capsys.readouterr().out.splitlines()[0] == str(folder)
+    assert len(list(home.glob("*.json"))) == 2
+
+
+def test_characters_that_the_terminal_has_not_are_written_as_escapes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "good.py").write_text("def h\xe9(): pass\n", "utf-8")
+    plain = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(plain, encoding="ascii"))
+    assert main(["demo", str(folder)]) == 0
+    assert rb"h\xe9" in plain.getvalue()
+
+
+def test_on_a_terminal_a_bar_is_shown_and_gone_at_the_end(folder: Path, home: Path) -> None:
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "railtracks", "demo", folder],
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "200"},
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        # At the end of the other side this side raises.
+        with suppress(OSError):
+            while more := os.read(ours, 65536):
+                shown += more
+    os.close(ours)
+    assert process.returncode == 0
+    assert b"Surveying" in shown
+    assert shown.endswith(b".json\r\n")
+    # The line with the bar is erased, and the cursor is there again.
+    bar, _, table = shown.partition(bytes(folder))
+    assert b"\x1b[2K" in bar
+    assert bar.rfind(b"\x1b[?25h") > bar.rfind(b"\x1b[?25l")
+    assert b"Surveying" not in table
 
 
 def test_python_m_railtracks_is_the_command_line(

@@ -117,23 +117,21 @@ def test_audience_hears_the_number_of_files_and_then_each_of_them(folder: Path) 
 
 
 def test_saved_state_holds_a_call_for_each_file_and_no_source_text(folder: Path, home: Path) -> None:
-    report = survey(folder)
-    assert report.state_path is not None
-    assert Path(report.state_path).parent == home
-    state = rt.load_state(report.state_path)
+    survey(folder)
+    (path,) = home.glob("survey-*.json")
+    state = rt.load_state(path)
     assert state.status == "completed"
     (root,) = state.roots
     assert [call.node for call in state.children(root.id)] == ["find_files", "survey_file", "survey_file"]
-    text = Path(report.state_path).read_text()
+    text = path.read_text()
     assert json.loads(text)["calls"][0]["result"]["functions"] == 3
     assert CANARY not in text
 
 
-def test_report_tells_where_no_state_is_saved(folder: Path, home: Path) -> None:
-    report = survey(folder, save_state=False)
-    assert report.state_path is None
-    assert demo.table(report).endswith("Saved state: none")
-    assert not list(home.glob("*.json"))
+def test_the_line_about_the_state_shows_no_control_characters() -> None:
+    assert demo.state_line(None) == "Saved state: none"
+    assert demo.state_line(Path("/runs/survey.json")) == "Saved state: /runs/survey.json"
+    assert demo.state_line(Path("/runs\x1b[2J/survey.json")) == r"Saved state: '/runs\x1b[2J/survey.json'"
 
 
 def test_table_aligns_what_the_report_holds() -> None:
@@ -143,7 +141,6 @@ def test_table_aligns_what_the_report_holds() -> None:
             demo.FileSurvey("a.py", 1_234, 2, 1, (demo.Function("long_one", 3, 1_000), demo.Function("f", 1, 2))),
             demo.FileSurvey("no.py", problem="SyntaxError: invalid syntax (line 1)"),
         ],
-        "states/survey.json",
     )
     assert demo.table(report).splitlines() == [
         "src",
@@ -163,8 +160,6 @@ def test_table_aligns_what_the_report_holds() -> None:
         "Files that failed, and why",
         "",
         "  no.py  SyntaxError: invalid syntax (line 1)",
-        "",
-        "Saved state: states/survey.json",
     ]
 
 
@@ -189,6 +184,7 @@ def test_progress_on_a_pipe_is_a_line_every_250_files(capsys: pytest.CaptureFixt
 
 def test_progress_on_a_terminal_is_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("FORCE_COLOR", "1")
     with demo.open_progress() as show:
         show(demo.Found(2))
@@ -203,8 +199,21 @@ def test_progress_on_a_terminal_without_rich_is_lines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setitem(sys.modules, "rich.console", None)
     with demo.open_progress() as show:
         show(demo.Found(1))
         show(demo.FileSurvey("a.py"))
     assert capsys.readouterr().err == "surveyed 1 of 1 files\n"
+
+
+@pytest.mark.parametrize("terminal", ["stdout", "stderr"])
+def test_progress_is_lines_unless_both_streams_are_terminals(
+    terminal: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(getattr(sys, terminal), "isatty", lambda: True)
+    with demo.open_progress() as show:
+        show(demo.Found(1))
+        show(demo.FileSurvey("a.py"))
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "surveyed 1 of 1 files\n")

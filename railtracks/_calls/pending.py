@@ -163,7 +163,7 @@ class PendingCall(Generic[R_co]):
                         # As in `result`: no reference cycle.
                         del error
                 self._result = cast("R_co", result)
-                status = Status.COMPLETED if error is None else Status.FAILED
+                status = Status.COMPLETED if self._error is None else Status.FAILED
         finally:
             # No await before this: a waiting task must find the status, the result and the error complete.
             self._status = status

@@ -93,7 +93,7 @@ class Retry:
             """Make the next attempt, and return whether another one is to follow."""
             nonlocal number, outcome
             number += 1
-            outcome = await attempt(number)
+            outcome = await attempt(number)  # noqa: F821 - deleted after the last attempt
             return outcome[1] is not None and self.is_worth(outcome[1])
 
         retrying = tenacity.AsyncRetrying(

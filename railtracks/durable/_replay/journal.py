@@ -38,7 +38,7 @@ from railtracks.durable._replay.turns import Turns
 from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.writer import Writer
 from railtracks.durable._values.values import Values, as_store_error
-from railtracks.exceptions import ContextError, DurableValueError, ReplayMismatchError
+from railtracks.exceptions import ContextError, DurableValueError
 
 
 class Journal:
