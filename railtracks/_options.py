@@ -138,7 +138,7 @@ class CommonOptions(TypedDict, total=False):
         Option(
             check_flag,
             "Whether the session is saved to a file in home at its end; by default it is. Home is `$RAILTRACKS_HOME`,"
-            " else the nearest folder `.railtracks`.",
+            " else the nearest folder `.railtracks`. `RAILTRACKS_SAVE_STATE=0` in the environment turns saving off.",
             default=True,
         ),
     ]
@@ -164,7 +164,8 @@ class CommonOptions(TypedDict, total=False):
         Option(
             Number("calls", is_whole=True, infinite="all"),
             "How many finished calls keep their records: the last ones. Running calls always keep theirs, and"
-            " calls without records are counted. `math.inf`, the default, keeps all records.",
+            " calls without records are counted. Of these nothing else is held: neither arguments and results nor the"
+            " objects that their functions are bound to. `math.inf`, the default, keeps all records.",
             default=math.inf,
         ),
     ]

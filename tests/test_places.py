@@ -226,6 +226,17 @@ def test_a_home_of_another_user_is_passed_over(is_link: bool, project: Path, mon
     assert saved_in(project / "src" / ".railtracks") == ["flow"]
 
 
+def test_a_link_of_the_users_to_a_folder_is_a_home(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "disk").mkdir()
+    (project / "src").mkdir()
+    (project / ".railtracks").symlink_to(tmp_path / "disk")
+    monkeypatch.chdir(project / "src")
+    rt.Flow("flow", greet).invoke(ADA)
+    assert saved_in(tmp_path / "disk") == ["flow"]
+
+
 def test_without_a_current_folder_saving_is_off_with_a_warning(
     gone: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -352,6 +363,13 @@ async def test_after_a_save_that_failed_there_is_no_state_path(bad_home: str, ca
     assert session.status == "completed"
     (failure,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert failure.getMessage().startswith(f"could not save the state to {planned}: ")
+
+
+def test_a_default_store_that_has_no_place_in_home_says_so(bad_home: str, home: Path) -> None:
+    if bad_home == str(home):
+        (home / "durable").touch()
+    with pytest.raises(rt.StoreError, match="cannot be opened"):
+        rt.DurableStore().sessions()
 
 
 async def test_after_a_failure_and_a_save_that_failed_there_is_no_state_path(bad_home: str) -> None:

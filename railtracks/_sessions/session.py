@@ -149,7 +149,13 @@ class Session:
 
     @property
     def state_path(self) -> Path | None:
-        """The file to which the session's state is saved at its end; `None` if it is not saved, or could not be."""
+        """The file to which the session's state is saved at its end; `None` if it is not saved.
+
+        It is `None`, too, once saving has failed: after the end a path stands for a file that was written.
+
+        Raises:
+            ValueError: Before the session is entered, if `$RAILTRACKS_SAVE_STATE` says neither yes nor no.
+        """
         return self._state_file.path
 
     @property
