@@ -77,14 +77,14 @@ class StateFile:
         try:
             self._warn(path, log)
             write_whole(path, self.record.chunks())
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - it must not replace the result of the session
             # A path promises a file.
             self.give_up()
-            if not isinstance(error, Exception):
-                raise
-            # It must not replace the result of the session.
             line = f"could not save the state to {path}: {error}"
             log.log(logging.ERROR, line, logger=_LOGGER)
+        except BaseException:
+            self.give_up()
+            raise
 
     def _warn(self, path: Path, log: SessionLog) -> None:
         wanted = self.record.flow_name if self.record.name is None else self.record.name
