@@ -16,7 +16,7 @@ import trio
 from attrs import define
 
 from railtracks._calls.call import call
-from railtracks._calls.durable_protocol import Args, DurableFlow, DurableRun, Kwargs
+from railtracks._calls.durable_protocol import Args, DurableFlow, DurableRun, EndedSession, Kwargs
 from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import frame_here
 from railtracks._nodes.node import Node, function_node
@@ -24,6 +24,7 @@ from railtracks._options import SessionStore
 from railtracks._workers.threads import in_thread
 from railtracks.durable._replay.journal import Journal
 from railtracks.durable._replay.strands import CallBody, Strand
+from railtracks.durable._sessions.ended import RecordedSessionEnd
 from railtracks.durable._sessions.run import Run, raise_recorded
 from railtracks.durable._sessions.store import access_of, store_of
 from railtracks.durable._sessions.views import row_of
@@ -40,6 +41,8 @@ __all__ = ["resume_flow", "run_flow", "run_of_block", "store_of"]
 
 # Runs a session that was taken from its store, with its arguments.
 Start: TypeAlias = Callable[[DurableRun[Frame], Args, Kwargs], Awaitable[object]]
+# Is told of a session that does not run, because it has ended.
+Ended: TypeAlias = Callable[[EndedSession], None]
 
 
 def run_of_block(
@@ -82,6 +85,7 @@ async def run_flow(
     *,
     session_id: str | None,
     start: Start,
+    ended: Ended,
 ) -> object:
     """Begin a session of a flow, or attach to the one that has this identifier; return its result.
 
@@ -89,10 +93,10 @@ async def run_flow(
     """
     access = access_of(store_of(store))
     if session_id is None and _journal_of(frame_here()) is not None:
-        inner = InnerFlow(access, flow, partial(_invoke, access, flow, start))
+        inner = InnerFlow(access, flow, partial(_invoke, access, flow, start, ended))
         node: Node[..., object] = function_node(inner, name=f"flow {flow.name}")
         return await call(node, *args, **kwargs)
-    return await _invoke(access, flow, start, args, kwargs, Identity(session_id or _fresh()))
+    return await _invoke(access, flow, start, ended, args, kwargs, Identity(session_id or _fresh()))
 
 
 @trio.lowlevel.enable_ki_protection
@@ -103,12 +107,14 @@ async def resume_flow(
     *,
     wait: float,
     start: Start,
+    ended: Ended,
 ) -> object:
     """Resume a session of a flow, and wait the given seconds for it if a live owner has it; return its result."""
     access = access_of(store_of(store))
     run = Run(access, _wanted(flow, Identity(session_id), None, None), flow.startable)
     taken = await run.take(wait)
     if taken.fence is None:
+        ended(RecordedSessionEnd(access, taken))
         return _recorded_result(access, taken, flow.node)
     return await _started(run, start, partial(_recorded_inputs, access, flow, taken))
 
@@ -148,7 +154,7 @@ def _derived(name: str) -> Identity | None:
 
 
 async def _invoke(  # noqa: PLR0917 - the parts of an invocation
-    access: Access, flow: DurableFlow, start: Start, args: Args, kwargs: Kwargs, identity: Identity
+    access: Access, flow: DurableFlow, start: Start, ended: Ended, args: Args, kwargs: Kwargs, identity: Identity
 ) -> object:
     """Take a session of a flow and run it; if it is over, return the recorded result or raise the recorded error."""
     inputs, fingerprint = await access.values.dump_arguments_aside(flow.node, args, kwargs)
@@ -156,6 +162,7 @@ async def _invoke(  # noqa: PLR0917 - the parts of an invocation
     # The process that owns an inner session ends it, or dies and is taken over: the wait for it needs no end.
     taken = await run.take(0.0 if identity.parent is None else math.inf)
     if taken.fence is None:
+        ended(RecordedSessionEnd(access, taken))
         return _recorded_result(access, taken, flow.node)
     return await _started(run, start, lambda: (args, kwargs))
 
