@@ -488,6 +488,40 @@ async def test_a_flow_inside_a_durable_session_has_a_session_of_its_own(store: r
     assert identifier in {each.session_id for each in store.sessions(flow_name="inner")}
 
 
+@pytest.mark.parametrize("by", ["resume", "fork"])
+def test_a_resume_of_the_session_around_it_finds_the_inner_session_again(store: rt.DurableStore, by: str) -> None:
+    inner = rt.Flow("inner", remember, durable=store, context={"user": "ada"})
+    told: list[tuple[object, ...]] = []
+    host = trio.CancelScope()
+
+    @rt.function_node
+    async def stop_the_host() -> None:
+        host.cancel()
+        await trio.lowlevel.checkpoint()
+
+    async def main() -> int:
+        connection = inner.connect()
+        result = await connection.ainvoke(1)
+        answer = None if connection.info is None else connection.info.answer
+        told.append((result, connection.session_id, connection.status, answer, dict(connection.context)))
+        await rt.call(stop_the_host)
+        return result
+
+    outer = rt.Flow("outer", main, durable=store)
+
+    async def begin_and_stop() -> None:
+        with host:
+            await outer.ainvoke(session_id="s")
+
+    trio.run(begin_and_stop)
+    host = trio.CancelScope()
+    first, inner_id = told[0], store.sessions(flow_name="inner")[0].session_id
+    assert first == (2, inner_id, "completed", 2, {"user": "ada", "number": 1, "sum": 2})
+    assert outer.resume("s" if by == "resume" else store.fork("s")) == 2
+    # A fork has the outcomes of the calls, and no inner sessions of its own.
+    assert told[1] == first if by == "resume" else told[1][2:4] == (None, None)
+
+
 def test_a_flow_that_is_not_durable_says_so() -> None:
     flow = rt.Flow("flow", double)
     for refused in (

@@ -281,7 +281,11 @@ class DurableRun(Protocol[F_contra]):
 
 
 class EndedSession(Protocol):
-    """A session of a store that has ended, so that a flow which asks for it gets its recorded outcome."""
+    """A session of a store that has ended, so that a flow which asks for it gets its recorded outcome.
+
+    Inside a durable session the call of the flow may be replayed. Then the store is read when this is asked, and the
+    rest is `None` if it has no such session: a fork has the outcomes of the calls only.
+    """
 
     @property
     def session_id(self) -> str:
@@ -289,11 +293,11 @@ class EndedSession(Protocol):
         ...
 
     @property
-    def status(self) -> Status:
+    def status(self) -> Status | None:
         """How the session has ended."""
         ...
 
-    def info(self) -> ExecutionInfo:
+    def info(self) -> ExecutionInfo | None:
         """Return the session and its calls as plain data, without secrets.
 
         Raises:

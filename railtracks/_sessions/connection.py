@@ -62,7 +62,8 @@ class Connection(Generic[P, R]):
     of the reading.
 
     Of a durable flow, the session may have ended in an earlier run. Then its recorded result or error comes back,
-    nothing runs, and the connection tells what is recorded. It was never connected, and saved no state.
+    nothing runs, and the connection tells what is recorded. It was never connected, and saved no state. Inside a
+    durable session that is resumed, the store is read for that when a property is asked for, which blocks.
     """
 
     __slots__ = (

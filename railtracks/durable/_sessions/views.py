@@ -105,10 +105,18 @@ def sessions_in(access: Access, wanted: DurableStatus | None, flow_name: str | N
 
 def record_of(access: Access, session_id: str) -> ExecutionInfo:
     """Return a session and the records of its calls in the form that the core uses for every session."""
+    return info_of(*rows_in(access, session_id), access.values)
+
+
+def rows_in(access: Access, session_id: str) -> tuple[SessionRow, list[CallRow]]:
+    """Return the row of a session and those of its calls. Blocks.
+
+    Raises:
+        SessionUnavailableError: If there is no such session.
+        StoreError: If the store cannot be read.
+    """
     with access.reading() as (connection, _, _):
-        row = row_of(connection, session_id, access)
-        rows = rows_of(connection, session_id)
-    return info_of(row, rows, access.values)
+        return row_of(connection, session_id, access), rows_of(connection, session_id)
 
 
 def seen_status(row: SessionRow) -> Status:
