@@ -184,6 +184,13 @@ async def test_invoke_where_an_event_loop_runs_is_refused_and_does_not_use_it_up
     assert await connection.ainvoke(4) == 8
 
 
+def test_ainvoke_where_no_event_loop_runs_is_refused_and_does_not_use_it_up() -> None:
+    connection = rt.Flow("flow", double).connect()
+    with pytest.raises(RuntimeError, match="not running"):
+        connection.ainvoke(4).send(None)
+    assert connection.invoke(4) == 8
+
+
 async def test_a_thread_that_may_be_left_behind_is_refused_and_does_not_use_it_up() -> None:
     connection = rt.Flow("flow", double).connect()
 

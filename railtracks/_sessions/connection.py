@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple, Never, ParamSpec, TypeVar, cast
 from railtracks._calls.call import call
 from railtracks._calls.durable_protocol import Args, DurableFlow, DurableRun, EndedSession, Kwargs
 from railtracks._calls.frames import Frame
+from railtracks._calls.here import this_task
 from railtracks._checks import check_grace
 from railtracks._nodes.node import Node
 from railtracks._options import SessionStore
@@ -229,7 +230,12 @@ class Connection(Generic[P, R]):
         return run_from_sync(partial(self._once, work), None if self._plan.grace is None else self._drain_soon)
 
     async def _once(self, work: Callable[[], Coroutine[object, Never, R]]) -> R:
-        """Do the work if nothing was begun here yet. In Trio: a start that does not get as far does not count."""
+        """Do the work if nothing was begun here yet. In Trio: a start that does not get as far does not count.
+
+        Raises:
+            RuntimeError: If the connection was used before, or Trio is not running.
+        """
+        this_task()
         if not self._first_use.acquire(blocking=False):
             raise RuntimeError(
                 f"this connection to flow {self._plan.name!r} was used before, and is one run: make a new one with"

@@ -30,7 +30,6 @@ class StandIn:
         Args:
             key: The key of the call, which its attempts have in common.
         """
-        raise NotImplementedError
 
 
 # By node, and weakly: a function may be made for one call, as a bound method is, and hold what that call works on.
