@@ -36,6 +36,7 @@ from railtracks._records.loading import load_state
 from railtracks._records.log import enable_logging
 from railtracks._records.secrets import Secret, register_reveal
 from railtracks._sessions.broadcast import broadcast
+from railtracks._sessions.connection import Connection
 from railtracks._sessions.decorator import session
 from railtracks._sessions.durable import durable_package as _durable_package
 from railtracks._sessions.flow import Flow
@@ -81,6 +82,7 @@ __all__ = [
     "CallGroup",
     "CallRecord",
     "CauseKind",
+    "Connection",
     "ContextError",
     "Counts",
     "CurrentCall",

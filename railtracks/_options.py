@@ -248,11 +248,11 @@ class DecoratorOptions(ContextOption, SessionOptions, total=False):
     """The options of `@session`: those of `Session`, its context by name."""
 
 
-class FlowRunOptions(ContextOption, CommonOptions, FlowIdOption, total=False):
-    """The options that a flow hands on to the sessions of its invocations."""
+class FlowRunOptions(CommonOptions, FlowIdOption, total=False):
+    """The options that a flow hands on to the sessions of its invocations as they are."""
 
 
-class FlowOptions(FlowRunOptions, DurableOptions, total=False):
+class FlowOptions(ContextOption, FlowRunOptions, DurableOptions, total=False):
     """The options of `Flow`: those that it hands on to its sessions, and those that it reads itself."""
 
     stop_on_sigterm: Annotated[

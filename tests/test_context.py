@@ -2,6 +2,8 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import trio
@@ -155,3 +157,102 @@ async def test_the_dict_that_was_given_stays_as_it_was() -> None:
     async with rt.Session(context=given):
         rt.context.put("b", 2)
     assert given == {"a": 1}
+
+
+# From outside: `session.context`.
+
+
+async def test_the_context_of_a_session_can_be_read_from_before_its_start_to_after_its_end() -> None:
+    session = rt.Session({"user": "ada"})
+    view = session.context
+    assert view == {"user": "ada"}
+    async with session:
+        await rt.call(write_in_thread, "city", "London")
+        assert view == {"user": "ada", "city": "London"}
+        rt.context.delete("user")
+    assert view == session.context == {"city": "London"}
+
+
+@pytest.mark.parametrize("end", ["error", "cancel", "outer scope"])
+async def test_it_can_be_read_however_the_session_has_ended(end: str) -> None:
+    with trio.CancelScope() as scope, suppress(ValueError):
+        async with rt.Session({"user": "ada"}) as session:
+            rt.context.put("step", 1)
+            if end == "error":
+                raise ValueError
+            if end == "cancel":
+                session.cancel()
+            else:
+                scope.cancel()
+            await trio.sleep_forever()
+    assert session.context == {"user": "ada", "step": 1}
+
+
+async def test_it_can_be_read_after_a_function_with_a_session() -> None:
+    @rt.session(context={"user": "ada"})
+    async def main() -> None:
+        rt.context.put("step", 1)
+        await trio.lowlevel.checkpoint()
+
+    _, session = await main()
+    assert session.context == {"user": "ada", "step": 1}
+
+
+async def test_it_cannot_be_written_and_its_nested_values_are_the_objects_themselves() -> None:
+    items: list[int] = []
+    async with rt.Session({"items": items}) as session:
+        with pytest.raises(TypeError):
+            session.context["user"] = "bob"  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
+        with pytest.raises(TypeError):
+            del session.context["items"]  # type: ignore[attr-defined]  # pyright: ignore[reportIndexIssue]
+        assert session.context["items"] is items
+    assert rt.Session().context == {}
+
+
+async def test_it_is_a_mapping_like_any_other() -> None:
+    view = rt.Session({"b": 1, "a": 2}).context
+    assert (len(view), list(view), list(view.keys()), list(view.values())) == (2, ["b", "a"], ["b", "a"], [1, 2])
+    assert (list(view.items()), dict(view), {**view}) == ([("b", 1), ("a", 2)], {"b": 1, "a": 2}, {"b": 1, "a": 2})
+    assert (view.get("c"), view.get("a"), "a" in view, "c" in view) == (None, 2, True, False)
+    with pytest.raises(KeyError, match="c"):
+        _ = view["c"]
+
+
+async def test_nodes_may_write_while_it_is_iterated() -> None:
+    async with rt.Session({"a": 1, "b": 2}) as session:
+        seen: list[object] = []
+        for key in session.context:
+            rt.context.put(f"new {key}", 0)
+            seen.append(key)
+        for key, value in session.context.items():
+            rt.context.delete(key)
+            seen.append(value)
+    assert seen == ["a", "b", 1, 2, 0, 0]
+    assert session.context == {}
+
+
+async def test_its_repr_has_the_keys_only() -> None:
+    text = repr(rt.Session({"api_key": "very-secret"}).context)
+    assert "api_key" in text
+    assert "very-secret" not in text
+
+
+async def test_of_the_inner_and_the_outer_session_each_has_its_own() -> None:
+    async with rt.Session({"user": "ada"}) as outer:
+        async with rt.Session({"user": "bob"}) as inner:
+            rt.context.put("step", 1)
+        assert outer.context == {"user": "ada"}
+    assert inner.context == {"user": "bob", "step": 1}
+
+
+async def test_in_a_resumed_session_it_is_the_context_that_is_recorded(tmp_path: Path) -> None:
+    store = rt.DurableStore(tmp_path / "store.db")
+    with trio.CancelScope() as scope:
+        async with rt.Session({"user": "ada"}, durable=store, session_id="s"):
+            await rt.call(write_in_thread, "city", "London")
+            scope.cancel()
+            await trio.lowlevel.checkpoint()
+    async with rt.Session({"user": "ada"}, durable=store, resume="s") as session:
+        assert session.context == {"user": "ada"}
+        await rt.call(write_in_thread, "city", "London")
+    assert session.context == {"user": "ada", "city": "London"}

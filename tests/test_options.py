@@ -95,6 +95,7 @@ def test_a_flow_hands_each_of_its_options_on_or_reads_it_itself() -> None:
     # An option that is taken and then dropped would be worse than a refused one.
     assert set(options_of(FlowOptions)) - set(options_of(FlowRunOptions)) == {
         "background",
+        "context",
         "durable",
         "stop_on_sigterm",
         "version",

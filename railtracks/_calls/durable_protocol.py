@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 from railtracks._nodes.node import Node
 from railtracks._options import DurableOption, SessionStore
+from railtracks._records.data import ExecutionInfo, Status
 from railtracks._records.ending import Ending
 from railtracks._records.session import SessionRecord
 
@@ -279,6 +280,44 @@ class DurableRun(Protocol[F_contra]):
         ...
 
 
+class EndedSession(Protocol):
+    """A session of a store that has ended, so that a flow which asks for it gets its recorded outcome.
+
+    Inside a durable session the call of the flow may be replayed. Then the store is read when this is asked, and the
+    rest is `None` if it has no such session: a fork has the outcomes of the calls only.
+    """
+
+    @property
+    def session_id(self) -> str:
+        """The identifier of the session."""
+        ...
+
+    @property
+    def status(self) -> Status | None:
+        """How the session has ended."""
+        ...
+
+    def info(self) -> ExecutionInfo | None:
+        """Return the session and its calls as plain data, without secrets.
+
+        Raises:
+            StoreError: If the record is damaged.
+        """
+        ...
+
+    def restore(self, context: dict[str, object]) -> None:
+        """Write to a context what the calls of the session have written to theirs. A second time changes nothing.
+
+        Args:
+            context: The context that the session was begun with.
+
+        Raises:
+            DurableValueError: If a value does not fit this code, or the key of the store.
+            StoreError: If the record is damaged.
+        """
+        ...
+
+
 class DurableFlow(NamedTuple):
     """What a store needs to know of a durable flow.
 
@@ -339,8 +378,12 @@ class DurableWing(Protocol[F_contra]):
         *,
         session_id: str | None,
         start: Callable[[DurableRun[F_contra], Args, Kwargs], Awaitable[object]],
+        ended: Callable[[EndedSession], None],
     ) -> object:
-        """Begin a session of a flow, or resume the one that has this identifier, and return its result."""
+        """Begin a session of a flow, or resume the one that has this identifier, and return its result.
+
+        If the session has ended, `ended` is called with it, and its recorded outcome is handed over.
+        """
         ...
 
     async def resume_flow(
@@ -351,6 +394,7 @@ class DurableWing(Protocol[F_contra]):
         *,
         wait: float,
         start: Callable[[DurableRun[F_contra], Args, Kwargs], Awaitable[object]],
+        ended: Callable[[EndedSession], None],
     ) -> object:
-        """Resume a session of a flow, and return its result."""
+        """Resume a session of a flow, and return its result; of one that has ended as `run_flow` does."""
         ...

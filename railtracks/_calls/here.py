@@ -176,8 +176,8 @@ def current_call() -> CurrentCall:
     """Return the innermost open call around this code: the call of the node that runs it. Not a checkpoint.
 
     Each attempt of a retried node is a call of its own. In a task that a nursery has started, the call is the one that
-    opened the nursery. The worker thread of a sync node is in the call of that node, and so is code in a
-    `ThreadPoolExecutor` given as `run_in`. In the block of a session that was opened inside a call, that call is around.
+    opened the nursery. A sync node is in its call in a worker thread, too, and in a `ThreadPoolExecutor` given as
+    `run_in`. A session that was opened inside a call has that call around its block.
 
     Raises:
         ContextError: If no call is open here: outside of nodes, in a process other than the session's, in an executor

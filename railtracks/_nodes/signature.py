@@ -94,6 +94,10 @@ class Signature:
         rest = self.keywords
         return name if rest is None or name in self.named or not is_secret_name(rest) else rest
 
+    def takes_keyword(self, name: str) -> bool:
+        """Return whether there may be a keyword argument of this name."""
+        return name in self.named or self.keywords is not None
+
     def at(self, place: int) -> tuple[str | None, Kind]:
         """Return name and annotation of the parameter that takes the positional argument at index `place`."""
         name = self.positional[place] if place < len(self.positional) else self.rest

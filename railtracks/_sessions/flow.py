@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Coroutine, Mapping
-from functools import partial
 from inspect import Signature
 from typing import Any, ClassVar, Final, Generic, Never, ParamSpec, TypeVar, Unpack, cast, overload
 
-from railtracks._calls.call import call
-from railtracks._calls.durable_protocol import Args, DurableFlow, DurableRun, Kwargs
+from railtracks._calls.durable_protocol import DurableFlow, DurableRun, Kwargs
 from railtracks._calls.frames import Frame
-from railtracks._checks import check_grace, check_name, exact
+from railtracks._checks import check_name, exact
 from railtracks._config import required, resolve
 from railtracks._copying import copied
 from railtracks._nodes.node import Node, made_node
+from railtracks._nodes.signature import signature_of
 from railtracks._option import check_options, documented, options_of, spelled_out
 from railtracks._options import FlowOptions, FlowRunOptions, SessionStore
-from railtracks._records.files import check_session_id, current_folder
+from railtracks._records.files import current_folder
+from railtracks._sessions.connection import Connection, ConnectionPlan, not_durable
 from railtracks._sessions.durable import durable_wing
-from railtracks._sessions.event_loops import run_from_sync
-from railtracks._sessions.session import Session, drain_soon, result_of, session_of
+from railtracks._sessions.session import Session, session_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -138,7 +137,7 @@ class Flow(Generic[P, R]):
             ContextError: If this is the thread of a node with `abandon_on_cancel=True`.
             BaseException: As from `ainvoke`.
         """
-        return _Invocation(self._grace).run_from_sync(partial(self._invoked, args, kwargs))
+        return self._connected(kwargs).invoke(*args, **kwargs)
 
     @overload
     async def ainvoke(self, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
@@ -162,19 +161,7 @@ class Flow(Generic[P, R]):
             RuntimeError: If Trio is not running.
             BaseException: Whatever the entry point raises, as the same object.
         """
-        return await self._invoked(args, kwargs, _Invocation(self._grace))
-
-    async def _invoked(self, args: Args, kwargs: Kwargs, invocation: _Invocation) -> R:
-        if self._store is None:
-            return await self._run(self._session(), args, kwargs, invocation)
-        session_id = kwargs.pop("session_id", None)
-        if session_id is not None:
-            check_session_id(session_id)
-        wing, start = durable_wing(), partial(self._start, invocation)
-        result = await wing.run_flow(
-            self._store, self._durable, args, kwargs, session_id=cast("str | None", session_id), start=start
-        )
-        return cast("R", result)
+        return await self._connected(kwargs).ainvoke(*args, **kwargs)
 
     def resume(self, session_id: str, *, wait: float = 0.0) -> R:
         """Resume a durable session from sync code, and return its result. `aresume` for sync code, like `invoke`.
@@ -187,8 +174,7 @@ class Flow(Generic[P, R]):
             RuntimeError: As from `invoke`.
             BaseException: As from `aresume`.
         """
-        self._check_resume(session_id, wait)
-        return _Invocation(self._grace).run_from_sync(partial(self._resumed, session_id, wait))
+        return self.connect().resume(session_id, wait=wait)
 
     async def aresume(self, session_id: str, *, wait: float = 0.0) -> R:
         """Resume a durable session, and return its result. A checkpoint.
@@ -209,42 +195,51 @@ class Flow(Generic[P, R]):
             StoreError: If there is no such session, it is stuck, or the store cannot be used.
             BaseException: As from `ainvoke`.
         """
-        self._check_resume(session_id, wait)
-        return await self._resumed(session_id, wait, _Invocation(self._grace))
+        return await self.connect().aresume(session_id, wait=wait)
 
-    def _check_resume(self, session_id: str, wait: float) -> None:
-        if self._store is None:
-            raise ValueError(f"flow {self.name!r} is not durable: make it with durable=True, a path, a URL or a store")
-        check_grace("wait", wait)
-        check_session_id(session_id)
+    def connect(self, *, session_id: str | None = None) -> Connection[P, R]:
+        """Return one run of the flow, not begun yet, which can be held: watched while it runs, read after its end.
 
-    async def _resumed(self, session_id: str, wait: float, invocation: _Invocation) -> R:
-        assert self._store is not None  # noqa: S101 - checked before
-        wing, start = durable_wing(), partial(self._start, invocation)
-        result = await wing.resume_flow(self._store, self._durable, session_id, wait=wait, start=start)
-        return cast("R", result)
+        The context is copied here.
 
-    async def _start(self, invocation: _Invocation, run: DurableRun[Frame], args: Args, kwargs: Kwargs) -> R:
-        """Run the session of a run whose lease was taken. Called by the durable package."""
-        return await self._run(self._session(run), args, kwargs, invocation)
+        Args:
+            session_id: In a durable flow, the name of the session, as for `invoke`.
 
-    async def _run(self, session: Session, args: Args, kwargs: Kwargs, invocation: _Invocation) -> R:
-        invocation.hold(session)
-        return cast("R", await result_of(session, partial(_called, self._node, args, kwargs)))
+        Raises:
+            ValueError: If `session_id` is given and the flow is not durable, or it is impossible.
+            TypeError: If `session_id` is no string.
+        """
+        given = self._options.get("context")
+        context = (resolve({}).get("context") or {}) if given is None else copied(given)
+        plan = ConnectionPlan(
+            self._name,
+            self._node,
+            self._store,
+            self._grace,
+            {exact(key): value for key, value in context.items()},
+            self._session,
+            self._durable,
+        )
+        return Connection(plan, session_id)
 
-    def _session(self, run: DurableRun[Frame] | None = None) -> Session:
-        return session_of(self._folder, run, flow_name=self.name, **self._run_options)
+    def _connected(self, kwargs: Kwargs) -> Connection[..., R]:
+        """Return a connection for one invocation, and take the name of its session out of the arguments."""
+        if self._store is not None:
+            return self.connect(session_id=cast("str | None", kwargs.pop("session_id", None)))
+        if "session_id" in kwargs and not signature_of(self._node.fn).takes_keyword("session_id"):
+            raise ValueError(not_durable(self._name))
+        return self.connect()
+
+    def _session(self, run: DurableRun[Frame] | None, context: dict[str, object]) -> Session:
+        return session_of(self._folder, run, context, flow_name=self.name, **self._run_options)
 
     @property
     def _run_options(self) -> FlowRunOptions:
-        """The options for the session of one invocation, with a fresh copy of the context."""
-        chosen = {name: value for name, value in self._options.items() if name in _RUN_OPTIONS}
-        chosen["context"] = copied(self._options.get("context"))
-        return cast("FlowRunOptions", chosen)
+        """The options for the session of one run, without the context."""
+        return cast("FlowRunOptions", {name: value for name, value in self._options.items() if name in _RUN_OPTIONS})
 
-    @property
     def _durable(self) -> DurableFlow:
-        """What the durable package needs to know of this flow."""
+        """Return what the durable package needs to know of this flow."""
         timeout = required(resolve(self._run_options).get("timeout"))
         return DurableFlow(
             name=self.name, version=self.version, node=self._node, timeout=timeout, background=self._background
@@ -294,40 +289,3 @@ class Flow(Generic[P, R]):
 Flow.__doc__ = documented(Flow.__doc__ or "", FlowOptions)
 
 _RUN_OPTIONS: Final = frozenset(options_of(FlowRunOptions))
-
-
-async def _called(node: Node[..., object], args: Args, kwargs: Kwargs) -> object:
-    """Call an entry point whose parameter types are not known here."""
-    return await call(node, *args, **kwargs)
-
-
-class _Invocation:
-    """One invocation of a flow, which SIGTERM can drain.
-
-    The signal may come before the session of the invocation exists; then it takes effect when the session does.
-
-    Args:
-        grace: The seconds of the drain, `None` if SIGTERM is not handled.
-    """
-
-    def __init__(self, grace: float | None) -> None:
-        self._grace = grace
-        self._session: Session | None = None
-        self._is_stopping = False
-
-    def run_from_sync(self, work: Callable[[_Invocation], Coroutine[object, Never, R]]) -> R:
-        """Run `work` from sync code; meanwhile SIGTERM in the main thread drains the session."""
-        return run_from_sync(partial(work, self), None if self._grace is None else self._drain_soon)
-
-    def hold(self, session: Session) -> None:
-        """Set the session that SIGTERM drains; if the signal came already, drain it now."""
-        self._session = session
-        if self._is_stopping:
-            self._drain_soon()
-
-    def _drain_soon(self) -> bool:
-        """Begin to drain because of SIGTERM; return `False` if the session has already ended."""
-        if self._session is None:
-            self._is_stopping = True
-            return True
-        return drain_soon(self._session, self._grace or 0.0)

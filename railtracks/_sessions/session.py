@@ -107,9 +107,17 @@ class Session:
         self._lifetime: Lifetime | None = None
 
     @classmethod
-    def _of_flow(cls, folder: str | None, run: DurableRun[Frame] | None, **options: Unpack[DecoratorOptions]) -> Self:
+    def _of_flow(
+        cls,
+        folder: str | None,
+        run: DurableRun[Frame] | None,
+        context: dict[str, object],
+        **options: Unpack[SessionOptions],
+    ) -> Self:
         """Return a session of a flow that was made in `folder`; with a run, that of the run in a store."""
-        session = cls(**options)
+        session = cls(context, **options)
+        # This very dict: the connection shows it from before the start.
+        session._record.values = context
         session._state_file.look_from(folder)
         if run is not None:
             session._begin_with(run)
@@ -478,9 +486,28 @@ def see_arguments(
     session._record.secrets.see_arguments(parameters, args, kwargs)  # noqa: SLF001 - as said above
 
 
-def session_of(folder: str | None, run: DurableRun[Frame] | None, **options: Unpack[DecoratorOptions]) -> Session:
-    """Return a new session of a flow that was made in `folder`; with a run, the session of that run in a store."""
-    return Session._of_flow(folder, run, **options)  # noqa: SLF001 - as said above
+def session_of(
+    folder: str | None, run: DurableRun[Frame] | None, context: dict[str, object], **options: Unpack[SessionOptions]
+) -> Session:
+    """Return a new session of a flow; its context is this very dict.
+
+    Args:
+        folder: Where the flow was made.
+        run: The run of the session in a store, if it is durable.
+        context: The context.
+        **options: The other options.
+    """
+    return Session._of_flow(folder, run, context, **options)  # noqa: SLF001 - as said above
+
+
+def was_entered(session: Session) -> bool:
+    """Return whether a session was entered: it is open, or it has ended."""
+    return session._record.started_at is not None  # noqa: SLF001 - as said above
+
+
+def is_open(session: Session) -> bool:
+    """Return whether a session was entered and has not ended: something of it may still run."""
+    return session._lifetime is not None  # noqa: SLF001 - as said above
 
 
 def drain_soon(session: Session, grace: float) -> bool:

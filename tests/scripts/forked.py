@@ -63,6 +63,7 @@ def see() -> list[object]:
     seen: list[object] = [rt.session_id()]
     for door in (
         rt.current_session,
+        rt.current_call,
         lambda: rt.context.get("user"),
         lambda: rt.context.get("user", None),
         lambda: rt.context.put("user", "bob"),

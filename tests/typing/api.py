@@ -225,6 +225,11 @@ async def sessions() -> None:
     assert_type(rt.load_state("a.json"), rt.ExecutionInfo)
     assert_type(rt.session_id(), str | None)
     assert_type(rt.current_session(), rt.Session)
+    assert_type(session.context, Mapping[str, Any])
+    call = rt.current_call()
+    assert_type(call, rt.CurrentCall)
+    assert_type((call.id, call.node, call.attempt), tuple[int, str, int])
+    assert_type((call.parent_id, call.session_id), tuple[int | None, str])
 
     with rt.Session():  # type: ignore[attr-defined]  # pyright: ignore[reportGeneralTypeIssues]
         pass
@@ -232,6 +237,8 @@ async def sessions() -> None:
     rt.Session(time_out=30)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     rt.Session(logging_setting="LOUD")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     rt.Session({1: 2})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+    session.context["user"] = "bob"  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
+    call.attempt = 2  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     session.status = rt.Status.FAILED  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     session.info.status = rt.Status.FAILED  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -286,6 +293,30 @@ async def flows() -> None:
     rt.Flow("greeting", greet, timeout="5")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     rt.Flow("greeting", greet, name="x")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     flow.name = "other"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+async def connections() -> None:
+    connection = rt.Flow("greeting", greet).connect()
+    assert_type(connection.invoke("Ada"), str)
+    assert_type(await connection.ainvoke("Ada", loud=True), str)
+    assert_type(rt.Flow("greeting", greet, durable=True).connect(session_id="s").resume("s", wait=1), str)
+    assert_type(await connection.aresume("s"), str)
+    assert_type(rt.Flow("plain", plain_sync).connect().invoke(number=1), list[int])
+    assert_type(connection.connected, bool)
+    assert_type(connection.session_id, str | None)
+    assert_type(connection.status, rt.Status | None)
+    assert_type(connection.info, rt.ExecutionInfo | None)
+    assert_type(connection.state_path, Path | None)
+    assert_type(connection.context, Mapping[str, Any])
+    held: rt.Connection[[int], float] = rt.Flow("plain", plain).connect()
+    assert_type(held.invoke(1), float)
+
+    connection.invoke(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    connection.invoke()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await connection.ainvoke("Ada", loud="yes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    connection.resume(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    connection.status = rt.Status.FAILED  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    connection.context["user"] = "bob"  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
 
 
 async def durable() -> None:

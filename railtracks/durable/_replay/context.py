@@ -8,7 +8,7 @@ deletion. The write with the highest number counts, whichever call ends first.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from railtracks._nodes.signature import ANYTHING
@@ -52,6 +52,28 @@ def written_in(row: CallRow) -> dict[str, Write]:
     return writes
 
 
+def newest_writes(
+    rows: Iterable[CallRow], values: Values, newest: dict[str, int]
+) -> Iterator[tuple[str, list[object]]]:
+    """Return the writes of some rows that are not older than what the context has.
+
+    Args:
+        rows: The rows.
+        values: What reads the values.
+        newest: By name, the number of the newest write; this keeps it up to date.
+
+    Yields:
+        Each name with its value in a list, which is empty if the name was deleted.
+    """
+    for row in rows:
+        for name, (after, written) in written_in(row).items():
+            # Rows come in the order of the commits, and that is not the order of the writes
+            # (test_durable_resume.py::test_of_two_writes_the_later_one_counts_whichever_call_ends_first).
+            if after >= newest.get(name, 0):
+                newest[name] = after
+                yield name, [values.load(json.dumps(each).encode(), ANYTHING) for each in written]
+
+
 class RecordedContext:
     """Applies recorded writes to the context of one session, and records new ones with the outcomes of their calls.
 
@@ -79,18 +101,12 @@ class RecordedContext:
 
     def apply(self, rows: Iterable[CallRow]) -> None:
         """Apply the writes of some rows: each only if it is not older than what the context has."""
-        for row in rows:
-            for name, (after, written) in written_in(row).items():
-                # Rows come in the order of the commits, and that is not the order of the writes
-                # (test_durable_resume.py::test_of_two_writes_the_later_one_counts_whichever_call_ends_first).
-                if after >= self._newest.get(name, 0):
-                    self._newest[name] = after
-                    if written:
-                        value = self._values.load(json.dumps(written[0]).encode(), ANYTHING)
-                        self.secrets.see(name, value)
-                        self.held[name] = value
-                    else:
-                        self.held.pop(name, None)
+        for name, value in newest_writes(rows, self._values, self._newest):
+            if value:
+                self.secrets.see(name, value[0])
+                self.held[name] = value[0]
+            else:
+                self.held.pop(name, None)
 
     def wrote(self, parent: RecordParent, values: Mapping[str, object]) -> None:
         """Note writes, to be recorded with the outcome of their parent record.

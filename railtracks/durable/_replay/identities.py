@@ -11,7 +11,7 @@ from attrs import define
 
 from railtracks._calls.frames import Frame
 from railtracks._calls.identity import drawn
-from railtracks.durable._replay.strands import CallBody, Strand, Strands, key_of
+from railtracks.durable._replay.strands import Strand, Strands, key_of
 from railtracks.exceptions import ContextError
 
 _UNKNOWN: Final = (
@@ -51,9 +51,13 @@ class Identities:
         """Return the identifier and the seed of a session block that is opened in a frame."""
         return self._of_session(*self.strands.of(frame).skip("session", name))
 
-    def of_flow(self, body: CallBody) -> tuple[str, str]:
-        """Return the identifier and the seed of the session that a call of an inner flow runs."""
-        return self._of_session(body.identity)
+    def of_flow(self, key: str) -> tuple[str, str]:
+        """Return the identifier and the seed of the session that a call of an inner flow runs.
+
+        Args:
+            key: The key of the call, which its attempts have in common.
+        """
+        return self._of_session(key)
 
     def _of_session(self, *parts: str | int) -> tuple[str, str]:
         return key_of(self.session_id, *parts, "session"), key_of(self.seed, *parts, "session")

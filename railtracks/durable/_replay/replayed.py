@@ -20,7 +20,7 @@ from railtracks.durable._replay.recorded import RecordedCall, outcome_of
 from railtracks.durable._replay.strands import Position, Strand
 from railtracks.durable._store.schema import CallRow, RowStatus
 from railtracks.durable._values.failures import load_failure
-from railtracks.durable._values.shapes import shape_of
+from railtracks.durable._values.shapes import StandIn, shape_of
 from railtracks.durable._values.values import as_store_error
 
 
@@ -61,6 +61,9 @@ class ReplayedCall(Call):
     async def run(self, frame: Frame, args: Args, kwargs: Kwargs) -> object:  # noqa: ARG002 - the node does not run
         """Wait for the turn of the recorded outcome, and hand it over."""
         row, parts = self._recorded.row, self._parts
+        fn: object = self._asked.node.fn
+        if isinstance(fn, StandIn):
+            fn.replayed(self._asked.position.key)
         if self._recorded.is_cancelled:
             await self._wait_for_cancel(row)
         await self._take_turn(row)

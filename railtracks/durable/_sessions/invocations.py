@@ -16,7 +16,7 @@ import trio
 from attrs import define
 
 from railtracks._calls.call import call
-from railtracks._calls.durable_protocol import Args, DurableFlow, DurableRun, Kwargs
+from railtracks._calls.durable_protocol import Args, DurableFlow, DurableRun, EndedSession, Kwargs
 from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import frame_here
 from railtracks._nodes.node import Node, function_node
@@ -24,6 +24,7 @@ from railtracks._options import SessionStore
 from railtracks._workers.threads import in_thread
 from railtracks.durable._replay.journal import Journal
 from railtracks.durable._replay.strands import CallBody, Strand
+from railtracks.durable._sessions.ended import RecordedEnd
 from railtracks.durable._sessions.run import Run, raise_recorded
 from railtracks.durable._sessions.store import access_of, store_of
 from railtracks.durable._sessions.views import row_of
@@ -40,6 +41,8 @@ __all__ = ["resume_flow", "run_flow", "run_of_block", "store_of"]
 
 # Runs a session that was taken from its store, with its arguments.
 Start: TypeAlias = Callable[[DurableRun[Frame], Args, Kwargs], Awaitable[object]]
+# Is told of a session that does not run, because it has ended.
+Ended: TypeAlias = Callable[[EndedSession], None]
 
 
 def run_of_block(
@@ -82,17 +85,19 @@ async def run_flow(
     *,
     session_id: str | None,
     start: Start,
+    ended: Ended,
 ) -> object:
     """Begin a session of a flow, or attach to the one that has this identifier; return its result.
 
     Without an identifier, a flow inside a durable session is a call of that session.
     """
     access = access_of(store_of(store))
-    if session_id is None and _journal_of(frame_here()) is not None:
-        inner = InnerFlow(access, flow, partial(_invoke, access, flow, start))
+    journal = None if session_id is not None else _journal_of(frame_here())
+    if journal is not None:
+        inner = InnerFlow(access, flow, journal, partial(_invoke, access, flow, start, ended), ended)
         node: Node[..., object] = function_node(inner, name=f"flow {flow.name}")
         return await call(node, *args, **kwargs)
-    return await _invoke(access, flow, start, args, kwargs, Identity(session_id or _fresh()))
+    return await _invoke(access, flow, start, ended, args, kwargs, Identity(session_id or _fresh()))
 
 
 @trio.lowlevel.enable_ki_protection
@@ -103,12 +108,14 @@ async def resume_flow(
     *,
     wait: float,
     start: Start,
+    ended: Ended,
 ) -> object:
     """Resume a session of a flow, and wait the given seconds for it if a live owner has it; return its result."""
     access = access_of(store_of(store))
     run = Run(access, _wanted(flow, Identity(session_id), None, None), flow.startable)
     taken = await run.take(wait)
     if taken.fence is None:
+        ended(RecordedEnd(run.session_id, access, (taken.session, taken.rows)))
         return _recorded_result(access, taken, flow.node)
     return await _started(run, start, partial(_recorded_inputs, access, flow, taken))
 
@@ -148,7 +155,7 @@ def _derived(name: str) -> Identity | None:
 
 
 async def _invoke(  # noqa: PLR0917 - the parts of an invocation
-    access: Access, flow: DurableFlow, start: Start, args: Args, kwargs: Kwargs, identity: Identity
+    access: Access, flow: DurableFlow, start: Start, ended: Ended, args: Args, kwargs: Kwargs, identity: Identity
 ) -> object:
     """Take a session of a flow and run it; if it is over, return the recorded result or raise the recorded error."""
     inputs, fingerprint = await access.values.dump_arguments_aside(flow.node, args, kwargs)
@@ -156,6 +163,7 @@ async def _invoke(  # noqa: PLR0917 - the parts of an invocation
     # The process that owns an inner session ends it, or dies and is taken over: the wait for it needs no end.
     taken = await run.take(0.0 if identity.parent is None else math.inf)
     if taken.fence is None:
+        ended(RecordedEnd(run.session_id, access, (taken.session, taken.rows)))
         return _recorded_result(access, taken, flow.node)
     return await _started(run, start, lambda: (args, kwargs))
 
@@ -221,21 +229,35 @@ class InnerFlow(StandIn):
     Args:
         access: The store of the flow.
         flow: The flow.
+        journal: The journal of the session around it.
         invoke: Runs the session that has an identity.
+        ended: Is told of the session if the call is replayed.
     """
 
     def __init__(
-        self, access: Access, flow: DurableFlow, invoke: Callable[[Args, Kwargs, Identity], Awaitable[object]]
+        self,
+        access: Access,
+        flow: DurableFlow,
+        journal: Journal,
+        invoke: Callable[[Args, Kwargs, Identity], Awaitable[object]],
+        ended: Ended,
     ) -> None:
         self.stands_for = flow.node.fn
         self._access = access
+        self._journal = journal
         self._invoke = invoke
+        self._ended = ended
+
+    def replayed(self, key: str) -> None:
+        """Tell of the inner session, which has ended in an earlier run."""
+        session_id, _ = self._journal.identities.of_flow(key)
+        self._ended(RecordedEnd(session_id, self._access))
 
     @trio.lowlevel.enable_ki_protection
     async def __call__(self, *args: object, **kwargs: object) -> object:
         """Run the inner session; while that is parked, this call waits, and the session around it may be parked."""
-        journal, body = _call_here()
-        session_id, seed = journal.identities.of_flow(body)
+        journal, body = self._journal, _call_here()
+        session_id, seed = journal.identities.of_flow(body.identity)
         identity = Identity(session_id, seed, journal.session_id)
         parking = journal.parts.parking
         while True:
@@ -252,11 +274,9 @@ class InnerFlow(StandIn):
             return is_due(connection, row_of(connection, session_id, self._access), now_of(connection))
 
 
-def _call_here() -> tuple[Journal, CallBody]:
-    """Return the journal and the inside of the durable call whose node runs this code."""
+def _call_here() -> CallBody:
+    """Return the inside of the durable call whose node runs this code."""
     frame = current_frame.get()
-    journal = _journal_of(frame)
     strand = None if frame is None else frame.strand
-    assert journal is not None  # noqa: S101 - the node of an inner flow is made and called inside a durable session only
-    assert isinstance(strand, Strand)  # noqa: S101 - as above
-    return journal, strand.body
+    assert isinstance(strand, Strand)  # noqa: S101 - the node of an inner flow is made and called inside a durable session only
+    return strand.body

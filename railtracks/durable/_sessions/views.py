@@ -105,25 +105,45 @@ def sessions_in(access: Access, wanted: DurableStatus | None, flow_name: str | N
 
 def record_of(access: Access, session_id: str) -> ExecutionInfo:
     """Return a session and the records of its calls in the form that the core uses for every session."""
-    with access.reading() as (connection, _, owner):
-        row = row_of(connection, session_id, access)
-        head = _stored(_Owners(connection, owner), row)
-        rows = rows_of(connection, session_id)
-    with as_store_error(session_id):
-        scrubber = _scrubber_of(rows, access.values)
+    return info_of(*rows_in(access, session_id), access.values)
+
+
+def rows_in(access: Access, session_id: str) -> tuple[SessionRow, list[CallRow]]:
+    """Return the row of a session and those of its calls. Blocks.
+
+    Raises:
+        SessionUnavailableError: If there is no such session.
+        StoreError: If the store cannot be read.
+    """
+    with access.reading() as (connection, _, _):
+        return row_of(connection, session_id, access), rows_of(connection, session_id)
+
+
+def seen_status(row: SessionRow) -> Status:
+    """Return what the core calls the status of a session. One that waits, or is stuck, is one that has not ended."""
+    return _SEEN.get(DurableStatus(row.status), Status.RUNNING)
+
+
+def info_of(row: SessionRow, rows: list[CallRow], values: Values) -> ExecutionInfo:
+    """Return a session and the records of its calls in the form that the core uses for every session.
+
+    Raises:
+        StoreError: If the rows are damaged.
+    """
+    with as_store_error(row.session_id):
+        scrubber = _scrubber_of(rows, values)
         return ExecutionInfo(
-            session_id=head.session_id,
-            session_name=head.session_name,
-            flow_name=head.flow_name,
+            session_id=row.session_id,
+            session_name=row.session_name,
+            flow_name=row.flow_name,
             flow_id=None,
-            # To the core a session that waits, or is interrupted or stuck, is one that has not ended.
-            status=_SEEN.get(head.status, Status.RUNNING),
-            started_at=head.created_at,
-            ended_at=head.ended_at,
+            status=seen_status(row),
+            started_at=datetime.fromtimestamp(row.created_at, UTC),
+            ended_at=_moment(row.ended_at),
             timeout=row.timeout,
-            error=_error(row.failure, access.values, scrubber),
+            error=_error(row.failure, values, scrubber),
             context_keys=tuple(sorted({key for each in rows for key in written_in(each)})),
-            calls=_records(rows, access.values, scrubber),
+            calls=_records(rows, values, scrubber),
         )
 
 

@@ -24,6 +24,13 @@ class StandIn:
 
     stands_for: Callable[..., object]
 
+    def replayed(self, key: str) -> None:
+        """Take note that the call of this object is replayed, and so does not run.
+
+        Args:
+            key: The key of the call, which its attempts have in common.
+        """
+
 
 # By node, and weakly: a function may be made for one call, as a bound method is, and hold what that call works on.
 _known: Final[WeakKeyDictionary[Node[..., object], Signature]] = WeakKeyDictionary()

@@ -1,0 +1,308 @@
+"""`rt.Connection`: one run of a flow, which is begun once, watched while it runs, and read after its end.
+
+Made by `Flow.connect` for users, and by `Flow` itself for each `invoke`, `ainvoke`, `resume` and `aresume`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Any, Generic, NamedTuple, Never, ParamSpec, TypeVar, cast
+
+from railtracks._calls.call import call
+from railtracks._calls.durable_protocol import Args, DurableFlow, DurableRun, EndedSession, Kwargs
+from railtracks._calls.frames import Frame
+from railtracks._calls.here import this_task
+from railtracks._checks import check_grace
+from railtracks._nodes.node import Node
+from railtracks._options import SessionStore
+from railtracks._records.context_view import ContextView
+from railtracks._records.data import ExecutionInfo, Status
+from railtracks._records.files import check_session_id
+from railtracks._sessions.durable import durable_wing
+from railtracks._sessions.event_loops import run_from_sync
+from railtracks._sessions.session import Session, drain_soon, is_open, result_of, was_entered
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class ConnectionPlan(NamedTuple):
+    """What a connection needs of its flow.
+
+    Attributes:
+        name: The name of the flow.
+        node: The entry point.
+        store: The store of a durable flow's sessions, `None` if the flow is not durable.
+        grace: The seconds of the drain after SIGTERM, `None` if SIGTERM is not handled.
+        context: The context of the run. It belongs to the connection.
+        new_session: Returns the session for the run, with this context; of a durable flow the one that was taken.
+        durable: Returns what the durable package needs to know of the flow.
+    """
+
+    name: str
+    node: Node[..., object]
+    store: SessionStore | None
+    grace: float | None
+    context: dict[str, object]
+    new_session: Callable[[DurableRun[Frame] | None, dict[str, object]], Session]
+    durable: Callable[[], DurableFlow]
+
+
+class Connection(Generic[P, R]):
+    """One run of a flow. Make it with `flow.connect()`, begin it once, and watch it from anywhere.
+
+        connection = flow.connect()
+        result = connection.invoke("Hello!")
+        print(connection.status, connection.info.answer)
+
+    `session_id`, `status`, `info` and `state_path` are `None` until the session of the run is open. They stay readable
+    after its end, however it ended. All of them may be read in any thread; what they return is what held at a moment
+    of the reading.
+
+    Of a durable flow, the session may have ended in an earlier run. Then its recorded result or error comes back,
+    nothing runs, and the connection tells what is recorded. It was never connected, and saved no state. Inside a
+    durable session that is resumed, the store is read for that when a property is asked for, which blocks.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_ended",
+        "_first_use",
+        "_is_stopping",
+        "_plan",
+        "_session",
+        "_session_id",
+        "_view",
+    )
+
+    def __init__(self, plan: ConnectionPlan, session_id: str | None = None) -> None:
+        self._plan = plan
+        if session_id is not None:
+            self._check_durable()
+            check_session_id(session_id)
+        self._session_id = session_id
+        # Never released: whoever gets it begins the run. Two threads may try.
+        self._first_use = Lock()
+        self._session: Session | None = None
+        self._ended: EndedSession | None = None
+        self._is_stopping = False
+        self._view = ContextView(plan.context)
+
+    def invoke(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the flow from sync code, and return its result. Like `Flow.invoke`, but once.
+
+        A start that is refused because an event loop is running in this thread does not count.
+
+        Args:
+            *args: Positional arguments of the entry point.
+            **kwargs: Keyword arguments of the entry point.
+
+        Raises:
+            RuntimeError: If the connection was used before. Also as from `Flow.invoke`.
+            TypeError: If the flow is durable and `session_id` is among the arguments: `flow.connect` takes it.
+            BaseException: As from `Flow.invoke`.
+        """
+        return self._from_sync(self._invocation(args, kwargs))
+
+    async def ainvoke(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the flow in Trio, and return its result. Like `Flow.ainvoke`, but once. A checkpoint.
+
+        Args:
+            *args: Positional arguments of the entry point.
+            **kwargs: Keyword arguments of the entry point.
+
+        Raises:
+            RuntimeError: If the connection was used before. Also as from `Flow.ainvoke`.
+            TypeError: If the flow is durable and `session_id` is among the arguments: `flow.connect` takes it.
+            BaseException: As from `Flow.ainvoke`.
+        """
+        return await self._once(self._invocation(args, kwargs))
+
+    def resume(self, session_id: str, *, wait: float = 0.0) -> R:
+        """Resume a durable session from sync code, and return its result. Like `Flow.resume`, but once.
+
+        Args:
+            session_id: The identifier of the session.
+            wait: Seconds to wait, if another process owns the session, until it is free.
+
+        Raises:
+            RuntimeError: If the connection was used before. Also as from `Flow.invoke`.
+            ValueError: If the connection was made for another session. Also as from `Flow.aresume`.
+            BaseException: As from `Flow.aresume`.
+        """
+        self._check_resume(session_id, wait)
+        return self._from_sync(partial(self._resumed, session_id, wait))
+
+    async def aresume(self, session_id: str, *, wait: float = 0.0) -> R:
+        """Resume a durable session in Trio, and return its result. Like `Flow.aresume`, but once. A checkpoint.
+
+        Args:
+            session_id: The identifier of the session.
+            wait: Seconds to wait, if another process owns the session, until it is free.
+
+        Raises:
+            RuntimeError: If the connection was used before.
+            ValueError: If the connection was made for another session. Also as from `Flow.aresume`.
+            BaseException: As from `Flow.aresume`.
+        """
+        self._check_resume(session_id, wait)
+        return await self._once(partial(self._resumed, session_id, wait))
+
+    @property
+    def connected(self) -> bool:
+        """Whether the run is going on: from the opening of its session to the end of all that the session does."""
+        return self._session is not None and is_open(self._session)
+
+    @property
+    def session_id(self) -> str | None:
+        """The identifier of the session."""
+        if self._ended is not None:
+            return self._ended.session_id
+        return None if self._begun is None else self._begun.identifier
+
+    @property
+    def status(self) -> Status | None:
+        """The status of the session."""
+        if self._ended is not None:
+            return self._ended.status
+        return None if self._begun is None else self._begun.status
+
+    @property
+    def info(self) -> ExecutionInfo | None:
+        """The session and its calls as they are now, as plain records. Takes longer the more calls there are.
+
+        Of a durable session that had ended before, it is what `DurableStore.load` returned then.
+
+        Raises:
+            StoreError: If the record of a session that had ended before is damaged.
+        """
+        if self._ended is not None:
+            return self._ended.info()
+        return None if self._begun is None else self._begun.info
+
+    @property
+    def state_path(self) -> Path | None:
+        """The file to which the state is saved at the end, `None` if it is not saved."""
+        return None if self._begun is None else self._begun.state_path
+
+    @property
+    def context(self) -> Mapping[str, Any]:
+        """The values of the session's context: live, read-only, and still there after the end.
+
+        Before the start these are the values that the run begins with. Of a durable session that had ended before, they
+        are those of its end.
+
+        Raises:
+            StoreError: If the record of a session that had ended before is damaged. Likewise `DurableValueError`.
+        """
+        if self._ended is not None:
+            self._ended.restore(self._plan.context)
+        return self._view
+
+    def __repr__(self) -> str:
+        return f"<railtracks.Connection to {self._plan.name!r}: {self.status or 'not started'}>"
+
+    @property
+    def _begun(self) -> Session | None:
+        """The session, once it was entered: before that, opening it may fail, and then there never was one."""
+        session = self._session
+        return session if session is not None and was_entered(session) else None
+
+    def _check_durable(self) -> None:
+        if self._plan.store is None:
+            raise ValueError(not_durable(self._plan.name))
+
+    def _check_resume(self, session_id: str, wait: float) -> None:
+        self._check_durable()
+        check_grace("wait", wait)
+        check_session_id(session_id)
+        if self._session_id is not None and session_id != self._session_id:
+            raise ValueError(
+                f"this connection was made for session {self._session_id!r}: for session {session_id!r} make another"
+                " one with flow.connect()"
+            )
+
+    def _from_sync(self, work: Callable[[], Coroutine[object, Never, R]]) -> R:
+        """Do the work from sync code; meanwhile SIGTERM in the main thread drains the session."""
+        return run_from_sync(partial(self._once, work), None if self._plan.grace is None else self._drain_soon)
+
+    async def _once(self, work: Callable[[], Coroutine[object, Never, R]]) -> R:
+        """Do the work if nothing was begun here yet. In Trio: a start that does not get as far does not count.
+
+        Raises:
+            RuntimeError: If the connection was used before, or Trio is not running.
+        """
+        this_task()
+        if not self._first_use.acquire(blocking=False):
+            raise RuntimeError(
+                f"this connection to flow {self._plan.name!r} was used before, and is one run: make a new one with"
+                " flow.connect()"
+            )
+        return await work()
+
+    def _invocation(self, args: Args, kwargs: Kwargs) -> Callable[[], Coroutine[object, Never, R]]:
+        """Return the work of an invocation.
+
+        Raises:
+            TypeError: If the arguments name a durable session, which is done before: `Flow.invoke` may have both.
+        """
+        if self._plan.store is not None and "session_id" in kwargs:
+            raise TypeError("session_id is given to flow.connect(session_id=...), not to the connection")
+        return partial(self._invoked, args, kwargs)
+
+    async def _invoked(self, args: Args, kwargs: Kwargs) -> R:
+        plan = self._plan
+        if plan.store is None:
+            return await self._run(None, args, kwargs)
+        result = await durable_wing().run_flow(
+            plan.store,
+            plan.durable(),
+            args,
+            kwargs,
+            session_id=self._session_id,
+            start=self._run,
+            ended=self._found_ended,
+        )
+        return cast("R", result)
+
+    async def _resumed(self, session_id: str, wait: float) -> R:
+        plan = self._plan
+        assert plan.store is not None  # noqa: S101 - checked before
+        result = await durable_wing().resume_flow(
+            plan.store, plan.durable(), session_id, wait=wait, start=self._run, ended=self._found_ended
+        )
+        return cast("R", result)
+
+    async def _run(self, run: DurableRun[Frame] | None, args: Args, kwargs: Kwargs) -> R:
+        """Run the session. Called by the durable package with a run whose lease was taken."""
+        self._session = session = self._plan.new_session(run, self._plan.context)
+        if self._is_stopping:
+            self._drain_soon()
+        return cast("R", await result_of(session, partial(_called, self._plan.node, args, kwargs)))
+
+    def _found_ended(self, ended: EndedSession) -> None:
+        """Take note of a durable session that does not run, because it has ended. Called by the durable package."""
+        self._ended = ended
+
+    def _drain_soon(self) -> bool:
+        """Begin to drain because of SIGTERM; return `False` if the session has already ended.
+
+        The signal may come before the session exists; then it takes effect when the session does.
+        """
+        if self._session is None:
+            self._is_stopping = True
+            return True
+        return drain_soon(self._session, self._plan.grace or 0.0)
+
+
+def not_durable(name: str) -> str:
+    """Return the text of the error for what only a durable flow can do."""
+    return f"flow {name!r} is not durable: make it with durable=True, a path, a URL or a store"
+
+
+async def _called(node: Node[..., object], args: Args, kwargs: Kwargs) -> object:
+    """Call an entry point whose parameter types are not known here."""
+    return await call(node, *args, **kwargs)
