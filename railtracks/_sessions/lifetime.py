@@ -58,7 +58,7 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
     journal, timeout = None, plan.record.ending.timeout
     log: SessionLog | None = None
     try:
-        log = SessionLog(plan.record.identifier, plan.settings, plan.record.secrets)
+        log = SessionLog(plan.record, plan.settings)
         if plan.durable is not None:
             journal, remaining = await plan.durable.open()
             timeout = math.inf if remaining is None else remaining
