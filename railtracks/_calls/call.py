@@ -25,6 +25,7 @@ from trio.lowlevel import (
 
 from railtracks._calls.attempt import run_attempt
 from railtracks._calls.durable_protocol import Args, Kwargs, SessionJournal
+from railtracks._calls.expiry import note_cancelled
 from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import NO_TRIO, find_frame
 from railtracks._nodes.node import Attempt, Node
@@ -265,6 +266,7 @@ def _close_record(
         else:
             kind, audience = EventKind.CALL_FAILED, observers.call_failed
     scope.tell(kind, audience, parent, call_id)
+    note_cancelled(parent, call_id, was_open=real is None)
     if real is None or is_tried_again:
         return False
     if not (is_fatal(real) or (scope.end_on_error and is_ordinary(real))):

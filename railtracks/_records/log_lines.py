@@ -17,6 +17,9 @@ from railtracks._records.events import CallEvent, EventKind
 # Characters. The whole text of an error is in its record.
 _LONGEST_ERROR: Final = 300
 
+# The module of our own errors: `rt.` and the name is enough to find one.
+_OWN_ERRORS: Final = "railtracks.exceptions."
+
 # What ended a session, in words.
 _CAUSES: Final = {
     CauseKind.OUTER_SCOPE: "a cancel scope around it was cancelled",
@@ -151,7 +154,8 @@ def _in_short(error: CallError) -> str:
     message = " ".join(error.message[: 2 * _LONGEST_ERROR].split())
     if len(message) > _LONGEST_ERROR or len(error.message) > 2 * _LONGEST_ERROR:
         message = f"{message[:_LONGEST_ERROR]}..."
-    return f"{error.type}: {message}" if message else error.type
+    name = error.type.removeprefix(_OWN_ERRORS)
+    return f"{name}: {message}" if message else name
 
 
 def _duration(started_at: datetime | None, ended_at: datetime | None) -> str:

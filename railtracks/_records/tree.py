@@ -243,6 +243,10 @@ class CallTree:
         """Return which attempt a call is, counted from 1."""
         return self._attempts.get(call_id, 1)
 
+    def started_at(self, call_id: int) -> float:
+        """Return the wall time at which a call started."""
+        return self._started_at[call_id]
+
     def times(self, call_id: int) -> tuple[datetime, datetime | None]:
         """Return when a call started, and when it ended if it has."""
         started_at, ended_at = self._started_at[call_id], self._ended_at[call_id]

@@ -29,6 +29,7 @@ class Cancellation:
     def __init__(self, record: SessionRecord) -> None:
         self.scope = trio.CancelScope()
         self._record = record
+        record.ending.timeouts.begin(0, self.scope)
 
     @property
     def _ending(self) -> Ending:
