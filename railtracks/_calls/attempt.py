@@ -52,7 +52,7 @@ async def run_attempt(frame: Frame, node: Node[..., object], args: Args, kwargs:
     is_late = False
     timeouts = frame.scope.record.ending.timeouts
     with trio.CancelScope(relative_deadline=node.timeout) as scope:
-        expiry = timeouts.begin(frame.call_id, scope)
+        expiry = timeouts.begin(frame.call_id, scope, trio.current_time())
         try:
             if node.is_async:
                 result = await users_code(node.fn, *args, **kwargs)

@@ -44,14 +44,15 @@ def _tell_expired(parent: Frame, call_id: int, wait: str | None) -> bool:
     """Add a call to all timeouts around it that have expired, those of outer sessions included; return whether any."""
     scope, now, has_told = parent.scope, trio.current_time(), False
     started_at = scope.tree.started_at(call_id)
-    age = time() - started_at
     frame: Frame | None = parent
     last: Expiry | None = None
     while frame is not None:
         expiry = frame.scope.record.ending.timeouts.running.get(frame.call_id)
         # Frames of several tasks can stand for one call.
-        if expiry is not None and expiry is not last and expiry.scope.deadline <= now:
-            seconds = max(0.0, age - (now - expiry.scope.deadline))
+        has_expired = expiry is not None and expiry is not last and expiry.scope.deadline <= now
+        # A call that started later belongs to the cleanup, in a shielded scope.
+        if has_expired and started_at <= expiry.expired_at:
+            seconds = max(0.0, min(expiry.expired_at, time()) - started_at)
             expiry.add(started_at, _words(scope, call_id, wait, seconds, is_inner=frame.scope is not scope))
             has_told = True
         last = expiry

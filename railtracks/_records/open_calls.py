@@ -7,6 +7,7 @@ timeouts. Nothing is noted unless a timeout has expired.
 from __future__ import annotations
 
 from bisect import insort
+from time import time
 from typing import Final, Protocol
 
 from attrs import define, field
@@ -31,9 +32,17 @@ class Expiry:
     """
 
     scope: HasDeadline
+    # When it began, by Trio's clock, and as wall time: calls have wall times only.
+    _began: float
+    _began_at: float = field(factory=time)
     # When each of them started, and the call in words.
     _oldest: list[tuple[float, str]] = field(factory=list[tuple[float, str]])
     _others: int = 0
+
+    @property
+    def expired_at(self) -> float:
+        """When it expired, as wall time. Under a mock clock this may be in the future, and says nothing."""
+        return self._began_at + self.scope.deadline - self._began
 
     def add(self, started_at: float, words: str) -> None:
         """Add a call, in words. Those that have been open longest are named, the others counted."""
@@ -62,9 +71,15 @@ class Timeouts:
     # Calls in which another call was noted, and which are about to end: they are not the innermost ones.
     _outer: set[int] = field(factory=set[int])
 
-    def begin(self, call_id: int, scope: HasDeadline) -> Expiry:
-        """Begin the timeout of a call, or of the session (0)."""
-        expiry = self.running[call_id] = Expiry(scope)
+    def begin(self, call_id: int, scope: HasDeadline, now: float) -> Expiry:
+        """Begin the timeout of a call, or of the session (0).
+
+        Args:
+            call_id: The call.
+            scope: The cancel scope of the timeout.
+            now: The time on Trio's clock.
+        """
+        expiry = self.running[call_id] = Expiry(scope, now)
         return expiry
 
     def note_inside(self, call_id: int) -> None:

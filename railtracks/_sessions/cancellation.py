@@ -29,7 +29,6 @@ class Cancellation:
     def __init__(self, record: SessionRecord) -> None:
         self.scope = trio.CancelScope()
         self._record = record
-        record.ending.timeouts.begin(0, self.scope)
 
     @property
     def _ending(self) -> Ending:
