@@ -10,8 +10,6 @@ from trio.testing import wait_all_tasks_blocked
 
 import railtracks as rt
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
-
 
 @rt.function_node
 async def fetch(seconds: float = 100) -> None:
@@ -45,7 +43,7 @@ both = pytest.mark.parametrize("kind", ["node", "session"])
 
 
 @both
-async def test_it_names_the_innermost_call_and_none_that_had_ended(kind: str) -> None:
+async def test_it_names_the_innermost_call_and_none_that_had_ended(kind: str, autojump_clock: object) -> None:
     async def job() -> None:
         await rt.call(fetch, 0)
         with trio.move_on_after(0.5):
@@ -59,7 +57,7 @@ async def test_it_names_the_innermost_call_and_none_that_had_ended(kind: str) ->
 
 
 @both
-async def test_it_names_the_first_few_and_counts_the_rest(kind: str) -> None:
+async def test_it_names_the_first_few_and_counts_the_rest(kind: str, autojump_clock: object) -> None:
     async def job() -> None:
         await rt.call_batch(fetch, [100] * 8)
 
@@ -69,7 +67,9 @@ async def test_it_names_the_first_few_and_counts_the_rest(kind: str) -> None:
 
 
 @both
-async def test_a_call_whose_child_is_named_is_not_named_even_if_its_cleanup_fails(kind: str) -> None:
+async def test_a_call_whose_child_is_named_is_not_named_even_if_its_cleanup_fails(
+    kind: str, autojump_clock: object
+) -> None:
     async def clumsy() -> None:
         try:
             await rt.call(fetch)
@@ -86,7 +86,7 @@ async def test_a_call_whose_child_is_named_is_not_named_even_if_its_cleanup_fail
 
 
 @both
-async def test_a_call_in_a_session_inside_is_named_with_that_session(kind: str) -> None:
+async def test_a_call_in_a_session_inside_is_named_with_that_session(kind: str, autojump_clock: object) -> None:
     async def job() -> None:
         async with rt.Session(save_state=False, name="inner"):
             await rt.call(fetch)
@@ -95,7 +95,7 @@ async def test_a_call_in_a_session_inside_is_named_with_that_session(kind: str) 
 
 
 @both
-async def test_calls_of_several_tasks_and_stacks_are_named_once(kind: str) -> None:
+async def test_calls_of_several_tasks_and_stacks_are_named_once(kind: str, autojump_clock: object) -> None:
     async def deep(levels: int) -> None:
         await (rt.call(deep, levels - 1) if levels else rt.call(fetch))
 
@@ -109,12 +109,12 @@ async def test_calls_of_several_tasks_and_stacks_are_named_once(kind: str) -> No
     assert all(name.startswith("fetch (") for name in names)
 
 
-async def test_a_node_that_made_no_call_has_nothing_open_in_it() -> None:
+async def test_a_node_that_made_no_call_has_nothing_open_in_it(autojump_clock: object) -> None:
     assert await expire(trio.sleep_forever, "node") == ()
     assert names_in(await expire(trio.sleep_forever, "session")) == ["job (1)"]
 
 
-async def test_a_session_whose_block_waits_has_nothing_open() -> None:
+async def test_a_session_whose_block_waits_has_nothing_open(autojump_clock: object) -> None:
     with pytest.raises(rt.SessionTimeoutError) as caught:
         async with rt.Session(save_state=False, name="run", timeout=2):
             await rt.call(fetch, 1)
@@ -123,7 +123,7 @@ async def test_a_session_whose_block_waits_has_nothing_open() -> None:
     assert str(caught.value) == "session 'run' did not finish within its timeout of 2 seconds"
 
 
-async def test_each_timeout_names_what_was_open_in_it() -> None:
+async def test_each_timeout_names_what_was_open_in_it(autojump_clock: object) -> None:
     inner = rt.function_node(trio.sleep_forever, name="inner", timeout=1)
 
     async def job() -> None:
@@ -136,7 +136,7 @@ async def test_each_timeout_names_what_was_open_in_it() -> None:
     assert names_in(await expire(job, "session")) == ["job (1)"]
 
 
-async def test_a_timeout_inside_that_is_no_error_of_the_outer_call_leaves_it_innermost() -> None:
+async def test_a_timeout_inside_that_is_no_error_of_the_outer_call_leaves_it_innermost(autojump_clock: object) -> None:
     async def waits() -> None:
         await rt.call(fetch)
 
@@ -149,7 +149,7 @@ async def test_a_timeout_inside_that_is_no_error_of_the_outer_call_leaves_it_inn
     assert names_in(await expire(job, "session")) == ["job (1)"]
 
 
-async def test_the_error_of_a_cleanup_has_the_timeout_with_its_calls_as_its_context() -> None:
+async def test_the_error_of_a_cleanup_has_the_timeout_with_its_calls_as_its_context(autojump_clock: object) -> None:
     async def job() -> None:
         try:
             await rt.call(fetch)
@@ -163,7 +163,7 @@ async def test_the_error_of_a_cleanup_has_the_timeout_with_its_calls_as_its_cont
     assert names_in(timeout.open_calls) == ["fetch (2)"]
 
 
-async def test_a_session_that_was_cancelled_names_nothing_later() -> None:
+async def test_a_session_that_was_cancelled_names_nothing_later(autojump_clock: object) -> None:
     async with rt.Session(save_state=False, timeout=50) as session:
         session.start_soon(fetch)
         await wait_all_tasks_blocked()
@@ -190,10 +190,10 @@ def expire_soon(function: object, kind: str) -> tuple[str, ...]:
     async def main() -> tuple[str, ...]:
         if kind == "node":
             with pytest.raises(rt.NodeTimeoutError) as of_node:
-                await rt.call(node(function, 0.1))
+                await rt.call(node(function, 0.3))
             return of_node.value.open_calls
         with pytest.raises(rt.SessionTimeoutError) as of_session:
-            async with rt.Session(save_state=False, timeout=0.1):
+            async with rt.Session(save_state=False, timeout=0.3):
                 await rt.call(node(function, 1_000))
         return of_session.value.open_calls
 
@@ -212,14 +212,14 @@ def test_a_thread_that_cannot_be_stopped_is_named_with_the_time_until_the_expiry
         if calls_back:
             with pytest.raises(trio.Cancelled):
                 trio.from_thread.run(rt.call, fetch)
-        done.wait(0.5)
+        done.wait(0.4)
 
     async def job() -> None:
         await rt.call(block)
 
     (named,) = expire_soon(job, kind)
     assert named.startswith("fetch (3)" if calls_back else "block (2)")
-    assert float(named.split()[-2]) < 0.5
+    assert float(named.split()[-2]) < 0.4
 
 
 @pytest.mark.parametrize("kind", ["node", "session"])
