@@ -21,7 +21,7 @@ def node(function: object, timeout: float) -> rt.Node[..., object]:
 
 
 def names_in(open_calls: tuple[str, ...]) -> list[str]:
-    """Return the names and ids of the calls; how long they were open is real time, of which this clock knows nothing."""
+    """Return the names and ids of the calls. How long they were open is real time, which a mock clock does not move."""
     assert all(re.search(r" was open for \d+\.\d s$", each) or each.startswith("and ") for each in open_calls)
     return [each.partition(" was open")[0] for each in open_calls]
 
@@ -80,7 +80,7 @@ async def test_a_call_whose_child_is_named_is_not_named_even_if_its_cleanup_fail
         try:
             await rt.call(clumsy)
         except LookupError:
-            await trio.sleep(0)
+            await trio.lowlevel.checkpoint()
 
     assert names_in(await expire(job, kind)) == ["fetch (3)"]
 

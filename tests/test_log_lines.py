@@ -155,7 +155,7 @@ async def test_a_duration_is_told_in_milliseconds_or_seconds(seconds: float, sho
         pass
     started = datetime.now(UTC)
     info = evolve(session.info, started_at=started, ended_at=started + timedelta(seconds=seconds))
-    assert session_line(EventKind.SESSION_CLOSED, info) == (logging.INFO, f"session 'run' COMPLETED in {shown}")
+    assert session_line(EventKind.SESSION_CLOSED, info, str) == (logging.INFO, f"session 'run' COMPLETED in {shown}")
 
 
 class _MuteError(Exception):
@@ -316,7 +316,7 @@ def test_a_forked_process_does_not_log_the_end_of_its_parents_session(tmp_path: 
             child = os.fork()
         if not child:
             os._exit(0)
-        return os.waitpid(child, 0)[1]
+        return child
 
-    assert trio.run(main) == 0
+    assert os.waitpid(trio.run(main), 0)[1] == 0
     assert log.read_text().count("COMPLETED") == 1

@@ -83,7 +83,7 @@ def test_the_console_shows_a_line_once(
 
 
 def test_a_stream_that_was_wrapped_anew_is_the_console(root: logging.Logger, capfd: pytest.CaptureFixture[str]) -> None:
-    with open(2, "w", closefd=False) as stream:  # noqa: PTH123 - a descriptor
+    with open(2, "w", closefd=False) as stream:
         handler = add(root, logging.StreamHandler(stream))
         run(logging_setting="INFO")
         root.removeHandler(handler)
@@ -226,9 +226,8 @@ def test_the_file_of_a_session_gets_its_lines_beside_a_console_of_the_applicatio
 
 def test_sessions_inside_each_other_show_a_line_once(capsys: pytest.CaptureFixture[str]) -> None:
     async def main() -> None:
-        async with rt.Session(logging_setting="INFO", save_state=False):
-            async with rt.Session(logging_setting="INFO", save_state=False):
-                await rt.call(greet)
+        async with rt.Session(logging_setting="INFO", save_state=False), rt.Session(logging_setting="INFO"):
+            await rt.call(greet)
 
     trio.run(main)
     assert shown(capsys) == (0, 1)

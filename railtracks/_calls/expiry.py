@@ -48,10 +48,14 @@ def _tell_expired(parent: Frame, call_id: int, wait: str | None) -> bool:
     last: Expiry | None = None
     while frame is not None:
         expiry = frame.scope.record.ending.timeouts.running.get(frame.call_id)
-        # Frames of several tasks can stand for one call.
-        has_expired = expiry is not None and expiry is not last and expiry.scope.deadline <= now
-        # A call that started later belongs to the cleanup, in a shielded scope.
-        if has_expired and started_at <= expiry.expired_at:
+        # Frames of several tasks can stand for one call, and so for one timeout. A call that started after the expiry
+        # belongs to a cleanup, in a shielded scope.
+        if (
+            expiry is not None
+            and expiry is not last
+            and expiry.scope.deadline <= now
+            and started_at <= expiry.expired_at
+        ):
             seconds = max(0.0, min(expiry.expired_at, time()) - started_at)
             expiry.add(started_at, _words(scope, call_id, wait, seconds, is_inner=frame.scope is not scope))
             has_told = True

@@ -18,9 +18,10 @@ from typing import Final, get_args
 from railtracks._options import LoggingSetting, Settings
 from railtracks._records.events import CallEvent, Event, EventKind, LogEvent, now
 from railtracks._records.log_files import LogFileHandler
-from railtracks._records.log_lines import CALL_LINES, FileLineFormat, LineFormat, call_line, session_line
+from railtracks._records.log_lines import CALL_LINES, FileLineFormat, LineFormat, call_line, level_of, session_line
 from railtracks._records.log_places import is_shown_by_others
 from railtracks._records.observers import NOBODY, Observers, tell, try_to_log
+from railtracks._records.seen_values import SeenValues
 from railtracks._records.session import SessionRecord
 
 _ROOT = "RT"
@@ -87,6 +88,8 @@ _WARNINGS: Final = (
     *(kind for kind, (level, _) in CALL_LINES.items() if level >= logging.WARNING),
     EventKind.SESSION_CLOSED,
 )
+# Those whose lines quote errors.
+_ERRORS: Final = (EventKind.CALL_FAILED, EventKind.CALL_RETRIED)
 _ALL: Final = (*CALL_LINES, EventKind.SESSION_OPENED, EventKind.SESSION_CLOSED)
 
 
@@ -96,6 +99,7 @@ class SessionLog:
     def __init__(self, record: SessionRecord, settings: Settings) -> None:
         setting = settings.get("logging_setting")
         self._record = record
+        self._values = SeenValues(record.tree)
         self._has_display = setting is not None
         self._handlers = _handlers(setting, settings.get("log_file"), time.time())
         self._observers = NOBODY
@@ -110,25 +114,31 @@ class SessionLog:
     def observe(self, observers: Observers) -> None:
         """Observe the kinds of events whose lines are shown somewhere, and tell these observers of each line."""
         self._observers = observers
-        observers.add(self, _ALL if self._shows_info() else _WARNINGS)
+        observers.add(self, _ALL if self._shows(logging.INFO) else _WARNINGS)
 
-    def _shows_info(self) -> bool:
-        """Return whether a record of the level INFO is shown somewhere."""
-        if logging.getLogger(_ROOT).isEnabledFor(logging.INFO):
+    def _shows(self, level: int) -> bool:
+        """Return whether a record of a level is shown somewhere."""
+        logger = logging.getLogger(_ROOT)
+        if logger.isEnabledFor(level) and (not self._handlers or logger.hasHandlers()):
             return True
-        return any(
-            handler.level <= logging.INFO for handler in self._handlers if not isinstance(handler, logging.NullHandler)
-        )
+        return any(handler.level <= level for handler in self._handlers if not isinstance(handler, logging.NullHandler))
 
     def on_event(self, event: Event) -> None:
         """Log what happened to a call, or that the session was opened or closed."""
         if isinstance(event, CallEvent):
-            level, line = call_line(event)
-            # Names of nodes and texts of records, which have lost their secrets.
+            level, has_error = level_of(event.kind), event.kind in _ERRORS
+            if not (self._shows(level) or self._observers.logged):
+                return
+            if has_error:
+                self._values.see()
+            line = call_line(event, self._record.secrets.text)
             self._write(level, line, node_id=event.call_id, run_id=event.run_id)
         elif not self._record.is_inherited:
-            level, line = session_line(event.kind, self._record.head())
-            self.log(level, line, logger="RT.Session")
+            info = self._record.head()
+            if info.cause is not None:
+                self._values.see()
+            level, line = session_line(event.kind, info, self._record.secrets.text)
+            self._write(level, line, logger="RT.Session")
 
     def log(self, level: int, text: str, *, logger: str = _ROOT) -> None:
         """Log a text about the session, without its secrets.

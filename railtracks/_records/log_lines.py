@@ -1,7 +1,7 @@
 """The lines of the log: what is said of a call and of a session, and how a line looks.
 
 Called by `log`. A line is one line whatever users' names and errors are: it is bounded, and control characters are
-escaped. The texts of errors come from records, which have lost their secrets already.
+escaped.
 """
 
 from __future__ import annotations
@@ -9,13 +9,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 from railtracks._records.data import CallError, CauseKind, EndCause, ExecutionInfo, Status, utc
 from railtracks._records.events import CallEvent, EventKind
+from railtracks._records.scrubbing import CUT
 
 # Characters. The whole text of an error is in its record.
 _LONGEST_ERROR: Final = 300
+_LOOKED_AT: Final = 1_000
+
+_Scrub: TypeAlias = Callable[[str], str]
 
 # The module of our own errors: `rt.` and the name is enough to find one.
 _OWN_ERRORS: Final = "railtracks.exceptions."
@@ -50,40 +54,40 @@ class FileLineFormat(LineFormat):
         return f"{at} {getattr(record, 'session_id', None) or '-'} {super().format(record)}"
 
 
-def _created(event: CallEvent) -> str:
+def _created(event: CallEvent, _: _Scrub) -> str:
     parent = "START" if event.parent is None else _short_label(event.parent, event.parent_id)
     return f"{parent} CREATED {_short_label(event.node, event.call_id)}{_attempt(event)}"
 
 
-def _done(event: CallEvent) -> str:
+def _done(event: CallEvent, _: _Scrub) -> str:
     return f"{_label(event)} DONE in {_duration(event.started_at, event.ended_at)}{_attempt(event)}"
 
 
-def _cancelled(event: CallEvent) -> str:
+def _cancelled(event: CallEvent, _: _Scrub) -> str:
     return f"{_label(event)} CANCELLED after {_duration(event.started_at, event.ended_at)}{_attempt(event)}"
 
 
-def _failed(event: CallEvent) -> str:
-    return f"{_label(event)} FAILED{_attempt(event)}: {_why(event)}"
+def _failed(event: CallEvent, without_secrets: _Scrub) -> str:
+    return f"{_label(event)} FAILED{_attempt(event)}: {_why(event, without_secrets)}"
 
 
-def _retried(event: CallEvent) -> str:
-    return f"{_label(event)} FAILED, attempt {event.attempt}, and will be tried again: {_why(event)}"
+def _retried(event: CallEvent, without_secrets: _Scrub) -> str:
+    return f"{_label(event)} FAILED, attempt {event.attempt}, and will be tried again: {_why(event, without_secrets)}"
 
 
-def _overran(event: CallEvent) -> str:
+def _overran(event: CallEvent, _: _Scrub) -> str:
     return (
         f"{_label(event)} came back with a result after its timeout, and the result is dropped: the node passed no"
         " checkpoint, shielded itself, or caught the Cancelled"
     )
 
 
-def _left_behind(event: CallEvent) -> str:
+def _left_behind(event: CallEvent, _: _Scrub) -> str:
     return f"{_label(event)} was cancelled, and its worker thread was left behind running"
 
 
 # What is logged of a call, by the kind of its event: the level, and the function that makes the text.
-CALL_LINES: Final[dict[EventKind, tuple[int, Callable[[CallEvent], str]]]] = {
+CALL_LINES: Final[dict[EventKind, tuple[int, Callable[[CallEvent, _Scrub], str]]]] = {
     EventKind.CALL_STARTED: (logging.INFO, _created),
     EventKind.CALL_COMPLETED: (logging.INFO, _done),
     EventKind.CALL_CANCELLED: (logging.INFO, _cancelled),
@@ -94,18 +98,28 @@ CALL_LINES: Final[dict[EventKind, tuple[int, Callable[[CallEvent], str]]]] = {
 }
 
 
-def call_line(event: CallEvent) -> tuple[int, str]:
-    """Return the level and the text of the line for what happened to a call."""
-    level, text = CALL_LINES[event.kind]
-    return level, _one_line(text(event))
+def level_of(kind: EventKind) -> int:
+    """Return the level of the line for what happened to a call."""
+    return CALL_LINES[kind][0]
 
 
-def session_line(kind: EventKind, info: ExecutionInfo) -> tuple[int, str]:
-    """Return the level and the text of the line for the start or the end of a session; the text may have secrets.
+def call_line(event: CallEvent, without_secrets: _Scrub) -> str:
+    """Return the line for what happened to a call.
+
+    Args:
+        event: What happened.
+        without_secrets: Returns a text without the secrets of the session.
+    """
+    return _one_line(CALL_LINES[event.kind][1](event, without_secrets))
+
+
+def session_line(kind: EventKind, info: ExecutionInfo, without_secrets: _Scrub) -> tuple[int, str]:
+    """Return the level and the text of the line for the start or the end of a session.
 
     Args:
         kind: `SESSION_OPENED` or `SESSION_CLOSED`.
         info: What is known of the session; its calls are not needed.
+        without_secrets: Returns a text without the secrets of the session.
     """
     name = info.session_name or info.flow_name
     label = info.session_id if name is None else repr(name)
@@ -113,7 +127,7 @@ def session_line(kind: EventKind, info: ExecutionInfo) -> tuple[int, str]:
         return logging.INFO, _one_line(f"session {label} STARTED" + ("" if name is None else f" as {info.session_id}"))
     ending = f"session {label} {info.status.upper().replace('_', ' ')}"
     verb = "in" if info.status is Status.COMPLETED else "after"
-    why = "" if info.cause is None else _end(info.cause, info.error)
+    why = "" if info.cause is None else _end(info.cause, info.error, without_secrets)
     # An error that came out of a call has its line already. Of another one only this line tells.
     is_told = info.error is None or info.cause is None or info.cause.call_id is not None
     is_expected = info.status in {Status.COMPLETED, Status.CANCELLED} or is_told
@@ -121,13 +135,13 @@ def session_line(kind: EventKind, info: ExecutionInfo) -> tuple[int, str]:
     return level, _one_line(f"{ending} {verb} {_duration(info.started_at, info.ended_at)}{why}")
 
 
-def _end(cause: EndCause, error: CallError | None) -> str:
+def _end(cause: EndCause, error: CallError | None, without_secrets: _Scrub) -> str:
     """Return why a session ended before its time, as the end of its line."""
     if cause.kind in {CauseKind.ERROR, CauseKind.DEADLINE}:
         place = "" if cause.call_id is None else f" (call {cause.call_id})"
-        return "" if error is None else f": {_in_short(error)}{place}"
+        return "" if error is None else f": {_in_short(error, without_secrets)}{place}"
     reason = cause.reason or _CAUSES.get(cause.kind)
-    return f": {reason}" if reason else ""
+    return f": {_shortened(without_secrets(reason))}" if reason else ""
 
 
 def _label(event: CallEvent) -> str:
@@ -143,19 +157,26 @@ def _attempt(event: CallEvent) -> str:
     return f", attempt {event.attempt}" if event.attempt > 1 else ""
 
 
-def _why(event: CallEvent) -> str:
+def _why(event: CallEvent, without_secrets: _Scrub) -> str:
     """Return the error of a call, and the path of nodes to a call that was made in another one."""
     error, path = event.record().error, event.path()
     place = f" ({' > '.join(path)})" if path[1:] else ""
-    return f"{_in_short(error)}{place}" if error is not None else place
+    return f"{_in_short(error, without_secrets)}{place}" if error is not None else place
 
 
-def _in_short(error: CallError) -> str:
-    message = " ".join(error.message[: 2 * _LONGEST_ERROR].split())
-    if len(message) > _LONGEST_ERROR or len(error.message) > 2 * _LONGEST_ERROR:
-        message = f"{message[:_LONGEST_ERROR]}..."
+def _in_short(error: CallError, without_secrets: _Scrub) -> str:
+    message = error.message
+    if len(message) > _LOOKED_AT:
+        # Three points tell that a secret may be cut in half there.
+        message = f"{message[:_LOOKED_AT]}{CUT}"
+    message = _shortened(without_secrets(message))
     name = error.type.removeprefix(_OWN_ERRORS)
     return f"{name}: {message}" if message else name
+
+
+def _shortened(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST_ERROR else f"{text[:_LONGEST_ERROR]}{CUT}"
 
 
 def _duration(started_at: datetime | None, ended_at: datetime | None) -> str:
