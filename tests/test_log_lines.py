@@ -155,7 +155,7 @@ async def test_a_duration_is_told_in_milliseconds_or_seconds(seconds: float, sho
         pass
     started = datetime.now(UTC)
     info = evolve(session.info, started_at=started, ended_at=started + timedelta(seconds=seconds))
-    assert session_line(EventKind.SESSION_CLOSED, info, str) == (logging.INFO, f"session 'run' COMPLETED in {shown}")
+    assert session_line(EventKind.SESSION_CLOSED, info, str) == f"session 'run' COMPLETED in {shown}"
 
 
 class _MuteError(Exception):

@@ -18,7 +18,15 @@ from typing import Final, get_args
 from railtracks._options import LoggingSetting, Settings
 from railtracks._records.events import CallEvent, Event, EventKind, LogEvent, now
 from railtracks._records.log_files import LogFileHandler
-from railtracks._records.log_lines import CALL_LINES, FileLineFormat, LineFormat, call_line, level_of, session_line
+from railtracks._records.log_lines import (
+    CALL_LINES,
+    FileLineFormat,
+    LineFormat,
+    call_line,
+    level_of,
+    session_level,
+    session_line,
+)
 from railtracks._records.log_places import is_shown_by_others
 from railtracks._records.observers import NOBODY, Observers, tell, try_to_log
 from railtracks._records.seen_values import SeenValues
@@ -126,19 +134,23 @@ class SessionLog:
     def on_event(self, event: Event) -> None:
         """Log what happened to a call, or that the session was opened or closed."""
         if isinstance(event, CallEvent):
-            level, has_error = level_of(event.kind), event.kind in _ERRORS
-            if not (self._shows(level) or self._observers.logged):
-                return
-            if has_error:
-                self._values.see()
-            line = call_line(event, self._record.secrets.text)
-            self._write(level, line, node_id=event.call_id, run_id=event.run_id)
+            level = level_of(event.kind)
+            if self._is_wanted(level):
+                if event.kind in _ERRORS:
+                    self._values.see()
+                line = call_line(event, self._record.secrets.text)
+                self._write(level, line, node_id=event.call_id, run_id=event.run_id)
         elif not self._record.is_inherited:
             info = self._record.head()
-            if info.cause is not None:
-                self._values.see()
-            level, line = session_line(event.kind, info, self._record.secrets.text)
-            self._write(level, line, logger="RT.Session")
+            level = session_level(info)
+            if self._is_wanted(level):
+                if info.cause is not None:
+                    self._values.see()
+                self._write(level, session_line(event.kind, info, self._record.secrets.text), logger="RT.Session")
+
+    def _is_wanted(self, level: int) -> bool:
+        """Return whether a line of a level is shown somewhere, or is a warning that observers are told of."""
+        return self._shows(level) or (level >= logging.WARNING and bool(self._observers.logged))
 
     def log(self, level: int, text: str, *, logger: str = _ROOT) -> None:
         """Log a text about the session, without its secrets.

@@ -113,8 +113,15 @@ def call_line(event: CallEvent, without_secrets: _Scrub) -> str:
     return _one_line(CALL_LINES[event.kind][1](event, without_secrets))
 
 
-def session_line(kind: EventKind, info: ExecutionInfo, without_secrets: _Scrub) -> tuple[int, str]:
-    """Return the level and the text of the line for the start or the end of a session.
+def session_level(info: ExecutionInfo) -> int:
+    """Return the level of the line for a session: an error that came out of a call has its line already."""
+    is_failure = info.status not in {Status.RUNNING, Status.COMPLETED, Status.CANCELLED}
+    is_told = info.error is None or info.cause is None or info.cause.call_id is not None
+    return logging.ERROR if is_failure and not is_told else logging.INFO
+
+
+def session_line(kind: EventKind, info: ExecutionInfo, without_secrets: _Scrub) -> str:
+    """Return the line for the start or the end of a session.
 
     Args:
         kind: `SESSION_OPENED` or `SESSION_CLOSED`.
@@ -124,15 +131,11 @@ def session_line(kind: EventKind, info: ExecutionInfo, without_secrets: _Scrub) 
     name = info.session_name or info.flow_name
     label = info.session_id if name is None else repr(name)
     if kind is EventKind.SESSION_OPENED:
-        return logging.INFO, _one_line(f"session {label} STARTED" + ("" if name is None else f" as {info.session_id}"))
+        return _one_line(f"session {label} STARTED" + ("" if name is None else f" as {info.session_id}"))
     ending = f"session {label} {info.status.upper().replace('_', ' ')}"
     verb = "in" if info.status is Status.COMPLETED else "after"
     why = "" if info.cause is None else _end(info.cause, info.error, without_secrets)
-    # An error that came out of a call has its line already. Of another one only this line tells.
-    is_told = info.error is None or info.cause is None or info.cause.call_id is not None
-    is_expected = info.status in {Status.COMPLETED, Status.CANCELLED} or is_told
-    level = logging.INFO if is_expected else logging.ERROR
-    return level, _one_line(f"{ending} {verb} {_duration(info.started_at, info.ended_at)}{why}")
+    return _one_line(f"{ending} {verb} {_duration(info.started_at, info.ended_at)}{why}")
 
 
 def _end(cause: EndCause, error: CallError | None, without_secrets: _Scrub) -> str:
