@@ -306,8 +306,8 @@ class SessionOwnedError(RailtracksError):
         self.process_id = process_id
         self.lease_until = lease_until
         super().__init__(
-            f"session {session} is run by process {process_id} on {host}, whose lease ends {lease_until}: wait for it"
-            " with wait=seconds"
+            f"session {session} is run by process {process_id} on {host}, whose lease ends {lease_until}: try again"
+            " later, or wait for it with Flow.resume(id, wait=seconds)"
         )
 
 

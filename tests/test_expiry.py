@@ -222,6 +222,32 @@ def test_a_thread_that_cannot_be_stopped_is_named_with_the_time_until_the_expiry
     assert float(named.split()[-2]) < 0.4
 
 
+@pytest.mark.parametrize("abandon", [False, True])
+def test_a_call_that_waits_for_a_worker_thread_says_so(*, abandon: bool) -> None:
+    done = threading.Event()
+    waits = rt.function_node(done.wait, name="waits", abandon_on_cancel=abandon)
+
+    async def main() -> None:
+        async with rt.open_group() as group:
+            group.start_soon(done.wait)
+            await wait_all_tasks_blocked()
+            with pytest.raises(rt.NodeTimeoutError) as own:
+                await rt.call(waits.with_options(timeout=0.05))
+            with pytest.raises(rt.SessionTimeoutError) as around:
+                async with rt.Session(save_state=False, timeout=0.05):
+                    await rt.call(waits)
+            done.set()
+        for error in (own.value, around.value):
+            (wait,) = error.open_calls
+            assert re.fullmatch(r"waits \(\d\) waited \d\.\d s until a worker thread was free", wait)
+
+    rt.set_config(thread_limit=1)
+    try:
+        trio.run(main)
+    finally:
+        rt.set_config(thread_limit=None)
+
+
 @pytest.mark.parametrize("kind", ["node", "session"])
 def test_calls_of_cleanup_are_not_named(kind: str) -> None:
     async def careful() -> None:

@@ -51,8 +51,9 @@ async def run_attempt(frame: Frame, node: Node[..., object], args: Args, kwargs:
     error: BaseException | None = None
     is_late = False
     timeouts = frame.scope.record.ending.timeouts
-    with trio.CancelScope(relative_deadline=node.timeout) as scope:
-        expiry = timeouts.begin(frame.call_id, scope, trio.current_time())
+    scope = trio.CancelScope(relative_deadline=node.timeout)
+    expiry = timeouts.begin(frame.call_id, scope, trio.current_time())
+    with scope:
         try:
             if node.is_async:
                 result = await users_code(node.fn, *args, **kwargs)
@@ -123,7 +124,12 @@ async def _run_in_worker(frame: Frame, node: Node[..., object], args: Args, kwar
         # The calls that the thread makes find the slot in the frame, and lend it to others while the thread waits.
         slot = WorkerSlot()
         frame.set_slot(slot)
-        return await run_in_thread(slot, node.name, node.fn, args, kwargs)
+        try:
+            return await run_in_thread(slot, node.name, node.fn, args, kwargs)
+        except trio.Cancelled:
+            if not slot.was_held:
+                _note_wait_for_thread(frame)
+            raise
     finally:
         del scope.workers[frame]
         if not is_cancelled(sys.exception()):
@@ -142,6 +148,10 @@ async def _run_in_process(frame: Frame, node: Node[..., object], args: Args, kwa
 
 def _timeout_error(frame: Frame, name: str, seconds: float, expiry: Expiry) -> NodeTimeoutError:
     return NodeTimeoutError(name, seconds, expiry.open_calls or waited(frame, seconds))
+
+
+def _note_wait_for_thread(frame: Frame) -> None:
+    frame.scope.record.ending.timeouts.waits[frame.call_id] = "until a worker thread was free"
 
 
 async def _run_abandonable(frame: Frame, node: Node[..., object], args: Args, kwargs: Kwargs) -> object:
@@ -171,6 +181,8 @@ async def _run_abandonable(frame: Frame, node: Node[..., object], args: Args, kw
     except trio.Cancelled:
         if is_running:
             leave_behind()
+        else:
+            _note_wait_for_thread(frame)
         raise
 
 
