@@ -713,5 +713,8 @@ async def test_a_timeout_names_the_signal_that_was_waited_for(store: rt.DurableS
     async def waits() -> None:
         await rt.wait_for_signal("approval")
 
-    with pytest.raises(rt.SessionTimeoutError, match=r"seconds: wait for signal approval \(2\) was open for"):
-        await flow_of(store, waits, timeout=0.3).ainvoke()
+    with pytest.raises(rt.SessionTimeoutError, match=r": wait for signal approval \(2\) was open for"):
+        async with rt.Session(durable=store, session_id="s", save_state=False) as session:
+            session.start_soon(waits)
+            await until(lambda: is_waiting(store))
+            session.cancel_scope.deadline = trio.current_time()
