@@ -142,12 +142,13 @@ class SessionLog:
                 line = call_line(event, self._record.secrets.text)
                 self._write(level, line, node_id=event.call_id, run_id=event.run_id)
         elif not self._record.is_inherited:
-            info = self._record.head()
-            level = session_level(info)
+            record, ending = self._record, self._record.ending
+            level = session_level(ending.status, record.error, ending.cause)
             if self._is_wanted(level):
-                if info.cause is not None:
+                if ending.cause is not None:
                     self._values.see()
-                self._write(level, session_line(event.kind, info, self._record.secrets.text), logger="RT.Session")
+                line = session_line(event.kind, record.head(), record.secrets.text)
+                self._write(level, line, logger="RT.Session")
 
     def _is_wanted(self, level: int) -> bool:
         """Return whether a line of a level is shown somewhere, or is a warning that observers are told of."""

@@ -113,11 +113,10 @@ def call_line(event: CallEvent, without_secrets: _Scrub) -> str:
     return _one_line(CALL_LINES[event.kind][1](event, without_secrets))
 
 
-def session_level(info: ExecutionInfo) -> int:
+def session_level(status: Status, error: CallError | None, cause: EndCause | None) -> int:
     """Return the level of the line for a session: an error that came out of a call has its line already."""
-    is_failure = info.status not in {Status.RUNNING, Status.COMPLETED, Status.CANCELLED}
-    is_told = info.error is None or info.cause is None or info.cause.call_id is not None
-    return logging.ERROR if is_failure and not is_told else logging.INFO
+    is_told = error is None or cause is None or cause.call_id is not None
+    return logging.INFO if is_told or status is Status.CANCELLED else logging.ERROR
 
 
 def session_line(kind: EventKind, info: ExecutionInfo, without_secrets: _Scrub) -> str:
