@@ -66,7 +66,8 @@ def open_scope() -> SessionScope:
         )
     if scope.is_over:
         raise ContextError(
-            f"session {scope.label!r} is over: do this before its block is left, or open a session of its own in this task"
+            f"session {scope.label!r} is over: do this before its block is left, or open a session of its own in this"
+            " task"
         )
     return scope
 

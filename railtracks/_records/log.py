@@ -38,9 +38,9 @@ _ROOT = "RT"
 def enable_logging(level: LoggingSetting | None = None, log_file: str | os.PathLike[str] | None = None) -> None:
     """Show the log of all sessions of this process, on stderr and, if asked for, in a file.
 
-    A session with a `logging_setting` of its own is shown by that on stderr, and not twice. Nor is a line shown that the
-    application shows itself: by a handler that writes to stdout or stderr, or to the same file. A line of a file begins
-    with its date in UTC and its session. Calling this again replaces what an earlier call set up.
+    A session with a `logging_setting` of its own is shown by that on stderr, and not twice. Nor is a line shown that
+    the application shows itself: by a handler that writes to stdout or stderr, or to the same file. A line of a file
+    begins with its date in UTC and its session. Calling this again replaces what an earlier call set up.
 
     Args:
         level: The lowest level that is shown, by default `$RT_LOG_LEVEL`, else `INFO`. `NONE` shows nothing on stderr,
