@@ -110,15 +110,16 @@ class CommonOptions(TypedDict, total=False):
         Option(
             _check_level,
             "The lowest level of this session's log records that are shown on stderr; `NONE` shows none. By"
-            " default the session shows nothing itself.",
+            " default the session shows nothing itself. What a handler of the application shows on stdout or"
+            " stderr is not shown twice.",
         ),
     ]
     log_file: Annotated[
         str | os.PathLike[str] | None,
         Option(
             _check_path,
-            "A file to which this session's log records are appended: those of `INFO` and higher, or of"
-            " `logging_setting` and higher.",
+            "A file to which this session's log records are appended, each with its date and session: those of"
+            " `INFO` and higher, or of `logging_setting` and higher.",
         ),
     ]
     broadcast_callback: Annotated[

@@ -110,7 +110,8 @@ class NodeTimeoutError(RailtracksError, TimeoutError):
     Attributes:
         node: The node's name.
         seconds: The timeout that ran out.
-        open_calls: What the node waited for, in words.
+        open_calls: The innermost calls in it that were open then, each in words: its node, its id, and for how long it
+            was open. Five at most, and how many more there were. Empty if no call was open in it.
     """
 
     _fields = ("node", "seconds", "open_calls")
@@ -119,12 +120,10 @@ class NodeTimeoutError(RailtracksError, TimeoutError):
         self.node = node
         self.seconds = seconds
         self.open_calls = open_calls
-        super().__init__(
-            f"node {node!r} did not finish within its timeout of {seconds:g} seconds{_waited_for(open_calls)}"
-        )
+        super().__init__(f"node {node!r} did not finish within its timeout of {seconds:g} seconds{_those(open_calls)}")
 
 
-def _waited_for(open_calls: tuple[str, ...]) -> str:
+def _those(open_calls: tuple[str, ...]) -> str:
     return f": {', '.join(open_calls)}" if open_calls else ""
 
 
@@ -134,7 +133,8 @@ class SessionTimeoutError(RailtracksError, TimeoutError):
     Attributes:
         session: The session's name, else its flow's name, else its identifier.
         timeout: The timeout in seconds, infinite if only the deadline of `cancel_scope` was set.
-        open_calls: What calls of the session waited for, in words.
+        open_calls: The innermost calls that were open then, in words, as in `NodeTimeoutError`. Empty if only the
+            session's block was still running.
     """
 
     _fields = ("session", "timeout", "open_calls")
@@ -145,7 +145,7 @@ class SessionTimeoutError(RailtracksError, TimeoutError):
         self.open_calls = open_calls
         # A user can set the deadline of the session's scope without a timeout.
         limit = "before its deadline" if timeout == math.inf else f"within its timeout of {timeout:g} seconds"
-        super().__init__(f"session {session!r} did not finish {limit}{_waited_for(open_calls)}")
+        super().__init__(f"session {session!r} did not finish {limit}{_those(open_calls)}")
 
 
 GlobalTimeOutError = SessionTimeoutError
@@ -306,8 +306,8 @@ class SessionOwnedError(RailtracksError):
         self.process_id = process_id
         self.lease_until = lease_until
         super().__init__(
-            f"session {session} is run by process {process_id} on {host}, whose lease ends {lease_until}: wait for it"
-            " with wait=seconds"
+            f"session {session} is run by process {process_id} on {host}, whose lease ends {lease_until}: try again"
+            " later, or wait for it with Flow.resume(id, wait=seconds)"
         )
 
 

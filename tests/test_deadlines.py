@@ -148,7 +148,7 @@ async def test_an_async_node_that_is_late_has_timed_out_and_is_named(
     assert (call.status, call.result) == ("failed", None)
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == 1
-    assert warnings[0].startswith(f"{fn.__name__} came back with a result after its timeout")
+    assert warnings[0].startswith(f"{fn.__name__} (1) came back with a result after its timeout")
 
 
 @pytest.mark.parametrize("fn", LATE)

@@ -707,3 +707,14 @@ async def test_a_store_that_cannot_be_read_is_the_error_of_recover(tmp_path: Pat
         await rt.recover(tmp_path / "store.db", [])
     with pytest.raises(TypeError, match="a store must be"):
         await rt.send_signal("s", "item", store=None)  # type: ignore[arg-type]
+
+
+async def test_a_timeout_names_the_signal_that_was_waited_for(store: rt.DurableStore) -> None:
+    async def waits() -> None:
+        await rt.wait_for_signal("approval")
+
+    with pytest.raises(rt.SessionTimeoutError, match=r": wait for signal approval \(2\) was open for"):
+        async with rt.Session(durable=store, session_id="s", save_state=False) as session:
+            session.start_soon(waits)
+            await until(lambda: is_waiting(store))
+            session.cancel_scope.deadline = trio.current_time()

@@ -66,7 +66,7 @@ async def test_timeout_cancels_everything_runs_cleanup_and_raises_session_timeou
     assert isinstance(caught.value, TimeoutError)
     assert isinstance(caught.value, rt.GlobalTimeOutError)
     assert (caught.value.session, caught.value.timeout) == ("run", 2)
-    assert str(caught.value) == "session 'run' did not finish within its timeout of 2 seconds"
+    assert str(caught.value).startswith("session 'run' did not finish within its timeout of 2 seconds: work (")
     assert session.status == "timed_out"
     assert {call.status for call in session.info.calls} == {"cancelled"}
     assert session.info.error.type == "railtracks.exceptions.SessionTimeoutError"

@@ -28,6 +28,8 @@ from railtracks._records.observers import EVERYWHERE
 CALLS = [kind for kind in EventKind if kind.startswith("call_")]
 # Each session's own log observes these.
 SHOWN = {EventKind.CALL_FAILED, EventKind.CALL_OVERRAN, EventKind.CALL_RETRIED, EventKind.WORKER_LEFT_BEHIND}
+# The log observes the end of a session, too: it may be an error that no call has told.
+SHOWN |= {EventKind.SESSION_CLOSED}
 
 
 @define(eq=False)
@@ -208,11 +210,14 @@ async def test_log_lines(capsys: pytest.CaptureFixture[str]) -> None:
         async with rt.Session(logging_setting="INFO", save_state=False) as session:
             await rt.call(double, 1)
     lines = [event for event in listener.events if isinstance(event, LogEvent)]
-    assert [(line.session_id, line.logger, line.level, line.text, line.call_id) for line in lines] == [
+    told = [(line.session_id, line.logger, line.level, line.text.partition(" in ")[0], line.call_id) for line in lines]
+    assert told == [
+        (session.identifier, "RT.Session", logging.INFO, f"session {session.identifier} STARTED", None),
         (session.identifier, "RT", logging.INFO, "START CREATED double", 1),
-        (session.identifier, "RT", logging.INFO, "double DONE", 1),
+        (session.identifier, "RT", logging.INFO, "double (1) DONE", 1),
+        (session.identifier, "RT.Session", logging.INFO, f"session {session.identifier} COMPLETED", None),
     ]
-    assert len(capsys.readouterr().err.splitlines()) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 4
 
 
 @pytest.mark.parametrize("limit", [0, 1, math.inf])
@@ -296,7 +301,7 @@ async def test_observers_come_and_go_in_other_threads_while_sessions_open_and_cl
             over.set()
     assert steady.kinds == ["session_opened", "call_started", "call_completed", "session_closed"] * 100
     async with rt.Session(save_state=False):
-        assert [len(open_scope().observers.of(kind)) for kind in EventKind if kind not in SHOWN] == [0] * 7
+        assert [len(open_scope().observers.of(kind)) for kind in EventKind if kind not in SHOWN] == [0] * 6
 
 
 async def test_one_that_is_added_to_one_session_hears_of_that_one_only() -> None:

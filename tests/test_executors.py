@@ -111,7 +111,7 @@ async def test_abandon_on_cancel_leaves_what_has_begun_and_says_so_in_log_and_re
         session.cancel()
     assert session.info.calls[0].status == "cancelled"
     assert session.info.left_behind == ("held",)
-    assert "held was cancelled, and its worker thread was left behind running" in caplog.text
+    assert "held (1) was cancelled, and its worker thread was left behind running" in caplog.text
     held.go.set()
 
 

@@ -135,8 +135,8 @@ ERRORS: list[tuple[type[Exception], type[Exception], tuple[object, ...], str]] =
         Exception,
         ("s-1", "here", 7, "2030-01-01T00:00:00+00:00"),
         (
-            "session s-1 is run by process 7 on here, whose lease ends 2030-01-01T00:00:00+00:00: wait for it with"
-            " wait=seconds"
+            "session s-1 is run by process 7 on here, whose lease ends 2030-01-01T00:00:00+00:00: try again"
+            " later, or wait for it with Flow.resume(id, wait=seconds)"
         ),
     ),
     (

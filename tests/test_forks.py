@@ -356,7 +356,7 @@ def test_after_a_fork_observers_stores_and_log_files_have_fresh_locks(tmp_path: 
         renew()
     flow = rt.Flow("flow", len, durable=tmp_path / "store.db", log_file=tmp_path / "flow.log")
     assert flow.invoke("four") == 4
-    assert "len DONE" in (tmp_path / "flow.log").read_text()
+    assert "len (1) DONE" in (tmp_path / "flow.log").read_text()
 
 
 def test_sigterm_before_the_child_has_taken_anything_back_is_for_the_handler_before(

@@ -594,10 +594,8 @@ async def test_a_session_that_keeps_no_finished_call_logs_like_any_other(capsys:
     async with rt.Session(history_limit=0, save_state=False, logging_setting="INFO") as session:
         await rt.call(double, 1)
     assert (session.info.calls, session.info.dropped_calls) == ((), 1)
-    assert [line.partition(" - ")[2] for line in capsys.readouterr().err.splitlines()] == [
-        "START CREATED double",
-        "double DONE",
-    ]
+    lines = [line.partition(" - ")[2].partition(" in ")[0] for line in capsys.readouterr().err.splitlines()]
+    assert lines[1:3] == ["START CREATED double", "double (1) DONE"]
 
 
 async def test_a_session_that_keeps_no_finished_call_logs_failures_and_cancels(
@@ -607,9 +605,9 @@ async def test_a_session_that_keeps_no_finished_call_logs_failures_and_cancels(
         await failing(Document().fail)
         await cancelled_in_a_group(Document())
     lines = [line.partition(" - ")[2] for line in capsys.readouterr().err.splitlines()]
-    assert [line.split(":")[0] for line in lines] == [
+    assert [line.split(":")[0].partition(" after ")[0] for line in lines[1:-1]] == [
         "START CREATED fail",
-        "fail FAILED",
-        "START CREATED hang_with",
-        "hang_with CANCELLED",
+        "fail (1) FAILED",
+        "START CREATED hang_with (2)",
+        "hang_with (2) CANCELLED",
     ]

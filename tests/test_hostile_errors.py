@@ -665,7 +665,7 @@ async def test_names_of_hostile_classes_are_plain_text_once_they_are_given(caplo
     assert state.calls[0].kwargs == {"argument": 1}
     assert state.cause is not None
     assert state.cause.reason == "reason"
-    assert "named DONE" in caplog.text
+    assert "named (1) DONE" in caplog.text
     assert {type(text) for text in (session.name, session.info.calls[0].node, *session.info.context_keys)} == {str}
 
 

@@ -48,11 +48,22 @@ async def sleep() -> None:
     await trio.sleep_forever()
 
 
-def lines_of(text: str) -> list[str]:
-    """Return the lines without the time that has passed, which is checked on the way."""
+FILE_LINE = re.compile(r"(20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{3}Z [\w-]+ )?\[\+[0-9]+\.[0-9]{3} {0,2}s\] ")
+
+
+def all_lines_of(text: str) -> list[str]:
+    """Return the lines without the times, which are checked on the way; what is left is the same in each run."""
     lines = text.splitlines()
-    assert all(re.match(r"\[\+[0-9]+\.[0-9]{3} {0,2}s\] ", line) for line in lines)
-    return [line.partition("] ")[2] for line in lines]
+    assert all(FILE_LINE.match(line) for line in lines)
+    return [
+        re.sub(r" (as|session) [0-9a-f]{32}", r" \1 ID", re.sub(r"[0-9]+\.[0-9] m?s", "TIME", line.partition("] ")[2]))
+        for line in lines
+    ]
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the lines about calls, likewise, and the warnings about sessions."""
+    return [line for line in all_lines_of(text) if not re.match(r"RT.Session  : (INFO|ERROR) ", line)]
 
 
 async def test_messages_and_format_are_those_of_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,13 +79,13 @@ async def test_messages_and_format_are_those_of_the_contract(capsys: pytest.Capt
     assert err.startswith("[+0.0")
     assert lines_of(err) == [
         "RT          : INFO     - START CREATED my_workflow",
-        "RT          : INFO     - my_workflow CREATED greet",
-        "RT          : INFO     - greet DONE",
-        "RT          : INFO     - my_workflow DONE",
-        "RT          : INFO     - START CREATED break_down",
-        "RT          : ERROR    - break_down FAILED",
-        "RT          : INFO     - START CREATED sleep",
-        "RT          : INFO     - sleep CANCELLED",
+        "RT          : INFO     - my_workflow CREATED greet (2)",
+        "RT          : INFO     - greet (2) DONE in TIME",
+        "RT          : INFO     - my_workflow (1) DONE in TIME",
+        "RT          : INFO     - START CREATED break_down (3)",
+        "RT          : ERROR    - break_down (3) FAILED: ValueError: broken",
+        "RT          : INFO     - START CREATED sleep (4)",
+        "RT          : INFO     - sleep (4) CANCELLED after TIME",
     ]
 
 
@@ -125,7 +136,7 @@ async def test_a_log_file_has_the_records_from_info_on_and_is_appended_to(
         lines_of(log_file.read_text())
         == [
             "RT          : INFO     - START CREATED greet",
-            "RT          : INFO     - greet DONE",
+            "RT          : INFO     - greet (1) DONE in TIME",
         ]
         * 2
     )
@@ -138,7 +149,7 @@ async def test_a_log_file_has_the_level_of_the_setting(tmp_path: Path) -> None:
         await rt.call(greet, "Ada")
         with pytest.raises(ValueError, match="broken"):
             await rt.call(break_down)
-    assert lines_of(log_file.read_text()) == ["RT          : ERROR    - break_down FAILED"]
+    assert lines_of(log_file.read_text()) == ["RT          : ERROR    - break_down (2) FAILED: ValueError: broken"]
 
 
 async def test_a_setting_of_none_leaves_a_log_file_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,8 +187,15 @@ async def test_two_concurrent_sessions_with_different_settings_never_mix(
         nursery.start_soon(run, "short", "ERROR", tmp_path / "short.log")
         nursery.start_soon(run, "silent", "NONE", tmp_path / "silent.log")
         nursery.start_soon(run, "unseen", "NONE", None)
-    loud = ["RT          : INFO     - START CREATED loud", "RT          : ERROR    - loud FAILED"] * 3
-    short = ["RT          : ERROR    - short FAILED"] * 3
+    loud = [
+        line
+        for number in ("", " (2)", " (3)")
+        for line in (
+            f"RT          : INFO     - START CREATED loud{number}",
+            f"RT          : ERROR    - loud{number or ' (1)'} FAILED: ValueError: loud",
+        )
+    ]
+    short = [f"RT          : ERROR    - short ({number}) FAILED: ValueError: short" for number in (1, 2, 3)]
     silent = [line.replace("loud", "silent") for line in loud]
     assert lines_of((tmp_path / "loud.log").read_text()) == loud
     assert lines_of((tmp_path / "short.log").read_text()) == short
@@ -205,7 +223,7 @@ def test_sessions_of_different_threads_never_mix(tmp_path: Path) -> None:
     for name in ("one", "two"):
         assert lines_of((tmp_path / f"{name}.log").read_text()) == [
             f"RT          : INFO     - START CREATED {name}",
-            f"RT          : INFO     - {name} DONE",
+            f"RT          : INFO     - {name} (1) DONE in TIME",
         ]
 
 
@@ -239,20 +257,22 @@ async def test_records_go_to_stdlib_loggers_with_their_ids(caplog: pytest.LogCap
         await rt.call(greet, "Ada")
         await rt.call(my_workflow)
     keys = [
-        (record.name, record.message, record.session_id, record.node_id, record.run_id) for record in caplog.records
+        (record.name, record.message.partition(" in ")[0], record.session_id, record.node_id, record.run_id)
+        for record in caplog.records
+        if record.name == "RT"
     ]  # type: ignore[attr-defined]  # the extras
     assert keys == [
         ("RT", "START CREATED greet", session.identifier, 1, 1),
-        ("RT", "greet DONE", session.identifier, 1, 1),
-        ("RT", "START CREATED my_workflow", session.identifier, 2, 2),
-        ("RT", "my_workflow CREATED greet", session.identifier, 3, 2),
-        ("RT", "greet DONE", session.identifier, 3, 2),
-        ("RT", "my_workflow DONE", session.identifier, 2, 2),
+        ("RT", "greet (1) DONE", session.identifier, 1, 1),
+        ("RT", "START CREATED my_workflow (2)", session.identifier, 2, 2),
+        ("RT", "my_workflow (2) CREATED greet (3)", session.identifier, 3, 2),
+        ("RT", "greet (3) DONE", session.identifier, 3, 2),
+        ("RT", "my_workflow (2) DONE", session.identifier, 2, 2),
     ]
     caplog.clear()
     async with rt.Session(name="ids") as session:
         pass
-    (record,) = caplog.records
+    record = caplog.records[-1]
     assert (record.name, record.session_id) == ("RT.Session", session.identifier)  # type: ignore[attr-defined]  # an extra
 
 
@@ -260,7 +280,9 @@ async def test_a_node_name_is_no_format(caplog: pytest.LogCaptureFixture) -> Non
     caplog.set_level(logging.INFO, logger="RT")
     async with rt.Session(save_state=False):
         await rt.call(greet.with_options(name="{0.run_id} %s %(name)s"), "Ada")
-    assert caplog.messages == ["START CREATED {0.run_id} %s %(name)s", "{0.run_id} %s %(name)s DONE"]
+    created, done = (record.getMessage() for record in caplog.records if record.name == "RT")
+    assert created == "START CREATED {0.run_id} %s %(name)s"
+    assert done.startswith("{0.run_id} %s %(name)s (1) DONE in ")
 
 
 async def test_a_session_shows_its_records_to_itself_whatever_stdlib_was_told(
@@ -295,7 +317,7 @@ assert logging.getLogger("RT").propagate
     ("options", "shown"),
     [
         # Not configured, stdlib itself prints warnings and errors.
-        ("", ["break_down FAILED"]),
+        ("", ["break_down (1) FAILED: ValueError: broken"]),
         (", logging_setting='NONE'", []),
     ],
 )
@@ -309,7 +331,7 @@ def test_the_library_configures_nothing_by_itself(options: str, shown: list[str]
 async def test_a_displayed_error_is_not_printed_by_stdlib_as_well(tmp_path: Path) -> None:
     script = SCRIPT.replace("{options}", ", logging_setting='ERROR'")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)  # noqa: ASYNC221 - short
-    assert lines_of(done.stderr) == ["RT          : ERROR    - break_down FAILED"]
+    assert lines_of(done.stderr) == ["RT          : ERROR    - break_down (1) FAILED: ValueError: broken"]
 
 
 def run_all() -> None:
@@ -324,9 +346,9 @@ def test_enable_logging_shows_all_sessions_from_info_on(capsys: pytest.CaptureFi
         lines_of(capsys.readouterr().err)
         == [
             "RT          : INFO     - START CREATED my_workflow",
-            "RT          : INFO     - my_workflow CREATED greet",
-            "RT          : INFO     - greet DONE",
-            "RT          : INFO     - my_workflow DONE",
+            "RT          : INFO     - my_workflow CREATED greet (2)",
+            "RT          : INFO     - greet (2) DONE in TIME",
+            "RT          : INFO     - my_workflow (1) DONE in TIME",
         ]
         * 2
     )
@@ -391,7 +413,7 @@ def test_enable_logging_of_none_shows_nothing_and_still_writes_its_file(
     assert capsys.readouterr().err == ""
     assert lines_of((tmp_path / "file.log").read_text("utf-8")) == [
         "RT          : INFO     - START CREATED break_down",
-        "RT          : ERROR    - break_down FAILED",
+        "RT          : ERROR    - break_down (1) FAILED: ValueError: broken",
     ]
 
 

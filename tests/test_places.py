@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -622,7 +623,7 @@ async def test_sessions_that_share_a_log_file_share_its_descriptor(
         assert descriptors(file) == 1
         await session.__aexit__(None, None, None)
         assert descriptors(file) == 0
-    assert file.read_text().count("greet DONE") == 5
+    assert file.read_text().count("greet (1) DONE") == 5
 
 
 async def test_each_session_keeps_its_own_level_in_a_shared_log_file(tmp_path: Path) -> None:
@@ -651,8 +652,10 @@ def test_the_lines_of_threads_in_a_shared_log_file_are_whole(tmp_path: Path) -> 
     for thread in threads:
         thread.join()
     lines = file.read_text().splitlines()
-    assert len(lines) == 2 * 4 * 20
-    assert all(line.startswith("[+") and line.count(name) == 1 for line in lines)
+    # Two of each session, and two of its call.
+    assert len(lines) == 4 * 4 * 20
+    assert all(re.match(r"\S+Z [0-9a-f]{32} \[\+", line) for line in lines)
+    assert sum(line.count(name) == 1 for line in lines) == 2 * 4 * 20
 
 
 async def test_after_a_log_file_was_moved_away_new_sessions_begin_a_new_one(tmp_path: Path) -> None:
@@ -665,8 +668,8 @@ async def test_after_a_log_file_was_moved_away_new_sessions_begin_a_new_one(tmp_
         file.unlink()
         async with rt.Session(log_file=file):
             await rt.call(rt.function_node(greet.fn, name="newest"), ADA)
-    assert "old DONE" in (tmp_path / "all.log.1").read_text()
-    assert "newest DONE" in file.read_text()
+    assert "old (1) DONE" in (tmp_path / "all.log.1").read_text()
+    assert "newest (1) DONE" in file.read_text()
 
 
 def test_a_log_file_whose_place_was_removed_and_a_strange_name_change_no_result(tmp_path: Path) -> None:
@@ -702,7 +705,7 @@ trio.run(main)
 def test_more_sessions_than_descriptors_share_a_log_file(tmp_path: Path) -> None:
     file = tmp_path / "all.log"
     subprocess.run([sys.executable, "-c", LIMITED, str(file)], check=True, timeout=60)
-    assert file.read_text().count("wait DONE") == 300
+    assert file.read_text().count("wait (1) DONE") == 300
 
 
 FORKING = """
@@ -736,10 +739,10 @@ def test_forked_processes_append_to_the_same_log_file(tmp_path: Path) -> None:
     _, second, third = json.loads(done.stdout)
     assert second == third
     lines = file.read_text().splitlines()
-    # The session's own handler and the process's one.
-    assert sum("give DONE" in line for line in lines) == 6
-    assert sum("fork DONE" in line for line in lines) == 2
-    assert all(line.startswith("[+") for line in lines)
+    # The session's own handler and the process's one write to one file: each line once.
+    assert sum("give (1) DONE" in line for line in lines) == 3
+    assert sum("fork (1) DONE" in line for line in lines) == 1
+    assert all(re.match(r"\S+Z [0-9a-f]{32} \[\+", line) for line in lines)
 
 
 def test_a_log_file_takes_no_line_after_its_end_and_tells_of_a_line_that_cannot_be_made(

@@ -153,8 +153,8 @@ async def test_attempts_are_logged_as_warnings_and_the_last_failure_as_an_error(
     with pytest.raises(OSError, match="2"):
         await rt.call(rt.function_node(Flaky(OSError(1), OSError(2)), name="flaky", retry=rt.Retry(2, **QUICK)))
     assert [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "RT"] == [
-        ("WARNING", "flaky FAILED, and will be tried again"),
-        ("ERROR", "flaky FAILED"),
+        ("WARNING", "flaky (1) FAILED, attempt 1, and will be tried again: OSError: 1"),
+        ("ERROR", "flaky (2) FAILED, attempt 2: OSError: 2"),
     ]
 
 

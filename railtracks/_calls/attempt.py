@@ -6,6 +6,7 @@ Called by `_calls.call`, and by the calls of durable sessions. A node without ei
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -15,11 +16,19 @@ from trio.lowlevel import enable_ki_protection
 
 from railtracks._calls.ctrl_c import users_code
 from railtracks._calls.durable_protocol import Args, Kwargs
+from railtracks._calls.expiry import note_cancelled, waited
 from railtracks._calls.frames import Frame
 from railtracks._calls.identity import with_identity
 from railtracks._nodes.node import Node
 from railtracks._records.error_parts import set_context
-from railtracks._records.errors import came_from_cleanup, raise_cancelled, raise_unchanged, without_cancelled
+from railtracks._records.errors import (
+    came_from_cleanup,
+    is_cancelled,
+    raise_cancelled,
+    raise_unchanged,
+    without_cancelled,
+)
+from railtracks._records.open_calls import Expiry
 from railtracks._workers.threads import WorkerSlot, run_in_thread
 from railtracks.exceptions import NodeTimeoutError
 
@@ -41,7 +50,10 @@ async def run_attempt(frame: Frame, node: Node[..., object], args: Args, kwargs:
     result: object = None
     error: BaseException | None = None
     is_late = False
-    with trio.CancelScope(relative_deadline=node.timeout) as scope:
+    timeouts = frame.scope.record.ending.timeouts
+    scope = trio.CancelScope(relative_deadline=node.timeout)
+    expiry = timeouts.begin(frame.call_id, scope, trio.current_time())
+    with scope:
         try:
             if node.is_async:
                 result = await users_code(node.fn, *args, **kwargs)
@@ -54,10 +66,12 @@ async def run_attempt(frame: Frame, node: Node[..., object], args: Args, kwargs:
                 raise_cancelled(raised)
             if scope.cancel_called and came_from_cleanup(raised):
                 # It comes from a cleanup that this timeout caused: say so.
-                set_context(error, _timeout_error(frame, node.name, node.timeout))
+                set_context(error, _timeout_error(frame, node.name, node.timeout, expiry))
             else:
                 # An error that the function raised by itself, even if it came after the deadline.
                 error = raised
+        finally:
+            del timeouts.running[frame.call_id]
         # The scope looks at the clock when it is asked: a node that has passed no checkpoint is late, too.
         is_late = scope.cancel_called
         if error is None and not is_late:
@@ -70,11 +84,13 @@ async def run_attempt(frame: Frame, node: Node[..., object], args: Args, kwargs:
             # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
             del error
     if is_late:
-        return await _come_back_late(frame, node, node.timeout, result)
-    raise _timeout_error(frame, node.name, node.timeout)
+        return await _come_back_late(frame, node, node.timeout, expiry, result)
+    raise _timeout_error(frame, node.name, node.timeout, expiry)
 
 
-async def _come_back_late(frame: Frame, node: Node[..., object], seconds: float, result: object) -> object:
+async def _come_back_late(
+    frame: Frame, node: Node[..., object], seconds: float, expiry: Expiry, result: object
+) -> object:
     """End an attempt whose node came back with a result after its timeout.
 
     Raises:
@@ -89,7 +105,7 @@ async def _come_back_late(frame: Frame, node: Node[..., object], seconds: float,
         return result
     if node.is_async:
         frame.scope.overran(frame)
-    raise _timeout_error(frame, node.name, seconds)
+    raise _timeout_error(frame, node.name, seconds, expiry)
 
 
 async def _run_in_worker(frame: Frame, node: Node[..., object], args: Args, kwargs: Kwargs) -> object:
@@ -108,31 +124,34 @@ async def _run_in_worker(frame: Frame, node: Node[..., object], args: Args, kwar
         # The calls that the thread makes find the slot in the frame, and lend it to others while the thread waits.
         slot = WorkerSlot()
         frame.set_slot(slot)
-        return await run_in_thread(slot, node.name, node.fn, args, kwargs)
+        try:
+            return await run_in_thread(slot, node.name, node.fn, args, kwargs)
+        except trio.Cancelled:
+            if not slot.was_held:
+                _note_wait_for_thread(frame)
+            raise
     finally:
         del scope.workers[frame]
+        if not is_cancelled(sys.exception()):
+            # A thread that was not stopped by a cancel. Of another call the cancel tells that it was open.
+            note_cancelled(frame.outer or frame, frame.call_id, was_open=True)
 
 
 async def _run_in_process(frame: Frame, node: Node[..., object], args: Args, kwargs: Kwargs) -> object:
-    control, waits, call_id = frame.scope.control, frame.scope.record.ending.waits, frame.call_id
-    waits[call_id] = f"{node.name!r} waited until a worker process had started or was free"
-    try:
-        return await control.worker_processes().run(
-            node, with_identity(frame, node.fn), args, kwargs, partial(waits.pop, call_id)
-        )
-    except trio.Cancelled:
-        # A timeout error says what was waited for: the session's, or that of this node.
-        if not control.is_cancelled and node.timeout is None:
-            waits.pop(call_id, None)
-        raise
-    except BaseException:
-        waits.pop(call_id, None)
-        raise
+    control, waits, call_id = frame.scope.control, frame.scope.record.ending.timeouts.waits, frame.call_id
+    waits[call_id] = "until a worker process had started or was free"
+    # Of a wait that a timeout ends its error tells. In any case `note_cancelled` takes it away.
+    return await control.worker_processes().run(
+        node, with_identity(frame, node.fn), args, kwargs, partial(waits.pop, call_id)
+    )
 
 
-def _timeout_error(frame: Frame, name: str, seconds: float) -> NodeTimeoutError:
-    wait = frame.scope.record.ending.waits.pop(frame.call_id, None)
-    return NodeTimeoutError(name, seconds, () if wait is None else (wait,))
+def _timeout_error(frame: Frame, name: str, seconds: float, expiry: Expiry) -> NodeTimeoutError:
+    return NodeTimeoutError(name, seconds, expiry.open_calls or waited(frame, seconds))
+
+
+def _note_wait_for_thread(frame: Frame) -> None:
+    frame.scope.record.ending.timeouts.waits[frame.call_id] = "until a worker thread was free"
 
 
 async def _run_abandonable(frame: Frame, node: Node[..., object], args: Args, kwargs: Kwargs) -> object:
@@ -162,6 +181,8 @@ async def _run_abandonable(frame: Frame, node: Node[..., object], args: Args, kw
     except trio.Cancelled:
         if is_running:
             leave_behind()
+        else:
+            _note_wait_for_thread(frame)
         raise
 
 

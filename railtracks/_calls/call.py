@@ -25,12 +25,13 @@ from trio.lowlevel import (
 
 from railtracks._calls.attempt import run_attempt
 from railtracks._calls.durable_protocol import Args, Kwargs, SessionJournal
+from railtracks._calls.expiry import note_cancelled
 from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import NO_TRIO, find_frame
 from railtracks._nodes.node import Attempt, Node
 from railtracks._nodes.retry import Outcome, Retry
 from railtracks._records.descriptions import describe_once
-from railtracks._records.errors import is_fatal, is_ordinary, raise_unchanged, without_cancelled
+from railtracks._records.errors import holds, is_fatal, is_ordinary, raise_unchanged, without_cancelled
 from railtracks._records.events import EventKind
 from railtracks._records.observers import NOBODY, Observers
 from railtracks._workers.threads import WorkerSlot
@@ -254,7 +255,8 @@ def _close_record(
     scope = parent.scope
     real = without_cancelled(error)
     is_tried_again = attempt is not None and attempt.is_worth_another(error)
-    if real is None:
+    # Ctrl-C is no failure of the call that it happens to strike.
+    if real is None or holds(real, KeyboardInterrupt):
         scope.tree.cancel(call_id)
         kind, audience = EventKind.CALL_CANCELLED, observers.call_cancelled
     else:
@@ -264,6 +266,7 @@ def _close_record(
         else:
             kind, audience = EventKind.CALL_FAILED, observers.call_failed
     scope.tell(kind, audience, parent, call_id)
+    note_cancelled(parent, call_id, was_open=real is None)
     if real is None or is_tried_again:
         return False
     if not (is_fatal(real) or (scope.end_on_error and is_ordinary(real))):

@@ -65,7 +65,10 @@ def open_scope() -> SessionScope:
             f"no session is open here: use 'async with rt.Session()', '@rt.session' or a Flow{IN_ANOTHER_PROCESS}"
         )
     if scope.is_over:
-        raise ContextError(f"session {scope.label!r} is over")
+        raise ContextError(
+            f"session {scope.label!r} is over: do this before its block is left, or open a session of its own in this"
+            " task"
+        )
     return scope
 
 

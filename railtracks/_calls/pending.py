@@ -18,7 +18,7 @@ from railtracks._nodes.node import Node
 from railtracks._nodes.retry import Outcome
 from railtracks._records.data import Status
 from railtracks._records.error_parts import text_of
-from railtracks._records.errors import raise_cancelled, without_cancelled
+from railtracks._records.errors import holds, raise_cancelled, without_cancelled
 from railtracks.exceptions import PendingCallError
 
 R_co = TypeVar("R_co", covariant=True)
@@ -143,7 +143,7 @@ class PendingCall(Generic[R_co]):
         Returns:
             The error of the call, `None` if it completed or was cancelled by `cancel`.
         """
-        # This status stays if a cancel comes before the call has begun, or unwinds it.
+        # This status stays if a cancel comes before the call has begun, or unwinds it; and after Ctrl-C.
         status = Status.CANCELLED
         try:
             with self._cancel_scope:
@@ -163,7 +163,10 @@ class PendingCall(Generic[R_co]):
                         # As in `result`: no reference cycle.
                         del error
                 self._result = cast("R_co", result)
-                status = Status.COMPLETED if self._error is None else Status.FAILED
+                if self._error is None:
+                    status = Status.COMPLETED
+                elif not holds(self._error, KeyboardInterrupt):
+                    status = Status.FAILED
         finally:
             # No await before this: a waiting task must find the status, the result and the error complete.
             self._status = status

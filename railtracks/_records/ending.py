@@ -5,13 +5,12 @@ Called by the cancellation and the final work of a session.
 
 from __future__ import annotations
 
-from typing import Final
-
 from attrs import define, field
 
 from railtracks._records.data import CauseKind, EndCause, Status
 from railtracks._records.error_parts import set_context
 from railtracks._records.errors import bare, combined, is_cancelled, is_interrupt
+from railtracks._records.open_calls import Timeouts
 from railtracks.exceptions import SessionCancelledError, SessionTimeoutError
 
 _STATUS = {
@@ -25,10 +24,6 @@ _STATUS = {
 }
 
 
-# How many waiting calls a timeout error names at most.
-_MOST_WAITS: Final = 5
-
-
 @define(eq=False)
 class Ending:
     """What is known about the end of one session.
@@ -39,7 +34,7 @@ class Ending:
         cause: The first cause.
         errors: The errors that reached the session, in their order, without `Cancelled`.
         status: `RUNNING` until `decide` says how the session ended.
-        waits: What calls that were cancelled with the session waited for, in words, by call.
+        timeouts: The timeouts of the session and of its calls.
     """
 
     label: str
@@ -47,7 +42,7 @@ class Ending:
     cause: EndCause | None = None
     errors: list[BaseException] = field(factory=list[BaseException])
     status: Status = Status.RUNNING
-    waits: dict[int, str] = field(factory=dict[int, str])
+    timeouts: Timeouts = field(factory=Timeouts)
 
     def rename(self, before: str, identifier: str) -> None:
         """Replace the session's identifier, if errors call the session by it."""
@@ -104,4 +99,4 @@ class Ending:
         return self._timeout_error() if self.kind is CauseKind.DEADLINE else None
 
     def _timeout_error(self) -> SessionTimeoutError:
-        return SessionTimeoutError(self.label, self.timeout, tuple(self.waits.values())[:_MOST_WAITS])
+        return SessionTimeoutError(self.label, self.timeout, self.timeouts.running[0].open_calls)

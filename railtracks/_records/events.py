@@ -100,6 +100,14 @@ class CallEvent:
         """
         return self._tree.record(self.call_id)
 
+    def path(self) -> tuple[str, ...]:
+        """Return the names of the nodes from the top-level call down to the call; of a long path the lower end.
+
+        Raises:
+            KeyError: If the record was dropped, as for `record`.
+        """
+        return self._tree.path(self.call_id)
+
 
 @define(frozen=True, eq=False)
 class BroadcastEvent:

@@ -131,13 +131,6 @@ class BoundedCallTree(CallTree):
             with suppress(KeyError):
                 yield self.record(call_id)
 
-    def named_values(self) -> Iterator[tuple[str | None, object]]:
-        """Return all arguments and results, each with its name."""
-        for call_id in self._ids():
-            # As above.
-            with suppress(KeyError):
-                yield from self._named_values_of(call_id)
-
     def _forget_excess(self) -> None:
         """Forget the calls that finished first, until at most `limit` finished ones are left."""
         finished, tally = self._finished, self._tally

@@ -34,7 +34,7 @@ _LONGEST_JSON: Final = 2**20
 _PLAIN: Final[frozenset[type]] = frozenset({int, float, bool, type(None)})
 _CONTAINERS: Final[frozenset[type]] = frozenset({dict, list, tuple, set, frozenset})
 # Characters of JSON: as much of a value is looked at where a call or a write to the context waits for it.
-_SEEN_AT_ONCE: Final = 2_000
+SEEN_AT_ONCE: Final = 2_000
 
 
 class SecretParameters(Protocol):
@@ -64,7 +64,7 @@ class KnownSecrets:
     def see(self, name: str | None, value: object) -> None:
         """Look for secrets in a value at once, but not at more than its first parts."""
         if type(value) is not str or value not in self._texts:
-            self._add(known_secrets([(name, value)], _SEEN_AT_ONCE))
+            self._add(known_secrets([(name, value)], SEEN_AT_ONCE))
 
     def see_arguments(
         self, parameters: SecretParameters | None, args: tuple[object, ...], kwargs: Mapping[str, object]

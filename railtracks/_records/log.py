@@ -17,31 +17,30 @@ from typing import Final, get_args
 
 from railtracks._options import LoggingSetting, Settings
 from railtracks._records.events import CallEvent, Event, EventKind, LogEvent, now
-from railtracks._records.known_secrets import KnownSecrets
 from railtracks._records.log_files import LogFileHandler
+from railtracks._records.log_lines import (
+    CALL_LINES,
+    FileLineFormat,
+    LineFormat,
+    call_line,
+    level_of,
+    session_level,
+    session_line,
+)
+from railtracks._records.log_places import is_shown_by_others
 from railtracks._records.observers import NOBODY, Observers, tell, try_to_log
+from railtracks._records.seen_values import SeenValues
+from railtracks._records.session import SessionRecord
 
 _ROOT = "RT"
-
-
-class _Format(logging.Formatter):
-    """One line for each record; times count from the start of the session, or from `enable_logging`."""
-
-    def __init__(self, started: float) -> None:
-        super().__init__("[+%(since)-7ss] %(name)-12s: %(levelname)-8s - %(message)s")
-        self._started = started
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line for a record; handlers of the application format the same record in their own way."""
-        record.since = f"{record.created - self._started:.3f}"
-        return super().format(record)
 
 
 def enable_logging(level: LoggingSetting | None = None, log_file: str | os.PathLike[str] | None = None) -> None:
     """Show the log of all sessions of this process, on stderr and, if asked for, in a file.
 
-    A session with a `logging_setting` of its own is shown by that on stderr, and not twice. Calling this again replaces
-    what an earlier call set up.
+    A session with a `logging_setting` of its own is shown by that on stderr, and not twice. Nor is a line shown that
+    the application shows itself: by a handler that writes to stdout or stderr, or to the same file. A line of a file
+    begins with its date in UTC and its session. Calling this again replaces what an earlier call set up.
 
     Args:
         level: The lowest level that is shown, by default `$RT_LOG_LEVEL`, else `INFO`. `NONE` shows nothing on stderr,
@@ -59,9 +58,8 @@ def enable_logging(level: LoggingSetting | None = None, log_file: str | os.PathL
     logger = logging.getLogger(_ROOT)
     handlers = _handlers(chosen, path, time.time())
     for handler in handlers:
-        if not isinstance(handler, LogFileHandler):
-            handler.addFilter(_has_no_display)
-    for handler in [handler for handler in logger.handlers if isinstance(handler.formatter, _Format)]:
+        handler.addFilter(partial(_is_to_be_shown, handler))
+    for handler in [handler for handler in logger.handlers if isinstance(handler.formatter, LineFormat)]:
         logger.removeHandler(handler)
         handler.close()
     for handler in handlers:
@@ -70,9 +68,11 @@ def enable_logging(level: LoggingSetting | None = None, log_file: str | os.PathL
     logger.setLevel(silent if chosen == "NONE" else chosen)
 
 
-def _has_no_display(record: logging.LogRecord) -> bool:
-    """Return whether a record is not shown by its session itself."""
-    return not getattr(record, "has_display", False)
+def _is_to_be_shown(handler: logging.Handler, record: logging.LogRecord) -> bool:
+    """Return whether a handler of `enable_logging` is the one that shows a record in its place."""
+    if getattr(record, "has_display", False) and not isinstance(handler, LogFileHandler):
+        return False
+    return not is_shown_by_others(record, handler)
 
 
 def _handlers(setting: str | None, path: str | os.PathLike[str] | None, started: float) -> list[logging.Handler]:
@@ -88,41 +88,27 @@ def _handlers(setting: str | None, path: str | os.PathLike[str] | None, started:
     level = "INFO" if setting is None or setting == "NONE" else setting
     for handler in handlers:
         handler.setLevel(level)
-        handler.setFormatter(_Format(started))
+        handler.setFormatter((FileLineFormat if isinstance(handler, LogFileHandler) else LineFormat)(started))
     return handlers
 
 
-# What is logged of a call, by the kind of its event.
-_LINES: Final = {
-    EventKind.CALL_STARTED: (logging.INFO, "{parent} CREATED {node}"),
-    EventKind.CALL_COMPLETED: (logging.INFO, "{node} DONE"),
-    EventKind.CALL_CANCELLED: (logging.INFO, "{node} CANCELLED"),
-    EventKind.CALL_FAILED: (logging.ERROR, "{node} FAILED"),
-    EventKind.CALL_RETRIED: (logging.WARNING, "{node} FAILED, and will be tried again"),
-    EventKind.CALL_OVERRAN: (
-        logging.WARNING,
-        (
-            "{node} came back with a result after its timeout, and the result is dropped: the node passed no"
-            " checkpoint, shielded itself, or caught the Cancelled"
-        ),
-    ),
-    EventKind.WORKER_LEFT_BEHIND: (
-        logging.WARNING,
-        "{node} was cancelled, and its worker thread was left behind running",
-    ),
-}
-
-# The kinds that are always observed: a logger of the application that is configured later still gets warnings.
-_WARNINGS: Final = tuple(kind for kind, (level, _) in _LINES.items() if level >= logging.WARNING)
+# What is always observed: a logger of the application that is configured later still gets warnings and errors.
+_WARNINGS: Final = (
+    *(kind for kind, (level, _) in CALL_LINES.items() if level >= logging.WARNING),
+    EventKind.SESSION_CLOSED,
+)
+# Those whose lines quote errors.
+_ERRORS: Final = (EventKind.CALL_FAILED, EventKind.CALL_RETRIED)
+_ALL: Final = (*CALL_LINES, EventKind.SESSION_OPENED, EventKind.SESSION_CLOSED)
 
 
 class SessionLog:
     """The log of one session: an observer that writes to the process's loggers, and to the session's own display."""
 
-    def __init__(self, session_id: str, settings: Settings, secrets: KnownSecrets) -> None:
+    def __init__(self, record: SessionRecord, settings: Settings) -> None:
         setting = settings.get("logging_setting")
-        self._session_id = session_id
-        self._secrets = secrets
+        self._record = record
+        self._values = SeenValues(record.tree)
         self._has_display = setting is not None
         self._handlers = _handlers(setting, settings.get("log_file"), time.time())
         self._observers = NOBODY
@@ -131,29 +117,42 @@ class SessionLog:
         """Close the session's own display."""
         for handler in self._handlers:
             # It writes what it holds back, for which a full disk has no room.
-            try_to_log(handler.close, f"the end of session {self._session_id}")
+            try_to_log(handler.close, f"the end of session {self._record.identifier}")
         self._observers = NOBODY
 
     def observe(self, observers: Observers) -> None:
         """Observe the kinds of events whose lines are shown somewhere, and tell these observers of each line."""
         self._observers = observers
-        observers.add(self, tuple(_LINES) if self._shows_info() else _WARNINGS)
+        observers.add(self, _ALL if self._shows(logging.INFO) else _WARNINGS)
 
-    def _shows_info(self) -> bool:
-        """Return whether a record of the level INFO is shown somewhere."""
-        if logging.getLogger(_ROOT).isEnabledFor(logging.INFO):
+    def _shows(self, level: int) -> bool:
+        """Return whether a record of a level is shown somewhere."""
+        logger = logging.getLogger(_ROOT)
+        if logger.isEnabledFor(level) and (not self._handlers or logger.hasHandlers()):
             return True
-        return any(
-            handler.level <= logging.INFO for handler in self._handlers if not isinstance(handler, logging.NullHandler)
-        )
+        return any(handler.level <= level for handler in self._handlers if not isinstance(handler, logging.NullHandler))
 
     def on_event(self, event: Event) -> None:
-        """Log what happened to a call."""
-        assert isinstance(event, CallEvent)  # noqa: S101 - it observes the kinds in `_LINES`, all of them of calls
-        level, text = _LINES[event.kind]
-        line = text.format(node=event.node, parent=event.parent or "START")
-        # Names of nodes only, which are no secrets.
-        self._write(level, line, node_id=event.call_id, run_id=event.run_id)
+        """Log what happened to a call, or that the session was opened or closed."""
+        if isinstance(event, CallEvent):
+            level = level_of(event.kind)
+            if self._is_wanted(level):
+                if event.kind in _ERRORS:
+                    self._values.see()
+                line = call_line(event, self._record.secrets.text)
+                self._write(level, line, node_id=event.call_id, run_id=event.run_id)
+        elif not self._record.is_inherited:
+            record, ending = self._record, self._record.ending
+            level = session_level(ending.status, record.error, ending.cause)
+            if self._is_wanted(level):
+                if ending.cause is not None:
+                    self._values.see()
+                line = session_line(event.kind, record.head(), record.secrets.text)
+                self._write(level, line, logger="RT.Session")
+
+    def _is_wanted(self, level: int) -> bool:
+        """Return whether a line of a level is shown somewhere, or is a warning that observers are told of."""
+        return self._shows(level) or (level >= logging.WARNING and bool(self._observers.logged))
 
     def log(self, level: int, text: str, *, logger: str = _ROOT) -> None:
         """Log a text about the session, without its secrets.
@@ -163,24 +162,26 @@ class SessionLog:
             text: The text.
             logger: The name of the logger.
         """
-        self._write(level, self._secrets.text(text), logger=logger)
+        self._write(level, self._record.secrets.text(text), logger=logger)
 
     def _write(
         self, level: int, text: str, *, logger: str = _ROOT, node_id: int | None = None, run_id: int | None = None
     ) -> None:
-        extra: dict[str, object] = {"session_id": self._session_id, "node_id": node_id, "run_id": run_id}
+        session_id = self._record.identifier
+        extra: dict[str, object] = {"session_id": session_id, "node_id": node_id, "run_id": run_id}
         extra["has_display"] = self._has_display
         try_to_log(partial(self._show, level, text, logging.getLogger(logger), extra), text)
         if self._observers.logged:
-            event = LogEvent(EventKind.LOGGED, self._session_id, logger, level, text, node_id, now())
+            event = LogEvent(EventKind.LOGGED, session_id, logger, level, text, node_id, now())
             tell(self._observers.logged, event)
 
     def _show(self, level: int, text: str, target: logging.Logger, extra: Mapping[str, object]) -> None:
         """Show a line on the session's own display and on a logger of the process."""
         record = target.makeRecord(target.name, level, __file__, 0, text, (), None, None, extra)
-        for handler in self._handlers:
-            if level >= handler.level:
-                try_to_log(partial(handler.handle, record), text)
         # Without any handler the standard library prints warnings on stderr: what the session shows would come twice.
-        if target.isEnabledFor(level) and (not self._handlers or target.hasHandlers()):
-            target.handle(record)
+        is_handed_on = target.isEnabledFor(level) and (not self._handlers or target.hasHandlers())
+        if is_handed_on:
+            try_to_log(partial(target.handle, record), text)
+        for handler in self._handlers:
+            if level >= handler.level and not (is_handed_on and is_shown_by_others(record, handler)):
+                try_to_log(partial(handler.handle, record), text)

@@ -22,13 +22,19 @@ class LogFileHandler(logging.Handler):
     Args:
         path: The file. It is made if it is not there. A later change of the working directory makes no difference.
 
+    Attributes:
+        path: The real path of the file.
+        given_path: The path as it was given, made absolute: it may lead there through links.
+
     Raises:
         OSError: If the file cannot be opened.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__()
-        self._file: _SharedFile | None = _opened(os.path.realpath(path))
+        self.path: str = os.path.realpath(path)
+        self.given_path: str = os.path.abspath(path)  # noqa: PTH100 - as `logging.FileHandler` keeps its own
+        self._file: _SharedFile | None = _opened(self.path)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record; what cannot be written is told of as by every handler of `logging`."""

@@ -99,20 +99,21 @@ class SessionRecord:
 
     def info(self) -> ExecutionInfo:
         """Return the session and its calls as they stand now."""
-        return self._head(tuple(self.tree.records()))
+        return self.head(tuple(self.tree.records()))
 
     def payload(self) -> dict[str, object]:
         """Return what the saved state says, as it stands now: plain data without secrets."""
-        return payload(self._head(), self.tree, self.values, self.value_limit, self._note_cut)
+        return payload(self.head(), self.tree, self.values, self.value_limit, self._note_cut)
 
     def chunks(self) -> Iterator[str]:
         """Return the text of the saved state, in pieces."""
-        return chunks(self._head(), self.tree, self.values, self.value_limit, self._note_cut)
+        return chunks(self.head(), self.tree, self.values, self.value_limit, self._note_cut)
 
     def _note_cut(self, text: str) -> None:
         self.cut = text
 
-    def _head(self, calls: tuple[CallRecord, ...] = ()) -> ExecutionInfo:
+    def head(self, calls: tuple[CallRecord, ...] = ()) -> ExecutionInfo:
+        """Return the session as it stands now, without its calls, or with these."""
         return ExecutionInfo(
             session_id=self.identifier,
             session_name=self.name,

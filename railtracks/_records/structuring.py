@@ -35,7 +35,7 @@ def _exactly(kind: type[T], value: object, _: object) -> T:
 def _int_from(value: object, _: object) -> int:
     number = _exactly(int, value, _)
     if abs(number) > _LARGEST:
-        raise ValueError("a number that counts nothing")
+        raise ValueError(f"a number beyond {_LARGEST:,}, the largest that is read")
     return number
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from itertools import islice
 from threading import Lock
@@ -239,9 +240,20 @@ class CallTree:
         """Return where a call stands."""
         return self._failed_or_cancelled.get(call_id, Status.COMPLETED) if self._ended_at[call_id] else Status.RUNNING
 
+    def is_running(self, call_id: int) -> bool:
+        """Return whether a call runs; one whose record was dropped does not."""
+        try:
+            return not self._ended_at[call_id]
+        except KeyError:
+            return False
+
     def attempt(self, call_id: int) -> int:
         """Return which attempt a call is, counted from 1."""
         return self._attempts.get(call_id, 1)
+
+    def started_at(self, call_id: int) -> float:
+        """Return the wall time at which a call started."""
+        return self._started_at[call_id]
 
     def times(self, call_id: int) -> tuple[datetime, datetime | None]:
         """Return when a call started, and when it ended if it has."""
@@ -338,8 +350,13 @@ class CallTree:
 
     def named_values(self) -> Iterator[tuple[str | None, object]]:
         """Return all arguments and results, each with its name: a secret is known by its name."""
-        for call_id in self._ids():
-            yield from self._named_values_of(call_id)
+        return self.values_of(self._ids())
+
+    def values_of(self, call_ids: Iterable[int]) -> Iterator[tuple[str | None, object]]:
+        """Return the arguments and results of some calls, each with its name; of those that have records."""
+        for call_id in call_ids:
+            with suppress(KeyError):
+                yield from self._named_values_of(call_id)
 
     def _named_values_of(self, call_id: int) -> Iterator[tuple[str | None, object]]:
         yield from zip(self.argument_names(call_id), self._args[call_id], strict=True)

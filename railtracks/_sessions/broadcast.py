@@ -144,7 +144,9 @@ class Broadcaster:
             ContextError: If the callback calls it, or the session has ended.
         """
         if trio.lowlevel.current_task() is self._deliverer:
-            raise ContextError("a broadcast_callback cannot broadcast: it would wait for itself")
+            raise ContextError(
+                "a broadcast_callback cannot broadcast, because it would wait for itself: broadcast in a node"
+            )
         key = None
         frame = None if self._journal is None else own_frame()
         if self._journal is not None and frame is not None:
@@ -169,7 +171,9 @@ class Broadcaster:
         try:
             await self._send.send((item, key))
         except (trio.ClosedResourceError, trio.BrokenResourceError):
-            raise ContextError("the session has ended, so this item cannot be broadcast any more") from None
+            raise ContextError(
+                "the session has ended, so this item cannot be broadcast any more: broadcast before its block is left"
+            ) from None
 
     async def close(self) -> None:
         """Wait until all items are delivered, or `abandon` was called."""

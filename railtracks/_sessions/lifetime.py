@@ -58,7 +58,7 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
     journal, timeout = None, plan.record.ending.timeout
     log: SessionLog | None = None
     try:
-        log = SessionLog(plan.record.identifier, plan.settings, plan.record.secrets)
+        log = SessionLog(plan.record, plan.settings)
         if plan.durable is not None:
             journal, remaining = await plan.durable.open()
             timeout = math.inf if remaining is None else remaining
@@ -74,8 +74,10 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
     # Taken after the outer nursery was opened: only nurseries that are opened later belong to the session's root frame
     # (`Frame.holds`). A task in the outer nursery can outlive the session's calls, so it may not make calls.
     nursery_count = len(task.child_nurseries)
+    now = trio.current_time()
+    plan.record.ending.timeouts.begin(0, plan.cancellation.scope, now)
     if timeout != math.inf:
-        plan.cancellation.scope.deadline = trio.current_time() + timeout
+        plan.cancellation.scope.deadline = now + timeout
     # From here to the end of this function nothing waits: entering a scope or a nursery is no checkpoint.
     plan.cancellation.scope.__enter__()
     inner_nursery = await OpenNursery.enter()

@@ -178,11 +178,16 @@ def checked(name: str, fn: Callable[..., object], args: tuple[object, ...], kwar
 
 
 class WorkerSlot:
-    """The right of one call to occupy a worker thread."""
+    """The right of one call to occupy a worker thread.
 
-    __slots__ = ("_calls", "_is_held", "_limiter", "_taking")
+    Attributes:
+        was_held: Whether the call has got it; until then it waits for a thread.
+    """
+
+    __slots__ = ("_calls", "_is_held", "_limiter", "_taking", "was_held")
 
     def __init__(self) -> None:
+        self.was_held: bool = False
         self._limiter = worker_limiter()
         self._taking = trio.Lock()
         self._calls = 0
@@ -190,7 +195,7 @@ class WorkerSlot:
 
     async def __aenter__(self) -> None:
         await self._limiter.acquire_on_behalf_of(self)
-        self._is_held = True
+        self._is_held = self.was_held = True
 
     async def __aexit__(self, *_: object) -> None:
         self._release()

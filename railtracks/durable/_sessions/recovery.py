@@ -102,7 +102,10 @@ def _known(flows: Sequence[Flow[..., object]]) -> dict[tuple[str | None, str | N
         if not isinstance(flow, Flow):  # pyright: ignore[reportUnnecessaryIsInstance]  # not all are checked
             raise TypeError(f"recover() resumes flows, not {type(flow).__name__}")
         if known.setdefault((flow.name, flow.version), flow) is not flow:
-            raise ValueError(f"two flows are called {flow.name!r} in version {flow.version!r}")
+            raise ValueError(
+                f"two flows are called {flow.name!r} in version {flow.version!r}: give each a name or a version of its"
+                " own"
+            )
     return known
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from railtracks._calls.call import call
 from railtracks._calls.durable_protocol import Args, Kwargs
-from railtracks._calls.here import frame_here
+from railtracks._calls.here import IN_ANOTHER_PROCESS, frame_here
 from railtracks._checks import check_flag, check_name, check_timeout
 from railtracks._nodes.node import Node, function_node
 from railtracks._nodes.signature import ANYTHING, Kind, TypedResult
@@ -121,7 +121,10 @@ async def wait_for_signal(
     check_flag("park", park)
     frame = frame_here()
     if frame is None or frame.scope.journal is None:
-        raise ContextError("wait_for_signal() is for durable sessions, and none is open here")
+        raise ContextError(
+            "wait_for_signal() works only in a durable session, and none is open here: give the session or flow"
+            f" durable=...{IN_ANOTHER_PROCESS}"
+        )
     node: Node[..., object] = function_node(SignalWaitFunction(name, kind), name=f"{WAIT}{name}")
     return await call(node, timeout, park)
 

@@ -70,7 +70,7 @@ class DurableStore:
         for name, seconds in (("lease", lease), ("commit_timeout", commit_timeout)):
             check_timeout(name, seconds)
             if seconds in {None, math.inf}:
-                raise ValueError(f"{name} must have an end")
+                raise ValueError(f"{name} must be a finite number of seconds, not {seconds!r}")
         if lease > LONGEST_LEASE:
             raise ValueError(f"lease must be at most {LONGEST_LEASE} seconds, a day, not {lease:g}")
         if commit_timeout >= lease:
