@@ -20,7 +20,8 @@ from railtracks._calls.identity import with_identity
 from railtracks._nodes.node import Node
 from railtracks._records.error_parts import set_context
 from railtracks._records.errors import came_from_cleanup, raise_cancelled, raise_unchanged, without_cancelled
-from railtracks._workers.threads import WorkerSlot, run_in_thread
+from railtracks._workers.node_threads import run_in_thread
+from railtracks._workers.threads import WorkerSlot
 from railtracks.exceptions import NodeTimeoutError
 
 if TYPE_CHECKING:

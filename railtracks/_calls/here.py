@@ -15,14 +15,10 @@ import trio
 from trio.lowlevel import Task
 
 from railtracks._calls.frames import Frame, SessionScope, current_frame
+from railtracks._calls.no_trio import is_asyncio_running, no_trio
 from railtracks._records.data import CurrentCall
 from railtracks._records.secrets import Secret
 from railtracks.exceptions import ContextError
-
-NO_TRIO: Final = (
-    "nodes and sessions need Trio, which is not running here: use Flow.invoke(...) in a script, or trio.run(...)"
-)
-
 
 # The end of an error that no session, or no durable session, is here.
 IN_ANOTHER_PROCESS: Final = "; in another process the sessions of its parent do not exist: pass values as arguments"
@@ -61,9 +57,8 @@ def open_scope() -> SessionScope:
     """
     scope = current_scope()
     if scope is None:
-        raise ContextError(
-            f"no session is open here: use 'async with rt.Session()', '@rt.session' or a Flow{IN_ANOTHER_PROCESS}"
-        )
+        what = "'await flow.ainvoke(...)'" if is_asyncio_running() else "'async with rt.Session()', '@rt.session' or a Flow"
+        raise ContextError(f"no session is open here: use {what}{IN_ANOTHER_PROCESS}")
     if scope.is_over:
         raise ContextError(f"session {scope.label!r} is over")
     return scope
@@ -86,7 +81,7 @@ def this_task() -> Task:
         return trio.lowlevel.current_task()
     except RuntimeError as error:
         # A full stack is a RuntimeError, too.
-        raise error if isinstance(error, RecursionError) else RuntimeError(NO_TRIO) from None
+        raise error if isinstance(error, RecursionError) else no_trio() from None
 
 
 def find_frame(task: Task) -> Frame | None:

@@ -20,6 +20,7 @@ from railtracks._options import FlowOptions, FlowRunOptions, SessionStore
 from railtracks._records.files import check_session_id, current_folder
 from railtracks._sessions.durable import durable_wing
 from railtracks._sessions.event_loops import run_from_sync
+from railtracks._sessions.from_async import run_from_async
 from railtracks._sessions.session import Session, drain_soon, result_of, session_of
 
 P = ParamSpec("P")
@@ -162,7 +163,7 @@ class Flow(Generic[P, R]):
             RuntimeError: If Trio is not running.
             BaseException: Whatever the entry point raises, as the same object.
         """
-        return await self._invoked(args, kwargs, _Invocation(self._grace))
+        return await run_from_async(partial(self._invoked, args, kwargs, _Invocation(self._grace)))
 
     async def _invoked(self, args: Args, kwargs: Kwargs, invocation: _Invocation) -> R:
         if self._store is None:
@@ -210,7 +211,7 @@ class Flow(Generic[P, R]):
             BaseException: As from `ainvoke`.
         """
         self._check_resume(session_id, wait)
-        return await self._resumed(session_id, wait, _Invocation(self._grace))
+        return await run_from_async(partial(self._resumed, session_id, wait, _Invocation(self._grace)))
 
     def _check_resume(self, session_id: str, wait: float) -> None:
         if self._store is None:
