@@ -57,8 +57,10 @@ def open_scope() -> SessionScope:
     """
     scope = current_scope()
     if scope is None:
-        what = "'await flow.ainvoke(...)'" if is_asyncio_running() else "'async with rt.Session()', '@rt.session' or a Flow"
-        raise ContextError(f"no session is open here: use {what}{IN_ANOTHER_PROCESS}")
+        how = "'async with rt.Session()', '@rt.session' or a Flow"
+        if is_asyncio_running():
+            how = "a Flow with this code in it, and 'await flow.ainvoke(...)'"
+        raise ContextError(f"no session is open here: use {how}{IN_ANOTHER_PROCESS}")
     if scope.is_over:
         raise ContextError(f"session {scope.label!r} is over")
     return scope

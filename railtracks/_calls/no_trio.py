@@ -8,11 +8,12 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-_HERE: Final = "nodes and sessions need Trio, which is not running here"
-_IN_A_SCRIPT: Final = "use Flow.invoke(...) in a script, or trio.run(...)"
+_WITHOUT_LOOP: Final = (
+    "nodes and sessions need Trio, which is not running here: use Flow.invoke(...) in a script, or trio.run(...)"
+)
 _IN_ASYNCIO: Final = (
-    "make a rt.Flow of this code, and in asyncio 'await flow.ainvoke(...)'. For calls side by side use rt.call_batch(...)"
-    " inside the flow"
+    "nodes and sessions need Trio, and here asyncio is running: make a flow of this code, and use"
+    " 'await flow.ainvoke(...)'; for calls side by side use rt.call_batch(...) inside the flow"
 )
 
 
@@ -31,4 +32,4 @@ def is_asyncio_running() -> bool:
 
 def no_trio() -> RuntimeError:
     """Return the error for code that needs Trio, and runs in asyncio or without an event loop."""
-    return RuntimeError(f"{_HERE}: {_IN_ASYNCIO if is_asyncio_running() else _IN_A_SCRIPT}")
+    return RuntimeError(_IN_ASYNCIO if is_asyncio_running() else _WITHOUT_LOOP)

@@ -7,10 +7,11 @@ in the thread of a sync node.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import copy_context
-from typing import Generic, Never, TypeVar
+from typing import Final, Generic, Never, TypeVar
 
 import trio
 
@@ -22,6 +23,10 @@ from railtracks._workers.node_threads import node_thread
 
 R = TypeVar("R")
 
+# Seconds. In a Jupyter kernel an interrupt does not wake the event loop: it strikes at the loop's next step, whenever
+# that comes (ipython/ipykernel#881). So there each wait for a flow takes a step from time to time.
+_TICK: Final = 0.2
+
 
 async def run_from_asyncio(work: Callable[[], Coroutine[object, Never, R]]) -> R:
     """Run an async function in the process's Trio thread, and wait for its outcome in this asyncio task.
@@ -29,8 +34,8 @@ async def run_from_asyncio(work: Callable[[], Coroutine[object, Never, R]]) -> R
     It sees the context variables of this task, and belongs to no session. If the task is cancelled, the function is
     cancelled, and the task goes on when the function has ended.
 
-    In the thread of a sync node the slot of the thread is free meanwhile, and a cancel of the node cancels the function.
-    Then Trio's `Cancelled` goes up through the asyncio code of the node.
+    In the thread of a sync node the slot of the thread is free meanwhile, and a cancel of the node cancels the
+    function. Then Trio's `Cancelled` goes up through the asyncio code of the node.
 
     Raises:
         asyncio.CancelledError: If the task was cancelled meanwhile, or the interpreter is shutting down.
@@ -81,11 +86,12 @@ class _Crossing(Generic[R]):
     async def end(self) -> asyncio.CancelledError | None:
         """Wait until the function has ended, and return the last cancel of this task, if there was one meanwhile."""
         cancelled: asyncio.CancelledError | None = None
+        tick = _TICK if "ipykernel" in sys.modules else None
         while not self._came.done():
             try:
-                # The shield keeps the future, which asyncio would cancel together with the task that waits for it.
-                await asyncio.shield(self._came)
-            except asyncio.CancelledError as error:  # noqa: PERF203 - each cancel comes alone
+                # A plain `await` would have asyncio cancel the future together with the task that waits for it.
+                await asyncio.wait((self._came,), timeout=tick)
+            except asyncio.CancelledError as error:  # noqa: ASYNC103 - raised by `outcome`
                 cancelled = error
                 self.cancel()
             except BaseException:

@@ -119,13 +119,16 @@ def trio_thread() -> TrioThread:
         return _thread
 
 
-def _forget_parents_thread() -> None:
-    """Have this process start a Trio thread of its own. Python calls this at the start of each forked process."""
-    global _thread, _beginning  # noqa: PLW0603 - as above
+def forget_parents_thread() -> None:
+    """Have this process start a Trio thread of its own. Python calls this at the start of each forked process.
+
+    Tests call it to be in one.
+    """
+    global _thread, _beginning
     if _thread is not None:
         atexit.unregister(_thread.close)
     # Another thread of the parent may have held the lock, and is not here to release it.
     _thread, _beginning = None, threading.Lock()
 
 
-after_fork(_forget_parents_thread)
+after_fork(forget_parents_thread)
