@@ -737,6 +737,8 @@ async def decorated() -> None:
 
 
 DOORS: list[Callable[[], Any]] = [
+    lambda: rt.recover("store.db", []),
+    lambda: rt.send_signal("session", "signal", store="store.db"),
     lambda: rt.call(double, 4),
     lambda: rt.call_batch(double, [4]),
     open_group,
@@ -748,8 +750,9 @@ DOORS: list[Callable[[], Any]] = [
 
 @pytest.mark.parametrize("door", DOORS)
 def test_in_asyncio_every_door_says_to_await_ainvoke_and_to_use_call_batch_inside_the_flow(
-    door: Callable[[], Any],
+    door: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(RuntimeError, match=TO_AINVOKE) as caught:
         asyncio.run(door())
     assert "call_batch" in str(caught.value)
@@ -758,8 +761,18 @@ def test_in_asyncio_every_door_says_to_await_ainvoke_and_to_use_call_batch_insid
         rt.Flow("in_a_thread", lambda: asyncio.run(door())).invoke()
 
 
-@pytest.mark.parametrize("door", [*DOORS, lambda: DOUBLE.ainvoke(4)])
-def test_without_an_event_loop_every_door_says_to_invoke_or_to_run_trio(door: Callable[[], Any]) -> None:
+@pytest.mark.parametrize(
+    "door",
+    [
+        *DOORS,
+        lambda: DOUBLE.ainvoke(4),
+        lambda: rt.Flow("double", double, durable="store.db").aresume("four"),
+    ],
+)
+def test_without_an_event_loop_every_door_says_to_invoke_or_to_run_trio(
+    door: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(RuntimeError, match=r"Flow\.invoke\(\.\.\.\) in a script, or trio\.run"):
         door().send(None)
 
