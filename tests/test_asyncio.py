@@ -461,6 +461,8 @@ def test_a_loop_that_is_closed_meanwhile_leaves_the_flow_to_end_by_itself() -> N
         return await guarded.started()
 
     loop = asyncio.new_event_loop()
+    # It would be told of the task that is left pending.
+    loop.set_exception_handler(lambda *_: None)
     task = loop.run_until_complete(main())
     task.cancel()
     loop.run_until_complete(asyncio.sleep(0))
@@ -626,6 +628,23 @@ async def test_a_flow_that_the_nodes_asyncio_code_has_abandoned_ends_with_the_no
     # It would go on in the loop of that thread, which is closed.
     with suppress(RuntimeError):
         coroutines.pop().close()
+
+
+def test_ctrl_c_at_the_end_of_such_a_node_is_a_bare_one(home: Path) -> None:
+    def node() -> None:
+        asyncio.run(DOUBLE.ainvoke(4))
+        os.kill(os.getpid(), signal.SIGINT)
+        # Python calls the signal handler in the main thread, before that takes this message.
+        trio.from_thread.run_sync(len, "")
+
+    async def main() -> None:
+        async with rt.Session(name="interrupted"):
+            await rt.call(node)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        trio.run(main)
+    assert type(caught.value) is KeyboardInterrupt
+    assert rt.load_state(home / "interrupted.json").status == "cancelled"
 
 
 async def test_in_a_thread_that_may_be_left_behind_a_flow_of_asyncio_is_refused() -> None:

@@ -54,7 +54,11 @@ async def run_from_asyncio(work: Callable[[], Coroutine[object, Never, R]]) -> R
     trio.from_thread.run(thread.take_back, crossing.cancel)
     if cancelled is None and crossing.was_cancelled:
         trio.from_thread.check_cancelled()
-    return crossing.outcome(cancelled)
+    try:
+        return crossing.outcome(cancelled)
+    finally:
+        # As in `end`: no reference cycle.
+        del cancelled
 
 
 class _Crossing(Generic[R]):
@@ -98,7 +102,11 @@ class _Crossing(Generic[R]):
                 # This coroutine is being closed, or a signal handler has raised: nobody waits here any more.
                 self.cancel()
                 raise
-        return cancelled
+        try:
+            return cancelled
+        finally:
+            # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
+            del cancelled
 
     @property
     def was_cancelled(self) -> bool:
@@ -123,7 +131,7 @@ class _Crossing(Generic[R]):
                 raise asyncio.CancelledError("the interpreter is shutting down")
             return came.hand_over()
         finally:
-            # The traceback of an error holds this stack frame: without the `del` the two would be a reference cycle.
+            # The same.
             del cancelled, error, came
 
     # In the Trio thread.
