@@ -29,7 +29,8 @@ from railtracks._records.errors import (
     without_cancelled,
 )
 from railtracks._records.open_calls import Expiry
-from railtracks._workers.threads import WorkerSlot, run_in_thread
+from railtracks._workers.node_threads import run_in_thread
+from railtracks._workers.threads import WorkerSlot
 from railtracks.exceptions import NodeTimeoutError
 
 if TYPE_CHECKING:

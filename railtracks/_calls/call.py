@@ -27,7 +27,8 @@ from railtracks._calls.attempt import run_attempt
 from railtracks._calls.durable_protocol import Args, Kwargs, SessionJournal
 from railtracks._calls.expiry import note_cancelled
 from railtracks._calls.frames import Frame, current_frame
-from railtracks._calls.here import NO_TRIO, find_frame
+from railtracks._calls.here import find_frame
+from railtracks._calls.no_trio import no_trio
 from railtracks._nodes.node import Attempt, Node
 from railtracks._nodes.retry import Outcome, Retry
 from railtracks._records.descriptions import describe_once
@@ -108,7 +109,7 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
         task = current_task()
     except RuntimeError as error:
         # A full stack is a RuntimeError, too.
-        raise error if isinstance(error, RecursionError) else RuntimeError(NO_TRIO) from None
+        raise error if isinstance(error, RecursionError) else no_trio() from None
     parent = current_frame.get()
     if parent is None or (parent.task is not task and not parent.is_start_frame):
         parent = find_frame(task)

@@ -15,14 +15,10 @@ import trio
 from trio.lowlevel import Task
 
 from railtracks._calls.frames import Frame, SessionScope, current_frame
+from railtracks._calls.no_trio import is_asyncio_running, no_trio
 from railtracks._records.data import CurrentCall
 from railtracks._records.secrets import Secret
 from railtracks.exceptions import ContextError
-
-NO_TRIO: Final = (
-    "nodes and sessions need Trio, which is not running here: use Flow.invoke(...) in a script, or trio.run(...)"
-)
-
 
 # The end of an error that no session, or no durable session, is here.
 IN_ANOTHER_PROCESS: Final = "; in another process the sessions of its parent do not exist: pass values as arguments"
@@ -61,9 +57,10 @@ def open_scope() -> SessionScope:
     """
     scope = current_scope()
     if scope is None:
-        raise ContextError(
-            f"no session is open here: use 'async with rt.Session()', '@rt.session' or a Flow{IN_ANOTHER_PROCESS}"
-        )
+        how = "'async with rt.Session()', '@rt.session' or a Flow"
+        if is_asyncio_running():
+            how = "a Flow with this code in it, and 'await flow.ainvoke(...)'"
+        raise ContextError(f"no session is open here: use {how}{IN_ANOTHER_PROCESS}")
     if scope.is_over:
         raise ContextError(
             f"session {scope.label!r} is over: do this before its block is left, or open a session of its own in this"
@@ -89,7 +86,7 @@ def this_task() -> Task:
         return trio.lowlevel.current_task()
     except RuntimeError as error:
         # A full stack is a RuntimeError, too.
-        raise error if isinstance(error, RecursionError) else RuntimeError(NO_TRIO) from None
+        raise error if isinstance(error, RecursionError) else no_trio() from None
 
 
 def find_frame(task: Task) -> Frame | None:

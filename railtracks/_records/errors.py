@@ -208,6 +208,11 @@ class Caught(Generic[T]):
         self._results = results
         self._error = error
 
+    @property
+    def error(self) -> BaseException | None:
+        """The error, `None` if there is a result."""
+        return self._error
+
     def hand_over(self) -> T:
         """Return the result, or raise the error. Called once."""
         if self._error is None:

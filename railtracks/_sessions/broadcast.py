@@ -24,7 +24,7 @@ from railtracks._records.errors import is_ordinary, raise_cancelled, without_can
 from railtracks._records.log import SessionLog
 from railtracks._records.saved_state import safe_text
 from railtracks._records.session import SessionRecord
-from railtracks._workers.threads import in_thread, in_thread_or_here, saving_limiter
+from railtracks._workers.threads import in_thread_or_here, saving_limiter
 from railtracks.exceptions import ContextError
 
 # How many items may wait for the callback; if there are more, `broadcast` waits.
@@ -59,7 +59,7 @@ async def call_back(callback: Callback, value: object) -> None:
         return
     # A plain function may return a coroutine, which is then awaited here. Trio refuses a coroutine as the result of a
     # thread, so the result is wrapped in a tuple.
-    (result,) = await in_thread(lambda: (callback(value),))
+    (result,) = await in_thread_or_here(lambda: (callback(value),))
     await _awaited(result)
 
 

@@ -23,6 +23,7 @@ from railtracks._records.data import ExecutionInfo, Status
 from railtracks._records.files import check_session_id
 from railtracks._sessions.durable import durable_wing
 from railtracks._sessions.event_loops import run_from_sync
+from railtracks._sessions.from_async import run_from_async
 from railtracks._sessions.session import Session, drain_soon, is_open, result_of, was_entered
 
 P = ParamSpec("P")
@@ -108,7 +109,7 @@ class Connection(Generic[P, R]):
         return self._from_sync(self._invocation(args, kwargs))
 
     async def ainvoke(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the flow in Trio, and return its result. Like `Flow.ainvoke`, but once. A checkpoint.
+        """Run the flow in Trio or asyncio, and return its result. Like `Flow.ainvoke`, but once. A checkpoint.
 
         Args:
             *args: Positional arguments of the entry point.
@@ -119,7 +120,7 @@ class Connection(Generic[P, R]):
             TypeError: If the flow is durable and `session_id` is among the arguments: `flow.connect` takes it.
             BaseException: As from `Flow.ainvoke`.
         """
-        return await self._once(self._invocation(args, kwargs))
+        return await run_from_async(partial(self._once, self._invocation(args, kwargs)))
 
     def resume(self, session_id: str, *, wait: float = 0.0) -> R:
         """Resume a durable session from sync code, and return its result. Like `Flow.resume`, but once.
@@ -137,7 +138,9 @@ class Connection(Generic[P, R]):
         return self._from_sync(partial(self._resumed, session_id, wait))
 
     async def aresume(self, session_id: str, *, wait: float = 0.0) -> R:
-        """Resume a durable session in Trio, and return its result. Like `Flow.aresume`, but once. A checkpoint.
+        """Resume a durable session in Trio or asyncio, and return its result. Like `Flow.aresume`, but once.
+
+        A checkpoint.
 
         Args:
             session_id: The identifier of the session.
@@ -149,7 +152,7 @@ class Connection(Generic[P, R]):
             BaseException: As from `Flow.aresume`.
         """
         self._check_resume(session_id, wait)
-        return await self._once(partial(self._resumed, session_id, wait))
+        return await run_from_async(partial(self._once, partial(self._resumed, session_id, wait)))
 
     @property
     def connected(self) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -19,6 +18,7 @@ import outcome
 import trio
 
 from railtracks._calls.here import is_system_task
+from railtracks._calls.no_trio import is_asyncio_running
 from railtracks._forks import after_fork
 from railtracks._records.errors import Caught
 from railtracks.exceptions import ContextError
@@ -47,8 +47,8 @@ def run_from_sync(work: Callable[[], Coroutine[object, Never, R]], on_sigterm: C
         RuntimeError: If an event loop is running in this thread.
         ContextError: If this is a worker thread that may be left behind (`abandon_on_cancel=True`).
     """
-    is_forked = trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is _inherited_run
-    if (trio.lowlevel.in_trio_run() and not is_forked) or _is_asyncio_running():
+    is_forked = in_parents_run()
+    if (trio.lowlevel.in_trio_run() and not is_forked) or is_asyncio_running():
         raise RuntimeError("Cannot invoke flow synchronously within an active event loop. Use 'ainvoke' instead.")
     if is_forked:
         return _run_in_new_thread(_catching(work)).hand_over()
@@ -59,6 +59,11 @@ def run_from_sync(work: Callable[[], Coroutine[object, Never, R]], on_sigterm: C
     else:
         caught = _Sigterm(on_sigterm).run(_catching(work))
     return caught.hand_over()
+
+
+def in_parents_run() -> bool:
+    """Return whether Trio takes this thread for one in a Trio run, which is that of the process it was forked from."""
+    return trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is _inherited_run
 
 
 def _catching(work: Callable[[], Coroutine[object, Never, R]]) -> Callable[[], Coroutine[object, Never, Caught[R]]]:
@@ -200,18 +205,6 @@ async def _run_in_waiting_task(work: Callable[[], Coroutine[object, Never, R]]) 
             " Make the node without that option"
         )
     return await work()
-
-
-def _is_asyncio_running() -> bool:
-    # asyncio is slow to import. If the program has not imported it, no event loop of asyncio is running.
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
-        return False
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _is_worker_thread() -> bool:

@@ -32,6 +32,7 @@ from railtracks._records.session import SessionRecord
 from railtracks._records.state_file import StateFile
 from railtracks._sessions.broadcast import Broadcaster, CallbackFailures, failure_of
 from railtracks._sessions.resources import Resources
+from railtracks._sessions.run_processes import new_worker_pool
 from railtracks._workers.threads import in_thread_or_here, saving_limiter
 from railtracks.exceptions import FatalError
 
@@ -86,10 +87,7 @@ class FinalWork:
             nursery: The nursery for the tasks that look after them, outside of the session's cancel.
         """
         if self._processes is None:
-            # Needs the extra `process`.
-            from railtracks._workers.processes import WorkerPool  # noqa: PLC0415
-
-            self._processes = WorkerPool(nursery)
+            self._processes = new_worker_pool(nursery)
         return self._processes
 
     def note_drain(self, *, is_draining: bool) -> None:

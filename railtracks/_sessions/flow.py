@@ -31,8 +31,8 @@ _GRACE: Final = 4.0
 class Flow(Generic[P, R]):
     """A named entry point with the options of its sessions. Immutable; each invocation runs in a new session.
 
-    Call `invoke` in sync code and `await ainvoke` in Trio. Both take the arguments of the entry point and return its
-    result.
+    Call `invoke` in sync code, and `await ainvoke` in Trio or asyncio. Both take the arguments of the entry point and
+    return its result.
 
     The context is copied for each invocation: dicts, lists, tuples and sets at any depth. Other objects, such as a
     client or a lock, are shared by all invocations.
@@ -144,9 +144,16 @@ class Flow(Generic[P, R]):
     @overload
     async def ainvoke(self, /, *args: Any, session_id: str, **kwargs: Any) -> R: ...
     async def ainvoke(self, /, *args: Any, **kwargs: Any) -> R:
-        """Run the flow in Trio, in a new session, and return its result.
+        """Run the flow from Trio or asyncio, in a new session, and return its result.
 
         A checkpoint. If it is cancelled, the session is cancelled, its cleanup runs, and `Cancelled` goes on.
+
+        In an asyncio task the flow runs in the one Trio thread of this process, with the context variables of the task.
+        If the task is cancelled, the session is cancelled, and the task goes on when its cleanup is done and its state
+        is saved. At the end of the interpreter, flows that still run are cancelled likewise.
+
+        In asyncio code in the thread of a sync node, the flow belongs to no session either. While it runs, the thread
+        does not count against `thread_limit`, and a cancel of the node cancels the flow.
 
         Args:
             *args: Positional arguments of the entry point.
@@ -158,7 +165,8 @@ class Flow(Generic[P, R]):
         Raises:
             SessionTimeoutError: If the session took longer than its timeout.
             SessionCancelledError: If the session was cancelled by `Session.cancel` or SIGTERM.
-            RuntimeError: If Trio is not running.
+            RuntimeError: If neither Trio nor asyncio is running, or the interpreter is shutting down.
+            ContextError: In asyncio, if this is the thread of a node with `abandon_on_cancel=True`.
             BaseException: Whatever the entry point raises, as the same object.
         """
         return await self._connected(kwargs).ainvoke(*args, **kwargs)
@@ -177,7 +185,7 @@ class Flow(Generic[P, R]):
         return self.connect().resume(session_id, wait=wait)
 
     async def aresume(self, session_id: str, *, wait: float = 0.0) -> R:
-        """Resume a durable session, and return its result. A checkpoint.
+        """Resume a durable session from Trio or asyncio, as `ainvoke` runs one, and return its result. A checkpoint.
 
         The entry point runs again with the recorded inputs. A call whose outcome had reached its caller is not run
         again: it returns or raises its recorded outcome. A call that had begun and not returned is run again. If the

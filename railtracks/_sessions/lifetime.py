@@ -32,6 +32,7 @@ from railtracks._sessions.drain import Drain
 from railtracks._sessions.final_work import FinalWork
 from railtracks._sessions.plan import OpenNursery, SessionPlan
 from railtracks._sessions.resources import Resources
+from railtracks._sessions.run_processes import processes_of_run
 from railtracks.exceptions import FatalError
 
 T = TypeVar("T")
@@ -345,10 +346,13 @@ class Lifetime:
         self._watcher.start()
 
     def worker_processes(self) -> WorkerProcesses:
-        """Return the worker processes, which belong to the outermost session of this Trio run."""
+        """Return the worker processes of this Trio run, which belong to its outermost session or to the run itself."""
         outer = self._root.outer
         if outer is not None and not outer.scope.is_over:
             return outer.scope.control.worker_processes()
+        shared = processes_of_run()
+        if shared is not None:
+            return shared.pool()
         return self._final_work.open_processes(self._outer_nursery.nursery)
 
     async def broadcast(self, item: object) -> None:

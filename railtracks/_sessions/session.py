@@ -337,8 +337,9 @@ class Session:
     async def start_workers(self, count: int) -> None:
         """Start worker processes before nodes with `run_in="process"` need them, and wait until they are ready.
 
-        Worker processes belong to the outermost session of a Trio run, and sessions inside it use the same. They import
-        the modules in which such nodes were made until now.
+        Worker processes belong to the outermost session of a Trio run, and sessions inside it use the same. Those of
+        flows in asyncio belong to the process's Trio thread, and outlive the session. They import the modules in which
+        such nodes were made until now.
 
         A checkpoint. If it is cancelled, the processes go on starting.
 

@@ -19,7 +19,7 @@ from trio.lowlevel import RunVar
 
 from railtracks._blocks import block
 from railtracks._config import configured_thread_limit
-from railtracks._records.errors import Caught, caught
+from railtracks._records.errors import caught
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -121,8 +121,13 @@ async def in_thread(fn: Callable[[Unpack[Ts]], T], *args: *Ts, limiter: trio.Cap
 
 
 @trio.lowlevel.enable_ki_protection
-async def in_thread_or_here(fn: Callable[[Unpack[Ts]], T], *args: *Ts, limiter: trio.CapacityLimiter) -> T:
-    """Run a function of the library's own as `in_thread` does; if no thread can be started, in this one."""
+async def in_thread_or_here(
+    fn: Callable[[Unpack[Ts]], T], *args: *Ts, limiter: trio.CapacityLimiter | None = None
+) -> T:
+    """Run a function as `in_thread` does; if no thread can be started, in this one.
+
+    CPython 3.12 starts none once the main thread has ended, and sessions may end after that.
+    """
     has_begun = False
 
     def work() -> T:
@@ -228,32 +233,3 @@ class WorkerSlot:
         if self._is_held:
             self._is_held = False
             self._limiter.release_on_behalf_of(self)
-
-
-async def run_in_thread(
-    slot: WorkerSlot | None,
-    name: str,
-    fn: Callable[..., object],
-    args: tuple[object, ...],
-    kwargs: dict[str, object],
-) -> object:
-    """Run the function of a sync node in a worker thread, with the caller's context variables.
-
-    With a slot the function is waited for, even if the caller is cancelled. Without one it may be left behind: when
-    the caller is cancelled, the thread goes on alone, and counts against the limit until it ends.
-
-    Raises:
-        TypeError: If the function returns a coroutine, and so is no sync function.
-    """
-
-    def run() -> Caught[object]:
-        return caught(partial(checked, name, fn, args, kwargs))
-
-    if slot is None:
-        with working():
-            came = await trio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=worker_limiter())
-        return came.hand_over()
-    async with slot:
-        with working() as work:
-            came = await trio.to_thread.run_sync(work.do, run, limiter=trio.CapacityLimiter(1))
-    return came.hand_over()

@@ -14,6 +14,7 @@ import trio
 from attrs import define
 from sqlalchemy.engine import Connection
 
+from railtracks._calls.here import this_task
 from railtracks._calls.inputs import limiter_of
 from railtracks._sessions.flow import Flow
 from railtracks._workers.threads import in_thread
@@ -76,10 +77,12 @@ async def recover(
         ValueError: If two flows have the same name and version, or `limit` is less than 1.
         TypeError: If one of the flows is no flow, or `limit` is neither number nor limiter.
         StoreError: If the store cannot be read.
+        RuntimeError: If Trio is not running.
     """
     known = _known(flows)
     limiter, opened = limiter_of(limit), store_of(store)
     done = _Recovering()
+    this_task()
     await trio.lowlevel.checkpoint()
     found = await in_thread(_look, access_of(opened))
     async with trio.open_nursery() as nursery:

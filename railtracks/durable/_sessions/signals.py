@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from railtracks._calls.call import call
 from railtracks._calls.durable_protocol import Args, Kwargs
-from railtracks._calls.here import IN_ANOTHER_PROCESS, frame_here
+from railtracks._calls.here import IN_ANOTHER_PROCESS, frame_here, this_task
 from railtracks._checks import check_flag, check_name, check_timeout
 from railtracks._nodes.node import Node, function_node
 from railtracks._nodes.signature import ANYTHING, Kind, TypedResult
@@ -56,10 +56,12 @@ async def send_signal(
         DurableValueError: If the value cannot be stored.
         TypeError: If an argument is of the wrong type.
         ValueError: If the name or the key is empty.
+        RuntimeError: If Trio is not running.
     """
     check_name("the name of a signal", name)
     if key is not None:
         check_name("the key of a signal", key)
+    this_task()
     await in_thread(_send, access_of(store_of(store)), session_id, name, value, key)
 
 

@@ -1,0 +1,161 @@
+"""The worker threads of sync nodes, and what asyncio code in such a thread needs of the task that waits for it.
+
+Called by attempts of sync nodes, and by flows that asyncio code has invoked. A node may run an event loop of asyncio in
+its thread, and wait there for a flow. Meanwhile the thread's slot is free for others, and a cancel that reaches the
+waiting task goes on to the flow.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
+from functools import partial
+from typing import TypeVar
+
+import trio
+
+from railtracks._forks import generation
+from railtracks._records.errors import Caught, caught, raise_unchanged, without_cancelled
+from railtracks._workers.threads import WorkerSlot, checked, worker_limiter, working
+from railtracks.exceptions import ContextError
+
+T = TypeVar("T")
+
+
+class NodeThread:
+    """The thread of one sync node, seen from asyncio code that runs in it.
+
+    Except `do`, the methods run in the task that waits for the thread: `trio.from_thread.run` takes them there.
+
+    Args:
+        slot: The slot of the thread; `None` if it may be left behind, and so has none to lend.
+    """
+
+    def __init__(self, slot: WorkerSlot | None) -> None:
+        self._slot = slot
+        # What to call when a cancel reaches the task, as an ordered set.
+        self._listeners: dict[Callable[[], object], None] = {}
+        # The nursery of the task that waits for a cancel, once it was started.
+        self._nursery: AbstractAsyncContextManager[trio.Nursery] | None = None
+        self._stop = trio.CancelScope()
+        self._is_cancelled = False
+        self._place: tuple[int, int] | None = None
+
+    def do(self, fn: Callable[[], T]) -> T:
+        """Call a function in this thread, which `node_thread` then finds."""
+        self._place = _place_here()
+        _thread.set(self)
+        return fn()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this code runs in the thread itself: a thread that it has started inherits its context variables."""
+        return self._place == _place_here()
+
+    @trio.lowlevel.enable_ki_protection
+    async def lend(self, on_cancel: Callable[[], object]) -> None:
+        """Give the slot of the thread back, and listen for a cancel. Not a checkpoint. `take_back` follows.
+
+        Args:
+            on_cancel: Called once when a cancel reaches the task, at once if one has already.
+
+        Raises:
+            ContextError: If the thread may be left behind (`abandon_on_cancel=True`).
+        """
+        if self._slot is None:
+            raise ContextError(
+                "a flow cannot be invoked in the thread of a node with abandon_on_cancel=True: nothing would cancel it."
+                " Make the node without that option"
+            )
+        self._slot.lend()
+        self._listeners[on_cancel] = None
+        if self._is_cancelled:
+            on_cancel()
+        elif self._nursery is None:
+            # The task that waits for the thread has no nursery open in between: `run_in_thread` leaves this one.
+            self._nursery = trio.open_nursery()
+            nursery = await self._nursery.__aenter__()
+            nursery.start_soon(self._listen, name="railtracks: listen for asyncio")
+
+    @trio.lowlevel.enable_ki_protection
+    async def take_back(self, on_cancel: Callable[[], object]) -> None:
+        """End what `lend` began, and wait until there is a slot for the thread. Shielded, as in `WorkerSlot`."""
+        assert self._slot is not None  # noqa: S101 - it was lent
+        self._listeners.pop(on_cancel)
+        await self._slot.take_back()
+
+    @trio.lowlevel.enable_ki_protection
+    async def leave(self) -> None:
+        """Stop listening; the thread has ended. Flows that its asyncio code has abandoned are cancelled."""
+        nursery, self._nursery = self._nursery, None
+        if nursery is None:
+            return
+        self._stop.cancel()
+        try:
+            await nursery.__aexit__(None, None, None)
+        except BaseException as error:  # noqa: ASYNC103, BLE001 - as follows
+            # A `Cancelled` strikes the task again at its next checkpoint. Until then it still has the thread's result.
+            real = without_cancelled(error)
+            if real is not None:
+                raise_unchanged(real)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _listen(self) -> None:
+        with self._stop:
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._is_cancelled = True
+                for tell in self._listeners:
+                    tell()
+
+
+# The thread that runs the node around this code.
+_thread: ContextVar[NodeThread | None] = ContextVar("railtracks_node_thread", default=None)
+
+
+def _place_here() -> tuple[int, int]:
+    return threading.get_ident(), generation()
+
+
+def node_thread() -> NodeThread | None:
+    """Return the thread of a sync node, if this code runs in one."""
+    thread = _thread.get()
+    return thread if thread is not None and thread.is_here else None
+
+
+async def run_in_thread(
+    slot: WorkerSlot | None,
+    name: str,
+    fn: Callable[..., object],
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+) -> object:
+    """Run the function of a sync node in a worker thread, with the caller's context variables.
+
+    With a slot the function is waited for, even if the caller is cancelled. Without one it may be left behind: when
+    the caller is cancelled, the thread goes on alone, and counts against the limit until it ends.
+
+    Raises:
+        TypeError: If the function returns a coroutine, and so is no sync function.
+        RuntimeError: If no thread can be started, as at the end of the interpreter.
+    """
+    thread = NodeThread(slot)
+
+    def run() -> Caught[object]:
+        return caught(partial(checked, name, fn, args, kwargs))
+
+    do = partial(thread.do, run)
+    if slot is None:
+        with working():
+            came = await trio.to_thread.run_sync(do, abandon_on_cancel=True, limiter=worker_limiter())
+        return came.hand_over()
+    async with slot:
+        with working() as work:
+            try:
+                came = await trio.to_thread.run_sync(work.do, do, limiter=trio.CapacityLimiter(1))
+            finally:
+                await thread.leave()  # noqa: ASYNC102 - its only task was just cancelled
+    return came.hand_over()
