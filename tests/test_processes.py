@@ -658,6 +658,15 @@ def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     _node_options._has_processes.cache_clear()
 
 
+async def test_a_system_without_forks_is_told_where_the_node_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "fork")
+    with pytest.raises(rt.NodeCreationError, match="worker processes need a POSIX system"):
+        rt.function_node(functions.add, run_in="process")
+    async with rt.Session(save_state=False) as session:
+        with pytest.raises(RuntimeError, match="worker processes need a POSIX system"):
+            await session.start_workers(1)
+
+
 def test_a_crash_says_how_the_process_ended() -> None:
     assert str(rt.WorkerCrashedError("work")) == "the worker process of node 'work' ended before it had an answer"
 
