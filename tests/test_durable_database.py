@@ -648,6 +648,7 @@ def test_a_writer_that_is_cut_off_gets_another_connection(postgres: PostgresServ
             assert owners_in(connection) == ["after", "between"]
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_a_server_may_restart(mode: str, postgres: PostgresServer) -> None:
     with opened(postgres.fresh_url()) as database, opened(database.url) as other:

@@ -211,6 +211,7 @@ def test_a_connection_that_is_cut_in_the_middle_costs_nothing(postgres: Postgres
     assert DONE == [0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.proof
 def test_the_server_of_the_tests_takes_another_port_and_else_says_what_its_log_says() -> None:
     with running_postgres() as server, socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
@@ -224,6 +225,7 @@ def test_the_server_of_the_tests_takes_another_port_and_else_says_what_its_log_s
             assert connection.execute("select 1").fetchone() == (1,)
 
 
+@pytest.mark.proof
 def test_a_server_that_is_restarted_under_load_is_waited_for() -> None:
     with running_postgres() as server:
         store = rt.DurableStore(server.fresh_url(), commit_timeout=20)
@@ -252,6 +254,7 @@ def test_a_server_that_is_restarted_under_load_is_waited_for() -> None:
         assert len(DONE) == 120
 
 
+@pytest.mark.proof
 def test_a_server_that_is_gone_is_told_and_the_session_goes_on_when_it_is_back() -> None:
     with running_postgres() as server:
         store = quick(server.fresh_url())

@@ -260,6 +260,7 @@ def test_a_commit_that_fails_or_whose_answer_is_lost_is_tried_again_and_counts_o
     assert outcomes_are_single(url)
 
 
+@pytest.mark.proof
 def test_a_store_that_fails_past_its_deadline_interrupts_the_session_and_no_except_can_help(
     new_store: Callable[[], str],
 ) -> None:
@@ -370,6 +371,7 @@ def test_processes_race_to_recover_sessions_and_each_runs_once(new_store: Callab
         assert set(ran.values()) == {1}
 
 
+@pytest.mark.proof
 def test_a_node_that_crashes_its_process_gets_its_session_stuck_and_the_fleet_lives(
     new_store: Callable[[], str], tmp_path: Path
 ) -> None:
@@ -381,6 +383,7 @@ def test_a_node_that_crashes_its_process_gets_its_session_stuck_and_the_fleet_li
     assert [each.status for each in rt.DurableStore(url).sessions()] == ["stuck"]
 
 
+@pytest.mark.proof
 def test_sigterm_in_the_middle_of_twenty_sessions_and_then_recover(
     new_store: Callable[[], str], tmp_path: Path
 ) -> None:

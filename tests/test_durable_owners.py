@@ -534,6 +534,7 @@ async def test_what_comes_after_a_commit_that_could_not_be_written_is_not_writte
     assert [each.node for each in store.load("s").calls] == []
 
 
+@pytest.mark.proof
 def test_a_locked_store_keeps_many_sessions_waiting_no_longer_than_one(tmp_path: Path) -> None:
     store = store_in(tmp_path, lease=20.0, commit_timeout=0.5)
     ended: list[float] = []

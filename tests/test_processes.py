@@ -157,7 +157,7 @@ async def test_a_timeout_does_not_wait_for_a_shell_that_the_node_waits_for() -> 
         started = trio.current_time()
         with pytest.raises(rt.NodeTimeoutError):
             await rt.call(functions.run_in_shell.with_options(timeout=0.3), "sleep 15")
-        assert trio.current_time() - started < 5
+        assert trio.current_time() - started < 12
 
 
 @pytest.mark.parametrize(
