@@ -28,9 +28,7 @@ def users_extras() -> list[str]:
 
 def built_wheel(folder: Path) -> Path:
     """Build the wheel into a folder."""
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT], check=True
-    )
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "-qq", "--no-deps", "--wheel-dir", folder, ROOT], check=True)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
@@ -40,7 +38,7 @@ def try_it(wheel: Path, extra: str, folder: Path) -> bool:
     venv.create(folder, with_pip=False)
     python = folder / "bin" / "python"
     wanted = f"{wheel}[{extra}]" if extra else str(wheel)
-    subprocess.run([sys.executable, "-m", "pip", "--python", python, "install", "--quiet", wanted], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "--python", python, "install", "-qq", wanted], check=True)
     # A PYTHONPATH could lead back to the checkout, and settings of the developer's own are not those of a new user.
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "RAILTRACKS_", "RT_"))
