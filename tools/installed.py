@@ -6,6 +6,7 @@ Started by `wheel.py`, with the Python of an environment that has the wheel and 
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import os
 import pydoc
 import subprocess
@@ -108,8 +109,14 @@ def problems_without_a_server() -> Iterator[str]:
     yield "a server that is not there is no StoreError"
 
 
+def take_the_log() -> None:
+    """Have a handler for log records, as under pytest: without one Python itself writes warnings to stderr."""
+    logging.getLogger().addHandler(logging.NullHandler())
+
+
 def problems(extra: str) -> Iterator[str]:
     """Give all that is wrong with the package in this environment."""
+    take_the_log()
     yield from problems_of_the_package()
     yield from problems_of_the_commands()
     yield from problems_without_a_server() if extra in NEEDS_A_SERVER else problems_of_the_pages(extra)
