@@ -55,18 +55,10 @@ def problems_of_the_commands() -> Iterator[str]:
             yield f"{' '.join(command)} ended with {done.returncode}: {done.stderr}"
 
 
-def extras_with(extra: str) -> frozenset[str]:
-    """Return an extra, and those that it brings along."""
-    metadata = importlib.metadata.requires("railtracks-trio") or []
-    return frozenset(
-        {extra, *(other for other in ("durable",) if any(f"[{other}]" in each and extra in each for each in metadata))}
-    )
-
-
-def may_run(block: Block, extras: frozenset[str]) -> bool:
-    """Return whether a block has what it needs in an environment with these extras."""
+def may_run(block: Block, extra: str) -> bool:
+    """Return whether a block has what it needs in an environment with this extra."""
     needs_pytest = block.title.startswith("test_")
-    return block.marks.get("extra", "") in {"", *extras} and (not needs_pytest or find_spec("pytest") is not None)
+    return block.marks.get("extra", "") in {"", extra} and (not needs_pytest or find_spec("pytest") is not None)
 
 
 def problems_of_the_pages(extra: str) -> Iterator[str]:
@@ -75,13 +67,12 @@ def problems_of_the_pages(extra: str) -> Iterator[str]:
     Args:
         extra: Pages without a block for this extra were run in the bare environment. Empty: this is that one.
     """
-    extras = extras_with(extra)
     for path in PAGES:
         page = Page(path)
         if extra and all(block.marks.get("extra") != extra for block in page.blocks):
             continue
         page.blocks = [
-            block if may_run(block, extras) else replace(block, marks={**block.marks, "not run": "another extra"})
+            block if may_run(block, extra) else replace(block, marks={**block.marks, "not run": "another extra"})
             for block in page.blocks
         ]
         with tempfile.TemporaryDirectory() as folder:
