@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+LOWEST ?= .venv-lowest
 SHARE ?= 1
 BIN := $(VENV)/bin
 # With --verifytypes, pyright looks for the package beside the first python of PATH, and ignores --pythonpath.
@@ -14,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 # Goals that run at the same time could install into one virtual environment.
 .NOTPARALLEL:
-.PHONY: help demo test cover prove check format bench bench-peers clean
+.PHONY: help demo test cover prove lowest wheel check format bench bench-peers clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +39,19 @@ cover: $(VENV)/test.stamp ## run the tests and a few rounds of each proof, with 
 
 prove: $(VENV)/test.stamp ## run the long proofs with all of their rounds
 	RAILTRACKS_PROOF=$(SHARE) $(BIN)/python -m pytest -m proof --numprocesses=logical --dist=worksteal --durations=0 -o faulthandler_timeout=1800
+
+lowest: $(LOWEST)/test.stamp ## run the tests with the lowest versions of all that the package depends on
+	$(LOWEST)/bin/python -m pytest -m "not proof" --numprocesses=logical --dist=worksteal
+
+# uv resolves to the lowest versions; pip cannot. Made anew each time, so that nothing newer is left in it.
+$(LOWEST)/test.stamp: pyproject.toml
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[test]'
+	@touch $@
+
+wheel: | $(BIN)/python ## build the wheel, and try it bare and with each extra alone
+	$(BIN)/python tools/wheel.py
 
 check: $(VENV)/check.stamp ## lint, format, types, layers, structure
 	$(BIN)/ruff check .

@@ -11,7 +11,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from railtracks._original import refuse_original
+
+# Before the other imports: some of their modules would be those of the original.
+refuse_original(__path__[0])
+
 from railtracks import context, exceptions
+from railtracks._absent import stand_in as _stand_in
 from railtracks._calls.as_completed import as_completed
 from railtracks._calls.batch import call_batch
 from railtracks._calls.call import call, register_default_session
@@ -148,28 +154,20 @@ __version__ = "0.1.0"
 
 register_default_session(Session)
 register_reveal(see_revealed)
-del register_default_session, register_reveal, see_revealed
-
-# The names of `railtracks.durable`. That package is imported when one of them is first used.
-_DURABLE = frozenset(
-    {
-        "DurableStatus",
-        "DurableStore",
-        "Recovery",
-        "StoredSession",
-        "recover",
-        "send_signal",
-        "wait_for_signal",
-    }
-)
+del refuse_original, register_default_session, register_reveal, see_revealed
 
 
 def __getattr__(name: str) -> object:
-    if name not in _DURABLE:
+    # Only names of the extra `durable` are missing: the package with them is imported when one is first asked for.
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(_durable_package(), name)
+    try:
+        package = _durable_package()
+    except ImportError as problem:
+        return _stand_in(name, _durable_package, str(problem))
+    found: object = getattr(package, name)
     return found
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_DURABLE})
+    return sorted({*globals(), *__all__})

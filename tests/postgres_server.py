@@ -14,41 +14,66 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 import pytest
 from psycopg import sql
 
+# How long a server may take to start or to stop, on a machine that has much else to do.
+SECONDS: Final = 120
+
 
 class PostgresServer:
-    """A server that can be stopped and started again.
-
-    Attributes:
-        url: The URL of a database that is always there; for those of the tests there is `fresh_url`.
-    """
+    """A server that can be stopped and started again."""
 
     def __init__(self, folder: Path, who: dict[str, Any]) -> None:
         self._folder = folder
         self._who = who
         self._binaries = _binaries()
         self._data = folder / "data"
+        self._log = folder / "log"
         self._numbers = itertools.count()
-        self._port = _free_port()
-        self.url = f"postgresql://railtracks@127.0.0.1:{self._port}/postgres"
+        self._port = 0
         self._run("initdb", "-D", self._data, "-U", "railtracks", "-A", "trust", "-E", "UTF8", "--no-sync")
 
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        options = (
-            f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=200"
-            " -c shared_buffers=16MB -c fsync=on"
-        )
-        self._run("pg_ctl", "-D", self._data, "-o", options, "-l", self._folder / "log", "-w", "start")
+    @property
+    def url(self) -> str:
+        """The URL of a database that is always there; for those of the tests there is `fresh_url`."""
+        return f"postgresql://railtracks@127.0.0.1:{self._port}/postgres"
+
+    def start(self, *ports: int) -> None:
+        """Start it, and wait until it answers.
+
+        Args:
+            *ports: At the first start the ports to try, one after the other: somebody else may take one meanwhile.
+                Later it has the port that it had before.
+
+        Raises:
+            RuntimeError: If it does not come up; with all that its log says.
+        """
+        failures: list[str] = []
+        for port in ports or (self._port,):
+            self._port = port
+            options = (
+                f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=200"
+                " -c shared_buffers=16MB -c fsync=on"
+            )
+            self._log.unlink(missing_ok=True)
+            try:
+                self._run("pg_ctl", "-D", self._data, "-o", options, "-l", self._log, "-w", "-t", SECONDS, "start")
+            except RuntimeError as error:
+                failures.append(f"on port {port}: {error}")
+                # It may only have been too slow.
+                if self.is_running:
+                    self.stop("immediate")
+            else:
+                return
+        raise RuntimeError("\n".join(["PostgreSQL does not come up:", *failures]))
 
     def stop(self, mode: str = "fast") -> None:
         """Stop it: `fast`, or `immediate` as a crash would."""
-        self._run("pg_ctl", "-D", self._data, "-m", mode, "-w", "stop")
+        self._run("pg_ctl", "-D", self._data, "-m", mode, "-w", "-t", SECONDS, "stop")
 
     @property
     def is_running(self) -> bool:
@@ -80,12 +105,13 @@ class PostgresServer:
                 stderr=into,
                 text=True,
                 cwd=self._folder,
+                timeout=2 * SECONDS,
                 env={**environment, "LC_ALL": "C.UTF-8", "PGOPTIONS": "-c bytea_output=escape"},
                 **self._who,
             )
         if done.returncode:
-            log = self._folder / "log"
-            raise RuntimeError(f"{program}: {errors.read_text()}\n{log.read_text() if log.exists() else ''}")
+            log = self._log.read_text() if self._log.exists() else "nothing"
+            raise RuntimeError(f"{program}: {errors.read_text()}\nThe log of the server says: {log}")
         return done.stdout or ""
 
 
@@ -100,7 +126,7 @@ def running_postgres() -> Generator[PostgresServer]:
             os.chown(folder, who["user"], who["group"])
         server = PostgresServer(folder, who)
         try:
-            server.start()
+            server.start(*free_ports(5))
             yield server
         finally:
             # A test may have failed while it was stopped.
@@ -137,13 +163,17 @@ def _somebody_else() -> dict[str, Any]:
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 
-def _free_port() -> int:
-    """Return a port that nobody has, and that no outgoing connection gets while the server is stopped."""
-    for port in random.sample(range(20_000, 32_000), 100):
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody has now, and that no outgoing connection gets while the server is stopped."""
+    found: list[int] = []
+    # Not the numbers of `random`: tests seed it, so that the processes of a run would all try the same ports.
+    for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
         with socket.socket() as free:
             try:
                 free.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
-    raise RuntimeError("there is no free port on 127.0.0.1")
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise RuntimeError("there are no free ports on 127.0.0.1")

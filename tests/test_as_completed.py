@@ -397,7 +397,7 @@ class Drawn:
 async def test_with_a_limit_no_more_inputs_than_that_are_drawn_and_not_handed_out(
     limit: float | trio.CapacityLimiter,
 ) -> None:
-    drawn = Drawn(10_000)
+    drawn = Drawn(1_000)
     handed_out = most = 0
     async with rt.as_completed(double, drawn, limit=limit) as finished:
         await wait_all_tasks_blocked()
@@ -405,10 +405,10 @@ async def test_with_a_limit_no_more_inputs_than_that_are_drawn_and_not_handed_ou
         async for _ in finished:
             most = max(most, drawn.count - handed_out)
             handed_out += 1
-            if not handed_out % 1000:
+            if not handed_out % 100:
                 await wait_all_tasks_blocked()
-                assert drawn.count == min(10_000, handed_out + 10)
-    assert (drawn.count, handed_out, most) == (10_000, 10_000, 10)
+                assert drawn.count == min(1_000, handed_out + 10)
+    assert (drawn.count, handed_out, most) == (1_000, 1_000, 10)
 
 
 async def test_the_room_of_a_shared_limiter_is_free_for_the_block_as_soon_as_a_call_has_ended() -> None:

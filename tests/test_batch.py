@@ -234,7 +234,7 @@ async def test_with_a_limit_no_more_inputs_than_that_are_drawn_and_in_work(
 
     def inputs() -> Iterator[int]:
         nonlocal drawn, most
-        for drawn in range(1, 10_001):
+        for drawn in range(1, 1_001):
             most = max(most, drawn - ended)
             yield drawn
 
@@ -244,7 +244,7 @@ async def test_with_a_limit_no_more_inputs_than_that_are_drawn_and_in_work(
         ended += 1
 
     await rt.call_batch(work, inputs(), limit=limit)
-    assert (drawn, ended, most) == (10_000, 10_000, 10)
+    assert (drawn, ended, most) == (1_000, 1_000, 10)
 
 
 async def test_without_a_limit_all_calls_run_at_once(autojump_clock: MockClock) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock, assert_checkpoints
+from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 import railtracks as rt
 
@@ -425,22 +425,28 @@ async def test_the_log_tells_every_step_of_a_call(caplog: pytest.LogCaptureFixtu
     assert [record.run_id for record in records] == [1, 1, 1, 1, 1, 1, 4, 4, 5, 5]  # type: ignore[attr-defined]
 
 
-async def test_a_cancel_from_outside_comes_before_the_timeout_of_a_late_thread() -> None:
-    release = threading.Event()
+async def test_a_cancel_from_outside_comes_before_the_timeout_of_a_late_thread(mock_clock: MockClock) -> None:
+    waits, release = trio.Event(), threading.Event()
 
-    @rt.function_node(timeout=0.05)
+    @rt.function_node(timeout=1)
     def keep_waiting() -> str:
+        trio.from_thread.run_sync(waits.set)
         release.wait()
         return "late"
 
-    async def let_go() -> None:
-        # Real time: the node's timeout runs out while its thread waits, after the cancel from outside.
-        await trio.sleep(0.1)
+    scope = trio.CancelScope()
+
+    async def cancel_and_let_go() -> None:
+        await waits.wait()
+        scope.cancel()
+        # The node's timeout runs out while its thread waits.
+        mock_clock.jump(2)
+        await wait_all_tasks_blocked()
         release.set()
 
     async with rt.Session() as session, trio.open_nursery() as nursery:
-        nursery.start_soon(let_go)
-        with trio.move_on_after(0.01) as scope:
+        nursery.start_soon(cancel_and_let_go)
+        with scope:
             await rt.call(keep_waiting)
     assert scope.cancelled_caught
     assert session.info.calls[0].result == "late"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import trio
 from trio.testing import MockClock
 
 import railtracks as rt
+from railtracks import testing
 
 
 @rt.function_node
@@ -109,19 +109,26 @@ async def test_a_sessions_timeout_ends_attempts_and_pauses_of_a_retry(wait: floa
 # Nodes that are late because nothing can stop them: each comes back with a result after its deadline.
 
 
+def pass_seconds() -> None:
+    """Let time pass on the mock clock as it does while code computes."""
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, MockClock)
+    clock.jump(5)
+
+
 async def passes_no_checkpoint() -> str:
-    time.sleep(0.05)  # noqa: ASYNC251 - real time, as in a library that computes
+    pass_seconds()
     return "late"
 
 
 async def waits_for_a_thread_of_its_own() -> str:
-    await trio.to_thread.run_sync(time.sleep, 0.05)
+    await trio.to_thread.run_sync(trio.from_thread.run_sync, pass_seconds)
     return "late"
 
 
 async def shields_itself() -> str:
     with trio.CancelScope(shield=True):
-        await trio.sleep(0.05)
+        await trio.sleep(5)
     return "late"
 
 
@@ -138,11 +145,11 @@ LATE = [passes_no_checkpoint, waits_for_a_thread_of_its_own, shields_itself, swa
 
 @pytest.mark.parametrize("fn", LATE)
 async def test_an_async_node_that_is_late_has_timed_out_and_is_named(
-    fn: Callable[[], Coroutine[Any, Any, str]], caplog: pytest.LogCaptureFixture
+    fn: Callable[[], Coroutine[Any, Any, str]], autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    node = rt.function_node(fn, timeout=0.01)
+    node = rt.function_node(fn, timeout=1)
     async with rt.Session(save_state=False) as session:
-        with pytest.raises(rt.NodeTimeoutError, match="within its timeout of 0"):
+        with pytest.raises(rt.NodeTimeoutError, match="within its timeout of 1"):
             await rt.call(node)
     (call,) = session.info.calls
     assert (call.status, call.result) == ("failed", None)
@@ -154,7 +161,7 @@ async def test_an_async_node_that_is_late_has_timed_out_and_is_named(
 @pytest.mark.parametrize("fn", LATE)
 def test_a_flow_whose_entry_point_is_late_has_timed_out(fn: Callable[[], Coroutine[Any, Any, str]]) -> None:
     with pytest.raises(rt.SessionTimeoutError, match="session 'late' did not finish"):
-        rt.Flow("late", fn, timeout=0.01, save_state=False).invoke()
+        testing.run_with_mock_clock(rt.Flow("late", fn, timeout=1, save_state=False))
 
 
 async def test_the_own_error_of_a_late_async_node_stands(
@@ -204,9 +211,9 @@ async def test_a_late_item_of_a_batch_is_a_timeout_in_its_place(autojump_clock: 
 async def test_a_cancel_from_outside_comes_before_the_timeout_of_a_late_async_node(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    node = rt.function_node(shields_itself, timeout=0.01)
+    node = rt.function_node(shields_itself, timeout=1)
     async with rt.Session(save_state=False) as session:
-        with trio.move_on_after(0.02) as scope:
+        with trio.move_on_after(2) as scope:
             await rt.call(node)
     assert scope.cancelled_caught
     assert session.info.calls[0].status == "cancelled"
@@ -214,8 +221,8 @@ async def test_a_cancel_from_outside_comes_before_the_timeout_of_a_late_async_no
 
 
 async def test_a_late_async_node_in_a_session_that_ends_leaves_the_sessions_cause(autojump_clock: MockClock) -> None:
-    node = rt.function_node(shields_itself, timeout=0.01)
-    session = rt.Session(timeout=0.02, save_state=False)
+    node = rt.function_node(shields_itself, timeout=1)
+    session = rt.Session(timeout=2, save_state=False)
     with pytest.raises(rt.SessionTimeoutError):
         async with session:
             await rt.call(node)
@@ -225,11 +232,11 @@ async def test_a_late_async_node_in_a_session_that_ends_leaves_the_sessions_caus
 def test_a_late_call_of_a_durable_session_stays_timed_out_in_a_resume(tmp_path: Path) -> None:
     runs: list[str] = []
 
-    @rt.function_node(timeout=0.01)
+    @rt.function_node(timeout=0.1)
     async def late() -> str:
         runs.append("late")
         with trio.CancelScope(shield=True):
-            await trio.sleep(0.05)
+            await trio.sleep(0.2)
         return "late"
 
     async def main() -> str:

@@ -198,7 +198,6 @@ def test_an_owner_stopped_past_its_lease_and_continued_can_commit_nothing(
                     # It was stopped with a lock in its hands: a clear error, when the time is over.
                     assert case[0] == "inside", errors
                     assert "StoreError" in errors
-                    assert "database is locked" in errors or "timeout" in errors, errors
                 else:
                     assert out == expected(1)
                 stopped[case].send_signal(signal.SIGCONT)
@@ -261,6 +260,7 @@ def test_a_commit_that_fails_or_whose_answer_is_lost_is_tried_again_and_counts_o
     assert outcomes_are_single(url)
 
 
+@pytest.mark.proof
 def test_a_store_that_fails_past_its_deadline_interrupts_the_session_and_no_except_can_help(
     new_store: Callable[[], str],
 ) -> None:
@@ -290,7 +290,7 @@ def test_a_fault_that_no_other_try_can_mend_ends_at_once(new_store: Callable[[],
     before = time.monotonic()
     with pytest.raises(rt.StoreError, match="no such table"):
         flow.invoke(4)
-    assert time.monotonic() - before < 5
+    assert time.monotonic() - before < 15
 
 
 async def test_one_sessions_bad_row_fails_no_other(new_store: Callable[[], str]) -> None:
@@ -371,6 +371,7 @@ def test_processes_race_to_recover_sessions_and_each_runs_once(new_store: Callab
         assert set(ran.values()) == {1}
 
 
+@pytest.mark.proof
 def test_a_node_that_crashes_its_process_gets_its_session_stuck_and_the_fleet_lives(
     new_store: Callable[[], str], tmp_path: Path
 ) -> None:
@@ -382,6 +383,7 @@ def test_a_node_that_crashes_its_process_gets_its_session_stuck_and_the_fleet_li
     assert [each.status for each in rt.DurableStore(url).sessions()] == ["stuck"]
 
 
+@pytest.mark.proof
 def test_sigterm_in_the_middle_of_twenty_sessions_and_then_recover(
     new_store: Callable[[], str], tmp_path: Path
 ) -> None:

@@ -136,7 +136,9 @@ async def nap(argument: Argument) -> None:
 
 
 @pytest.mark.parametrize("limit", [0, 1, 5])
-async def test_calls_that_finish_side_by_side_are_forgotten_as_they_finish(limit: int) -> None:
+async def test_calls_that_finish_side_by_side_are_forgotten_as_they_finish(
+    limit: int, autojump_clock: MockClock
+) -> None:
     arguments: list[ref[Argument]] = []
     async with rt.Session(history_limit=limit, save_state=False) as session:
         await rt.call_batch(nap, made(arguments))

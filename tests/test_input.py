@@ -86,6 +86,13 @@ def store(tmp_path: Path) -> rt.DurableStore:
     return store_with(made, patience=Patience(order=0.2, cancel=0.2))
 
 
+@pytest.fixture
+def stays_open(store: rt.DurableStore) -> Iterator[None]:
+    """Keep the store open: to open it again and again is most of what a short test takes."""
+    with store:
+        yield
+
+
 def change(store: rt.DurableStore, statement: str, *values: object) -> None:
     """Change rows of a store past the library."""
     with closing(sqlite3.connect(str(store._access.address.find().database))) as connection:  # noqa: SLF001 - where it is
@@ -166,6 +173,7 @@ class Service:
         CALLED.append("static")
 
 
+@pytest.mark.usefixtures("stays_open")
 @pytest.mark.parametrize(
     "function",
     [
@@ -388,6 +396,7 @@ def test_an_entry_point_that_lost_a_parameter_is_told_before_it_runs(store: rt.D
     assert CALLED == []
 
 
+@pytest.mark.usefixtures("stays_open")
 @pytest.mark.parametrize(
     ("column", "value"),
     [
@@ -460,6 +469,7 @@ def test_a_text_that_is_no_text_costs_its_session_only(store: rt.DurableStore) -
     assert trio.run(rt.recover, store, [flow]).resumed == ("good",)
 
 
+@pytest.mark.usefixtures("stays_open")
 @pytest.mark.parametrize(
     ("statement", "problem"),
     [
@@ -521,6 +531,7 @@ def test_what_a_list_does_not_read_costs_its_session_when_it_is_read(
     assert trio.run(rt.recover, store, [flow]).resumed == ("good",)
 
 
+@pytest.mark.usefixtures("stays_open")
 @pytest.mark.parametrize("damage", [b"", b"{", b"[" * 100_000, b"\xff", b"5", b"null", b'{"a":5}', b'{"$sealed":5}'])
 @pytest.mark.parametrize("column", ["inputs", "outcome", "arguments", "context"])
 def test_bytes_that_are_no_json_are_an_error_of_their_session(

@@ -6,6 +6,7 @@ Called by `function_node`, `Node` and `Node.with_options`.
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypedDict
@@ -76,9 +77,11 @@ def check_for_processes(name: str, fn: object, *, abandon_on_cancel: bool) -> No
 
     Raises:
         NodeCreationError: If a worker could not find the function by its name, or could not import its module, or
-            `abandon_on_cancel` is set.
+            `abandon_on_cancel` is set, or this system has no worker processes.
         ImportError: If the extra `process` is not installed.
     """
+    if problem := _system_problem():
+        raise NodeCreationError(f"{name} cannot run in a worker process: {problem}")
     qualname = str(getattr(fn, "__qualname__", ""))
     if "<lambda>" in qualname or "<locals>" in qualname:
         raise NodeCreationError(
@@ -92,8 +95,34 @@ def check_for_processes(name: str, fn: object, *, abandon_on_cancel: bool) -> No
     if module == MAIN and (problem := main_problem()):
         raise NodeCreationError(f"{name} cannot run in a worker process: {problem}")
     PROCESS_MODULES.add(module)
+    _check_extra()
+
+
+def check_workers() -> None:
+    """Check that worker processes can be started here.
+
+    Raises:
+        RuntimeError: If this system has none.
+        ImportError: If the extra `process` is not installed.
+    """
+    if problem := _system_problem():
+        raise RuntimeError(problem)
+    _check_extra()
+
+
+def _system_problem() -> str | None:
+    """Return why this system has no worker processes, `None` if it has them."""
+    if hasattr(os, "fork"):
+        return None
+    return (
+        "worker processes need a POSIX system, such as Linux or macOS. Here run_in may be 'thread', or a"
+        " concurrent.futures.ProcessPoolExecutor"
+    )
+
+
+def _check_extra() -> None:
     if not _has_processes():
-        raise ImportError("run_in='process' needs psutil: pip install 'railtracks-trio[process]'")
+        raise ImportError("worker processes need psutil: install it with  pip install 'railtracks-trio[process]'")
 
 
 @functools.cache

@@ -24,6 +24,7 @@ from railtracks._calls.pending import PendingCall
 from railtracks._checks import check_count, check_grace, exact, is_text
 from railtracks._config import required, resolve
 from railtracks._nodes.node import Node
+from railtracks._nodes.options import check_workers
 from railtracks._nodes.signature import SecretParameters
 from railtracks._option import check_options, documented, spelled_out
 from railtracks._options import DecoratorOptions, SessionOptions, SessionStore
@@ -350,10 +351,12 @@ class Session:
             TypeError: If `count` is no whole number.
             ValueError: If `count` is less than 1, or more than the limit.
             ImportError: If the extra `process` is not installed.
+            RuntimeError: If this system has no worker processes: they need POSIX.
             ContextError: If the session was not entered or has ended.
             WorkerCrashedError: If a process ended as it started.
         """
         check_count("count", count)
+        check_workers()
         await self._open().worker_processes().start(count)
 
     async def enter_async_context(self, cm: AbstractAsyncContextManager[T]) -> T:

@@ -55,6 +55,20 @@ INNER = rt.Flow("inner", add, context={"kind": "inner"})
 DURABLE = rt.Flow("durable", log_and_return, durable=STORE)
 
 
+# Through it a child says that it waits.
+WAITING, WAITS = os.pipe()
+
+
+def tell_that_it_waits() -> None:
+    """Let the parent process go on."""
+    os.write(WAITS, b"!")
+
+
+def until_it_waits() -> None:
+    """Wait for the child."""
+    os.read(WAITING, 1)
+
+
 # What a child does.
 
 
@@ -120,6 +134,7 @@ def handlers() -> list[str]:
 
 def wait() -> None:
     """Wait to be terminated."""
+    tell_that_it_waits()
     time.sleep(60)
 
 
@@ -127,6 +142,7 @@ def wait_in_a_flow() -> None:
     """Wait to be terminated, in a flow that is drained by SIGTERM where that can be."""
 
     async def sleep() -> None:
+        tell_that_it_waits()
         await trio.sleep(60)
 
     rt.Flow("sleep", sleep, stop_on_sigterm=0.2).invoke()
@@ -156,7 +172,7 @@ def interrupt_a_flow() -> list[object]:
 def reply_of(child: int, reading: int) -> object:
     """Wait for a child, and return what it wrote, or how it ended."""
     if WHAT.startswith("wait"):
-        time.sleep(0.5)
+        until_it_waits()
         os.kill(child, signal.SIGTERM)
     with os.fdopen(reading, "rb") as file:
         data = file.read()
@@ -201,7 +217,7 @@ def by_multiprocessing(work: Callable[[], object]) -> object:
     process = FORKING.Process(target=run)
     process.start()
     if WHAT.startswith("wait"):
-        time.sleep(0.5)
+        until_it_waits()
         process.terminate()
         process.join(10)
         code = process.exitcode
