@@ -101,7 +101,7 @@ class CommonOptions(TypedDict, total=False):
         Option(
             check_flag,
             "Whether a call that fails ends the session with its error, even if its caller catches the error;"
-            " by default it does not.",
+            " by default it does not. The body of a session hears of the error, see there.",
             default=False,
         ),
     ]

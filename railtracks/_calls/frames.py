@@ -238,6 +238,12 @@ class Frame:
         if not self.is_start_frame:
             self.depth = 0
 
+    @property
+    def is_body(self) -> bool:
+        """Whether calls made here are made by the body of the session, in the task that has entered it."""
+        # A root frame: around all others of its session there is one of the same session.
+        return not self.call_id and (self.outer is None or self.outer.scope is not self.scope)
+
     def start_frame(self, strand: CallStrand | None = None) -> Frame:
         """Return a frame at the same position in the tree for tasks that are started to make one call each.
 
@@ -247,6 +253,13 @@ class Frame:
         start_frame = _StartFrame(self.scope, self.call_id, self, None, -1, 0, self.run_id, self.slot)
         start_frame.strand = self.strand if strand is None else strand
         return start_frame
+
+    def fresh_stack_frame(self) -> Frame:
+        """Return a frame at the same position in the tree for the task that makes one call in place of this one's."""
+        frame = _FreshStackFrame(self.scope, self.call_id, self, None, 0, 0, self.run_id, self.slot)
+        frame.is_fresh = True
+        frame.strand = self.strand
+        return frame
 
     def in_task(self, task: Task) -> Frame:
         """Return a frame at the same position in the tree for a task that a nursery of this frame has started."""
@@ -290,6 +303,16 @@ class _StartFrame(Frame):
     __slots__ = ()
 
     is_start_frame = True
+
+
+class _FreshStackFrame(_StartFrame):
+    """The start frame of a task that makes a call for the task which waits for it: the call is that task's."""
+
+    __slots__ = ()
+
+    @property
+    def is_body(self) -> bool:
+        return self.outer is not None and self.outer.is_body
 
 
 class _TaskFrame(Frame):

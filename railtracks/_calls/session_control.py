@@ -51,10 +51,14 @@ class SessionControl(Protocol):
         """Whether the session's own scope was cancelled, or its deadline has passed."""
         ...
 
-    def end(self, error: BaseException) -> bool:
+    def end(self, error: BaseException, run_id: int = 0) -> bool:
         """Cancel the session because of a call's error.
 
         The error is the first cause if there is none yet.
+
+        Args:
+            error: The error.
+            run_id: The top-level call that it came out of; 0 if it came out of a session that was opened inside.
 
         Returns:
             Whether the session ends with this error. An ordinary error of a session that ends already is ignored.

@@ -211,6 +211,9 @@ class Lifetime:
             # A fatal error ends the outer session, too, unless a node between the two catches it. There is none here:
             # this session was opened in the block of the outer one, outside of any call.
             outer.scope.control.end(raised)
+            if outer.is_body:
+                # The block of the outer session raises it here, and hears of it like that.
+                outer.scope.record.ending.hear(0, raised)
         if raised is not None and outer is not None:
             # The sessions around this one tell of the error, too.
             outer.scope.record.secrets.see_those_of(self._plan.record.secrets)
@@ -260,6 +263,7 @@ class Lifetime:
             self._tell(EventKind.SESSION_CLOSED, scope.observers.session_closed)
         finally:
             self._final_work.log.close()
+            scope.record.ending.forget_heard()
             scope.close()
             # `reset` refuses a token of another context: an async generator or a fixture may have left the block in
             # another context than it was entered in. There the variable was never set.
@@ -276,6 +280,9 @@ class Lifetime:
             The `Cancelled` of a scope around the session, if there is one.
         """
         cancellation = self._plan.cancellation
+        real = None if error is None else without_cancelled(error)
+        if error is None or real is not None:
+            self._plan.record.ending.leave_to_body(real)
         error = await self._wait_for_background() if error is None else error
         if error is None:
             # Body and background calls have ended without an error. But the session may have been cancelled, or its
@@ -334,9 +341,9 @@ class Lifetime:
         """Whether the session's own scope was cancelled, or its deadline has passed."""
         return self._plan.cancellation.scope.cancel_called
 
-    def end(self, error: BaseException) -> bool:
+    def end(self, error: BaseException, run_id: int = 0) -> bool:
         """Cancel the session with the error of a call; return whether it did, see `SessionControl.end`."""
-        return self._plan.cancellation.end(error)
+        return self._plan.cancellation.end(error, run_id)
 
     def watch(self) -> None:
         """Start the task that reacts to the session's cancel, if it does not run yet."""

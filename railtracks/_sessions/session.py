@@ -61,6 +61,11 @@ class Session:
     The block raises the error that ended the session: one error bare, several as an `ExceptionGroup`. After a timeout
     it raises `SessionTimeoutError`. After `cancel` it raises nothing. The `Cancelled` of a scope around it goes on.
 
+    The body of the block hears of an error that ends the session: if the error comes out of an `await rt.call(...)` of
+    the body itself, that raises it, while everything else is cancelled. From then on each checkpoint of the body raises
+    `Cancelled`. A body that ends without `Cancelled` decides: the block raises what the body raises, or nothing, and the
+    status is `failed`. Errors of other tasks are raised all the same.
+
     Do not `yield` inside the block, except in an `asynccontextmanager`.
 
     Args:
@@ -512,6 +517,7 @@ async def result_of(session: Session, work: Callable[[], Coroutine[object, Never
     results: list[R] = []
     async with session:
         results.append(await users_code(work))
-    if session.status is not Status.COMPLETED:
+    if session.status is Status.CANCELLED:
         raise SessionCancelledError(session.cancel_reason)
+    # A session that has failed is left quietly, too, if the function dealt with the error that its call has raised.
     return results[0]
