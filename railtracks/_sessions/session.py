@@ -63,8 +63,8 @@ class Session:
 
     The body of the block hears of an error that ends the session: if the error comes out of an `await rt.call(...)` of
     the body itself, that raises it, while everything else is cancelled. From then on each checkpoint of the body raises
-    `Cancelled`. A body that ends without `Cancelled` decides: the block raises what the body raises, or nothing, and the
-    status is `failed`. Errors of other tasks are raised all the same.
+    `Cancelled`. If the body ends without `Cancelled`, the block raises what the body raises, or nothing, and the status
+    is `failed`. Errors of other tasks are raised all the same.
 
     Do not `yield` inside the block, except in an `asynccontextmanager`.
 
