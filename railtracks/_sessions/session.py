@@ -215,9 +215,12 @@ class Session:
     async def drain(self, grace: float) -> None:
         """Refuse new top-level calls from now on, and wait until the running calls of the session have ended.
 
-        The running calls may go on making calls and further attempts. Services are cancelled. If calls still run after
-        the grace, the session is cancelled, as by `cancel`, and they are awaited. The session's block goes on. Does
-        nothing once the session has ended.
+        The running calls may go on making calls, further attempts and sessions. Services are cancelled. If calls still
+        run after the grace, the session is cancelled, as by `cancel`, and they are awaited. The session's block goes
+        on. Does nothing once the session has ended.
+
+        Sessions inside this one, outside any of its calls, are drained with it: flows in tasks of its block, for
+        example. The drain waits until they are over, but for those around the code that drains. New ones are refused.
 
         A checkpoint. If it is cancelled, the session still refuses new calls.
 
