@@ -256,8 +256,7 @@ class Frame:
 
     def fresh_stack_frame(self) -> Frame:
         """Return a frame at the same position in the tree for the task that makes one call in place of this one's."""
-        frame = _FreshStackFrame(self.scope, self.call_id, self, None, 0, 0, self.run_id, self.slot)
-        frame.is_fresh = True
+        frame = _FreshStackFrame(self.scope, self.call_id, self, None, -1, 0, self.run_id, self.slot)
         frame.strand = self.strand
         return frame
 
