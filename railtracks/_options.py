@@ -101,7 +101,7 @@ class CommonOptions(TypedDict, total=False):
         Option(
             check_flag,
             "Whether a call that fails ends the session with its error, even if its caller catches the error;"
-            " by default it does not.",
+            " by default it does not. The body of a session hears of the error, see there.",
             default=False,
         ),
     ]
@@ -262,8 +262,8 @@ class FlowOptions(ContextOption, FlowRunOptions, DurableOptions, total=False):
             _check_sigterm,
             "Whether SIGTERM drains what `invoke` runs in the main thread (`Session.drain`). `True`, the"
             " default, gives running calls 4 seconds; a number gives them that many seconds; `False` leaves the"
-            " signal alone. Docker kills a container 10 seconds after SIGTERM: 4 seconds of grace and 5 of"
-            " `cleanup_timeout` leave one for saving the state.",
+            " signal alone. After the signal later runs are refused, see `Flow.invoke`. Docker kills a container 10"
+            " seconds after SIGTERM: 4 seconds of grace and 5 of `cleanup_timeout` leave one for saving the state.",
             default=True,
         ),
     ]

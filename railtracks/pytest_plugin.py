@@ -12,7 +12,7 @@ import pytest
 
 from railtracks._config import UNCONFIGURED, configure
 from railtracks._sessions.session import Session
-from railtracks.testing import assert_quiescent, opened_sessions
+from railtracks.testing import assert_quiescent, forget_sigterm, opened_sessions
 
 
 @pytest.fixture
@@ -30,6 +30,13 @@ def railtracks_config() -> Iterator[None]:
     before = configure(UNCONFIGURED)
     yield
     configure(before)
+
+
+@pytest.fixture(autouse=True)
+def railtracks_sigterm() -> Iterator[None]:
+    """Have a SIGTERM that a test has sent to its flow stop no flow of the next test. Every test uses this by itself."""
+    yield
+    forget_sigterm()
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ from railtracks._records.observers import EVERYWHERE
 from railtracks._sessions.durable import durable_package
 from railtracks._sessions.flow import Flow
 from railtracks._sessions.session import Session
+from railtracks._sessions.sigterm import go_on
 from railtracks._workers.messages import POOL_TASKS
 from railtracks._workers.threads import busy_workers
 from railtracks.exceptions import StateError
@@ -49,6 +50,7 @@ __all__ = [
     "assert_quiescent",
     "cancel_at_every_checkpoint",
     "faulty_store",
+    "forget_sigterm",
     "opened_sessions",
     "replace_node",
     "replay_at_every_prefix",
@@ -242,6 +244,15 @@ def _assert_saved(sessions: Iterable[Session]) -> None:
 
 def _outline(info: ExecutionInfo) -> tuple[object, ...]:
     return info.status, *((call.id, call.parent_id, call.status) for call in info.calls)
+
+
+def forget_sigterm() -> None:
+    """Have `Flow.invoke` run flows again after SIGTERM has come during a run in this process.
+
+    A process in which that has happened is stopping, and refuses every later run in its main thread. A test that sends
+    SIGTERM calls this when it is over. With `railtracks.pytest_plugin` it is called after each test.
+    """
+    go_on()
 
 
 _strike: ContextVar[_Strike | None] = ContextVar("railtracks_strike", default=None)

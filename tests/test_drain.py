@@ -156,6 +156,15 @@ async def test_the_grace_may_be_none_or_endless(grace: float, autojump_clock: Mo
     assert session.status == ("completed" if grace else "cancelled")
 
 
+@pytest.mark.parametrize("grace", [0, 1e-9])
+async def test_a_session_at_rest_is_not_cancelled_however_short_the_grace(grace: float) -> None:
+    async with rt.Session(save_state=False) as session:
+        await rt.call(work, 0)
+        await session.drain(grace)
+        assert session.status == "running"
+    assert session.status == "completed"
+
+
 async def test_from_outside_it_returns_when_no_call_runs(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
 

@@ -1,4 +1,4 @@
-"""SIGTERM drains what `Flow.invoke` runs in the main thread, and the handler that was there before comes back."""
+"""SIGTERM drains what `Flow.invoke` runs in the main thread, the handler before comes back, and the process stops."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import pytest
 import trio
 
 import railtracks as rt
+from railtracks import testing
+from railtracks._sessions.event_loops import leave_parents_run
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +38,8 @@ def told_to_stop(seconds: float = 0.01) -> rt.Flow[[], str]:
     return rt.Flow("told", entry)
 
 
-def test_what_ends_within_the_grace_gives_its_result(received: list[int]) -> None:
+def test_what_ends_within_the_grace_gives_its_result() -> None:
     assert told_to_stop().invoke() == "result"
-    assert received == []
 
 
 def test_what_does_not_is_cancelled_and_says_so(home: Path) -> None:
@@ -160,6 +161,190 @@ def test_what_is_no_grace_is_refused_where_it_is_given(value: Any, error: type[E
 @pytest.mark.parametrize("value", [None, True, 0, 2.5])
 def test_what_is_one_is_taken(value: Any) -> None:
     rt.Flow("flow", trio.sleep, stop_on_sigterm=value)
+
+
+# What comes after the drain.
+
+
+@pytest.fixture
+def without_handler() -> Iterator[None]:
+    """No handler of the program's own: SIGTERM would end this process."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def signals(*numbers: int) -> rt.Flow[[], None]:
+    async def entry() -> None:
+        for _ in numbers:
+            signal.raise_signal(signal.SIGTERM)
+        await trio.sleep(0.01)
+
+    return rt.Flow("signals", entry, save_state=False)
+
+
+async def done() -> str:
+    return "done"
+
+
+def test_a_handler_of_the_programs_own_is_called_once_when_the_run_is_over(received: list[int]) -> None:
+    signals(1).invoke()
+    assert received == [signal.SIGTERM]
+    with pytest.raises(rt.SessionCancelledError):
+        signals(1, 2, 3).invoke()
+    assert received == [signal.SIGTERM] * 2
+    # It decides what is next: here the program goes on.
+    assert rt.Flow("next", done, save_state=False).invoke() == "done"
+
+
+def test_a_handler_that_raises_ends_the_program_after_the_run(home: Path) -> None:
+    def leave(*_: object) -> None:
+        sys.exit(7)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        with pytest.raises(SystemExit):
+            told_to_stop().invoke()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    (path,) = home.iterdir()
+    assert rt.load_state(path).status == "completed"
+
+
+def later_run(options: dict[str, Any]) -> str:
+    return rt.Flow("later", done, save_state=False, **options).invoke()
+
+
+@pytest.mark.usefixtures("without_handler")
+@pytest.mark.parametrize("options", [{}, {"stop_on_sigterm": False}, {"stop_on_sigterm": 1.5}])
+def test_without_a_handler_each_later_run_is_refused_before_it_starts(options: dict[str, Any]) -> None:
+    assert told_to_stop().invoke() == "result"
+    with testing.opened_sessions() as sessions:
+        for _ in range(2):
+            with pytest.raises(rt.SessionCancelledError, match="SIGTERM") as caught:
+                later_run(options)
+            assert caught.value.reason == "SIGTERM"
+    assert sessions == []
+
+
+@pytest.mark.usefixtures("without_handler")
+def test_so_is_a_later_resume(tmp_path: Path) -> None:
+    flow = rt.Flow("durable", done, durable=tmp_path / "store.db", save_state=False)
+    assert flow.invoke(session_id="one") == "done"
+    signals(1).invoke()
+    with pytest.raises(rt.SessionCancelledError, match="SIGTERM"):
+        flow.resume("one")
+
+
+@pytest.mark.usefixtures("without_handler")
+def test_a_run_that_failed_or_was_cancelled_in_the_drain_stops_the_process_too() -> None:
+    async def fail() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        await trio.sleep(0.01)
+        raise OSError("down")
+
+    for flow, error in (
+        (rt.Flow("fails", fail, save_state=False), OSError),
+        (
+            rt.Flow("late", told_to_stop(1_000).entry_point, save_state=False, stop_on_sigterm=0),
+            rt.SessionCancelledError,
+        ),
+    ):
+        with pytest.raises(error):
+            flow.invoke()
+        with pytest.raises(rt.SessionCancelledError, match="SIGTERM"):
+            later_run({})
+        testing.forget_sigterm()
+
+
+@pytest.mark.usefixtures("without_handler")
+@pytest.mark.parametrize("entry", [done, told_to_stop().entry_point], ids=["alone", "after another"])
+def test_a_signal_that_finds_nothing_to_end_costs_no_result_and_stops_the_process(entry: Any) -> None:
+    def hear(_: dict[str, Any]) -> None:
+        # By now no call runs any more.
+        trio.from_thread.run_sync(signal.raise_signal, signal.SIGTERM)
+
+    assert rt.Flow("late", entry, save_state=False, payload_callback=hear).invoke() in {"done", "result"}
+    with pytest.raises(rt.SessionCancelledError, match="SIGTERM"):
+        later_run({})
+
+
+@pytest.mark.usefixtures("without_handler")
+def test_in_other_threads_and_in_trio_flows_run_as_before() -> None:
+    signals(1).invoke()
+    results: list[str] = []
+    thread = threading.Thread(target=lambda: results.append(later_run({})))
+    thread.start()
+    thread.join()
+    assert results == ["done"]
+    assert trio.run(rt.Flow("later", done, save_state=False).ainvoke) == "done"
+    # In a thread of a running session it is a part of that session.
+    assert trio.run(rt.call, rt.function_node(later_run), {}) == "done"
+
+
+@pytest.mark.usefixtures("without_handler")
+def test_a_forked_child_is_not_stopping() -> None:
+    signals(1).invoke()
+    leave_parents_run()
+    assert later_run({}) == "done"
+
+
+@pytest.mark.usefixtures("without_handler")
+def test_the_plugin_of_pytest_forgets_it_after_each_test(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest('pytest_plugins = ["railtracks.pytest_plugin"]')
+    pytester.makepyfile(STOPPED_AND_RUN)
+    pytester.runpytest_inprocess().assert_outcomes(passed=2)
+
+
+STOPPED_AND_RUN = """
+import signal
+import pytest
+import railtracks as rt
+
+async def stop():
+    signal.raise_signal(signal.SIGTERM)
+
+flow = rt.Flow("flow", stop, save_state=False)
+
+@pytest.mark.parametrize("round", [1, 2])
+def test_each_is_drained(round):
+    flow.invoke()
+    with pytest.raises(rt.SessionCancelledError):
+        flow.invoke()
+"""
+
+
+LOOP = """
+import signal, trio, railtracks as rt
+
+async def item(number):
+    print("run", number, flush=True)
+    await trio.sleep(0.01)
+    if number == {number}:
+        signal.raise_signal(signal.SIGTERM)
+        await trio.sleep(0.01)
+    return number
+
+flow = rt.Flow("items", item, save_state=False, logging_setting="NONE")
+for number in range(1_000):
+    {between}
+    print("got", flow.invoke(number), flush=True)
+"""
+
+
+def test_a_loop_of_short_runs_ends_with_the_run_that_was_drained() -> None:
+    script = LOOP.format(number=1, between="pass")
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ended.stdout == "run 0\ngot 0\nrun 1\ngot 1\n"
+    assert ended.returncode == 1
+    assert "SessionCancelledError: the session was cancelled: SIGTERM" in ended.stderr
+
+
+def test_between_two_runs_the_signal_has_its_default_effect() -> None:
+    script = LOOP.format(number=-1, between="if number == 1: signal.raise_signal(signal.SIGTERM)")
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ended.stdout == "run 0\ngot 0\n"
+    assert ended.returncode == -signal.SIGTERM
 
 
 SCRIPT = """

@@ -227,21 +227,43 @@ async def outcome_of(node: Node[..., object] | Attempt, args: Args, kwargs: Kwar
 async def _leave_with_error(
     error: BaseException, parent: Frame, call_id: int, attempt: Attempt | None, observers: Observers
 ) -> None:
-    """End a call that raised: close its record, and if the error ends the session wait for the session's cancel."""
+    """End a call that raised: close its record, and if the error ends the session see to that it is not caught.
+
+    An error that ends the session could be caught by an `except Exception` of a parent node, which would then go on. So
+    the call waits for the session's `Cancelled` instead of raising it, and the session raises the error at its end.
+
+    The body of the session has no parent node. It hears of the error: its own call raises that, also in place of the
+    `Cancelled` if the error came out of a call inside. The session is cancelled all the same.
+    """
+    real = without_cancelled(error)
+    is_tried_again = attempt is not None and attempt.is_worth_another(error)
     tree = parent.scope.tree
     tree.hold(call_id)
-    ends_session = _close_record(error, parent, call_id, attempt, observers)
+    is_to_wait = _close_record(error, real, parent, call_id, observers, is_tried_again=is_tried_again)
     tree.let_go()
-    if parent.slot is not None:
-        await parent.slot.take_back()
-    if ends_session:
-        # Raised here, the error could be caught by an `except Exception` of a parent node, which would then go on. So
-        # wait for the session's `Cancelled` instead; the session raises the error at its end.
-        await trio.sleep_forever()
+    heard: BaseException | None = None
+    try:
+        if parent.slot is not None:
+            await parent.slot.take_back()
+        if parent.is_body:
+            heard = None if is_tried_again else parent.scope.record.ending.hear(call_id, real)
+            if heard is not None and heard is not error:
+                raise_unchanged(heard)
+        elif is_to_wait:
+            await trio.sleep_forever()
+    finally:
+        # What is raised from here has this stack frame in its traceback: without the `del` that is a reference cycle.
+        del heard, real, error
 
 
 def _close_record(
-    error: BaseException, parent: Frame, call_id: int, attempt: Attempt | None, observers: Observers
+    error: BaseException,
+    real: BaseException | None,
+    parent: Frame,
+    call_id: int,
+    observers: Observers,
+    *,
+    is_tried_again: bool,
 ) -> bool:
     """Close the record of a call that raised, and end the session if the error is to end it.
 
@@ -254,8 +276,6 @@ def _close_record(
         Whether the error ends the session and the session's cancel reaches this task.
     """
     scope = parent.scope
-    real = without_cancelled(error)
-    is_tried_again = attempt is not None and attempt.is_worth_another(error)
     # Ctrl-C is no failure of the call that it happens to strike.
     if real is None or holds(real, KeyboardInterrupt):
         scope.tree.cancel(call_id)
@@ -274,7 +294,7 @@ def _close_record(
         return False
     # In a shielded scope the session's cancel does not reach this task, and waiting for it would never end. Then the
     # error is raised here, and the session ends all the same.
-    return scope.control.end(real) and trio.current_effective_deadline() == -math.inf
+    return scope.control.end(real, parent.run_id or call_id) and trio.current_effective_deadline() == -math.inf
 
 
 @enable_ki_protection
@@ -347,7 +367,7 @@ async def _call_with_retry(parent: Frame, node: Node[..., object], retry: Retry,
     if error is None:
         return result
     try:
-        if journal is not None and journal.is_cut:
+        if journal is not None and journal.is_cut and not parent.scope.record.ending.is_heard(error):
             # The session is being ended, and so no further attempt was made. The error is then not the call's outcome:
             # a resumed session makes the next attempt. Let the session's `Cancelled` take its place.
             await checkpoint_if_cancelled()
@@ -371,7 +391,7 @@ async def _call_on_a_fresh_stack(  # noqa: PLR0917 - what a call is made of
         own.context = task.context
         # Trio enters a task's context at the start of each step, so pass on to the next step.
         await trio.lowlevel.cancel_shielded_checkpoint()
-        token = current_frame.set(parent.start_frame())
+        token = current_frame.set(parent.fresh_stack_frame())
         outcome = await outcome_of(node if attempt is None else attempt, args, kwargs)
         current_frame.reset(token)
 

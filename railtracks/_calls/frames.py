@@ -47,7 +47,7 @@ class SessionScope:
         token: The Trio run that the session belongs to.
         workers: For each frame that waits for a worker which cannot be stopped: the name of its node.
         is_over: Whether the block was left and nothing of the session runs any more.
-        is_draining: Whether the session refuses new top-level calls.
+        is_draining: Whether the session refuses new top-level calls, and new sessions outside of calls.
         unrecorded_calls: How many top-level calls have begun but may have no open record at this moment. They wait for
             a slot, or for the next attempt.
         node_of: Returns the node of a plain function, see `MadeNodes.of`. A field, as many calls begin with it.
@@ -129,7 +129,7 @@ class SessionScope:
         self.tell(EventKind.CALL_OVERRAN, self.observers.call_overran, frame.outer or frame, frame.call_id)
 
     def refuse_new_calls(self, check_drain: Callable[[], None]) -> None:
-        """Refuse new top-level calls from now on.
+        """Refuse new top-level calls, and new sessions outside of calls, from now on.
 
         Args:
             check_drain: Called whenever something has ended that no call record shows, see `unrecorded_calls`.
@@ -238,6 +238,12 @@ class Frame:
         if not self.is_start_frame:
             self.depth = 0
 
+    @property
+    def is_body(self) -> bool:
+        """Whether calls made here are made by the body of the session, in the task that has entered it."""
+        # A root frame: around all others of its session there is one of the same session.
+        return not self.call_id and (self.outer is None or self.outer.scope is not self.scope)
+
     def start_frame(self, strand: CallStrand | None = None) -> Frame:
         """Return a frame at the same position in the tree for tasks that are started to make one call each.
 
@@ -248,20 +254,29 @@ class Frame:
         start_frame.strand = self.strand if strand is None else strand
         return start_frame
 
+    def fresh_stack_frame(self) -> Frame:
+        """Return a frame at the same position in the tree for the task that makes one call in place of this one's."""
+        frame = _FreshStackFrame(self.scope, self.call_id, self, None, -1, 0, self.run_id, self.slot)
+        frame.strand = self.strand
+        return frame
+
     def in_task(self, task: Task) -> Frame:
         """Return a frame at the same position in the tree for a task that a nursery of this frame has started."""
         # `outer` is this frame, not the one around it. Two tasks can share one context (`_call_on_a_fresh_stack`), and
         # then the walk up from `current_frame` must also find the frames of the other task.
         return _TaskFrame(self.scope, self.call_id, self, task, -1, 0, self.run_id, self.slot)
 
-    def admit(self) -> None:
-        """Check that a new call may be made in this frame.
+    def admit(self, what: str = "top-level calls") -> None:
+        """Check that a new call may be made in this frame, or a new session opened.
+
+        Args:
+            what: What is new, for the error.
 
         Raises:
-            ContextError: If it would be a top-level call of a session that drains.
+            ContextError: If the session drains, and this frame is in none of its calls.
         """
         if not self.call_id and self.scope.is_draining:
-            raise ContextError(f"session {self.scope.label!r} is draining: it takes no new top-level calls")
+            raise ContextError(f"session {self.scope.label!r} is draining: it takes no new {what}")
 
     def holds(self, nursery: trio.Nursery) -> bool:
         """Return whether a nursery was opened in this frame, or below it in the same task."""
@@ -276,12 +291,14 @@ class Frame:
             frame = frame.outer
         return frame is not None
 
-    def is_in_call_of(self, scope: SessionScope) -> bool:
-        """Return whether this frame is a call of the session `scope`, or inside such a call."""
+    def sessions_around(self) -> dict[object, bool]:
+        """Return the scopes of the sessions that this frame is in, and of each whether it is in one of its calls."""
+        found: dict[object, bool] = {}
         frame: Frame | None = self
-        while frame is not None and (frame.scope is not scope or not frame.call_id):
+        while frame is not None:
+            found[frame.scope] = found.get(frame.scope, False) or bool(frame.call_id)
             frame = frame.outer
-        return frame is not None
+        return found
 
 
 class _StartFrame(Frame):
@@ -290,6 +307,16 @@ class _StartFrame(Frame):
     __slots__ = ()
 
     is_start_frame = True
+
+
+class _FreshStackFrame(_StartFrame):
+    """The start frame of a task that makes a call for the task which waits for it: the call is that task's."""
+
+    __slots__ = ()
+
+    @property
+    def is_body(self) -> bool:
+        return self.outer is not None and self.outer.is_body
 
 
 class _TaskFrame(Frame):

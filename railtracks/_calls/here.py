@@ -153,6 +153,19 @@ def enclosing_frame(task: Task) -> Frame | None:
         return None
 
 
+def admit_session() -> Frame | None:
+    """Return the frame that is the parent of a session which the running task opens, as from `enclosing_frame`.
+
+    Raises:
+        ContextError: If it would be opened in a session that drains, outside of any call.
+        RuntimeError: If Trio is not running.
+    """
+    frame = enclosing_frame(this_task())
+    if frame is not None:
+        frame.admit("sessions outside of its calls")
+    return frame
+
+
 def frame_in(scope: SessionScope) -> Frame | None:
     """Return the innermost frame of the session `scope` around this code, `None` if the code is outside of it.
 

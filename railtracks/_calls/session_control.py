@@ -5,11 +5,12 @@ Called by calls, through `SessionScope.control`. `Lifetime` and the worker proce
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from railtracks._calls.durable_protocol import Args, Kwargs
 from railtracks._nodes.node import Node
+from railtracks._records.data import EndCause
 
 
 class WorkerProcesses(Protocol):
@@ -43,22 +44,54 @@ class WorkerProcesses(Protocol):
         ...
 
 
+class InnerDrain(Protocol):
+    """The drain of a session that was opened inside another one, outside of its calls: the other drains it, too."""
+
+    def begin(self) -> None:
+        """Refuse new calls and new sessions, and cancel the services."""
+        ...
+
+    def cancel(self, cause: EndCause) -> None:
+        """Cancel the session."""
+        ...
+
+    def holds_up(self, around: Mapping[object, bool]) -> bool:
+        """Return whether the drain of the session around has to wait for this session.
+
+        Args:
+            around: The sessions around the code that waits, see `Frame.sessions_around`.
+        """
+        ...
+
+
 class SessionControl(Protocol):
-    """The part of an open session that its calls use. `Lifetime` implements it."""
+    """The part of an open session that its calls, and sessions inside it, use. `Lifetime` implements it."""
 
     @property
     def is_cancelled(self) -> bool:
         """Whether the session's own scope was cancelled, or its deadline has passed."""
         ...
 
-    def end(self, error: BaseException) -> bool:
+    def end(self, error: BaseException, run_id: int = 0) -> bool:
         """Cancel the session because of a call's error.
 
         The error is the first cause if there is none yet.
 
+        Args:
+            error: The error.
+            run_id: The top-level call that it came out of; 0 if it came out of a session that was opened inside.
+
         Returns:
             Whether the session ends with this error. An ordinary error of a session that ends already is ignored.
         """
+        ...
+
+    def opened_inside(self, inner: InnerDrain) -> None:
+        """Note that a session was opened inside this one, outside of its calls."""
+        ...
+
+    def closed_inside(self, inner: InnerDrain) -> None:
+        """Note that such a session is over."""
         ...
 
     def watch(self) -> None:

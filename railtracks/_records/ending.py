@@ -33,6 +33,7 @@ class Ending:
         timeout: Its timeout in seconds, infinite for none.
         cause: The first cause.
         errors: The errors that reached the session, in their order, without `Cancelled`.
+        heard: Those of them that the body of the session has raised out of a call of its own, until `forget_heard`.
         status: `RUNNING` until `decide` says how the session ended.
         timeouts: The timeouts of the session and of its calls.
     """
@@ -41,8 +42,11 @@ class Ending:
     timeout: float
     cause: EndCause | None = None
     errors: list[BaseException] = field(factory=list[BaseException])
+    heard: list[BaseException] = field(factory=list[BaseException])
     status: Status = Status.RUNNING
     timeouts: Timeouts = field(factory=Timeouts)
+    # The error that is the first cause, and the top-level call that it came out of.
+    _first: tuple[BaseException, int] | None = None
 
     def rename(self, before: str, identifier: str) -> None:
         """Replace the session's identifier, if errors call the session by it."""
@@ -59,16 +63,52 @@ class Ending:
         if self.cause is None and self.status is Status.RUNNING:
             self.cause = cause
 
-    def add(self, error: BaseException, call_id: int | None) -> None:
+    def add(self, error: BaseException, call_id: int | None, run_id: int = 0) -> None:
         """Add an error that reached the session, and record it as the cause if there is none yet.
 
         Args:
             error: The error, no `Cancelled`.
             call_id: The innermost call that it came out of, `None` if it came from the body of the session.
+            run_id: The top-level call that it ended the session from, 0 if no call did.
         """
+        if self.cause is None and run_id:
+            self._first = error, run_id
         by_user = is_interrupt(combined([error]))
         self.note(EndCause(CauseKind.CTRL_C) if by_user else EndCause(CauseKind.ERROR, call_id=call_id))
         self.errors.append(error)
+
+    def hear(self, run_id: int, error: BaseException | None) -> BaseException | None:
+        """Return the error of the session that its body hears of as a call of its own ends, `None` if there is none.
+
+        Args:
+            run_id: The top-level call, which the body has made and awaits.
+            error: The error of that call, `None` if it was cancelled.
+        """
+        if error is None:
+            if self._first is None or self._first[1] != run_id:
+                return None
+            error, _ = self._first
+        elif not any(each is error for each in self.errors):
+            return None
+        self.heard.append(error)
+        return error
+
+    def is_heard(self, error: BaseException) -> bool:
+        """Return whether the body has heard of an error."""
+        return any(each is error for each in self.heard)
+
+    def leave_to_body(self, error: BaseException | None) -> None:
+        """Drop the errors that the body has heard of: it was left without a `Cancelled`, so it has dealt with them.
+
+        Args:
+            error: What the body raises instead, if anything.
+        """
+        dealt_with = {id(each) for each in self.heard} - {id(error)}
+        self.errors = [each for each in self.errors if id(each) not in dealt_with]
+
+    def forget_heard(self) -> None:
+        """Drop the errors that `heard` holds: they hold the stack frames that they went through."""
+        self.heard.clear()
 
     def decide(self, outside: BaseException | None) -> BaseException | None:
         """Decide the status and return the error that the session raises, if any.
@@ -82,6 +122,7 @@ class Ending:
         error = combined(self.errors)
         # The errors hold the stack frames that they went through, and some of these lead here: a cycle.
         self.errors.clear()
+        self._first = None
         if self.kind is CauseKind.DEADLINE and not is_interrupt(error):
             timeout_error = self._timeout_error()
             if error is not None:
@@ -96,7 +137,10 @@ class Ending:
             return raised
         if self.cause is not None and self.kind in {CauseKind.CANCEL, CauseKind.SIGTERM}:
             return SessionCancelledError(self.cause.reason)
-        return self._timeout_error() if self.kind is CauseKind.DEADLINE else None
+        if self.kind is CauseKind.DEADLINE:
+            return self._timeout_error()
+        # The body has dealt with the error that ended the session, and nothing is raised.
+        return self.heard[0] if self.heard else None
 
     def _timeout_error(self) -> SessionTimeoutError:
         return SessionTimeoutError(self.label, self.timeout, self.timeouts.running[0].open_calls)

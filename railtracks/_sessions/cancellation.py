@@ -53,8 +53,12 @@ class Cancellation:
         self._add(error)
 
     @trio.lowlevel.enable_ki_protection
-    def end(self, error: BaseException) -> bool:
+    def end(self, error: BaseException, run_id: int = 0) -> bool:
         """Cancel the session with the error of a call; the session raises it at its end.
+
+        Args:
+            error: The error.
+            run_id: The top-level call that it came out of, or is in; 0 if the session itself found the error.
 
         Returns:
             Whether the session will raise this error. If the session is ending already, an ordinary error is ignored; a
@@ -64,11 +68,11 @@ class Cancellation:
         # An ordinary error of an ending session goes up in its own task, where other code may still catch it.
         if self._ending.cause is not None and not is_fatal(error):
             return False
-        self._add(error)
+        self._add(error, run_id)
         return True
 
-    def _add(self, error: BaseException) -> None:
-        self._ending.add(error, None if self._ending.cause is not None else self._record.call_of(error))
+    def _add(self, error: BaseException, run_id: int = 0) -> None:
+        self._ending.add(error, None if self._ending.cause is not None else self._record.call_of(error), run_id)
         self.scope.cancel()
 
     def note_own_cancel(self) -> None:

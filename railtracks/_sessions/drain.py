@@ -1,17 +1,25 @@
-"""The drain of a session: new top-level calls are refused, and the drain waits until the running calls have ended.
+"""The drain of a session: new work is refused, and the drain waits until the running work has ended.
 
 Called by the lifetime of the session, for `Session.drain` and for SIGTERM.
+
+The work of a session is its calls, and the sessions that were opened inside it outside any of its calls: flows in tasks
+of its block, for example. These are drained with it. A session inside a running call is a part of that call.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import trio
 
-from railtracks._calls.frames import SessionScope
+from railtracks._calls.frames import Frame, SessionScope
+from railtracks._calls.here import enclosing_frame, this_task
+from railtracks._calls.session_control import InnerDrain
+from railtracks._records.data import CauseKind, EndCause
 from railtracks._records.events import CallEvent, Event, EventKind
 from railtracks._sessions.background import Background
+from railtracks._sessions.cancellation import Cancellation
 
 _KINDS: Final = (
     EventKind.CALL_STARTED,
@@ -23,27 +31,117 @@ _KINDS: Final = (
 
 
 class Drain:
-    """The drain of one session. Making it begins the drain: new calls are refused and services are cancelled.
+    """The drain of one session, made with the session.
 
-    It observes the calls only from then on, so a session that never drains pays nothing.
+    It observes the calls only from `begin` on, so a session that never drains pays nothing for that.
     """
 
-    def __init__(self, scope: SessionScope, background: Background) -> None:
-        self._scope = scope
+    def __init__(self, root: Frame, background: Background, cancellation: Cancellation) -> None:
+        self._scope = root.scope
         self._background = background
-        self._at_rest = trio.Event()
+        self._cancellation = cancellation
+        # The session around this one, if this one was opened outside of its calls.
+        self._outer: SessionScope | None = None
+        if root.outer is not None and not root.outer.call_id:
+            self._outer = root.outer.scope
+        self._inside: dict[InnerDrain, None] = {}
+        self._open: set[int] = set()
+        self._has_changed = trio.lowlevel.ParkingLot()
+        self._is_stopped = False
+
+    # What the session inside or around calls.
+
+    def enter(self) -> None:
+        """Have the session around this one, if there is one, drain this one with it."""
+        if self._outer is not None:
+            self._outer.control.opened_inside(self)
+
+    def leave(self) -> None:
+        """Report to the session around that this one is over."""
+        if self._outer is not None and not self._outer.is_over:
+            self._outer.control.closed_inside(self)
+
+    def add(self, inner: InnerDrain) -> None:
+        """Note that a session was opened inside this one, outside of its calls."""
+        self._inside[inner] = None
+
+    def remove(self, inner: InnerDrain) -> None:
+        """Note that such a session is over."""
+        del self._inside[inner]
+        self._look()
+
+    def holds_up(self, around: Mapping[object, bool]) -> bool:
+        """Return whether the drain of the session around has to wait for this session."""
+        is_in_call = around.get(self._scope)
+        if is_in_call is None:
+            return True
+        # The code that waits is in this session, which cannot end before. Its calls can, unless the code is in one.
+        return not (is_in_call or self._is_at_rest(around))
+
+    # The steps of a drain.
+
+    def begin(self) -> None:
+        """Refuse new calls and new sessions, and cancel the services, here and in the sessions inside."""
+        scope = self._scope
+        if scope.is_draining:
+            return
         self._open = scope.tree.open_roots()
         scope.refuse_new_calls(self._look)
         scope.observers.add(self, _KINDS)
-        background.cancel_services()
+        self._background.cancel_services()
+        for inner in self._inside:
+            inner.begin()
 
-    async def wait(self) -> None:
-        """Wait until no call of the session runs. A checkpoint."""
+    def cancel(self, cause: EndCause) -> None:
+        """Cancel the session and those inside, for the same cause. Does nothing once its calls have ended."""
+        if self._is_stopped:
+            return
+        for inner in self._inside:
+            inner.cancel(cause)
+        self._cancellation.cancel(cause)
+
+    def stop(self) -> None:
+        """Note that the calls of the session have ended, so that no cancel changes how it ends."""
+        self._is_stopped = True
+
+    async def run(self, grace: float, kind: CauseKind) -> None:
+        """Begin, wait until the work has ended, and cancel what is left when the grace is over. A checkpoint.
+
+        Args:
+            grace: Seconds.
+            kind: The cause to record if work had to be cancelled.
+
+        Raises:
+            RuntimeError: If a node of the session calls this.
+        """
+        frame = enclosing_frame(this_task())
+        around = {} if frame is None else frame.sessions_around()
+        if around.get(self._scope):
+            raise RuntimeError(
+                f"a node of session {self._scope.label!r} cannot drain that session, because it would wait for itself:"
+                " drain from the session's block or from a task beside it"
+            )
+        self.begin()
         # A task that was started just before the drain takes its first step meanwhile, in which it may begin a call.
+        # Not a part of the grace: a session at rest is not cancelled, however short that is.
         for _ in range(2):
             await trio.lowlevel.checkpoint()
-        self._look()
-        await self._at_rest.wait()
+        with trio.move_on_after(grace):
+            await self._wait(around)
+            return
+        why = "SIGTERM: calls" if kind is CauseKind.SIGTERM else "calls"
+        reason = f"{why} were still running {grace:g} seconds after the session began to drain"
+        self.cancel(EndCause(kind, reason))
+        await self._wait(around)
+
+    async def _wait(self, around: Mapping[object, bool]) -> None:
+        while not self._is_at_rest(around):
+            await self._has_changed.park()
+
+    def _is_at_rest(self, around: Mapping[object, bool]) -> bool:
+        if self._open or self._scope.unrecorded_calls or self._background.is_busy:
+            return False
+        return not any(inner.holds_up(around) for inner in self._inside)
 
     def on_event(self, event: Event) -> None:
         """Keep the set of open top-level calls."""
@@ -56,5 +154,7 @@ class Drain:
             self._look()
 
     def _look(self) -> None:
-        if not (self._open or self._scope.unrecorded_calls or self._background.is_busy):
-            self._at_rest.set()
+        """Have everything that waits for this session look again whether it is at rest."""
+        self._has_changed.unpark_all()
+        if self._outer is not None:
+            self._outer.recheck_drain()

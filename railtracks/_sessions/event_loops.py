@@ -1,18 +1,16 @@
-"""The way from sync code into Trio: a new Trio run or the one around a worker thread, and SIGTERM meanwhile.
+"""The way from sync code into Trio: a new Trio run, or the one around a worker thread.
 
 Called by `Flow.invoke` and `Flow.resume`.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import copy_context
-from types import MethodType
-from typing import Final, Never, TypeVar, cast
+from typing import Never, TypeVar, cast
 
 import outcome
 import trio
@@ -21,6 +19,7 @@ from railtracks._calls.here import is_system_task
 from railtracks._calls.no_trio import is_asyncio_running
 from railtracks._forks import after_fork
 from railtracks._records.errors import Caught
+from railtracks._sessions.sigterm import Sigterm, leave_parents_handlers, refuse_if_stopping
 from railtracks.exceptions import ContextError
 
 R = TypeVar("R")
@@ -41,11 +40,12 @@ def run_from_sync(work: Callable[[], Coroutine[object, Never, R]], on_sigterm: C
     Args:
         work: The async function.
         on_sigterm: Called in the Trio run for each SIGTERM that arrives meanwhile, if this is the main thread. Returns
-            whether it used the signal; if not, the previous signal handler gets the signal afterwards.
+            whether it used the signal.
 
     Raises:
         RuntimeError: If an event loop is running in this thread.
         ContextError: If this is a worker thread that may be left behind (`abandon_on_cancel=True`).
+        SessionCancelledError: If this is the main thread, and SIGTERM has come during an earlier run.
     """
     is_forked = in_parents_run()
     if (trio.lowlevel.in_trio_run() and not is_forked) or is_asyncio_running():
@@ -54,10 +54,11 @@ def run_from_sync(work: Callable[[], Coroutine[object, Never, R]], on_sigterm: C
         return _run_in_new_thread(_catching(work)).hand_over()
     if _is_worker_thread():
         caught = trio.from_thread.run(_run_in_waiting_task, _catching(work))
-    elif on_sigterm is None or threading.current_thread() is not threading.main_thread():
+    elif threading.current_thread() is not threading.main_thread():
         caught = trio.run(_catching(work))
     else:
-        caught = _Sigterm(on_sigterm).run(_catching(work))
+        refuse_if_stopping()
+        caught = trio.run(_catching(work)) if on_sigterm is None else Sigterm(on_sigterm).run(_catching(work))
     return caught.hand_over()
 
 
@@ -76,59 +77,6 @@ def _catching(work: Callable[[], Coroutine[object, Never, R]]) -> Callable[[], C
             return Caught(error=error)  # noqa: ASYNC104 - the same
 
     return catch
-
-
-class _Sigterm:
-    """The handling of SIGTERM during one Trio run in the main thread.
-
-    Attributes:
-        previous: The handler that was set before, and is set again afterwards.
-    """
-
-    def __init__(self, on_sigterm: Callable[[], bool]) -> None:
-        self.previous = signal.getsignal(signal.SIGTERM)
-        self._on_sigterm = on_sigterm
-        self._token: trio.lowlevel.TrioToken | None = None
-        self._undelivered = 0
-        self._process_id = os.getpid()
-
-    def run(self, work: Callable[[], Coroutine[object, Never, R]]) -> R:
-        """Run the function in a Trio run; afterwards pass a signal that it did not use to the previous handler."""
-        previous = self.previous
-        if previous is None or previous is signal.SIG_IGN:
-            # `None`: the handler was not set by Python, which could not set it again afterwards. SIG_IGN: the program
-            # ignores the signal, and so does this run.
-            return trio.run(work)
-        signal.signal(signal.SIGTERM, self.receive)
-        try:
-            return trio.run(self._main, work)
-        finally:
-            signal.signal(signal.SIGTERM, previous)
-            if self._undelivered:
-                signal.raise_signal(signal.SIGTERM)
-
-    async def _main(self, work: Callable[[], Coroutine[object, Never, R]]) -> R:
-        self._token = trio.lowlevel.current_trio_token()
-        self._deliver()
-        return await work()
-
-    def receive(self, _: int, __: object) -> None:
-        """Count a signal, and have it delivered in the Trio run."""
-        # Python calls this between any two bytecodes of the main thread, also in the middle of Trio's own code. So it
-        # may only count, and ask Trio to call `_deliver` at its next opportunity.
-        if self._process_id != os.getpid():
-            # A child process got it before it could run `leave_parents_run`.
-            leave_parents_run()
-            signal.raise_signal(signal.SIGTERM)
-            return
-        self._undelivered += 1
-        if self._token is not None:
-            with suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(self._deliver)
-
-    def _deliver(self) -> None:
-        while self._undelivered and self._on_sigterm():
-            self._undelivered -= 1
 
 
 class _OwnThread:
@@ -217,11 +165,8 @@ def _is_worker_thread() -> bool:
     return True
 
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-
-
 def leave_parents_run() -> None:
-    """Take back what a Trio run of the parent process has set in this process: its signal handlers count no more.
+    """Note that this process was forked, maybe in a Trio run of its parent, and take the signal handlers of that back.
 
     Python calls this at the start of each forked process, in the thread that was forked, which is the main thread from
     then on; tests call it to be in one.
@@ -229,17 +174,7 @@ def leave_parents_run() -> None:
     global _forked_thread, _inherited_run  # noqa: PLW0603 - they are about this process as a whole
     _forked_thread = threading.get_ident()
     _inherited_run = trio.lowlevel.current_trio_token() if trio.lowlevel.in_trio_run() else None
-    # In an interpreter that is not the main one there are no signal handlers.
-    with suppress(ValueError):
-        # Bytes that are written there for a signal would wake the event loop of the parent process.
-        signal.set_wakeup_fd(-1)
-        for number in _SIGNALS:
-            handler = signal.getsignal(number)
-            if isinstance(handler, MethodType) and isinstance(handler.__self__, _Sigterm):
-                signal.signal(number, handler.__self__.previous)
-            elif str(getattr(handler, "__module__", "")).startswith("trio."):
-                # Trio's own, which it sets in place of Python's only.
-                signal.signal(number, signal.default_int_handler)
+    leave_parents_handlers()
 
 
 after_fork(leave_parents_run)

@@ -119,8 +119,12 @@ class Flow(Generic[P, R]):
 
         In the main thread SIGTERM drains the session (see `stop_on_sigterm` and `Session.drain`). If all calls end
         within the grace, the result is returned as usual. If not, they are cancelled, and `SessionCancelledError` is
-        raised. A second SIGTERM cancels the session at once. The signal handler that was set before is set again at the
-        end; it also gets a SIGTERM that came when the session had already ended.
+        raised. A second SIGTERM cancels the session at once.
+
+        The signal handler that was set before is set again at the end. A handler of the program's own is then called
+        once, to decide what is next. Without one the process is stopping: each later `invoke` or `resume` in the main
+        thread raises `SessionCancelledError` before it starts, so that a loop of short runs ends, too. A loop that
+        catches `Exception` has to let this error pass. Between two runs the signal has its usual effect.
 
         In a durable flow `session_id=` may name the session. A session of this name, with the same flow and inputs, is
         resumed if it has not ended; if it has ended, its recorded result is returned, or its recorded error raised.
@@ -135,6 +139,7 @@ class Flow(Generic[P, R]):
         Raises:
             RuntimeError: If Trio or asyncio is running in this thread: use `ainvoke` there.
             ContextError: If this is the thread of a node with `abandon_on_cancel=True`.
+            SessionCancelledError: If SIGTERM has come during an earlier run, and the process is stopping.
             BaseException: As from `ainvoke`.
         """
         return self._connected(kwargs).invoke(*args, **kwargs)

@@ -17,8 +17,8 @@ import trio
 
 from railtracks._calls.durable_protocol import Args, DurableRun, Kwargs, SessionJournal
 from railtracks._calls.frames import Frame, SessionScope, current_frame
-from railtracks._calls.here import enclosing_frame, frame_in, this_task
-from railtracks._calls.session_control import WorkerProcesses
+from railtracks._calls.here import admit_session, frame_in, this_task
+from railtracks._calls.session_control import InnerDrain, WorkerProcesses
 from railtracks._nodes.worker_modules import refuse_in_import
 from railtracks._records.data import CauseKind, EndCause
 from railtracks._records.errors import bare, combined, is_fatal, members, raise_unchanged, without_cancelled
@@ -46,7 +46,7 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
 
     Raises:
         RuntimeError: If Trio is not running.
-        ContextError: If this is a worker process that imports the program's main module.
+        ContextError: If this is a worker process that imports the program's main module, or the session around drains.
         RecursionError: If Python's stack has no room for the end of the session, which takes more than the opening.
         OSError: If the log file cannot be opened.
         StoreError: If the session is durable and its store cannot be used. Other errors of its store also go on.
@@ -55,7 +55,7 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
     _check_room(_ROOM)
     task = this_task()
     refuse_in_import()
-    outer = enclosing_frame(task)
+    outer = admit_session()
     journal, timeout = None, plan.record.ending.timeout
     log: SessionLog | None = None
     try:
@@ -63,6 +63,8 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
         if plan.durable is not None:
             journal, remaining = await plan.durable.open()
             timeout = math.inf if remaining is None else remaining
+            # The session around may have begun to drain meanwhile.
+            admit_session()
     except BaseException:
         if log is not None:
             log.close()
@@ -153,13 +155,14 @@ class Lifetime:
         )
         on_cancel = partial(_react_to_cancel, self.background, self._root.scope, log)
         self._watcher = CancelWatcher(plan.cancellation, inner_nursery.nursery, on_cancel)
-        self._drain: Drain | None = None
+        self._drain = Drain(self._root, self.background, plan.cancellation)
         # Last: nothing that raises comes after it.
         self._token: Token[Frame | None] = current_frame.set(self._root)
 
     def begin(self) -> None:
         """Start the tasks that serve the session, and report to observers that the session is open."""
         plan, observers = self._plan, self._root.scope.observers
+        self._drain.enter()
         # Only with a deadline: the timeout must be noted as the cause before errors of cleanups are.
         if plan.cancellation.scope.deadline != math.inf:
             self.watch()
@@ -214,6 +217,9 @@ class Lifetime:
             # A fatal error ends the outer session, too, unless a node between the two catches it. There is none here:
             # this session was opened in the block of the outer one, outside of any call.
             outer.scope.control.end(raised)
+            if outer.is_body:
+                # The block of the outer session raises it here, and hears of it like that.
+                outer.scope.record.ending.hear(0, raised)
         if raised is not None and outer is not None:
             # The sessions around this one tell of the error, too.
             outer.scope.record.secrets.see_those_of(self._plan.record.secrets)
@@ -230,6 +236,7 @@ class Lifetime:
         outside = await self._end_calls(error)
         # From here on no call runs, and none can start: a task beside the session gets a `ContextError`.
         self.is_open = False
+        self._drain.stop()
         final_work, scope = self._final_work, self._root.scope
         try:
             scope.close_open_calls()
@@ -263,7 +270,9 @@ class Lifetime:
             self._tell(EventKind.SESSION_CLOSED, scope.observers.session_closed)
         finally:
             self._final_work.log.close()
+            scope.record.ending.forget_heard()
             scope.close()
+            self._drain.leave()
             # `reset` refuses a token of another context: an async generator or a fixture may have left the block in
             # another context than it was entered in. There the variable was never set.
             with suppress(ValueError):
@@ -279,6 +288,9 @@ class Lifetime:
             The `Cancelled` of a scope around the session, if there is one.
         """
         cancellation = self._plan.cancellation
+        real = None if error is None else without_cancelled(error)
+        if error is None or real is not None:
+            self._plan.record.ending.leave_to_body(real)
         error = await self._wait_for_background() if error is None else error
         if error is None:
             # Body and background calls have ended without an error. But the session may have been cancelled, or its
@@ -337,9 +349,17 @@ class Lifetime:
         """Whether the session's own scope was cancelled, or its deadline has passed."""
         return self._plan.cancellation.scope.cancel_called
 
-    def end(self, error: BaseException) -> bool:
+    def end(self, error: BaseException, run_id: int = 0) -> bool:
         """Cancel the session with the error of a call; return whether it did, see `SessionControl.end`."""
-        return self._plan.cancellation.end(error)
+        return self._plan.cancellation.end(error, run_id)
+
+    def opened_inside(self, inner: InnerDrain) -> None:
+        """Note that a session was opened inside this one, outside of its calls."""
+        self._drain.add(inner)
+
+    def closed_inside(self, inner: InnerDrain) -> None:
+        """Note that such a session is over."""
+        self._drain.remove(inner)
 
     def watch(self) -> None:
         """Start the task that reacts to the session's cancel, if it does not run yet."""
@@ -377,35 +397,11 @@ class Lifetime:
 
     @trio.lowlevel.enable_ki_protection
     async def drain(self, grace: float, kind: CauseKind) -> None:
-        """Refuse new top-level calls, wait for those that run, and cancel the session when the grace is over.
-
-        Args:
-            grace: Seconds.
-            kind: The cause to record if calls had to be cancelled.
-
-        Raises:
-            RuntimeError: If a node of the session calls it.
-        """
-        if not self.is_open:
+        """Refuse new work, wait for what runs, and cancel the session when the grace is over. See `Drain.run`."""
+        if self.is_open:
+            await self._drain.run(grace, kind)
+        else:
             await trio.lowlevel.checkpoint()
-            return
-        scope = self._root.scope
-        frame = enclosing_frame(this_task())
-        if frame is not None and frame.is_in_call_of(scope):
-            raise RuntimeError(
-                f"a node of session {scope.label!r} cannot drain that session, because it would wait for itself:"
-                " drain from the session's block or from a task beside it"
-            )
-        if self._drain is None:
-            self._drain = Drain(scope, self.background)
-        drain = self._drain
-        with trio.move_on_after(grace):
-            await drain.wait()
-            return
-        why = "SIGTERM: calls" if kind is CauseKind.SIGTERM else "calls"
-        reason = f"{why} were still running {grace:g} seconds after the session began to drain"
-        self._plan.cancellation.cancel(EndCause(kind, reason))
-        await drain.wait()
 
     @trio.lowlevel.enable_ki_protection
     def drain_soon(self, grace: float) -> bool:
@@ -416,11 +412,11 @@ class Lifetime:
         """
         if not self.is_open:
             return False
-        if self._drain is None:
-            self._drain = Drain(self._root.scope, self.background)
-            self._inner_nursery.nursery.start_soon(self.drain, grace, CauseKind.SIGTERM, name="railtracks: drain")
+        if self._root.scope.is_draining:
+            self._drain.cancel(EndCause(CauseKind.SIGTERM, "SIGTERM"))
         else:
-            self._plan.cancellation.cancel(EndCause(CauseKind.SIGTERM, "SIGTERM"))
+            self._drain.begin()
+            self._inner_nursery.nursery.start_soon(self.drain, grace, CauseKind.SIGTERM, name="railtracks: drain")
         return True
 
     @trio.lowlevel.enable_ki_protection

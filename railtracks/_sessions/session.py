@@ -62,6 +62,11 @@ class Session:
     The block raises the error that ended the session: one error bare, several as an `ExceptionGroup`. After a timeout
     it raises `SessionTimeoutError`. After `cancel` it raises nothing. The `Cancelled` of a scope around it goes on.
 
+    The body of the block hears of an error that ends the session: if the error comes out of an `await rt.call(...)` of
+    the body itself, that raises it, while everything else is cancelled. From then on each checkpoint of the body raises
+    `Cancelled`. If the body ends without `Cancelled`, the block raises what the body raises, or nothing, and the status
+    is `failed`. Errors of other tasks are raised all the same.
+
     Do not `yield` inside the block, except in an `asynccontextmanager`.
 
     Args:
@@ -225,9 +230,12 @@ class Session:
     async def drain(self, grace: float) -> None:
         """Refuse new top-level calls from now on, and wait until the running calls of the session have ended.
 
-        The running calls may go on making calls and further attempts. Services are cancelled. If calls still run after
-        the grace, the session is cancelled, as by `cancel`, and they are awaited. The session's block goes on. Does
-        nothing once the session has ended.
+        The running calls may go on making calls, further attempts and sessions. Services are cancelled. If calls still
+        run after the grace, the session is cancelled, as by `cancel`, and they are awaited. The session's block goes
+        on. Does nothing once the session has ended.
+
+        Sessions inside this one, outside any of its calls, are drained with it: flows in tasks of its block, for
+        example. The drain waits until they are over, but for those around the code that drains. New ones are refused.
 
         A checkpoint. If it is cancelled, the session still refuses new calls.
 
@@ -549,6 +557,7 @@ async def result_of(session: Session, work: Callable[[], Coroutine[object, Never
     results: list[R] = []
     async with session:
         results.append(await users_code(work))
-    if session.status is not Status.COMPLETED:
+    if session.status is Status.CANCELLED:
         raise SessionCancelledError(session.cancel_reason)
+    # A session that has failed is left quietly, too, if the function dealt with the error that its call has raised.
     return results[0]

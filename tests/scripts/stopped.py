@@ -18,6 +18,7 @@ import psutil
 import trio
 
 import railtracks as rt
+from railtracks import testing
 
 HOW = sys.argv[1]
 
@@ -126,6 +127,8 @@ def main() -> None:
                 flow.invoke(folder)
             except BaseException as error:  # noqa: BLE001 - told below
                 raised = type(error).__name__
+        # The process was told to stop, and goes on for the next round.
+        testing.forget_sigterm()
         at_once = len(psutil.Process().children(recursive=True))
         after = settled(before)
         if number:

@@ -345,6 +345,7 @@ async def durable() -> None:
     faulty = testing.faulty_store("store.db", print)
     assert_type(faulty, rt.DurableStore)
     assert_type(testing.faulty_store(faulty, lambda place: place == "before"), rt.DurableStore)
+    testing.forget_sigterm()
     testing.faulty_store("store.db", lambda: None)  # type: ignore[arg-type, misc]  # pyright: ignore[reportArgumentType]
     testing.faulty_store(1, print)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await testing.replay_at_every_prefix(flow, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

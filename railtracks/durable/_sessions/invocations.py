@@ -18,7 +18,7 @@ from attrs import define
 from railtracks._calls.call import call
 from railtracks._calls.durable_protocol import Args, DurableFlow, DurableRun, EndedSession, Kwargs
 from railtracks._calls.frames import Frame, current_frame
-from railtracks._calls.here import frame_here
+from railtracks._calls.here import admit_session, frame_here
 from railtracks._nodes.node import Node, function_node
 from railtracks._options import SessionStore
 from railtracks._workers.threads import in_thread
@@ -111,6 +111,7 @@ async def resume_flow(
     ended: Ended,
 ) -> object:
     """Resume a session of a flow, and wait the given seconds for it if a live owner has it; return its result."""
+    admit_session()
     access = access_of(store_of(store))
     run = Run(access, _wanted(flow, Identity(session_id), None, None), flow.startable)
     taken = await run.take(wait)
@@ -158,6 +159,8 @@ async def _invoke(  # noqa: PLR0917 - the parts of an invocation
     access: Access, flow: DurableFlow, start: Start, ended: Ended, args: Args, kwargs: Kwargs, identity: Identity
 ) -> object:
     """Take a session of a flow and run it; if it is over, return the recorded result or raise the recorded error."""
+    # Before anything is taken from the store.
+    admit_session()
     inputs, fingerprint = await access.values.dump_arguments_aside(flow.node, args, kwargs)
     run = Run(access, _wanted(flow, identity, inputs, fingerprint), flow.startable)
     # The process that owns an inner session ends it, or dies and is taken over: the wait for it needs no end.

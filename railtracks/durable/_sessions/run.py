@@ -237,8 +237,12 @@ class Run:
             return
         is_written = False
         try:
-            status = self._status(ending, raised, is_draining=is_draining)
-            await self._settle(status, raised, None if ending.cause is None else ending.cause.reason)
+            # What ended the session, also if its body has heard of that and raises nothing.
+            errors = [*([] if raised is None else [raised]), *ending.heard]
+            status = self._status(ending, errors, is_draining=is_draining)
+            await self._settle(
+                status, errors[0] if errors else None, None if ending.cause is None else ending.cause.reason
+            )
             is_written = True
         finally:
             self._keeping.cancel()
@@ -252,9 +256,9 @@ class Run:
         owner.release(self.session_id)
         await self._leave_store()
 
-    async def _settle(self, status: DurableStatus, raised: BaseException | None, reason: str | None) -> None:
+    async def _settle(self, status: DurableStatus, error: BaseException | None, reason: str | None) -> None:
         failure = None
-        final_error = SessionCancelledError(reason) if status is DurableStatus.CANCELLED else raised
+        final_error = SessionCancelledError(reason) if status is DurableStatus.CANCELLED else error
         if (
             status in {DurableStatus.FAILED, DurableStatus.CANCELLED, DurableStatus.TIMED_OUT}
             and final_error is not None
@@ -278,7 +282,7 @@ class Run:
 
         await self.journal.parts.commits.settle(settle)
 
-    def _status(self, ending: Ending, raised: BaseException | None, *, is_draining: bool) -> DurableStatus:
+    def _status(self, ending: Ending, errors: list[BaseException], *, is_draining: bool) -> DurableStatus:
         """Return the status that the session gets in its store when it ends like this.
 
         Only ends that the session's own code, deadline or `cancel` has brought are final. What comes from outside, a
@@ -286,12 +290,13 @@ class Run:
         """
         if self.journal.parts.parking.is_parked:
             return DurableStatus.WAITING
-        if raised is not None and (
-            any(holds(raised, kind) for kind in INTERRUPTING)
-            or (ending.status is Status.FAILED and not is_ordinary(raised))
-            or (is_draining and holds(raised, ContextError))
-        ):
-            return DurableStatus.INTERRUPTED
+        for error in errors:
+            if (
+                any(holds(error, kind) for kind in INTERRUPTING)
+                or (ending.status is Status.FAILED and not is_ordinary(error))
+                or (is_draining and holds(error, ContextError))
+            ):
+                return DurableStatus.INTERRUPTED
         if ending.status is Status.CANCELLED:
             is_asked_for = ending.kind is CauseKind.CANCEL and not is_draining
             return DurableStatus.CANCELLED if is_asked_for else DurableStatus.INTERRUPTED
