@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from inspect import Signature
-from typing import Any, ClassVar, Final, Generic, Never, ParamSpec, TypeVar, Unpack, cast, overload
+from typing import Any, ClassVar, Final, Generic, Never, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
 from railtracks._calls.call import call
 from railtracks._calls.durable_protocol import Args, DurableFlow, DurableRun, Kwargs
@@ -14,7 +14,9 @@ from railtracks._calls.frames import Frame
 from railtracks._checks import check_grace, check_name, exact
 from railtracks._config import required, resolve
 from railtracks._copying import copied
-from railtracks._nodes.node import Node, made_node
+from railtracks._nodes.making import made_node
+from railtracks._nodes.node import Node
+from railtracks._nodes.variables import Reduced, reduced
 from railtracks._option import check_options, documented, options_of, spelled_out
 from railtracks._options import FlowOptions, FlowRunOptions, SessionStore
 from railtracks._records.files import check_session_id, current_folder
@@ -73,7 +75,7 @@ class Flow(Generic[P, R]):
         elif options.get("version") is not None or options.get("background"):
             option = "background" if options.get("version") is None else "version"
             raise ValueError(f"{option} is for durable flows: give durable=True, a path, a URL or a store as well")
-        self._background = tuple(map(made_node, options.get("background") or ()))
+        self._background = tuple(made_node(each).core for each in options.get("background") or ())
         # Where it was made: home is looked for from there, when a session of it is opened.
         self._folder = current_folder()
         self._name = exact(name)
@@ -166,8 +168,9 @@ class Flow(Generic[P, R]):
 
     async def _invoked(self, args: Args, kwargs: Kwargs, invocation: _Invocation) -> R:
         if self._store is None:
-            return await self._run(self._session(), args, kwargs, invocation)
+            return await self._run(self._session(), *self._node.passed(args, kwargs), invocation)
         session_id = kwargs.pop("session_id", None)
+        args, kwargs = self._node.passed(args, kwargs)
         if session_id is not None:
             check_session_id(session_id)
         wing, start = durable_wing(), partial(self._start, invocation)
@@ -230,7 +233,7 @@ class Flow(Generic[P, R]):
 
     async def _run(self, session: Session, args: Args, kwargs: Kwargs, invocation: _Invocation) -> R:
         invocation.hold(session)
-        return cast("R", await result_of(session, partial(_called, self._node, args, kwargs)))
+        return cast("R", await result_of(session, partial(_called, self._node.core, args, kwargs)))
 
     def _session(self, run: DurableRun[Frame] | None = None) -> Session:
         return session_of(self._folder, run, flow_name=self.name, **self._run_options)
@@ -247,7 +250,7 @@ class Flow(Generic[P, R]):
         """What the durable package needs to know of this flow."""
         timeout = required(resolve(self._run_options).get("timeout"))
         return DurableFlow(
-            name=self.name, version=self.version, node=self._node, timeout=timeout, background=self._background
+            name=self.name, version=self.version, node=self._node.core, timeout=timeout, background=self._background
         )
 
     @property
@@ -285,6 +288,18 @@ class Flow(Generic[P, R]):
         flow = Flow(self.name, cast("Node[P, R]", self._entry_point), **options)
         flow._folder = self._folder
         return flow
+
+    # A flow is immutable, so a copy of it is the flow itself.
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> Reduced:
+        node: object = self._node
+        return reduced(self, f"flow {self.name!r}", str(getattr(node, "__module__", "")), "")
 
     def equality_hash(self) -> str:
         """Return the SHA-256 hash of the flow's name, in hexadecimal."""

@@ -19,7 +19,8 @@ from railtracks._calls.call import call
 from railtracks._calls.durable_protocol import Args, DurableFlow, DurableRun, Kwargs
 from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import frame_here
-from railtracks._nodes.node import Node, function_node
+from railtracks._nodes.making import function_node
+from railtracks._nodes.node import Node
 from railtracks._options import SessionStore
 from railtracks._workers.threads import in_thread
 from railtracks.durable._replay.journal import Journal
