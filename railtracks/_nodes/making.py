@@ -148,8 +148,8 @@ def wrap_node(fn: Callable[P, Coroutine[object, Never, R]], /) -> Middleware[P, 
     """
     if node_under(fn) is not None or not _is_async(fn):
         raise NodeCreationError(
-            f"rt.wrap_node is for 'async def m(call, *args, **kwargs)', which {kind_of(fn)} is not; for a function of the"
-            " result there is rt.after_node"
+            f"rt.wrap_node is for 'async def m(call, *args, **kwargs)', which {kind_of(fn)} is not; for a function of"
+            " the result there is rt.after_node"
         )
     return Middleware(fn, is_after=False)
 

@@ -11,6 +11,7 @@ from types import MethodType
 from typing import Generic, ParamSpec, Self, TypeGuard, TypeVar
 
 from railtracks._checks import exact
+from railtracks._nodes.signature import ANYTHING, Kind, signature_of
 from railtracks.exceptions import NodeCreationError
 
 P = ParamSpec("P")
@@ -43,6 +44,16 @@ class Middleware(Generic[P, R]):
     def __get__(self, instance: object, owner: type | None = None) -> Self:
         """Bind like a function."""
         return self if instance is None else type(self)(MethodType(self.fn, instance), is_after=self.is_after)
+
+    @functools.cached_property
+    def result_kind(self) -> Kind:
+        """The annotation of its result, `ANYTHING` if that leaves open what it returns.
+
+        Middleware that returns what it gets says `object` or `Any`, something with a type variable, or nothing.
+        """
+        kind = signature_of(self.fn).result
+        is_open = kind is object or isinstance(kind, TypeVar) or bool(getattr(kind, "__parameters__", ()))
+        return ANYTHING if is_open else kind
 
     def __repr__(self) -> str:
         return f"<railtracks middleware {self.__name__!r}>"

@@ -11,9 +11,10 @@ from importlib import import_module
 from types import ModuleType
 from typing import Final, TypeAlias, TypeGuard
 
-from railtracks._nodes.lookup import named, names_in_module
+from railtracks._nodes.lookup import named, names_in_class, names_in_module
 from railtracks._nodes.worker_modules import MAIN
 
+_Names: TypeAlias = list[tuple[str, object]]
 Reduced: TypeAlias = tuple[Callable[[str, str], object], tuple[str, str]]
 
 # The names of the main module, in the program and in a worker of `multiprocessing`.
@@ -34,10 +35,13 @@ def reduced(thing: object, what: str, module: str, qualname: str) -> Reduced:
     """
     if _held(module, qualname) is thing:
         return in_variable, (module, qualname)
-    for name, names in _modules(module):
-        for variable, value in names:
-            if value is thing:
-                return in_variable, (name, variable)
+    modules = list(_modules(module))
+    # Most are variables of modules, and there are more classes than modules.
+    for look in (_variables, _attributes):
+        for name, names in modules:
+            for variable, value in look(name, names):
+                if value is thing:
+                    return in_variable, (name, variable)
     # Imported here: only who pickles gets here, and so has imported it.
     from pickle import PicklingError  # noqa: PLC0415
 
@@ -46,7 +50,7 @@ def reduced(thing: object, what: str, module: str, qualname: str) -> Reduced:
     )
 
 
-def _modules(first: str) -> Iterator[tuple[str, list[tuple[str, object]]]]:
+def _modules(first: str) -> Iterator[tuple[str, _Names]]:
     """Return the modules with their variables: a given one first, and the main module last.
 
     A program that is run as `__main__` can be imported from elsewhere only by its file, or not at all.
@@ -57,6 +61,28 @@ def _modules(first: str) -> Iterator[tuple[str, list[tuple[str, object]]]]:
         # Anything may stand in `sys.modules`.
         if _is_module(module):
             yield name, list(names_in_module(module).items())
+
+
+def _variables(_: str, names: _Names) -> _Names:
+    return names
+
+
+def _attributes(module: str, names: _Names, around: str = "") -> Iterator[tuple[str, object]]:
+    """Return the attributes of the classes that a module defines, with their qualified names."""
+    for name, value in names:
+        qualname = f"{around}{name}"
+        if not _is_class(value):
+            continue
+        own = names_in_class(value)
+        # A class that was imported, or has another name, too, is found where it is at home.
+        if (own.get("__module__"), value.__qualname__) == (module, qualname):
+            attributes = [(each, _plain(found)) for each, found in own.items()]
+            yield from ((f"{qualname}.{each}", found) for each, found in attributes)
+            yield from _attributes(module, attributes, f"{qualname}.")
+
+
+def _is_class(value: object) -> TypeGuard[type]:
+    return issubclass(type(value), type)
 
 
 def _is_module(value: object) -> bool:
@@ -81,9 +107,13 @@ def in_variable(module: str, qualname: str) -> object:
 
 
 def _held(module: str, qualname: str) -> object:
-    found = named(module, qualname)
-    return found.__func__ if _is_class_method(found) else found
+    return _plain(named(module, qualname))
 
 
-def _is_class_method(found: object) -> TypeGuard[classmethod[object, ..., object]]:
-    return type(found) is classmethod
+def _plain(found: object) -> object:
+    """Return the function, or the node, inside of a static method or a class method."""
+    return found.__func__ if _is_descriptor(found) else found
+
+
+def _is_descriptor(found: object) -> TypeGuard[staticmethod[..., object] | classmethod[object, ..., object]]:
+    return type(found) is staticmethod or type(found) is classmethod

@@ -33,7 +33,7 @@ from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
 from railtracks.durable._store.schema import ROOT, RowStatus
 from railtracks.durable._store.wanted import Taken, Wanted
-from railtracks.durable._values.shapes import StandIn, shape_of
+from railtracks.durable._values.shapes import StandIn, result_kind_of
 from railtracks.durable._values.values import as_own_error
 from railtracks.exceptions import SessionWaiting, StoreError
 
@@ -209,7 +209,7 @@ def _recorded_result(access: Access, taken: Taken, node: Node[..., object]) -> o
         is_entry = (each.strand, each.position, each.place) == (ROOT, 0, -1)
         if is_entry and each.status == RowStatus.COMPLETED and each.outcome is not None:
             with as_own_error(row.session_id):
-                return access.values.load(each.outcome, shape_of(node).result)
+                return access.values.load(each.outcome, result_kind_of(node))
     raise StoreError(f"session {row.session_id} is {row.status}, and its result is not in the store")
 
 
@@ -228,7 +228,7 @@ class InnerFlow(StandIn):
     def __init__(
         self, access: Access, flow: DurableFlow, invoke: Callable[[Args, Kwargs, Identity], Awaitable[object]]
     ) -> None:
-        self.stands_for = flow.node.fn
+        self.stands_for = flow.node
         self._access = access
         self._invoke = invoke
 
