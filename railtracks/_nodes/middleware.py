@@ -43,7 +43,9 @@ class Middleware(Generic[P, R]):
 
     def __get__(self, instance: object, owner: type | None = None) -> Self:
         """Bind like a function."""
-        return self if instance is None else type(self)(MethodType(self.fn, instance), is_after=self.is_after)
+        if instance is None or isinstance(self.fn, MethodType):
+            return self
+        return type(self)(MethodType(self.fn, instance), is_after=self.is_after)
 
     @functools.cached_property
     def result_kind(self) -> Kind:

@@ -118,23 +118,26 @@ def refuse_wrapped(fn: object) -> None:
             )
         raise NodeCreationError(
             f"{name} is a decorated function around the node {node.name!r}, and no node itself, so the options of the"
-            " node would be lost: put the decorator below @rt.function_node, or use middleware=[...] of the node"
+            " node would be lost: put the decorator below @rt.function_node, or use middleware= (rt.couple adds it)"
         )
 
 
 def _inside(fn: object) -> Iterator[object]:
-    """Return what is inside of a function, one layer after the other."""
+    """Return a function, and what is inside of it, one layer after the other."""
     left = [fn]
     for _ in range(_DEEPEST):
         if not left:
             return
         each = left.pop()
-        if each is not fn:
-            yield each
+        yield each
         if isinstance(each, functools.partial):
             left.append(each.func)
         elif isinstance(each, MethodType):
             left.append(each.__func__)
         elif not isinstance(each, type):
-            left.append(getattr(each, "__wrapped__", None))
-            left += [] if inspect.isroutine(each) else [_own_call(each)]
+            left += _attributes_inside(each)
+
+
+def _attributes_inside(fn: object) -> list[object]:
+    found = [getattr(fn, "__wrapped__", None), None if inspect.isroutine(fn) else _own_call(fn)]
+    return [each for each in found if each is not None]

@@ -59,8 +59,9 @@ def session(
     def decorate(
         fn: Callable[P, Coroutine[object, Never, R]],
     ) -> Callable[P, Coroutine[object, Never, tuple[R, Session]]]:
-        # Before any question whose answer is that it is no coroutine function.
-        refuse_wrapped(fn)
+        node = node_under(fn)
+        if node is None:
+            refuse_wrapped(fn)
         if not _is_async(fn):
             name = getattr(fn, "__name__", repr(fn))
             raise TypeError(
@@ -69,8 +70,6 @@ def session(
             )
 
         secret_parameters = secret_parameters_of(fn)
-
-        node = node_under(fn)
 
         @functools.wraps(fn)
         async def run(*args: P.args, **kwargs: P.kwargs) -> tuple[R, Session]:
