@@ -304,7 +304,7 @@ class Named:
 
 
 class AsyncNamed(Named):
-    async def __call__(self, number: int) -> int:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+    async def __call__(self, number: int) -> int:
         return number
 
 
@@ -378,7 +378,9 @@ DECORATED: list[Any] = [
 @pytest.mark.parametrize("fn", DECORATED)
 async def test_a_decorated_node_is_refused_wherever_a_node_is_given(fn: Any) -> None:
     async def run(use: Callable[[], Any]) -> None:
-        with pytest.raises(rt.NodeCreationError, match=r"below @rt\.function_node, or use middleware="):
+        with pytest.raises(
+            rt.NodeCreationError, match=r"Put the decorator below @rt\.function_node, or use middleware="
+        ):
             await use()
 
     async with rt.Session(save_state=False) as session:
@@ -439,14 +441,14 @@ async def test_what_a_session_makes_of_a_node_is_no_node() -> None:
             await rt.call(fn)
     with pytest.raises(rt.NodeCreationError, match=r"pass the node itself, main\.__wrapped__"):
         rt.Flow("flow", main)
-    assert await rt.Flow("flow", main.__wrapped__, save_state=False).ainvoke() == 3  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]
+    assert await rt.Flow("flow", main.__wrapped__, save_state=False).ainvoke() == 3
 
 
 async def test_a_session_takes_a_partial_of_a_node_and_refuses_a_sync_node() -> None:
     result, session = await rt.session(functools.partial(add, 1))(2)
     assert (result, session.info.calls[0].args) == (3, (1, 2))
     with pytest.raises(TypeError, match="can only be applied to async functions"):
-        rt.session(measure)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+        rt.session(measure)
 
 
 # In durable sessions.

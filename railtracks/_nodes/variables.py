@@ -35,13 +35,14 @@ def reduced(thing: object, what: str, module: str, qualname: str) -> Reduced:
     """
     if _held(module, qualname) is thing:
         return in_variable, (module, qualname)
-    modules = list(_modules(module))
-    # Most are variables of modules, and there are more classes than modules.
-    for look in (_variables, _attributes):
-        for name, names in modules:
-            for variable, value in look(name, names):
-                if value is thing:
-                    return in_variable, (name, variable)
+    for name, names in _modules(module):
+        for variable, value in names:
+            if value is thing:
+                return in_variable, (name, variable)
+        # There are very many classes in a program, so only this module's are looked into.
+        for variable, value in _attributes(name, names) if name == module else ():
+            if value is thing:
+                return in_variable, (name, variable)
     # Imported here: only who pickles gets here, and so has imported it.
     from pickle import PicklingError  # noqa: PLC0415
 
@@ -61,10 +62,6 @@ def _modules(first: str) -> Iterator[tuple[str, _Names]]:
         # Anything may stand in `sys.modules`.
         if _is_module(module):
             yield name, list(names_in_module(module).items())
-
-
-def _variables(_: str, names: _Names) -> _Names:
-    return names
 
 
 def _attributes(module: str, names: _Names, around: str = "") -> Iterator[tuple[str, object]]:

@@ -107,18 +107,18 @@ def refuse_wrapped(fn: object) -> None:
         NodeCreationError: If a node is inside, where `__wrapped__` leads to it.
     """
     for each in _inside(fn):
-        node = node_under(each)
-        if node is None:
-            continue
-        name = name_of(fn)
-        if SESSION_MARK in getattr(fn, "__dict__", ()):
+        if isinstance(each, FunctionType) and SESSION_MARK in each.__dict__:
+            name = name_of(each)
             raise NodeCreationError(
                 f"{name} was made by @rt.session, which opens a session and returns it beside the result: pass the node"
                 f" itself, {name}.__wrapped__"
             )
+        node = node_under(each)
+        if node is None:
+            continue
         raise NodeCreationError(
-            f"{name} is a decorated function around the node {node.name!r}, and no node itself, so the options of the"
-            " node would be lost: put the decorator below @rt.function_node, or use middleware= (rt.couple adds it)"
+            f"{name_of(fn)} is a decorated function around the node {node.name!r}, and no node itself: the options of"
+            " the node would be lost. Put the decorator below @rt.function_node, or use middleware= (rt.couple adds it)"
         )
 
 

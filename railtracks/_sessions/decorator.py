@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine
-from typing import Any, Never, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import Never, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from railtracks._calls.call import call
-from railtracks._calls.durable_protocol import Args, Kwargs
 from railtracks._copying import copied
 from railtracks._nodes.making import is_coroutine_function
-from railtracks._nodes.node import Node
 from railtracks._nodes.signature import secret_parameters_of
 from railtracks._nodes.wrappers import SESSION_MARK, node_under, refuse_wrapped
 from railtracks._options import DecoratorOptions
@@ -70,6 +68,7 @@ def session(
             )
 
         secret_parameters = secret_parameters_of(fn)
+        work = fn if node is None else cast("Callable[P, Coroutine[object, Never, R]]", functools.partial(call, node))
 
         @functools.wraps(fn)
         async def run(*args: P.args, **kwargs: P.kwargs) -> tuple[R, Session]:
@@ -77,22 +76,13 @@ def session(
             fresh["context"] = copied(options.get("context"))
             own = Session(**fresh)
             see_arguments(own, secret_parameters, args, kwargs)
-            work = (
-                functools.partial(fn, *args, **kwargs)
-                if node is None
-                else functools.partial(_called, node, args, kwargs)
-            )
-            return await result_of(own, work), own
+            return await result_of(own, functools.partial(work, *args, **kwargs)), own
 
         if node is not None:
             run.__dict__[SESSION_MARK] = True
         return run
 
     return decorate if fn is None else decorate(fn)
-
-
-async def _called(node: Node[..., object], args: Args, kwargs: Kwargs) -> Any:
-    return await call(node, *args, **kwargs)
 
 
 def _is_async(fn: object) -> bool:
