@@ -15,10 +15,10 @@ from railtracks._nodes.signature import ANYTHING, Kind, signature_of
 from railtracks.exceptions import NodeCreationError
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
-class Middleware(Generic[P, R]):
+class Middleware(Generic[P, R_co]):
     """A function that runs around a node, or after it. Called directly, it is that function.
 
     Made by `wrap_node` and `after_node`. Immutable; as a method it binds like a function.
@@ -31,13 +31,13 @@ class Middleware(Generic[P, R]):
     __name__: str
     __wrapped__: Callable[..., object]
 
-    def __init__(self, fn: Callable[P, R], *, is_after: bool) -> None:
+    def __init__(self, fn: Callable[P, R_co], *, is_after: bool) -> None:
         functools.update_wrapper(self, fn, updated=())
         self.__name__ = exact(str(getattr(fn, "__name__", type(fn).__name__)))
-        self.fn: Callable[P, R] = fn
+        self.fn: Callable[P, R_co] = fn
         self.is_after: bool = is_after
 
-    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the function itself."""
         return self.fn(*args, **kwargs)
 
