@@ -26,7 +26,8 @@ from railtracks._calls.here import current_call, see_revealed
 from railtracks._calls.identity import fencing_number, idempotency_key, random, uuid4
 from railtracks._calls.pending import PendingCall
 from railtracks._config import set_config
-from railtracks._nodes.node import Node, function_node
+from railtracks._nodes.making import after_node, couple, function_node, wrap_node
+from railtracks._nodes.node import Node
 from railtracks._nodes.retry import Retry
 from railtracks._records.data import (
     CallError,
@@ -126,11 +127,13 @@ __all__ = [
     "StoreError",
     "StoredSession",
     "WorkerCrashedError",
+    "after_node",
     "as_completed",
     "broadcast",
     "call",
     "call_batch",
     "context",
+    "couple",
     "current_call",
     "current_session",
     "enable_logging",
@@ -148,6 +151,7 @@ __all__ = [
     "set_config",
     "uuid4",
     "wait_for_signal",
+    "wrap_node",
 ]
 
 __version__ = "0.1.0"

@@ -27,7 +27,8 @@ from railtracks._blocks import block
 from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import is_system_task
 from railtracks._checks import check_count
-from railtracks._nodes.node import AsyncNode, Node, SyncNode, is_coroutine_function
+from railtracks._nodes.making import is_coroutine_function
+from railtracks._nodes.node import AsyncNode, Node, SyncNode
 from railtracks._records.data import ExecutionInfo, Status
 from railtracks._records.error_parts import add_note
 from railtracks._records.events import Event, EventKind, SessionEvent

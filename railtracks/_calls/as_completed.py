@@ -17,7 +17,8 @@ from railtracks._calls.frames import Frame
 from railtracks._calls.inputs import FanOutSlots, Feed, inputs_of, limiter_of
 from railtracks._calls.nursery import CallBlock, CallNursery, can_be_handed_out
 from railtracks._calls.pending import PendingCall
-from railtracks._nodes.node import Node, made_node
+from railtracks._nodes.making import made_node
+from railtracks._nodes.node import Node
 
 R = TypeVar("R")
 

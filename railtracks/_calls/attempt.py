@@ -1,6 +1,6 @@
-"""One attempt of a node that has a timeout or runs in a worker: a thread, a process, or an executor.
+"""One attempt of a node that has a timeout or middleware, or runs in a worker: a thread, a process, or an executor.
 
-Called by `_calls.call`, and by the calls of durable sessions. A node without either is awaited directly.
+Called by `_calls.call`, and by the calls of durable sessions. A node without any of these is awaited directly.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from railtracks._calls.durable_protocol import Args, Kwargs
 from railtracks._calls.expiry import note_cancelled, waited
 from railtracks._calls.frames import Frame
 from railtracks._calls.identity import with_identity
+from railtracks._calls.middleware import run_with_middleware
 from railtracks._nodes.node import Node
 from railtracks._records.error_parts import set_context
 from railtracks._records.errors import (
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 @enable_ki_protection
 async def run_attempt(frame: Frame, node: Node[..., object], args: Args, kwargs: Kwargs) -> object:
-    """Run the function of a node, in a worker if it is sync, within the node's timeout.
+    """Run the function of a node, in a worker if it is sync, with its middleware around it, within the node's timeout.
 
     Raises:
         NodeTimeoutError: If the node's own timeout ended it.
@@ -47,7 +48,7 @@ async def run_attempt(frame: Frame, node: Node[..., object], args: Args, kwargs:
             `NodeTimeoutError` as its `__context__`.
     """
     if node.timeout is None:
-        return await _run_in_worker(frame, node, args, kwargs)
+        return await _run(frame, node, args, kwargs)
     result: object = None
     error: BaseException | None = None
     is_late = False
@@ -56,10 +57,7 @@ async def run_attempt(frame: Frame, node: Node[..., object], args: Args, kwargs:
     expiry = timeouts.begin(frame.call_id, scope, trio.current_time())
     with scope:
         try:
-            if node.is_async:
-                result = await users_code(node.fn, *args, **kwargs)
-            else:
-                result = await _run_in_worker(frame, node, args, kwargs)
+            result = await _run(frame, node, args, kwargs)
         except BaseException as raised:  # noqa: ASYNC103, BLE001 - `Cancelled` goes on, and so does the error, below
             error = without_cancelled(raised)
             if error is None:
@@ -107,6 +105,18 @@ async def _come_back_late(
     if node.is_async:
         frame.scope.overran(frame)
     raise _timeout_error(frame, node.name, seconds, expiry)
+
+
+async def _run(frame: Frame, node: Node[..., object], args: Args, kwargs: Kwargs) -> object:
+    if node.middleware:
+        return await run_with_middleware(frame, node, partial(_run_function, frame, node), args, kwargs)
+    return await _run_function(frame, node, args, kwargs)
+
+
+async def _run_function(frame: Frame, node: Node[..., object], args: Args, kwargs: Kwargs) -> object:
+    if node.is_async:
+        return await users_code(node.fn, *args, **kwargs)
+    return await _run_in_worker(frame, node, args, kwargs)
 
 
 async def _run_in_worker(frame: Frame, node: Node[..., object], args: Args, kwargs: Kwargs) -> object:

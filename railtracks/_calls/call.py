@@ -1,7 +1,7 @@
 """A call of a node: open the record, pass a checkpoint, run the node in its caller's task, close the record.
 
 Called by users as `rt.call`, and by the modules that make calls side by side. `call` handles the plain case itself. It
-hands three cases on: a node with `retry`, a deep Python stack, and a durable session.
+hands on: a node with `retry`, one under a `functools.partial`, a deep Python stack, and a durable session.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
         target, attempt = node.node, node
     else:
         target = parent.scope.node_of(node)
-    if target.retry is not None and attempt is None:
-        return await _call_with_retry(parent, target, target.retry, args, kwargs)
+    if not target.is_plain and attempt is None:
+        return await _call_in_steps(parent, target, args, kwargs)
     scope = parent.scope
     # A draining session refuses new top-level calls. Not new are a call of a fan-out, which was admitted when it was
     # started, and a further attempt of a call that runs.
@@ -346,6 +346,15 @@ async def _call_durably(  # noqa: PLR0917 - what a call is made of
     # take it as delivered. So no cancellation point here.
     await _leave_with_result(slot, is_thread=not (node.is_async or durable.has_outcome))
     return result
+
+
+@enable_ki_protection
+async def _call_in_steps(parent: Frame, node: Node[..., object], args: Args, kwargs: Kwargs) -> object:
+    """Make the call of the node inside of a `functools.partial`, or the attempts of a node with `retry`."""
+    if node.retry is None or node.core is not node:
+        args, kwargs = node.passed(args, kwargs)
+        return await _call(node.core, *args, **kwargs)
+    return await _call_with_retry(parent, node, node.retry, args, kwargs)
 
 
 @enable_ki_protection

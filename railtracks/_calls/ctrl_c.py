@@ -57,3 +57,9 @@ for _step in _STEPS:
 async def users_code(fn: Callable[..., Awaitable[T]], /, *args: object, **kwargs: object) -> T:
     """Await a coroutine function of a user's, which Ctrl-C strikes at once, whatever protected code calls this."""
     return await fn(*args, **kwargs)
+
+
+@disable_ki_protection
+def users_function(fn: Callable[..., T], /, *args: object) -> T:
+    """Call a plain function of a user's in Trio's thread; Ctrl-C strikes it likewise."""
+    return fn(*args)

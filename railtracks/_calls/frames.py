@@ -230,6 +230,10 @@ class Frame:
         """Set the slot of the worker thread that runs the node: its calls, made in this frame, lend the slot."""
         self.slot = slot
 
+    def deepen(self, levels: int) -> None:
+        """Count more levels of the Python stack between this frame and the calls that are made in it."""
+        self.depth += levels
+
     def mark_used(self) -> None:
         """Note that a call was made here, so that the next one needs a schedule point of its own.
 

@@ -10,7 +10,9 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from railtracks._nodes.lookup import named
-from railtracks._nodes.node import Node, is_node, made_node
+from railtracks._nodes.making import made_node
+from railtracks._nodes.node import Node, is_node
+from railtracks._nodes.wrappers import node_under
 
 # A session keeps the nodes of this many functions of modules; a notebook can define one name again and again.
 _MOST_NODES: Final = 1_000
@@ -41,10 +43,16 @@ class MadeNodes:
         # The id of a function stays its own: the node keeps the function alive. A bound method is a new object at each
         # access, so it is found by its function and its instance.
         key: object = id(fn)
-        if isinstance(fn, MethodType | BuiltinMethodType):
-            key = (getattr(fn, "__func__", fn.__name__), id(fn.__self__))
+        if isinstance(fn, MethodType):
+            key = (id(fn.__func__), id(fn.__self__))
+        elif isinstance(fn, BuiltinMethodType):
+            key = (fn.__name__, id(fn.__self__))
         node = self._kept.get(key) or self._others.get(key)
         if node is None:
+            node = node_under(fn)
+            if node is not None:
+                # Made anew at each call, so that it is what its node is now: `testing.replace_node` changes that.
+                return node
             node = made_node(fn)
             if type(fn) is FunctionType and named(fn.__module__, fn.__qualname__) is fn:
                 if len(self._kept) >= _MOST_NODES:

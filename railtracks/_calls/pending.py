@@ -71,12 +71,12 @@ class PendingCall(Generic[R_co]):
     @property
     def args(self) -> tuple[Any, ...]:
         """The positional arguments. In `as_completed` these are the input of the call."""
-        return self._args
+        return self._node.passed(self._args, self._kwargs)[0]
 
     @property
     def kwargs(self) -> Mapping[str, Any]:
         """The keyword arguments."""
-        return self._kwargs
+        return self._node.passed(self._args, self._kwargs)[1]
 
     def result(self) -> R_co:
         """Return what the node returned, or raise what it raised. Does not wait.

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Final, TypeGuard
 
 # Past what a class of lazy modules, or a metaclass, does when it is asked for an attribute: that may import.
-_names_in_module: Final[Callable[[object], Mapping[str, object]]] = vars(ModuleType)["__dict__"].__get__
+names_in_module: Final[Callable[[object], Mapping[str, object]]] = vars(ModuleType)["__dict__"].__get__
 names_in_class: Final[Callable[[object], Mapping[str, object]]] = vars(type)["__dict__"].__get__
 
 
@@ -24,7 +24,7 @@ def named(module: str, qualname: str) -> object:
     for name in qualname.split("."):
         names: Mapping[str, object] = {}
         if issubclass(type(found), ModuleType):
-            names = _names_in_module(found)
+            names = names_in_module(found)
         elif issubclass(type(found), type):
             names = names_in_class(found)
         found = names.get(name)

@@ -1,39 +1,49 @@
-"""`rt.function_node` and `rt.Node`: functions with a name and options that a session can call.
+"""`rt.Node`: a function with a name and options that a session can call. `making` makes nodes.
 
-Called by users, and by the other modules wherever a plain function is given as a node. This module knows nothing of
-sessions: `_calls.call` runs a node, and `_workers` the function of a sync node.
+Called by every module that has to do with nodes. This module knows nothing of sessions: `_calls.call` runs a node, and
+`_workers` the function of a sync node.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
-import inspect
 import math
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from types import MethodType
 from typing import (
     TYPE_CHECKING,
     Any,
     ClassVar,
     Concatenate,
+    Final,
     Generic,
     Literal,
+    NamedTuple,
     Never,
     ParamSpec,
-    Protocol,
     Self,
+    TypeAlias,
     TypeGuard,
     TypeVar,
     Unpack,
+    cast,
     overload,
 )
 
 from railtracks._blocks import block
 from railtracks._checks import exact
+from railtracks._nodes.middleware import Middleware, middleware_of
 from railtracks._nodes.options import NodeOptions, RunIn, check_for_processes, check_options
 from railtracks._nodes.retry import Retry
-from railtracks._nodes.signature import SecretParameters, Signature, secret_parameters_of, signature_of
-from railtracks._records.scrubbing import Scrubber
+from railtracks._nodes.signature import (
+    SecretParameters,
+    Signature,
+    secret_parameters_of,
+    signature_of,
+    without_partials,
+)
+from railtracks._nodes.variables import reduced
 from railtracks.exceptions import NodeCreationError
 
 if TYPE_CHECKING:
@@ -44,6 +54,23 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
+# Puts a function under a wrapper that passes other arguments on, such as a `functools.partial`.
+Wrap: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class _Within(NamedTuple):
+    """The node inside of wrappers, and these wrappers."""
+
+    node: Node[..., object]
+    wrap: Wrap
+
+
+class _Origin(NamedTuple):
+    """The node that a method was bound from, and what it was bound to: an instance, or a class."""
+
+    node: Node[..., object]
+    instance: object
+
 
 class Node(Generic[P, R_co]):
     """A function with options that can be called in a session: `await rt.call(node, ...)`.
@@ -52,17 +79,18 @@ class Node(Generic[P, R_co]):
     `__name__`, `__doc__`, `__wrapped__` and signature, and as a method it binds like a function. `node(...)` calls the
     plain function: without a session, a record, a timeout or a retry.
 
+    It is pickled as the variable of a module that holds it, and a copy of it is the node itself.
+
     Attributes:
         name: The name of the node in records, error notes and logs.
         fn: The function.
         timeout: The seconds that an attempt may take, `None` for no limit.
         retry: How often a failed call is tried again, `None` for never.
         run_in: Where a sync function runs: `"process"`, an executor, or `None` for a thread.
-        abandon_on_cancel: Whether a cancelled call leaves its worker thread running instead of waiting for it.
         is_async: Whether the function is a coroutine function; any other function runs in a worker.
-        is_durable: Whether a durable session records the calls. Calls that are not recorded run again after a resume.
-        key: A text that tells calls with equal arguments apart, in a durable session, where their order is not fixed.
-        is_direct: Whether a call only awaits the function: it is async, and has no timeout.
+        middleware: What runs around the function, the first outermost.
+        is_direct: Whether a call only awaits the function: it is async, and has neither timeout nor middleware.
+        is_plain: Whether a call can begin at once: the node has no `retry`, and is not under a `functools.partial`.
         secret_parameters: The parameters that may take secrets, `None` if there are none: most calls have nothing to
             look at.
     """
@@ -71,6 +99,10 @@ class Node(Generic[P, R_co]):
     __wrapped__: Callable[..., object]
 
     is_async: ClassVar[bool]
+    _within: _Within | None = None
+    _origin: _Origin | None = None
+    # How it binds as an attribute of a class, if not like a function.
+    _descriptor: type[object] | None = None
 
     def __init__(
         self,
@@ -81,6 +113,7 @@ class Node(Generic[P, R_co]):
         retry: Retry | None = None,
         run_in: RunIn = None,
         abandon_on_cancel: bool = False,
+        middleware: Sequence[Middleware[..., object]] = (),
         durable: bool = True,
         key: str | None = None,
     ) -> None:
@@ -90,14 +123,17 @@ class Node(Generic[P, R_co]):
             retry=retry,
             run_in=run_in,
             abandon_on_cancel=abandon_on_cancel,
+            middleware=middleware_of(middleware),
             durable=durable,
             key=key,
         )
         check_options(options)
-        # Before the attributes of the node are set: it copies the function's own attributes, which could replace them.
-        functools.update_wrapper(self, fn)
+        # Attributes of the function come along, but for those that would hide what a node has.
+        own: Mapping[str, object] = getattr(fn, "__dict__", {})
+        self.__dict__.update({name: value for name, value in own.items() if not hasattr(type(self), name)})
+        functools.update_wrapper(self, fn, updated=())
         self._options = options
-        self.__name__ = _name_of(fn)
+        self.__name__ = name_of(fn)
         if self.is_async and (run_in is not None or abandon_on_cancel):
             option = "abandon_on_cancel" if run_in is None else "run_in"
             raise NodeCreationError(
@@ -110,11 +146,10 @@ class Node(Generic[P, R_co]):
         self.retry: Retry | None = retry
         self.run_in: Literal["process"] | Executor | None = None if run_in == "thread" else run_in
         if run_in == "process":
-            check_for_processes(self.__name__, _unwrapped(fn), abandon_on_cancel=abandon_on_cancel)
-        self.abandon_on_cancel: bool = abandon_on_cancel
-        self.is_durable: bool = durable
-        self.key: str | None = None if key is None else exact(key)
-        self.is_direct: bool = self.is_async and self.timeout is None
+            check_for_processes(self.__name__, without_partials(fn), abandon_on_cancel=abandon_on_cancel)
+        self.middleware: tuple[Middleware[..., object], ...] = tuple(middleware)
+        self.is_direct: bool = self.is_async and self.timeout is None and not self.middleware
+        self.is_plain: bool = retry is None
         self.secret_parameters: SecretParameters | None = secret_parameters_of(fn)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> object:
@@ -123,11 +158,62 @@ class Node(Generic[P, R_co]):
     def __repr__(self) -> str:
         return f"<railtracks.Node {self.name!r}>"
 
+    @property
+    def abandon_on_cancel(self) -> bool:
+        """Whether a cancelled call leaves its worker thread running instead of waiting for it."""
+        return self._options.get("abandon_on_cancel", False)
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether a durable session records the calls. Calls that are not recorded run again after a resume."""
+        return self._options.get("durable", True)
+
+    @property
+    def key(self) -> str | None:
+        """A text that tells calls with equal arguments apart, in a durable session, where their order is not fixed."""
+        key = self._options.get("key")
+        return None if key is None else exact(key)
+
+    @property
+    def core(self) -> Node[..., object]:
+        """The node that a call runs: the one inside of a `functools.partial`, or else this one."""
+        return self if self._within is None else self._within.node
+
+    def passed(
+        self, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> tuple[tuple[object, ...], dict[str, object]]:
+        """Return the arguments of a call as the core gets them: with those that a `functools.partial` adds."""
+        return (args, kwargs) if self._within is None else self._within.wrap(_arguments)(*args, **kwargs)
+
+    def under(self, wrap: Wrap) -> Self:
+        """Return this node under a wrapper: its calls are calls of this node, with the arguments passed on."""
+        within = self._within
+
+        def wrap_all(inner: Callable[..., Any]) -> Callable[..., Any]:
+            return wrap(inner if within is None else within.wrap(inner))
+
+        return self._like_this(wrap(self.fn), _within=_Within(self.core, wrap_all), is_plain=False)
+
+    def bound_to(self, instance: object) -> Self:
+        """Return this node as a method of an instance, or as a class method of a class."""
+        if self._within is not None:
+            return self.under(lambda inner: MethodType(inner, instance))
+        return self._like_this(MethodType(self.fn, instance), _origin=_Origin(self, instance))
+
+    def binding_as(self, descriptor: type[object]) -> Self:
+        """Return a copy that binds, as an attribute of a class, like a `staticmethod` or a `classmethod`."""
+        return self._like_this(self.fn, _descriptor=descriptor)
+
     def with_function(self, fn: Callable[..., object]) -> Self:
         """Return a copy with another function of the same kind (async or sync), and this node's name and options."""
-        options = self._options.copy()
-        options["name"] = self.name
-        return type(self)(fn, **options)
+        return self._like_this(fn)
+
+    def _like_this(self, fn: Callable[..., object], **attributes: object) -> Self:
+        own = {name: value for name, value in self.__dict__.items() if name not in _OF_ONE_FUNCTION}
+        own |= {"fn": fn, "__wrapped__": fn, "secret_parameters": secret_parameters_of(fn)}
+        made = type(self).__new__(type(self))
+        made.__dict__.update(own | {"is_plain": self.retry is None} | attributes)
+        return made
 
     def with_options(self, **options: Unpack[NodeOptions]) -> Self:
         """Return a copy with other options; those that are not given stay as they are.
@@ -141,10 +227,13 @@ class Node(Generic[P, R_co]):
             ValueError: If an option has an impossible value.
         """
         check_options(options)
+        if self._within is not None:
+            return cast("Self", self.core.with_options(**options)).under(self._within.wrap)
         merged = self._options.copy()
         merged["name"] = self.name
         merged.update(options)
-        return type(self)(self.fn, **merged)
+        made = type(self)(self.fn, **merged)
+        return made if self._descriptor is None else made.binding_as(self._descriptor)
 
     @block
     def running(self, fn: Callable[..., object]) -> Generator[None]:
@@ -152,10 +241,14 @@ class Node(Generic[P, R_co]):
         kept, self.fn = self.fn, fn
         # A fake for a process node runs in a thread: it need not be a function that can be pickled.
         kept_run_in, self.run_in = self.run_in, None
+        # Under a `functools.partial` the fake takes the arguments of the call alone.
+        within, self._within = self._within, None
+        kept_is_plain, self.is_plain = self.is_plain, self.retry is None
         try:
             yield
         finally:
             self.fn, self.run_in = kept, kept_run_in
+            self._within, self.is_plain = within, kept_is_plain
 
     def argument_names(self, count: int) -> tuple[str | None, ...]:
         """Return the names of the parameters that take the first `count` positional arguments."""
@@ -168,6 +261,43 @@ class Node(Generic[P, R_co]):
     @functools.cached_property
     def _signature(self) -> Signature:
         return signature_of(self.__wrapped__)
+
+    def _attribute_of(self, instance: object, owner: type | None) -> Self:
+        """Return what this node is as an attribute of a class, got from an instance or from the class itself."""
+        kind = self._descriptor or object
+        if issubclass(kind, classmethod):
+            instance = type(instance) if owner is None else owner
+        # Neither a static method nor a method that is bound already is bound.
+        is_fixed = issubclass(kind, staticmethod) or isinstance(self.fn, MethodType)
+        return self if instance is None or is_fixed else self.bound_to(instance)
+
+    # Copies and pickles: those of a method lead to its instance, as those of Python's methods do.
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        if self._origin is not None:
+            return _bound, self._origin
+        module, qualname = getattr(self, "__module__", ""), getattr(self, "__qualname__", "")
+        return reduced(self, f"node {self.name!r}", str(module), str(qualname))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        if self._origin is None:
+            return self
+        return cast("Self", self._origin.node.bound_to(copy.deepcopy(self._origin.instance, memo)))
+
+
+# The attributes that a copy with another function does not have from the node.
+_OF_ONE_FUNCTION: Final = frozenset({"_signature", "_within", "_origin", "_descriptor"})
+
+
+def _arguments(*args: object, **kwargs: object) -> tuple[tuple[object, ...], dict[str, object]]:
+    return args, kwargs
+
+
+def _bound(node: Node[..., object], instance: object) -> Node[..., object]:
+    return node.bound_to(instance)
 
 
 class Attempt:
@@ -208,7 +338,7 @@ class AsyncNode(Node[P, R]):
     ) -> AsyncNode[Q, R]: ...
     def __get__(self, instance: object, owner: type | None = None) -> Node[..., object]:
         """Bind like a function."""
-        return self if instance is None else self.with_function(MethodType(self.fn, instance))
+        return self._attribute_of(instance, owner)
 
 
 class SyncNode(Node[P, R]):
@@ -229,77 +359,7 @@ class SyncNode(Node[P, R]):
     ) -> SyncNode[Q, R]: ...
     def __get__(self, instance: object, owner: type | None = None) -> Node[..., object]:
         """Bind like a function."""
-        return self if instance is None else self.with_function(MethodType(self.fn, instance))
-
-
-class NodeDecorator(Protocol):
-    """The decorator that `function_node(...)` returns when it is given options and no function."""
-
-    # A coroutine function fits both signatures, and the type checkers report that. The first one that fits counts.
-    @overload
-    def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
-        self, fn: Callable[P, Coroutine[object, Never, R]], /
-    ) -> AsyncNode[P, R]: ...
-    @overload
-    def __call__(self, fn: Callable[P, R], /) -> SyncNode[P, R]: ...
-
-
-# As above: the first signature that fits counts.
-@overload
-def function_node(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
-    fn: Callable[P, Coroutine[object, Never, R]], /, **options: Unpack[NodeOptions]
-) -> AsyncNode[P, R]: ...
-@overload
-def function_node(fn: Callable[P, R], /, **options: Unpack[NodeOptions]) -> SyncNode[P, R]: ...
-@overload
-def function_node(fn: None = None, /, **options: Unpack[NodeOptions]) -> NodeDecorator: ...
-def function_node(fn: Callable[..., object] | None = None, /, **options: Unpack[NodeOptions]) -> object:
-    """Make a node of a function. Use it as a decorator, with or without options, or call it with a function.
-
-    Args:
-        fn: A coroutine function, or a plain function, which will run in a worker. Also a method, a builtin, a
-            `functools.partial` or an object with `__call__`. Of a node a copy with these options is made.
-        **options: All are optional.
-
-            - `name`: The name shown in records; by default that of the function.
-            - `timeout`: The seconds that an attempt may take, waiting for a worker included. After that the attempt is
-              cancelled, and the call raises `NodeTimeoutError`. A worker thread cannot be stopped: it is waited for.
-            - `retry`: How often a failed call is tried again, an `rt.Retry`; by default never.
-            - `run_in`: Where a sync function runs. `"thread"` is the default. `"process"` is a worker process, killed
-              with its children when the call is cancelled; function, arguments and result are pickled (extra
-              `process`). Or any `concurrent.futures.Executor`, which the caller must shut down.
-            - `abandon_on_cancel`: Whether a cancelled call of a sync function leaves its thread running, instead of
-              waiting for it. Such a function cannot make calls from its thread.
-            - `durable`: Whether a durable session records the calls; by default it does. `False` is for cheap functions
-              without effects, which may run again when the session is resumed.
-            - `key`: A text that tells calls with equal arguments apart in a durable session. Needed where several tasks
-              of one nursery make them, because such tasks have no fixed order.
-
-    Raises:
-        NodeCreationError: If `fn` is a class, a generator function or not callable, or if an option does not fit it.
-        ImportError: If `run_in` is `"process"` and the extra `process` is not installed.
-        TypeError: If an option is unknown or of the wrong type.
-        ValueError: If an option has an impossible value, for example a `timeout` of 0.
-    """
-    check_options(options)
-    return functools.partial(made_node, **options) if fn is None else made_node(fn, **options)
-
-
-def made_node(fn: object, /, **options: Unpack[NodeOptions]) -> Node[..., object]:
-    """Return the node for a value that was given as one: the node itself, or a new node of a function.
-
-    Args:
-        fn: A node or a function.
-        **options: As for `function_node`; a node is then copied.
-
-    Raises:
-        NodeCreationError: As from `function_node`.
-    """
-    if is_node(fn):
-        return fn.with_options(**options) if options else fn
-    if not callable(fn):
-        raise NodeCreationError(f"a node is made of a function, not of {_shown(fn)}")
-    return AsyncNode(fn, **options) if is_coroutine_function(fn) else SyncNode(fn, **options)
+        return self._attribute_of(instance, owner)
 
 
 def is_node(value: object) -> TypeGuard[Node[..., object]]:
@@ -307,38 +367,7 @@ def is_node(value: object) -> TypeGuard[Node[..., object]]:
     return isinstance(value, Node)
 
 
-def is_coroutine_function(fn: object) -> bool:
-    """Return whether calling `fn` gives a coroutine.
-
-    Raises:
-        NodeCreationError: If no node can be made of `fn`: a class, a generator function, or not callable.
-    """
-    target: Any = _unwrapped(fn)
-    if isinstance(target, Node):
-        return target.is_async
-    if inspect.isclass(target):
-        raise NodeCreationError(f"a node is made of a function, not of the class {target.__qualname__}")
-    if not callable(target):
-        raise NodeCreationError(f"a node is made of a function, not of {_shown(target)}")
-    function = target if inspect.isroutine(target) else type(target).__call__
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise NodeCreationError(
-            f"a node returns one result, but {_name_of(fn)} is a generator function: return a list, or use rt.broadcast"
-        )
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(target)
-
-
-def _shown(value: object) -> str:
-    """Return the repr of what was given in place of a function, for an error: it may be an argument with secrets."""
-    return Scrubber().text(repr(value))
-
-
-def _unwrapped(fn: object) -> object:
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    return fn
-
-
-def _name_of(fn: object) -> str:
-    target = _unwrapped(fn)
+def name_of(fn: object) -> str:
+    """Return the name of a function, or of the class of a callable object, as a plain string."""
+    target = without_partials(fn)
     return exact(str(getattr(target, "__name__", type(target).__name__)))

@@ -8,10 +8,12 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypedDict
 
 from railtracks._checks import check_flag, check_name, check_timeout
+from railtracks._nodes.middleware import Middleware, middleware_of
 from railtracks._nodes.retry import Retry
 from railtracks._nodes.worker_modules import MAIN, PROCESS_MODULES, main_problem
 from railtracks.exceptions import NodeCreationError
@@ -30,6 +32,7 @@ class NodeOptions(TypedDict, total=False):
     retry: Retry | None
     run_in: RunIn
     abandon_on_cancel: bool
+    middleware: Sequence[Middleware[..., object]]
     durable: bool
     key: str | None
 
@@ -40,7 +43,7 @@ def check_options(options: NodeOptions) -> None:
     Raises:
         TypeError: If an option is unknown or of the wrong type.
         ValueError: If an option has an impossible value.
-        NodeCreationError: If `run_in` or `abandon_on_cancel` has an impossible value.
+        NodeCreationError: If `run_in`, `abandon_on_cancel` or `middleware` has an impossible value.
     """
     unknown = sorted(set(options) - set(NodeOptions.__annotations__))
     if unknown:
@@ -55,6 +58,7 @@ def check_options(options: NodeOptions) -> None:
         raise TypeError(f"retry must be an rt.Retry, not {type(retry).__name__}")
     if not isinstance(given.get("abandon_on_cancel", False), bool):
         raise NodeCreationError(f"abandon_on_cancel must be True or False, not {given['abandon_on_cancel']!r}")
+    middleware_of(given.get("middleware", ()))
     check_flag("durable", given.get("durable", True))
     if given.get("key") is not None:
         check_name("the key of a node", given.get("key"))

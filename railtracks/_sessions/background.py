@@ -57,7 +57,9 @@ class Background:
             ContextError: If the session drains.
         """
         self._root.admit()
-        made = self._root.scope.node_of(node)
+        given = self._root.scope.node_of(node)
+        # What is recorded of its start is what a resume will call.
+        made, (args, kwargs) = given.core, given.passed(args, kwargs)
         return self._start(made, args, kwargs, self._start_frame(made, args, kwargs, is_service), is_service=is_service)
 
     def _start_frame(self, node: Node[..., object], args: Args, kwargs: Kwargs, is_service: bool) -> Frame:  # noqa: FBT001 - handed on
@@ -102,7 +104,8 @@ class Background:
         """
         self._root.admit()
         scope = self._root.scope
-        made = scope.node_of(node)
+        given = scope.node_of(node)
+        made, (args, kwargs) = given.core, given.passed(args, kwargs)
         if scope.journal is not None:
             frame = frame_in(scope)
             if frame is not None:

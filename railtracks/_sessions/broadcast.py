@@ -16,7 +16,7 @@ from railtracks._calls.durable_protocol import SessionJournal
 from railtracks._calls.frames import Frame
 from railtracks._calls.here import leave_calls, open_scope, own_frame
 from railtracks._calls.identity import Identity, use_identity
-from railtracks._nodes.node import is_coroutine_function
+from railtracks._nodes.making import is_coroutine_function
 from railtracks._options import Callback
 from railtracks._records.descriptions import described
 from railtracks._records.error_parts import answer, class_name, shown_name

@@ -254,7 +254,7 @@ class Connection(Generic[P, R]):
         """
         if self._plan.store is not None and "session_id" in kwargs:
             raise TypeError("session_id is given to flow.connect(session_id=...), not to the connection")
-        return partial(self._invoked, args, kwargs)
+        return partial(self._invoked, *self._plan.node.passed(args, kwargs))
 
     async def _invoked(self, args: Args, kwargs: Kwargs) -> R:
         plan = self._plan
@@ -284,7 +284,7 @@ class Connection(Generic[P, R]):
         self._session = session = self._plan.new_session(run, self._plan.context)
         if self._is_stopping:
             self._drain_soon()
-        return cast("R", await result_of(session, partial(_called, self._plan.node, args, kwargs)))
+        return cast("R", await result_of(session, partial(_called, self._plan.node.core, args, kwargs)))
 
     def _found_ended(self, ended: EndedSession) -> None:
         """Take note of a durable session that does not run, because it has ended. Called by the durable package."""

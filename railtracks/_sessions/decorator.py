@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine
-from typing import Never, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import Never, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
+from railtracks._calls.call import call
 from railtracks._copying import copied
-from railtracks._nodes.node import is_coroutine_function
+from railtracks._nodes.making import is_coroutine_function
 from railtracks._nodes.signature import secret_parameters_of
+from railtracks._nodes.wrappers import SESSION_MARK, node_under, refuse_wrapped
 from railtracks._options import DecoratorOptions
 from railtracks._sessions.session import Session, result_of, see_arguments
 from railtracks.exceptions import NodeCreationError
@@ -41,7 +43,8 @@ def session(
     and `SessionCancelledError` if the session was cancelled.
 
     Args:
-        fn: The coroutine function.
+        fn: The coroutine function. A node is run as a call of the session, with its options; what is made of it is no
+            node.
         **options: The options of `Session`. The context is copied for each call, as in a `Flow`.
 
     Raises:
@@ -54,6 +57,9 @@ def session(
     def decorate(
         fn: Callable[P, Coroutine[object, Never, R]],
     ) -> Callable[P, Coroutine[object, Never, tuple[R, Session]]]:
+        node = node_under(fn)
+        if node is None:
+            refuse_wrapped(fn)
         if not _is_async(fn):
             name = getattr(fn, "__name__", repr(fn))
             raise TypeError(
@@ -62,6 +68,7 @@ def session(
             )
 
         secret_parameters = secret_parameters_of(fn)
+        work = fn if node is None else cast("Callable[P, Coroutine[object, Never, R]]", functools.partial(call, node))
 
         @functools.wraps(fn)
         async def run(*args: P.args, **kwargs: P.kwargs) -> tuple[R, Session]:
@@ -69,8 +76,10 @@ def session(
             fresh["context"] = copied(options.get("context"))
             own = Session(**fresh)
             see_arguments(own, secret_parameters, args, kwargs)
-            return await result_of(own, functools.partial(fn, *args, **kwargs)), own
+            return await result_of(own, functools.partial(work, *args, **kwargs)), own
 
+        if node is not None:
+            run.__dict__[SESSION_MARK] = True
         return run
 
     return decorate if fn is None else decorate(fn)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Coroutine, Mapping
 from inspect import Signature
-from typing import Any, ClassVar, Final, Generic, Never, ParamSpec, TypeVar, Unpack, cast, overload
+from typing import Any, ClassVar, Final, Generic, Never, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
 from railtracks._calls.durable_protocol import DurableFlow, DurableRun, Kwargs
 from railtracks._calls.frames import Frame
 from railtracks._checks import check_name, exact
 from railtracks._config import required, resolve
 from railtracks._copying import copied
-from railtracks._nodes.node import Node, made_node
+from railtracks._nodes.making import made_node
+from railtracks._nodes.node import Node
 from railtracks._nodes.signature import signature_of
+from railtracks._nodes.variables import Reduced, reduced
 from railtracks._option import check_options, documented, options_of, spelled_out
 from railtracks._options import FlowOptions, FlowRunOptions, SessionStore
 from railtracks._records.files import current_folder
@@ -72,7 +74,7 @@ class Flow(Generic[P, R]):
         elif options.get("version") is not None or options.get("background"):
             option = "background" if options.get("version") is None else "version"
             raise ValueError(f"{option} is for durable flows: give durable=True, a path, a URL or a store as well")
-        self._background = tuple(map(made_node, options.get("background") or ()))
+        self._background = tuple(made_node(each).core for each in options.get("background") or ())
         # Where it was made: home is looked for from there, when a session of it is opened.
         self._folder = current_folder()
         self._name = exact(name)
@@ -255,7 +257,7 @@ class Flow(Generic[P, R]):
         """Return what the durable package needs to know of this flow."""
         timeout = required(resolve(self._run_options).get("timeout"))
         return DurableFlow(
-            name=self.name, version=self.version, node=self._node, timeout=timeout, background=self._background
+            name=self.name, version=self.version, node=self._node.core, timeout=timeout, background=self._background
         )
 
     @property
@@ -293,6 +295,18 @@ class Flow(Generic[P, R]):
         flow = Flow(self.name, cast("Node[P, R]", self._entry_point), **options)
         flow._folder = self._folder
         return flow
+
+    # A flow is immutable, so a copy of it is the flow itself.
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> Reduced:
+        node: object = self._node
+        return reduced(self, f"flow {self.name!r}", str(getattr(node, "__module__", "")), "")
 
     def equality_hash(self) -> str:
         """Return the SHA-256 hash of the flow's name, in hexadecimal."""

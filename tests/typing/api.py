@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -90,6 +90,36 @@ def nodes() -> None:
     rt.function_node(5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
+@rt.wrap_node
+async def timed(call: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
+    return await call(*args, **kwargs)
+
+
+@rt.after_node
+def stripped(result: str) -> str:
+    return result.strip()
+
+
+@rt.function_node(middleware=(timed, stripped))
+async def answer(question: str) -> str:
+    return question
+
+
+async def middleware() -> None:
+    assert_type(await answer("a"), str)
+    assert_type(await rt.call(answer, "a"), str)
+    assert_type(await rt.call(rt.couple(greet, middleware=[timed]), "Ada"), str)
+    assert_type(await rt.call(rt.couple(add, middleware=(timed, stripped)), 1), int)
+    assert_type(rt.couple(plain_sync, middleware=[])(1), list[int])
+    assert_type(await rt.call(greet.with_options(middleware=[timed]), "Ada"), str)
+    assert_type(stripped("a"), str)
+
+    await rt.call(rt.couple(greet, middleware=[timed]), 1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    rt.couple(greet, middleware=[plain])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    rt.couple(greet)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    rt.wrap_node(plain_sync)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
 async def calls() -> None:
     assert_type(await greet("Ada"), str)
     assert_type(await greet.with_options(timeout=1)("Ada"), str)
@@ -104,6 +134,8 @@ async def calls() -> None:
     assert_type(await rt.call(plain_sync, 1), list[int])
     assert_type(await rt.call(random.random), float)
     assert_type(await rt.call(functools.partial(plain, 1)), float)
+    assert_type(await rt.call(functools.partial(greet, "Ada"), loud=True), str)
+    assert_type(await rt.call(functools.partial(add, 1)), int)
     assert_type(await rt.call(functools.partial(plain_sync, number=1)), list[int])
     assert_type(await rt.call(service.fetch, "a"), bytes)
     assert_type(await rt.call(service.load, 1), str)

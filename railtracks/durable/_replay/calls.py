@@ -25,7 +25,7 @@ from railtracks.durable._replay.recorded import RecordedCall
 from railtracks.durable._replay.rows import NewRow, RecordParent
 from railtracks.durable._replay.strands import CallBody, Strand
 from railtracks.durable._store.schema import RowStatus
-from railtracks.durable._values.shapes import shape_of
+from railtracks.durable._values.shapes import result_kind_of
 from railtracks.exceptions import (
     ContextError,
     DurableValueError,
@@ -161,7 +161,7 @@ class LiveCall(Call, RecordParent):
     async def _complete(self, result: object) -> None:
         node = self.asked.node
         try:
-            kind, what = shape_of(node).result, f"the result of {node.name!r}"
+            kind, what = result_kind_of(node), f"the result of {node.name!r}"
             data, _ = await self.parts.values.dump_aside(result, kind, what)
         except DurableValueError as error:
             await self._fail(error)  # noqa: ASYNC120 - shielded in there

@@ -23,7 +23,7 @@ class FunctionNames:
             ContextError: If there is such a function.
         """
         function: object = node.fn
-        function = function.stands_for if isinstance(function, StandIn) else function
+        function = function.stands_for.fn if isinstance(function, StandIn) else function
         # The code object: a function that is defined inside another one is made anew in each call of that.
         function = getattr(function, "__func__", function)
         function = getattr(function, "__code__", function)

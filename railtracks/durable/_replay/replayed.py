@@ -20,7 +20,7 @@ from railtracks.durable._replay.recorded import RecordedCall, outcome_of
 from railtracks.durable._replay.strands import Position, Strand
 from railtracks.durable._store.schema import CallRow, RowStatus
 from railtracks.durable._values.failures import load_failure
-from railtracks.durable._values.shapes import StandIn, shape_of
+from railtracks.durable._values.shapes import StandIn, result_kind_of
 from railtracks.durable._values.values import as_store_error
 
 
@@ -71,7 +71,7 @@ class ReplayedCall(Call):
             # As the node itself would have raised it.
             raise_unchanged(self._failure_of(row))
         with as_store_error(parts.commits.session_id):
-            return parts.values.load(outcome_of(row), shape_of(self._asked.node).result)
+            return parts.values.load(outcome_of(row), result_kind_of(self._asked.node))
 
     def _failure_of(self, row: CallRow) -> BaseException:
         """Return the exception that the recorded call raised. In a function of its own: no frame here holds it."""

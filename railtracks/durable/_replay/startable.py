@@ -12,7 +12,8 @@ from types import CellType, CodeType, FunctionType, MethodType
 from typing import TypeGuard
 
 from railtracks._nodes.lookup import address_of
-from railtracks._nodes.node import Node, made_node
+from railtracks._nodes.making import made_node
+from railtracks._nodes.node import Node
 from railtracks._nodes.signature import without_partials
 from railtracks.exceptions import NodeCreationError
 
@@ -54,7 +55,7 @@ def _within_reach(roots: Iterable[Node[..., object]]) -> Iterator[Node[..., obje
             continue
         seen[id(each)] = each
         try:
-            node = made_node(each)
+            node = made_node(each).core
         except NodeCreationError:
             continue
         yield node

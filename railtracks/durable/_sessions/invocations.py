@@ -19,7 +19,8 @@ from railtracks._calls.call import call
 from railtracks._calls.durable_protocol import Args, DurableFlow, DurableRun, EndedSession, Kwargs
 from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import admit_session, frame_here
-from railtracks._nodes.node import Node, function_node
+from railtracks._nodes.making import function_node
+from railtracks._nodes.node import Node
 from railtracks._options import SessionStore
 from railtracks._workers.threads import in_thread
 from railtracks.durable._replay.journal import Journal
@@ -33,7 +34,7 @@ from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
 from railtracks.durable._store.schema import ROOT, RowStatus
 from railtracks.durable._store.wanted import Taken, Wanted
-from railtracks.durable._values.shapes import StandIn, shape_of
+from railtracks.durable._values.shapes import StandIn, result_kind_of
 from railtracks.durable._values.values import as_own_error
 from railtracks.exceptions import SessionWaiting, StoreError
 
@@ -219,7 +220,7 @@ def _recorded_result(access: Access, taken: Taken, node: Node[..., object]) -> o
         is_entry = (each.strand, each.position, each.place) == (ROOT, 0, -1)
         if is_entry and each.status == RowStatus.COMPLETED and each.outcome is not None:
             with as_own_error(row.session_id):
-                return access.values.load(each.outcome, shape_of(node).result)
+                return access.values.load(each.outcome, result_kind_of(node))
     raise StoreError(f"session {row.session_id} is {row.status}, and its result is not in the store")
 
 
@@ -245,7 +246,7 @@ class InnerFlow(StandIn):
         invoke: Callable[[Args, Kwargs, Identity], Awaitable[object]],
         ended: Ended,
     ) -> None:
-        self.stands_for = flow.node.fn
+        self.stands_for = flow.node
         self._access = access
         self._journal = journal
         self._invoke = invoke

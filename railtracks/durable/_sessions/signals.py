@@ -17,7 +17,8 @@ from railtracks._calls.call import call
 from railtracks._calls.durable_protocol import Args, Kwargs
 from railtracks._calls.here import IN_ANOTHER_PROCESS, frame_here, this_task
 from railtracks._checks import check_flag, check_name, check_timeout
-from railtracks._nodes.node import Node, function_node
+from railtracks._nodes.making import function_node
+from railtracks._nodes.node import Node
 from railtracks._nodes.signature import ANYTHING, Kind, TypedResult
 from railtracks._workers.threads import in_thread
 from railtracks.durable._replay.calls import LiveCall, SelfRecording

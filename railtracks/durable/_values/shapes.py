@@ -5,24 +5,23 @@ Called by `values`, and by calls and sessions that store a result.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 from weakref import WeakKeyDictionary
 
 from railtracks._nodes.node import Node
-from railtracks._nodes.signature import Signature, signature_of
+from railtracks._nodes.signature import ANYTHING, Kind, Signature, signature_of
 
 
 class StandIn:
-    """A callable object that is called in place of another function, whose arguments and result it has.
+    """A callable object that is called in place of a node, whose arguments and result it has.
 
     The function of a flow that is invoked inside a session is one (`InnerFlow`); nothing else makes any.
 
     Attributes:
-        stands_for: That function.
+        stands_for: That node.
     """
 
-    stands_for: Callable[..., object]
+    stands_for: Node[..., object]
 
     def replayed(self, key: str) -> None:
         """Take note that the call of this object is replayed, and so does not run.
@@ -37,11 +36,24 @@ _known: Final[WeakKeyDictionary[Node[..., object], Signature]] = WeakKeyDictiona
 
 
 def shape_of(node: Node[..., object]) -> Signature:
-    """Return the signature by which the arguments and the result of a node are stored."""
-    given: object = node.fn
-    fn = given.stands_for if isinstance(given, StandIn) else node.fn
+    """Return the signature by which the arguments of a node, and the result of its function, are stored."""
+    node = _meant(node)
     known = _known.get(node)
     # `testing.replace_node` replaces the function of a node.
-    if known is None or known.fn is not fn:
-        known = _known[node] = signature_of(fn)
+    if known is None or known.fn is not node.fn:
+        known = _known[node] = signature_of(node.fn)
     return known
+
+
+def result_kind_of(node: Node[..., object]) -> Kind:
+    """Return the annotation by which the result of a call is stored.
+
+    That is the annotation of the outermost middleware that has one, or else the one of the node's function.
+    """
+    kinds = (each.result_kind for each in _meant(node).middleware)
+    return next((kind for kind in kinds if kind is not ANYTHING), shape_of(node).result)
+
+
+def _meant(node: Node[..., object]) -> Node[..., object]:
+    given: object = node.fn
+    return given.stands_for if isinstance(given, StandIn) else node

@@ -1,0 +1,143 @@
+"""What people put around a node: partials and methods, under which it stays a node; and decorators, which are refused.
+
+Called wherever a value is given as a node.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from types import FunctionType, MethodType
+from typing import Any, Final, TypeAlias, TypeGuard
+
+from railtracks._nodes.lookup import names_in_class
+from railtracks._nodes.node import Node, Wrap, is_node, name_of
+from railtracks.exceptions import NodeCreationError
+
+# In the `__dict__` of what `@rt.session` makes of a node.
+SESSION_MARK: Final = "_railtracks_session_of_node"
+
+# How deep wrappers are looked into: an object may make up a new `__wrapped__` each time it is asked for one.
+_DEEPEST: Final = 100
+
+_Descriptor: TypeAlias = "staticmethod[..., Any] | classmethod[Any, ..., Any]"
+
+
+def node_under(fn: object) -> Node[..., object] | None:
+    """Return the node that stays itself under what `fn` puts around it, `None` if there is no such node.
+
+    These are `functools.partial` and `partialmethod`, methods, static and class methods, and an object whose class has
+    a node as its `__call__`.
+    """
+    found: Node[..., object] | None = None
+    if is_node(fn):
+        found = fn
+    elif _is_partial(fn):
+        found = _under(fn.func, lambda inner: functools.partial(inner, *fn.args, **fn.keywords))
+    elif isinstance(fn, MethodType):
+        node = node_under(fn.__func__)
+        found = None if node is None else node.bound_to(fn.__self__)
+    elif is_descriptor(fn):
+        found = node_under(fn.__func__)
+    elif isinstance(fn, FunctionType):
+        method = _partialmethod_of(fn)
+        found = None if method is None else _under(method.func, _unbound(method))
+    elif not inspect.isroutine(fn) and not isinstance(fn, type):
+        own_call = _own_call(fn)
+        # What binds a node is a node, or leads to one.
+        if isinstance(own_call, Node | staticmethod | classmethod | functools.partialmethod):
+            found = node_under(_bound(own_call, fn))
+    return found
+
+
+def _bound(descriptor: Any, fn: object) -> object:
+    return descriptor.__get__(fn, type(fn))
+
+
+def _under(fn: object, wrap: Wrap) -> Node[..., object] | None:
+    node = node_under(fn)
+    return None if node is None else node.under(wrap)
+
+
+def _is_partial(fn: object) -> TypeGuard[functools.partial[object]]:
+    # A subclass with a `__call__` of its own may do anything with the arguments.
+    own_call = _own_call(fn)
+    return isinstance(fn, functools.partial) and own_call is functools.partial.__dict__["__call__"]
+
+
+def is_descriptor(fn: object) -> TypeGuard[_Descriptor]:
+    """Return whether a value is a static method or a class method, as it stands in the body of a class."""
+    return isinstance(fn, staticmethod | classmethod)
+
+
+def _partialmethod_of(fn: FunctionType) -> functools.partialmethod[object] | None:
+    """Return the `partialmethod` that a function was made by: got from a class, it is such a function."""
+    # The first is the name from Python 3.13 on.
+    method: object = fn.__dict__.get("__partialmethod__", fn.__dict__.get("_partialmethod"))
+    return method if _is_partialmethod(method) else None
+
+
+def _is_partialmethod(found: object) -> TypeGuard[functools.partialmethod[object]]:
+    return isinstance(found, functools.partialmethod)
+
+
+def _unbound(method: functools.partialmethod[object]) -> Wrap:
+    """Return what puts a function under a `partialmethod` that was got from its class, so that it takes `self`."""
+
+    def wrap(inner: Callable[..., Any]) -> Callable[..., Any]:
+        def call(self: object, /, *args: object, **kwargs: object) -> object:
+            return inner(self, *method.args, *args, **{**method.keywords, **kwargs})
+
+        return call
+
+    return wrap
+
+
+def _own_call(fn: object) -> object:
+    """Return the `__call__` of an object's class, as it stands in the body of the class."""
+    classes = (names_in_class(each) for each in type(fn).__mro__)
+    return next((names["__call__"] for names in classes if "__call__" in names), None)
+
+
+def refuse_wrapped(fn: object) -> None:
+    """Refuse a function that was made of a node and is none: a call of it would drop the node's options.
+
+    Raises:
+        NodeCreationError: If a node is inside, where `__wrapped__` leads to it.
+    """
+    for each in _inside(fn):
+        if isinstance(each, FunctionType) and SESSION_MARK in each.__dict__:
+            name = name_of(each)
+            raise NodeCreationError(
+                f"{name} was made by @rt.session, which opens a session and returns it beside the result: pass the node"
+                f" itself, {name}.__wrapped__"
+            )
+        node = node_under(each)
+        if node is None:
+            continue
+        raise NodeCreationError(
+            f"{name_of(fn)} is a decorated function around the node {node.name!r}, and no node itself: the options of"
+            " the node would be lost. Put the decorator below @rt.function_node, or use middleware= (rt.couple adds it)"
+        )
+
+
+def _inside(fn: object) -> Iterator[object]:
+    """Return a function, and what is inside of it, one layer after the other."""
+    left = [fn]
+    for _ in range(_DEEPEST):
+        if not left:
+            return
+        each = left.pop()
+        yield each
+        if isinstance(each, functools.partial):
+            left.append(each.func)
+        elif isinstance(each, MethodType):
+            left.append(each.__func__)
+        elif not isinstance(each, type):
+            left += _attributes_inside(each)
+
+
+def _attributes_inside(fn: object) -> list[object]:
+    found = [getattr(fn, "__wrapped__", None), None if inspect.isroutine(fn) else _own_call(fn)]
+    return [each for each in found if each is not None]
