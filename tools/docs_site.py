@@ -61,8 +61,8 @@ def option_table() -> str:
     """Return all options as a table in Markdown."""
     lines = ["| option | type | taken by | what it does |", "| --- | --- | --- | --- |"]
     for name, kind, taken_by, text in option_rows():
-        shown = kind.replace("|", "\\|")
-        lines.append(f"| `{name}` | `{shown}` | {taken_by} | {text} |")
+        shown = " or ".join(f"`{each}`" for each in kind.split(" | "))
+        lines.append(f"| `{name}` | {shown} | {taken_by} | {text} |")
     return "\n".join(lines)
 
 
