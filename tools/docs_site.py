@@ -63,7 +63,9 @@ def option_table() -> str:
     for name, kind, taken_by, text in option_rows():
         shown = " or ".join(f"`{each}`" for each in kind.split(" | "))
         lines.append(f"| `{name}` | {shown} | {taken_by} | {text} |")
-    return "\n".join(lines)
+    # The style sheet lays the cells of a row below each other on a phone.
+    table = "\n".join(lines)
+    return f'<div class="options" markdown="1">\n\n{table}\n\n</div>'
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
