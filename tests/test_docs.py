@@ -10,6 +10,8 @@ from doc_blocks import LANGUAGES, MARKS, PAGES, ROOT, Page, blocks_of
 from postgres_server import PostgresServer
 from postgres_server import postgres as _postgres  # noqa: F401 - a fixture
 
+import railtracks as rt
+
 sys.path.insert(0, str(ROOT / "tools"))
 import docs_site
 
@@ -85,6 +87,14 @@ def test_the_test_of_each_guarantee_is_there() -> None:
         assert named_test is not None, row
         text = (ROOT / "tests" / named_test[1]).read_text("utf-8")
         assert re.search(rf"^(async )?def {named_test[2]}\(", text, re.MULTILINE), row
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    pages = "".join(page.read_text("utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
+    modules = {"context", "exceptions"}
+    missing = {name for name in rt.__all__ if f"::: railtracks.{name}\n" not in pages} - set(rt.exceptions.__all__)
+    assert missing <= modules
+    assert all(f"::: railtracks.{module}\n" in pages for module in (*modules, "testing", "pytest_plugin"))
 
 
 def test_the_page_of_benchmarks_has_the_markers_of_make_bench() -> None:
