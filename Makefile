@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 # Goals that run at the same time could install into one virtual environment.
 .NOTPARALLEL:
-.PHONY: help demo test cover prove lowest wheel check format bench bench-peers clean
+.PHONY: help demo test cover prove lowest wheel check format docs bench bench-peers clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -67,6 +67,9 @@ format: $(VENV)/check.stamp ## put the code into shape
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/docs.stamp ## build the documentation into site/, without the network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 bench: $(VENV)/test.stamp ## measure, beside plain Trio and the peers
 	$(BIN)/python -m benchmarks
 
@@ -74,4 +77,4 @@ bench-peers: $(VENV)/test.stamp ## make the peers' virtual environments
 	$(BIN)/python -m benchmarks.peers
 
 clean: ## remove what the goals above have made
-	rm -rf .venv* .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .railtracks
+	rm -rf .venv* .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .railtracks site

@@ -24,7 +24,7 @@ examples:
   python -m benchmarks                          everything, with every peer that is installed
   python -m benchmarks --quick --no-peers       a first look, in under a minute
   python -m benchmarks --only invoke --only import
-  python -m benchmarks --readme README.md       and put the last table between the README's markers
+  python -m benchmarks --page docs/benchmarks.md    and put the last table between the page's markers
 
 Peers that are not installed are named in the tables; make bench-peers installs them. Every figure is the median
 of its samples with minimum and maximum; ours and plain Trio are sampled in turns. The exit code says nothing
@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="ours and plain Trio only")
     parser.add_argument("--bound", type=float, default=60.0, help="seconds for one sample (default: 60)")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the last table to a file")
-    parser.add_argument("--readme", type=Path, metavar="FILE", help="put the last table between the file's markers")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="put the last table between the file's markers")
     arguments = parser.parse_args()
     _started()
     print(f"{report.machine()}\n", flush=True)
@@ -173,8 +173,8 @@ def main() -> None:
     print(block, flush=True)
     if arguments.markdown:
         arguments.markdown.write_text(block, encoding="utf-8")
-    if arguments.readme:
-        report.put_into(arguments.readme, block)
+    if arguments.page:
+        report.put_into(arguments.page, block)
 
 
 if __name__ == "__main__":

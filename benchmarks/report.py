@@ -1,4 +1,4 @@
-"""Tables: one a measurement, one of targets, one for the README."""
+"""Tables: one a measurement, one of targets, one for the page of benchmarks."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from benchmarks.targets import TARGETS
 BEGIN = "<!-- bench:begin -->"
 END = "<!-- bench:end -->"
 
-# Rows of the README's table: label, measurement, N (None: the largest that each side has), figure.
+# Rows of the page's table: label, measurement, N (None: the largest that each side has), figure.
 _ROWS: Sequence[tuple[str, str, int | None, str]] = (
     ("one after another, µs a call, N = 1,000", "sequential", 1_000, ""),
     ("… N = 10,000", "sequential", 10_000, ""),
@@ -117,7 +117,7 @@ def machine() -> str:
 
 
 def markdown(figures: Figures) -> str:
-    """Write the table of the README: every side beside every other, medians with minimum and maximum."""
+    """Write the table of the page of benchmarks: every side beside every other, medians with minimum and maximum."""
     sides = (OURS, PLAIN, *(peer.title for peer in PEERS))
     lines = [
         "| | " + " | ".join(sides) + " |",
@@ -135,18 +135,18 @@ def markdown(figures: Figures) -> str:
     return "\n".join(lines) + "\n"
 
 
-def put_into(readme: Path, block: str) -> None:
+def put_into(page: Path, block: str) -> None:
     """Replace what stands between the two markers of a file.
 
     Raises:
         ValueError: If the file does not have them, in this order.
     """
-    text = readme.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
     _old, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{readme} does not have {BEGIN} followed by {END}")
-    readme.write_text(f"{before}{begin}\n{block}{end}{after}", encoding="utf-8")
+        raise ValueError(f"{page} does not have {BEGIN} followed by {END}")
+    page.write_text(f"{before}{begin}\n{block}{end}{after}", encoding="utf-8")
 
 
 def names() -> Sequence[str]:

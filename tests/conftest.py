@@ -30,6 +30,18 @@ def home(railtracks_home: Path, railtracks_config: None) -> Path:
 
 
 @pytest.fixture
+def page_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run a page of the documentation where a user's project is, with no settings but those of the page."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "pyproject.toml").touch()
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delenv("RAILTRACKS_HOME")
+    return folder
+
+
+@pytest.fixture
 def measured_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure the processes that a test starts, if this one is measured."""
     for name, value in _measured.items():

@@ -82,7 +82,7 @@ REAL = """
 
 
 def test_the_page_for_users_has_all_words_of_the_rule() -> None:
-    page = (Path(__file__).parent.parent / "SECRETS.md").read_text("utf-8")
+    page = (Path(__file__).parent.parent / "docs" / "secrets.md").read_text("utf-8")
     assert [words for words in WORDS if not re.search(rf"(?<!\w){words}(?!\w)", page)] == []
 
 

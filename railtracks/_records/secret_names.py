@@ -1,7 +1,7 @@
 """Names of secrets: which keys, parameters and fields have values that are not shown.
 
-Called by everything that looks for secrets, in values (`secrets`), in texts (`scrubbing`) and in signatures. README
-tells the rule in words: change both.
+Called by everything that looks for secrets, in values (`secrets`), in texts (`scrubbing`) and in signatures.
+`docs/secrets.md` tells the rule in words: change both.
 """
 
 from __future__ import annotations
