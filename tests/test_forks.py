@@ -215,14 +215,16 @@ async def test_a_session_that_was_opened_before_a_fork_is_not_here() -> None:
                 door()
 
 
-async def test_a_child_that_leaves_the_block_of_its_parent_leaves_state_and_store_alone(tmp_path: Path) -> None:
+async def test_a_child_that_leaves_the_block_of_its_parent_leaves_state_and_store_alone(
+    tmp_path: Path, home: Path
+) -> None:
     payloads: list[object] = []
     store = rt.DurableStore(tmp_path / "store.db")
     async with rt.Session(durable=store, payload_callback=payloads.append) as session:
         count_fork()
     assert not payloads
-    assert session.state_path is not None
-    assert not session.state_path.exists()
+    assert session.state_path is None
+    assert list(home.glob("*.json")) == []
     # The store has it as the parent left it.
     assert [each.status for each in store.sessions()] == ["running"]
 
