@@ -163,6 +163,10 @@ def test_table_aligns_what_the_report_holds() -> None:
     ]
 
 
+def test_a_table_without_functions_and_failures_has_the_sums_alone() -> None:
+    assert len(demo.table(demo.sum_up("src", [demo.FileSurvey("a.py", 1)])).splitlines()) == 7
+
+
 def test_table_shows_no_control_characters_of_a_file_name() -> None:
     report = demo.sum_up("src", [demo.FileSurvey("\x1b[2J\udcff.py", problem="OSError")])
     assert "'\\x1b[2J\\udcff.py'  OSError" in demo.table(report)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import gc
 import math
+import sys
 import threading
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import FunctionType
 from typing import Any, ClassVar
 from weakref import ref
 
@@ -118,6 +120,21 @@ async def test_a_session_that_calls_new_functions_all_the_time_does_not_keep_the
             seen.append(ref(fresh))
             assert await rt.call(fresh) == number
         assert sum(function() is not None for function in seen) <= 1_001
+
+
+async def redefined() -> None: ...
+
+
+async def test_a_name_of_a_module_that_is_defined_again_and_again_does_not_keep_all_its_functions() -> None:
+    module, seen = sys.modules[__name__], list[ref[FunctionType]]()
+    async with rt.Session(history_limit=0, save_state=False) as session:
+        for _ in range(1_100):
+            fresh = FunctionType(redefined.__code__, globals())
+            seen.append(ref(fresh))
+            setattr(module, "redefined", fresh)  # noqa: B010 - as a cell of a notebook does
+            await rt.call(fresh)
+        assert sum(function() is not None for function in seen) <= 1_001
+    assert session.counts.by_node == {"redefined": 1_100}
 
 
 class Argument:

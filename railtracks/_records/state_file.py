@@ -70,21 +70,20 @@ class StateFile:
             log.log(logging.WARNING, line, logger=_LOGGER)
 
     def write(self, log: SessionLog) -> None:
-        """Write the state, if it is to be saved. A failure is logged, and then there is no path. Blocks."""
-        path = self._path
-        if path is None:
-            return
+        """Write the state. A failure is logged, and then there is no path any more. Blocks."""
+        path, is_written = self._path, False
+        assert path is not None  # noqa: S101 - otherwise there is nothing to write to
         try:
             self._warn(path, log)
             write_whole(path, self.record.chunks())
+            is_written = True
         except Exception as error:  # noqa: BLE001 - it must not replace the result of the session
-            # A path promises a file.
-            self.give_up()
             line = f"could not save the state to {path}: {error}"
             log.log(logging.ERROR, line, logger=_LOGGER)
-        except BaseException:
-            self.give_up()
-            raise
+        finally:
+            # A path promises a file.
+            if not is_written:
+                self.give_up()
 
     def _warn(self, path: Path, log: SessionLog) -> None:
         wanted = self.record.flow_name if self.record.name is None else self.record.name
