@@ -16,7 +16,6 @@ from typing import Final, TextIO
 
 import railtracks as rt
 from railtracks import demo
-from railtracks.testing import opened_sessions
 
 _EXAMPLES: Final = """\
 examples:
@@ -109,7 +108,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     report: demo.Report | None = None
     # Parsing a file can raise warnings about that file, for example about a wrong escape: hide them. Done outside of
     # the flow, because the filters belong to the whole process, and the nodes run in several threads at once.
-    with warnings.catch_warnings(), demo.open_progress() as show, opened_sessions() as sessions:
+    with warnings.catch_warnings(), demo.open_progress() as show:
         warnings.simplefilter("ignore", SyntaxWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         flow = rt.Flow(
@@ -120,8 +119,9 @@ def _demo(arguments: argparse.Namespace) -> int:
             # Half a survey is of no use, so nothing is to be finished.
             stop_on_sigterm=0,
         )
+        run = flow.connect()
         try:
-            report = flow.invoke(arguments.folder, arguments.limit)
+            report = run.invoke(arguments.folder, arguments.limit)
         except KeyboardInterrupt:
             problem, code = "interrupted", _INTERRUPTED
         except rt.SessionTimeoutError as error:
@@ -131,7 +131,7 @@ def _demo(arguments: argparse.Namespace) -> int:
         else:
             problem, code = f"no Python files in {report.folder}", _WRONG_USE
     # Only now: a path stands for a file that is there.
-    saved = demo.state_line(sessions[0].state_path if sessions else None)
+    saved = demo.state_line(run.state_path)
     if report is not None and report.files:
         return _put(f"{demo.table(report)}\n\n{saved}\n")
     _complain(f"railtracks: {problem}\n{saved}")
