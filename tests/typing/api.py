@@ -486,3 +486,10 @@ async def workers_and_ends() -> None:
     rt.Session(stop_on_sigterm=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await session.drain("5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     flow.update_context(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def timeouts(of_node: rt.NodeTimeoutError, of_session: rt.SessionTimeoutError) -> None:
+    assert_type(of_node.open_calls, tuple[str, ...])
+    assert_type(of_session.open_calls, tuple[str, ...])
+    rt.NodeTimeoutError("fetch", 5, ("parse (2) was open for 4.9 s",))
+    rt.NodeTimeoutError("fetch", 5, "parse (2)")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
