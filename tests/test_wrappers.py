@@ -279,6 +279,16 @@ async def test_a_copy_with_options_of_a_class_method_binds_as_before() -> None:
     assert (result, record.node) == ("Market!", "kind")
 
 
+async def test_a_static_method_may_be_a_partial_of_a_node() -> None:
+    class Market:
+        one_more = rt.function_node(staticmethod(functools.partial(add, 1)))
+        quicker = one_more.with_options(timeout=2)
+
+    for fn in (Market.one_more, Market().one_more, Market().quicker):
+        result, record = await called(fn, 2)
+        assert (result, record.node, record.args) == (3, "sum", (1, 2))
+
+
 async def test_a_class_method_that_is_a_node_may_be_called_back() -> None:
     got = list[str]()
 

@@ -202,7 +202,7 @@ class Node(Generic[P, R_co]):
 
     def binding_as(self, descriptor: type[object]) -> Self:
         """Return a copy that binds, as an attribute of a class, like a `staticmethod` or a `classmethod`."""
-        return self._like_this(self.fn, _descriptor=descriptor)
+        return self._like_this(self.fn, _descriptor=descriptor, _within=self._within, is_plain=self.is_plain)
 
     def with_function(self, fn: Callable[..., object]) -> Self:
         """Return a copy with another function of the same kind (async or sync), and this node's name and options."""
@@ -227,12 +227,13 @@ class Node(Generic[P, R_co]):
             ValueError: If an option has an impossible value.
         """
         check_options(options)
-        if self._within is not None:
-            return cast("Self", self.core.with_options(**options)).under(self._within.wrap)
-        merged = self._options.copy()
-        merged["name"] = self.name
-        merged.update(options)
-        made = type(self)(self.fn, **merged)
+        if self._within is None:
+            merged = self._options.copy()
+            merged["name"] = self.name
+            merged.update(options)
+            made = type(self)(self.fn, **merged)
+        else:
+            made = cast("Self", self.core.with_options(**options)).under(self._within.wrap)
         return made if self._descriptor is None else made.binding_as(self._descriptor)
 
     @block
