@@ -3,6 +3,7 @@
 import inspect
 import json
 import pickle
+import pydoc
 import subprocess
 import sys
 from importlib.resources import files
@@ -59,6 +60,12 @@ def test_every_public_name_is_documented(name: str) -> None:
             and not inspect.getdoc(value)
         ]
         assert undocumented == []
+
+
+@pytest.mark.parametrize("module", [rt, testing], ids=lambda module: module.__name__)
+def test_help_shows_every_public_name(module: ModuleType) -> None:
+    text = pydoc.render_doc(module, renderer=pydoc.plaintext)
+    assert [name for name in module.__all__ if name not in text] == []
 
 
 @pytest.mark.parametrize("room", [context, testing], ids=lambda room: room.__name__)

@@ -116,7 +116,8 @@ class CurrentCall:
     session_id: str
 
 
-@define(frozen=True)
+# Not slotted: the `__getattr__` that attrs gives a slotted class with a cached property breaks help() on Python 3.13.
+@define(frozen=True, slots=False)
 class ExecutionInfo:
     """A session and its calls as plain data: a running one's as it stood, or a saved one's.
 
