@@ -64,7 +64,7 @@ def test_a_use_says_which_extra_it_needs() -> None:
     script = f"""
 import trio
 async def workers():
-    async with rt.Session(save_state=False) as session:
+    async with rt.Session(save_state=False, logging_setting="NONE") as session:
         await session.start_workers(1)
 for use in {USES!r}:
     try:

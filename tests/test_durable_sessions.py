@@ -855,7 +855,7 @@ def test_options_are_refused_where_they_are_given(store: rt.DurableStore) -> Non
         ({"url": 5}, TypeError, "url"),
         ({"durability": "much"}, ValueError, "durability"),
         ({"lease": 0}, ValueError, "lease"),
-        ({"lease": math.inf}, ValueError, "an end"),
+        ({"lease": math.inf}, ValueError, "a finite number"),
         ({"lease": 5, "commit_timeout": 5}, ValueError, "less than lease"),
         ({"max_recoveries": 1.5}, TypeError, "max_recoveries"),
         ({"max_recoveries": -1}, ValueError, "max_recoveries"),
