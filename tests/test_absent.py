@@ -62,7 +62,8 @@ USES = [
 
 def test_a_use_says_which_extra_it_needs() -> None:
     script = f"""
-import trio
+import logging, trio
+logging.getLogger("RT").addHandler(logging.NullHandler())
 async def workers():
     async with rt.Session(save_state=False, logging_setting="NONE") as session:
         await session.start_workers(1)
