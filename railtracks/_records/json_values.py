@@ -22,7 +22,7 @@ from railtracks._records.scrubbing import CUT, REDACTED, Scrubber
 from railtracks._records.secrets import field_names, is_secret, key_name, named_items
 from railtracks._records.slices import CHARACTERS, ITEMS, Pauses, slices
 from railtracks._records.value_parts import fields_of, is_container, items_of, leaf_of, length_of, pairs_of
-from railtracks._records.value_texts import LONGEST_TEXT, full_class_name, safe_repr
+from railtracks._records.value_texts import LONGEST_TEXT, Looks, full_class_name, safe_repr
 
 T = TypeVar("T")
 
@@ -79,6 +79,7 @@ class JsonValues:
         self._left = limit
         # The containers around the part at hand.
         self._open: set[int] = set()
+        self._looks = Looks()
         # The texts of keys.
         self._keys: dict[str, str] = {}
 
@@ -109,7 +110,7 @@ class JsonValues:
             # A real Ctrl-C is none of the value's doing. Whatever else its code raises costs this part only.
             if is_ctrl_c(error):
                 raise
-            return self._unserializable(value, safe_repr(value))  # noqa: ASYNC104 - the same
+            return self._unserializable(value, safe_repr(value, self._looks))  # noqa: ASYNC104 - the same
 
     def _form(self, value: object, name: str | None) -> str:
         if value is None or value is True or value is False:
@@ -122,7 +123,11 @@ class JsonValues:
         leaf = self._leaf(value)
         if leaf is not None:
             return leaf
-        return self._container(value) if is_container(value) else self._unserializable(value, safe_repr(value))
+        return (
+            self._container(value)
+            if is_container(value)
+            else self._unserializable(value, safe_repr(value, self._looks))
+        )
 
     def _taken(self, text: str) -> str:
         """Return a text that was added to the value at hand, if there is still room for it."""
@@ -166,7 +171,7 @@ class JsonValues:
 
     def _int(self, value: int) -> str:
         if not -_LARGEST_INT < value < _LARGEST_INT:
-            return self._unserializable(value, safe_repr(value))
+            return self._unserializable(value, safe_repr(value, self._looks))
         text = int.__repr__(int(value))
         return self._taken(text if self._is_clean(text) else _REDACTED)
 

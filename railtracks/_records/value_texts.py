@@ -22,6 +22,11 @@ LONGEST_TEXT: Final = 1_000
 
 # How much a value may hold if its repr is to be made: parts, each counted as often as it stands there.
 _MOST_PARTS: Final = 100_000
+# How many parts may be looked at for reprs that are then not made, in all values that are written together. An object
+# of Trio's leads to hundreds of others, and each of these to all that runs. A repr that comes later may be one of fewer
+# parts only.
+_MOST_IN_VAIN: Final = 5 * _MOST_PARTS
+_FEW_PARTS: Final = 100
 # Their reprs hold the reprs of all that they hold.
 _HOLDERS: Final = (dict, list, tuple, set, frozenset, deque)
 _TEXTS: Final = (str, bytes, bytearray, array)
@@ -47,10 +52,25 @@ def full_class_name(value: object) -> str:
     return f"{module}.{class_name(value)}" if type(module) is str else class_name(value)
 
 
-def safe_repr(value: object) -> str:
+class Looks:
+    """How far objects are looked at before their reprs are made; one for all values that are written together."""
+
+    def __init__(self) -> None:
+        self._left_in_vain = _MOST_IN_VAIN
+
+    def is_quickly_told(self, value: object) -> bool:
+        """Return whether the repr of a value is made in a short time, as far as what it holds tells."""
+        most = _MOST_PARTS if self._left_in_vain > 0 else _FEW_PARTS
+        if _holds_at_most(value, most):
+            return True
+        self._left_in_vain -= most
+        return False
+
+
+def safe_repr(value: object, looks: Looks | None = None) -> str:
     """Return the repr of a value, cut if it is long; if it cannot be made, a text that says why."""
     try:
-        if not _is_quickly_told(value):
+        if not (looks or Looks()).is_quickly_told(value):
             return "<no repr: it holds too much>"
         text = str.__str__(repr(value))
     except BaseException as error:  # noqa: ASYNC103 - no cancel can strike users' code that does not await
@@ -60,14 +80,13 @@ def safe_repr(value: object) -> str:
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}{CUT}"
 
 
-def _is_quickly_told(value: object) -> bool:
-    """Return whether the repr of a value is made in a short time, as far as what it holds tells.
+def _holds_at_most(value: object, left: int) -> bool:
+    """Return whether the repr of a value is made of at most `left` parts.
 
     A repr holds the repr of each part as often as the part stands there. So the repr of 40 lists, each twice in the
     next, never ends, and neither a timeout nor Ctrl-C can end it. Looked at are containers and objects whose class has
     a repr of its own, at any depth, and what the value itself refers to: what all other objects refer to has no end.
     """
-    left = _MOST_PARTS
     waiting = [value]
     while waiting and left > 0:
         part = waiting.pop()
