@@ -326,3 +326,13 @@ async def test_parameters_of_any_name_are_passed_on() -> None:
     node, anode = rt.function_node(give), rt.function_node(agive)
     assert node(self=1) == await anode(self=1) == {"self": 1}
     assert await rt.call(node, self=1) == await rt.call(anode, self=1) == {"self": 1}
+
+
+@pytest.mark.parametrize("use", [rt.function_node, lambda given: rt.Flow("f", given)])
+def test_a_coroutine_is_refused_with_what_to_pass_instead(use: Callable[[Any], object]) -> None:
+    async def greet(name: str) -> str:
+        return name
+
+    # Nothing else is said: the coroutine is closed, so Python does not warn that nobody has awaited it.
+    with pytest.raises(rt.NodeCreationError, match=r"pass greet itself in place of greet\(\.\.\.\), and its arguments"):
+        use(greet("Ada"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Sequence
+from types import CoroutineType
 from typing import Any, Never, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from railtracks._nodes.middleware import Middleware, kind_of, middleware_of
@@ -98,6 +99,13 @@ def made_node(fn: object, /, **options: Unpack[NodeOptions]) -> Node[..., object
 
 
 def _node_of(fn: object, options: NodeOptions) -> Node[..., object]:
+    if isinstance(fn, CoroutineType):
+        # Nobody will await it: without this Python would warn of that, too.
+        fn.close()
+        raise NodeCreationError(
+            f"a node is made of a function, not of a coroutine: pass {fn.__name__} itself in place of"
+            f" {fn.__name__}(...), and its arguments separately"
+        )
     if not callable(fn):
         raise NodeCreationError(f"a node is made of a function, not of {_shown(fn)}")
     refuse_wrapped(fn)

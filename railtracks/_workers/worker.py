@@ -42,7 +42,8 @@ def start(control: int, program: int) -> None:
     """
     channel = guard(socket.socket(fileno=control), program)
     if channel is not None:
-        Worker(channel).work()
+        with channel:
+            Worker(channel).work()
 
 
 class Worker:
