@@ -57,14 +57,13 @@ def guard(control: socket.socket, program: int) -> socket.socket | None:
     # A handler is needed: only then Python writes to the wakeup socket when a child has ended.
     signal.signal(signal.SIGCHLD, _ignore)
     woken, wakeup = socket.socketpair()
-    with woken, wakeup:
+    with control, woken, wakeup:
         for end in (woken, wakeup):
             end.settimeout(0)
         signal.set_wakeup_fd(wakeup.fileno())
         channel = _Guardian(control, program, woken).run()
         signal.set_wakeup_fd(-1)
     if channel is not None:
-        control.close()
         _begin_worker()
     return channel
 
