@@ -2,6 +2,7 @@
 
 import io
 import logging
+import logging.handlers
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -157,6 +158,14 @@ def make_null(_: pytest.MonkeyPatch, root: logging.Logger, tmp_path: Path) -> No
     add(root, logging.NullHandler())
 
 
+def make_handler_without_stream(_: pytest.MonkeyPatch, root: logging.Logger, tmp_path: Path) -> None:
+    add(root, logging.handlers.BufferingHandler(1_000))
+
+
+def make_quiet_logger(patch: pytest.MonkeyPatch, root: logging.Logger, tmp_path: Path) -> None:
+    add(root, logging.StreamHandler(sys.stderr), logging.ERROR)
+
+
 @pytest.mark.parametrize(
     "configure",
     [
@@ -167,6 +176,8 @@ def make_null(_: pytest.MonkeyPatch, root: logging.Logger, tmp_path: Path) -> No
         make_unconnected_logger,
         make_buffer,
         make_null,
+        make_handler_without_stream,
+        make_quiet_logger,
     ],
 )
 def test_what_the_application_does_not_show_on_the_console_the_session_shows(

@@ -185,9 +185,9 @@ class World:
 
     async def run_session(self, **options: Any) -> None:
         """Open a session and let its body obey, in whatever task this is."""
-        session = rt.Session(**options)
-        self.sessions.append(session)
-        async with session:
+        async with rt.Session(**options) as session:
+            # Not before: while the session around it drains, outside of its calls, it is refused.
+            self.sessions.append(session)
             await self.obey(Actor(session, 0))
 
     # What they can be told; each order is made of plain values, so that hypothesis can shrink it.

@@ -67,11 +67,6 @@ class InnerDrain(Protocol):
 class SessionControl(Protocol):
     """The part of an open session that its calls, and sessions inside it, use. `Lifetime` implements it."""
 
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether the session's own scope was cancelled, or its deadline has passed."""
-        ...
-
     def end(self, error: BaseException, run_id: int = 0) -> bool:
         """Cancel the session because of a call's error.
 

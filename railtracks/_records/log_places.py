@@ -23,12 +23,10 @@ def is_shown_by_others(record: logging.LogRecord, own: logging.Handler) -> bool:
     `rt.enable_logging` writes counts among these places; what it shows on the console does not.
 
     Args:
-        record: The record, which its logger has been given or is being given.
+        record: The record, which its logger is enabled for and hands on.
         own: The handler of ours.
     """
     logger = logging.getLogger(record.name)
-    if not logger.isEnabledFor(record.levelno):
-        return False
     shown_by = [
         each
         for each in _handlers_of(logger)

@@ -344,11 +344,6 @@ class Lifetime:
 
     # Called by the session's calls (`SessionControl`), and by `Session` for users.
 
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether the session's own scope was cancelled, or its deadline has passed."""
-        return self._plan.cancellation.scope.cancel_called
-
     def end(self, error: BaseException, run_id: int = 0) -> bool:
         """Cancel the session with the error of a call; return whether it did, see `SessionControl.end`."""
         return self._plan.cancellation.end(error, run_id)
