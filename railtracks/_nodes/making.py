@@ -202,7 +202,10 @@ def is_coroutine_function(fn: object) -> bool:
         return node.is_async
     target: Any = without_partials(fn)
     if inspect.isclass(target):
-        raise NodeCreationError(f"a node is made of a function, not of the class {target.__qualname__}")
+        raise NodeCreationError(
+            f"a node is made of a function, not of the class {target.__qualname__}: pass a function, or a method of an"
+            " instance"
+        )
     if not callable(target):
         raise NodeCreationError(f"a node is made of a function, not of {_shown(target)}")
     function = target if inspect.isroutine(target) else type(target).__call__
