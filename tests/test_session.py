@@ -353,6 +353,20 @@ async def test_payload_callback_that_hangs_is_cancelled_after_the_cleanup_timeou
     assert "payload_callback failed\n" in caplog.text
 
 
+async def test_a_sync_payload_callback_that_takes_too_long_is_waited_for_and_named(
+    caplog: pytest.LogCaptureFixture, mock_clock: MockClock
+) -> None:
+    def store_payload(_: object) -> None:
+        trio.from_thread.run_sync(mock_clock.jump, 4)
+
+    async with rt.Session(payload_callback=store_payload, cleanup_timeout=3, save_state=False):
+        pass
+    (record,) = [each for each in caplog.records if each.levelname == "WARNING"]
+    assert "payload_callback 'store_payload' took longer than its 3 seconds" in record.getMessage().replace(
+        f"{store_payload.__qualname__}", "store_payload"
+    )
+
+
 async def test_payload_callback_has_all_of_its_time_however_long_the_payload_takes(mock_clock: MockClock) -> None:
     class Slow:
         def __repr__(self) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 import railtracks as rt
 from railtracks import testing
@@ -374,3 +376,53 @@ def test_a_script_has_cleaned_up_and_saved_before_it_goes_on(home: Path) -> None
     assert script.returncode == 0
     (path,) = home.iterdir()
     assert rt.load_state(path).status == "cancelled"
+
+
+def test_a_wait_for_a_session_that_another_owner_runs_is_ended(tmp_path: Path) -> None:
+    has_begun, may_end, is_over = threading.Event(), threading.Event(), threading.Event()
+
+    async def slow() -> str:
+        has_begun.set()
+        await trio.to_thread.run_sync(may_end.wait)
+        return "result"
+
+    def press() -> None:
+        # Outside of the run the signal is the business of the fixture's handler.
+        while not is_over.wait(0.05):
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+    flow = rt.Flow("slow", slow, durable=rt.DurableStore(tmp_path / "store.db", durability="process"), save_state=False)
+    owner = threading.Thread(target=lambda: flow.invoke(session_id="s"))
+    presser = threading.Thread(target=press)
+    owner.start()
+    assert has_begun.wait(60)
+    presser.start()
+    try:
+        with pytest.raises(rt.SessionCancelledError, match="SIGTERM"):
+            flow.resume("s", wait=3_600)
+    finally:
+        is_over.set()
+        may_end.set()
+        presser.join(60)
+        owner.join(60)
+
+
+def test_the_first_signal_drains_a_session_that_drains_already(received: list[int]) -> None:
+    async def entry() -> str:
+        session = rt.current_session()
+
+        @contextlib.asynccontextmanager
+        async def draining() -> AsyncIterator[None]:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(session.drain, 1_000)
+                yield
+                nursery.cancel_scope.cancel()
+
+        await session.enter_async_context(draining())
+        await trio.testing.wait_all_tasks_blocked()
+        signal.raise_signal(signal.SIGTERM)
+        await trio.testing.wait_all_tasks_blocked()
+        return "result"
+
+    assert rt.Flow("drained", entry, save_state=False).invoke() == "result"
+    assert len(received) == 1

@@ -597,7 +597,11 @@ class Blank:
         (fake, fake, "only a node can be replaced, not <function fake at .*>: make it one with @rt.function_node"),
         (double, fake, "node 'double' is made of a sync function: its fake must be a sync function, too"),
         (double, 1, "a node is made of a function, not of 1"),
-        (nap, Blank, "a node is made of a function, not of the class Blank: pass a function, or a method of an instance"),
+        (
+            nap,
+            Blank,
+            "a node is made of a function, not of the class Blank: pass a function, or .*",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(node: Any, replacement: Any, text: str) -> None:

@@ -550,3 +550,13 @@ def test_a_background_call_under_a_partial_is_started_again_with_all_arguments(s
     LOG.append("resumed")
     flow.resume("s")
     assert LOG == ["resumed", (1, 2)]
+
+
+async def test_each_static_method_that_is_made_for_one_call_is_a_node_of_its_own() -> None:
+    def returning(number: int) -> Callable[[], int]:
+        return lambda: number
+
+    async with rt.Session(save_state=False):
+        assert [await rt.call(staticmethod(returning(number))) for number in range(6)] == list(range(6))
+        one = staticmethod(returning(1))
+        assert (await rt.call(one), await rt.call(one)) == (1, 1)

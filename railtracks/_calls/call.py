@@ -294,7 +294,11 @@ def _close_record(
         return False
     # In a shielded scope the session's cancel does not reach this task, and waiting for it would never end. Then the
     # error is raised here, and the session ends all the same.
-    return scope.control.end(real, parent.run_id or call_id) and trio.current_effective_deadline() == -math.inf
+    try:
+        return scope.control.end(real, parent.run_id or call_id) and trio.current_effective_deadline() == -math.inf
+    finally:
+        # As in `Cancellation.end`: no reference cycle.
+        del real, error
 
 
 @enable_ki_protection

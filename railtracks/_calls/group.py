@@ -69,8 +69,12 @@ class CallGroup:
             error = await pending.run(start_frame, self._limiter)
         finally:
             pending.explain(nursery.reason)
-        if error is not None:
-            nursery.fail(error, f"the call of {pending.node_name!r} beside it")
+        try:
+            if error is not None:
+                nursery.fail(error, f"the call of {pending.node_name!r} beside it")
+        finally:
+            # As in `CallNursery.fail`: no reference cycle.
+            del error
 
 
 def open_group(*, limit: float | trio.CapacityLimiter | None = None) -> AbstractAsyncContextManager[CallGroup]:

@@ -47,6 +47,9 @@ class MadeNodes:
             key = (id(fn.__func__), id(fn.__self__))
         elif isinstance(fn, BuiltinMethodType):
             key = (fn.__name__, id(fn.__self__))
+        elif isinstance(fn, staticmethod | classmethod):
+            # The node is that of the function inside, and keeps only this one alive.
+            key = (type(fn), id(fn.__func__))
         node = self._kept.get(key) or self._others.get(key)
         if node is None:
             node = node_under(fn)

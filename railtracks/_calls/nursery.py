@@ -102,6 +102,8 @@ class CallNursery:
             failed: What has failed, for the `reason` of the calls that are cancelled.
         """
         self.keep(error)
+        # Trio's `Cancelled` of a waiting task leads to this stack frame: with the error in it, a reference cycle.
+        del error
         # Once a cancel from outside has struck, that is the reason, and not an error of the cleanup after it.
         if trio.current_effective_deadline() != -math.inf:
             self.reason = f"{failed} failed"

@@ -125,9 +125,14 @@ class Background:
         finally:
             self._starting.discard(pending)
             self._root.scope.recheck_drain()
-        if starting.refusal is not None:
-            raise_unchanged(starting.refusal)
-        return value
+        refusal, starting.refusal = starting.refusal, None
+        try:
+            if refusal is not None:
+                raise_unchanged(refusal)
+            return value
+        finally:
+            # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
+            del refusal
 
     @property
     def is_busy(self) -> bool:
@@ -156,11 +161,14 @@ class Background:
     @trio.lowlevel.enable_ki_protection
     async def _run(self, pending: PendingCall[object], fail: _Fail, start_frame: Frame) -> None:
         self._running[pending] = None
+        error: BaseException | None = None
         try:
             error = await pending.run(start_frame)
             if error is not None:
                 fail(error)
         finally:
+            # As in `Cancellation.end`: no reference cycle.
+            del error
             del self._running[pending]
             self._services.discard(pending)
             self._root.scope.recheck_drain()
@@ -205,9 +213,9 @@ class _Starting:
         """Run the node in a task of `nursery.start`. An error before `started()` is kept in `refusal`."""
         self._task_status = task_status
         await run(pending, self._keep, start_frame)
-        if not self._has_started and pending.status is Status.CANCELLED:
+        if not self._has_started and pending.status is Status.CANCELLED and self.refusal is None:
             # `pending.cancel` did this, at the end of the session. A cancel scope around the starter would have raised
-            # its `Cancelled` in the starter too, and out of `run` here.
+            # its `Cancelled` in the starter too, and out of `run` here; Ctrl-C would be the refusal.
             self.refusal = ContextError(f"the session ended before {pending.node_name!r} had started")
         if self.refusal is not None:
             # `nursery.start` must return: its caller then raises the refusal, which no nursery wraps in a group.

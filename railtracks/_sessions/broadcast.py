@@ -72,9 +72,13 @@ async def failure_of(callback: Callback, value: object) -> BaseException | None:
         await call_back(callback, value)
     except BaseException as error:  # noqa: ASYNC103, BLE001 - Cancelled goes on, beside an error it is dropped
         real = without_cancelled(error)
-        if real is None:
-            raise_cancelled(error)
-        return real  # noqa: ASYNC104 - the caller logs it or hands it on
+        try:
+            if real is None:
+                raise_cancelled(error)
+            return real  # noqa: ASYNC104 - the caller logs it or hands it on
+        finally:
+            # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
+            del real
     return None
 
 

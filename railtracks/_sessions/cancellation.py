@@ -50,7 +50,11 @@ class Cancellation:
         # around it. That cancel came first, and the error came from a cleanup after it.
         if came_from_cleanup(error) and trio.current_effective_deadline() == -math.inf:
             self.note_source()
-        self._add(error)
+        try:
+            self._add(error)
+        finally:
+            # As in `_add`.
+            del error
 
     @trio.lowlevel.enable_ki_protection
     def end(self, error: BaseException, run_id: int = 0) -> bool:
@@ -68,11 +72,18 @@ class Cancellation:
         # An ordinary error of an ending session goes up in its own task, where other code may still catch it.
         if self._ending.cause is not None and not is_fatal(error):
             return False
-        self._add(error, run_id)
+        try:
+            self._add(error, run_id)
+        finally:
+            # As in `_add`.
+            del error
         return True
 
     def _add(self, error: BaseException, run_id: int = 0) -> None:
         self._ending.add(error, None if self._ending.cause is not None else self._record.call_of(error), run_id)
+        # Trio makes the `Cancelled` of a waiting task in here, with a traceback that leads to this stack frame and to
+        # those of its callers. With the error in one of them the two would be a reference cycle.
+        del error
         self.scope.cancel()
 
     def note_own_cancel(self) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Generic, NamedTuple, Never, ParamSpec, TypeVar, cast
 
+import trio
+
 from railtracks._calls.call import call
 from railtracks._calls.durable_protocol import Args, DurableFlow, DurableRun, EndedSession, Kwargs
 from railtracks._calls.frames import Frame
@@ -25,6 +27,7 @@ from railtracks._sessions.durable import durable_wing
 from railtracks._sessions.event_loops import run_from_sync
 from railtracks._sessions.from_async import run_from_async
 from railtracks._sessions.session import Session, drain_soon, is_open, result_of, was_entered
+from railtracks.exceptions import SessionCancelledError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,6 +80,7 @@ class Connection(Generic[P, R]):
         "_session",
         "_session_id",
         "_view",
+        "_waiting",
     )
 
     def __init__(self, plan: ConnectionPlan, session_id: str | None = None) -> None:
@@ -90,6 +94,7 @@ class Connection(Generic[P, R]):
         self._session: Session | None = None
         self._ended: EndedSession | None = None
         self._is_stopping = False
+        self._waiting: trio.CancelScope | None = None
         self._view = ContextView(plan.context)
 
     def invoke(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -230,7 +235,20 @@ class Connection(Generic[P, R]):
 
     def _from_sync(self, work: Callable[[], Coroutine[object, Never, R]]) -> R:
         """Do the work from sync code; meanwhile SIGTERM in the main thread drains the session."""
-        return run_from_sync(partial(self._once, work), None if self._plan.grace is None else self._drain_soon)
+        if self._plan.grace is None:
+            return run_from_sync(partial(self._once, work), None)
+        if self._plan.store is None:
+            return run_from_sync(partial(self._once, work), self._drain_soon)
+        return run_from_sync(partial(self._once, partial(self._or_stopped, work)), self._drain_soon)
+
+    async def _or_stopped(self, work: Callable[[], Coroutine[object, Never, R]]) -> R:
+        """Do the work of a durable flow: a SIGTERM that comes before there is a session to drain ends it.
+
+        It may wait for a session that another process owns, for as long as it was told to.
+        """
+        with trio.CancelScope() as self._waiting:
+            return await work()
+        raise SessionCancelledError("SIGTERM")
 
     async def _once(self, work: Callable[[], Coroutine[object, Never, R]]) -> R:
         """Do the work if nothing was begun here yet. In Trio: a start that does not get as far does not count.
@@ -293,10 +311,13 @@ class Connection(Generic[P, R]):
     def _drain_soon(self) -> bool:
         """Begin to drain because of SIGTERM; return `False` if the session has already ended.
 
-        The signal may come before the session exists; then it takes effect when the session does.
+        The signal may come before the session exists; then it takes effect when the session does, or ends the wait for
+        a durable session.
         """
         if self._session is None:
             self._is_stopping = True
+            if self._waiting is not None:
+                self._waiting.cancel("SIGTERM")
             return True
         return drain_soon(self._session, self._plan.grace or 0.0)
 

@@ -26,6 +26,7 @@ from railtracks._calls.frames import Frame
 from railtracks._calls.session_control import WorkerProcesses
 from railtracks._config import required
 from railtracks._options import Callback, Settings
+from railtracks._records.error_parts import shown_name
 from railtracks._records.errors import combined, is_ordinary
 from railtracks._records.log import SessionLog
 from railtracks._records.session import SessionRecord
@@ -207,8 +208,12 @@ class FinalWork:
         try:
             # The time limit is for the user's callback; making the payload takes as long as it takes.
             payload = await in_thread_or_here(self.record.payload, limiter=saving_limiter())
-            with trio.fail_after(seconds):
+            with trio.fail_after(seconds) as limit:
                 failure = await failure_of(callback, payload)
+                if limit.cancel_called:
+                    # No cancel has reached it: it ran in a thread, which cannot be stopped.
+                    what = f"payload_callback {shown_name(callback)!r} took longer than its {seconds:g} seconds"
+                    self._log(logging.WARNING, f"{what} (cleanup_timeout), and the session has waited for it")
         except Exception as error:  # noqa: BLE001 - a callback's failure is logged and changes nothing
             failure = error
         if failure is not None and not is_ordinary(failure):

@@ -156,6 +156,7 @@ class Lifetime:
         on_cancel = partial(_react_to_cancel, self.background, self._root.scope, log)
         self._watcher = CancelWatcher(plan.cancellation, inner_nursery.nursery, on_cancel)
         self._drain = Drain(self._root, self.background, plan.cancellation)
+        self._has_sigterm = False
         # Last: nothing that raises comes after it.
         self._token: Token[Frame | None] = current_frame.set(self._root)
 
@@ -321,6 +322,9 @@ class Lifetime:
             # The block has left a nursery or scope of its own open. Trio says so, and the final work is done even so.
             cancellation.fail(corrupted)
             return None
+        finally:
+            # Their tracebacks hold this stack frame: without the `del` they and it would be reference cycles.
+            del error, real, rest, interrupt
 
     def _end_journal(self) -> None:
         journal = self._root.scope.journal
@@ -346,7 +350,11 @@ class Lifetime:
 
     def end(self, error: BaseException, run_id: int = 0) -> bool:
         """Cancel the session with the error of a call; return whether it did, see `SessionControl.end`."""
-        return self._plan.cancellation.end(error, run_id)
+        try:
+            return self._plan.cancellation.end(error, run_id)
+        finally:
+            # As in `Cancellation.end`: no reference cycle.
+            del error
 
     def opened_inside(self, inner: InnerDrain) -> None:
         """Note that a session was opened inside this one, outside of its calls."""
@@ -407,9 +415,10 @@ class Lifetime:
         """
         if not self.is_open:
             return False
-        if self._root.scope.is_draining:
+        if self._has_sigterm:
             self._drain.cancel(EndCause(CauseKind.SIGTERM, "SIGTERM"))
         else:
+            self._has_sigterm = True
             self._drain.begin()
             self._inner_nursery.nursery.start_soon(self.drain, grace, CauseKind.SIGTERM, name="railtracks: drain")
         return True

@@ -83,9 +83,13 @@ class _ResourceTask:
                     await self.closing.wait()
         except BaseException as error:  # noqa: ASYNC103, BLE001 - Cancelled goes on, beside an error it is dropped
             real = without_cancelled(error)
-            if real is None:
-                raise_cancelled(error)
-            return real  # noqa: ASYNC104 - the caller hands it on
+            try:
+                if real is None:
+                    raise_cancelled(error)
+                return real  # noqa: ASYNC104 - the caller hands it on
+            finally:
+                # As in `run`: no reference cycle.
+                del real
         return None
 
     def _refuse(self, error: BaseException, task_status: trio.TaskStatus[object]) -> None:
@@ -137,10 +141,15 @@ class Resources:
         finally:
             # Listed anew below, because the order of closing is the reverse of the order in which they became open.
             self._tasks.pop(task, None)
-        if task.refusal is not None:
-            raise_unchanged(task.refusal)
-        self._tasks[task] = None
-        return cast("T", value)
+        refusal, task.refusal = task.refusal, None
+        try:
+            if refusal is not None:
+                raise_unchanged(refusal)
+            self._tasks[task] = None
+            return cast("T", value)
+        finally:
+            # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
+            del refusal
 
     async def close(self) -> None:
         """Close all resources one after another, the last one first, and wait for each."""

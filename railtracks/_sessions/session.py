@@ -390,6 +390,11 @@ class Session:
         return await self._open().enter_resource(cm)
 
     def _open(self) -> Lifetime:
+        if not trio.lowlevel.in_trio_run():
+            raise RuntimeError(
+                f"session {self._record.ending.label!r} belongs to a Trio run, which is not that of this thread: in the"
+                " thread of a sync node use trio.from_thread.run_sync(session.start_soon, ...), or trio.from_thread.run"
+            )
         if self._record.is_inherited:
             raise ContextError(
                 f"session {self._record.ending.label!r} is one of the process that this one was forked from: open a"
