@@ -451,3 +451,20 @@ async def test_the_entry_point_of_a_flow_inside_another_session_has_middleware(s
     async with rt.Session(durable=store, save_state=False, session_id="outer") as session:
         assert await flow.ainvoke(2) == Price(4)
     assert [(call.node, call.result) for call in session.info.calls] == [("flow inner", Price(4))]
+
+
+async def test_a_secret_that_middleware_adds_is_in_no_record() -> None:
+    @rt.function_node
+    async def log_in(user: str, password: str) -> None:
+        raise ValueError(f"401 for {user}:{password}")
+
+    @rt.wrap_node
+    async def authenticated(call: Any, user: str) -> Any:
+        return await call(user, password="hunter2hunter2")
+
+    session = rt.Session(save_state=False)
+    with pytest.raises(ValueError, match="hunter2hunter2"):
+        async with session:
+            await rt.call(rt.couple(log_in, middleware=[authenticated]), "bob")
+    assert "hunter2" not in str(session.payload())
+    assert "401 for bob:[redacted]" in str(session.payload())

@@ -762,3 +762,25 @@ def test_of_a_folder_that_is_gone_the_home_is_in_it(tmp_path: Path, monkeypatch:
     monkeypatch.delenv("RAILTRACKS_HOME", raising=False)
     gone = tmp_path / "gone" / "further"
     assert home(str(gone)) == gone / ".railtracks"
+
+
+@pytest.mark.parametrize("place", ["/dev/stdout", "/dev/stderr", "/dev/fd/1"])
+def test_a_log_file_may_be_a_pipe_of_the_program(place: str) -> None:
+    program = f"""
+import railtracks as rt
+rt.Flow("f", len, save_state=False, logging_setting="INFO", log_file={place!r}).invoke("")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert "len (1) DONE" in done.stdout + done.stderr
+
+
+def test_a_log_file_that_cannot_be_opened_is_told_once(tmp_path: Path) -> None:
+    program = f"""
+import railtracks as rt
+try:
+    rt.Flow("f", len, save_state=False, log_file={str(tmp_path / "no" / "file")!r}).invoke("")
+except FileNotFoundError:
+    print("told")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("told\n", "")

@@ -1,11 +1,14 @@
 """A session: what it is given, what it tells of itself, and what stays its own beside other sessions."""
 
+import contextlib
 import json
 import math
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -550,3 +553,43 @@ async def test_agents_read_off_the_session_whether_to_fill_their_prompts() -> No
     rt.set_config(prompt_injection=False)
     assert rt.Session().prompt_injection is False
     assert rt.Session(prompt_injection=True).prompt_injection is True
+
+
+# In other threads and runs.
+
+
+async def test_in_the_thread_of_a_node_a_session_says_how_to_call_it() -> None:
+    @rt.function_node
+    def work() -> int:
+        session = rt.current_session()
+        for use in (partial(session.start_soon, len, ""), partial(session.start_service, len, ""), session.cancel):
+            with pytest.raises(RuntimeError, match=r"thread of a sync node use trio\.from_thread\.run_sync"):
+                use()
+        pending = trio.from_thread.run_sync(session.start_soon, len, "four")
+        trio.from_thread.run(pending.wait)
+        return pending.result()
+
+    async with rt.Session(save_state=False) as session:
+        assert await rt.call(work) == 4
+    assert session.status == "completed"
+
+
+async def test_a_session_of_another_trio_run_is_refused() -> None:
+    async def use(session: rt.Session, how: str) -> None:
+        resource = contextlib.nullcontext()
+        uses: dict[str, Callable[[], Any]] = {
+            "start": lambda: session.start(trio.sleep_forever),
+            "drain": lambda: session.drain(1),
+            "workers": lambda: session.start_workers(1),
+            "resource": lambda: session.enter_async_context(resource),
+        }
+        with pytest.raises(rt.ContextError, match="belongs to another Trio run than this code"):
+            await uses[how]()
+        with pytest.raises(rt.ContextError, match="belongs to another Trio run than this code"):
+            session.start_soon(len, "")
+
+    async with rt.Session(save_state=False) as session:
+        for how in ("start", "drain", "workers", "resource"):
+            await trio.to_thread.run_sync(lambda how=how: trio.run(use, session, how))
+        assert await rt.call(len, "four") == 4
+    assert session.status == "completed"

@@ -38,6 +38,8 @@ async def run_with_middleware(
     slot = frame.slot
 
     async def run_function(args: Args, kwargs: Kwargs) -> object:
+        # The middleware may have added some: a password, for example.
+        frame.scope.record.secrets.see_arguments(node.secret_parameters, args, kwargs)
         try:
             return await run(args, kwargs)
         finally:
@@ -107,8 +109,8 @@ class _Call:
         if self._task is not trio.lowlevel.current_task():
             # The calls of another task would not be children of the call, and its end would not wait for them.
             raise ContextError(
-                f"{self._what} used its 'call' in another task: await it in the middleware's own; for calls side by"
-                " side use rt.open_group"
+                f"{self._what} used its 'call' in another task: await it in the middleware's own. What is to run beside"
+                " it has to be a node of its own"
             )
         return await self._run(args, kwargs)
 

@@ -31,10 +31,14 @@ class LogFileHandler(logging.Handler):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        super().__init__()
-        self.path: str = os.path.realpath(path)
         self.given_path: str = os.path.abspath(path)  # noqa: PTH100 - as `logging.FileHandler` keeps its own
+        self.path: str = os.path.realpath(path)
+        if not os.path.exists(self.path) and os.path.exists(self.given_path):  # noqa: PTH110 - texts, as above
+            # What is no file has no path of its own: `/dev/stdout` leads to one like `pipe:[4711]`.
+            self.path = self.given_path
         self._file: _SharedFile | None = _opened(self.path)
+        # From here on `logging` knows the handler, and closes it at the end of the program.
+        super().__init__()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record; what cannot be written is told of as by every handler of `logging`."""

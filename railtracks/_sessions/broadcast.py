@@ -14,7 +14,7 @@ import trio
 from railtracks._calls.ctrl_c import users_code
 from railtracks._calls.durable_protocol import SessionJournal
 from railtracks._calls.frames import Frame
-from railtracks._calls.here import leave_calls, open_scope, own_frame
+from railtracks._calls.here import leave_calls, open_scope, own_frame, this_task
 from railtracks._calls.identity import Identity, use_identity
 from railtracks._nodes.making import is_coroutine_function
 from railtracks._options import Callback
@@ -45,7 +45,9 @@ async def broadcast(item: object) -> None:
 
     Raises:
         ContextError: If no session is open here, if the session has ended, or if it is called in the callback itself.
+        RuntimeError: If Trio is not running in this thread.
     """
+    this_task()
     await open_scope().control.broadcast(item)
 
 

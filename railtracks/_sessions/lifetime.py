@@ -348,6 +348,11 @@ class Lifetime:
 
     # Called by the session's calls (`SessionControl`), and by `Session` for users.
 
+    @property
+    def is_of_this_run(self) -> bool:
+        """Whether this code is in the Trio run of the session, and not in another one or in a thread."""
+        return trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._root.scope.token
+
     def end(self, error: BaseException, run_id: int = 0) -> bool:
         """Cancel the session with the error of a call; return whether it did, see `SessionControl.end`."""
         try:

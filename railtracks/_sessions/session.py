@@ -225,6 +225,7 @@ class Session:
         Args:
             reason: The text for `SessionCancelledError`.
         """
+        self._check_run()
         self._cancellation.cancel(EndCause(CauseKind.CANCEL, None if reason is None else text_of(reason)))
 
     async def drain(self, grace: float) -> None:
@@ -254,6 +255,7 @@ class Session:
         if self._lifetime is None:
             await trio.lowlevel.checkpoint()
         else:
+            self._check_run()
             await self._lifetime.drain(grace, CauseKind.CANCEL)
 
     def _drain_soon(self, grace: float) -> bool:
@@ -389,12 +391,20 @@ class Session:
         """
         return await self._open().enter_resource(cm)
 
+    def _check_run(self) -> None:
+        """Refuse code in another Trio run than the session's, or in a thread: Trio's objects belong to one run."""
+        if self._lifetime is None or self._record.is_inherited or self._lifetime.is_of_this_run:
+            return
+        label = self._record.ending.label
+        if trio.lowlevel.in_trio_run():
+            raise ContextError(f"session {label!r} belongs to another Trio run than this code: open a session here")
+        raise RuntimeError(
+            f"session {label!r} belongs to a Trio run, and this code is not in it: in the thread of a sync node use"
+            " trio.from_thread.run_sync(session.start_soon, ...), or trio.from_thread.run for what is awaited"
+        )
+
     def _open(self) -> Lifetime:
-        if not trio.lowlevel.in_trio_run():
-            raise RuntimeError(
-                f"session {self._record.ending.label!r} belongs to a Trio run, which is not that of this thread: in the"
-                " thread of a sync node use trio.from_thread.run_sync(session.start_soon, ...), or trio.from_thread.run"
-            )
+        self._check_run()
         if self._record.is_inherited:
             raise ContextError(
                 f"session {self._record.ending.label!r} is one of the process that this one was forked from: open a"
