@@ -1,10 +1,12 @@
 """Every block of code of the pages runs and prints what the page says; what pages name is there."""
 
+import inspect
 import re
 import sys
 from itertools import pairwise
 from pathlib import Path
 
+import attrs
 import pytest
 from doc_blocks import LANGUAGES, MARKS, PAGES, ROOT, Page, blocks_of
 from postgres_server import PostgresServer
@@ -96,6 +98,16 @@ def test_every_public_name_is_in_the_reference() -> None:
     missing = {name for name in rt.__all__ if f"::: railtracks.{name}\n" not in pages} - set(rt.exceptions.__all__)
     assert missing <= modules
     assert all(f"::: railtracks.{module}\n" in pages for module in (*modules, "testing", "pytest_plugin"))
+
+
+FIELDS = [getattr(rt, name) for name in rt.__all__ if attrs.has(getattr(rt, name))]
+
+
+@pytest.mark.parametrize("kind", FIELDS, ids=lambda kind: kind.__name__)
+def test_a_docstring_names_each_field_of_a_public_attrs_class(kind: type[attrs.AttrsInstance]) -> None:
+    fields = (inspect.getdoc(kind) or "").partition("\nAttributes:\n")[2].partition("\n\n")[0]
+    named_fields = re.findall(r"^ {4}(\w+):", fields, re.MULTILINE)
+    assert sorted(named_fields) == sorted(field.name for field in attrs.fields(kind))
 
 
 def test_the_page_of_benchmarks_has_the_markers_of_make_bench() -> None:

@@ -1,16 +1,20 @@
-"""What the documentation site has beside its pages: the table of options, and links to it in docstrings.
+"""What the documentation site has beside its pages: the table of options, links to it, and signatures of attrs classes.
 
 Called by MkDocs, as a hook (`on_page_markdown`, `on_post_build`), and by mkdocstrings, as an extension of Griffe.
 """
 
 from __future__ import annotations
 
+import importlib
 import re
+import sys
 import typing
 from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import attrs
 
 try:
     from griffe import Extension
@@ -134,3 +138,31 @@ _LINKS: Mapping[str, str] = {
     "Session": f"context: {options_of(DecoratorOptions)['context'].text}\n    {_LINK}",
     "set_config": _LINK,
 }
+
+
+class SignaturesOfAttrs(Extension):
+    """Gives attrs classes the `__init__` that attrs makes on import, which Griffe cannot read in the source."""
+
+    def on_class_members(self, *, cls: Any, **_: object) -> None:
+        """Add the method to a class of a module that is imported, with its parameters and their defaults."""
+        made = getattr(sys.modules.get(cls.module.path), cls.name, None)
+        if not (isinstance(made, type) and attrs.has(made)) or "__init__" in cls.members:
+            return
+        # By name, because the checkers of types run without Griffe.
+        griffe: Any = importlib.import_module("griffe")
+        kinds = griffe.ParameterKind
+        parameters = griffe.Parameters(griffe.Parameter("self", kind=kinds.positional_or_keyword))
+        for each in attrs.fields(made):
+            if each.init and each.name in cls.members:
+                kind = kinds.keyword_only if each.kw_only else kinds.positional_or_keyword
+                annotation = cls.members[each.name].annotation
+                parameters.add(
+                    griffe.Parameter(each.alias, kind=kind, annotation=annotation, default=_shown(each.default))
+                )
+        cls.set_member("__init__", griffe.Function("__init__", parameters=parameters, returns="None", parent=cls))
+
+
+def _shown(default: object) -> str | None:
+    if default is attrs.NOTHING:
+        return None
+    return default.__name__ if isinstance(default, type) else repr(default)

@@ -42,9 +42,9 @@ class Retry:
     at the same moment. A pause is a checkpoint, and no further attempt follows a cancel. Needs the extra `retry`.
 
     Attributes:
-        attempts: The largest number of attempts, the first included. on: The exceptions after which another attempt is
-        made: a class, or a tuple of classes. An exception group counts
-            if all of its members do. `FatalError`, `ContextError` and `Cancelled` are never retried.
+        attempts: The largest number of attempts, the first included.
+        on: The exceptions after which another attempt is made: a class, or a tuple of classes. An exception group
+            counts if all of its members do. `FatalError`, `ContextError` and `Cancelled` are never retried.
         wait_initial: The seconds before the second attempt.
         wait_max: The longest pause in seconds.
         jitter: The largest random addition to a pause, in seconds.
