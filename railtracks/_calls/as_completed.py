@@ -179,13 +179,17 @@ class _Calls(AsyncIterator[PendingCall[R]]):
         finally:
             self._feed.give_back(pending)
         # The slot is free before the call is handed out: the code of the block may take its time.
-        if error is not None and not can_be_handed_out(error):
-            self._nursery.fail(error)
-            return
-        # The receiving end is closed once the block is being left: then nothing more is handed out.
-        with suppress(trio.BrokenResourceError):
-            self._send.send_nowait(pending)
-        self._finish_one()
+        try:
+            if error is not None and not can_be_handed_out(error):
+                self._nursery.fail(error)
+                return
+            # The receiving end is closed once the block is being left: then nothing more is handed out.
+            with suppress(trio.BrokenResourceError):
+                self._send.send_nowait(pending)
+            self._finish_one()
+        finally:
+            # As in `PendingCall.run`: no reference cycle.
+            del error, pending
 
     def _finish_one(self) -> None:
         self._unfinished -= 1

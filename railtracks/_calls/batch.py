@@ -193,17 +193,19 @@ class _Batch:
     @trio.lowlevel.enable_ki_protection
     async def _call(self, start_frame: Frame, index: int, args: Args) -> None:
         current_frame.set(start_frame)
+        real: BaseException | None = None
         result, error = await outcome_of(self._node, args, {})
-        if error is None:
-            self._results[index] = result
-        elif (real := without_cancelled(error)) is not None:
-            self._put_error(index, real)
-        else:
-            try:
+        try:
+            if error is None:
+                self._results[index] = result
+            elif (real := without_cancelled(error)) is not None:
+                self._put_error(index, real)
+            else:
                 raise_cancelled(error)
-            finally:
-                # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
-                del error
+        finally:
+            # The error's traceback leads to this stack frame, on newer Pythons by way of `f_back`. The frame must lead
+            # neither to the error nor to the results, which may hold it: that would be a reference cycle.
+            del error, real, self
 
     @trio.lowlevel.enable_ki_protection
     async def _call_limited(
@@ -213,17 +215,24 @@ class _Batch:
             error = await pending.run(start_frame)
         finally:
             feed.give_back(pending)
-        if error is not None:
-            self._put_error(index, error)
-            return
         try:
-            self._results[index] = pending.result()
+            if error is not None:
+                self._put_error(index, error)
+            else:
+                self._results[index] = pending.result()
         except PendingCallError as refusal:
             # User code found the pending call as a borrower of its limiter, and cancelled it. There is no result.
             self._nursery.fail(refusal)
+        finally:
+            # As in `_call`: no reference cycle.
+            del error, pending, self
 
     def _put_error(self, index: int, error: BaseException) -> None:
-        if self._return_exceptions and can_be_handed_out(error):
-            self._results[index] = error
-        else:
-            self._nursery.fail(error)
+        try:
+            if self._return_exceptions and can_be_handed_out(error):
+                self._results[index] = error
+            else:
+                self._nursery.fail(error)
+        finally:
+            # As in `_call`: no reference cycle.
+            del error

@@ -73,8 +73,9 @@ class CallGroup:
             if error is not None:
                 nursery.fail(error, f"the call of {pending.node_name!r} beside it")
         finally:
-            # As in `CallNursery.fail`: no reference cycle.
-            del error
+            # The error's traceback leads to this stack frame, on newer Pythons by way of `f_back`. Without the `del`
+            # that would be a reference cycle.
+            del error, pending
 
 
 def open_group(*, limit: float | trio.CapacityLimiter | None = None) -> AbstractAsyncContextManager[CallGroup]:

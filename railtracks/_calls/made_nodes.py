@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 from railtracks._nodes.lookup import named
 from railtracks._nodes.making import made_node
 from railtracks._nodes.node import Node, is_node
-from railtracks._nodes.wrappers import node_under
+from railtracks._nodes.wrappers import is_descriptor, node_under
 
 # A session keeps the nodes of this many functions of modules; a notebook can define one name again and again.
 _MOST_NODES: Final = 1_000
@@ -47,7 +47,7 @@ class MadeNodes:
             key = (id(fn.__func__), id(fn.__self__))
         elif isinstance(fn, BuiltinMethodType):
             key = (fn.__name__, id(fn.__self__))
-        elif isinstance(fn, staticmethod | classmethod):
+        elif is_descriptor(fn):
             # The node is that of the function inside, and keeps only this one alive.
             key = (type(fn), id(fn.__func__))
         node = self._kept.get(key) or self._others.get(key)

@@ -145,6 +145,8 @@ class PendingCall(Generic[R_co]):
         """
         # This status stays if a cancel comes before the call has begun, or unwinds it; and after Ctrl-C.
         status = Status.CANCELLED
+        error: BaseException | None = None
+        kept: BaseException | None = None
         try:
             with self._cancel_scope:
                 current_frame.set(start_frame)
@@ -157,11 +159,7 @@ class PendingCall(Generic[R_co]):
                 self._error = None if error is None else without_cancelled(error)
                 if error is not None and self._error is None:
                     # `Cancelled` alone: the scope that it belongs to catches it, this one or one around the task.
-                    try:
-                        raise_cancelled(error)
-                    finally:
-                        # As in `result`: no reference cycle.
-                        del error
+                    raise_cancelled(error)
                 self._result = cast("R_co", result)
                 if self._error is None:
                     status = Status.COMPLETED
@@ -172,7 +170,14 @@ class PendingCall(Generic[R_co]):
             self._status = status
             if self._ended is not None:
                 self._ended.set()
-        return self._error
+            kept = self._error
+            # The error's traceback leads to this stack frame, on newer Pythons by way of `f_back`. With the error in
+            # it, or with this call, which holds the error, that would be a reference cycle.
+            del error, self
+        try:
+            return kept
+        finally:
+            del kept
 
     async def _outcome_within(self, limiter: trio.CapacityLimiter, start_frame: Frame) -> Outcome:
         # The call has no record until its turn: a drain must wait for it all the same.

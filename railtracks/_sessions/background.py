@@ -167,11 +167,11 @@ class Background:
             if error is not None:
                 fail(error)
         finally:
-            # As in `Cancellation.end`: no reference cycle.
-            del error
             del self._running[pending]
             self._services.discard(pending)
             self._root.scope.recheck_drain()
+            # As in `Cancellation.end`: no reference cycle. The pending call holds the error, too.
+            del error, pending
 
 
 class _Starting:

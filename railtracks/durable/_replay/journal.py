@@ -145,11 +145,16 @@ class Journal:
             return RefusedCall(strand, error, None)
         asked = AskedCall(node, attempt, position, arguments, fingerprint, parts.order.handed)
         found = refusal or parts.mismatches.match(asked)
-        if isinstance(found, Exception):
-            return RefusedCall(strand, found, position)
-        if found is not None and found.has_outcome:
-            return ReplayedCall(strand, asked, found, parts, self._cancel_patience)
-        return LiveCall(asked, strand.body, found, parts)
+        try:
+            if isinstance(found, Exception):
+                return RefusedCall(strand, found, position)
+            if found is not None and found.has_outcome:
+                return ReplayedCall(strand, asked, found, parts, self._cancel_patience)
+            return LiveCall(asked, strand.body, found, parts)
+        finally:
+            # The error's traceback leads to this stack frame, on newer Pythons by way of `f_back`: without the `del`
+            # the two would be a reference cycle.
+            del refusal, found
 
     async def _dumped(
         self, node: Node[..., object], args: Args, kwargs: Kwargs
