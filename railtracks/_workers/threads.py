@@ -211,13 +211,16 @@ class WorkerSlot:
         self._calls += 1
         self._release()
 
-    async def take_back(self) -> None:
+    async def take_back(self, shield: trio.CancelScope | None = None) -> None:
         """End what `lend` began; after the last of several calls, wait until there is a slot again.
 
         Shielded: the thread goes on even when the call it made was cancelled, and it may only go on with a slot.
+
+        Args:
+            shield: The scope of the wait, for a thread that may end meanwhile: then it needs no slot any more.
         """
         self._calls -= 1
-        with trio.CancelScope(shield=True):
+        with shield or trio.CancelScope(shield=True):
             async with self._taking:
                 if not self._calls and not self._is_held:
                     await self._limiter.acquire_on_behalf_of(self)
