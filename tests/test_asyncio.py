@@ -18,7 +18,7 @@ import trio
 
 import railtracks as rt
 from railtracks._sessions.trio_thread import TrioThread, forget_parents_thread, trio_thread
-from railtracks.testing import opened_sessions
+from railtracks.testing import opened_sessions, run_with_mock_clock
 
 USER: ContextVar[str] = ContextVar("user", default="nobody")
 
@@ -674,6 +674,28 @@ async def test_while_one_task_waits_for_a_slot_another_one_may_await_a_flow_and_
         await rt.call(beside)
     assert pending.result() == ["of the flow", 0, 2, 4]
     assert slot.events == ["slot free", "task goes on", "node ends", "beside"]
+
+
+def test_a_mock_clock_jumps_while_a_thread_with_asyncio_in_it_waits_for_a_slot() -> None:
+    rt.set_config(thread_limit=1)
+    has_begun, is_held = threading.Event(), threading.Event()
+
+    async def until_held() -> None:
+        has_begun.set()
+        await trio.to_thread.run_sync(is_held.wait, 10, limiter=trio.CapacityLimiter(1))
+
+    def hold() -> None:
+        is_held.set()
+        trio.from_thread.run(trio.sleep, 100)
+
+    async def main() -> float:
+        async with rt.open_group() as group:
+            group.start_soon(in_a_node, rt.Flow("until_held", until_held, save_state=False))
+            await trio.to_thread.run_sync(has_begun.wait, 10, limiter=trio.CapacityLimiter(1))
+            await rt.call(hold)
+        return trio.current_time()
+
+    assert run_with_mock_clock(main) == 100
 
 
 async def test_a_node_that_ends_while_its_asyncio_code_waits_for_a_slot_waits_for_none() -> None:

@@ -174,7 +174,7 @@ async def run_in_thread(
             came = await trio.to_thread.run_sync(do, abandon_on_cancel=True, limiter=worker_limiter())
         return came.hand_over()
     async with slot:
-        with working() as work:
+        with working(slot=slot) as work:
             try:
                 came = await trio.to_thread.run_sync(work.do, do, limiter=trio.CapacityLimiter(1))
             finally:
