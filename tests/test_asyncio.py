@@ -18,7 +18,7 @@ import trio
 
 import railtracks as rt
 from railtracks._sessions.trio_thread import TrioThread, forget_parents_thread, trio_thread
-from railtracks.testing import opened_sessions
+from railtracks.testing import opened_sessions, run_with_mock_clock
 
 USER: ContextVar[str] = ContextVar("user", default="nobody")
 
@@ -524,6 +524,204 @@ async def test_the_thread_of_the_node_gives_its_slot_back_while_it_waits_for_the
         first = group.start_soon(in_a_node, guarded.flow)
         group.start_soon(beside)
     assert guarded.events == WHOLE[:2]
+
+
+class OnlySlot:
+    """The only slot of threads: a sync node holds it while the thread of another node wants it back after a flow.
+
+    The flow ends when `hold` has the slot, and `hold` ends when the test sets `go_on`.
+    """
+
+    def __init__(self) -> None:
+        rt.set_config(thread_limit=1)
+        self.events: list[str] = []
+        self.go_on = threading.Event()
+        self._has_begun, self._is_held = threading.Event(), threading.Event()
+        self.flow = rt.Flow("until_held", self._until_held, save_state=False)
+
+    async def _until_held(self) -> str:
+        self._has_begun.set()
+        await trio.to_thread.run_sync(self._is_held.wait, 10, limiter=trio.CapacityLimiter(1))
+        return "of the flow"
+
+    def hold(self) -> None:
+        self._is_held.set()
+        assert self.go_on.wait(10), "nobody let the holder of the slot go on"
+        self.events.append("slot free")
+
+    async def begin(self) -> asyncio.Task[str]:
+        """Start a task that waits for the flow, and return when it waits for the slot."""
+
+        async def invoke() -> str:
+            try:
+                return await self.flow.ainvoke()
+            finally:
+                self.events.append("task goes on")
+
+        with opened_sessions() as sessions:
+            task = asyncio.create_task(invoke())
+            while not (sessions and sessions[0].status == "completed"):  # noqa: ASYNC110 - that has no event
+                await asyncio.sleep(0)
+        await self.some_rounds()
+        return task
+
+    async def some_rounds(self) -> None:
+        """Let the task take as many steps as it can, and the threads beside it, too."""
+        for _ in range(50):
+            await asyncio.to_thread(len, "")
+
+    async def held(self) -> None:
+        """Hold the slot from when the flow has begun."""
+        await trio.to_thread.run_sync(self._has_begun.wait, 10, limiter=trio.CapacityLimiter(1))
+        await rt.call(self.hold)
+
+
+async def test_tasks_of_the_nodes_loop_run_while_its_thread_waits_for_a_slot() -> None:
+    slot = OnlySlot()
+
+    def node() -> str:
+        async def main() -> str:
+            task = await slot.begin()
+            # The holder of the slot waits for this.
+            slot.go_on.set()
+            return await task
+
+        return asyncio.run(main())
+
+    async with rt.open_group() as group:
+        pending = group.start_soon(node)
+        group.start_soon(slot.held)
+    assert pending.result() == "of the flow"
+    assert slot.events == ["slot free", "task goes on"]
+
+
+async def test_a_task_that_is_cancelled_while_its_thread_waits_for_a_slot_goes_on_with_the_slot() -> None:
+    slot = OnlySlot()
+
+    def node() -> None:
+        async def main() -> None:
+            task = await slot.begin()
+            for reason in ("first", "second"):
+                task.cancel(reason)
+                await slot.some_rounds()
+            assert not task.done()
+            slot.go_on.set()
+            with pytest.raises(asyncio.CancelledError, match="second"):
+                await task
+            assert task.cancelled()
+            # And the slot was not lost.
+            assert await DOUBLE.ainvoke(4) == 8
+
+        asyncio.run(main())
+
+    async with rt.open_group() as group:
+        group.start_soon(node)
+        group.start_soon(slot.held)
+    assert slot.events == ["slot free", "task goes on"]
+    assert await rt.call(len, "four") == 4
+
+
+async def test_a_node_that_is_cancelled_while_its_thread_waits_for_a_slot_still_gets_the_slot_first() -> None:
+    slot = OnlySlot()
+
+    def node() -> str:
+        async def main() -> str:
+            task = await slot.begin()
+            trio.from_thread.run_sync(pending.cancel)
+            await slot.some_rounds()
+            assert not task.done()
+            slot.go_on.set()
+            return await task
+
+        return asyncio.run(main())
+
+    async with rt.open_group() as group:
+        pending = group.start_soon(node)
+        group.start_soon(slot.held)
+    assert pending.status == "cancelled"
+    assert slot.events == ["slot free", "task goes on"]
+    assert await rt.call(len, "four") == 4
+
+
+async def test_while_one_task_waits_for_a_slot_another_one_may_await_a_flow_and_no_slot_is_lost_or_taken_twice() -> (
+    None
+):
+    slot = OnlySlot()
+    all_are_done = threading.Event()
+
+    def node() -> list[str | int]:
+        async def main() -> list[str | int]:
+            first = await slot.begin()
+            others = [asyncio.create_task(DOUBLE.ainvoke(number)) for number in range(3)]
+            await slot.some_rounds()
+            slot.go_on.set()
+            came = [await first, *[await other for other in others]]
+            all_are_done.set()
+            await slot.some_rounds()
+            # It has the only slot: `beside` waits for its turn.
+            slot.events.append("node ends")
+            return came
+
+        return asyncio.run(main())
+
+    def beside() -> None:
+        slot.events.append("beside")
+
+    async with rt.open_group() as group:
+        pending = group.start_soon(node)
+        group.start_soon(slot.held)
+        await trio.to_thread.run_sync(all_are_done.wait, 10, limiter=trio.CapacityLimiter(1))
+        await rt.call(beside)
+    assert pending.result() == ["of the flow", 0, 2, 4]
+    assert slot.events == ["slot free", "task goes on", "node ends", "beside"]
+
+
+def test_a_mock_clock_jumps_while_a_thread_with_asyncio_in_it_waits_for_a_slot() -> None:
+    rt.set_config(thread_limit=1)
+    has_begun, is_held = threading.Event(), threading.Event()
+
+    async def until_held() -> None:
+        has_begun.set()
+        await trio.to_thread.run_sync(is_held.wait, 10, limiter=trio.CapacityLimiter(1))
+
+    def hold() -> None:
+        is_held.set()
+        trio.from_thread.run(trio.sleep, 100)
+
+    async def main() -> float:
+        async with rt.open_group() as group:
+            group.start_soon(in_a_node, rt.Flow("until_held", until_held, save_state=False))
+            await trio.to_thread.run_sync(has_begun.wait, 10, limiter=trio.CapacityLimiter(1))
+            await rt.call(hold)
+        return trio.current_time()
+
+    assert run_with_mock_clock(main) == 100
+
+
+async def test_a_node_that_ends_while_its_asyncio_code_waits_for_a_slot_waits_for_none() -> None:
+    slot = OnlySlot()
+    tasks: list[asyncio.Task[str]] = []
+
+    def node() -> str:
+        loop = asyncio.new_event_loop()
+        # It would be told of the task that is left pending.
+        loop.set_exception_handler(lambda *_: None)
+        tasks.append(loop.run_until_complete(slot.begin()))
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+        return "of the node"
+
+    async with rt.open_group() as group:
+        pending = group.start_soon(node)
+        group.start_soon(slot.held)
+        await pending.wait()
+        assert slot.events == []
+        slot.go_on.set()
+    assert pending.result() == "of the node"
+    assert await rt.call(len, "four") == 4
+    # Its coroutine waits for a loop that is no more.
+    with suppress(RuntimeError):
+        tasks.pop().get_coro().close()
 
 
 def test_sync_nodes_with_asyncio_in_them_may_stand_inside_each_other_in_one_thread_limit() -> None:

@@ -1,7 +1,7 @@
 """The bridge from asyncio: an asyncio task waits for an async function that runs in the process's Trio thread.
 
 Called by `from_async` where asyncio is running. Nothing here blocks the event loop of asyncio, but for two short steps
-in the thread of a sync node.
+in the thread of a sync node: each waits until the node's Trio run takes it, and for no slot.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 from typing import Final, Generic, Never, TypeVar
 
 import trio
@@ -19,9 +20,10 @@ from railtracks._calls.frames import current_frame
 from railtracks._records.error_parts import set_context
 from railtracks._records.errors import Caught, is_ordinary, raise_cancelled, raise_unchanged, without_cancelled
 from railtracks._sessions.trio_thread import trio_thread
-from railtracks._workers.node_threads import node_thread
+from railtracks._workers.node_threads import NodeThread, node_thread
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 # Seconds. In a Jupyter kernel an interrupt does not wake the event loop: it strikes at the loop's next step, whenever
 # that comes (ipython/ipykernel#881). So there each wait for a flow takes a step from time to time.
@@ -34,8 +36,9 @@ async def run_from_asyncio(work: Callable[[], Coroutine[object, Never, R]]) -> R
     It sees the context variables of this task, and belongs to no session. If the task is cancelled, the function is
     cancelled, and the task goes on when the function has ended.
 
-    In the thread of a sync node the slot of the thread is free meanwhile, and a cancel of the node cancels the
-    function. Then Trio's `Cancelled` goes up through the asyncio code of the node.
+    In the thread of a sync node the slot of the thread is free meanwhile, and the task goes on when the thread has it
+    again. A cancel of the node cancels the function. Then Trio's `Cancelled` goes up through the asyncio code of the
+    node.
 
     Raises:
         asyncio.CancelledError: If the task was cancelled meanwhile, or the interpreter is shutting down.
@@ -51,13 +54,13 @@ async def run_from_asyncio(work: Callable[[], Coroutine[object, Never, R]]) -> R
     trio.from_thread.run(thread.lend, crossing.cancel)
     crossing.begin()
     cancelled = await crossing.end()
-    trio.from_thread.run(thread.take_back, crossing.cancel)
-    if cancelled is None and crossing.was_cancelled:
-        trio.from_thread.check_cancelled()
     try:
+        cancelled = await crossing.take_back(thread) or cancelled
+        if cancelled is None and crossing.was_cancelled:
+            trio.from_thread.check_cancelled()
         return crossing.outcome(cancelled)
     finally:
-        # As in `end`: no reference cycle.
+        # As in `_wait_for`: no reference cycle.
         del cancelled
 
 
@@ -89,12 +92,21 @@ class _Crossing(Generic[R]):
 
     async def end(self) -> asyncio.CancelledError | None:
         """Wait until the function has ended, and return the last cancel of this task, if there was one meanwhile."""
+        return await self._wait_for(self._came)
+
+    async def take_back(self, thread: NodeThread) -> asyncio.CancelledError | None:
+        """Wait until the thread has its slot again, and return the last cancel of this task, likewise."""
+        taken: asyncio.Future[None] = self._loop.create_future()
+        trio.from_thread.run_sync(thread.take_back, self.cancel, partial(self._set_soon, taken, None))
+        return await self._wait_for(taken)
+
+    async def _wait_for(self, future: asyncio.Future[T]) -> asyncio.CancelledError | None:
         cancelled: asyncio.CancelledError | None = None
         tick = _TICK if "ipykernel" in sys.modules else None
-        while not self._came.done():
+        while not future.done():
             try:
                 # A plain `await` would have asyncio cancel the future together with the task that waits for it.
-                await asyncio.wait((self._came,), timeout=tick)
+                await asyncio.wait((future,), timeout=tick)
             except asyncio.CancelledError as error:  # noqa: ASYNC103 - raised by `outcome`
                 cancelled = error
                 self.cancel()
@@ -134,7 +146,7 @@ class _Crossing(Generic[R]):
             # The same.
             del cancelled, error, came
 
-    # In the Trio thread.
+    # In the Trio thread; `_set_soon` in the Trio run of a sync node, too.
 
     async def _run(self) -> None:
         came: Caught[R] | None = None
@@ -144,9 +156,12 @@ class _Crossing(Generic[R]):
                 await trio.lowlevel.checkpoint_if_cancelled()
                 came = await _caught(self._work)
         finally:
-            # The event loop may have been closed meanwhile. Then nobody waits for this.
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._came.set_result, came)
+            self._set_soon(self._came, came)
+
+    def _set_soon(self, future: asyncio.Future[T], result: T) -> None:
+        # The event loop may have been closed meanwhile. Then nobody waits for this.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(future.set_result, result)
 
 
 async def _caught(work: Callable[[], Coroutine[object, Never, R]]) -> Caught[R]:

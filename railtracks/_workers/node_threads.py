@@ -2,7 +2,7 @@
 
 Called by attempts of sync nodes, and by flows that asyncio code has invoked. A node may run an event loop of asyncio in
 its thread, and wait there for a flow. Meanwhile the thread's slot is free for others, and a cancel that reaches the
-waiting task goes on to the flow.
+waiting task goes on to the flow. Then a task takes the slot back: the event loop never stands still for it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ T = TypeVar("T")
 class NodeThread:
     """The thread of one sync node, seen from asyncio code that runs in it.
 
-    Except `do`, the methods run in the task that waits for the thread: `trio.from_thread.run` takes them there.
+    Except `do`, the methods run in the task that waits for the thread: `trio.from_thread` takes them there.
 
     Args:
         slot: The slot of the thread; `None` if it may be left behind, and so has none to lend.
@@ -37,9 +37,13 @@ class NodeThread:
         self._slot = slot
         # What to call when a cancel reaches the task, as an ordered set.
         self._listeners: dict[Callable[[], object], None] = {}
-        # The nursery of the task that waits for a cancel, once it was started.
-        self._nursery: AbstractAsyncContextManager[trio.Nursery] | None = None
+        # The nursery of the task that waits for a cancel, and of those that take the slot back; and what closes it.
+        # Open once the slot was lent.
+        self._nursery: trio.Nursery | None = None
+        self._closing: AbstractAsyncContextManager[trio.Nursery] | None = None
         self._stop = trio.CancelScope()
+        # The scopes of the tasks that take the slot back.
+        self._takings: set[trio.CancelScope] = set()
         self._is_cancelled = False
         self._place: tuple[int, int] | None = None
 
@@ -75,26 +79,36 @@ class NodeThread:
             on_cancel()
         elif self._nursery is None:
             # The task that waits for the thread has no nursery open in between: `run_in_thread` leaves this one.
-            self._nursery = trio.open_nursery()
-            nursery = await self._nursery.__aenter__()
-            nursery.start_soon(self._listen, name="railtracks: listen for asyncio")
+            self._closing = trio.open_nursery()
+            self._nursery = await self._closing.__aenter__()
+            self._nursery.start_soon(self._listen, name="railtracks: listen for asyncio")
 
     @trio.lowlevel.enable_ki_protection
-    async def take_back(self, on_cancel: Callable[[], object]) -> None:
-        """End what `lend` began, and wait until there is a slot for the thread. Shielded, as in `WorkerSlot`."""
-        assert self._slot is not None  # noqa: S101 - it was lent
+    def take_back(self, on_cancel: Callable[[], object], on_taken: Callable[[], object]) -> None:
+        """End what `lend` began, and return at once: a task waits for the slot. Only a cancel of `leave` ends its wait.
+
+        Args:
+            on_cancel: What `lend` was given.
+            on_taken: Called when the thread has its slot again, or need not have it yet, as in `WorkerSlot`.
+        """
+        assert self._nursery is not None  # noqa: S101 - `lend` has opened it
         self._listeners.pop(on_cancel)
-        await self._slot.take_back()
+        shield = trio.CancelScope(shield=True)
+        # Here, and not in the task: the thread may end before that has begun.
+        self._takings.add(shield)
+        self._nursery.start_soon(self._take_back, shield, on_taken, name="railtracks: take a slot back for asyncio")
 
     @trio.lowlevel.enable_ki_protection
     async def leave(self) -> None:
-        """Stop listening; the thread has ended. Flows that its asyncio code has abandoned are cancelled."""
-        nursery, self._nursery = self._nursery, None
-        if nursery is None:
+        """Stop listening; the thread has ended, and needs no slot. Flows that its asyncio code has abandoned end."""
+        closing, self._closing, self._nursery = self._closing, None, None
+        if closing is None:
             return
         self._stop.cancel()
+        for shield in self._takings:
+            shield.cancel()
         try:
-            await nursery.__aexit__(None, None, None)
+            await closing.__aexit__(None, None, None)
         except BaseException as error:  # noqa: ASYNC103, BLE001 - as follows
             # A `Cancelled` strikes the task again at its next checkpoint. Until then it still has the thread's result.
             real = without_cancelled(error)
@@ -110,6 +124,13 @@ class NodeThread:
                 self._is_cancelled = True
                 for tell in self._listeners:
                     tell()
+
+    @trio.lowlevel.enable_ki_protection
+    async def _take_back(self, shield: trio.CancelScope, on_taken: Callable[[], object]) -> None:
+        assert self._slot is not None  # noqa: S101 - it was lent
+        await self._slot.take_back(shield)
+        self._takings.remove(shield)
+        on_taken()
 
 
 # The thread that runs the node around this code.
@@ -153,7 +174,7 @@ async def run_in_thread(
             came = await trio.to_thread.run_sync(do, abandon_on_cancel=True, limiter=worker_limiter())
         return came.hand_over()
     async with slot:
-        with working() as work:
+        with working(slot=slot) as work:
             try:
                 came = await trio.to_thread.run_sync(work.do, do, limiter=trio.CapacityLimiter(1))
             finally:

@@ -58,8 +58,9 @@ def _limiter_in(place: RunVar[trio.CapacityLimiter], limit: int) -> trio.Capacit
 class Work:
     """One piece of work in a thread, a process or an executor, which a task waits for."""
 
-    def __init__(self, *, of_pool: bool) -> None:
+    def __init__(self, *, of_pool: bool, slot: WorkerSlot | None) -> None:
         self.of_pool = of_pool
+        self._slot = slot
         self._task = trio.lowlevel.current_task()
 
     def do(self, fn: Callable[[], T]) -> T:
@@ -69,9 +70,9 @@ class Work:
 
     @property
     def is_paused(self) -> bool:
-        """Whether the thread waits for Trio: then a function that it has sent there runs in the task."""
-        # Such a function runs in the thread's context, where `do` has set the variable.
-        return self._task.context.get(_doing) is self
+        """Whether the thread waits for Trio: for its slot, or for a function that it has sent there."""
+        # Such a function runs in the task, in the thread's context, where `do` has set the variable.
+        return self._task.context.get(_doing) is self or (self._slot is not None and self._slot.is_awaited)
 
 
 # The work that this thread does.
@@ -79,13 +80,14 @@ _doing: ContextVar[Work | None] = ContextVar("railtracks_work", default=None)
 
 
 @block
-def working(*, of_pool: bool = False) -> Generator[Work]:
+def working(*, of_pool: bool = False, slot: WorkerSlot | None = None) -> Generator[Work]:
     """Count one more worker at work while the block runs.
 
     Args:
         of_pool: Whether it is a pool that starts or ends a process, and no call that waits for one.
+        slot: The slot of the thread that is the worker, if it has one to lend.
     """
-    works, work = _works_here(), Work(of_pool=of_pool)
+    works, work = _works_here(), Work(of_pool=of_pool, slot=slot)
     works.add(work)
     try:
         yield work
@@ -187,12 +189,14 @@ class WorkerSlot:
 
     Attributes:
         was_held: Whether the call has got it; until then it waits for a thread.
+        is_awaited: Whether the thread waits to have it back.
     """
 
-    __slots__ = ("_calls", "_is_held", "_limiter", "_taking", "was_held")
+    __slots__ = ("_calls", "_is_held", "_limiter", "_taking", "is_awaited", "was_held")
 
     def __init__(self) -> None:
         self.was_held: bool = False
+        self.is_awaited: bool = False
         self._limiter = worker_limiter()
         self._taking = trio.Lock()
         self._calls = 0
@@ -211,17 +215,21 @@ class WorkerSlot:
         self._calls += 1
         self._release()
 
-    async def take_back(self) -> None:
+    async def take_back(self, shield: trio.CancelScope | None = None) -> None:
         """End what `lend` began; after the last of several calls, wait until there is a slot again.
 
         Shielded: the thread goes on even when the call it made was cancelled, and it may only go on with a slot.
+
+        Args:
+            shield: The scope of the wait, for a thread that may end meanwhile: then it needs no slot any more.
         """
         self._calls -= 1
-        with trio.CancelScope(shield=True):
+        with shield or trio.CancelScope(shield=True):
             async with self._taking:
                 if not self._calls and not self._is_held:
+                    self.is_awaited = True
                     await self._limiter.acquire_on_behalf_of(self)
-                    self._is_held = True
+                    self.is_awaited, self._is_held = False, True
                     self._release_for_calls()
 
     def _release_for_calls(self) -> None:
