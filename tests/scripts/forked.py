@@ -173,6 +173,10 @@ def reply_of(child: int, reading: int) -> object:
     """Wait for a child, and return what it wrote, or how it ended."""
     if WHAT.startswith("wait"):
         until_it_waits()
+        if sys.version_info >= (3, 13):
+            # In a process that was forked in another thread than the main one, CPython 3.13 runs a signal handler only
+            # when the signal interrupts a system call: let the child come to its poll.
+            time.sleep(0.5)
         os.kill(child, signal.SIGTERM)
     with os.fdopen(reading, "rb") as file:
         data = file.read()
