@@ -784,3 +784,11 @@ except FileNotFoundError:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert (done.stdout, done.stderr) == ("told\n", "")
+
+
+def test_a_log_file_may_be_a_descriptor(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    rt.Flow("f", len, save_state=False, logging_setting="INFO", log_file=f"/dev/fd/{writing}").invoke("")
+    os.close(writing)
+    with os.fdopen(reading) as file:
+        assert "len (1) DONE" in file.read()
