@@ -324,6 +324,23 @@ def test_a_sqlite_that_does_not_do_as_told_is_refused(tmp_path: Path) -> None:
         sa.event.remove(sa.Engine, "connect", deny)
 
 
+def test_a_connection_that_cannot_be_set_up_is_closed(url: URL) -> None:
+    seen: list[Any] = []
+
+    def refuse(connection: object, _: object) -> None:
+        seen.append(connection)
+        raise StoreError("not this one")
+
+    sa.event.listen(sa.Engine, "connect", refuse)
+    try:
+        with pytest.raises(StoreError, match="not this one"), opened(url):
+            pass
+    finally:
+        sa.event.remove(sa.Engine, "connect", refuse)
+    with pytest.raises(Exception, match="closed"):
+        seen[0].execute("select 1")
+
+
 MOUNTS = """\
 proc /proc proc rw 0 0
 /dev/vda / ext4 rw 0 0

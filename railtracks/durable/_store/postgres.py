@@ -11,6 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from railtracks.durable._store.connecting import close_what_fails
+
 
 def postgres_engine(url: URL, durability: str, timeout: float, lease: float) -> Engine:
     """Return the engine of a store on a server, which need not be there yet.
@@ -36,13 +38,15 @@ def postgres_engine(url: URL, durability: str, timeout: float, lease: float) -> 
         f" -c idle_in_transaction_session_timeout={patience} -c synchronous_commit={commit}",
     }
     try:
-        return sa.create_engine(
+        engine = sa.create_engine(
             url.set(drivername="postgresql+psycopg", query=query), pool_pre_ping=True, hide_parameters=True
         )
     except ImportError as error:
         raise ImportError(
             "a store in PostgreSQL needs psycopg: install it with  pip install 'railtracks-trio[postgres]'"
         ) from error
+    close_what_fails(engine)
+    return engine
 
 
 class AdvisoryLocks:

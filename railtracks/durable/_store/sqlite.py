@@ -20,6 +20,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine
 
 from railtracks._records.files import is_mine, is_safe_name, sync_folder
+from railtracks.durable._store.connecting import close_what_fails
 from railtracks.exceptions import StoreError
 
 # File systems between machines: SQLite cannot trust them with its locks and its shared memory.
@@ -82,6 +83,7 @@ def sqlite_engine(url: URL, durability: str, timeout: float, mounts: Path = _MOU
 
     event.listen(engine, "connect", prepare)
     event.listen(engine, "begin", begin)
+    close_what_fails(engine)
     return engine
 
 
