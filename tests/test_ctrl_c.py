@@ -74,8 +74,7 @@ def test_ctrl_c_at_any_line_leaves_a_saved_state_and_nothing_else(
         )
     if told["strikes"] == told["lines"]:
         assert 0 < at_once < len(told["struck"])
-        # A strike may change which task runs next: so at a few lines a strike was meant, and came to another.
-        assert len(awaits - set(told["struck"])) <= len(awaits) // 20
+        assert awaits <= told["struck"].keys()
 
 
 def lines_with_await() -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 Usage: struck.py SCENARIO SHARE SEED. The first run counts the lines. Each later run is struck at one of them: a tracer
 calls the SIGINT handler that Trio has installed, with the stack frame of that line, as Python does for a real signal.
+Tasks do not run in the same order each time, so that the n-th line may be another one than it was: with a share of 1, the
+lines that were passed in some run and struck in none are then struck where they are passed first.
 Prints a JSON object: how many lines there were, which were struck, how, and what was wrong afterwards.
 """
 
@@ -18,6 +20,7 @@ import tempfile
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -34,6 +37,8 @@ PACKAGE = str(Path(rt.__file__).parent) + os.sep
 HOME = tempfile.TemporaryDirectory()
 # Seconds. A run that hangs prints the stacks of all threads and ends the program.
 PATIENCE = 30
+# Runs in which a line that only some of them pass is waited for.
+TRIES = 30
 
 
 @rt.function_node
@@ -285,9 +290,9 @@ class OpenCalls:
 
 
 class Strike:
-    """A tracer that counts the lines of the library, and presses Ctrl-C at one of them."""
+    """A tracer that counts the lines of the library, and presses Ctrl-C at one of them, given by its number or place."""
 
-    def __init__(self, at: int) -> None:
+    def __init__(self, at: int | str) -> None:
         self.at = at
         self.lines = 0
         self.passed: set[str] = set()
@@ -305,7 +310,7 @@ class Strike:
         self.lines += 1
         place = f"{frame.f_code.co_filename.removeprefix(PACKAGE)}:{frame.f_lineno}"
         self.passed.add(place)
-        if self.lines == self.at:
+        if self.at in {self.lines, place}:
             self.struck = place
             self.is_at_once = True
             # The one that Trio has installed: it decides by the frame.
@@ -378,7 +383,7 @@ def problems(error: BaseException | None, strike: Strike, sessions: list[rt.Sess
         yield "a temporary file is left"
 
 
-def struck_at(scenario: Callable[[], Any], at: int) -> tuple[Strike, list[str]]:
+def struck_at(scenario: Callable[[], Any], at: int | str) -> tuple[Strike, list[str]]:
     """Run a scenario, strike it at one line, and say what is wrong."""
     faulthandler.dump_traceback_later(PATIENCE, exit=True)
     strike, observed, wrong = Strike(at), OpenCalls(), []
@@ -418,7 +423,12 @@ def main() -> None:
     chosen = list(steps) if share >= 1 else sorted(rng.sample(steps, max(8, round(len(steps) * share))))
     struck: dict[str, bool] = {}
     passed = set(whole.passed)
-    for at in chosen:
+
+    def missed() -> Iterator[str]:
+        for _ in range(TRIES if share >= 1 else 0):
+            yield from sorted(passed - struck.keys())
+
+    for at in chain(chosen, missed()):
         strike, wrong = struck_at(scenario, at)
         passed |= strike.passed
         if strike.struck:
