@@ -2,9 +2,9 @@
 
 Usage: struck.py SCENARIO SHARE SEED. The first run counts the lines. Each later run is struck at one of them: a tracer
 calls the SIGINT handler that Trio has installed, with the stack frame of that line, as Python does for a real signal.
-Tasks do not run in the same order each time, so that the n-th line may be another one than it was: with a share of 1, the
-lines that were passed in some run and struck in none are then struck where they are passed first.
-Prints a JSON object: how many lines there were, which were struck, how, and what was wrong afterwards.
+Tasks do not run in the same order each time, so the n-th line may be another one than it was: with a share of 1, the
+lines that were passed in some run and struck in none are then struck where they are passed first. Prints a JSON object:
+how many lines there were, which were struck, how, and what was wrong afterwards.
 """
 
 from __future__ import annotations
@@ -290,7 +290,7 @@ class OpenCalls:
 
 
 class Strike:
-    """A tracer that counts the lines of the library, and presses Ctrl-C at one of them, given by its number or place."""
+    """A tracer that counts the lines of the library, and presses Ctrl-C at one, given by its number or its place."""
 
     def __init__(self, at: int | str) -> None:
         self.at = at
