@@ -11,8 +11,7 @@ import hashlib
 import random as _random
 from collections.abc import Callable
 from contextvars import ContextVar
-from uuid import UUID
-from uuid import uuid4 as _uuid4
+from typing import TYPE_CHECKING
 
 from attrs import define
 
@@ -21,8 +20,11 @@ from railtracks._calls.here import IN_ANOTHER_PROCESS, context_frame, own_frame
 from railtracks._forks import generation
 from railtracks.exceptions import ContextError
 
+if TYPE_CHECKING:
+    from uuid import UUID
 
-@define(eq=False)
+
+@define(eq=False, repr=False)
 class Identity:
     """The key and the random numbers of code that cannot see its call: in another process, or in a callback.
 
@@ -135,8 +137,10 @@ def uuid4() -> UUID:
     Raises:
         ContextError: As from `random`.
     """
+    import uuid  # noqa: PLC0415 - few programs call this, and it takes as long to import as some of the library's rooms
+
     data = _draw()
-    return _uuid4() if data is None else UUID(bytes=data[:16], version=4)
+    return uuid.uuid4() if data is None else uuid.UUID(bytes=data[:16], version=4)
 
 
 def _key_and_fence(function: str) -> tuple[str, int]:

@@ -30,7 +30,8 @@ class MadeNodes:
 
     def __init__(self) -> None:
         self._kept: dict[object, Node[..., object]] = {}
-        self._others: WeakValueDictionary[object, Node[..., object]] = WeakValueDictionary()
+        # Made when there is one: most sessions call nodes only.
+        self._others: WeakValueDictionary[object, Node[..., object]] | None = None
 
     def of(self, fn: object) -> Node[..., object]:
         """Return a node as it is; for a plain function make a node, or return the node of an earlier call.
@@ -50,7 +51,7 @@ class MadeNodes:
         elif is_descriptor(fn):
             # The node is that of the function inside, and keeps only this one alive.
             key = (type(fn), id(fn.__func__))
-        node = self._kept.get(key) or self._others.get(key)
+        node = self._kept.get(key) or (None if self._others is None else self._others.get(key))
         if node is None:
             node = node_under(fn)
             if node is not None:
@@ -63,5 +64,7 @@ class MadeNodes:
                     del self._kept[next(iter(self._kept))]
                 self._kept[key] = node
             else:
+                if self._others is None:
+                    self._others = WeakValueDictionary()
                 self._others[key] = node
         return node

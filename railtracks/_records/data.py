@@ -8,9 +8,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from attrs import define, field
+
+# The number of the format of saved states.
+SCHEMA: Final = 1
 
 
 class Status(StrEnum):

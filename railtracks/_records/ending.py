@@ -24,7 +24,7 @@ _STATUS = {
 }
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Ending:
     """What is known about the end of one session.
 

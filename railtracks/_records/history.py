@@ -55,7 +55,7 @@ class _Forgetful(Protocol):
     def known(self) -> list[int]: ...
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Finished:
     """The finished calls of a tree that were not forgotten yet.
 

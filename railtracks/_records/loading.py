@@ -14,8 +14,7 @@ from typing import Final
 
 from railtracks._checks import is_dict, is_list
 from railtracks._records.consistency import check
-from railtracks._records.data import ExecutionInfo
-from railtracks._records.saved_state import SCHEMA
+from railtracks._records.data import SCHEMA, ExecutionInfo
 from railtracks.exceptions import StateError
 
 # Bytes. The JSON of a million calls is smaller; to read more would take the memory of the machine.

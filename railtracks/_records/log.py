@@ -92,6 +92,8 @@ def _handlers(setting: str | None, path: str | os.PathLike[str] | None, started:
     return handlers
 
 
+# Looked up once: each lookup takes a lock, and every session asks twice what is shown.
+_LOGGER: Final = logging.getLogger(_ROOT)
 # What is always observed: a logger of the application that is configured later still gets warnings and errors.
 _WARNINGS: Final = (
     *(kind for kind, (level, _) in CALL_LINES.items() if level >= logging.WARNING),
@@ -127,8 +129,7 @@ class SessionLog:
 
     def _shows(self, level: int) -> bool:
         """Return whether a record of a level is shown somewhere."""
-        logger = logging.getLogger(_ROOT)
-        if logger.isEnabledFor(level) and (not self._handlers or logger.hasHandlers()):
+        if _LOGGER.isEnabledFor(level) and (not self._handlers or _LOGGER.hasHandlers()):
             return True
         return any(handler.level <= level for handler in self._handlers if not isinstance(handler, logging.NullHandler))
 

@@ -23,7 +23,7 @@ class HasDeadline(Protocol):
     def deadline(self) -> float: ...
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Expiry:
     """One timeout, and the innermost calls that were open when it expired.
 
@@ -57,7 +57,7 @@ class Expiry:
         return (*(words for _, words in self._oldest), *((f"and {self._others} more",) if self._others else ()))
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Timeouts:
     """The timeouts of one session and of its calls.
 

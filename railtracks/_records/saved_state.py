@@ -11,15 +11,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from itertools import chain
-from typing import Final
 
 from railtracks._options import VALUE_LIMIT
-from railtracks._records.data import CallError, CallRecord, EndCause, ExecutionInfo
+from railtracks._records.data import SCHEMA, CallError, CallRecord, EndCause, ExecutionInfo
 from railtracks._records.json_values import JsonValues, writable
 from railtracks._records.slices import Pauses, slices
 from railtracks._records.tree import CallTree
-
-SCHEMA: Final = 1
 
 # One encoder for all calls. `json.dumps` would make a new one for each.
 _encode = json.JSONEncoder(allow_nan=False).encode

@@ -6,6 +6,7 @@ secret before it, the place of a password in a URL, or the word `Bearer`.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -27,28 +28,34 @@ _FEW: Final = 32
 # What stands before a value in reprs, messages and headers: `name=`, `name: `, `'name': `, `"two words": `, in JSON
 # inside of JSON `\"name\": `, and in the repr of a pair `('name', `. The possessive quantifiers bound how often each
 # place is tried, because a message can be a megabyte of letters.
-_NAME: Final = re.compile(
+_NAME: Final = (
     r"""(?<![\w-])(?P<first>[\w-]++[ ])?(?P<last>[\w-]++)(?P<quote>(?:\\*+["'])?)"""
     r"""[ \t]*+(?P<mark>[:=]++>?|,(?=[ ]b?["']))[ \t]*+"""
 )
 # `://user:password@`. A password may have a slash in it, unless what follows the colon is a port. Three asterisks are
 # no password: somebody has replaced it. The bound keeps the time in proportion to the length of the text.
-_PASSWORD_IN_URL: Final = re.compile(
+_IN_URL: Final = (
     r"""(?:(?<=://)|(?<=netloc=['"]))(?P<user>[^\s/?#:@\[\]"'<>]*+):(?!\*\*\*@)"""
     r"""(?P<password>[^\s/?#"'<>]{1,512}(?=@)|(?!\d*+[/?#])[^\s@"'<>]{1,512}(?=@))"""
 )
-_IN_QUERY: Final = re.compile(r"""(?<=[?&])(?P<name>[^\s=&?#"'<>]{1,100})=(?P<value>[^\s&#"'<>]+)""")
+_IN_QUERY: Final = r"""(?<=[?&])(?P<name>[^\s=&?#"'<>]{1,100})=(?P<value>[^\s&#"'<>]+)"""
 # A token has a digit in it, so that `Bearer authentication` stays.
-_BEARER: Final = re.compile(r"(?i:(?<![\w-])bearer[ ]+)(?P<token>(?=[A-Za-z_.~+/=-]*\d)[\w.~+/=-]{8,})")
-_SCHEME: Final = re.compile(r"(?i:api-?key|basic|bearer|digest|negotiate|token) +(?P<credentials>\S+)\Z")
-_PAIR: Final = re.compile(r"(?P<name>[\w .-]*\w)=(?P<value>[^;\s]+)")
-_ESCAPED_QUOTE: Final = re.compile(r"""\\+["']""")
+_BEARER: Final = r"(?i:(?<![\w-])bearer[ ]+)(?P<token>(?=[A-Za-z_.~+/=-]*\d)[\w.~+/=-]{8,})"
+_SCHEME: Final = r"(?i:api-?key|basic|bearer|digest|negotiate|token) +(?P<credentials>\S+)\Z"
+_PAIR: Final = r"(?P<name>[\w .-]*\w)=(?P<value>[^;\s]+)"
+_ESCAPED_QUOTE: Final = r"""\\+["']"""
 # What reprs or JSON escape in a text of printable ASCII.
-_ESCAPED: Final = re.compile(r"""["'\\]""")
+_ESCAPED: Final = r"""["'\\]"""
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
 _AFTER_VALUE: Final = frozenset(" \t\r\n,;)]}")
 _AFTER_HEADER: Final = frozenset("\r\n)]}")
 _AFTER_QUERY: Final = frozenset(" \t\r\n&#\"'<>")
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    # At its first use: to compile all patterns of this module takes as long as importing ten others.
+    return re.compile(pattern)
 
 
 class Scrubber:
@@ -100,7 +107,7 @@ class Scrubber:
         if ":" not in text and "=" not in text and "(" not in text:
             return _without_bearer(text)
         if "://" in text or "netloc=" in text:
-            text = _PASSWORD_IN_URL.sub(rf"\g<user>:{REDACTED}", text)
+            text = _compiled(_IN_URL).sub(rf"\g<user>:{REDACTED}", text)
         return _without_bearer(_without_named_values(text, is_value=is_value))
 
     def exact(self, text: str) -> str:
@@ -145,7 +152,7 @@ class Scrubber:
 
 def _spellings(text: str) -> set[str]:
     """Return how a secret may stand in a text: as it is, each line of it, and as reprs and JSON escape it."""
-    if text.isascii() and text.isprintable() and not _ESCAPED.search(text):
+    if text.isascii() and text.isprintable() and not _compiled(_ESCAPED).search(text):
         return {text, text.strip()} - {""}
     lines = {line for line in text.splitlines() if len(line) >= _SHORTEST}
     return {text, text.strip(), repr(text)[1:-1], json.dumps(text)[1:-1], *lines} - {""}
@@ -159,12 +166,12 @@ def may_show_secrets(text: str) -> bool:
 def secrets_in(text: str) -> Iterator[str]:
     """Return the passwords and the secret parameters of the URLs in a text, and what follows `Bearer`."""
     if "://" in text:
-        for match in _PASSWORD_IN_URL.finditer(text):
+        for match in _compiled(_IN_URL).finditer(text):
             yield from {match["password"], unquote(match["password"])}
-        for match in _IN_QUERY.finditer(text):
+        for match in _compiled(_IN_QUERY).finditer(text):
             if is_secret_name(match["name"]):
                 yield from {match["value"], unquote_plus(match["value"])}
-    for match in _BEARER.finditer(text):
+    for match in _compiled(_BEARER).finditer(text):
         yield match["token"]
 
 
@@ -175,11 +182,11 @@ def credentials_in(name: str | None, text: str) -> Iterator[str]:
         name: The name of the text: of a cookie each value counts.
         text: The value of a header, or a connection string.
     """
-    match = _SCHEME.match(text)
+    match = _compiled(_SCHEME).match(text)
     if match is not None:
         yield match["credentials"]
     is_cookie = name is not None and "cookie" in name.lower()
-    for pair in _PAIR.finditer(text):
+    for pair in _compiled(_PAIR).finditer(text):
         if is_cookie or is_secret_name(pair["name"].rpartition(" ")[2]):
             yield pair["value"]
 
@@ -187,7 +194,7 @@ def credentials_in(name: str | None, text: str) -> Iterator[str]:
 def _without_bearer(text: str) -> str:
     if "earer" not in text and "EARER" not in text:
         return text
-    return _BEARER.sub(lambda match: match[0][: match.start("token") - match.start()] + REDACTED, text)
+    return _compiled(_BEARER).sub(lambda match: match[0][: match.start("token") - match.start()] + REDACTED, text)
 
 
 def _without_named_values(text: str, *, is_value: bool) -> str:
@@ -195,7 +202,8 @@ def _without_named_values(text: str, *, is_value: bool) -> str:
         return text
     pieces: list[str] = []
     kept = 0
-    match = _NAME.search(text)
+    pattern = _compiled(_NAME)
+    match = pattern.search(text)
     while match is not None:
         place = match.end()
         # In `the first token=...` only the last word is the name.
@@ -208,7 +216,7 @@ def _without_named_values(text: str, *, is_value: bool) -> str:
             if end > place and not is_short:
                 pieces += (text[kept:place], REDACTED)
                 kept = place = end
-        match = _NAME.search(text, place)
+        match = pattern.search(text, place)
     return "".join((*pieces, text[kept:]))
 
 
@@ -255,7 +263,7 @@ def _stops(name: str, text: str, start: int) -> frozenset[str]:
 
 def _end_of_value(text: str, start: int, stops: frozenset[str]) -> int:
     """Return where the value that starts here ends: it is quoted, in brackets, a call, or bare up to a stop."""
-    escaped = _ESCAPED_QUOTE.match(text, start)
+    escaped = _compiled(_ESCAPED_QUOTE).match(text, start)
     if escaped is not None:
         closing = text.find(escaped[0], escaped.end())
         return len(text) if closing < 0 else closing + len(escaped[0])

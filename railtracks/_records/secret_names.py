@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 # A word of a name: `api`, `Key` and `2` in `apiKey2`.
-_WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_WORD: Final = r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+"
 
 
 def _words(text: str) -> frozenset[str]:
@@ -148,10 +148,8 @@ def _one_of(words: frozenset[str]) -> str:
 
 
 # Two words written as one: `apikey`, `authtokens`, `dbpass`.
-_JOINED: Final = re.compile(
-    rf"{_one_of(_OF_KEYS)}keys?\Z|{_one_of(_OF_SECRET_TOKENS)}tokens\Z|{_one_of(_OF_PASS)}pass\Z"
-)
-_JOINED_PLAIN_TOKEN: Final = re.compile(r"(?:bos|continuation|cursor|eos|next|pad|page|resume|skip|sync|unk)token\Z")
+_JOINED: Final = rf"{_one_of(_OF_KEYS)}keys?\Z|{_one_of(_OF_SECRET_TOKENS)}tokens\Z|{_one_of(_OF_PASS)}pass\Z"
+_JOINED_PLAIN_TOKEN: Final = r"(?:bos|continuation|cursor|eos|next|pad|page|resume|skip|sync|unk)token\Z"  # noqa: S105 - a pattern
 
 
 def _roots() -> tuple[str, ...]:
@@ -169,7 +167,7 @@ ROOTS: Final = _roots()
 @functools.lru_cache(maxsize=4096)
 def is_secret_name(name: str) -> bool:
     """Return whether a value under this name is secret, however the words of the name are joined."""
-    words = [word.lower() for word in _WORD.findall(name)]
+    words = [word.lower() for word in re.findall(_WORD, name)]
     if name in _FOLDERS or not _QUESTIONS.isdisjoint(words[:1]):
         return False
     if len(words) == 1 and words[0] in _WHOLE:
@@ -181,7 +179,7 @@ def _is_secret_at(words: Sequence[str], place: int) -> bool:
     """Return whether the word at a place, with the word before it, is secret, and no word behind it tells about it."""
     word, before, behind = words[place], words[place - 1] if place else "", words[place + 1 :]
     if word.endswith("token"):
-        is_found = before not in _OF_PLAIN_TOKENS if word == "token" else not _JOINED_PLAIN_TOKEN.search(word)
+        is_found = before not in _OF_PLAIN_TOKENS if word == "token" else not re.search(_JOINED_PLAIN_TOKEN, word)
         return is_found and _ABOUT_TOKENS.isdisjoint(behind)
     is_found = (
         word in _SECRET
@@ -190,6 +188,6 @@ def _is_secret_at(words: Sequence[str], place: int) -> bool:
         or (word == "tokens" and before in _OF_SECRET_TOKENS)
         or (word == "pass" and before in _OF_PASS and not behind)
         or (before, word) in _PAIRS
-        or _JOINED.search(word) is not None
+        or re.search(_JOINED, word) is not None
     )
     return is_found and _ABOUT.isdisjoint(behind)

@@ -7,7 +7,6 @@ of a pair, or the name of a parameter.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -196,4 +195,8 @@ def field_names(value: object) -> tuple[str, ...]:
 def _fields_of(cls: type) -> tuple[str, ...]:
     if attrs.has(cls):
         return tuple(attribute.name for attribute in attrs.fields(cls))
-    return tuple(field.name for field in dataclasses.fields(cls)) if dataclasses.is_dataclass(cls) else ()
+    if not hasattr(cls, "__dataclass_fields__"):
+        return ()
+    import dataclasses  # noqa: PLC0415 - whoever made the class has imported it
+
+    return tuple(field.name for field in dataclasses.fields(cls))

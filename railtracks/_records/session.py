@@ -17,11 +17,10 @@ from railtracks._records.data import CallError, CallRecord, ExecutionInfo, utc
 from railtracks._records.descriptions import described, known_description
 from railtracks._records.ending import Ending
 from railtracks._records.known_secrets import KnownSecrets
-from railtracks._records.saved_state import chunks, payload
 from railtracks._records.tree import CallTree
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class SessionRecord:
     """One session, as `ExecutionInfo` and the saved state tell of it.
 
@@ -103,10 +102,14 @@ class SessionRecord:
 
     def payload(self) -> dict[str, object]:
         """Return what the saved state says, as it stands now: plain data without secrets."""
+        from railtracks._records.saved_state import payload  # noqa: PLC0415 - see `StateFile.settle`
+
         return payload(self.head(), self.tree, self.values, self.value_limit, self._note_cut)
 
     def chunks(self) -> Iterator[str]:
         """Return the text of the saved state, in pieces."""
+        from railtracks._records.saved_state import chunks  # noqa: PLC0415 - see `StateFile.settle`
+
         return chunks(self.head(), self.tree, self.values, self.value_limit, self._note_cut)
 
     def _note_cut(self, text: str) -> None:

@@ -18,7 +18,7 @@ from railtracks._records.session import SessionRecord
 _LOGGER: Final = "RT.Session"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class StateFile:
     """The file that the state of one session is saved to.
 
@@ -53,6 +53,10 @@ class StateFile:
             ValueError: As from `is_saved`.
         """
         self._path = self._find()
+        if self._path is not None:
+            # What saves a state is imported by the first session that does so. Later there may be no file descriptor
+            # left, or another folder in the place of this one.
+            import railtracks._records.saved_state  # noqa: F401, PLC0415
 
     def give_up(self) -> None:
         """Note that the state will not be saved."""
@@ -65,7 +69,7 @@ class StateFile:
 
     def warn_if_homeless(self, log: SessionLog) -> None:
         """Log a WARNING if the state is to be saved, and there is no folder for it."""
-        if self._path is None and is_saved(setting=self.is_wanted):
+        if self._path is None and self.is_wanted and is_saved(setting=True):
             line = f"the state of session {self.record.ending.label!r} will not be saved: {why_no_home()}"
             log.log(logging.WARNING, line, logger=_LOGGER)
 

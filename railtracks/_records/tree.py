@@ -35,7 +35,7 @@ _CALL_STATUSES: Final = (Status.RUNNING, Status.COMPLETED, Status.FAILED, Status
 _MOST_RUNNING: Final = 100
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Tally:
     """What `CallTree.counts` has counted so far, so that it counts each call once and not at each look.
 

@@ -22,7 +22,6 @@ from railtracks._records.descriptions import described
 from railtracks._records.error_parts import answer, class_name, shown_name
 from railtracks._records.errors import is_ordinary, raise_cancelled, without_cancelled
 from railtracks._records.log import SessionLog
-from railtracks._records.saved_state import safe_text
 from railtracks._records.session import SessionRecord
 from railtracks._workers.threads import in_thread_or_here, saving_limiter
 from railtracks.exceptions import ContextError
@@ -110,8 +109,13 @@ class CallbackFailures:
         text, record = described(error).traceback, self._record
         values = record.tree, record.values, item, record.value_limit
 
+        def searched() -> str:
+            from railtracks._records.saved_state import safe_text  # noqa: PLC0415 - few sessions come here
+
+            return safe_text(text, *values)
+
         def search() -> str:
-            return answer(lambda: safe_text(text, *values), lambda failure: f"<not shown: {class_name(failure)}>")
+            return answer(searched, lambda failure: f"<not shown: {class_name(failure)}>")
 
         safe = await in_thread_or_here(search, limiter=saving_limiter())
         self._log.log(logging.ERROR, f"{what}\n{safe}", logger="RT.Session")

@@ -40,7 +40,7 @@ from railtracks.exceptions import FatalError
 _LOGGER: Final = "RT.Session"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class FinalWork:
     """The final work of one session.
 

@@ -24,7 +24,7 @@ from railtracks.exceptions import ContextError
 T = TypeVar("T")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _ResourceTask:
     """One resource, and the task that holds it open.
 

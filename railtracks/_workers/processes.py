@@ -43,7 +43,7 @@ _GRACE: Final = 0.5
 _MAIN: Final = MAIN.encode()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Turn:
     """The place of a call in the line for a worker.
 
