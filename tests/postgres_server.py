@@ -22,6 +22,9 @@ from psycopg import sql
 
 # How long a server may take to start or to stop, on a machine that has much else to do.
 SECONDS: Final = 120
+MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
+# Bytes: more than the databases of all tests take.
+ROOM: Final = 6 * 2**30
 
 
 class PostgresServer:
@@ -119,8 +122,10 @@ class PostgresServer:
 def running_postgres() -> Generator[PostgresServer]:
     """Run a server of one's own while the block runs."""
     who = _somebody_else()
-    # In a folder of pytest's nobody but root could walk down to it.
-    folder = Path(tempfile.mkdtemp(prefix="railtracks-postgres-", dir="/tmp"))
+    # In a folder of pytest's nobody but root could walk down to it. In memory where there is room: otherwise the disk
+    # takes most of the time, and no test needs the server's data to outlive the machine.
+    place = MEMORY if _has_room(MEMORY) else Path("/tmp")
+    folder = Path(tempfile.mkdtemp(prefix="railtracks-postgres-", dir=place))
     try:
         if who:
             os.chown(folder, who["user"], who["group"])
@@ -141,6 +146,10 @@ def postgres() -> Iterator[PostgresServer]:
     """A server for all tests that ask for one."""
     with running_postgres() as server:
         yield server
+
+
+def _has_room(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > ROOM
 
 
 def _binaries() -> Path:

@@ -7,6 +7,7 @@ mix, and no logger's level has to change.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import sys
@@ -92,8 +93,6 @@ def _handlers(setting: str | None, path: str | os.PathLike[str] | None, started:
     return handlers
 
 
-# Looked up once: each lookup takes a lock, and every session asks twice what is shown.
-_LOGGER: Final = logging.getLogger(_ROOT)
 # What is always observed: a logger of the application that is configured later still gets warnings and errors.
 _WARNINGS: Final = (
     *(kind for kind, (level, _) in CALL_LINES.items() if level >= logging.WARNING),
@@ -102,6 +101,13 @@ _WARNINGS: Final = (
 # Those whose lines quote errors.
 _ERRORS: Final = (EventKind.CALL_FAILED, EventKind.CALL_RETRIED)
 _ALL: Final = (*CALL_LINES, EventKind.SESSION_OPENED, EventKind.SESSION_CLOSED)
+
+
+@functools.cache
+def _root_logger() -> logging.Logger:
+    # Looked up once: each lookup takes a lock, and every session asks twice what is shown. Not at the import, which
+    # makes no logger.
+    return logging.getLogger(_ROOT)
 
 
 class SessionLog:
@@ -129,7 +135,8 @@ class SessionLog:
 
     def _shows(self, level: int) -> bool:
         """Return whether a record of a level is shown somewhere."""
-        if _LOGGER.isEnabledFor(level) and (not self._handlers or _LOGGER.hasHandlers()):
+        logger = _root_logger()
+        if logger.isEnabledFor(level) and (not self._handlers or logger.hasHandlers()):
             return True
         return any(handler.level <= level for handler in self._handlers if not isinstance(handler, logging.NullHandler))
 

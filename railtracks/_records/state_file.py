@@ -56,7 +56,7 @@ class StateFile:
         if self._path is not None:
             # What saves a state is imported by the first session that does so. Later there may be no file descriptor
             # left, or another folder in the place of this one.
-            import railtracks._records.saved_state  # noqa: F401, PLC0415
+            import railtracks._records.saved_state  # noqa: F401, PLC0415  # pyright: ignore[reportUnusedImport]
 
     def give_up(self) -> None:
         """Note that the state will not be saved."""
