@@ -23,6 +23,7 @@ from psycopg import sql
 # How long a server may take to start or to stop, on a machine that has much else to do.
 SECONDS: Final = 120
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
+DISK: Final = Path("/tmp")  # noqa: S108 - as above
 # Bytes: more than the databases of all tests take.
 ROOM: Final = 6 * 2**30
 
@@ -124,8 +125,7 @@ def running_postgres() -> Generator[PostgresServer]:
     who = _somebody_else()
     # In a folder of pytest's nobody but root could walk down to it. In memory where there is room: otherwise the disk
     # takes most of the time, and no test needs the server's data to outlive the machine.
-    place = MEMORY if _has_room(MEMORY) else Path("/tmp")
-    folder = Path(tempfile.mkdtemp(prefix="railtracks-postgres-", dir=place))
+    folder = Path(tempfile.mkdtemp(prefix="railtracks-postgres-", dir=MEMORY if _has_room(MEMORY) else DISK))
     try:
         if who:
             os.chown(folder, who["user"], who["group"])
