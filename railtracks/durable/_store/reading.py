@@ -97,6 +97,14 @@ _SESSION: Final[dict[str, _Check]] = {
     "recoveries": _is_count,
     "forked_from": _optional(_is_text),
     "parent": _optional(_is_name),
+    "life": _optional(_is_text),
+    "prints": _optional(_is_count),
+    "progress": _optional(_is_count),
+    "cancel_asked_at": _optional(_is_moment),
+    "cancel_reason": _optional(_is_text),
+    "cause": _optional(_is_data),
+    "outcome_seq": _optional(_is_number),
+    "retried_at": _optional(_is_moment),
 }
 _STATUSES: Final = frozenset(RowStatus)
 # Without an outcome.

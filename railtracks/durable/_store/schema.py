@@ -24,9 +24,10 @@ from sqlalchemy import (
 )
 
 # The newest revision under `migrations`, which this library reads and writes.
-REVISION: Final = "0001"
-# Every revision up to it, oldest first: a store that is at none of these was made by a newer library.
-REVISIONS: Final = ("0001",)
+REVISION: Final = "0002"
+# Every revision up to it, oldest first: a store that is at none of these was made by a newer library. A revision only
+# adds tables, indexes and nullable columns: processes of the release before run their sessions to the end.
+REVISIONS: Final = ("0001", "0002")
 
 metadata = MetaData()
 
@@ -112,8 +113,42 @@ sessions = Table(
     Column("forked_from", Text),
     # The session in which this one was opened, and which resumes it.
     Column("parent", String(200)),
+    # A random number of this life of the session: an id that is used again has another one. `None` in sessions that
+    # were begun with revision 0001.
+    Column("life", String(32)),
+    # The way in which the fingerprints of the session's calls are made: it keeps it to its end. `None` is the way of
+    # revision 0001.
+    Column("prints", Integer),
+    # How many outcomes were there, of the session and of those inside it, when it was last taken over.
+    Column("progress", Integer),
+    # When somebody asked for the session's end, and what was given as the reason.
+    Column("cancel_asked_at", Float(53)),
+    Column("cancel_reason", Text),
+    # What ended or interrupted the session, as JSON.
+    Column("cause", LargeBinary),
+    # The number of the row in which the entry point has its outcome, once it has one.
+    Column("outcome_seq", Integer),
+    # When a person last had the session's failed calls run again.
+    Column("retried_at", Float(53)),
     Index("railtracks_sessions_by_status", "status", "flow_name"),
     Index("railtracks_sessions_by_parent", "parent"),
+    Index("railtracks_sessions_by_creation", "created_at", "session_id"),
+)
+
+# The highest fencing number that the store gave out for an id, also of sessions that are not there any more.
+fences = Table(
+    "railtracks_fences",
+    metadata,
+    Column("session_id", String(200), primary_key=True),
+    Column("fence", Integer, nullable=False),
+)
+
+# What is to be known of the store as a whole, by name: that it is a backup, for example.
+facts = Table(
+    "railtracks_facts",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", Text, nullable=False),
 )
 
 # What happened in a session, in the order of its commits.
@@ -157,6 +192,7 @@ signals = Table(
     Column("sent_at", Float(53), nullable=False),
     # The key of the wait that this signal ended.
     Column("consumed_by", String(32)),
+    Column("consumed_at", Float(53)),
     UniqueConstraint("session_id", "key", name="railtracks_signals_once"),
     Index("railtracks_signals_by_name", "session_id", "name", "id"),
 )
@@ -194,6 +230,14 @@ class SessionRow(NamedTuple):
     recoveries: int
     forked_from: str | None
     parent: str | None
+    life: str | None = None
+    prints: int | None = None
+    progress: int | None = None
+    cancel_asked_at: float | None = None
+    cancel_reason: str | None = None
+    cause: bytes | None = None
+    outcome_seq: int | None = None
+    retried_at: float | None = None
 
 
 class CallRow(NamedTuple):
@@ -218,7 +262,7 @@ class CallRow(NamedTuple):
     ended_at: float | None
 
 
-# The columns of `SessionRow`, but nothing in the place of the two that may be large.
+# The columns of `SessionRow`, but nothing in the place of those that may be large.
 SESSION_HEAD: Final = tuple(
-    null().label(column.name) if column.name in {"inputs", "failure"} else column for column in sessions.c
+    null().label(column.name) if column.name in {"inputs", "failure", "cause"} else column for column in sessions.c
 )
