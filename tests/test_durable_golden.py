@@ -16,6 +16,9 @@ from railtracks.durable._store.schema import REVISIONS
 
 STATES = Path(__file__).parent / "states"
 RESULT = ("item 1", "item 2", "item 2", "item 100", "after 100")
+# What `travel` does until its end, and what of that is in the record as calls.
+TRAVELLED = ["left", "1 hat", "1 shoe", "1 shoe", "4 sock", "Oslo?", "Bergen? 2"]
+ASKED = ["ask", "ask", "flow stay"]
 
 
 @pytest.fixture(params=REVISIONS)
@@ -82,10 +85,58 @@ async def test_a_golden_session_that_waits_is_woken(golden: Path) -> None:
     assert golden_flows.DONE == []
 
 
+def outcome_of(golden: Path, state: str) -> tuple[rt.DurableStore, list[str], dict[str, int]]:
+    """Resume a session of the flow `travel`; return its store, its result, and how often which node ran in it."""
+    store, flow = store_and_flow(golden, state)
+    result = flow.resume(state)
+    ran = [each[0] for each in golden_flows.DONE if isinstance(each, tuple)]
+    return store, result, {name: ran.count(name) for name in ran}
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "last"),
+    [
+        ("wide", "completed", ["pack"]),
+        ("wide-interrupted", "interrupted", []),
+        ("wide-killed", "interrupted", []),
+    ],
+)
+def test_a_golden_store_tells_of_tasks_and_background_calls(
+    golden: Path, state: str, status: str, last: list[str]
+) -> None:
+    store, _ = store_and_flow(golden, state)
+    outer, inner = store.sessions()
+    assert (outer.session_id, outer.status, outer.flow_name) == (state, status, "travel")
+    assert (inner.status, inner.flow_name) == ("completed", "stay")
+    calls = [call for call in store.load(state).calls if call.node != "tidy"]
+    assert [call.node for call in calls] == ["travel", "leave_home", *["pack"] * 4, "linger", *ASKED, *last]
+    assert [call.attempt for call in calls if call.node == "ask"] == [1, 2]
+    assert [(call.node, call.status) for call in store.load(inner.session_id).calls] == [
+        ("stay", "completed"),
+        ("ask", "failed"),
+        ("ask", "completed"),
+    ]
+
+
+def test_a_golden_session_with_tasks_and_background_calls_gives_its_result(golden: Path) -> None:
+    _, result, ran = outcome_of(golden, "wide")
+    assert (result[:-2], result[-1], ran) == (TRAVELLED, "1 map", {})
+
+
+@pytest.mark.parametrize(("state", "recoveries"), [("wide-interrupted", 0), ("wide-killed", 1)])
+def test_a_golden_session_with_tasks_and_background_calls_goes_on(golden: Path, state: str, recoveries: int) -> None:
+    store, result, ran = outcome_of(golden, state)
+    assert (result[:-2], result[-1]) == (TRAVELLED, "1 map")
+    # The background calls had not ended, and so they run again; of the others only the last one runs.
+    assert ran == {"tidy": 2, "pack": 1}
+    outer, inner = store.sessions()
+    assert (outer.status, outer.recoveries, inner.status) == ("completed", recoveries, "completed")
+
+
 def test_every_schema_has_its_golden_stores() -> None:
     for revision in REVISIONS:
         names = {path.name for path in (STATES / f"store-{revision}").iterdir()}
-        assert names == {"finished.db", "failed.db", "waiting.db", "interrupted.db"}
+        assert names == {f"{state}.db" for state in golden_flows.STATES}
         for name in names:
             with closing(sqlite3.connect(f"file:{STATES}/store-{revision}/{name}?immutable=1", uri=True)) as connection:
                 assert connection.execute("select version_num from railtracks_version").fetchall() == [(revision,)]
