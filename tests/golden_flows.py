@@ -184,9 +184,7 @@ def make_all(folder: Path) -> None:
     for state in STATES:
         # By its own name: functions and classes of `__main__` are found in the script that they were recorded in only.
         code = "import sys, pathlib, golden_flows; golden_flows.make(pathlib.Path(sys.argv[1]), sys.argv[2])"
-        run = subprocess.run(  # noqa: S603 - this file, by this Python
-            [sys.executable, "-c", code, str(folder), state], cwd=Path(__file__).parent, check=False
-        )
+        run = subprocess.run([sys.executable, "-c", code, str(folder), state], cwd=Path(__file__).parent, check=False)
         assert run.returncode == (9 if state.endswith("killed") else 0), (state, run.returncode)
         with closing(sqlite3.connect(folder / f"{state}.db")) as connection:
             # A golden store is old: no lease in it counts any more.

@@ -48,6 +48,8 @@ def forked(access: Access, session_id: str, before: int | None) -> str:
             recoveries=0,
             forked_from=session_id,
             parent=None,
+            progress=None,
+            cause=None,
         )
         connection.execute(sa.insert(sessions).values(**forked_row._asdict()))
         if kept:

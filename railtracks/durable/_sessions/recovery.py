@@ -173,7 +173,7 @@ def _reason_to_skip(  # noqa: PLR0917 - what one look has found
     if row.parent in open_ids:
         return f"session {row.parent} resumes it"
     if row.status == DurableStatus.STUCK:
-        return f"it is stuck: it was taken over {row.recoveries} times"
+        return f"it is stuck: it was taken over {row.recoveries} times without progress"
     if not owner.is_free(row, live):
         return "a live owner has it"
     if row.status == DurableStatus.WAITING and not is_due(connection, row, now):

@@ -46,7 +46,8 @@ class DurableStore:
         lease: Seconds after which an owner that does not answer loses its sessions. A dead owner loses them at once
             where its lock shows that it is dead.
         commit_timeout: Seconds that a commit may take, further tries included, before the session is interrupted.
-        max_recoveries: How often a session is taken over from owners that died with it before it is `stuck`.
+        max_recoveries: How often a session is taken over from owners that died with it before it is `stuck`; each
+            outcome that it or a session inside it has meanwhile begins the count anew.
 
     Raises:
         ImportError: If a library that it needs is not installed.

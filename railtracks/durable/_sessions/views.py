@@ -66,7 +66,7 @@ class StoredSession:
         created_at: When it was begun, by the clock of the database, in UTC.
         ended_at: When it ended for good.
         deadline_at: When it times out.
-        recoveries: How often it was taken over from an owner that died with it.
+        recoveries: How often it was taken over, since its last outcome, from an owner that died with it.
         forked_from: The session that it was forked from.
         host: The machine of its owner, if it has one.
         process_id: The process of its owner.

@@ -62,7 +62,7 @@ class Access:
         durability: What an acknowledgement survives.
         lease: Seconds after which an owner that does not answer loses its sessions.
         commit_timeout: Seconds that a commit may take.
-        max_recoveries: How often a session is taken over from owners that died with it.
+        max_recoveries: How often a session is taken over, without an outcome, from owners that died with it.
         values: Turns users' values into bytes.
         clock: The monotonic clock of this process that leases are counted on.
         database: Opens the database.

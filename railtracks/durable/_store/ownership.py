@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 
 from railtracks.durable._store.database import Database, now_of
 from railtracks.durable._store.lease import Lease
+from railtracks.durable._store.progress import taken_over
 from railtracks.durable._store.reading import moment_after, owner_row, record_of, rows_of, session_row
 from railtracks.durable._store.schema import (
     FINAL,
@@ -168,14 +169,22 @@ class ProcessOwner:
             raise refusal
         # Before anything is written: a damaged record leaves the session as it is.
         rows = record_of(connection, found.session_id)
+        recoveries, progress = found.recoveries, found.progress
         # A session that its last owner let go of did not die with it.
-        recoveries = found.recoveries + (found.status == DurableStatus.RUNNING)
+        if found.status == DurableStatus.RUNNING:
+            recoveries, progress = taken_over(connection, found)
         own = sa.update(sessions).where(sessions.c.session_id == found.session_id)
         if recoveries > self._max_recoveries:
             connection.execute(own.values(status=DurableStatus.STUCK, owner=None, fence=found.fence + 1))
             return Taken(found, [], None, None, is_stuck=True)
         connection.execute(
-            own.values(status=DurableStatus.RUNNING, owner=self.token, fence=found.fence + 1, recoveries=recoveries)
+            own.values(
+                status=DurableStatus.RUNNING,
+                owner=self.token,
+                fence=found.fence + 1,
+                recoveries=recoveries,
+                progress=progress,
+            )
         )
         asked_at = asked_at if self._own(connection) else 0.0
         remaining = None if found.deadline_at is None else found.deadline_at - now_of(connection)

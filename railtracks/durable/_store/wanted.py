@@ -70,7 +70,9 @@ def stuck(session_id: str) -> SessionUnavailableError:
     `Run` raises it when its take has found one takeover too many and marked the session. Every later take raises it.
     """
     return SessionUnavailableError(
-        session_id, "is stuck: too many owners died with it, and it is not taken over any more. Fork it to run it"
+        session_id,
+        "is stuck: too many owners died with it since its last outcome, and it is not taken over any more."
+        " DurableStore.free() lets it go on, and a fork of it can run",
     )
 
 
