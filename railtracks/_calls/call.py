@@ -321,8 +321,9 @@ async def _call_durably(  # noqa: PLR0917 - what a call is made of
     call_id = tree.open(node, parent.call_id, args, kwargs, attempt)
     durable = await journal.enter(parent, node, 1 if attempt is None else attempt.number, args, kwargs)
     observers = scope.observers
+    if durable.past is not None:
+        tree.recall(call_id, durable.past)
     if durable.is_replayed:
-        tree.mark_replayed(call_id)
         observers = NOBODY
     scope.tell(EventKind.CALL_STARTED, observers.call_started, parent, call_id)
     frame = Frame(scope, call_id, parent, task, depth, len(task.child_nurseries), parent.run_id or call_id, slot)

@@ -31,7 +31,8 @@ T = TypeVar("T")
 # call, and a lock that is not released by every later look.
 _STEPS: Final = (
     CallTree.open,
-    CallTree.mark_replayed,
+    CallTree.recall,
+    CallTree.recall_rest,
     CallTree.complete,
     CallTree.fail,
     CallTree.cancel,

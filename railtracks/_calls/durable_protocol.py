@@ -11,8 +11,9 @@ from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 from railtracks._nodes.node import Node
 from railtracks._options import DurableOption, SessionStore
-from railtracks._records.data import ExecutionInfo, Status
+from railtracks._records.data import CauseKind, ExecutionInfo, Status
 from railtracks._records.ending import Ending
+from railtracks._records.past import PastCall
 from railtracks._records.session import SessionRecord
 
 F_contra = TypeVar("F_contra", contravariant=True)
@@ -54,6 +55,11 @@ class DurableCall(Protocol[F_contra]):
     @property
     def has_outcome(self) -> bool:
         """Whether the outcome of the call is in the store."""
+        ...
+
+    @property
+    def past(self) -> PastCall | None:
+        """What an earlier run has left of the call, for its record."""
         ...
 
     async def pass_checkpoint(self) -> None:
@@ -189,6 +195,10 @@ class SessionJournal(Protocol[F_contra]):
         """End `watch`."""
         ...
 
+    def left(self) -> Iterator[PastCall]:
+        """Return what earlier runs have left of calls that this run has not come to."""
+        ...
+
     def check_end(self) -> None:
         """Check that the code has asked for every recorded call.
 
@@ -275,7 +285,16 @@ class DurableRun(Protocol[F_contra]):
         """Run until `close`: renew the lease, and call `lose` with an error when the lease is lost."""
         ...
 
-    async def close(self, ending: Ending, raised: BaseException | None, *, is_draining: bool) -> None:
+    def suspended(
+        self, ending: Ending, raised: BaseException | None, *, is_draining: bool
+    ) -> tuple[Status, CauseKind | None] | None:
+        """Return the status of a session that has ended here and can go on, and what kind of error has suspended it.
+
+        `None` if the session has ended for good.
+        """
+        ...
+
+    async def close(self, ending: Ending, raised: BaseException | None) -> None:
         """Record how the session ended, and release its lease."""
         ...
 

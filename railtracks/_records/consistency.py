@@ -68,8 +68,8 @@ def _of_call(info: ExecutionInfo, call: CallRecord, known: dict[int, CallRecord]
     # A call's parent is not dropped before the call.
     if call.parent_id is not None and parent is None:
         yield "parent_id", f"there is no earlier call {call.parent_id}"
-    if call.status is Status.TIMED_OUT:
-        yield "status", "only a session can be timed_out"
+    if call.status in {Status.TIMED_OUT, Status.WAITING, Status.INTERRUPTED}:
+        yield "status", f"only a session can be {call.status}"
     if is_running and (info.status is not Status.RUNNING or (parent is not None and parent.ended_at is not None)):
         yield "status", "the call is running, and what it was made in has ended"
     if call.attempt < 1:

@@ -17,17 +17,22 @@ SCHEMA: Final = 1
 
 
 class Status(StrEnum):
-    """The status of a call or a session. Only a session can be `TIMED_OUT`."""
+    """The status of a call or a session.
+
+    Only a session can be `TIMED_OUT`, and only a durable one `WAITING` or `INTERRUPTED`: it can go on.
+    """
 
     RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
     TIMED_OUT = "timed_out"
     CANCELLED = "cancelled"
+    WAITING = "waiting"
+    INTERRUPTED = "interrupted"
 
 
 class CauseKind(StrEnum):
-    """What can end a session before its time."""
+    """What can end a session before its time. The last three are of durable sessions: parked, and two interruptions."""
 
     ERROR = "error"
     DEADLINE = "deadline"
@@ -35,6 +40,9 @@ class CauseKind(StrEnum):
     OUTER_SCOPE = "outer_scope"
     CTRL_C = "ctrl_c"
     SIGTERM = "sigterm"
+    PARKED = "parked"
+    LOST_LEASE = "lost_lease"
+    STORE = "store"
 
 
 @define(frozen=True)
@@ -43,7 +51,8 @@ class EndCause:
 
     Attributes:
         kind: What kind of cause it was.
-        reason: The reason of a cancel: the one that `Session.cancel` was given, or the one of a drain or of SIGTERM.
+        reason: The reason of a cancel: the one that `Session.cancel` was given, or the one of a drain or of SIGTERM. Of
+            what parks or interrupts a durable session by an error, the text of that.
         call_id: The innermost call that an error came out of, `None` if it came from the body of the session.
     """
 

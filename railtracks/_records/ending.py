@@ -58,6 +58,24 @@ class Ending:
         """The kind of the first cause, `None` if there is none."""
         return None if self.cause is None else self.cause.kind
 
+    @property
+    def is_cancel(self) -> bool:
+        """Whether a cancel has ended the session, and no error, also if it can go on because it is durable."""
+        return self.status is not Status.RUNNING and _STATUS.get(self.kind) is Status.CANCELLED
+
+    def suspend(self, status: Status, kind: CauseKind | None, reason: str | None) -> None:
+        """Note that the session can go on, because it is durable, after `decide` has said how it ended here.
+
+        Args:
+            status: `WAITING` or `INTERRUPTED`.
+            kind: The kind of its cause, if that is known better than here.
+            reason: The text of the error that has ended it, if one has.
+        """
+        cause = self.cause
+        self.status = status
+        if cause is not None and cause.kind is CauseKind.ERROR:
+            self.cause = EndCause(kind or cause.kind, reason, cause.call_id)
+
     def note(self, cause: EndCause) -> None:
         """Record a cause, if there is none yet and the session has not ended."""
         if self.cause is None and self.status is Status.RUNNING:

@@ -105,13 +105,13 @@ class BoundedCallTree(CallTree):
     def complete(self, call_id: int, result: object) -> None:
         """Close a call with what its node returned."""
         super().complete(call_id, result)
-        self._finish(call_id)
+        self._closed(call_id)
 
     def _close(self, call_id: int, status: Status, outcome: CallError | None) -> None:
         super()._close(call_id, status, outcome)
-        self._finish(call_id)
+        self._closed(call_id)
 
-    def _finish(self, call_id: int) -> None:
+    def _closed(self, call_id: int) -> None:
         self._finished.ids.append(call_id)
         self._forget_excess()
 
@@ -147,4 +147,4 @@ class BoundedCallTree(CallTree):
                 self._kwargs.pop(gone, None)
                 self._failed_or_cancelled.pop(gone, None)
                 self._attempts.pop(gone, None)
-                self._replayed.discard(gone)
+                self._past.forget(gone)

@@ -116,7 +116,8 @@ def call_line(event: CallEvent, without_secrets: _Scrub) -> str:
 def session_level(status: Status, error: CallError | None, cause: EndCause | None) -> int:
     """Return the level of the line for a session: an error that came out of a call has its line already."""
     is_told = error is None or cause is None or cause.call_id is not None
-    return logging.INFO if is_told or status is Status.CANCELLED else logging.ERROR
+    is_quiet = status in {Status.CANCELLED, Status.WAITING} or (cause is not None and cause.kind in _CAUSES)
+    return logging.INFO if is_told or is_quiet else logging.ERROR
 
 
 def session_line(kind: EventKind, info: ExecutionInfo, without_secrets: _Scrub) -> str:
@@ -134,7 +135,15 @@ def session_line(kind: EventKind, info: ExecutionInfo, without_secrets: _Scrub) 
     ending = f"session {label} {info.status.upper().replace('_', ' ')}"
     verb = "in" if info.status is Status.COMPLETED else "after"
     why = "" if info.cause is None else _end(info.cause, info.error, without_secrets)
-    return _one_line(f"{ending} {verb} {_duration(info.started_at, info.ended_at)}{why}")
+    return _one_line(f"{ending} {verb} {_duration(info.started_at, info.ended_at)}{why}{_going_on(info)}")
+
+
+def _going_on(info: ExecutionInfo) -> str:
+    """Return with which call an interrupted session goes on, as the end of its line."""
+    if info.status is not Status.INTERRUPTED:
+        return ""
+    call = "rt.Session(resume=" if info.flow_name is None else "Flow.resume("
+    return f"; {call}{info.session_id!r}) goes on with it"
 
 
 def _end(cause: EndCause, error: CallError | None, without_secrets: _Scrub) -> str:

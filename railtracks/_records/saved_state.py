@@ -22,6 +22,11 @@ from railtracks._records.tree import CallTree
 _encode = json.JSONEncoder(allow_nan=False).encode
 
 
+def beginning_of(session_id: str) -> str:
+    """Return what each saved state of a session begins with."""
+    return f"{_encode({'schema': SCHEMA, 'session_id': session_id})[:-1]}, "
+
+
 def chunks(
     head: ExecutionInfo,
     tree: CallTree,
@@ -117,7 +122,7 @@ def _cause_document(cause: EndCause | None, values: JsonValues) -> dict[str, obj
 
 
 def _call_text(call: CallRecord, tree: CallTree, values: JsonValues) -> str:
-    names = tree.argument_names(call.id)
+    names = tree.argument_names(call.id, len(call.args))
     document = _encode(
         {
             "id": call.id,
@@ -127,6 +132,7 @@ def _call_text(call: CallRecord, tree: CallTree, values: JsonValues) -> str:
             "attempt": call.attempt,
             "started_at": _moment(call.started_at),
             "ended_at": _moment(call.ended_at),
+            **({"replayed": True} if call.is_replayed else {}),
         }
     )
     args = ", ".join([values.value(value, name) for value, name in zip(call.args, names, strict=True)])

@@ -13,7 +13,7 @@ from attrs import define, field
 
 from railtracks._forks import generation
 from railtracks._options import VALUE_LIMIT
-from railtracks._records.data import CallError, CallRecord, ExecutionInfo, utc
+from railtracks._records.data import CallError, CallRecord, CauseKind, ExecutionInfo, Status, utc
 from railtracks._records.descriptions import described, known_description
 from railtracks._records.ending import Ending
 from railtracks._records.known_secrets import KnownSecrets
@@ -68,6 +68,10 @@ class SessionRecord:
         for name, value in self.values.items():
             self.secrets.see(name, value)
 
+    def recall(self, began_at: float) -> None:
+        """Record that an earlier run began the session: the record tells of all its runs."""
+        self.started_at = began_at if self.started_at is None else min(began_at, self.started_at)
+
     @property
     def secrets(self) -> KnownSecrets:
         """The secrets that the session has seen."""
@@ -95,6 +99,10 @@ class SessionRecord:
         told = self.ending.told(raised)
         self.error = None if told is None else self.secrets.told(described(told))
         return raised
+
+    def suspend(self, status: Status, kind: CauseKind | None) -> None:
+        """Record that the session can go on: it is durable, and waits or was interrupted. After `close`."""
+        self.ending.suspend(status, kind, None if self.error is None else self.error.message)
 
     def info(self) -> ExecutionInfo:
         """Return the session and its calls as they stand now."""

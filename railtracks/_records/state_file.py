@@ -13,6 +13,7 @@ from attrs import define
 
 from railtracks._records.files import home, is_saved, shown, state_name, why_no_home, write_whole
 from railtracks._records.log import SessionLog
+from railtracks._records.saved_state import beginning_of
 from railtracks._records.session import SessionRecord
 
 _LOGGER: Final = "RT.Session"
@@ -89,11 +90,17 @@ class StateFile:
             if not is_written:
                 self.give_up()
 
+    def _is_own(self, path: Path) -> bool:
+        """Return whether the file tells of an earlier run of this session, which this run has resumed."""
+        beginning = beginning_of(self.record.identifier).encode()
+        with path.open("rb") as file:
+            return file.read(len(beginning)) == beginning
+
     def _warn(self, path: Path, log: SessionLog) -> None:
         wanted = self.record.flow_name if self.record.name is None else self.record.name
         if wanted not in {None, self.record.identifier} and path.stem == self.record.identifier:
             line = f"{wanted!r} is no safe file name, saving to {path} instead"
-        elif path.exists():
+        elif path.exists() and not self._is_own(path):
             line = f"File {shown(path)} already exists, overwriting..."
         else:
             return

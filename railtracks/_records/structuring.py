@@ -13,6 +13,7 @@ from typing import Final, TypeVar, get_type_hints
 
 from cattrs import Converter, transform_error
 from cattrs.errors import BaseValidationError
+from cattrs.gen import make_dict_structure_fn, override
 
 from railtracks._checks import is_list
 from railtracks._records.data import CallRecord, CauseKind, ExecutionInfo, Status
@@ -75,6 +76,7 @@ def _calls_from(value: object, _: object) -> tuple[CallRecord, ...]:
 
 _converter = Converter()
 _converter.register_structure_hook(int, _int_from)
+_converter.register_structure_hook(bool, partial(_exactly, bool))
 _converter.register_structure_hook(str, partial(_exactly, str))
 _converter.register_structure_hook(float, _float_from)
 _converter.register_structure_hook(datetime, _moment_from)
@@ -88,6 +90,10 @@ for _name, _hook in _hooks_of_fields.items():
     _converter.register_structure_hook_func(partial(operator.eq, get_type_hints(CallRecord)[_name]), _hook)
 _converter.register_structure_hook_func(partial(operator.eq, tuple[str, ...]), _texts_from)
 _converter.register_structure_hook_func(partial(operator.eq, tuple[CallRecord, ...]), _calls_from)
+# What a saved state calls otherwise than the record.
+_converter.register_structure_hook(
+    CallRecord, make_dict_structure_fn(CallRecord, _converter, is_replayed=override(rename="replayed"))
+)
 
 
 def structured(file: str, document: dict[object, object]) -> ExecutionInfo:

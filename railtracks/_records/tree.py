@@ -18,11 +18,12 @@ from threading import Lock
 from time import time
 from typing import Final, NoReturn, Protocol, TypeVar
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from railtracks._checks import exact
 from railtracks._records.data import CallError, CallRecord, Counts, Status, utc
 from railtracks._records.known_secrets import KnownSecrets, SecretParameters
+from railtracks._records.past import PastCall, PastCalls, PastNode
 from railtracks._records.secrets import Secret
 
 T = TypeVar("T")
@@ -84,6 +85,15 @@ class AttemptLike(Protocol):
     def number(self) -> int: ...
 
 
+def _beginning(added: tuple[int, PastCall]) -> float:
+    return added[1].began_at
+
+
+def _more_telling(first: CallError, again: CallError | None) -> CallError:
+    """Return the error as it was first raised, unless that is encrypted and a replay has raised it again."""
+    return first if first.traceback or again is None else again
+
+
 class CallTree:
     """All calls of one session, in the order of their start.
 
@@ -103,7 +113,7 @@ class CallTree:
         "_nodes",
         "_outcomes",
         "_parents",
-        "_replayed",
+        "_past",
         "_started_at",
         "_tally",
         "secrets",
@@ -120,7 +130,8 @@ class CallTree:
         # The result of a completed call, the `CallError` of a failed one.
         self._outcomes: Column[object] = [None]
         self._failed_or_cancelled: dict[int, Status] = {}
-        self._replayed: set[int] = set()
+        # Calls that an earlier run of a durable session has begun.
+        self._past = PastCalls()
         # The numbers of attempts, for calls of nodes that are retried.
         self._attempts: dict[int, int] = {}
         self._tally = _Tally()
@@ -177,9 +188,56 @@ class CallTree:
         self._started_at.append(time())
         return call_id
 
-    def mark_replayed(self, call_id: int) -> None:
-        """Mark a call as replayed: its outcome is that of an earlier run."""
-        self._replayed.add(call_id)
+    def recall(self, call_id: int, past: PastCall) -> None:
+        """Take what an earlier run has left of a call that was just opened; of one that is over, what is inside, too.
+
+        The record of the call keeps the time of its first beginning. With an outcome, it is that of the earlier run.
+        """
+        self._past.add(call_id, self._parents[call_id], past)
+        if past.status is not Status.RUNNING:
+            self._add_past([(call_id, each) for each in past.children()])
+
+    def recall_rest(self, calls: Iterable[PastCall]) -> None:
+        """Add calls of earlier runs that this run has not come to, with the calls inside them."""
+        self._add_past([(self._past.id_of(each.parent) or 0, each) for each in calls])
+
+    def _add_past(self, to_add: list[tuple[int, PastCall]]) -> None:
+        """Add calls that are not in the tree yet, each under its parent, with the calls inside them."""
+        to_add.sort(key=_beginning, reverse=True)
+        added: list[int] = []
+        # A stack in place of a recursion: calls may be nested deeper than Python's stack.
+        while to_add:
+            parent_id, past = to_add.pop()
+            if self._past.id_of(past.key) is None:
+                call_id = self._open_past(parent_id, past)
+                added.append(call_id)
+                to_add += sorted(((call_id, each) for each in past.children()), key=_beginning, reverse=True)
+        # Inner calls first, as calls close.
+        for call_id in reversed(added):
+            self._closed(call_id)
+
+    def _open_past(self, parent_id: int, past: PastCall) -> int:
+        """Add a call that is over, and return its id. Its values are read when they are asked for."""
+        call_id = len(self._nodes)
+        self._past.add(call_id, parent_id, past)
+        self._parents.append(parent_id)
+        self._nodes.append(PastNode(past.node))
+        self._args.append(())
+        self._attempts[call_id] = past.attempt
+        self._outcomes.append(None)
+        # One that was interrupted, and that this run has not come to, was open until now.
+        self._ended_at.append(past.ended_at or time())
+        status = Status.CANCELLED if past.status is Status.RUNNING else past.status
+        if status is not Status.COMPLETED:
+            with self._tally.lock:
+                self._failed_or_cancelled[call_id] = status
+                self._tally.failed_or_cancelled[status] += 1
+        # Last: see `__len__`.
+        self._started_at.append(past.began_at)
+        return call_id
+
+    def _closed(self, call_id: int) -> None:
+        """Take note of a call that was closed. Only a tree with a limit does."""
 
     def complete(self, call_id: int, result: object) -> None:
         """Close a call with what its node returned."""
@@ -302,10 +360,10 @@ class CallTree:
             run_id = self._parents[run_id]
         return self._parents[call_id], run_id
 
-    def argument_names(self, call_id: int) -> tuple[str | None, ...]:
-        """Return the names of the parameters that take a call's positional arguments."""
+    def argument_names(self, call_id: int, count: int) -> tuple[str | None, ...]:
+        """Return the names of the parameters that take a call's positional arguments, of which there are so many."""
         node = self._nodes[call_id]
-        return () if node is None else node.argument_names(len(self._args[call_id]))
+        return () if node is None else node.argument_names(count)
 
     def keyword_name(self, call_id: int, name: str) -> str:
         """Return the name that tells whether a keyword argument of a call is secret."""
@@ -324,7 +382,8 @@ class CallTree:
         """Return the record of a call as it stands now."""
         status, outcome = self.status(call_id), self._outcomes[call_id]
         started_at, ended_at = self.times(call_id)
-        return CallRecord(
+        past = self._past.get(call_id)
+        record = CallRecord(
             id=call_id,
             parent_id=self._parents[call_id] or None,
             node=self.name(call_id) or "",
@@ -336,8 +395,33 @@ class CallTree:
             kwargs=dict(self._keywords(call_id)),
             result=outcome if status is Status.COMPLETED else None,
             error=outcome if status is Status.FAILED and isinstance(outcome, CallError) else None,
-            is_replayed=call_id in self._replayed,
         )
+        return record if past is None else self._recalled(record, past)
+
+    def _recalled(self, record: CallRecord, past: PastCall) -> CallRecord:
+        """Return the record of a call with what an earlier run has left of it."""
+        began_at = self._past.began_at(record.id)
+        started_at = utc(began_at)
+        is_unseen = self._is_unseen(record.id)
+        args, kwargs = past.arguments() if is_unseen else (record.args, record.kwargs)
+        record = evolve(record, started_at=started_at, args=args, kwargs=kwargs)
+        if past.status is Status.RUNNING:
+            return evolve(record, ended_at=record.ended_at and max(started_at, record.ended_at))
+        is_completed, is_failed = past.status is Status.COMPLETED, past.status is Status.FAILED
+        # This run may have ended before it has handed the outcome over.
+        is_there = record.status is past.status and not is_unseen
+        return evolve(
+            record,
+            status=past.status,
+            ended_at=utc(max(began_at, past.ended_at or began_at)),
+            result=record.result if is_there or not is_completed else past.result(),
+            error=_more_telling(past.error(), record.error) if is_failed else None,
+            is_replayed=True,
+        )
+
+    def _is_unseen(self, call_id: int) -> bool:
+        """Return whether a call of an earlier run was not made in this one."""
+        return isinstance(self._nodes[call_id], PastNode)
 
     def _keywords(self, call_id: int) -> Iterator[tuple[str, object]]:
         """Return a call's keyword arguments, with their names as plain strings."""
@@ -359,8 +443,11 @@ class CallTree:
                 yield from self._named_values_of(call_id)
 
     def _named_values_of(self, call_id: int) -> Iterator[tuple[str | None, object]]:
-        yield from zip(self.argument_names(call_id), self._args[call_id], strict=True)
+        yield from zip(self.argument_names(call_id, len(self._args[call_id])), self._args[call_id], strict=True)
         for name, value in self._keywords(call_id):
             yield self.keyword_name(call_id, name), value
+        past = self._past.get(call_id)
+        if past is not None and (self._is_unseen(call_id) or self.status(call_id) is not past.status):
+            yield from past.values()
         if call_id not in self._failed_or_cancelled:
             yield None, self._outcomes[call_id]

@@ -129,6 +129,10 @@ class FinalWork:
                 await self._step("end the worker processes", self._processes.close)
             # After the cleanup, whose errors count, and before the save, which writes how the session ended.
             self.close_record(outside)
+            if self.durable is not None:
+                suspended = self.durable.suspended(self.record.ending, self._raised, is_draining=self._was_draining)
+                if suspended is not None:
+                    self.record.suspend(*suspended)
             if self.state_file.path is not None:
                 await self._step(f"save the state to {self.state_file.path}", self._save)
             callback = self.settings.get("payload_callback")
@@ -157,7 +161,7 @@ class FinalWork:
 
     async def _close_journal(self, durable: DurableRun[Frame]) -> None:
         try:
-            await durable.close(self.record.ending, self._raised, is_draining=self._was_draining)
+            await durable.close(self.record.ending, self._raised)
         except FatalError as error:
             # Each commit that was acknowledged is in the store. An error that ended the session tells more than this
             # one, so this one is only logged beside it.

@@ -243,6 +243,8 @@ class Lifetime:
             scope.close_open_calls()
         except KeyboardInterrupt as of_observer:
             self._plan.cancellation.fail(of_observer)
+        if scope.journal is not None:
+            self._plan.record.tree.recall_rest(scope.journal.left())
         final_work.note_drain(is_draining=scope.is_draining)
         if self._plan.record.is_inherited:
             # A process that was forked inside the block leaves it: resources, state and store are those of the parent.

@@ -572,7 +572,7 @@ async def result_of(session: Session, work: Callable[[], Coroutine[object, Never
     results: list[R] = []
     async with session:
         results.append(await users_code(work))
-    if session.status is Status.CANCELLED:
+    if session._record.ending.is_cancel:  # noqa: SLF001 - as said above
         raise SessionCancelledError(session.cancel_reason)
     # A session that has failed is left quietly, too, if the function dealt with the error that its call has raised.
     return results[0]

@@ -18,8 +18,9 @@ fencing number
     The number of a session's owner, in names `fence`. It grows with each owner of the session, and a commit is written
     only with the last one.
 takeover
-    A process gets a session whose last owner died with it. `recoveries` counts those since the last outcome. `rt.recover` is something
-    else: it resumes sessions that no process runs, whether their owners died or let go of them.
+    A process gets a session whose last owner died with it. `recoveries` counts those since the last outcome.
+    `rt.recover` is something else: it resumes sessions that no process runs, whether their owners died or let go of
+    them.
 parent record
     The recorded call that a row is filed under (`RecordParent`).
 key

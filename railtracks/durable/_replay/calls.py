@@ -18,6 +18,7 @@ from railtracks._calls.durable_protocol import Args, Kwargs
 from railtracks._calls.frames import Frame
 from railtracks._nodes.node import Node
 from railtracks._records.errors import came_from_cleanup, holds, is_ordinary, without_cancelled
+from railtracks._records.past import PastCall
 from railtracks.durable._replay.asked import AskedCall
 from railtracks.durable._replay.parking import Parking
 from railtracks.durable._replay.parts import JournalParts
@@ -61,9 +62,11 @@ class Call:
         strand: The strand of the calls made in it.
         is_replayed: Whether it hands over a recorded outcome and does not run the node.
         has_outcome: Whether its outcome is in the store.
+        past: What an earlier run has left of it.
     """
 
     strand: Strand
+    past: PastCall | None = None
     is_replayed: bool = False
     has_outcome: bool = False
 
@@ -119,6 +122,7 @@ class LiveCall(Call, RecordParent):
         self.asked = asked
         self.parent = enclosing.parent
         self.recorded = recorded
+        self.past = None if recorded is None else parts.past.of(recorded)
         self.parts = parts
         self.strand = Strand(CallBody(asked.key, self, asked.position.key), asked.key)
         self._enclosing = enclosing

@@ -7,7 +7,7 @@ this one and whether it runs, and hands everything else on to its parts.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import trio
 from trio.lowlevel import Abort
@@ -15,6 +15,7 @@ from trio.lowlevel import Abort
 from railtracks._calls.durable_protocol import Args, DurableCall, Kwargs, LogLine
 from railtracks._calls.frames import Frame
 from railtracks._nodes.node import Node
+from railtracks._records.past import PastCall
 from railtracks._records.session import SessionRecord
 from railtracks.durable._replay.asked import AskedCall
 from railtracks.durable._replay.attachment import AttachedSession
@@ -30,6 +31,7 @@ from railtracks.durable._replay.mismatches import Mismatches
 from railtracks.durable._replay.order import Order
 from railtracks.durable._replay.parking import Parking
 from railtracks.durable._replay.parts import JournalParts
+from railtracks.durable._replay.past import Past
 from railtracks.durable._replay.recorded import RecordedSession
 from railtracks.durable._replay.replayed import RefusedCall, ReplayedCall
 from railtracks.durable._replay.startable import StartableNodes
@@ -63,6 +65,7 @@ class Journal:
         values: Values,
         writer: Writer,
         patience: Patience,
+        began_at: float | None,
     ) -> None:
         session, turns = AttachedSession(), Turns(record)
         order = Order(turns, session.warn, patience)
@@ -76,6 +79,7 @@ class Journal:
             parking=Parking(session, commits),
             failures=Failures(values, context),
             mismatches=Mismatches(session_id, record, order, values, session),
+            past=Past(record, values),
             session=session,
         )
         self._record = record
@@ -85,6 +89,7 @@ class Journal:
         self.background = BackgroundCalls(record, self._strands, self.parts, startable)
         self.broadcasts = Broadcasts(record, self._strands, values, commits)
         self._has_entry_point = has_entry_point
+        self._began_at = began_at
         self._cancel_patience = patience.cancel
         self._watching = trio.CancelScope()
 
@@ -115,6 +120,8 @@ class Journal:
             StoreError: If a recorded write to the context cannot be read with this code.
         """
         self.parts.session.attach(log, end)
+        if self._began_at is not None:
+            record.recall(self._began_at)
         self.parts.context.attach(record.values, record.secrets)
         with as_store_error(self.session_id):
             # No later outcome brings these: see `Turns.rest`.
@@ -293,6 +300,10 @@ class Journal:
     def stop_watching(self) -> None:
         """End the task in `watch`: the session has ended."""
         self._watching.cancel()
+
+    def left(self) -> Iterator[PastCall]:
+        """Return what earlier runs have left of calls that this run has not come to."""
+        return self.parts.past.left()
 
     def check_end(self) -> None:
         """Check that the code has asked for every recorded call.

@@ -14,6 +14,7 @@ from railtracks.durable._replay.failures import Failures
 from railtracks.durable._replay.mismatches import Mismatches
 from railtracks.durable._replay.order import Order
 from railtracks.durable._replay.parking import Parking
+from railtracks.durable._replay.past import Past
 from railtracks.durable._values.values import Values
 
 
@@ -29,6 +30,7 @@ class JournalParts:
         parking: Which calls are open.
         failures: Failures as bytes.
         mismatches: The comparison with the record.
+        past: What earlier runs have left of the calls.
         session: The session in this process.
     """
 
@@ -39,4 +41,5 @@ class JournalParts:
     parking: Parking
     failures: Failures
     mismatches: Mismatches
+    past: Past
     session: AttachedSession

@@ -38,12 +38,14 @@ class RecordedCall:
         key: The key of the call.
         row: The row of its outcome, or else that of its beginning.
         began_after: The number of the last commit whose outcome had been handed over when the call first began.
+        began_at: The wall time when it first began.
         is_claimed: Whether code has asked for it in this run.
     """
 
     key: str
     row: CallRow
     began_after: int
+    began_at: float
     is_claimed: bool = False
 
     @property
@@ -170,7 +172,7 @@ class RecordedSession:
             # The outcome of a call whose beginning is recorded. It keeps the `began_after` of its first beginning.
             known.update(row)
             return
-        recorded = self.calls[row.key] = RecordedCall(row.key, row, row.began_after)
+        recorded = self.calls[row.key] = RecordedCall(row.key, row, row.began_after, row.began_at)
         self._children.setdefault(row.parent, []).append(recorded)
         # Further attempts have the position of the first one.
         if row.attempt == 1:

@@ -45,6 +45,7 @@ class ReplayedCall(Call):
         self.strand = strand
         self._asked = asked
         self._recorded = recorded
+        self.past = parts.past.of(recorded)
         self._parts = parts
         self._cancel_patience = cancel_patience
 

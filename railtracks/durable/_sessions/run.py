@@ -20,12 +20,14 @@ from railtracks._records.errors import holds, is_ordinary, raise_unchanged
 from railtracks._workers.threads import in_thread, in_thread_or_here, saving_limiter
 from railtracks.durable._replay.calls import INTERRUPTING
 from railtracks.durable._replay.journal import Journal
+from railtracks.durable._replay.past import first_beginning
 from railtracks.durable._replay.recorded import RecordedSession
 from railtracks.durable._replay.startable import StartableNodes
+from railtracks.durable._sessions.causes import dumped_cause, ended_quietly
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.commit import Commit
 from railtracks.durable._store.database import clock_of
-from railtracks.durable._store.schema import DurableStatus, SessionRow, sessions
+from railtracks.durable._store.schema import FINAL, DurableStatus, SessionRow, sessions
 from railtracks.durable._store.wanted import Taken, Wanted, stuck
 from railtracks.durable._store.writer import Writer
 from railtracks.durable._values.failures import load_failure
@@ -40,8 +42,8 @@ from railtracks.exceptions import (
 
 
 def raise_recorded(access: Access, row: SessionRow) -> None:
-    """Raise the recorded error of a session that is over, if it ended with one."""
-    if row.failure is not None:
+    """Raise the recorded error of a session that is over, if it has raised one."""
+    if row.failure is not None and not ended_quietly(row):
         raise_unchanged(_failure_of(access, row, row.failure))
 
 
@@ -161,6 +163,7 @@ class Run:
             values=self.access.values,
             writer=self._writer,
             patience=self.access.patience,
+            began_at=first_beginning(taken.session, taken.rows) if taken.rows or taken.fence != 1 else None,
         )
         return self.journal, taken.remaining
 
@@ -225,7 +228,31 @@ class Run:
             await self._release(fence, is_written=commit.error is None)
         self._taken = None
 
-    async def close(self, ending: Ending, raised: BaseException | None, *, is_draining: bool) -> None:
+    def suspended(
+        self, ending: Ending, raised: BaseException | None, *, is_draining: bool
+    ) -> tuple[Status, CauseKind | None] | None:
+        """Return the status of a session that has ended here and can go on, and what kind of error has suspended it.
+
+        Only ends that the session's own code, deadline or `cancel` has brought are final. What comes from outside, a
+        failing store or a stop of the host, leaves it interrupted.
+        """
+        if self._fence is None:
+            return None
+        if self.journal.parts.parking.is_parked:
+            return Status.WAITING, CauseKind.PARKED
+        for error in _errors_of(ending, raised):
+            if holds(error, SessionLostError):
+                return Status.INTERRUPTED, CauseKind.LOST_LEASE
+            if any(holds(error, kind) for kind in INTERRUPTING):
+                return Status.INTERRUPTED, CauseKind.STORE if holds(error, StoreError) else None
+            if (ending.status is Status.FAILED and not is_ordinary(error)) or (
+                is_draining and holds(error, ContextError)
+            ):
+                return Status.INTERRUPTED, None
+        is_asked_for = ending.kind is CauseKind.CANCEL and not is_draining
+        return None if ending.status is not Status.CANCELLED or is_asked_for else (Status.INTERRUPTED, None)
+
+    async def close(self, ending: Ending, raised: BaseException | None) -> None:
         """Record how the session ended, and release it.
 
         Raises:
@@ -237,12 +264,7 @@ class Run:
             return
         is_written = False
         try:
-            # What ended the session, also if its body has heard of that and raises nothing.
-            errors = [*([] if raised is None else [raised]), *ending.heard]
-            status = self._status(ending, errors, is_draining=is_draining)
-            await self._settle(
-                status, errors[0] if errors else None, None if ending.cause is None else ending.cause.reason
-            )
+            await self._settle(ending, next(iter(_errors_of(ending, raised)), None), is_quiet=raised is None)
             is_written = True
         finally:
             self._keeping.cancel()
@@ -256,16 +278,17 @@ class Run:
         owner.release(self.session_id)
         await self._leave_store()
 
-    async def _settle(self, status: DurableStatus, error: BaseException | None, reason: str | None) -> None:
-        failure = None
-        final_error = SessionCancelledError(reason) if status is DurableStatus.CANCELLED else error
-        if (
-            status in {DurableStatus.FAILED, DurableStatus.CANCELLED, DurableStatus.TIMED_OUT}
-            and final_error is not None
-        ):
-            failure, _ = self.journal.parts.failures.dump(final_error)
-        is_final = status not in {DurableStatus.INTERRUPTED, DurableStatus.WAITING}
+    async def _settle(self, ending: Ending, error: BaseException | None, *, is_quiet: bool) -> None:
+        status, failure = DurableStatus(ending.status), None
+        if status is DurableStatus.CANCELLED:
+            error = SessionCancelledError(None if ending.cause is None else ending.cause.reason)
+        is_final = status in FINAL
+        if is_final and status is not DurableStatus.COMPLETED and error is not None:
+            failure, _ = self.journal.parts.failures.dump(error)
         wakes_at = self.journal.parts.parking.wakes_at if status is DurableStatus.WAITING else None
+        # The body of a block may have dealt with the error that has ended it.
+        is_quiet = is_quiet and status is DurableStatus.FAILED
+        cause = None if ending.cause is None else dumped_cause(ending.cause, is_quiet=is_quiet)
 
         def settle(connection: Connection) -> None:
             connection.execute(
@@ -277,27 +300,13 @@ class Run:
                     failure=failure,
                     ended_at=clock_of(connection) if is_final else None,
                     wakes_at=wakes_at,
+                    cause=cause,
                 )
             )
 
         await self.journal.parts.commits.settle(settle)
 
-    def _status(self, ending: Ending, errors: list[BaseException], *, is_draining: bool) -> DurableStatus:
-        """Return the status that the session gets in its store when it ends like this.
 
-        Only ends that the session's own code, deadline or `cancel` has brought are final. What comes from outside, a
-        failing store or a stop of the host, leaves it interrupted.
-        """
-        if self.journal.parts.parking.is_parked:
-            return DurableStatus.WAITING
-        for error in errors:
-            if (
-                any(holds(error, kind) for kind in INTERRUPTING)
-                or (ending.status is Status.FAILED and not is_ordinary(error))
-                or (is_draining and holds(error, ContextError))
-            ):
-                return DurableStatus.INTERRUPTED
-        if ending.status is Status.CANCELLED:
-            is_asked_for = ending.kind is CauseKind.CANCEL and not is_draining
-            return DurableStatus.CANCELLED if is_asked_for else DurableStatus.INTERRUPTED
-        return DurableStatus(ending.status)
+def _errors_of(ending: Ending, raised: BaseException | None) -> list[BaseException]:
+    """Return what has ended a session, also if its body has heard of that and raises nothing."""
+    return [*([] if raised is None else [raised]), *ending.heard]

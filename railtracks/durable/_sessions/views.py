@@ -10,15 +10,17 @@ from datetime import UTC, datetime
 from typing import Final
 
 import sqlalchemy as sa
-from attrs import define
+from attrs import define, evolve
 from sqlalchemy.engine import Connection
 
 from railtracks._checks import check_text
-from railtracks._records.data import CallError, CallRecord, ExecutionInfo, Status
+from railtracks._records.data import CallError, CallRecord, EndCause, ExecutionInfo, Status
 from railtracks._records.files import is_safe_name
 from railtracks._records.known_secrets import KnownSecrets
-from railtracks._records.scrubbing import REDACTED, Scrubber
+from railtracks._records.scrubbing import Scrubber
 from railtracks.durable._replay.context import written_in
+from railtracks.durable._replay.past import STATUS, error_in, first_beginning, values_in
+from railtracks.durable._sessions.causes import cause_of
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.ownership import ProcessOwner
 from railtracks.durable._store.reading import owner_row, rows_of, session_row, shown_id
@@ -31,18 +33,9 @@ from railtracks.durable._store.schema import (
     owners,
     sessions,
 )
-from railtracks.durable._values.failures import described_failure
-from railtracks.durable._values.stored import parsed
 from railtracks.durable._values.values import Values, as_store_error
 from railtracks.exceptions import SessionUnavailableError, StoreError
 
-# What the core calls the status of a call, by that of its last row.
-_STATUS: Final[dict[str, Status]] = {
-    RowStatus.COMPLETED: Status.COMPLETED,
-    RowStatus.FAILED: Status.FAILED,
-    RowStatus.CANCELLED: Status.CANCELLED,
-    RowStatus.OPENED: Status.RUNNING,
-}
 # What a view says of a session, and its row does not.
 _DECIDED_HERE: Final = {DurableStatus.RUNNING, DurableStatus.INTERRUPTED, DurableStatus.DAMAGED}
 _SEEN: Final = {
@@ -50,6 +43,10 @@ _SEEN: Final = {
     DurableStatus.FAILED: Status.FAILED,
     DurableStatus.TIMED_OUT: Status.TIMED_OUT,
     DurableStatus.CANCELLED: Status.CANCELLED,
+    DurableStatus.WAITING: Status.WAITING,
+    DurableStatus.INTERRUPTED: Status.INTERRUPTED,
+    # Nobody runs it, either.
+    DurableStatus.STUCK: Status.INTERRUPTED,
 }
 
 
@@ -70,6 +67,7 @@ class StoredSession:
         forked_from: The session that it was forked from.
         host: The machine of its owner, if it has one.
         process_id: The process of its owner.
+        cause: What ended or interrupted it, or put it aside; `None` if nothing did, or if its owner died with it.
         problem: Why it cannot be read: then its status is `damaged`, and what is not known of it is `None`, or the
             beginning of 1970.
     """
@@ -87,6 +85,7 @@ class StoredSession:
     host: str | None
     process_id: int | None
     problem: str | None = None
+    cause: EndCause | None = None
 
 
 def sessions_in(access: Access, wanted: DurableStatus | None, flow_name: str | None) -> tuple[StoredSession, ...]:
@@ -120,7 +119,7 @@ def rows_in(access: Access, session_id: str) -> tuple[SessionRow, list[CallRow]]
 
 
 def seen_status(row: SessionRow) -> Status:
-    """Return what the core calls the status of a session. One that waits, or is stuck, is one that has not ended."""
+    """Return what the core calls the status of a session."""
     return _SEEN.get(DurableStatus(row.status), Status.RUNNING)
 
 
@@ -138,12 +137,13 @@ def info_of(row: SessionRow, rows: list[CallRow], values: Values) -> ExecutionIn
             flow_name=row.flow_name,
             flow_id=None,
             status=seen_status(row),
-            started_at=datetime.fromtimestamp(row.created_at, UTC),
+            started_at=datetime.fromtimestamp(first_beginning(row, rows), UTC),
             ended_at=_moment(row.ended_at),
             timeout=row.timeout,
             error=_error(row.failure, values, scrubber),
             context_keys=tuple(sorted({key for each in rows for key in written_in(each)})),
             calls=_records(rows, values, scrubber),
+            cause=_cause(row, scrubber),
         )
 
 
@@ -227,6 +227,7 @@ def _stored(found: _Owners, row: SessionRow) -> StoredSession:
         forked_from=row.forked_from,
         host=None if holder is None else holder.host,
         process_id=None if holder is None else holder.process_id,
+        cause=cause_of(row),
     )
 
 
@@ -234,53 +235,53 @@ def _scrubber_of(rows: list[CallRow], values: Values) -> Scrubber:
     """Return what removes the secrets of a session, also the encrypted ones that the key of the store opens."""
     secrets = KnownSecrets()
     for row in rows:
-        for data in (row.arguments, row.outcome, row.context):
-            if data:
-                stored = parsed(data)
-                secrets.see_all([(None, stored), *values.opened_secrets(stored)])
+        secrets.see_all(values_in(row, values))
     return secrets.scrubber
 
 
 def _records(rows: list[CallRow], values: Values, scrubber: Scrubber) -> tuple[CallRecord, ...]:
-    """Return one record for each attempt of a call, in the order in which the attempts began or were recorded.
+    """Return one record for each attempt of a call, in the order in which the attempts began.
 
     Rows of starts and broadcasts are left out. Secrets are removed from arguments, results and errors.
     """
-    last = {row.key: row for row in rows if row.status in _STATUS}
-    ids: dict[str, int] = {}
+    last = {row.key: row for row in rows if row.status in STATUS}
+    first: dict[str, CallRow] = {}
     for row in rows:
-        if row.status in _STATUS:
-            ids.setdefault(row.key, row.seq)
+        if row.status in STATUS:
+            first.setdefault(row.key, row)
+    began_at: dict[str, float] = {}
     records: list[CallRecord] = []
-    for key, call_id in ids.items():
+    # Each after the call around it, whose first row is an earlier one.
+    for key, beginning in first.items():
         row = last[key]
+        # Processes on other machines may have begun these calls, by clocks of their own.
+        began = began_at[key] = max(beginning.began_at, began_at.get(row.parent, beginning.began_at))
         args, kwargs = values.redacted_arguments(row.arguments, scrubber)
         records.append(
             CallRecord(
-                id=call_id,
-                parent_id=ids.get(row.parent),
+                id=beginning.seq,
+                parent_id=first[row.parent].seq if row.parent in first else None,
                 node=row.node,
-                status=_STATUS[row.status],
+                status=STATUS[row.status],
                 attempt=row.attempt,
-                started_at=datetime.fromtimestamp(row.began_at, UTC),
-                ended_at=_moment(row.ended_at),
+                started_at=datetime.fromtimestamp(began, UTC),
+                ended_at=_moment(None if row.ended_at is None else max(began, row.ended_at)),
                 args=args,
                 kwargs=kwargs,
                 result=values.redacted(row.outcome, scrubber) if row.status == RowStatus.COMPLETED else None,
                 error=_error(row.outcome, values, scrubber) if row.status == RowStatus.FAILED else None,
             )
         )
-    return tuple(records)
+    return tuple(sorted(records, key=lambda each: each.started_at))
 
 
 def _error(data: bytes | None, values: Values, scrubber: Scrubber) -> CallError | None:
-    if data is None:
-        return None
-    kind, message, traceback = described_failure(data, values)
-    if values.sealer.has_key:
-        # The message may quote a secret that is stored encrypted, and nothing here knows which texts those are.
-        return CallError(kind, REDACTED, "")
-    return CallError(kind, scrubber.text(message), scrubber.text(traceback))
+    return None if data is None else error_in(data, values, scrubber)
+
+
+def _cause(row: SessionRow, scrubber: Scrubber) -> EndCause | None:
+    cause = cause_of(row)
+    return cause if cause is None or cause.reason is None else evolve(cause, reason=scrubber.text(cause.reason))
 
 
 def _moment(seconds: float | None) -> datetime | None:

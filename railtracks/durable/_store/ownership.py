@@ -184,6 +184,7 @@ class ProcessOwner:
                 fence=found.fence + 1,
                 recoveries=recoveries,
                 progress=progress,
+                cause=None,
             )
         )
         asked_at = asked_at if self._own(connection) else 0.0

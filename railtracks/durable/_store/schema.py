@@ -264,5 +264,5 @@ class CallRow(NamedTuple):
 
 # The columns of `SessionRow`, but nothing in the place of those that may be large.
 SESSION_HEAD: Final = tuple(
-    null().label(column.name) if column.name in {"inputs", "failure", "cause"} else column for column in sessions.c
+    null().label(column.name) if column.name in {"inputs", "failure"} else column for column in sessions.c
 )

@@ -1,0 +1,123 @@
+"""What earlier runs have left of the calls of a session, for the record of the run that goes on.
+
+Made by the journal and by calls, and read by the call tree of the core, which knows the protocol `PastCall`; the views
+of a store share the functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from attrs import define
+
+from railtracks._records.data import CallError, Status
+from railtracks._records.past import PastCall
+from railtracks._records.scrubbing import REDACTED, Scrubber
+from railtracks.durable._replay.recorded import RecordedCall, RecordedSession
+from railtracks.durable._store.schema import CallRow, RowStatus, SessionRow
+from railtracks.durable._values.failures import described_failure
+from railtracks.durable._values.stored import parsed
+from railtracks.durable._values.values import Values
+
+# What the core calls the status of a call, by that of its last row.
+STATUS: Final[dict[str, Status]] = {
+    RowStatus.COMPLETED: Status.COMPLETED,
+    RowStatus.FAILED: Status.FAILED,
+    RowStatus.CANCELLED: Status.CANCELLED,
+    RowStatus.OPENED: Status.RUNNING,
+}
+
+
+def error_in(data: bytes, values: Values, scrubber: Scrubber) -> CallError:
+    """Return a stored failure as text, without secrets."""
+    kind, message, traceback = described_failure(data, values)
+    if values.sealer.has_key:
+        # The message may quote a secret that is stored encrypted, and nothing here knows which texts those are.
+        return CallError(kind, REDACTED, "")
+    return CallError(kind, scrubber.text(message), scrubber.text(traceback))
+
+
+def values_in(row: CallRow, values: Values) -> Iterator[tuple[str | None, object]]:
+    """Return the values in a row, and its encrypted secrets that the key of the store opens, for a search."""
+    for data in (row.arguments, row.outcome, row.context):
+        if data:
+            stored = parsed(data)
+            yield None, stored
+            yield from values.opened_secrets(stored)
+
+
+def first_beginning(session: SessionRow, rows: Iterable[CallRow]) -> float:
+    """Return when a session began: a fork has calls that are older, and other machines have clocks of their own."""
+    return min([session.created_at, *(row.began_at for row in rows)])
+
+
+@define(frozen=True, eq=False)
+class Past:
+    """The record of a session, as its call tree reads it."""
+
+    record: RecordedSession
+    values: Values
+
+    def of(self, recorded: RecordedCall) -> PastCall:
+        """Return one recorded call."""
+        return _RecordedPast(recorded, self)
+
+    def left(self) -> Iterator[PastCall]:
+        """Return the calls that no code has asked for in this run, without those inside such calls."""
+        known = self.record.calls
+        for each in known.values():
+            around = known.get(each.row.parent)
+            if not each.is_claimed and (around is None or around.is_claimed):
+                yield self.of(each)
+
+
+@define(frozen=True, eq=False)
+class _RecordedPast:
+    """A recorded call in the form that the call tree knows."""
+
+    _recorded: RecordedCall
+    _past: Past
+
+    @property
+    def key(self) -> str:
+        return self._recorded.key
+
+    @property
+    def parent(self) -> str:
+        return self._recorded.row.parent
+
+    @property
+    def node(self) -> str:
+        return self._recorded.row.node
+
+    @property
+    def attempt(self) -> int:
+        return self._recorded.row.attempt
+
+    @property
+    def status(self) -> Status:
+        return STATUS[self._recorded.row.status]
+
+    @property
+    def began_at(self) -> float:
+        return self._recorded.began_at
+
+    @property
+    def ended_at(self) -> float | None:
+        return self._recorded.row.ended_at
+
+    def children(self) -> Iterable[PastCall]:
+        return map(self._past.of, self._past.record.children(self.key))
+
+    def arguments(self) -> tuple[tuple[object, ...], dict[str, object]]:
+        return self._past.values.redacted_arguments(self._recorded.row.arguments, Scrubber())
+
+    def result(self) -> object:
+        return self._past.values.redacted(self._recorded.row.outcome)
+
+    def error(self) -> CallError:
+        return error_in(self._recorded.row.outcome or b"", self._past.values, Scrubber())
+
+    def values(self) -> Iterator[tuple[str | None, object]]:
+        return values_in(self._recorded.row, self._past.values)
