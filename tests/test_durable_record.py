@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -75,7 +74,7 @@ async def inner(number: int) -> int:
 
 @rt.function_node
 async def tool(number: int) -> int:
-    time.sleep(0.002)
+    await trio.sleep(0.002)
     try:
         return await rt.call(inner, number)
     except LookupError:

@@ -6,6 +6,7 @@ Made with each session. Settled when the session is entered, and written by its 
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -93,8 +94,12 @@ class StateFile:
     def _is_own(self, path: Path) -> bool:
         """Return whether the file tells of an earlier run of this session, which this run has resumed."""
         beginning = beginning_of(self.record.identifier).encode()
-        with path.open("rb") as file:
-            return file.read(len(beginning)) == beginning
+        # What is no plain file, or cannot be read, may be replaced all the same.
+        with suppress(OSError):
+            if path.is_file():
+                with path.open("rb") as file:
+                    return file.read(len(beginning)) == beginning
+        return False
 
     def _warn(self, path: Path, log: SessionLog) -> None:
         wanted = self.record.flow_name if self.record.name is None else self.record.name

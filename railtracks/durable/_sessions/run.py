@@ -225,7 +225,7 @@ class Run:
             commit = Commit(self.session_id, fence, work=interrupt)
             self._writer.submit(commit)
             await self._writer.lead(commit)
-            await self._release(fence, is_written=commit.error is None)
+            await self._release(fence, None, is_written=commit.error is None)
         self._taken = None
 
     def suspended(
@@ -263,22 +263,25 @@ class Run:
         if fence is None:
             return
         is_written = False
+        # The body of a block may have dealt with the error that has ended it.
+        is_quiet = raised is None and ending.status is Status.FAILED
+        cause = None if ending.cause is None else dumped_cause(ending.cause, is_quiet=is_quiet)
         try:
-            await self._settle(ending, next(iter(_errors_of(ending, raised)), None), is_quiet=raised is None)
+            await self._settle(ending, next(iter(_errors_of(ending, raised)), None), cause)
             is_written = True
         finally:
             self._keeping.cancel()
-            await self._release(fence, is_written=is_written)  # noqa: ASYNC102 - part of the session's final work, which is shielded
+            await self._release(fence, cause, is_written=is_written)  # noqa: ASYNC102 - part of the session's final work, which is shielded
 
-    async def _release(self, fence: int, *, is_written: bool) -> None:
+    async def _release(self, fence: int, cause: bytes | None, *, is_written: bool) -> None:
         """Release the session in this process; if the store does not say so yet, there too, as soon as it can be."""
         owner = self.access.owner
         if not is_written:
-            owner.leave_behind(self.session_id, fence)
+            owner.leave_behind(self.session_id, fence, cause)
         owner.release(self.session_id)
         await self._leave_store()
 
-    async def _settle(self, ending: Ending, error: BaseException | None, *, is_quiet: bool) -> None:
+    async def _settle(self, ending: Ending, error: BaseException | None, cause: bytes | None) -> None:
         status, failure = DurableStatus(ending.status), None
         if status is DurableStatus.CANCELLED:
             error = SessionCancelledError(None if ending.cause is None else ending.cause.reason)
@@ -286,9 +289,6 @@ class Run:
         if is_final and status is not DurableStatus.COMPLETED and error is not None:
             failure, _ = self.journal.parts.failures.dump(error)
         wakes_at = self.journal.parts.parking.wakes_at if status is DurableStatus.WAITING else None
-        # The body of a block may have dealt with the error that has ended it.
-        is_quiet = is_quiet and status is DurableStatus.FAILED
-        cause = None if ending.cause is None else dumped_cause(ending.cause, is_quiet=is_quiet)
 
         def settle(connection: Connection) -> None:
             connection.execute(

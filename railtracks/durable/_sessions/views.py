@@ -104,7 +104,11 @@ def sessions_in(access: Access, wanted: DurableStatus | None, flow_name: str | N
 
 def record_of(access: Access, session_id: str) -> ExecutionInfo:
     """Return a session and the records of its calls in the form that the core uses for every session."""
-    return info_of(*rows_in(access, session_id), access.values)
+    with access.reading() as (connection, _, owner):
+        row, rows = row_of(connection, session_id, access), rows_of(connection, session_id)
+        if row.status == DurableStatus.RUNNING and _Owners(connection, owner).is_free(row):
+            row = row._replace(status=DurableStatus.INTERRUPTED)
+    return info_of(row, rows, access.values)
 
 
 def rows_in(access: Access, session_id: str) -> tuple[SessionRow, list[CallRow]]:

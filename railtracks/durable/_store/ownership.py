@@ -57,8 +57,9 @@ class ProcessOwner:
         self._guard = threading.Lock()
         # The sessions that are open in this process.
         self._open: set[str] = set()
-        # The sessions that were to be let go of when the store could not be written, and their fencing numbers.
-        self._left_behind: dict[str, int] = {}
+        # The sessions that were to be let go of when the store could not be written: their fencing numbers, and what
+        # has interrupted them.
+        self._left_behind: dict[str, tuple[int, bytes | None]] = {}
         self._renewing = threading.Lock()
         database.hold(self.token)
         with database.writing("opening") as connection:
@@ -89,10 +90,10 @@ class ProcessOwner:
         with self._guard:
             self._open.discard(session_id)
 
-    def leave_behind(self, session_id: str, fence: int) -> None:
+    def leave_behind(self, session_id: str, fence: int, cause: bytes | None) -> None:
         """Let go of a session with the next renewal that can be written."""
         with self._guard:
-            self._left_behind[session_id] = fence
+            self._left_behind[session_id] = fence, cause
 
     # The lease.
 
@@ -125,21 +126,21 @@ class ProcessOwner:
         )
         connection.execute(sa.insert(owners).values(**row._asdict()))
 
-    def _let_go(self, connection: Connection) -> dict[str, int]:
+    def _let_go(self, connection: Connection) -> dict[str, tuple[int, bytes | None]]:
         with self._guard:
             left = self._left_behind.copy()
-        for session_id, fence in left.items():
+        for session_id, (fence, cause) in left.items():
             own = sa.update(sessions).where(
                 sessions.c.session_id == session_id, sessions.c.fence == fence, sessions.c.owner == self.token
             )
-            connection.execute(own.values(status=DurableStatus.INTERRUPTED, owner=None))
+            connection.execute(own.values(status=DurableStatus.INTERRUPTED, owner=None, cause=cause))
         return left
 
-    def _have_let_go(self, left: dict[str, int]) -> None:
+    def _have_let_go(self, left: dict[str, tuple[int, bytes | None]]) -> None:
         with self._guard:
-            for session_id, fence in left.items():
+            for session_id, letting_go in left.items():
                 # With another fencing number the session was taken again, and left behind again, meanwhile.
-                if self._left_behind.get(session_id) == fence:
+                if self._left_behind.get(session_id) == letting_go:
                     del self._left_behind[session_id]
 
     # Taking.
