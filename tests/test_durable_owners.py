@@ -477,6 +477,9 @@ async def test_a_session_whose_end_could_not_be_written_is_let_go_of_later(tmp_p
         await fail_beside_another(nursery, flow_of(store, main), disk)
         await until(lambda: status() == "interrupted")
         nursery.cancel_scope.cancel()
+    (found,) = [each for each in store.sessions() if each.session_id == "s"]
+    assert found.cause is not None
+    assert found.cause.kind == "store"
 
 
 def test_what_is_left_behind_and_taken_again_meanwhile_is_left_alone(tmp_path: Path) -> None:
@@ -486,14 +489,14 @@ def test_what_is_left_behind_and_taken_again_meanwhile_is_left_alone(tmp_path: P
         owner = access_of(store).owner
         flow_of(store, add).invoke(1, session_id="s")
         for fence in (0, 1):
-            owner.leave_behind("s", fence)
+            owner.leave_behind("s", fence, None)
             clock.jump(10)
             assert owner.renew()
         assert owner._left_behind == {}  # noqa: SLF001 - each is let go of once
-        owner.leave_behind("s", 3)
+        owner.leave_behind("s", 3, None)
         # What was let go of meanwhile was an earlier stay.
-        owner._have_let_go({"s": 2})  # noqa: SLF001 - as above
-        assert owner._left_behind == {"s": 3}  # noqa: SLF001 - as above
+        owner._have_let_go({"s": (2, None)})  # noqa: SLF001 - as above
+        assert owner._left_behind == {"s": (3, None)}  # noqa: SLF001 - as above
         assert [each.status for each in store.sessions()] == ["completed"]
 
 

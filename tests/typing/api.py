@@ -360,6 +360,7 @@ async def durable() -> None:
     assert_type(flow.resume("s", wait=1.0), str)
     assert_type(await flow.aresume("s"), str)
     assert_type(store.sessions("waiting"), tuple[rt.StoredSession, ...])
+    assert_type(store.sessions()[0].cause, rt.EndCause | None)
     assert_type(store.load("s"), rt.ExecutionInfo)
     assert_type(store.fork("s", before=3), str)
     assert_type(await rt.recover(store, [flow], limit=3), rt.Recovery)
