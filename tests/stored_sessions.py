@@ -14,7 +14,7 @@ import railtracks as rt
 from railtracks.durable._sessions.store import access_of
 from railtracks.durable._sessions.wakeups import WAIT
 from railtracks.durable._store.database import now_of
-from railtracks.durable._store.schema import calls, sessions
+from railtracks.durable._store.schema import FINAL, calls, sessions, signals
 
 
 @pytest.fixture(name="clock")
@@ -63,3 +63,38 @@ def due_in(store: rt.DurableStore, seconds: float) -> None:
         connection.execute(sa.update(sessions).where(sessions.c.wakes_at.is_not(None)).values(wakes_at=when))
         waits = sa.update(calls).where(calls.c.node.startswith(WAIT), calls.c.status == "opened")
         connection.execute(waits.values(outcome=json.dumps(when).encode()))
+
+
+def put(store: rt.DurableStore, session_id: str, status: str = "completed", **columns: object) -> None:
+    """Write the row of a session that no process runs."""
+    with access_of(store).writing() as (connection, _, _owner):
+        now = now_of(connection)
+        values: dict[str, object] = {
+            "session_id": session_id,
+            "seed": session_id,
+            "status": status,
+            "created_at": now,
+            "ended_at": now if status in FINAL else None,
+            "fence": 1,
+            "recoveries": 0,
+        }
+        connection.execute(sa.insert(sessions).values(**values | columns))
+
+
+def put_calls(store: rt.DurableStore, session_id: str, count: int) -> None:
+    """Write the rows of calls that have ended, in one transaction."""
+    row = {"session_id": session_id, "parent": "root", "strand": "root", "place": -1, "attempt": 1, "node": "n"}
+    row |= {"fingerprint": "f", "status": "completed", "outcome": b"1", "began_after": 0, "began_at": 1.0}
+    rows = [row | {"seq": n, "key": f"k{n}", "position": n, "ended_at": 1.0} for n in range(1, count + 1)]
+    with access_of(store).writing() as (connection, _, _owner):
+        connection.execute(sa.insert(calls), rows)
+
+
+def rows_in(store: rt.DurableStore) -> dict[str, int]:
+    """Return how many rows of sessions, calls and signals a store has."""
+    with access_of(store).reading() as (connection, _, _owner):
+        counts = {table.name.removeprefix("railtracks_"): table for table in (sessions, calls, signals)}
+        return {
+            name: connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+            for name, table in counts.items()
+        }

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 from railtracks._nodes.node import Node
 from railtracks._options import DurableOption, SessionStore
-from railtracks._records.data import CauseKind, ExecutionInfo, Status
+from railtracks._records.data import CauseKind, EndCause, ExecutionInfo, Status
 from railtracks._records.ending import Ending
 from railtracks._records.past import PastCall
 from railtracks._records.session import SessionRecord
@@ -281,8 +281,18 @@ class DurableRun(Protocol[F_contra]):
         """Release the lease of a session that did not get to run. Shielded from cancellation."""
         ...
 
-    async def keep(self, lose: Callable[[BaseException], object]) -> None:
-        """Run until `close`: renew the lease, and call `lose` with an error when the lease is lost."""
+    @property
+    def asked_end(self) -> EndCause | None:
+        """The request to end the session that its store had when it was opened, if there was one."""
+        ...
+
+    async def keep(self, lose: Callable[[BaseException], object], cancel: Callable[[EndCause], object]) -> None:
+        """Run until `close`: renew the lease.
+
+        Args:
+            lose: Called with an error when the lease is lost.
+            cancel: Called when somebody asks in the store for the end of the session.
+        """
         ...
 
     def suspended(
@@ -294,8 +304,16 @@ class DurableRun(Protocol[F_contra]):
         """
         ...
 
-    async def close(self, ending: Ending, raised: BaseException | None) -> None:
-        """Record how the session ended, and release its lease."""
+    async def close(
+        self, ending: Ending, raised: BaseException | None, *, overrule: Callable[[EndCause], Awaitable[None]]
+    ) -> None:
+        """Record how the session ended, and release its lease.
+
+        Args:
+            ending: How it ended.
+            raised: What its block raises.
+            overrule: Called with a request to end the session that came after its end was decided: it counts.
+        """
         ...
 
 

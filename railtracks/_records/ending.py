@@ -149,6 +149,10 @@ class Ending:
                 return timeout_error
         return bare(outside) if error is None else error
 
+    def overrule(self, cause: EndCause) -> None:
+        """Have another cause count, although the status was decided already."""
+        self.cause, self.status = cause, _STATUS[cause.kind]
+
     def told(self, raised: BaseException | None) -> BaseException | None:
         """Return the error that the record shows, if any: never a `Cancelled`, whose text quotes other errors."""
         if raised is not None and not is_cancelled(raised):

@@ -13,11 +13,13 @@ from attrs import define, field
 
 from railtracks._forks import generation
 from railtracks._options import VALUE_LIMIT
-from railtracks._records.data import CallError, CallRecord, CauseKind, ExecutionInfo, Status, utc
+from railtracks._records.data import CallError, CallRecord, CauseKind, EndCause, ExecutionInfo, Status, utc
 from railtracks._records.descriptions import described, known_description
 from railtracks._records.ending import Ending
+from railtracks._records.errors import holds
 from railtracks._records.known_secrets import KnownSecrets
 from railtracks._records.tree import CallTree
+from railtracks.exceptions import SessionWaiting
 
 
 @define(eq=False, repr=False)
@@ -96,9 +98,24 @@ class SessionRecord:
         raised = self.ending.decide(outside)
         # The clock may have been set back meanwhile.
         self.ended_at = max(self.started_at or 0.0, time.time())
+        self._tell_of(raised)
+        return raised
+
+    def overrule(self, cause: EndCause, raised: BaseException | None) -> BaseException | None:
+        """Have the session be cancelled, although its end was decided already; return the error to raise, if any.
+
+        Args:
+            cause: The cancel.
+            raised: The error that was to be raised. Other errors than those of a session that is put aside go on.
+        """
+        self.ending.overrule(cause)
+        raised = None if raised is not None and holds(raised, SessionWaiting) else raised
+        self._tell_of(raised)
+        return raised
+
+    def _tell_of(self, raised: BaseException | None) -> None:
         told = self.ending.told(raised)
         self.error = None if told is None else self.secrets.told(described(told))
-        return raised
 
     def suspend(self, status: Status, kind: CauseKind | None) -> None:
         """Record that the session can go on: it is durable, and waits or was interrupted. After `close`."""

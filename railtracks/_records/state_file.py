@@ -34,6 +34,8 @@ class StateFile:
     is_wanted: bool
     folder: str | None
     _path: Path | None = None
+    # Whether the file is there because it was written here.
+    _is_written: bool = False
 
     @property
     def path(self) -> Path | None:
@@ -80,9 +82,10 @@ class StateFile:
         path, is_written = self._path, False
         assert path is not None  # noqa: S101 - otherwise there is nothing to write to
         try:
-            self._warn(path, log)
+            if not self._is_written:
+                self._warn(path, log)
             write_whole(path, self.record.chunks())
-            is_written = True
+            is_written = self._is_written = True
         except Exception as error:  # noqa: BLE001 - it must not replace the result of the session
             line = f"could not save the state to {path}: {error}"
             log.log(logging.ERROR, line, logger=_LOGGER)

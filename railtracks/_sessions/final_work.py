@@ -26,6 +26,7 @@ from railtracks._calls.frames import Frame
 from railtracks._calls.session_control import WorkerProcesses
 from railtracks._config import required
 from railtracks._options import Callback, Settings
+from railtracks._records.data import EndCause
 from railtracks._records.error_parts import shown_name
 from railtracks._records.errors import combined, is_ordinary
 from railtracks._records.log import SessionLog
@@ -161,7 +162,7 @@ class FinalWork:
 
     async def _close_journal(self, durable: DurableRun[Frame]) -> None:
         try:
-            await durable.close(self.record.ending, self._raised)
+            await durable.close(self.record.ending, self._raised, overrule=self._overrule)
         except FatalError as error:
             # Each commit that was acknowledged is in the store. An error that ended the session tells more than this
             # one, so this one is only logged beside it.
@@ -169,6 +170,12 @@ class FinalWork:
                 self._raised = error
             else:
                 self._log(logging.ERROR, f"the end of the session is not in its store: {error}")
+
+    async def _overrule(self, cause: EndCause) -> None:
+        """Have the session be cancelled, although its end was decided already, and save its state once more."""
+        self._raised = self.record.overrule(cause, self._raised)
+        if self.state_file.path is not None:
+            await self._step(f"save the state to {self.state_file.path}", self._save)
 
     @property
     def _cleanup_timeout(self) -> float:

@@ -185,7 +185,12 @@ class Lifetime:
         # The lease is kept until the end is recorded, so in the outer nursery, which the session's cancel does not
         # reach.
         cancellation, final_work = self._plan.cancellation, self._final_work
-        self._outer_nursery.nursery.start_soon(durable.keep, cancellation.fail, name="railtracks: keep the lease")
+        if durable.asked_end is not None:
+            # Before any code of the session runs.
+            cancellation.cancel(durable.asked_end)
+        self._outer_nursery.nursery.start_soon(
+            durable.keep, cancellation.fail, cancellation.cancel, name="railtracks: keep the lease"
+        )
         self._inner_nursery.nursery.start_soon(journal.watch, name="railtracks: watch the journal")
         try:
             journal.attach(self._plan.record, final_work.log.log, cancellation.end)

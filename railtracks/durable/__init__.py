@@ -44,7 +44,9 @@ park
 
 from __future__ import annotations
 
+from railtracks.durable._sessions.checking import StoreProblem
 from railtracks.durable._sessions.recovery import Recovery, recover
+from railtracks.durable._sessions.signal_views import StoredSignal
 from railtracks.durable._sessions.signals import send_signal, wait_for_signal
 from railtracks.durable._sessions.store import DurableStore
 from railtracks.durable._sessions.views import StoredSession
@@ -54,7 +56,9 @@ __all__ = [
     "DurableStatus",
     "DurableStore",
     "Recovery",
+    "StoreProblem",
     "StoredSession",
+    "StoredSignal",
     "recover",
     "send_signal",
     "wait_for_signal",

@@ -11,6 +11,7 @@ import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -361,6 +362,21 @@ async def durable() -> None:
     assert_type(await flow.aresume("s"), str)
     assert_type(store.sessions("waiting"), tuple[rt.StoredSession, ...])
     assert_type(store.sessions()[0].cause, rt.EndCause | None)
+    assert_type(
+        store.sessions(flow_name="f", since=datetime.now(UTC), before=datetime.now(UTC), limit=3, after="s"),
+        tuple[rt.StoredSession, ...],
+    )
+    assert_type(store.signals("s"), tuple[rt.StoredSignal, ...])
+    assert_type(store.signals("s")[0].consumed_by, int | None)
+    assert_type(store.cancel("s", "why"), None)
+    assert_type(store.free("s"), None)
+    assert_type(store.delete("s"), None)
+    assert_type(store.prune(timedelta(days=30), "failed"), int)
+    assert_type(store.prune(3600.0, status=rt.DurableStatus.COMPLETED), int)
+    assert_type(store.check(), tuple[rt.StoreProblem, ...])
+    store.sessions(limit="3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    store.prune()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    store.check()[0].problem = ""  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     assert_type(store.load("s"), rt.ExecutionInfo)
     assert_type(store.fork("s", before=3), str)
     assert_type(await rt.recover(store, [flow], limit=3), rt.Recovery)

@@ -133,8 +133,8 @@ class Commits:
             self._writer.submit(commit)
             await self._writer.lead(commit)
 
-    async def settle(self, work: Callable[[Connection], object]) -> None:
-        """Do some work with the session's own row, after every commit before.
+    async def settle(self, work: Callable[[Connection], object]) -> object:
+        """Do some work with the session's own row, after every commit before, and return its result.
 
         Raises:
             StoreError: If it cannot be done.
@@ -145,6 +145,7 @@ class Commits:
         await self._writer.lead(commit)
         if commit.error is not None:
             raise commit.error
+        return commit.result
 
     async def peek(self, look: Callable[[Connection], T]) -> T:
         """Read something of the store, with further tries; a checkpoint.

@@ -50,6 +50,8 @@ def forked(access: Access, session_id: str, before: int | None) -> str:
             parent=None,
             progress=None,
             cause=None,
+            cancel_asked_at=None,
+            cancel_reason=None,
         )
         connection.execute(sa.insert(sessions).values(**forked_row._asdict()))
         if kept:

@@ -6,7 +6,7 @@ runs, `close` when it has ended.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import sqlalchemy as sa
 import trio
@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from railtracks._nodes.node import Node
-from railtracks._records.data import CauseKind, Status
+from railtracks._records.data import CauseKind, EndCause, Status
 from railtracks._records.ending import Ending
 from railtracks._records.errors import holds, is_ordinary, raise_unchanged
 from railtracks._workers.threads import in_thread, in_thread_or_here, saving_limiter
@@ -23,6 +23,7 @@ from railtracks.durable._replay.journal import Journal
 from railtracks.durable._replay.past import first_beginning
 from railtracks.durable._replay.recorded import RecordedSession
 from railtracks.durable._replay.startable import StartableNodes
+from railtracks.durable._sessions.cancelling import end_inside
 from railtracks.durable._sessions.causes import dumped_cause, ended_quietly
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.commit import Commit
@@ -75,6 +76,7 @@ class Run:
         self._writer: Writer
         self._taken: Taken | None = None
         self._keeping = trio.CancelScope()
+        self._kept = trio.Event()
 
     @property
     def session_id(self) -> str:
@@ -165,25 +167,47 @@ class Run:
             patience=self.access.patience,
             began_at=first_beginning(taken.session, taken.rows) if taken.rows or taken.fence != 1 else None,
         )
+        if self.asked_end is not None:
+            # Nothing of it runs any more.
+            self.journal.cut()
         return self.journal, taken.remaining
+
+    @property
+    def asked_end(self) -> EndCause | None:
+        """The request to end the session that its store had when the session was taken, if there was one."""
+        row = None if self._taken is None else self._taken.session
+        return None if row is None or row.cancel_asked_at is None else EndCause(CauseKind.CANCEL, row.cancel_reason)
 
     # Keeping.
 
     @trio.lowlevel.enable_ki_protection
-    async def keep(self, lose: Callable[[BaseException], object]) -> None:
-        """Keep the lease until `close`; call `lose` when it is lost, some time before another owner may take it."""
+    async def keep(self, lose: Callable[[BaseException], object], cancel: Callable[[EndCause], object]) -> None:
+        """Keep the lease until `close`.
+
+        Args:
+            lose: Called when the lease is lost, some time before another owner may take it.
+            cancel: Called when somebody asks in the store for the end of the session.
+        """
         if self._fence is None:
             return
         owner = self.access.owner
-        with self._keeping:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._renew, lose)
-                # Each renewal, which is made in a thread, puts the loss off.
-                while seconds := owner.lease.until_loss:  # noqa: ASYNC110 - the same
-                    await trio.sleep(seconds)
-                self.journal.cut()
-                lose(SessionLostError(self.session_id, "its lease could not be renewed in time"))
-                nursery.cancel_scope.cancel()
+
+        def asked(reason: str | None) -> None:
+            cancel(EndCause(CauseKind.CANCEL, reason))
+
+        try:
+            with self._keeping:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._renew, lose)
+                    nursery.start_soon(self._writer.cancel_polling.watch, self.session_id, asked)
+                    # Each renewal, which is made in a thread, puts the loss off.
+                    while seconds := owner.lease.until_loss:  # noqa: ASYNC110 - the same
+                        await trio.sleep(seconds)
+                    self.journal.cut()
+                    lose(SessionLostError(self.session_id, "its lease could not be renewed in time"))
+                    nursery.cancel_scope.cancel()
+        finally:
+            self._kept.set()
 
     @trio.lowlevel.enable_ki_protection
     async def _renew(self, lose: Callable[[BaseException], object]) -> None:
@@ -252,8 +276,16 @@ class Run:
         is_asked_for = ending.kind is CauseKind.CANCEL and not is_draining
         return None if ending.status is not Status.CANCELLED or is_asked_for else (Status.INTERRUPTED, None)
 
-    async def close(self, ending: Ending, raised: BaseException | None) -> None:
+    async def close(
+        self, ending: Ending, raised: BaseException | None, *, overrule: Callable[[EndCause], Awaitable[None]]
+    ) -> None:
         """Record how the session ended, and release it.
+
+        Args:
+            ending: How it ended.
+            raised: What its block raises.
+            overrule: Called with a request to end the session that nobody here has seen before: the session is
+                cancelled instead.
 
         Raises:
             StoreError: If that cannot be written. Everything that was acknowledged is in the store all the same.
@@ -267,10 +299,17 @@ class Run:
         is_quiet = raised is None and ending.status is Status.FAILED
         cause = None if ending.cause is None else dumped_cause(ending.cause, is_quiet=is_quiet)
         try:
-            await self._settle(ending, next(iter(_errors_of(ending, raised)), None), cause)
+            asked = await self._settle(ending, next(iter(_errors_of(ending, raised)), None), cause)
+            if asked is not None:
+                await overrule(asked)
+                cause = dumped_cause(asked)
+                await self._settle(ending, None, cause)
             is_written = True
         finally:
             self._keeping.cancel()
+            # A look that is on its way in a thread would open the store again once it is closed
+            # (test_durable_cancel.py::test_a_look_that_is_on_its_way_ends_before_the_store_is_closed).
+            await self._kept.wait()  # noqa: ASYNC102 - as below
             await self._release(fence, cause, is_written=is_written)  # noqa: ASYNC102 - part of the session's final work, which is shielded
 
     async def _release(self, fence: int, cause: bytes | None, *, is_written: bool) -> None:
@@ -281,19 +320,28 @@ class Run:
         owner.release(self.session_id)
         await self._leave_store()
 
-    async def _settle(self, ending: Ending, error: BaseException | None, cause: bytes | None) -> None:
+    async def _settle(self, ending: Ending, error: BaseException | None, cause: bytes | None) -> EndCause | None:
+        """Record how the session ended.
+
+        Returns:
+            A request to end the session, if there is one and the session has ended otherwise: then nothing is recorded.
+        """
         status, failure = DurableStatus(ending.status), None
+        reason = None if ending.cause is None else ending.cause.reason
         if status is DurableStatus.CANCELLED:
-            error = SessionCancelledError(None if ending.cause is None else ending.cause.reason)
+            error = SessionCancelledError(reason)
         is_final = status in FINAL
         if is_final and status is not DurableStatus.COMPLETED and error is not None:
             failure, _ = self.journal.parts.failures.dump(error)
         wakes_at = self.journal.parts.parking.wakes_at if status is DurableStatus.WAITING else None
 
-        def settle(connection: Connection) -> None:
-            connection.execute(
+        def settle(connection: Connection) -> EndCause | None:
+            own = sessions.c.session_id == self.session_id
+            is_cancelled = status is DurableStatus.CANCELLED
+            # A request counts until the final status is committed.
+            written = connection.execute(
                 sa.update(sessions)
-                .where(sessions.c.session_id == self.session_id)
+                .where(own if is_cancelled else own & sessions.c.cancel_asked_at.is_(None))
                 .values(
                     status=status,
                     owner=None,
@@ -303,8 +351,15 @@ class Run:
                     cause=cause,
                 )
             )
+            if is_cancelled:
+                end_inside(connection, self.session_id, reason, self.access.values)
+            if written.rowcount:
+                return None
+            asked: str | None = connection.execute(sa.select(sessions.c.cancel_reason).where(own)).scalar_one()
+            return EndCause(CauseKind.CANCEL, asked)
 
-        await self.journal.parts.commits.settle(settle)
+        asked = await self.journal.parts.commits.settle(settle)
+        return asked if isinstance(asked, EndCause) else None
 
 
 def _errors_of(ending: Ending, raised: BaseException | None) -> list[BaseException]:

@@ -27,7 +27,7 @@ from railtracks.durable._replay.rows import NewRow
 from railtracks.durable._sessions.store import StoreOption, access_of, store_of
 from railtracks.durable._sessions.views import row_of
 from railtracks.durable._store.access import Access
-from railtracks.durable._store.database import now_of
+from railtracks.durable._store.database import clock_of, now_of
 from railtracks.durable._store.reading import LATEST, damaged, moment_after
 from railtracks.durable._store.schema import FINAL, WAIT, RowStatus, calls, signals
 from railtracks.durable._store.signal_polling import SignalWaiter
@@ -263,5 +263,9 @@ class SignalWait:
             return None
         if not isinstance(found.value, bytes):
             raise damaged(self._session_id, f"the value of signal {self._name!r} is no bytes")
-        connection.execute(sa.update(signals).where(signals.c.id == found.id).values(consumed_by=self._call.key))
+        connection.execute(
+            sa.update(signals)
+            .where(signals.c.id == found.id)
+            .values(consumed_by=self._call.key, consumed_at=clock_of(connection))
+        )
         return _Heard(RowStatus.COMPLETED.value, found.value)

@@ -8,13 +8,19 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Final, Literal, Self, TypeAlias, TypeGuard, get_args
 
 from attrs import evolve
 
 from railtracks._checks import Number, check_timeout
 from railtracks._records.data import ExecutionInfo
+from railtracks.durable._sessions.cancelling import cancelled, freed
+from railtracks.durable._sessions.checking import StoreProblem, problems_of
+from railtracks.durable._sessions.deleting import deleted, pruned
 from railtracks.durable._sessions.forks import forked
+from railtracks.durable._sessions.pages import page_of
+from railtracks.durable._sessions.signal_views import StoredSignal, signals_in
 from railtracks.durable._sessions.views import StoredSession, record_of, sessions_in
 from railtracks.durable._store.access import Access, DatabaseFactory
 from railtracks.durable._store.address import Address
@@ -31,7 +37,7 @@ class DurableStore:
 
     The store is opened when it is first needed, and closed when no session of it is open. As a context manager it stays
     open in its block, which saves the opening and closing to flows that are invoked one after another. Its methods
-    block.
+    block: in Trio, call them with `trio.to_thread.run_sync`.
 
     A process that was forked from this one opens connections of its own at the next use of the store. Inside a `with`
     block of its parent's a use is a `StoreError`: there the child opens a store of its own.
@@ -111,20 +117,32 @@ class DurableStore:
         self._access.exit()
 
     def sessions(
-        self, status: DurableStatus | str | None = None, flow_name: str | None = None
+        self,
+        status: DurableStatus | str | None = None,
+        flow_name: str | None = None,
+        *,
+        since: datetime | None = None,
+        before: datetime | None = None,
+        limit: int | None = None,
+        after: str | None = None,
     ) -> tuple[StoredSession, ...]:
-        """Return the sessions of the store, the oldest first. Blocks.
+        """Return the sessions of the store, the oldest first, all of them or page by page. Blocks.
 
         Args:
             status: Only sessions with this status.
             flow_name: Only runs of this flow.
+            since: Only sessions begun at this time or later, by the clock of the database; a datetime with a zone.
+            before: Only sessions begun earlier than this.
+            limit: How many sessions at most.
+            after: The identifier of the last session of the page before: the sessions that come after that one.
 
         Raises:
-            ValueError: If there is no such status.
+            SessionUnavailableError: If the session `after` is not in the store.
+            TypeError: If an argument is of the wrong type.
+            ValueError: If there is no such status, a datetime has no zone, or `limit` is less than 1.
             StoreError: If the store cannot be read.
         """
-        wanted = None if status is None else DurableStatus(status)
-        return sessions_in(self._access, wanted, flow_name)
+        return sessions_in(self._access, page_of(status, flow_name, since, before, limit, after))
 
     def load(self, session_id: str) -> ExecutionInfo:
         """Return what is recorded of a session, as plain data; secrets are redacted. Blocks.
@@ -134,6 +152,93 @@ class DurableStore:
             StoreError: If the store cannot be read.
         """
         return record_of(self._access, session_id)
+
+    def signals(self, session_id: str) -> tuple[StoredSignal, ...]:
+        """Return the signals that were sent to a session, heard or not, the oldest first; secrets are redacted. Blocks.
+
+        Raises:
+            SessionUnavailableError: If there is no such session.
+            StoreError: If the store cannot be read.
+        """
+        return signals_in(self._access, session_id)
+
+    def cancel(self, session_id: str, reason: str | None = None) -> None:
+        """Have a session end as `cancelled`, whichever process runs it, with the sessions inside it. Blocks.
+
+        The request is in the store when this returns. The process that runs the session sees it within two seconds, and
+        ends the session as `Session.cancel` does; if that process dies before, the one that takes the session over
+        does. The request counts until the session has its final status. A session that no process runs is `cancelled`
+        at once and none of its code runs: broadcasts stay undelivered, and the saved state is not written again.
+
+        Args:
+            session_id: The session.
+            reason: The text for `SessionCancelledError`. Of two requests the first one counts.
+
+        Raises:
+            SessionUnavailableError: If there is no such session, it is over, or it is inside another one, which the
+                error names.
+            TypeError: If an argument is no text.
+            ValueError: If the reason has NUL characters or lone surrogates.
+            StoreError: If the store cannot be written.
+        """
+        cancelled(self._access, session_id, reason)
+
+    def free(self, session_id: str) -> None:
+        """Let a session that is `stuck` be taken over again, as often as at first: it is `interrupted` then. Blocks.
+
+        Sessions inside it that are stuck are freed, too.
+
+        Raises:
+            SessionUnavailableError: If there is no such session, it is not stuck and none inside it is, or it is inside
+                another one, which the error names.
+            StoreError: If the store cannot be written.
+        """
+        freed(self._access, session_id)
+
+    def delete(self, session_id: str) -> None:
+        """Delete a session and those inside it, with their calls and signals. Blocks.
+
+        It may have any status, and may be damaged. If the identifier is used again, that is another session: the two
+        have nothing in common but growing fencing numbers. A long record is deleted in pieces, so that sessions beside
+        it can commit meanwhile.
+
+        Raises:
+            SessionOwnedError: If a live owner has it, or one inside it.
+            SessionUnavailableError: If there is no such session, or it is inside another one, which the error names.
+            StoreError: If the store cannot be written.
+        """
+        deleted(self._access, session_id)
+
+    def prune(self, older_than: timedelta | float, status: DurableStatus | str | None = None) -> int:
+        """Delete the sessions that ended some time ago, with those inside them, and return how many. Blocks.
+
+        Only sessions that are over for good, and that are inside no other one. They are deleted in pieces, so that
+        other sessions can commit meanwhile. What an earlier `prune` or `delete` has left behind when its process died
+        is deleted, too.
+
+        Args:
+            older_than: How long ago they ended at least, by the clock of the database: a `timedelta`, or seconds.
+            status: Only sessions that ended like this.
+
+        Returns:
+            The number of sessions; those inside them are not counted.
+
+        Raises:
+            TypeError: If `older_than` is no duration.
+            ValueError: If it is less than 0, or sessions with this status are not over for good.
+            StoreError: If the store cannot be written.
+        """
+        return pruned(self._access, older_than, status)
+
+    def check(self) -> tuple[StoreProblem, ...]:
+        """Return what is wrong in the store, and what can be done about it; nothing if all is well. Blocks.
+
+        Reads every row, and changes nothing. Sessions may run meanwhile.
+
+        Raises:
+            StoreError: If the store cannot be read at all.
+        """
+        return problems_of(self._access)
 
     def fork(self, session_id: str, before: int | None = None) -> str:
         """Begin a new session with the recorded calls of another, and return its identifier. Blocks.

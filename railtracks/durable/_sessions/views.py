@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Final
 
 import sqlalchemy as sa
@@ -21,11 +22,11 @@ from railtracks._records.scrubbing import Scrubber
 from railtracks.durable._replay.context import written_in
 from railtracks.durable._replay.past import STATUS, error_in, first_beginning, values_in
 from railtracks.durable._sessions.causes import cause_of
+from railtracks.durable._sessions.pages import Page
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.ownership import ProcessOwner
 from railtracks.durable._store.reading import owner_row, rows_of, session_row, shown_id
 from railtracks.durable._store.schema import (
-    SESSION_HEAD,
     CallRow,
     DurableStatus,
     RowStatus,
@@ -33,11 +34,10 @@ from railtracks.durable._store.schema import (
     owners,
     sessions,
 )
+from railtracks.durable._values.stored import parsed
 from railtracks.durable._values.values import Values, as_store_error
 from railtracks.exceptions import SessionUnavailableError, StoreError
 
-# What a view says of a session, and its row does not.
-_DECIDED_HERE: Final = {DurableStatus.RUNNING, DurableStatus.INTERRUPTED, DurableStatus.DAMAGED}
 _SEEN: Final = {
     DurableStatus.COMPLETED: Status.COMPLETED,
     DurableStatus.FAILED: Status.FAILED,
@@ -88,18 +88,18 @@ class StoredSession:
     cause: EndCause | None = None
 
 
-def sessions_in(access: Access, wanted: DurableStatus | None, flow_name: str | None) -> tuple[StoredSession, ...]:
-    """Return the sessions of a store, the oldest first."""
-    query = sa.select(*SESSION_HEAD).order_by(sessions.c.created_at, sessions.c.session_id)
-    if flow_name is not None:
-        query = query.where(sessions.c.flow_name == flow_name)
-    if wanted is not None and wanted not in _DECIDED_HERE:
-        query = query.where(sessions.c.status == wanted)
+def sessions_in(access: Access, page: Page) -> tuple[StoredSession, ...]:
+    """Return a page of the sessions of a store, the oldest first.
+
+    Raises:
+        SessionUnavailableError: If the session that the page comes after is not there.
+    """
     with access.reading() as (connection, _, owner):
-        rows = connection.execute(query).all()
         known = _Owners(connection, owner)
-        found = [_seen(known, row) for row in rows]
-    return tuple(each for each in found if wanted is None or each.status is wanted)
+        with connection.execute(page.query(connection, access)) as rows:
+            seen = (_seen(known, row) for row in rows)
+            found = (each for each in seen if page.status is None or each.status is page.status)
+            return tuple(islice(found, page.limit))
 
 
 def record_of(access: Access, session_id: str) -> ExecutionInfo:
@@ -134,7 +134,7 @@ def info_of(row: SessionRow, rows: list[CallRow], values: Values) -> ExecutionIn
         StoreError: If the rows are damaged.
     """
     with as_store_error(row.session_id):
-        scrubber = _scrubber_of(rows, values)
+        scrubber = scrubber_of(rows, values)
         return ExecutionInfo(
             session_id=row.session_id,
             session_name=row.session_name,
@@ -235,11 +235,20 @@ def _stored(found: _Owners, row: SessionRow) -> StoredSession:
     )
 
 
-def _scrubber_of(rows: list[CallRow], values: Values) -> Scrubber:
-    """Return what removes the secrets of a session, also the encrypted ones that the key of the store opens."""
+def scrubber_of(rows: list[CallRow], values: Values, others: Sequence[bytes] = ()) -> Scrubber:
+    """Return what removes the secrets of a session, also the encrypted ones that the key of the store opens.
+
+    Args:
+        rows: The rows of its calls.
+        values: What opens them.
+        others: Other values of the session.
+    """
     secrets = KnownSecrets()
     for row in rows:
         secrets.see_all(values_in(row, values))
+    for data in others:
+        stored = parsed(data)
+        secrets.see_all([(None, stored), *values.opened_secrets(stored)])
     return secrets.scrubber
 
 
@@ -277,6 +286,15 @@ def _records(rows: list[CallRow], values: Values, scrubber: Scrubber) -> tuple[C
             )
         )
     return tuple(sorted(records, key=lambda each: each.started_at))
+
+
+def call_ids(rows: list[CallRow]) -> dict[str, int]:
+    """Return the ids that users know calls by, by the keys of the calls."""
+    ids: dict[str, int] = {}
+    for row in rows:
+        if row.status in STATUS:
+            ids.setdefault(row.key, row.seq)
+    return ids
 
 
 def _error(data: bytes | None, values: Values, scrubber: Scrubber) -> CallError | None:

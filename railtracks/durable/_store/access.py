@@ -217,7 +217,7 @@ class Access:
         """Return the writer for the sessions of this Trio run, and count one user of it more."""
         opened, token = self._here, trio.lowlevel.current_trio_token()
         known = opened.writers.get(token)
-        writer, users = known or (Writer(opened.database, self.commit_timeout, self.patience), 0)
+        writer, users = known or (Writer(opened.database, opened.owner.token, self.commit_timeout, self.patience), 0)
         opened.writers[token] = (writer, users + 1)
         return writer
 

@@ -25,9 +25,10 @@ from railtracks.durable._store.upgrade import prepared_upgrade, revision_of, upg
 from railtracks.exceptions import StoreError
 
 Durability: TypeAlias = Literal["power", "process"]
-# What a transaction is for: the commits of sessions, the look of all that wait for signals, the lease of this process,
-# the beginning and the end of its time as an owner, an upgrade of the tables, or what users ask for (`request`).
-Purpose: TypeAlias = Literal["commit", "poll", "renewal", "opening", "closing", "upgrade", "request"]
+# What a transaction is for: the commits of sessions, the look of all that wait for signals, that for requests to end
+# sessions (`watch`), the lease of this process, the beginning and the end of its time as an owner, an upgrade of the
+# tables, or what users ask for (`request`).
+Purpose: TypeAlias = Literal["commit", "poll", "watch", "renewal", "opening", "closing", "upgrade", "request"]
 
 _CLOCKS: Final[dict[str, sa.ColumnElement[float]]] = {
     "sqlite": sa.literal_column("((julianday('now') - 2440587.5) * 86400.0)"),
@@ -43,6 +44,7 @@ class OwnerLocks(Protocol):
     def hold_again(self, token: str) -> None: ...
     def is_held(self, connection: Connection, token: str) -> bool | None: ...
     def clear(self, token: str) -> None: ...
+    def tokens(self) -> list[str]: ...
 
 
 class Database:
@@ -192,6 +194,10 @@ class Database:
             connection.execute(dead.values(lease_until=now))
             self._dead.append(token)
         return held
+
+    def locked_tokens(self) -> list[str]:
+        """Return the owners that have lock files, dead ones among them."""
+        return self._locks.tokens()
 
 
 def now_of(connection: Connection) -> float:

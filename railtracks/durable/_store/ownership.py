@@ -238,16 +238,31 @@ class ProcessOwner:
         until = datetime.fromtimestamp(time.time() + self.lease.seconds, UTC).isoformat(timespec="seconds")
         return SessionOwnedError(session_id, platform.node(), os.getpid(), until)
 
+    def refusal_of(self, connection: Connection, session_id: str, token: str | None) -> SessionOwnedError | None:
+        """Return the error for a session that a live owner has, this process among them; `None` if nobody runs it.
+
+        Args:
+            connection: A transaction that writes, with the row of the session locked.
+            session_id: The session.
+            token: The owner that its row names.
+        """
+        with self._guard:
+            is_here = session_id in self._open
+        return self.refusal(session_id) if is_here else self._refusal_by(connection, session_id, token)
+
     def _refusal(self, connection: Connection, found: SessionRow) -> SessionOwnedError | None:
         """Return the error for a session that another live owner has, `None` if none has it."""
-        # The caller has reserved the session: nothing else in this process has it.
-        if found.owner is None or found.owner == self.token:
+        return self._refusal_by(connection, found.session_id, found.owner)
+
+    def _refusal_by(self, connection: Connection, session_id: str, token: str | None) -> SessionOwnedError | None:
+        # Nothing else in this process has the session: the caller has reserved it, or asked for that.
+        if token is None or token == self.token:
             return None
-        owner = next(self._owners(connection, found.owner), None)
+        owner = next(self._owners(connection, token), None)
         if owner is None or not self._lives(connection, owner, now_of(connection)):
             return None
         until = datetime.fromtimestamp(owner.lease_until, UTC).isoformat(timespec="seconds")
-        return SessionOwnedError(found.session_id, owner.host, owner.process_id, until)
+        return SessionOwnedError(session_id, owner.host, owner.process_id, until)
 
     def live_owners(self, connection: Connection) -> frozenset[str]:
         """Return the other owners that live, by their tokens."""

@@ -16,11 +16,13 @@ class Patience:
         order: How long a replay without any progress insists on the recorded order. Code that has changed may wait for
             itself: a mismatch has to end that, and not silence.
         cancel: How long a call that is recorded as cancelled waits for its cancel, beyond the time that it took first.
+        request: The pause between two looks for requests to end sessions. Within two seconds a session knows of one.
         look: The pause between two looks at something that another process decides.
         sessions_per_query: How many sessions one query to the database names.
     """
 
     order: float = 10.0
     cancel: float = 10.0
+    request: float = 1.0
     look: float = 0.1
     sessions_per_query: int = 500

@@ -102,6 +102,10 @@ class AdvisoryLocks:
     def clear(self, token: str) -> None:
         """Do nothing: a lock ends with its connection."""
 
+    def tokens(self) -> list[str]:
+        """Return none: these locks have no files."""
+        return []
+
 
 def _number(token: str) -> int:
     """Return the number of an owner's advisory lock."""

@@ -24,7 +24,9 @@ from railtracks.durable._store.schema import (
     OwnerRow,
     RowStatus,
     SessionRow,
+    SignalRow,
     calls,
+    signals,
 )
 from railtracks.exceptions import StoreError
 
@@ -42,6 +44,11 @@ _Check: TypeAlias = Callable[[object], bool]
 def _is_text(value: object) -> bool:
     # A text of SQLite's that is no UTF-8 was read with surrogates in it, which no text of a session has.
     return type(value) is str and (value.isascii() or _SURROGATE.search(value) is None)
+
+
+def is_storable(text: str) -> bool:
+    """Return whether every database takes a text: without NUL characters and lone surrogates."""
+    return "\0" not in text and _SURROGATE.search(text) is None
 
 
 def _is_name(value: object) -> bool:
@@ -128,6 +135,17 @@ _CALL: Final[dict[str, _Check]] = {
     "began_after": _is_count,
     "began_at": _is_moment,
     "ended_at": _optional(_is_moment),
+}
+_SIGNAL: Final[dict[str, _Check]] = {
+    "id": _is_number,
+    # The query has compared it.
+    "session_id": _is_text,
+    "name": _is_text,
+    "key": _optional(_is_text),
+    "value": _is_data,
+    "sent_at": _is_moment,
+    "consumed_by": _optional(_is_text),
+    "consumed_at": _optional(_is_moment),
 }
 _OWNER: Final[dict[str, _Check]] = {
     "token": _is_name,
@@ -305,6 +323,25 @@ class _Record:
 def _identity(row: CallRow) -> tuple[object, ...]:
     """Return what all rows of one call have in common."""
     return row.parent, row.strand, row.position, row.place, row.attempt, row.node, row.fingerprint
+
+
+# Signals.
+
+
+def signals_of(connection: Connection, session_id: str) -> list[SignalRow]:
+    """Return the rows of a session's signals, in the order in which they were sent.
+
+    Raises:
+        StoreError: If one is damaged.
+    """
+    rows: list[SignalRow] = []
+    for each in connection.execute(select(signals).where(signals.c.session_id == session_id).order_by(signals.c.id)):
+        row = SignalRow._make(each)
+        problem = _problem(row, _SIGNAL)
+        if problem is not None:
+            raise damaged(session_id, f"of signal {_shown(row.id)}, {problem}")
+        rows.append(row)
+    return rows
 
 
 # Owners.

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     null,
+    text,
 )
 
 # The newest revision under `migrations`, which this library reads and writes.
@@ -133,6 +134,13 @@ sessions = Table(
     Index("railtracks_sessions_by_status", "status", "flow_name"),
     Index("railtracks_sessions_by_parent", "parent"),
     Index("railtracks_sessions_by_creation", "created_at", "session_id"),
+    # Each owner looks every second for what was asked of its sessions.
+    Index(
+        "railtracks_sessions_by_request",
+        "owner",
+        sqlite_where=text("cancel_asked_at is not null"),
+        postgresql_where=text("cancel_asked_at is not null"),
+    ),
 )
 
 # The highest fencing number that the store gave out for an id, also of sessions that are not there any more.
@@ -196,6 +204,19 @@ signals = Table(
     UniqueConstraint("session_id", "key", name="railtracks_signals_once"),
     Index("railtracks_signals_by_name", "session_id", "name", "id"),
 )
+
+
+class SignalRow(NamedTuple):
+    """A row of `signals`, column by column."""
+
+    id: int
+    session_id: str
+    name: str
+    key: str | None
+    value: bytes
+    sent_at: float
+    consumed_by: str | None
+    consumed_at: float | None = None
 
 
 class OwnerRow(NamedTuple):

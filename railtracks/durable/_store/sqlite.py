@@ -171,6 +171,11 @@ class LockFiles:
         with suppress(OSError):
             self._path(token).unlink(missing_ok=True)
 
+    def tokens(self) -> list[str]:
+        """Return the owners that have lock files."""
+        # Where there is no folder there is no file either.
+        return sorted(path.stem for path in self._folder.glob("*.lock") if is_safe_name(path.stem))
+
     def _path(self, token: str) -> Path:
         # The database names it, and a database is input: the name of a file, which leads nowhere else.
         if not is_safe_name(token):

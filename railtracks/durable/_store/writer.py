@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeVar
 
 import sqlalchemy as sa
@@ -19,8 +20,9 @@ from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLA
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 
 from railtracks._workers.threads import in_thread, in_thread_whatever_comes
+from railtracks.durable._store.cancel_polling import CancelPolling, asked_of
 from railtracks.durable._store.commit import Commit, CommitWaiter
-from railtracks.durable._store.database import Database
+from railtracks.durable._store.database import Database, Purpose
 from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.schema import calls, sessions
 from railtracks.durable._store.signal_polling import SignalPolling
@@ -46,15 +48,24 @@ _FENCES: Final = (
 class Writer:
     """Writes the commits of all sessions that one Trio run has in one store.
 
+    Args:
+        database: The database of the store.
+        token: The owner of the sessions.
+        timeout: Seconds that a commit may take.
+        patience: How long to wait where other processes decide.
+
     Attributes:
         signal_polling: The wait for signals of these sessions.
+        cancel_polling: The look for requests to end these sessions.
         renewing: Held while one of these sessions renews the lease of the process, which they have in common.
     """
 
-    def __init__(self, database: Database, timeout: float, patience: Patience) -> None:
+    def __init__(self, database: Database, token: str, timeout: float, patience: Patience) -> None:
         self._database = database
         self._timeout = timeout
         self.signal_polling = SignalPolling(self.peek, patience)
+        look = partial(self.peek, lambda connection: asked_of(connection, token), "watch")
+        self.cancel_polling = CancelPolling(look, patience)
         self.renewing = trio.Lock()
         self._waiting: list[Commit] = []
         self._is_writing = False
@@ -87,7 +98,7 @@ class Writer:
         else:
             await self._write_all()
 
-    async def peek(self, look: Callable[[Connection], T]) -> T:
+    async def peek(self, look: Callable[[Connection], T], purpose: Purpose = "poll") -> T:
         """Read something, and try again for as long as a commit may take; a checkpoint.
 
         Raises:
@@ -97,15 +108,15 @@ class Writer:
         pause = _FIRST_PAUSE
         while True:
             try:
-                return await in_thread(lambda: self._read(look))
+                return await in_thread(self._read, look, purpose)
             except SQLAlchemyError as error:
                 if not isinstance(error, _PASSING) or time.monotonic() + pause > deadline:
                     raise StoreError(f"the store could not be read: {database_error(error)}") from error
             await trio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _read(self, look: Callable[[Connection], T]) -> T:
-        with self._database.reading("poll") as connection:
+    def _read(self, look: Callable[[Connection], T], purpose: Purpose) -> T:
+        with self._database.reading(purpose) as connection:
             return look(connection)
 
     # Only this task wakes the others that wait: nothing may end it early, and at a checkpoint Ctrl-C would

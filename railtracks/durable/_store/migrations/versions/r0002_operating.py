@@ -1,4 +1,4 @@
-"""What operating a store needs: lives of ids, requests to end, causes, fences that outlive sessions, facts of the store."""
+"""What operating a store needs: lives of ids, requests to end, causes, lasting fences, facts of the store."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ def upgrade() -> None:
     ):
         op.add_column("railtracks_sessions", column)
     op.create_index("railtracks_sessions_by_creation", "railtracks_sessions", ["created_at", "session_id"])
+    asked = sa.text("cancel_asked_at is not null")
+    op.create_index(
+        "railtracks_sessions_by_request", "railtracks_sessions", ["owner"], sqlite_where=asked, postgresql_where=asked
+    )
     op.add_column("railtracks_signals", sa.Column("consumed_at", sa.Float(53)))
     op.create_table(
         "railtracks_fences",

@@ -1,0 +1,153 @@
+"""What is wrong in a store, as data that a person can act on; nothing is changed.
+
+`DurableStore.check` calls this.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final, Literal, TypeAlias
+
+import sqlalchemy as sa
+from attrs import define
+from sqlalchemy.engine import Connection
+
+from railtracks.durable._store.access import Access
+from railtracks.durable._store.database import Database, now_of
+from railtracks.durable._store.ownership import ProcessOwner
+from railtracks.durable._store.reading import owner_row, record_of, session_row, shown_id, signals_of
+from railtracks.durable._store.schema import DurableStatus, owners, sessions
+from railtracks.durable._store.wiping import left_behind
+from railtracks.exceptions import StoreError
+
+# What a problem is one of.
+ProblemKind: TypeAlias = Literal["file", "setting", "damaged", "orphan", "dead owner", "lock file"]
+
+# Settings under which a loss of power can take away what was acknowledged: their good values, by database.
+_SETTINGS: Final = {
+    "sqlite": {"pragma journal_mode": {"wal"}, "pragma synchronous": {"2", "3"}},
+    # `synchronous_commit` is the store's own, and not the server's.
+    "postgresql": {"show fsync": {"on"}, "show full_page_writes": {"on"}},
+}
+
+
+@define(frozen=True, kw_only=True)
+class StoreProblem:
+    """Something that is wrong in a store.
+
+    Attributes:
+        kind: `file`: the database itself is corrupt. `setting`: it does not keep what it has acknowledged. `damaged`:
+            rows of a session cannot be read. `orphan`: rows whose session, or sessions whose parent, is not there.
+            `dead owner`: a process died with sessions that nobody has resumed. `lock file`: the file of a process that
+            is gone.
+        session_id: The session that it is about; `None` if it is about the store.
+        problem: What is wrong.
+        remedy: What to do about it.
+    """
+
+    kind: ProblemKind
+    session_id: str | None
+    problem: str
+    remedy: str
+
+
+def problems_of(access: Access) -> tuple[StoreProblem, ...]:
+    """Return what is wrong in a store."""
+    with access.reading() as (connection, database, owner):
+        of_file = tuple(_of_file(connection))
+        # What a corrupt file says of its sessions tells nothing.
+        return of_file or (
+            *_of_settings(connection, access),
+            *_of_sessions(connection),
+            *_orphans(connection),
+            *_of_owners(connection, database, owner),
+        )
+
+
+def _of_file(connection: Connection) -> Iterator[StoreProblem]:
+    if connection.dialect.name == "sqlite":
+        for (text,) in connection.exec_driver_sql("pragma quick_check"):
+            if text != "ok":
+                yield _problem("file", None, f"SQLite says: {text}", "restore the store from a backup")
+
+
+def _of_settings(connection: Connection, access: Access) -> Iterator[StoreProblem]:
+    for statement, good in _SETTINGS[connection.dialect.name].items():
+        found = str(connection.exec_driver_sql(statement).scalar_one())
+        if found not in good and access.durability == "power":
+            yield _problem(
+                "setting",
+                None,
+                f"{statement.split()[1]} is {found}: a loss of power can take away what was acknowledged",
+                f"set it to {min(good)}, or open the store with durability='process'",
+            )
+
+
+def _of_sessions(connection: Connection) -> Iterator[StoreProblem]:
+    remedy = "mend the row, restore the store from a backup, or delete the session: store.delete(session_id)"
+    sound: list[str] = []
+    for each in connection.execute(
+        sa.select(sessions).order_by(sessions.c.session_id).execution_options(yield_per=500)
+    ):
+        try:
+            sound.append(session_row(each).session_id)
+        except StoreError as damage:
+            yield _problem("damaged", shown_id(each[0]), damage.problem, remedy)
+    for session_id in sound:
+        try:
+            record_of(connection, session_id)
+            signals_of(connection, session_id)
+        except StoreError as damage:
+            yield _problem("damaged", session_id, damage.problem, remedy)
+
+
+def _orphans(connection: Connection) -> Iterator[StoreProblem]:
+    for table, session_id in left_behind(connection):
+        yield _problem(
+            "orphan",
+            shown_id(session_id),
+            f"{table} has rows of a session that is not in the store",
+            "delete them: store.prune() does so, whatever else it deletes",
+        )
+    around = sessions.alias("around")
+    is_alone = sessions.c.parent.is_not(None) & ~sa.exists().where(around.c.session_id == sessions.c.parent)
+    query = sa.select(sessions.c.session_id, sessions.c.parent).where(is_alone).order_by(sessions.c.session_id)
+    for session_id, parent in connection.execute(query):
+        yield _problem(
+            "orphan",
+            shown_id(session_id),
+            f"it was opened inside session {shown_id(parent)}, which is not in this store",
+            "nothing if that one is in another store; else nothing resumes it: store.delete(session_id)",
+        )
+
+
+def _of_owners(connection: Connection, database: Database, owner: ProcessOwner) -> Iterator[StoreProblem]:
+    live = {owner.token, *owner.live_owners(connection)}
+    rows = connection.execute(sa.select(owners)).all()
+    known = {row.token: row for row in map(owner_row, rows) if row is not None}
+    running = sa.select(sessions.c.owner).where(sessions.c.status == DurableStatus.RUNNING)
+    for token, count in Counter(connection.execute(running).scalars()).items():
+        if token not in live:
+            who = f"process {known[token].process_id} on {known[token].host}" if token in known else "a process"
+            yield _problem(
+                "dead owner",
+                None,
+                f"{who} died with {count} session{'s' * (count > 1)}",
+                "resume them with rt.recover(), or end them with store.cancel(session_id)",
+            )
+    now = now_of(connection)
+    # The file of an owner that died is needed until its lease ends: it shows that the owner is dead.
+    needed = live | {token for token, row in known.items() if row.lease_until > now}
+    for token in database.locked_tokens():
+        if token not in needed and database.is_held(connection, token) is not True:
+            yield _problem(
+                "lock file",
+                None,
+                f"the lock file of owner {token} was left behind by a process that is gone",
+                "nothing: it does no harm, and the next process that opens the store may delete it",
+            )
+
+
+def _problem(kind: ProblemKind, session_id: str | None, problem: str, remedy: str) -> StoreProblem:
+    return StoreProblem(kind=kind, session_id=session_id, problem=problem, remedy=remedy)
