@@ -21,7 +21,7 @@ from railtracks.durable._store.address import shown, shown_error
 from railtracks.durable._store.postgres import AdvisoryLocks, postgres_engine
 from railtracks.durable._store.schema import REVISION, owners
 from railtracks.durable._store.sqlite import LockFiles, sqlite_engine
-from railtracks.durable._store.upgrade import prepared_upgrade, revision_of, upgrading
+from railtracks.durable._store.upgrade import prepared_upgrade, revision_of
 from railtracks.exceptions import StoreError
 
 Durability: TypeAlias = Literal["power", "process"]
@@ -150,7 +150,7 @@ class Database:
             if revision == REVISION:
                 return
             upgrade = prepared_upgrade()
-            with upgrading(), self.writing("upgrade") as connection:
+            with self.writing("upgrade") as connection:
                 upgrade(connection, str(self))
         except DBAPIError as error:
             raise StoreError(f"the store {self} cannot be opened: {shown_error(error, self.url)}") from error

@@ -5,43 +5,31 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from railtracks._forks import after_fork
 from railtracks.durable._store.schema import REVISION, REVISIONS
 from railtracks.exceptions import StoreError
 
 # "railtra"
 _MIGRATION_LOCK: Final = 0x7261696C747261
-# The scripts of alembic work with module variables of alembic's: one upgrade at a time in a process.
-_upgrading = threading.Lock()
-
-
-def upgrading() -> threading.Lock:
-    """Return the lock to hold while a store is upgraded."""
-    return _upgrading
-
-
-def renew_lock() -> None:
-    """In a forked process take a new lock: a thread that is not here may hold the old one."""
-    global _upgrading  # noqa: PLW0603 - set at the start of a process only
-    _upgrading = threading.Lock()
-
-
-after_fork(renew_lock)
+# As alembic makes it, which made it in earlier stores.
+_versions: Final = sa.Table(
+    "railtracks_version",
+    sa.MetaData(),
+    sa.Column("version_num", sa.String(32), nullable=False),
+    sa.PrimaryKeyConstraint("version_num", name="railtracks_version_pkc"),
+)
 
 
 def revision_of(connection: Connection) -> str | None:
     """Return the revision of the tables, `None` if there are none."""
-    if not sa.inspect(connection).has_table("railtracks_version"):
+    if not sa.inspect(connection).has_table(_versions.name):
         return None
-    found: str | None = connection.execute(sa.text("select version_num from railtracks_version")).scalar()
+    found: str | None = connection.execute(sa.select(_versions.c.version_num)).scalar()
     return found
 
 
@@ -49,27 +37,35 @@ def prepared_upgrade() -> Callable[[Connection, str], None]:
     """Return the function that upgrades a store, by a connection in a transaction and the name of the store.
 
     Importing alembic takes longer than all else when a store is opened: it is done here, before the transaction that
-    other processes wait for, and only for a store that is not up to date.
+    other processes wait for, and only for a store that is not up to date. Of alembic only what has no state in modules
+    is used: an application may be migrating its own tables in another thread.
     """
-    from alembic import command  # noqa: PLC0415 - see above
-    from alembic.config import Config  # noqa: PLC0415 - see above
+    from alembic.operations import Operations  # noqa: PLC0415 - see above
+    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415 - see above
 
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
+    from railtracks.durable._store.migrations.versions import r0001_first, r0002_operating  # noqa: PLC0415 - see above
+
+    steps = {each.revision: each.upgrade for each in (r0001_first, r0002_operating)}
 
     def upgrade(connection: Connection, store: str) -> None:
         if connection.dialect.name == "postgresql":
             connection.execute(sa.text("select pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
         # Another process may have upgraded the store meanwhile.
         revision = revision_of(connection)
-        if revision is not None and revision not in REVISIONS:
+        if revision is None:
+            missing: tuple[str, ...] = REVISIONS
+            _versions.create(connection, checkfirst=True)
+            connection.execute(sa.insert(_versions).values(version_num=REVISION))
+        elif revision in REVISIONS:
+            missing = REVISIONS[REVISIONS.index(revision) + 1 :]
+            connection.execute(sa.update(_versions).values(version_num=REVISION))
+        else:
             raise StoreError(
                 f"the store {store} has schema {revision}, made by a newer railtracks: this one knows {REVISION} and"
                 " nothing above. Install the newer one"
             )
-        if revision != REVISION:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        operations = Operations(MigrationContext.configure(connection))
+        for each in missing:
+            steps[each](operations)
 
     return upgrade

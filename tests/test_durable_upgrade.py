@@ -1,0 +1,100 @@
+"""The tables of a store: made and upgraded beside what the application does with its own, and for processes of before."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from postgres_server import postgres as _postgres  # noqa: F401 - a fixture
+from sqlalchemy.engine import URL
+
+import railtracks as rt
+
+# The application's own migrations. `met.meet` is what happens meanwhile in the same process.
+ENVIRONMENT = """
+import met
+from alembic import context
+import sqlalchemy as sa
+
+engine = sa.create_engine(context.config.get_main_option("url"))
+with engine.connect() as connection:
+    met.meet("before it is configured")
+    context.configure(connection=connection)
+    met.meet("before it begins")
+    with context.begin_transaction():
+        context.run_migrations()
+engine.dispose()
+"""
+REVISION = """
+import met
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision = "mine", None
+
+def upgrade():
+    op.create_table("one", sa.Column("number", sa.Integer))
+    met.meet("inside")
+    op.create_table("other", sa.Column("number", sa.Integer))
+"""
+PLACES = ["before it is configured", "before it begins", "inside"]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return where there is no store yet."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/store.db"
+    url: str = request.getfixturevalue("postgres").fresh_url()
+    return url
+
+
+def in_another_thread(open_it: object) -> None:
+    thread = threading.Thread(target=open_it)  # type: ignore[arg-type]
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("where", ["in its thread", "in another"])
+def test_a_store_is_opened_while_the_application_migrates_its_own_tables(
+    place: str, where: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    met: list[str] = []
+
+    def open_it() -> None:
+        with rt.DurableStore(url) as store:
+            met.append(f"{len(store.sessions())} sessions")
+
+    def meet(now: str) -> None:
+        if now == place:
+            open_it() if where == "in its thread" else in_another_thread(open_it)
+
+    hook = ModuleType("met")
+    hook.meet = meet  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "met", hook)
+    migrations = tmp_path / "migrations"
+    (migrations / "versions").mkdir(parents=True)
+    (migrations / "env.py").write_text(ENVIRONMENT)
+    (migrations / "versions" / "mine.py").write_text(REVISION)
+    config = Config()
+    config.set_main_option("script_location", str(migrations))
+    config.set_main_option("path_separator", "os")
+    config.set_main_option("url", f"sqlite:///{tmp_path}/application.db")
+    command.upgrade(config, "head")
+    assert met == ["0 sessions"]
+    assert tables_of(sa.make_url(f"sqlite:///{tmp_path}/application.db")) == {"one", "other", "alembic_version"}
+
+
+def tables_of(url: URL) -> set[str]:
+    engine = sa.create_engine(url)
+    try:
+        return set(sa.inspect(engine).get_table_names())
+    finally:
+        engine.dispose()
