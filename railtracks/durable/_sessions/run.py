@@ -220,16 +220,16 @@ class Run:
                     continue
                 try:
                     # A limiter of its own: behind threads of the user's it would not come to its turn.
-                    is_owner = await trio.to_thread.run_sync(
+                    problem = await trio.to_thread.run_sync(
                         owner.renew, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
                     )
                 except (SQLAlchemyError, StoreError):
                     # There is time for another try, or there is none: then the lease ends the session.
                     await trio.sleep(self.access.patience.look)
                     continue
-            if not is_owner:
+            if problem is not None:
                 self.journal.cut()
-                lose(SessionLostError(self.session_id, "the store does not know this owner any more"))
+                lose(SessionLostError(self.session_id, problem))
                 return
 
     # Releasing.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from railtracks._records.files import sync_folder
@@ -42,6 +42,7 @@ class OwnerLocks(Protocol):
     def hold(self, token: str) -> None: ...
     def let_go(self, *, is_forgotten: bool) -> None: ...
     def hold_again(self, token: str) -> None: ...
+    def problem(self, connection: Connection, token: str) -> str | None: ...
     def is_held(self, connection: Connection, token: str) -> bool | None: ...
     def clear(self, token: str) -> None: ...
     def tokens(self) -> list[str]: ...
@@ -74,12 +75,9 @@ class Database:
         if self.is_sqlite:
             self._engine = sqlite_engine(url, durability, timeout)
             self._locks = LockFiles(url)
-            # A transaction of SQLite's sees one state anyway.
-            self._readers: Engine = self._engine
         else:
             self._engine = postgres_engine(url, durability, timeout, lease)
             self._locks = AdvisoryLocks(self._engine)
-            self._readers = self._engine.execution_options(isolation_level="REPEATABLE READ")
         try:
             self._upgrade()
         except BaseException:
@@ -128,7 +126,7 @@ class Database:
     @contextmanager
     def reading(self, purpose: Purpose = "request") -> Generator[Connection]:  # noqa: ARG002 - for a faulty database
         """Open a transaction that reads one state of the database."""
-        with self._readers.connect() as connection, connection.begin():
+        with self._engine.connect() as connection, connection.begin():
             yield connection
 
     def _refuse_closed(self) -> None:
@@ -180,6 +178,15 @@ class Database:
     def let_go(self) -> None:
         """Give up the lock that `hold` took: other processes see the owner as dead."""
         self._locks.let_go(is_forgotten=True)
+
+    def lock_problem(self, connection: Connection, token: str) -> str | None:
+        """Return why the lock of this process's owner does not show that it lives, `None` if it does.
+
+        Args:
+            connection: A transaction that writes.
+            token: The owner.
+        """
+        return self._locks.problem(connection, token)
 
     def is_held(self, connection: Connection, token: str) -> bool | None:
         """Return whether the owner with this token lives, `None` if its lock does not tell.

@@ -31,7 +31,7 @@ from railtracks.durable._store.schema import (
     signals,
 )
 from railtracks.durable._store.wanted import Taken, Wanted, refuse_other, stuck
-from railtracks.exceptions import SessionOwnedError, SessionUnavailableError
+from railtracks.exceptions import SessionOwnedError, SessionUnavailableError, StoreError
 
 # Made once: to put this statement together costs more than to run it.
 _FIND: Final = sa.select(sessions).where(sessions.c.session_id == sa.bindparam("wanted")).with_for_update()
@@ -63,6 +63,9 @@ class ProcessOwner:
         self._renewing = threading.Lock()
         database.hold(self.token)
         with database.writing("opening") as connection:
+            problem = database.lock_problem(connection, self.token)
+            if problem is not None:
+                raise StoreError(f"the store {database} cannot be opened: {problem}")
             now = now_of(connection)
             # Asked once more, so that the lock files of owners that died are deleted.
             for each in self._owners(connection):
@@ -97,20 +100,22 @@ class ProcessOwner:
 
     # The lease.
 
-    def renew(self) -> bool:
-        """Renew the lease, unless another thread just did; return whether the store still knew this owner."""
+    def renew(self) -> str | None:
+        """Renew the lease, unless another thread just did; return why the sessions of this owner are lost, if so."""
         with self._renewing:
             if self.lease.until_renewal:
-                return True
+                return None
             self._database.hold_again(self.token)
             asked_at = self.lease.now()
             with self._database.writing("renewal") as connection:
-                is_owner = self._prolong(connection)
+                problem = self._database.lock_problem(connection, self.token)
+                if problem is None and not self._prolong(connection):
+                    problem = "the store does not know this owner any more"
                 left = self._let_go(connection)
-            if is_owner:
+            if problem is None:
                 self.lease.renewed(asked_at)
             self._have_let_go(left)
-            return is_owner
+            return problem
 
     def _prolong(self, connection: Connection) -> bool:
         until = now_of(connection) + self.lease.seconds

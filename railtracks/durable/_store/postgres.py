@@ -6,12 +6,47 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from typing import Final, Protocol
 
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from railtracks.durable._store.address import shown
 from railtracks.durable._store.connecting import close_what_fails
+from railtracks.exceptions import StoreError
+
+
+# What each transaction is begun with, beside its settings.
+_WRITING: Final = "begin"
+_READING: Final = "begin isolation level repeatable read"
+# In `Connection.info`: the settings were read back.
+_IS_CHECKED: Final = "railtracks_is_checked"
+
+_SETTINGS: Final = sa.text("select name, setting from pg_settings where name = any(:names)")
+_HOLD: Final = sa.text("select pg_backend_pid(), pg_try_advisory_lock(:key)")
+_LET_GO: Final = sa.text("select pg_advisory_unlock(:key)")
+_PROCESS: Final = sa.text("select pg_backend_pid()")
+# The server keeps the number of a lock in two halves.
+_STILL_HELD: Final = sa.text(
+    "select pg_backend_pid(), exists(select from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
+    " and classid::bigint << 32 | objid::bigint = :key and objsubid = 1 and granted)"
+)
+# Shared: two processes that ask at once must not take each other for the owner. A server that only repeats what another
+# one writes knows none of that server's locks.
+_IS_FREE: Final = sa.text("select case when not pg_is_in_recovery() then pg_try_advisory_xact_lock_shared(:key) end")
+
+_POOLED: Final = (
+    "a pooler in transaction mode is in between: it shares the server's connections out anew for each transaction, so"
+    " the lock of a session's owner is another's, or nobody's. Use the pooler's session mode (pgbouncer: pool_mode ="
+    " session), or a URL that leads to the server itself"
+)
+
+
+class _DriverConnection(Protocol):
+    autocommit: bool
 
 
 def postgres_engine(url: URL, durability: str, timeout: float, lease: float) -> Engine:
@@ -23,9 +58,7 @@ def postgres_engine(url: URL, durability: str, timeout: float, lease: float) -> 
     # Less than the lease: a process that hangs in a transaction must not keep its locks for longer than it owns its
     # sessions.
     patience = max(1, int(min(timeout, lease / 2) * 1000))
-    commit = "on" if durability == "power" else "off"
     seconds = str(max(1, patience // 3000))
-    given = url.query
     # A server that is cut off is noticed in that time, too: the kernel alone would wait for hours.
     query = {
         "connect_timeout": str(max(2, int(timeout))),
@@ -33,9 +66,7 @@ def postgres_engine(url: URL, durability: str, timeout: float, lease: float) -> 
         "keepalives_idle": seconds,
         "keepalives_interval": seconds,
         "keepalives_count": "3",
-        **given,
-        "options": f"{given.get('options', '')} -c lock_timeout={patience} -c statement_timeout={patience}"
-        f" -c idle_in_transaction_session_timeout={patience} -c synchronous_commit={commit}",
+        **url.query,
     }
     try:
         engine = sa.create_engine(
@@ -45,8 +76,49 @@ def postgres_engine(url: URL, durability: str, timeout: float, lease: float) -> 
         raise ImportError(
             "a store in PostgreSQL needs psycopg: install it with  pip install 'railtracks-trio[postgres]'"
         ) from error
+    settings = {
+        "lock_timeout": str(patience),
+        "statement_timeout": str(patience),
+        "idle_in_transaction_session_timeout": str(patience),
+        "synchronous_commit": "on" if durability == "power" else "off",
+    }
+    # Of each transaction, and not of the connection: a pooler may drop the options of a connection, or give the
+    # settings of a session to another one. In one message with "begin", they cost nothing.
+    local = "".join(f"; set local {name} = {value}" for name, value in settings.items())
+
+    def prepare(connection: _DriverConnection, _: object) -> None:
+        # The driver begins no transaction: `begin` does.
+        connection.autocommit = True
+
+    def begin(connection: Connection) -> None:
+        is_writing = connection.get_execution_options().get("railtracks_writes", False)
+        connection.exec_driver_sql(f"{_WRITING if is_writing else _READING}{local}")
+        if is_writing and not connection.info.get(_IS_CHECKED):
+            _refuse_other_settings(connection, settings, shown(url))
+            connection.info[_IS_CHECKED] = True
+
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "begin", begin)
     close_what_fails(engine)
     return engine
+
+
+def _refuse_other_settings(connection: Connection, given: Mapping[str, str], store: str) -> None:
+    """Read back what a transaction was begun with, and whether the server itself syncs what it writes.
+
+    Raises:
+        StoreError: If the store would be less durable than it was told, or hold locks for longer.
+    """
+    # A server that does not sync anything loses with the power what it has acknowledged.
+    wanted = {**given, "fsync": "on"} if given["synchronous_commit"] == "on" else given
+    found = {row.name: row.setting for row in connection.execute(_SETTINGS, {"names": list(wanted)})}
+    for name, setting in wanted.items():
+        if found.get(name) != setting:
+            raise StoreError(
+                f"the store {store} cannot be opened: its server has {name}={found.get(name)} in a transaction, and not"
+                f" {setting}. Change the server or the pooler before it"
+                + (", or open the store with durability='process'" if name == "fsync" else "")
+            )
 
 
 class AdvisoryLocks:
@@ -55,17 +127,22 @@ class AdvisoryLocks:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._connection: Connection | None = None
+        # The process of the server that the connection belonged to when the lock was taken.
+        self._process = 0
+        # What the last look has found, between transactions of other connections.
+        self._is_kept = True
 
     def hold(self, token: str) -> None:
         """Show, for as long as this process lives, that an owner is alive.
 
         The lock is not taken if another process asks for it at this moment; `hold_again` takes it then.
         """
-        connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        connection = self._engine.connect()
         is_locked = False
         try:
-            statement = sa.text("select pg_try_advisory_lock(:key)")
-            is_locked = bool(connection.execute(statement, {"key": _number(token)}).scalar_one())
+            with connection.begin():
+                self._process, is_locked = connection.execute(_HOLD, {"key": _number(token)}).one()
+                self._is_kept = is_locked
         finally:
             if not is_locked:
                 connection.close()
@@ -83,20 +160,36 @@ class AdvisoryLocks:
         """Take the lock again if the connection that held it was cut, or if it could not be taken before."""
         if self._connection is not None:
             try:
-                self._connection.execute(sa.text("select 1"))
+                self._is_kept = self._is_still_held(self._connection, token)
             except DBAPIError:
                 self.let_go(is_forgotten=False)
         if self._connection is None:
             self.hold(token)
 
-    def is_held(self, connection: Connection, token: str) -> bool | None:
-        """Return whether the owner with this token lives, `None` if its lock does not tell.
+    def problem(self, connection: Connection, token: str) -> str | None:
+        """Return why the lock does not show that its owner lives, `None` if it does, or is to be taken again.
 
-        A server that only repeats what another one writes knows none of that server's locks.
+        Args:
+            connection: Another connection, with an open transaction: behind a pooler that shares connections out for
+                each transaction, it is likely to have the server's connection that took the lock.
+            token: The owner.
         """
-        # Shared: two processes that ask at once must not take each other for the owner.
-        is_free = sa.text("select case when not pg_is_in_recovery() then pg_try_advisory_xact_lock_shared(:key) end")
-        found: bool | None = connection.execute(is_free, {"key": _number(token)}).scalar_one()
+        if self._connection is None:
+            return None
+        if connection.execute(_PROCESS).scalar_one() == self._process:
+            connection.execute(_LET_GO, {"key": _number(token)})
+            return _POOLED
+        return None if self._is_kept and self._is_still_held(self._connection, token) else _POOLED
+
+    def _is_still_held(self, connection: Connection, token: str) -> bool:
+        """Return whether the server's process that took the lock is still behind its connection, and holds it."""
+        with connection.begin():
+            found = connection.execute(_STILL_HELD, {"key": _number(token)}).one()
+        return tuple(found) == (self._process, True)
+
+    def is_held(self, connection: Connection, token: str) -> bool | None:
+        """Return whether the owner with this token lives, `None` if its lock does not tell."""
+        found: bool | None = connection.execute(_IS_FREE, {"key": _number(token)}).scalar_one()
         return None if found is None else not found
 
     def clear(self, token: str) -> None:

@@ -147,6 +147,9 @@ class LockFiles:
     def hold_again(self, token: str) -> None:
         """Do nothing: the lock of a file is lost with its process only."""
 
+    def problem(self, connection: Connection, token: str) -> None:  # noqa: ARG002 - PostgreSQL asks by them
+        """Return nothing: the lock of a file is not shared."""
+
     def is_held(self, connection: Connection, token: str) -> bool | None:  # noqa: ARG002 - PostgreSQL asks by it
         """Return whether the owner with this token lives, `None` if its lock does not tell.
 
