@@ -102,7 +102,12 @@ def test_settings_of_a_database_do_not_make_a_store_less_durable(postgres: Postg
         connection.execute(f"alter database {url.database} set synchronous_commit = off")
         connection.execute(f"alter database {url.database} set statement_timeout = 0")
     with closing(Database(url, "power", 3.0, 30.0)) as database, database.writing() as connection:
-        assert [connection.exec_driver_sql(f"show {each}").scalar_one() for each in SETTINGS] == ["on", "3s", "3s", "3s"]
+        assert [connection.exec_driver_sql(f"show {each}").scalar_one() for each in SETTINGS] == [
+            "on",
+            "3s",
+            "3s",
+            "3s",
+        ]
 
 
 def test_a_server_that_syncs_nothing_is_refused_with_power(postgres: PostgresServer) -> None:

@@ -487,7 +487,7 @@ async def test_a_lease_that_cannot_be_renewed_ends_the_session_before_it_is_over
     def broken(place: str) -> None:
         if place == "before renewal":
             tries.append(place)
-            raise rt.StoreError("gone")
+            raise OSError("gone")
 
     store = store_with(testing.faulty_store(store, broken), clock=clock.current_time)
     ended: list[float] = []

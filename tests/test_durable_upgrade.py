@@ -1,4 +1,4 @@
-"""The tables of a store: made and upgraded beside what the application does with its own, and for processes of before."""
+"""The tables of a store: upgraded beside the application's own migrations, and beside processes of the release before."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class Commits:
 
         numbered = self._numbered_after_late(rows)
         seq = self._seq
-        commit = Commit(self.session_id, self.fence, numbered, work=work, on_done=done, waiter=waiter)
+        commit = Commit(self.session_id, self.fence, numbered, seq, work=work, on_done=done, waiter=waiter)
         writer = self._writer
         writer.submit(commit)
         try:
@@ -119,7 +119,8 @@ class Commits:
                 f"session {self.session_id} is over, and what it does now is not in its record: fork it to go on from"
                 " there"
             )
-        self._writer.submit(Commit(self.session_id, self.fence, self._numbered_after_late(rows)))
+        numbered = self._numbered_after_late(rows)
+        self._writer.submit(Commit(self.session_id, self.fence, numbered, self._seq))
 
     def _numbered_after_late(self, rows: list[NewRow]) -> list[NewRow]:
         """Give rows their numbers, after those of cancelled calls: these come before anything that began after them."""

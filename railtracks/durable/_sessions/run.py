@@ -223,7 +223,12 @@ class Run:
                     problem = await trio.to_thread.run_sync(
                         owner.renew, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
                     )
-                except (SQLAlchemyError, StoreError):
+                except StoreError as error:
+                    # Nothing that another try could change: the store was moved, for example.
+                    self.journal.cut()
+                    lose(StoreError(error.problem))
+                    return
+                except SQLAlchemyError:
                     # There is time for another try, or there is none: then the lease ends the session.
                     await trio.sleep(self.access.patience.look)
                     continue
@@ -246,7 +251,7 @@ class Run:
             connection.execute(own.values(status=DurableStatus.INTERRUPTED, owner=None))
 
         with trio.CancelScope(shield=True):
-            commit = Commit(self.session_id, fence, work=interrupt)
+            commit = Commit(self.session_id, fence, work=interrupt, is_end=True)
             self._writer.submit(commit)
             await self._writer.lead(commit)
             await self._release(fence, None, is_written=commit.error is None)

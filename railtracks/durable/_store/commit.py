@@ -24,6 +24,7 @@ class Commit:
         fence: The fencing number of the session's owner as the owner knows it; `None` for work that takes the session,
             and compares for itself.
         rows: New rows of the session's calls.
+        last_row: The number of the last row that it writes, if there are rows or `work` returns something.
         work: What else to do in the same transaction; it may be done again after an answer was lost.
         is_end: Whether it records how the session ended, which is written even where rows of the session were not.
         on_done: Called when the commit is decided, in the task that wrote, in the order of the queue.
@@ -36,6 +37,7 @@ class Commit:
     session_id: str
     fence: int | None
     rows: Sequence[dict[str, object]] = ()
+    last_row: int = 0
     work: Callable[[Connection], object] | None = None
     is_end: bool = False
     on_done: Callable[[], None] | None = None

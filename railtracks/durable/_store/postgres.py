@@ -18,7 +18,6 @@ from railtracks.durable._store.address import shown
 from railtracks.durable._store.connecting import close_what_fails
 from railtracks.exceptions import StoreError
 
-
 # What each transaction is begun with, beside its settings.
 _WRITING: Final = "begin"
 _READING: Final = "begin isolation level repeatable read"

@@ -21,6 +21,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 
 from railtracks._records.files import is_mine, is_safe_name, sync_folder
 from railtracks.durable._store.connecting import close_what_fails
+from railtracks.durable._store.store_file import StoreFile
 from railtracks.exceptions import StoreError
 
 # File systems between machines: SQLite cannot trust them with its locks and its shared memory.
@@ -56,6 +57,7 @@ def sqlite_engine(url: URL, durability: str, timeout: float, mounts: Path = _MOU
             _keep_private(path, path.with_name(f"{path.name}{ending}"), mode)
     except OSError as error:
         raise StoreError(f"the store {path} cannot be opened: {error}") from error
+    file = StoreFile(path)
     patience = min(5.0, timeout)
     engine = sa.create_engine(
         url,
@@ -64,6 +66,10 @@ def sqlite_engine(url: URL, durability: str, timeout: float, mounts: Path = _MOU
         hide_parameters=True,
     )
     level = 2 if durability == "power" else 1
+
+    def connect(*_: object) -> None:
+        # SQLite would make another file.
+        file.check()
 
     def prepare(connection: sqlite3.Connection, _: object) -> None:
         # A text that is no UTF-8 is refused with its row, by `reading`. By default the whole query would fail.
@@ -78,13 +84,29 @@ def sqlite_engine(url: URL, durability: str, timeout: float, mounts: Path = _MOU
             )
 
     def begin(connection: Connection) -> None:
-        is_writing = connection.get_execution_options().get("railtracks_writes", False)
-        connection.exec_driver_sql("begin immediate" if is_writing else "begin")
+        if _writes(connection):
+            file.check_all(connection)
+            connection.exec_driver_sql("begin immediate")
+            file.begin(connection)
+        else:
+            file.check()
+            connection.exec_driver_sql("begin")
 
+    def commit(connection: Connection) -> None:
+        if _writes(connection):
+            file.check_all(connection)
+
+    event.listen(engine, "do_connect", connect)
     event.listen(engine, "connect", prepare)
     event.listen(engine, "begin", begin)
+    event.listen(engine, "commit", commit)
     close_what_fails(engine)
     return engine
+
+
+def _writes(connection: Connection) -> bool:
+    """Return whether the transactions of a connection may write."""
+    return bool(connection.get_execution_options().get("railtracks_writes"))
 
 
 def _kept_in_wal(connection: sqlite3.Connection, patience: float) -> str:
@@ -147,7 +169,7 @@ class LockFiles:
     def hold_again(self, token: str) -> None:
         """Do nothing: the lock of a file is lost with its process only."""
 
-    def problem(self, connection: Connection, token: str) -> None:  # noqa: ARG002 - PostgreSQL asks by them
+    def problem(self, connection: Connection, token: str) -> None:
         """Return nothing: the lock of a file is not shared."""
 
     def is_held(self, connection: Connection, token: str) -> bool | None:  # noqa: ARG002 - PostgreSQL asks by it

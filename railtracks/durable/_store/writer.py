@@ -26,7 +26,7 @@ from railtracks.durable._store.database import Database, Purpose
 from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.schema import calls, sessions
 from railtracks.durable._store.signal_polling import SignalPolling
-from railtracks.exceptions import SessionLostError, StoreError
+from railtracks.exceptions import RailtracksError, SessionLostError, StoreError
 
 T = TypeVar("T")
 
@@ -39,7 +39,14 @@ _PASSING: Final = (OperationalError, InterfaceError, InternalError, NoConnection
 
 # Made once: to put this statement together costs more than to run it.
 _FENCES: Final = (
-    sa.select(sessions.c.session_id, sessions.c.fence)
+    sa.select(
+        sessions.c.session_id,
+        sessions.c.fence,
+        # The number of its last row.
+        sa.func.coalesce(
+            sa.select(sa.func.max(calls.c.seq)).where(calls.c.session_id == sessions.c.session_id).scalar_subquery(), 0
+        ).label("seq"),
+    )
     .where(sessions.c.session_id.in_(sa.bindparam("ids", expanding=True)))
     .with_for_update(read=True)
 )
@@ -71,7 +78,10 @@ class Writer:
         self._is_writing = False
         # By session and fencing number, why a commit could not be written. Later commits of that owner are not written
         # either: the record would have a hole.
-        self._broken: dict[tuple[str, int], StoreError] = {}
+        self._broken: dict[tuple[str, int | None], StoreError] = {}
+        # By session and fencing number, the number of the last row that was acknowledged. A store that does not have it
+        # was overwritten by an older one.
+        self._acknowledged: dict[tuple[str, int | None], int] = {}
 
     def submit(self, commit: Commit) -> None:
         """Put a commit into the queue, to be written before the commits that come after it, or with them."""
@@ -191,25 +201,53 @@ class Writer:
             ids = {commit.session_id for commit in batch if commit.fence is not None}
             # The lock of these rows: no other owner can take a session over before this transaction has ended.
             found = connection.execute(_FENCES, {"ids": list(ids)}) if ids else ()
-            fences = {row[0]: row[1] for row in found}
+            states = {row[0]: (row[1], row[2]) for row in found}
             rows: list[dict[str, object]] = []
+            written: list[Commit] = []
             for commit in batch:
                 if commit.fence is None:
                     rows = _written(connection, rows)
                     commit.take(connection)
                     continue
-                broken = self._broken.get((commit.session_id, commit.fence))
-                if broken is not None and not commit.is_end:
-                    commit.fail(broken)
-                    continue
-                if fences.get(commit.session_id) != commit.fence:
-                    commit.fail(SessionLostError(commit.session_id, "another owner has taken it over"))
+                refusal = self._refusal(commit, states.get(commit.session_id))
+                if refusal is not None:
+                    commit.fail(refusal)
                     continue
                 rows += self._missing(connection, commit) if is_again else commit.rows
+                written.append(commit)
                 if commit.work is not None:
                     rows = _written(connection, rows)
                     commit.do_work(connection)
             _written(connection, rows)
+        for commit in written:
+            self._acknowledge(commit)
+
+    def _refusal(self, commit: Commit, found: tuple[int, int] | None) -> RailtracksError | None:
+        """Return why a commit may not be written; found were its session's fencing number and the last row's number."""
+        owner = commit.session_id, commit.fence
+        if owner in self._broken and not commit.is_end:
+            return self._broken[owner]
+        if found is None:
+            return SessionLostError(commit.session_id, "its row is not in the store any more")
+        fence, last_row = found
+        if fence == commit.fence and (commit.is_end or last_row >= self._acknowledged.get(owner, 0)):
+            return None
+        if commit.fence is not None and fence > commit.fence:
+            return SessionLostError(commit.session_id, "another owner has taken it over")
+        older = StoreError(
+            f"what is in the store {self._database} is older than what was acknowledged: it was overwritten or restored"
+            f" while session {commit.session_id} ran. Nothing more is written to it; resume the session from the right"
+            " store"
+        )
+        return self._broken.setdefault(owner, older)
+
+    def _acknowledge(self, commit: Commit) -> None:
+        """Note which row of a session is the last one in the store."""
+        owner = commit.session_id, commit.fence
+        if commit.is_end:
+            self._acknowledged.pop(owner, None)
+        elif commit.rows or commit.result is not None:
+            self._acknowledged[owner] = commit.last_row
 
     def _missing(self, connection: Connection, commit: Commit) -> list[dict[str, object]]:
         """Return the rows of a commit that the store does not have: the answer to its first try may have been lost."""

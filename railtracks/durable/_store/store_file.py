@@ -1,0 +1,81 @@
+"""The file of a store in SQLite, as it was when it was opened: whether its path still leads to it.
+
+`sqlite` asks before each transaction and each commit. SQLite itself goes on in a file that has no name any more, and
+everything that it acknowledges there is lost.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy.engine import Connection
+
+from railtracks.exceptions import StoreError
+
+# In `Connection.info`: which files SQLite has beside the store, as `_identity` names them.
+_BESIDE: Final = "railtracks_files_beside"
+# SQLite deletes them when the last connection to the store is closed, and nobody else may.
+_ENDINGS: Final = ("-wal", "-shm")
+
+
+class StoreFile:
+    """The file of a store, which has to be there when it is made.
+
+    Args:
+        path: Its real path.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+        self._found = _identity(self._path)
+        # Why nothing is written any more, once SQLite's own files were taken away: a new connection would make new
+        # ones, without what was in the old ones.
+        self._lost: str | None = None
+
+    def check(self) -> None:
+        """Check that the path leads to the file.
+
+        Raises:
+            StoreError: If it does not.
+        """
+        problem = self._lost or self._problem(self._path, self._found)
+        if problem is not None:
+            raise StoreError(problem)
+
+    def check_all(self, connection: Connection) -> None:
+        """Check that what is written goes to the file, and that the next process to open it will find that.
+
+        Raises:
+            StoreError: If it does not.
+        """
+        self.check()
+        for path, found in connection.info.get(_BESIDE, ()):
+            self._lost = self._problem(path, found)
+            self.check()
+
+    def begin(self, connection: Connection) -> None:
+        """Note which files SQLite has beside the store, in the first transaction of a connection that writes."""
+        if _BESIDE not in connection.info:
+            beside = [f"{self._path}{ending}" for ending in _ENDINGS]
+            connection.info[_BESIDE] = [(each, _identity(each)) for each in beside]
+
+    def _problem(self, path: str, found: tuple[int, int] | None) -> str | None:
+        now = _identity(path)
+        if found is not None and now == found:
+            return None
+        happened = "was deleted or moved" if now is None else "was replaced by another file"
+        return (
+            f"{path} {happened} while the store {self._path} was open: nothing is written to it any more. Put the file"
+            " back, and resume the sessions that were interrupted"
+        )
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from all others, `None` if there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - in each commit: a `Path` takes three times as long
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
