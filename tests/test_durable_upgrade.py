@@ -1,4 +1,4 @@
-"""The tables of a store: upgraded beside the application's own migrations, and beside processes of the release before."""
+"""The tables of a store: upgraded beside an application's own migrations and processes of the release before."""
 
 from __future__ import annotations
 

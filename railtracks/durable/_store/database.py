@@ -7,7 +7,7 @@ transactions. Everything in here blocks.
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias
@@ -46,6 +46,7 @@ class OwnerLocks(Protocol):
     def is_held(self, connection: Connection, token: str) -> bool | None: ...
     def clear(self, token: str) -> None: ...
     def tokens(self) -> list[str]: ...
+    def clear_others(self, known: Collection[str]) -> None: ...
 
 
 class Database:
@@ -205,6 +206,10 @@ class Database:
     def locked_tokens(self) -> list[str]:
         """Return the owners that have lock files, dead ones among them."""
         return self._locks.tokens()
+
+    def clear_others(self, known: Collection[str]) -> None:
+        """Delete what is left of the locks of owners that have died and are not known any more."""
+        self._locks.clear_others(known)
 
 
 def now_of(connection: Connection) -> float:

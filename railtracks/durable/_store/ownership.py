@@ -67,12 +67,14 @@ class ProcessOwner:
             if problem is not None:
                 raise StoreError(f"the store {database} cannot be opened: {problem}")
             now = now_of(connection)
-            # Asked once more, so that the lock files of owners that died are deleted.
+            # Asked once more, so that the lock files of owners that died are deleted, also where sessions name them.
             for each in self._owners(connection):
                 if each.lease_until <= now and database.is_sqlite:
                     database.is_held(connection, each.token)
-            connection.execute(sa.delete(owners).where(owners.c.lease_until < now - LONGEST_LEASE))
+            self._forget_dead(connection, now)
+            known = [each.token for each in self._owners(connection)]
             self._announce(connection)
+        database.clear_others([*known, self.token])
 
     def close(self) -> None:
         """Delete the row of this owner: its sessions may be taken over at once."""
@@ -112,6 +114,7 @@ class ProcessOwner:
                 if problem is None and not self._prolong(connection):
                     problem = "the store does not know this owner any more"
                 left = self._let_go(connection)
+                self._forget_dead(connection, now_of(connection))
             if problem is None:
                 self.lease.renewed(asked_at)
             self._have_let_go(left)
@@ -130,6 +133,21 @@ class ProcessOwner:
             lease_until=now_of(connection) + self.lease.seconds,
         )
         connection.execute(sa.insert(owners).values(**row._asdict()))
+
+    def _forget_dead(self, connection: Connection, now: float) -> None:
+        """Delete the rows and lock files of owners that nobody needs to know any more.
+
+        These are dead: their lease has ended, and their lock is free or says nothing. And no session names them.
+        """
+        named = sa.select(sessions.c.owner).where(
+            # As the index has it: no session that has an owner has another status.
+            sessions.c.status == DurableStatus.RUNNING,
+            sessions.c.owner.is_not(None),
+        )
+        dead = sa.select(owners).where(owners.c.lease_until <= now, owners.c.token.not_in(named))
+        for each in map(owner_row, connection.execute(dead).all()):
+            if each is not None and not self._database.is_held(connection, each.token):
+                connection.execute(sa.delete(owners).where(owners.c.token == each.token))
 
     def _let_go(self, connection: Connection) -> dict[str, tuple[int, bytes | None]]:
         with self._guard:

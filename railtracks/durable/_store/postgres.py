@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final, Protocol
 
 import sqlalchemy as sa
@@ -197,6 +197,9 @@ class AdvisoryLocks:
     def tokens(self) -> list[str]:
         """Return none: these locks have no files."""
         return []
+
+    def clear_others(self, known: Collection[str]) -> None:
+        """Do nothing, as `clear`."""
 
 
 def _number(token: str) -> int:

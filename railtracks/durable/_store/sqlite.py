@@ -10,6 +10,7 @@ import re
 import sqlite3
 import stat
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -32,6 +33,11 @@ _REMOTE: Final = (
 _MOUNTS: Final = Path("/proc/self/mounts")
 # The files of a store by their endings, and the modes that they may have at most. The last one is a folder: of locks.
 _PARTS: Final = {"": 0o600, "-wal": 0o600, "-shm": 0o600, "-journal": 0o600, "-owners": 0o700}
+# Bytes. The log is cut back to it when all of it is in the file and it begins anew, as after a reader that stayed long.
+# Twice as much as SQLite lets it grow by itself, so that this costs nothing else.
+_LONGEST_LOG: Final = 8 * 2**20
+# Seconds. A lock file as old, of which the database knows nothing, was left by a process that died at its beginning.
+_LEFT_BEHIND: Final = 86_400.0
 # Seconds between two tries to take a lock of somebody's who holds it for a moment: a file of which the journal mode is
 # being changed, or the lock file of an owner, which each of two processes that ask at once whether it lives holds.
 _ASKED_AGAIN: Final = 0.01
@@ -75,6 +81,7 @@ def sqlite_engine(url: URL, durability: str, timeout: float, mounts: Path = _MOU
         # A text that is no UTF-8 is refused with its row, by `reading`. By default the whole query would fail.
         connection.text_factory = _text
         mode = _kept_in_wal(connection, patience)
+        connection.execute(f"pragma journal_size_limit={_LONGEST_LOG}")
         connection.execute(f"pragma synchronous={level}")
         found = connection.execute("pragma synchronous").fetchone()[0]
         if mode != "wal" or found != level:
@@ -177,18 +184,7 @@ class LockFiles:
 
         A file that is missing tells nothing: somebody may have deleted it. So does one that this process may not open.
         """
-        path = self._path(token)
-        if path.is_symlink() or not path.is_file():
-            # To open a link would truncate what it leads to.
-            return None
-        lock = FileLock(path, thread_local=False)
-        try:
-            lock.acquire(timeout=_ASKED_AGAIN, poll_interval=_ASKED_AGAIN / 2)
-        except OSError as error:
-            # Somebody holds it, or this process may not open it.
-            return True if isinstance(error, Timeout) else None
-        lock.release()
-        return False
+        return _is_locked(self._path(token))
 
     def clear(self, token: str) -> None:
         """Delete the lock file of an owner that was found dead and whose lease has ended."""
@@ -201,11 +197,34 @@ class LockFiles:
         # Where there is no folder there is no file either.
         return sorted(path.stem for path in self._folder.glob("*.lock") if is_safe_name(path.stem))
 
+    def clear_others(self, known: Collection[str]) -> None:
+        """Delete the old lock files that no owner holds, of owners that the database does not know."""
+        old = time.time() - _LEFT_BEHIND
+        for path in self._folder.glob("*.lock"):
+            with suppress(OSError):
+                if path.stem not in known and path.lstat().st_mtime < old and _is_locked(path) is False:
+                    path.unlink()
+
     def _path(self, token: str) -> Path:
         # The database names it, and a database is input: the name of a file, which leads nowhere else.
         if not is_safe_name(token):
             raise StoreError(f"the store {self._store} names an owner that cannot be one: {token[:40]!r}")
         return self._folder / f"{token}.lock"
+
+
+def _is_locked(path: Path) -> bool | None:
+    """Return whether a process holds a lock file, `None` if that cannot be told."""
+    if path.is_symlink() or not path.is_file():
+        # To open a link would truncate what it leads to.
+        return None
+    lock = FileLock(path, thread_local=False)
+    try:
+        lock.acquire(timeout=_ASKED_AGAIN, poll_interval=_ASKED_AGAIN / 2)
+    except OSError as error:
+        # Somebody holds it, or this process may not open it.
+        return True if isinstance(error, Timeout) else None
+    lock.release()
+    return False
 
 
 def _refuse_network(path: Path, mounts: Path) -> None:
