@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import os
+import subprocess
 import sys
+import tarfile
 import threading
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import sqlalchemy as sa
+import trio
 from alembic import command
 from alembic.config import Config
 from postgres_server import postgres as _postgres  # noqa: F401 - a fixture
+from release_before import steps
 from sqlalchemy.engine import URL
 
 import railtracks as rt
@@ -98,3 +105,67 @@ def tables_of(url: URL) -> set[str]:
         return set(sa.inspect(engine).get_table_names())
     finally:
         engine.dispose()
+
+
+# The last commit whose schema is 0001.
+RELEASE_BEFORE = "bcc0067"
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(name="release_before", scope="module")
+def _release_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the package as it was before this schema."""
+    folder = tmp_path_factory.mktemp("release")
+    archive = ["git", "-C", str(HERE.parent), "archive", f"--prefix={folder.name}/", RELEASE_BEFORE, "railtracks"]
+    try:
+        found = subprocess.run(archive, check=True, capture_output=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("the git history of the package is not here")
+    with tarfile.open(fileobj=io.BytesIO(found)) as packed:
+        packed.extractall(folder.parent, filter="data")
+    return folder
+
+
+@pytest.mark.proof
+def test_a_process_of_the_release_before_runs_its_sessions_to_their_ends_after_the_upgrade(
+    url: str, release_before: Path
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, HERE / "release_before.py", url],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(release_before)},
+    ) as process:
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline().strip() for _ in range(3)]
+            assert lines == ["step 0", "step 1", "step 2"]
+            assert revision_in(url) == "0001"
+            with rt.DurableStore(url) as store:
+                assert revision_in(url) == "0002"
+                trio.run(partial(rt.send_signal, "begun before", "go", 10, store=store))
+                lines = [process.stdout.readline().strip() for _ in range(7)]
+                assert sorted(lines[:3]) == ["step 0", "step 1", "step 2"]
+                assert lines[3:] == ["16", "step 7", "step 0", "step 1"]
+                process.kill()
+                process.wait()
+                told = {each.session_id: str(each.status) for each in store.sessions()}
+                assert told == {"begun before": "completed", "begun later": "completed", "killed": "interrupted"}
+                assert len(store.load("begun before").calls) == 8
+                # This release goes on with the session that the other has begun.
+                trio.run(partial(rt.send_signal, "killed", "go", 20, store=store))
+                flow = rt.Flow("steps", steps, durable=store, save_state=False)
+                assert flow.resume("begun before") == 16
+                assert flow.resume("killed") == 22
+        finally:
+            process.kill()
+
+
+def revision_in(url: str) -> str:
+    engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    try:
+        with engine.connect() as connection:
+            found: str = connection.execute(sa.text("select version_num from railtracks_version")).scalar_one()
+    finally:
+        engine.dispose()
+    return found
