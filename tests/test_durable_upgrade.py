@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tarfile
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -17,11 +19,21 @@ import sqlalchemy as sa
 import trio
 from alembic import command
 from alembic.config import Config
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from postgres_server import PostgresServer
 from postgres_server import postgres as _postgres  # noqa: F401 - a fixture
 from release_before import steps
 from sqlalchemy.engine import URL
 
 import railtracks as rt
+from railtracks.durable._store.address import database_url
+from railtracks.durable._store.database import Database
+from railtracks.durable._store.faults import FaultyDatabase
+from railtracks.durable._store.migrations.versions import r0001_first
+from railtracks.durable._store.reading import session_row
+from railtracks.durable._store.schema import SESSION_HEAD, facts, fences, sessions, signals
+from railtracks.exceptions import StoreError
 
 # The application's own migrations. `met.meet` is what happens meanwhile in the same process.
 ENVIRONMENT = """
@@ -169,3 +181,81 @@ def revision_in(url: str) -> str:
     finally:
         engine.dispose()
     return found
+
+
+# A store that cannot be written.
+
+
+@contextmanager
+def opened(url: str, fault: Callable[[str], object]) -> Iterator[Database]:
+    to = database_url(url, Path())
+    with closing(FaultyDatabase(to, "power", 5.0, 30.0, fault=fault)) as database:
+        yield database
+
+
+OLDER = [
+    "create table railtracks_version (version_num varchar(32) not null)",
+    "insert into railtracks_version values ('0001')",
+    """insert into railtracks_sessions (session_id, seed, status, created_at, fence, recoveries)
+    values ('s', 'x', 'waiting', 1.0, 1, 0)""",
+    "insert into railtracks_signals (session_id, name, value, sent_at) values ('s', 'go', 'true', 1.0)",
+]
+
+
+def older_store(url: str) -> None:
+    """Make a store with the schema of the release before, and a session in it."""
+    engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    try:
+        with engine.begin() as connection:
+            r0001_first.upgrade(Operations(MigrationContext.configure(connection)))
+            for statement in OLDER:
+                connection.execute(sa.text(statement))
+    finally:
+        engine.dispose()
+
+
+def test_a_store_of_the_release_before_that_cannot_be_written_can_be_looked_at(url: str) -> None:
+    older_store(url)
+    is_full = True
+
+    def fault(place: str) -> None:
+        if is_full and place == "inside upgrade":
+            raise OSError("the disk is full")
+
+    with opened(url, fault) as database:
+        with database.reading() as connection:
+            (row,) = connection.execute(sa.select(sessions).where(sessions.c.life.is_(None)))
+            assert session_row(row) == session_row(connection.execute(sa.select(*SESSION_HEAD)).one())
+            assert (row.session_id, row.status, row.cancel_asked_at) == ("s", "waiting", None)
+            assert connection.execute(sa.select(signals.c.name, signals.c.consumed_at)).all() == [("go", None)]
+            assert connection.execute(sa.select(fences)).all() == connection.execute(sa.select(facts)).all() == []
+            # Of the columns that are new each has its type.
+            assert connection.execute(sa.select(sessions).where(sessions.c.outcome_seq > 3)).all() == []
+        with pytest.raises(StoreError, match="cannot be opened: the disk is full"), database.writing():
+            pass
+        assert revision_in(url) == "0001"
+        is_full = False
+        with database.writing() as connection:
+            connection.execute(sa.update(sessions).values(life="another"))
+        assert revision_in(url) == "0002"
+        with database.reading() as connection:
+            assert connection.execute(sa.select(sessions.c.life)).scalars().all() == ["another"]
+
+
+def test_a_server_that_only_reads_has_a_store_of_the_release_before(postgres: PostgresServer) -> None:
+    url = postgres.fresh_url()
+    older_store(url)
+    with opened(f"{url}?options=-c%20default_transaction_read_only%3Don", lambda _: None) as database:
+        with database.reading() as connection:
+            assert connection.execute(sa.select(sessions.c.session_id, sessions.c.cause)).all() == [("s", None)]
+        with pytest.raises(StoreError, match="cannot be opened"), database.writing():
+            pass
+
+
+def test_a_store_that_has_no_tables_and_cannot_be_written_is_refused(url: str) -> None:
+    def fault(place: str) -> None:
+        if place == "inside upgrade":
+            raise OSError("the disk is full")
+
+    with pytest.raises(StoreError, match="cannot be opened: the disk is full"), opened(url, fault):
+        pass

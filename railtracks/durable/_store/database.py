@@ -7,7 +7,7 @@ transactions. Everything in here blocks.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias
@@ -18,8 +18,9 @@ from sqlalchemy.exc import DBAPIError
 
 from railtracks._records.files import sync_folder
 from railtracks.durable._store.address import shown, shown_error
+from railtracks.durable._store.older import see_older
 from railtracks.durable._store.postgres import AdvisoryLocks, postgres_engine
-from railtracks.durable._store.schema import REVISION, owners
+from railtracks.durable._store.schema import REVISION, REVISIONS, owners
 from railtracks.durable._store.sqlite import LockFiles, sqlite_engine
 from railtracks.durable._store.upgrade import prepared_upgrade, revision_of
 from railtracks.exceptions import StoreError
@@ -69,6 +70,8 @@ class Database:
         # One transaction that writes at a time in this process: SQLite itself only waits and tries again.
         self._turn = threading.Lock()
         self._is_closed = False
+        # Where the tables are still those of the release before: what to call when they have been upgraded.
+        self._upgraded: Callable[[], None] | None = None
         self._writer: Connection | None = None
         # The owners that the transaction of the writer has found dead.
         self._dead: list[str] = []
@@ -103,12 +106,14 @@ class Database:
     # Transactions.
 
     @contextmanager
-    def writing(self, purpose: Purpose = "request") -> Generator[Connection]:  # noqa: ARG002 - for a faulty database
+    def writing(self, purpose: Purpose = "request") -> Generator[Connection]:
         """Open a transaction that may write, and commit it when the block is left.
 
         Raises:
-            StoreError: If the database was closed meanwhile.
+            StoreError: If the database was closed meanwhile, or its tables still cannot be upgraded.
         """
+        if self._upgraded is not None and purpose != "upgrade":
+            self._upgrade()
         with self._turn:
             self._refuse_closed()
             if self._writer is None:
@@ -143,17 +148,24 @@ class Database:
             writer.close()
 
     def _upgrade(self) -> None:
+        revision = None
         try:
             with self.reading("upgrade") as connection:
                 revision = revision_of(connection)
-            if revision == REVISION:
-                return
-            upgrade = prepared_upgrade()
-            with self.writing("upgrade") as connection:
-                upgrade(connection, str(self))
+            if revision != REVISION:
+                upgrade = prepared_upgrade()
+                with self.writing("upgrade") as connection:
+                    upgrade(connection, str(self))
         except DBAPIError as error:
+            if revision == REVISIONS[-2] and self._upgraded is None:
+                # It can be looked at; whoever wants to write tries again.
+                self._upgraded = see_older(self._engine)
+                return
             raise StoreError(f"the store {self} cannot be opened: {shown_error(error, self.url)}") from error
-        if self.is_sqlite:
+        upgraded, self._upgraded = self._upgraded, None
+        if upgraded is not None:
+            upgraded()
+        if self.is_sqlite and revision != REVISION:
             sync_folder(Path(self.url.database or "").parent)
 
     # Owners.
