@@ -37,6 +37,8 @@ class Pooler:
 
     Attributes:
         url: The URL of the same database behind the pooler.
+        log: Its log.
+        process: Its process.
     """
 
     def __init__(self, folder: Path, url: str, port: int, settings: tuple[str, ...]) -> None:
@@ -44,6 +46,7 @@ class Pooler:
         self._port = port
         self._settings = settings
         self._file = folder / "pgbouncer.ini"
+        self.log = folder / "log"
         self.process: subprocess.Popen[bytes]
         self.url = self._database.set(port=port).render_as_string(hide_password=False)
 
@@ -65,9 +68,13 @@ class Pooler:
         self._file.write_text("\n".join(lines))
 
     def reconfigure(self, pool_mode: str) -> None:
-        """Have it take another mode while it runs."""
+        """Have it take another mode while it runs; blocks until it has."""
         self.configure(pool_mode)
         self.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + SECONDS
+        while "re-reading config" not in self.log.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 @contextmanager
@@ -89,13 +96,13 @@ def pooled(url: str, pool_mode: str, *settings: str) -> Generator[Pooler]:
         if who:
             for path in (folder, *folder.iterdir()):
                 os.chown(path, who["user"], who["group"])
-        with (folder / "log").open("w") as log:
+        with pooler.log.open("w") as log:
             pooler.process = subprocess.Popen(
                 [PROGRAM, folder / "pgbouncer.ini"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, **who,
             )  # fmt: skip
         try:
-            _wait_for(port, pooler.process, folder / "log")
+            _wait_for(port, pooler.process, pooler.log)
             yield pooler
         finally:
             pooler.process.kill()

@@ -8,12 +8,16 @@ from contextlib import closing, contextmanager
 import psycopg
 import pytest
 import trio
+import trio.lowlevel
 from pooler import needs_pooler, pooled
 from postgres_server import PostgresServer
 from postgres_server import postgres as _postgres  # noqa: F401 - a fixture
 from sqlalchemy.engine import make_url
+from trio.testing import MockClock
 
 import railtracks as rt
+from railtracks import testing
+from railtracks.durable._sessions.store import store_with
 from railtracks.durable._store.database import Database
 from railtracks.exceptions import SessionLostError, StoreError
 
@@ -73,8 +77,10 @@ def test_a_pooler_that_ends_transactions_early_is_refused(postgres: PostgresServ
 
 
 @needs_pooler
-async def test_a_session_is_interrupted_when_its_pooler_changes_to_transaction_mode(postgres: PostgresServer) -> None:
-    """Somebody reloads the pooler with another mode while a session runs: the next renewal finds that out."""
+async def test_a_session_is_interrupted_when_its_pooler_changes_to_transaction_mode(
+    postgres: PostgresServer, mock_clock: MockClock
+) -> None:
+    """Somebody reloads the pooler with another mode while a session runs: one of the next renewals finds that out."""
     direct = postgres.fresh_url()
     with pooled(direct, "session") as pooler:
         stopped: list[str] = []
@@ -83,11 +89,16 @@ async def test_a_session_is_interrupted_when_its_pooler_changes_to_transaction_m
             await rt.call(step, 1)
             pooler.reconfigure("transaction")
             try:
-                await trio.sleep(20.0)
+                for number in range(1, 6):
+                    # A renewal is due.
+                    mock_clock.jump(11.0)
+                    while renewals.count("after renewal") < number:  # noqa: ASYNC110 - another thread renews
+                        await trio.lowlevel.checkpoint()
             finally:
                 stopped.append("here")
 
-        store = rt.DurableStore(pooler.url, lease=0.9, commit_timeout=0.4)
+        renewals: list[str] = []
+        store = store_with(testing.faulty_store(pooler.url, renewals.append), clock=mock_clock.current_time)
         flow = rt.Flow("long", long, durable=store, save_state=False)
         with pytest.raises(SessionLostError, match="a pooler in transaction mode"):
             await flow.ainvoke(session_id="s")

@@ -8,6 +8,7 @@ session.
 from __future__ import annotations
 
 import functools
+import sqlite3
 import time
 from collections.abc import Callable
 from functools import partial
@@ -120,7 +121,7 @@ class Writer:
             try:
                 return await in_thread(self._read, look, purpose)
             except SQLAlchemyError as error:
-                if not isinstance(error, _PASSING) or time.monotonic() + pause > deadline:
+                if not _is_passing(error) or time.monotonic() + pause > deadline:
                     raise StoreError(f"the store could not be read: {database_error(error)}") from error
             await trio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -167,7 +168,7 @@ class Writer:
         pause = _FIRST_PAUSE
         is_first = True
         while True:
-            is_passing = isinstance(error, _PASSING)
+            is_passing = _is_passing(error)
             # The first try was made with other sessions, and may have failed by their fault: each gets one of its own.
             if time.monotonic() + pause > deadline if is_passing else not is_first:
                 self._give_up(batch, error)
@@ -277,6 +278,14 @@ def _insert(dialect: sa.Dialect) -> tuple[str, tuple[str, ...] | None]:
     compiled = sa.insert(calls).compile(dialect=dialect)
     order = compiled.positiontup
     return str(compiled), None if order is None else tuple(order)
+
+
+def _is_passing(error: Exception) -> bool:
+    """Return whether another try may succeed."""
+    if not isinstance(error, _PASSING):
+        return False
+    # SQLite's number for a statement that it cannot run, as when a table was dropped.
+    return getattr(getattr(error, "orig", None), "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
 
 
 def database_error(error: Exception) -> object:
