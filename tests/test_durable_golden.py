@@ -78,7 +78,7 @@ def test_a_golden_session_that_was_interrupted_goes_on(golden: Path) -> None:
 
 async def test_a_golden_session_that_waits_is_woken(golden: Path) -> None:
     store, flow = store_and_flow(golden, "waiting")
-    assert (await rt.recover(store, [flow])).skipped == {"waiting": "it waits for a signal"}
+    assert (await rt.recover(store, [flow])).sleeping == 1
     await rt.send_signal("waiting", "approval", value=True, store=store)
     assert (await rt.recover(store, [flow])).resumed == ("waiting",)
     assert await flow.aresume("waiting") == "item 1: True"

@@ -269,7 +269,7 @@ async def test_a_session_that_only_waits_is_put_aside_and_woken_by_its_signal(st
     assert status_of(store) == "waiting"
     left_alone = await rt.recover(store, [flow])
     assert left_alone.resumed == ()
-    assert left_alone.skipped == {"s": "it waits for a signal"}
+    assert left_alone.sleeping == 1
     await rt.send_signal("s", "other", store=store)
     assert (await rt.recover(store, [flow])).resumed == ()
     await rt.send_signal("s", "item", "value", store=store)
@@ -290,7 +290,7 @@ async def test_a_parked_wait_is_woken_when_its_timeout_is_over(store: rt.Durable
     flow = flow_of(store, main)
     with pytest.raises(rt.SessionWaiting):
         await flow.ainvoke(session_id="s")
-    assert (await rt.recover(store, [flow])).skipped == {"s": "it waits for a signal"}
+    assert (await rt.recover(store, [flow])).sleeping == 1
     due_in(store, 0)
     assert (await rt.recover(store, [flow])).resumed == ("s",)
     assert await flow.aresume("s") == "late"
@@ -571,7 +571,7 @@ async def test_recover_wakes_nobody_for_a_signal_that_was_heard_out(store: rt.Du
         with pytest.raises(rt.SessionWaiting):
             await flow.ainvoke(session_id="s")
     await rt.send_signal("s", "first", 2, store=store)
-    assert (await rt.recover(store, [flow])).skipped == {"s": "it waits for a signal"}
+    assert (await rt.recover(store, [flow])).sleeping == 1
 
 
 async def test_a_session_does_not_park_while_a_retry_pauses(store: rt.DurableStore) -> None:

@@ -45,7 +45,7 @@ park
 from __future__ import annotations
 
 from railtracks.durable._sessions.checking import StoreProblem
-from railtracks.durable._sessions.recovery import Recovery, recover
+from railtracks.durable._sessions.recovery import Recovery, RecoveryProgress, recover
 from railtracks.durable._sessions.signal_views import StoredSignal
 from railtracks.durable._sessions.signals import send_signal, wait_for_signal
 from railtracks.durable._sessions.store import DurableStore
@@ -56,6 +56,7 @@ __all__ = [
     "DurableStatus",
     "DurableStore",
     "Recovery",
+    "RecoveryProgress",
     "StoreProblem",
     "StoredSession",
     "StoredSignal",

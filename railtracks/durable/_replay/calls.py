@@ -98,6 +98,8 @@ class UnrecordedCall(Call):
     async def run(self, frame: Frame, args: Args, kwargs: Kwargs) -> object:
         """Run the node, and count the call as open: the session is not parked meanwhile."""
         self._parking.opened(self._body, self._enclosing)
+        if self._parking.is_resting:
+            await self._parking.go_on()
         return await _run_node(frame, self._node, args, kwargs)
 
     def left(self, error: BaseException | None) -> None:  # noqa: ARG002 - nothing is recorded of it
@@ -141,6 +143,8 @@ class LiveCall(Call, RecordParent):
         if self.recorded is None:
             # All that is recorded comes first: code that has changed is found out before it does anything.
             await parts.order.until_live()
+        if parts.parking.is_resting:
+            await parts.parking.go_on()
         if isinstance(fn, SelfRecording):
             return await fn.run_recorded(self, args, kwargs)
         return await self._run_and_record(frame, args, kwargs)

@@ -24,6 +24,7 @@ from railtracks._nodes.node import Node
 from railtracks._options import SessionStore
 from railtracks._workers.threads import in_thread
 from railtracks.durable._replay.journal import Journal
+from railtracks.durable._replay.places import place_here
 from railtracks.durable._replay.strands import CallBody, Strand
 from railtracks.durable._sessions.ended import RecordedEnd
 from railtracks.durable._sessions.run import Run, raise_recorded
@@ -265,6 +266,8 @@ class InnerFlow(StandIn):
         identity = Identity(session_id, seed, journal.session_id)
         parking = journal.parts.parking
         while True:
+            # `recover` counts the session inside with the one around it.
+            around = place_here.set(parking.place_inside(body.key, session_id))
             try:
                 return await self._invoke(args, kwargs, identity)
             except SessionWaiting:
@@ -272,10 +275,13 @@ class InnerFlow(StandIn):
                     while not await in_thread(self._is_due, session_id):
                         parking.park_if_idle()
                         await trio.sleep(self._access.patience.look)
+                await parking.go_on()
+            finally:
+                place_here.reset(around)
 
     def _is_due(self, session_id: str) -> bool:
         with self._access.reading() as (connection, _, _):
-            return is_due(connection, row_of(connection, session_id, self._access), now_of(connection))
+            return is_due(connection, row_of(connection, session_id, self._access).session_id, now_of(connection))
 
 
 def _call_here() -> CallBody:

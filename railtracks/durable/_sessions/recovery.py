@@ -5,27 +5,31 @@ Called by users as `rt.recover`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from inspect import iscoroutinefunction
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 import trio
 from attrs import define
-from sqlalchemy.engine import Connection
 
 from railtracks._calls.here import this_task
 from railtracks._calls.inputs import limiter_of
+from railtracks._calls.nursery import CallNursery
 from railtracks._sessions.flow import Flow
 from railtracks._workers.threads import in_thread
-from railtracks.durable._sessions.store import StoreOption, access_of, store_of
-from railtracks.durable._sessions.wakeups import is_due
+from railtracks.durable._replay.places import LimitedPlace, place_here
+from railtracks.durable._sessions.store import DurableStore, StoreOption, access_of, store_of
+from railtracks.durable._sessions.wakeups import CAN_GO_ON, IS_DUE
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
 from railtracks.durable._store.ownership import ProcessOwner
 from railtracks.durable._store.reading import session_row, shown_id
 from railtracks.durable._store.schema import FINAL, SESSION_HEAD, DurableStatus, SessionRow, sessions
 from railtracks.exceptions import SessionOwnedError, SessionUnavailableError, SessionWaiting, StoreError
+
+# The reason to leave a session alone for which there is nothing to mend.
+_ASLEEP = "it waits for a signal"
 
 
 class _Found(NamedTuple):
@@ -50,52 +54,83 @@ class Recovery:
         resumed: The identifiers of the sessions that it resumed and that have ended: for good, or to wait again.
         failed: By identifier, the errors of the sessions that it resumed and that ended with an error.
         skipped: By identifier, the reasons why it left the other sessions alone.
+        sleeping: How many sessions were parked and had nothing to wake up for: no signal has come, and no timeout is
+            over. They are not in `skipped`.
     """
 
     resumed: tuple[str, ...]
     failed: dict[str, BaseException]
     skipped: dict[str, str]
+    sleeping: int = 0
+
+
+@define(frozen=True)
+class RecoveryProgress:
+    """How far one call of `recover` has come.
+
+    Attributes:
+        found: How many sessions it has found that can be resumed.
+        resumed: How many of these it has resumed and have ended: for good, with an error, or to wait again.
+        running: How many are open in this process now; those that only wait for a signal count, too.
+        left: How many it has not come to yet.
+    """
+
+    found: int
+    resumed: int
+    running: int
+    left: int
 
 
 @trio.lowlevel.enable_ki_protection
 async def recover(
-    store: StoreOption, flows: Sequence[Flow[..., Any]], limit: float | trio.CapacityLimiter | None = 10
+    store: StoreOption,
+    flows: Sequence[Flow[..., Any]],
+    limit: float | trio.CapacityLimiter | None = 10,
+    *,
+    progress: Callable[[RecoveryProgress], object] | None = None,
 ) -> Recovery:
     """Resume the sessions of these flows that no process runs, and wait for them.
 
-    Left alone are sessions of another version than the flow's own, and those that a live owner has. So are those that
-    are stuck, and those that wait for a signal which has not come. A session inside another one is resumed by that
-    one. The error of a session is returned and cancels nothing. A checkpoint; a cancellation interrupts what was
-    resumed.
+    Left alone are sessions of another version than the flow's own, those that a live owner has, and those that are
+    stuck. A session inside another one is resumed by that one. A parked session is woken for a signal or for its
+    deadline only. The error of a session is returned and cancels nothing. A checkpoint; a cancellation interrupts what
+    was resumed.
 
     Args:
         store: The store to look in, as `durable` of a flow.
         flows: The flows; nothing is imported because a store names it.
-        limit: How many sessions may run at once: a number, or a `trio.CapacityLimiter`. `None`: all.
+        limit: How many sessions may run at once: a number, or a `trio.CapacityLimiter`. `None`: all. A session in which
+            nothing but waits for signals is open does not count meanwhile.
+        progress: Called in Trio's thread with how far this has come: after the look, and whenever a session begins or
+            ends. Its error ends `recover`, which interrupts what was resumed and raises that error.
 
     Raises:
         ValueError: If two flows have the same name and version, or `limit` is less than 1.
-        TypeError: If one of the flows is no flow, or `limit` is neither number nor limiter.
+        TypeError: If one of the flows is no flow, `limit` is neither number nor limiter, or `progress` is no sync
+            function.
         StoreError: If the store cannot be read.
         RuntimeError: If Trio is not running.
     """
     known = _known(flows)
     limiter, opened = limiter_of(limit), store_of(store)
-    done = _Recovering()
+    _check_progress(progress)
     this_task()
     await trio.lowlevel.checkpoint()
     found = await in_thread(_look, access_of(opened))
-    async with trio.open_nursery() as nursery:
-        for session_id, row, why in found:
-            flow = None if row is None else known.get((row.flow_name, row.version))
-            if row is not None and flow is None:
-                is_known = any(name == row.flow_name for name, _ in known)
-                done.skipped[session_id] = f"it is of version {row.version!r}" if is_known else "its flow was not given"
-            elif flow is None or why is not None:
-                done.skipped[session_id] = why or ""
-            else:
-                nursery.start_soon(done.resume, flow.in_store(opened), session_id, limiter)
-    return Recovery(tuple(done.resumed), done.failed, done.skipped)
+    done = _Recovering(opened, limiter, progress)
+    for each in found:
+        flow = None if each.row is None else known.get((each.row.flow_name, each.row.version))
+        if each.row is not None and flow is None:
+            is_known = any(name == each.row.flow_name for name, _ in known)
+            done.skipped[each.session_id] = (
+                f"it is of version {each.row.version!r}" if is_known else "its flow was not given"
+            )
+        elif flow is None or each.why is not None:
+            done.leave(each.session_id, each.why or "")
+        else:
+            done.found.append((flow, each.session_id))
+    await done.resume_all()
+    return Recovery(tuple(done.resumed), done.failed, done.skipped, done.sleeping)
 
 
 def _known(flows: Sequence[Flow[..., object]]) -> dict[tuple[str | None, str | None], Flow[..., object]]:
@@ -112,20 +147,80 @@ def _known(flows: Sequence[Flow[..., object]]) -> dict[tuple[str | None, str | N
     return known
 
 
-class _Recovering:
-    """The sessions that are being resumed, and what became of each so far."""
+def _check_progress(progress: object) -> None:
+    if progress is not None and (not callable(progress) or iscoroutinefunction(progress)):
+        raise TypeError(f"progress must be a sync function of one argument, not {progress!r}")
 
-    def __init__(self) -> None:
+
+class _Recovering:
+    """The sessions of one call of `recover`, and what became of each so far.
+
+    Attributes:
+        found: The sessions that can be resumed, with their flows.
+        resumed: Those that were, and have ended.
+        failed: Those that have ended with an error.
+        skipped: Those that were left alone, with the reasons.
+        sleeping: How many sessions have nothing to wake up for.
+    """
+
+    def __init__(
+        self,
+        store: DurableStore,
+        limiter: trio.CapacityLimiter | None,
+        progress: Callable[[RecoveryProgress], object] | None,
+    ) -> None:
+        self.found: list[tuple[Flow[..., object], str]] = []
         self.resumed: list[str] = []
         self.failed: dict[str, BaseException] = {}
         self.skipped: dict[str, str] = {}
+        self.sleeping = 0
+        self._store = store
+        self._limiter = limiter
+        self._progress = progress
+        self._running = 0
+        self._over = 0
+
+    def leave(self, session_id: str, why: str) -> None:
+        """Note why a session is left alone."""
+        if why is _ASLEEP:
+            self.sleeping += 1
+        else:
+            self.skipped[session_id] = why
 
     @trio.lowlevel.enable_ki_protection
-    async def resume(self, flow: Flow[..., object], session_id: str, limiter: trio.CapacityLimiter | None) -> None:
+    async def resume_all(self) -> None:
+        """Resume what was found, and wait for it."""
+        async with CallNursery() as nursery:
+            self._tell()
+            for flow, session_id in self.found:
+                nursery.start_soon(self._resume, nursery, flow.in_store(self._store), session_id)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _resume(self, nursery: CallNursery, flow: Flow[..., object], session_id: str) -> None:
+        """Resume one session in a task of its own. The error of the callback ends the others."""
+        place = None if self._limiter is None else LimitedPlace(session_id, self._limiter)
+        try:
+            if place is not None:
+                await place.go_on()
+                place_here.set(place)
+            self._running += 1
+            try:
+                self._tell()
+                await self._note_end(flow, session_id)
+            finally:
+                self._running -= 1
+                self._over += 1
+            self._tell()
+        except Exception as error:  # noqa: BLE001 - raised by the nursery, when all have ended
+            nursery.fail(error)
+        finally:
+            if place is not None:
+                place.rest()
+
+    async def _note_end(self, flow: Flow[..., object], session_id: str) -> None:
         """Resume one session and note how it ended. Its error is noted, too, and not raised."""
         try:
-            async with limiter or nullcontext():
-                await flow.aresume(session_id)
+            await flow.aresume(session_id)
         except SessionWaiting:
             self.resumed.append(session_id)
         except (SessionOwnedError, SessionUnavailableError, StoreError) as error:
@@ -136,46 +231,87 @@ class _Recovering:
         else:
             self.resumed.append(session_id)
 
+    def _tell(self) -> None:
+        """Call the callback. It is users' code, which Ctrl-C may strike."""
+        if self._progress is not None:
+            found = len(self.found)
+            told = RecoveryProgress(found, self._over, self._running, found - self._over - self._running)
+            trio.lowlevel.disable_ki_protection(self._progress)(told)
+
 
 def _look(access: Access) -> list[_Found]:
     """Return the sessions that are not over, each with the reason to leave it alone, or with `None`."""
     with access.reading() as (connection, _, owner):
         now, live = now_of(connection), owner.live_owners(connection)
         # Not those that are over, for a status that this library does not know is a damage, and to be told of.
-        query = sa.select(*SESSION_HEAD).where(sessions.c.status.not_in(FINAL)).order_by(sessions.c.created_at)
-        rows: list[SessionRow] = []
+        # One statement for all, however many sleep.
+        query = (
+            sa.select(*SESSION_HEAD, sa.case((sessions.c.status == DurableStatus.WAITING.value, IS_DUE), else_=None))
+            .where(sessions.c.status.not_in(FINAL))
+            .order_by(sessions.c.created_at)
+        )
+        open_sessions = _Open()
         found: list[_Found] = []
-        for each in connection.execute(query):
+        for *head, is_due in connection.execute(query, {"now": now}):
             try:
-                rows.append(session_row(each))
+                open_sessions.add(session_row(head), is_due=bool(is_due))
             except StoreError as damage:
-                found.append(_Found(shown_id(each[0]), None, damage.problem))
-        open_ids = {row.session_id for row in rows}
-        for row in rows:
-            try:
-                why = _reason_to_skip(connection, owner, row, open_ids, live, now)
-            except StoreError as damage:
-                why = damage.problem
-            found.append(_Found(row.session_id, row, why))
-    return found
+                open_sessions.add_damaged(SessionRow._make(head), damage.problem)
+                found.append(_Found(shown_id(head[0]), None, damage.problem))
+        open_sessions.wake()
+        return [*found, *(_Found(row.session_id, row, open_sessions.why(row, owner, live)) for row in open_sessions)]
 
 
-def _reason_to_skip(  # noqa: PLR0917 - what one look has found
-    connection: Connection,
-    owner: ProcessOwner,
-    row: SessionRow,
-    open_ids: Collection[str],
-    live: frozenset[str],
-    now: float,
-) -> str | None:
-    """Return why a session that is not over is left alone, `None` if it is to be resumed."""
-    # First, because no other reason matters then.
-    if row.parent in open_ids:
-        return f"session {row.parent} resumes it"
-    if row.status == DurableStatus.STUCK:
-        return f"it is stuck: it was taken over {row.recoveries} times without progress"
-    if not owner.is_free(row, live):
-        return "a live owner has it"
-    if row.status == DurableStatus.WAITING and not is_due(connection, row, now):
-        return "it waits for a signal"
-    return None
+class _Open:
+    """The sessions of a store that are not over, and which of them have something to wake up for."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, SessionRow] = {}
+        self._due: set[str] = set()
+        # Why a session cannot be resumed, by the identifier of the session around it.
+        self._damages: dict[str, str] = {}
+
+    def __iter__(self) -> Iterator[SessionRow]:
+        return iter(self._rows.values())
+
+    def add(self, row: SessionRow, *, is_due: bool) -> None:
+        """Add a session, and whether something of its own wakes it."""
+        self._rows[row.session_id] = row
+        if is_due:
+            self._due.add(row.session_id)
+
+    def add_damaged(self, row: SessionRow, problem: str) -> None:
+        """Add a session whose row cannot be read: the session around it could not go on."""
+        if isinstance(row.parent, str) and row.status in CAN_GO_ON:
+            self._damages[row.parent] = problem
+
+    def wake(self) -> None:
+        """Wake the sessions around those that can go on, and give them the damages of those inside them."""
+        for row in self:
+            if row.session_id in self._due or row.status == DurableStatus.INTERRUPTED:
+                self._due.update(self._around(row))
+        for parent, problem in list(self._damages.items()):
+            row = self._rows.get(parent)
+            self._damages.update(dict.fromkeys([] if row is None else self._around(row), problem))
+
+    def _around(self, row: SessionRow) -> list[str]:
+        """Return the identifiers of the sessions around one, as far as they wait."""
+        around: dict[str, None] = {}
+        outer = self._rows.get(row.parent or "")
+        # In a damaged store a session may be inside itself.
+        while outer is not None and outer.status == DurableStatus.WAITING and outer.session_id not in around:
+            around[outer.session_id] = None
+            outer = self._rows.get(outer.parent or "")
+        return list(around)
+
+    def why(self, row: SessionRow, owner: ProcessOwner, live: frozenset[str]) -> str | None:
+        """Return why a session is left alone, `None` if it is to be resumed."""
+        is_asleep = row.status == DurableStatus.WAITING and row.session_id not in self._due
+        # First, because no other reason matters then.
+        if row.parent in self._rows:
+            return _ASLEEP if is_asleep else f"session {row.parent} resumes it"
+        if row.status == DurableStatus.STUCK:
+            return f"it is stuck: it was taken over {row.recoveries} times without progress"
+        if not owner.is_free(row, live):
+            return "a live owner has it"
+        return self._damages.get(row.session_id, _ASLEEP) if is_asleep else None

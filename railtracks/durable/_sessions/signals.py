@@ -204,6 +204,7 @@ class SignalWait:
             with parts.parking.waits(made.key, self._until, may_park=may_park):
                 waiter = SignalWaiter(self._session_id, self._name, self._until, parts.parking.park_if_idle)
                 await parts.commits.signal_polling.until_due(waiter)
+            await parts.parking.go_on()
             # Not among the rows of the commit: which status the row gets is decided inside of the transaction.
             (row,) = parts.commits.numbered([made.row(RowStatus.COMPLETED, None)])
             heard = await parts.commits.commit([], partial(self._consume, row))

@@ -1,66 +1,101 @@
 """What wakes a parked session: a signal, the timeout of a wait or of the session, or a session inside it.
 
-`recover` asks here, and so does a call that waits for the parked session of an inner flow.
+`recover` asks here for all that wait at once, and a call that waits for the parked session of an inner flow for one.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from railtracks.durable._store.reading import session_row
-from railtracks.durable._store.schema import WAIT, DurableStatus, RowStatus, SessionRow, calls, sessions, signals
+from railtracks.durable._store.schema import (
+    SESSION_HEAD,
+    WAIT,
+    DurableStatus,
+    RowStatus,
+    SessionRow,
+    calls,
+    sessions,
+    signals,
+)
+
+# Of the sessions inside another one, those for which it waits: they wait themselves, or can go on.
+CAN_GO_ON: Final = (DurableStatus.WAITING, DurableStatus.INTERRUPTED)
+
+_inner: Final = sessions.alias("inner_session")
+_ends: Final = calls.alias("wait_end")
+# A wait that has begun and has no outcome. Its end stands behind its beginning, mostly close to it.
+_has_ended: Final = (
+    sa.select(sa.literal(1))
+    .where(
+        _ends.c.session_id == calls.c.session_id,
+        _ends.c.seq > calls.c.seq,
+        _ends.c.key == calls.c.key,
+        _ends.c.status != RowStatus.OPENED.value,
+    )
+    .exists()
+)
+_open_waits: Final = sa.select(sa.literal(1)).where(
+    calls.c.session_id == sessions.c.session_id,
+    calls.c.status == RowStatus.OPENED.value,
+    # Not `like`, which some builds of SQLite answer for what is no text.
+    sa.func.substr(calls.c.node, 1, len(WAIT)) == WAIT,
+    ~_has_ended,
+)
+_is_heard: Final = (
+    sa.select(sa.literal(1))
+    .where(
+        signals.c.session_id == sessions.c.session_id,
+        signals.c.consumed_by.is_(None),
+        _open_waits.where(calls.c.node == WAIT + signals.c.name).correlate(sessions, signals).exists(),
+    )
+    .correlate(sessions)
+    .exists()
+)
+_has_inner: Final = (
+    sa.select(sa.literal(1)).where(_inner.c.parent == sessions.c.session_id, _inner.c.status.in_(CAN_GO_ON)).exists()
+)
+_now: Final = sa.bindparam("now", type_=sa.Float)
+# Whether a session that waits has something to wake up for, those inside it left out: true, or false or null. One that
+# waits neither for a signal nor for a session inside it waited for such a session, which has ended meanwhile.
+IS_DUE: Final = sa.or_(
+    sessions.c.wakes_at <= _now,
+    sessions.c.deadline_at <= _now,
+    _is_heard,
+    sa.and_(~_has_inner, ~_open_waits.correlate(sessions).exists()),
+).label("is_due")
+
+# Made once: to put such a statement together costs more than to run it.
+_OF_ONE: Final = sa.select(IS_DUE).where(sessions.c.session_id == sa.bindparam("wanted"))
+_INSIDE: Final = sa.select(*SESSION_HEAD, IS_DUE).where(
+    sessions.c.parent == sa.bindparam("wanted"), sessions.c.status.in_(CAN_GO_ON)
+)
 
 
-def is_due(connection: Connection, row: SessionRow, now: float) -> bool:
+def is_due(connection: Connection, session_id: str, now: float) -> bool:
     """Return whether a session that waits has something to wake up for.
 
     Args:
         connection: A transaction in the store.
-        row: The row of the session.
+        session_id: The session.
         now: The time by the clock of the store.
 
     Raises:
-        StoreError: If a row of the session, or of one inside it, is damaged.
+        StoreError: If the row of a session inside it is damaged.
     """
+    if connection.execute(_OF_ONE, {"wanted": session_id, "now": now}).scalar():
+        return True
     # A loop that knows where it was: in a damaged store a session may be inside itself.
-    left, seen = [row], {row.session_id}
+    left, seen = [session_id], {session_id}
     while left:
-        each = left.pop()
-        times = [moment for moment in (each.wakes_at, each.deadline_at) if moment is not None]
-        if each.status != DurableStatus.WAITING and each is not row:
-            return True
-        if times and min(times) <= now:
-            return True
-        names = _awaited(connection, each.session_id)
-        unheard = sa.select(signals.c.name).where(
-            signals.c.session_id == each.session_id, signals.c.consumed_by.is_(None)
-        )
-        if names & set(connection.execute(unheard).scalars()):
-            return True
-        waiting = _inside(connection, each.session_id)
-        if not names and not waiting:
-            # It waited for sessions inside it, and these have ended meanwhile.
-            return True
-        left.extend(inner for inner in waiting if inner.session_id not in seen)
-        seen.update(inner.session_id for inner in waiting)
+        for *head, is_inner_due in connection.execute(_INSIDE, {"wanted": left.pop(), "now": now}):
+            inner: SessionRow = session_row(head)
+            if is_inner_due or inner.status != DurableStatus.WAITING:
+                return True
+            if inner.session_id not in seen:
+                seen.add(inner.session_id)
+                left.append(inner.session_id)
     return False
-
-
-def _inside(connection: Connection, session_id: str) -> list[SessionRow]:
-    """Return the sessions inside one that wait, or that can go on."""
-    inside = sa.select(sessions).where(
-        sessions.c.parent == session_id, sessions.c.status.in_([DurableStatus.WAITING, DurableStatus.INTERRUPTED])
-    )
-    return list(map(session_row, connection.execute(inside)))
-
-
-def _awaited(connection: Connection, session_id: str) -> set[str]:
-    """Return the names of the signals that a session waits for: its waits that have begun and have no outcome."""
-    query = sa.select(calls.c.node, calls.c.key, calls.c.status).where(
-        calls.c.session_id == session_id, calls.c.node.startswith(WAIT)
-    )
-    waits = [(node, key, status) for node, key, status in connection.execute(query)]
-    over = {key for _, key, status in waits if status != RowStatus.OPENED}
-    # Not every SQLite leaves out what is no text.
-    return {node.removeprefix(WAIT) for node, key, _ in waits if isinstance(node, str) and key not in over}
