@@ -62,12 +62,13 @@ class Journal:
         startable: StartableNodes,
         fence: int | None,
         record: RecordedSession,
+        turns: Turns,
         values: Values,
         writer: Writer,
         patience: Patience,
         began_at: float | None,
     ) -> None:
-        session, turns = AttachedSession(), Turns(record)
+        session = AttachedSession()
         order = Order(turns, session.warn, patience)
         context = RecordedContext(values, order)
         commits = Commits(session_id, fence, record.last_seq, order, writer)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from railtracks._records.slices import Pauses
 from railtracks.durable._replay.recorded import RecordedCall, RecordedSession
 from railtracks.durable._store.schema import CallRow, RowStatus
 
@@ -66,6 +67,10 @@ class Turn:
 class Turns:
     """The queue of one session's outcomes: only the one at its head may be handed over.
 
+    Args:
+        record: What an earlier run recorded.
+        pauses: Lets other threads run meanwhile, if this is made in a thread.
+
     Attributes:
         recorded: How many recorded outcomes were not handed over yet.
         progress: Counts what has happened, so that a task that waits can see whether anything has.
@@ -73,24 +78,27 @@ class Turns:
             that goes on.
     """
 
-    def __init__(self, record: RecordedSession) -> None:
+    def __init__(self, record: RecordedSession, pauses: Pauses | None = None) -> None:
+        pauses = pauses or Pauses()
         self.recorded = 0
         self.progress = 0
         self._record = record
         self._queue: deque[Turn] = deque()
         self._by_key: dict[str, Turn] = {}
-        self.rest = self._queue_recorded()
+        self.rest = self._queue_recorded(pauses)
         # The recorded calls that code is going to ask for and has not, in the order in which they first began.
         early = [
-            each for each in record.calls.values() if record.is_repeated(each.row) and record.comes_early(each.row)
+            each
+            for each in pauses.between(record.calls.values())
+            if record.is_repeated(each.row) and record.comes_early(each.row)
         ]
         self._expected = deque(sorted(early, key=lambda each: each.began_after))
         self._awaited = {each.key for each in early}
 
-    def _queue_recorded(self) -> list[CallRow]:
+    def _queue_recorded(self, pauses: Pauses) -> list[CallRow]:
         """Queue a turn for each recorded outcome that code asks for; return the outcomes after the last of them."""
         before: list[CallRow] = []
-        for row in self._record.outcomes:
+        for row in pauses.between(self._record.outcomes):
             # No task waits for the turn of a cancelled call. What was written in it is applied with the next outcome
             # (test_durable_resume.py::test_what_was_written_in_a_call_that_was_cancelled_is_there_again).
             if row.status == RowStatus.CANCELLED or not self._record.is_repeated(row):

@@ -26,13 +26,16 @@ class RecordedEnd:
 
     session_id: str
     _access: Access
-    # Known where the session was taken from the store. A call that is replayed takes none: then the rows are read when
-    # they are asked for. A fork has no inner sessions in the store, only the outcomes of their calls.
+    # Known where the session was taken from the store. A call that is replayed takes none: then the row is read when it
+    # is asked for, like those of the calls. A fork has no inner sessions in the store, only the outcomes of their calls.
+    _row: SessionRow | None = None
     _rows: tuple[SessionRow, list[CallRow]] | None = None
 
     @property
     def status(self) -> Status | None:
         """How the session has ended."""
+        if self._row is not None:
+            return seen_status(self._row)
         rows = self._found()
         return None if rows is None else seen_status(rows[0])
 

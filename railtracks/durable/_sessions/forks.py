@@ -40,6 +40,7 @@ def forked(access: Access, session_id: str, before: int | None) -> str:
             status=DurableStatus.INTERRUPTED,
             created_at=now,
             ended_at=None,
+            outcome_seq=None,
             deadline_at=moment_after(now, row.timeout),
             wakes_at=None,
             failure=None,

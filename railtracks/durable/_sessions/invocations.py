@@ -33,7 +33,7 @@ from railtracks.durable._sessions.views import row_of
 from railtracks.durable._sessions.wakeups import is_due
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
-from railtracks.durable._store.schema import ROOT, RowStatus
+from railtracks.durable._store.schema import RowStatus
 from railtracks.durable._store.wanted import Taken, Wanted
 from railtracks.durable._values.shapes import StandIn, result_kind_of
 from railtracks.durable._values.values import as_own_error
@@ -118,7 +118,7 @@ async def resume_flow(
     run = Run(access, _wanted(flow, Identity(session_id), None, None), flow.startable)
     taken = await run.take(wait)
     if taken.fence is None:
-        ended(RecordedEnd(run.session_id, access, (taken.session, taken.rows)))
+        ended(RecordedEnd(run.session_id, access, taken.session))
         return _recorded_result(access, taken, flow.node)
     return await _started(run, start, partial(_recorded_inputs, access, flow, taken))
 
@@ -168,7 +168,7 @@ async def _invoke(  # noqa: PLR0917 - the parts of an invocation
     # The process that owns an inner session ends it, or dies and is taken over: the wait for it needs no end.
     taken = await run.take(0.0 if identity.parent is None else math.inf)
     if taken.fence is None:
-        ended(RecordedEnd(run.session_id, access, (taken.session, taken.rows)))
+        ended(RecordedEnd(run.session_id, access, taken.session))
         return _recorded_result(access, taken, flow.node)
     return await _started(run, start, lambda: (args, kwargs))
 
@@ -216,10 +216,8 @@ def _recorded_result(access: Access, taken: Taken, node: Node[..., object]) -> o
     """Return the recorded result of a session that is over, or raise its recorded error."""
     row = taken.session
     raise_recorded(access, row)
-    for each in reversed(taken.rows):
-        # By its position, which all attempts have in common.
-        is_entry = (each.strand, each.position, each.place) == (ROOT, 0, -1)
-        if is_entry and each.status == RowStatus.COMPLETED and each.outcome is not None:
+    for each in taken.rows:
+        if each.status == RowStatus.COMPLETED and each.outcome is not None:
             with as_own_error(row.session_id):
                 return access.values.load(each.outcome, result_kind_of(node))
     raise StoreError(f"session {row.session_id} is {row.status}, and its result is not in the store")

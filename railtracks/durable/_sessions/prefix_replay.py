@@ -80,6 +80,7 @@ def cut(access: Access, count: int, session_id: str) -> None:
             status=DurableStatus.INTERRUPTED,
             failure=None,
             ended_at=None,
+            outcome_seq=None,
             owner=None,
             deadline_at=None,
         )

@@ -7,6 +7,8 @@ runs, `close` when it has ended.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from typing import Final
 
 import sqlalchemy as sa
 import trio
@@ -17,18 +19,22 @@ from railtracks._nodes.node import Node
 from railtracks._records.data import CauseKind, EndCause, Status
 from railtracks._records.ending import Ending
 from railtracks._records.errors import holds, is_ordinary, raise_unchanged
+from railtracks._records.slices import Pauses
 from railtracks._workers.threads import in_thread, in_thread_or_here, saving_limiter
 from railtracks.durable._replay.calls import INTERRUPTING
 from railtracks.durable._replay.journal import Journal
 from railtracks.durable._replay.past import first_beginning
 from railtracks.durable._replay.recorded import RecordedSession
 from railtracks.durable._replay.startable import StartableNodes
+from railtracks.durable._replay.turns import Turns
 from railtracks.durable._sessions.cancelling import end_inside
 from railtracks.durable._sessions.causes import dumped_cause, ended_quietly
+from railtracks.durable._sessions.views import row_of
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.commit import Commit
 from railtracks.durable._store.database import clock_of
-from railtracks.durable._store.schema import FINAL, DurableStatus, SessionRow, sessions
+from railtracks.durable._store.histories import History, outcome_number
+from railtracks.durable._store.schema import FINAL, CallRow, DurableStatus, SessionRow, sessions
 from railtracks.durable._store.wanted import Taken, Wanted, stuck
 from railtracks.durable._store.writer import Writer
 from railtracks.durable._values.failures import load_failure
@@ -41,6 +47,9 @@ from railtracks.exceptions import (
     StoreError,
 )
 
+# So many rows are made ready for a replay in a thread: about 10 ms of work.
+_MANY: Final = 1_000
+
 
 def raise_recorded(access: Access, row: SessionRow) -> None:
     """Raise the recorded error of a session that is over, if it has raised one."""
@@ -52,6 +61,12 @@ def _failure_of(access: Access, row: SessionRow, failure: bytes) -> Exception:
     """Return the recorded error of a session. In a function of its own: no frame of its caller holds it."""
     with as_own_error(row.session_id):
         return load_failure(failure, access.values)
+
+
+def _prepared_slowly(rows: list[CallRow]) -> tuple[RecordedSession, Turns]:
+    pauses = Pauses()
+    record = RecordedSession(pauses.between(rows))
+    return record, Turns(record, pauses)
 
 
 class Run:
@@ -123,9 +138,10 @@ class Run:
 
     async def _take(self, until: float) -> Taken:
         owner, writer, wanted = self.access.owner, self._writer, self.wanted
+        history = History(wanted.session_id)
         while True:
             await trio.lowlevel.checkpoint()
-            commit = Commit(wanted.session_id, None, work=lambda connection: owner.take(connection, wanted))
+            commit = Commit(wanted.session_id, None, work=lambda connection: owner.take(connection, wanted, history))
             refusal: Exception = owner.refusal(wanted.session_id)
             # While this run tries, no other run in this process may take the session.
             if owner.reserve(wanted.session_id):
@@ -138,10 +154,20 @@ class Run:
                     owner.lease.renewed(taken.asked_at)
                 if taken is not None:
                     return taken
-                refusal = commit.error or refusal
+                if commit.error is None:
+                    # Nothing was taken: other writers must not wait until a long history is read.
+                    while not await in_thread(self._read_piece, history):
+                        pass
+                    continue
+                refusal = commit.error
             if not isinstance(refusal, SessionOwnedError) or trio.current_time() >= until:
                 raise refusal
             await trio.sleep(self.access.patience.look)
+
+    def _read_piece(self, history: History) -> bool:
+        """Read one piece of the history of a session that nobody has taken yet; return whether it was the last one."""
+        with self.access.reading() as (connection, _, _):
+            return history.read_on(connection, row_of(connection, self.session_id, self.access))
 
     async def _leave_store(self) -> None:
         """Close the store, if no other session of this process needs it."""
@@ -154,6 +180,7 @@ class Run:
         taken = self._taken or await self.take()
         if taken.fence is None:
             raise_recorded(self.access, taken.session)
+        record, turns = await self._prepared(taken.rows)
         self.is_open = True
         self.journal = Journal(
             self.session_id,
@@ -161,7 +188,8 @@ class Run:
             startable=self._startable,
             has_entry_point=self.wanted.entry_point is not None,
             fence=taken.fence,
-            record=RecordedSession(taken.rows),
+            record=record,
+            turns=turns,
             values=self.access.values,
             writer=self._writer,
             patience=self.access.patience,
@@ -177,6 +205,29 @@ class Run:
         """The request to end the session that its store had when the session was taken, if there was one."""
         row = None if self._taken is None else self._taken.session
         return None if row is None or row.cancel_asked_at is None else EndCause(CauseKind.CANCEL, row.cancel_reason)
+
+    async def _prepared(self, rows: list[CallRow]) -> tuple[RecordedSession, Turns]:
+        """Return what a replay needs of some rows; of many rows it is made in a thread, and the lease renewed meanwhile.
+
+        A checkpoint if there are many.
+        """
+        if len(rows) < _MANY:
+            record = RecordedSession(rows)
+            return record, Turns(record)
+        with trio.CancelScope() as renewing:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._renew_meanwhile)
+                made = await in_thread(_prepared_slowly, rows)
+                renewing.cancel()
+        return made
+
+    async def _renew_meanwhile(self) -> None:
+        """Keep the lease until the session is open. If it is lost, `keep` or the first commit finds that out."""
+        owner = self.access.owner
+        while True:
+            await trio.sleep(owner.lease.until_renewal or self.access.patience.look)
+            with suppress(SQLAlchemyError, StoreError):
+                await in_thread(owner.renew)
 
     # Keeping.
 
@@ -338,6 +389,7 @@ class Run:
         is_final = status in FINAL
         if is_final and status is not DurableStatus.COMPLETED and error is not None:
             failure, _ = self.journal.parts.failures.dump(error)
+        has_outcome = self.wanted.entry_point is not None and status in {DurableStatus.COMPLETED, DurableStatus.FAILED}
         wakes_at = self.journal.parts.parking.wakes_at if status is DurableStatus.WAITING else None
 
         def settle(connection: Connection) -> EndCause | None:
@@ -354,6 +406,7 @@ class Run:
                     ended_at=clock_of(connection) if is_final else None,
                     wakes_at=wakes_at,
                     cause=cause,
+                    outcome_seq=outcome_number(self.session_id) if has_outcome else None,
                 )
             )
             if is_cancelled:

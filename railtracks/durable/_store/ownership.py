@@ -17,9 +17,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from railtracks.durable._store.database import Database, now_of
+from railtracks.durable._store.histories import History, outcome_rows
 from railtracks.durable._store.lease import Lease
 from railtracks.durable._store.progress import taken_over
-from railtracks.durable._store.reading import moment_after, owner_row, record_of, rows_of, session_row
+from railtracks.durable._store.reading import moment_after, owner_row, session_row
 from railtracks.durable._store.schema import (
     FINAL,
     DurableStatus,
@@ -168,8 +169,16 @@ class ProcessOwner:
 
     # Taking.
 
-    def take(self, connection: Connection, wanted: Wanted) -> Taken:
+    def take(self, connection: Connection, wanted: Wanted, history: History) -> Taken | None:
         """Begin a session, or take over one that has no live owner; one that is over is only read.
+
+        Args:
+            connection: A transaction that writes.
+            wanted: The session.
+            history: What was read of its calls before.
+
+        Returns:
+            What was found; `None` if so much of the history is unread that it is to be read first, by `read_ahead`.
 
         Raises:
             SessionOwnedError: If a live owner has it.
@@ -184,15 +193,17 @@ class ProcessOwner:
         refuse_other(found, wanted)
         if found.status in FINAL:
             # Of a flow that is over only the result is wanted; a block runs again, and replays.
-            rows = (rows_of if found.entry_point is not None else record_of)(connection, found.session_id)
-            return Taken(found, rows, None, None)
+            if found.entry_point is not None:
+                return Taken(found, outcome_rows(connection, found), None, None)
+            return Taken(found, history.rows, None, None) if history.read_on(connection, found) else None
         if found.status == DurableStatus.STUCK:
             raise stuck(wanted.session_id)
         refusal = self._refusal(connection, found)
         if refusal is not None:
             raise refusal
         # Before anything is written: a damaged record leaves the session as it is.
-        rows = record_of(connection, found.session_id)
+        if not history.read_on(connection, found):
+            return None
         recoveries, progress = found.recoveries, found.progress
         # A session that its last owner let go of did not die with it.
         if found.status == DurableStatus.RUNNING:
@@ -213,7 +224,7 @@ class ProcessOwner:
         )
         asked_at = asked_at if self._own(connection) else 0.0
         remaining = None if found.deadline_at is None else found.deadline_at - now_of(connection)
-        return Taken(found, rows, found.fence + 1, remaining, asked_at)
+        return Taken(found, history.rows, found.fence + 1, remaining, asked_at)
 
     def _own(self, connection: Connection) -> bool:
         """Renew the lease if that is due, as after a time without any session; return whether it was due."""

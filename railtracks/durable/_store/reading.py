@@ -215,6 +215,32 @@ def _contradiction(row: SessionRow) -> str | None:
 # Calls.
 
 
+class CallRows:
+    """Makes the rows of one session's calls of what a query has found, each checked by itself."""
+
+    def __init__(self, session_id: str) -> None:
+        self._session_id = session_id
+        # The classes of the values of rows that were found right: there are few such combinations.
+        self._sound = set[tuple[type, ...]]()
+        # Texts that many rows have in common are kept once.
+        self._texts: dict[object, object] = {}
+
+    def row(self, found: Sequence[object]) -> CallRow:
+        """Return a row, checked.
+
+        Raises:
+            StoreError: If it is damaged.
+        """
+        row = CallRow._make(found)
+        kinds = tuple(map(type, row))
+        if kinds not in self._sound or not _is_sound(row):
+            problem = _problem(row, _CALL) or _call_contradiction(row)
+            if problem is not None:
+                raise damaged(self._session_id, f"of call row {_shown(row.seq)}, {problem}")
+            self._sound.add(kinds)
+        return row
+
+
 def rows_of(connection: Connection, session_id: str) -> list[CallRow]:
     """Return the rows of a session's calls, in the order of the commits, each checked by itself.
 
@@ -222,19 +248,8 @@ def rows_of(connection: Connection, session_id: str) -> list[CallRow]:
         StoreError: If one is damaged.
     """
     query = select(calls).where(calls.c.session_id == session_id).order_by(calls.c.seq)
-    rows: list[CallRow] = []
-    # The classes of the values of rows that were found right: there are few such combinations.
-    sound = set[tuple[type, ...]]()
-    for each in connection.execute(query):
-        row = CallRow._make(each)
-        kinds = tuple(map(type, row))
-        if kinds not in sound or not _is_sound(row):
-            problem = _problem(row, _CALL) or _call_contradiction(row)
-            if problem is not None:
-                raise damaged(session_id, f"of call row {_shown(row.seq)}, {problem}")
-            sound.add(kinds)
-        rows.append(row)
-    return rows
+    checked = CallRows(session_id)
+    return [checked.row(each) for each in connection.execute(query)]
 
 
 def _is_sound(row: CallRow) -> bool:
@@ -255,20 +270,6 @@ def _is_sound(row: CallRow) -> bool:
     )
 
 
-def record_of(connection: Connection, session_id: str) -> list[CallRow]:
-    """Return the rows of a session's calls for a replay, which needs more: that they do not contradict each other.
-
-    Raises:
-        StoreError: If one is damaged, or if two contradict each other.
-    """
-    rows, record = rows_of(connection, session_id), _Record()
-    for row in rows:
-        problem = record.add(row)
-        if problem is not None:
-            raise damaged(session_id, f"of call row {row.seq}, {problem}")
-    return rows
-
-
 def _call_contradiction(row: CallRow) -> str | None:
     """Return what in the row of a call contradicts its status, or its number."""
     # A wait for a signal keeps its deadline in its first row.
@@ -282,7 +283,7 @@ def _call_contradiction(row: CallRow) -> str | None:
     return None
 
 
-class _Record:
+class RecordChecks:
     """The rows of one session that were read so far, for what later rows may say.
 
     The parent record of an outcome or a beginning stands before it, so no row is inside itself.
