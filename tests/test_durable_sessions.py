@@ -587,7 +587,7 @@ def test_a_dead_owners_session_is_free_at_once(tmp_path: Path) -> None:
 def test_owners_of_yesterday_are_forgotten(store: rt.DurableStore) -> None:
     with access_of(store).writing() as (connection, _, _owner):
         connection.execute(sa.insert(owners).values(token="old", host="h", process_id=1, lease_until=1.0))
-    with access_of(store).reading() as (connection, _, _owner):
+    with store, access_of(store).reading() as (connection, _, _owner):
         assert [row.token for row in connection.execute(sa.select(owners))] != ["old"]
 
 

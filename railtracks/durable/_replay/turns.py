@@ -25,8 +25,8 @@ class Turn:
 
     Attributes:
         row: The recorded outcome; `None` of a new one.
-        before: Outcomes just before it that are not asked for again: the call around them is itself replayed. Also
-            those of cancelled calls.
+        before: Outcomes just before it that are not asked for again and have written to the context: the call around
+            them is itself replayed. Also those of cancelled calls.
         is_ready: Whether its caller waits for it, or of a new outcome, whether it is committed.
         is_over: Whether it was handed over, or never will be.
     """
@@ -74,8 +74,8 @@ class Turns:
     Attributes:
         recorded: How many recorded outcomes were not handed over yet.
         progress: Counts what has happened, so that a task that waits can see whether anything has.
-        rest: The recorded outcomes after the last turn: of background calls whose starter no code repeats, or of a call
-            that goes on.
+        rest: The recorded outcomes after the last turn that have written to the context: of background calls whose
+            starter no code repeats, or of a call that goes on.
     """
 
     def __init__(self, record: RecordedSession, pauses: Pauses | None = None) -> None:
@@ -102,9 +102,12 @@ class Turns:
             # No task waits for the turn of a cancelled call. What was written in it is applied with the next outcome
             # (test_durable_resume.py::test_what_was_written_in_a_call_that_was_cancelled_is_there_again).
             if row.status == RowStatus.CANCELLED or not self._record.is_repeated(row):
-                before.append(row)
+                # For the context alone.
+                if row.context is not None:
+                    before.append(row)
             else:
-                self._by_key[row.key] = turn = Turn(row, before=before)
+                # Most have nothing before them: a list for each would make the garbage collector stop the loop longer.
+                self._by_key[row.key] = turn = Turn(row, before=before or ())
                 self.add(turn)
                 before = []
         return before

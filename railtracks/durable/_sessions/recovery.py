@@ -23,7 +23,7 @@ from railtracks.durable._sessions.store import DurableStore, StoreOption, access
 from railtracks.durable._sessions.wakeups import CAN_GO_ON, IS_DUE
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
-from railtracks.durable._store.ownership import ProcessOwner
+from railtracks.durable._store.onlooking import Onlooker
 from railtracks.durable._store.reading import session_row, shown_id
 from railtracks.durable._store.schema import FINAL, SESSION_HEAD, DurableStatus, SessionRow, sessions
 from railtracks.exceptions import SessionOwnedError, SessionUnavailableError, SessionWaiting, StoreError
@@ -304,7 +304,7 @@ class _Open:
             outer = self._rows.get(outer.parent or "")
         return list(around)
 
-    def why(self, row: SessionRow, owner: ProcessOwner, live: frozenset[str]) -> str | None:
+    def why(self, row: SessionRow, owner: Onlooker, live: frozenset[str]) -> str | None:
         """Return why a session is left alone, `None` if it is to be resumed."""
         is_asleep = row.status == DurableStatus.WAITING and row.session_id not in self._due
         # First, because no other reason matters then.

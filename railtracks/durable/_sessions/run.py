@@ -225,9 +225,9 @@ class Run:
         """Keep the lease until the session is open. If it is lost, `keep` or the first commit finds that out."""
         owner = self.access.owner
         while True:
-            await trio.sleep(owner.lease.until_renewal or self.access.patience.look)
             with suppress(SQLAlchemyError, StoreError):
                 await in_thread(owner.renew)
+            await trio.sleep(owner.lease.until_renewal or self.access.patience.look)
 
     # Keeping.
 

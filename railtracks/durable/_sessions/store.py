@@ -25,7 +25,7 @@ from railtracks.durable._sessions.views import StoredSession, record_of, session
 from railtracks.durable._store.access import Access, DatabaseFactory
 from railtracks.durable._store.address import Address
 from railtracks.durable._store.database import Durability
-from railtracks.durable._store.ownership import LONGEST_LEASE
+from railtracks.durable._store.onlooking import LONGEST_LEASE
 from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.schema import DurableStatus
 from railtracks.durable._values.sealing import Sealer

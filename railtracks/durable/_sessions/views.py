@@ -24,7 +24,7 @@ from railtracks.durable._replay.past import STATUS, error_in, first_beginning, v
 from railtracks.durable._sessions.causes import cause_of
 from railtracks.durable._sessions.pages import Page
 from railtracks.durable._store.access import Access
-from railtracks.durable._store.ownership import ProcessOwner
+from railtracks.durable._store.onlooking import Onlooker
 from railtracks.durable._store.reading import owner_row, rows_of, session_row, shown_id
 from railtracks.durable._store.schema import (
     CallRow,
@@ -179,7 +179,7 @@ def row_of(connection: Connection, session_id: str, access: Access, *, is_locked
 class _Owners:
     """The owners of a store, as one look finds them."""
 
-    def __init__(self, connection: Connection, owner: ProcessOwner) -> None:
+    def __init__(self, connection: Connection, owner: Onlooker) -> None:
         self.known = {
             row.token: row for row in map(owner_row, connection.execute(sa.select(owners))) if row is not None
         }

@@ -9,7 +9,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -19,8 +19,9 @@ from sqlalchemy.engine import Connection
 from railtracks.durable._store.database import Database, now_of
 from railtracks.durable._store.histories import History, outcome_rows
 from railtracks.durable._store.lease import Lease
+from railtracks.durable._store.onlooking import LONGEST_LEASE, Onlooker
 from railtracks.durable._store.progress import taken_over
-from railtracks.durable._store.reading import moment_after, owner_row, session_row
+from railtracks.durable._store.reading import moment_after, session_row
 from railtracks.durable._store.schema import (
     FINAL,
     DurableStatus,
@@ -38,11 +39,9 @@ from railtracks.exceptions import SessionOwnedError, SessionUnavailableError, St
 _FIND: Final = sa.select(sessions).where(sessions.c.session_id == sa.bindparam("wanted")).with_for_update()
 _BEGIN: Final = sa.insert(sessions)
 _CLEAR: Final = [sa.delete(each).where(each.c.session_id == sa.bindparam("begun")) for each in (calls, signals)]
-# Seconds. Owners whose lease ended as long ago are forgotten.
-LONGEST_LEASE: Final = 86_400
 
 
-class ProcessOwner:
+class ProcessOwner(Onlooker):
     """This process, as the owner of sessions in one store; Trio runs in several threads may share it.
 
     Attributes:
@@ -52,6 +51,7 @@ class ProcessOwner:
 
     def __init__(self, database: Database, lease: float, max_recoveries: int, clock: Callable[[], float]) -> None:
         self.token = os.urandom(16).hex()
+        super().__init__(database, self.token)
         self.lease = Lease(lease, clock)
         self._database = database
         self._max_recoveries = max_recoveries
@@ -298,27 +298,7 @@ class ProcessOwner:
         until = datetime.fromtimestamp(owner.lease_until, UTC).isoformat(timespec="seconds")
         return SessionOwnedError(session_id, owner.host, owner.process_id, until)
 
-    def live_owners(self, connection: Connection) -> frozenset[str]:
-        """Return the other owners that live, by their tokens."""
-        now = now_of(connection)
-        others = [each for each in self._owners(connection) if each.token != self.token]
-        return frozenset(each.token for each in others if self._lives(connection, each, now))
-
-    def _owners(self, connection: Connection, token: str | None = None) -> Iterator[OwnerRow]:
-        """Return the rows of the owners, or that of one. One that no process has written is left out."""
-        query = sa.select(owners)
-        found = connection.execute(query if token is None else query.where(owners.c.token == token))
-        return (row for row in map(owner_row, found.all()) if row is not None)
-
-    def _lives(self, connection: Connection, owner: OwnerRow, now: float) -> bool:
-        """Return whether an owner lives: until its lease ends, unless its lock shows that it has died."""
-        if owner.lease_until <= now:
-            return False
-        is_held = self._database.is_held(connection, owner.token)
-        # No process has such a long lease: the row was changed, and the lock alone tells.
-        return is_held is True if owner.lease_until > now + LONGEST_LEASE else is_held is not False
-
     def is_free(self, found: SessionRow, live: frozenset[str]) -> bool:
         """Return whether no process runs a session, given the other owners that live."""
         with self._guard:
-            return found.session_id not in self._open and found.owner not in live
+            return found.session_id not in self._open and super().is_free(found, live)

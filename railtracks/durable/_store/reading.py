@@ -114,6 +114,8 @@ _SESSION: Final[dict[str, _Check]] = {
     "retried_at": _optional(_is_moment),
 }
 _STATUSES: Final = frozenset(RowStatus)
+# The columns with texts that many rows have in common.
+_REPEATED: Final = tuple(map(CallRow._fields.index, ("session_id", "parent", "strand", "node", "status")))
 # Without an outcome.
 _BARE: Final = frozenset([RowStatus.OPENED, RowStatus.CANCELLED, RowStatus.DELIVERED])
 _CALL: Final[dict[str, _Check]] = {
@@ -222,6 +224,8 @@ class CallRows:
         self._session_id = session_id
         # The classes of the values of rows that were found right: there are few such combinations.
         self._sound = set[tuple[type, ...]]()
+        # Each such text is kept once: they are more than half of a small row.
+        self._texts: dict[object, object] = {}
         # Texts that many rows have in common are kept once.
         self._texts: dict[object, object] = {}
 
@@ -238,7 +242,10 @@ class CallRows:
             if problem is not None:
                 raise damaged(self._session_id, f"of call row {_shown(row.seq)}, {problem}")
             self._sound.add(kinds)
-        return row
+        values = list(row)
+        for column in _REPEATED:
+            values[column] = self._texts.setdefault(values[column], values[column])
+        return CallRow._make(values)
 
 
 def rows_of(connection: Connection, session_id: str) -> list[CallRow]:

@@ -79,7 +79,7 @@ def sqlite_engine(url: URL, durability: str, timeout: float, mounts: Path = _MOU
 
     def prepare(connection: sqlite3.Connection, _: object) -> None:
         # A text that is no UTF-8 is refused with its row, by `reading`. By default the whole query would fail.
-        connection.text_factory = _text
+        connection.text_factory = text_of
         mode = _kept_in_wal(connection, patience)
         connection.execute(f"pragma journal_size_limit={_LONGEST_LOG}")
         connection.execute(f"pragma synchronous={level}")
@@ -135,7 +135,8 @@ def _kept_in_wal(connection: sqlite3.Connection, patience: float) -> str:
         time.sleep(_ASKED_AGAIN)
 
 
-def _text(data: bytes) -> str:
+def text_of(data: bytes) -> str:
+    """Return a text of a file; what is no UTF-8 in it comes as lone surrogates, which `reading` refuses."""
     return str(data, "utf-8", "surrogateescape")
 
 

@@ -1,0 +1,115 @@
+"""A look into a store that nothing of this process has open: no row, no lock, no upgrade, and no right to write needed.
+
+`Access.reading` comes here. A store that is not there yet is looked at as an empty one.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Protocol
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.pool import NullPool, StaticPool
+
+from railtracks.durable._store.address import shown
+from railtracks.durable._store.onlooking import Onlooker
+from railtracks.durable._store.postgres import AdvisoryLocks, postgres_engine
+from railtracks.durable._store.schema import REVISION, REVISIONS, metadata
+from railtracks.durable._store.sqlite import LockFiles, text_of
+from railtracks.durable._store.upgrade import revision_of
+from railtracks.exceptions import StoreError
+
+# Seconds that a look waits for a lock that somebody holds.
+_PATIENCE: Final = 5.0
+
+
+class _Locks(Protocol):
+    def is_held(self, connection: Connection, token: str) -> bool | None: ...
+
+
+@contextmanager
+def looking(url: URL, durability: str, timeout: float, lease: float) -> Generator[tuple[Connection, Onlooker] | None]:
+    """Open a transaction that reads one state of a store, and writes nothing.
+
+    Yields:
+        The transaction, and who sees which owners live; `None` if the tables are older than this library's.
+
+    Raises:
+        StoreError: If the tables are newer.
+    """
+    is_sqlite = url.get_backend_name() == "sqlite"
+    if is_sqlite:
+        engine = _file_engine(Path(url.database or ""), min(_PATIENCE, timeout))
+    else:
+        engine = postgres_engine(url, durability, timeout, lease)
+    locks: _Locks = LockFiles(url) if is_sqlite else AdvisoryLocks(engine)
+    try:
+        with _read_only(engine).connect() as connection, connection.begin():
+            revision = revision_of(connection)
+            if revision == REVISION:
+                yield connection, Onlooker(locks)
+            elif revision in REVISIONS:
+                yield None
+            elif revision is not None:
+                raise StoreError(
+                    f"the store {shown(url)} has schema {revision}, made by a newer railtracks: this one"
+                    f" knows {REVISION} and nothing above. Install the newer one"
+                )
+        if revision is None:
+            with _empty_engine().connect() as connection, connection.begin():
+                yield connection, Onlooker(locks)
+    finally:
+        engine.dispose()
+
+
+def _read_only(engine: Engine) -> Engine:
+    if engine.dialect.name == "sqlite":
+        return engine
+    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def _file_engine(path: Path, timeout: float) -> Engine:
+    """Return the engine for a look at a file, an empty one if there is no such file."""
+    if not path.exists():
+        return _empty_engine()
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(_address(path), uri=True, timeout=timeout, isolation_level=None)
+        # A text that is no UTF-8 is refused with its row, by `reading`.
+        connection.text_factory = text_of
+        connection.execute("pragma query_only=1")
+        return connection
+
+    engine = sa.create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("begin")
+
+
+def _address(path: Path) -> str:
+    """Return the URI by which SQLite opens a file for a look."""
+    where = f"file:{quote(str(path))}"
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        # Nothing is written, but SQLite can tidy up behind writers that were killed.
+        return f"{where}?mode=rw"
+    if not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists():
+        # Nobody has the file open, and SQLite could not make the files by which it would notice somebody who opens it.
+        return f"{where}?mode=ro&immutable=1"
+    return f"{where}?mode=ro"
+
+
+def _empty_engine() -> Engine:
+    """Return the engine of a store in memory, with nothing in it."""
+    engine = sa.create_engine("sqlite://", poolclass=StaticPool)
+    metadata.create_all(engine)
+    return engine
