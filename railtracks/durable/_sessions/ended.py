@@ -26,8 +26,8 @@ class RecordedEnd:
 
     session_id: str
     _access: Access
-    # Known where the session was taken from the store. A call that is replayed takes none: then the row is read when it
-    # is asked for, like those of the calls. A fork has no inner sessions in the store, only the outcomes of their calls.
+    # Known where the session was taken from the store. A call that is replayed takes none: then the row is read when
+    # it is asked for, like the rows of the calls. A fork has no inner sessions in the store, only their outcomes.
     _row: SessionRow | None = None
     _rows: tuple[SessionRow, list[CallRow]] | None = None
 

@@ -232,11 +232,17 @@ class _Recovering:
             self.resumed.append(session_id)
 
     def _tell(self) -> None:
-        """Call the callback. It is users' code, which Ctrl-C may strike."""
+        """Call the callback with how far this has come."""
         if self._progress is not None:
             found = len(self.found)
             told = RecoveryProgress(found, self._over, self._running, found - self._over - self._running)
-            trio.lowlevel.disable_ki_protection(self._progress)(told)
+            _call(self._progress, told)
+
+
+# Users' code, which Ctrl-C strikes at once.
+@trio.lowlevel.disable_ki_protection
+def _call(progress: Callable[[RecoveryProgress], object], told: RecoveryProgress) -> None:
+    progress(told)
 
 
 def _look(access: Access) -> list[_Found]:
@@ -291,8 +297,8 @@ class _Open:
             if row.session_id in self._due or row.status == DurableStatus.INTERRUPTED:
                 self._due.update(self._around(row))
         for parent, problem in list(self._damages.items()):
-            row = self._rows.get(parent)
-            self._damages.update(dict.fromkeys([] if row is None else self._around(row), problem))
+            if parent in self._rows:
+                self._damages.update(dict.fromkeys(self._around(self._rows[parent]), problem))
 
     def _around(self, row: SessionRow) -> list[str]:
         """Return the identifiers of the sessions around one, as far as they wait."""

@@ -207,18 +207,17 @@ class Run:
         return None if row is None or row.cancel_asked_at is None else EndCause(CauseKind.CANCEL, row.cancel_reason)
 
     async def _prepared(self, rows: list[CallRow]) -> tuple[RecordedSession, Turns]:
-        """Return what a replay needs of some rows; of many rows it is made in a thread, and the lease renewed meanwhile.
+        """Return what a replay needs of some rows.
 
-        A checkpoint if there are many.
+        If there are many, a thread makes it, and the lease is renewed meanwhile; then this is a checkpoint.
         """
         if len(rows) < _MANY:
             record = RecordedSession(rows)
             return record, Turns(record)
-        with trio.CancelScope() as renewing:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._renew_meanwhile)
-                made = await in_thread(_prepared_slowly, rows)
-                renewing.cancel()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._renew_meanwhile)
+            made = await in_thread(_prepared_slowly, rows)
+            nursery.cancel_scope.cancel()
         return made
 
     async def _renew_meanwhile(self) -> None:

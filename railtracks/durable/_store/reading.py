@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import select
 from sqlalchemy.engine import Connection
@@ -226,8 +226,6 @@ class CallRows:
         self._sound = set[tuple[type, ...]]()
         # Each such text is kept once: they are more than half of a small row.
         self._texts: dict[object, object] = {}
-        # Texts that many rows have in common are kept once.
-        self._texts: dict[object, object] = {}
 
     def row(self, found: Sequence[object]) -> CallRow:
         """Return a row, checked.
@@ -242,7 +240,7 @@ class CallRows:
             if problem is not None:
                 raise damaged(self._session_id, f"of call row {_shown(row.seq)}, {problem}")
             self._sound.add(kinds)
-        values = list(row)
+        values: list[Any] = list(row)
         for column in _REPEATED:
             values[column] = self._texts.setdefault(values[column], values[column])
         return CallRow._make(values)
