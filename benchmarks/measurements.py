@@ -176,6 +176,46 @@ MEASUREMENTS = (
         units={"": "s"},
         samples=5,
     ),
+    *(
+        Measurement(
+            name=f"durable-hop-{durability}",
+            title=f"Durable steps beside their bare commits, durability {durability}",
+            module="benchmarks.ours_growth",
+            sizes=(500,),
+            units={"": "µs a step"},
+            samples=15,
+            counted="steps",
+        )
+        for durability in ("power", "process")
+    ),
+    Measurement(
+        name="long-session",
+        title="A long durable session",
+        module="benchmarks.ours_growth",
+        sizes=(10_000, 100_000),
+        units={
+            "resume": "s to resume it",
+            "wait": "ms that another task waits meanwhile",
+            "resume-memory": "MB for that",
+            "load": "s to load it",
+            "load-memory": "MB for that",
+            "list": "s to list the sessions",
+            "list-memory": "MB for that",
+            "result": "s to read the result of a finished one",
+            "result-memory": "MB for that",
+        },
+        samples=3,
+        counted="steps",
+    ),
+    Measurement(
+        name="sleepers",
+        title="Recover with nothing to do",
+        module="benchmarks.ours_growth",
+        sizes=(1_000, 10_000),
+        units={"": "s"},
+        samples=5,
+        counted="sleepers",
+    ),
     Measurement(
         name="timeout",
         title="Timeout of 0.2 s",

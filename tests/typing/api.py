@@ -380,6 +380,8 @@ async def durable() -> None:
     assert_type(store.load("s"), rt.ExecutionInfo)
     assert_type(store.fork("s", before=3), str)
     assert_type(await rt.recover(store, [flow], limit=3), rt.Recovery)
+    told: list[rt.RecoveryProgress] = []
+    assert_type((await rt.recover(store, [flow], progress=told.append)).sleeping, int)
     assert_type(await rt.wait_for_signal("approval", bool, timeout=5, park=True), bool)
     assert_type(await rt.wait_for_signal("approval"), Any)
     await rt.send_signal("s", "approval", value=True, store=store, key="k")
