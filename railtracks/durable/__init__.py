@@ -46,6 +46,7 @@ from __future__ import annotations
 
 from railtracks.durable._sessions.checking import StoreProblem
 from railtracks.durable._sessions.recovery import Recovery, RecoveryProgress, recover
+from railtracks.durable._sessions.restores import RestoredSession
 from railtracks.durable._sessions.signal_views import StoredSignal
 from railtracks.durable._sessions.signals import send_signal, wait_for_signal
 from railtracks.durable._sessions.store import DurableStore
@@ -57,6 +58,7 @@ __all__ = [
     "DurableStore",
     "Recovery",
     "RecoveryProgress",
+    "RestoredSession",
     "StoreProblem",
     "StoredSession",
     "StoredSignal",

@@ -379,6 +379,9 @@ async def durable() -> None:
     store.check()[0].problem = ""  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     assert_type(store.load("s"), rt.ExecutionInfo)
     assert_type(store.fork("s", before=3), str)
+    store.retry("s")
+    store.backup("backup.db")
+    assert_type(store.restore(), tuple[rt.RestoredSession, ...])
     assert_type(await rt.recover(store, [flow], limit=3), rt.Recovery)
     told: list[rt.RecoveryProgress] = []
     assert_type((await rt.recover(store, [flow], progress=told.append)).sleeping, int)

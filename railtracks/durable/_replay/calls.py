@@ -224,7 +224,7 @@ class LiveCall(Call, RecordParent):
         if self._is_opened:
             return None
         self._is_opened = True
-        if self.recorded is None:
+        if self.recorded is None or not self.recorded.has_beginning:
             rows.append(self.row(RowStatus.OPENED, None))
         return self.parent
 

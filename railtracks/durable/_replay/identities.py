@@ -49,7 +49,11 @@ class Identities:
 
     def of_block(self, frame: Frame, name: str) -> tuple[str, str]:
         """Return the identifier and the seed of a session block that is opened in a frame."""
-        return self._of_session(*self.strands.of(frame).skip("session", name))
+        return self.of_place(*self.strands.of(frame).skip("session", name))
+
+    def of_place(self, strand: str, number: int) -> tuple[str, str]:
+        """Return the identifier and the seed of a session block that has a number in a strand."""
+        return self._of_session(strand, number)
 
     def of_flow(self, key: str) -> tuple[str, str]:
         """Return the identifier and the seed of the session that a call of an inner flow runs.

@@ -214,7 +214,8 @@ class Journal:
 
     async def pause(self, frame: Frame, seconds: float) -> None:
         """Wait before another attempt, unless that attempt is recorded."""
-        if self._strands.of(frame).next_attempt_key in self._record.calls:
+        recorded = self._record.calls.get(self._strands.of(frame).next_attempt_key or "")
+        if recorded is not None and not recorded.is_aside:
             return
         with self.parts.parking.pauses():
             await trio.sleep(seconds)

@@ -97,7 +97,7 @@ class _RecordedPast:
 
     @property
     def status(self) -> Status:
-        return STATUS[self._recorded.row.status]
+        return Status.RUNNING if self._recorded.is_under_way else STATUS.get(self._recorded.told.status, Status.RUNNING)
 
     @property
     def began_at(self) -> float:
@@ -105,7 +105,7 @@ class _RecordedPast:
 
     @property
     def ended_at(self) -> float | None:
-        return self._recorded.row.ended_at
+        return self._recorded.told.ended_at
 
     def children(self) -> Iterable[PastCall]:
         return map(self._past.of, self._past.record.children(self.key))
@@ -114,10 +114,10 @@ class _RecordedPast:
         return self._past.values.redacted_arguments(self._recorded.row.arguments, Scrubber())
 
     def result(self) -> object:
-        return self._past.values.redacted(self._recorded.row.outcome)
+        return self._past.values.redacted(self._recorded.told.outcome)
 
     def error(self) -> CallError:
-        return error_in(self._recorded.row.outcome or b"", self._past.values, Scrubber())
+        return error_in(self._recorded.told.outcome or b"", self._past.values, Scrubber())
 
     def values(self) -> Iterator[tuple[str | None, object]]:
-        return values_in(self._recorded.row, self._past.values)
+        return values_in(self._recorded.told, self._past.values)

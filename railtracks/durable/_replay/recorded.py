@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from attrs import define
+from attrs import define, field
 
 from railtracks.durable._store.schema import ROOT, CallRow, RowStatus
 from railtracks.exceptions import StoreError
 
 _OUTCOMES: Final = frozenset([RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.CANCELLED])
 # The rows that are about calls.
-CALLS: Final = _OUTCOMES | {RowStatus.OPENED}
+CALLS: Final = _OUTCOMES | {RowStatus.OPENED, RowStatus.RETRIED}
 
 
 def outcome_of(row: CallRow) -> bytes:
@@ -40,6 +40,9 @@ class RecordedCall:
         began_after: The number of the last commit whose outcome had been handed over when the call first began.
         began_at: The wall time when it first began.
         is_claimed: Whether code has asked for it in this run.
+        is_aside: Whether it belongs to a later attempt of a call that a person had run again. The call begins with its
+            first attempt, so code may never come here. Until it does, nothing waits for this.
+        told: The row that tells what became of it last, before a person had it run again.
     """
 
     key: str
@@ -47,6 +50,21 @@ class RecordedCall:
     began_after: int
     began_at: float
     is_claimed: bool = False
+    is_aside: bool = False
+    told: CallRow = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.told = self.row
+
+    @property
+    def has_beginning(self) -> bool:
+        """Whether its last row says that it began or ended, and not that it is to begin again."""
+        return self.row.status != RowStatus.RETRIED
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it runs in this run, or would if code asked for it, and the record tells of no earlier end."""
+        return not self.has_outcome and (self.is_claimed or self.has_beginning)
 
     @property
     def has_outcome(self) -> bool:
@@ -61,6 +79,19 @@ class RecordedCall:
     def update(self, row: CallRow) -> None:
         """Take a later row of the same call."""
         self.row = row
+        if self.has_beginning:
+            self.told = row
+
+    def set_aside(self, retried: int) -> None:
+        """Set the call aside, unless it has begun again since a row that had an attempt around it begin again.
+
+        Args:
+            retried: The number of that row.
+        """
+        if self.row.seq > retried and self.has_beginning:
+            self.began_after = self.row.began_after
+        else:
+            self.is_aside = True
 
     def claim(self) -> None:
         """Note that code has asked for this attempt in this run."""
@@ -146,9 +177,13 @@ class RecordedSession:
         self._by_number: dict[tuple[str, int], RecordedCall] = {}
         self._lengths: dict[str, int] = {}
         self._fan_outs: dict[tuple[str, int], list[RecordedCall]] = {}
+        # The numbers of the last rows by which calls began again.
+        self._retried: dict[str, int] = {}
         for row in rows:
             self.last_seq = row.seq
             self._add(row)
+        if self._retried:
+            self._forget_ends()
         # The positions of background calls that have ended well. Their attempts share a position.
         self._ended = {
             _position_of(each.row)
@@ -163,8 +198,22 @@ class RecordedSession:
             self.broadcasts.add(row)
         else:
             self._add_call(row)
-            if row.status != RowStatus.OPENED:
+            if row.status in _OUTCOMES:
                 self.outcomes.append(row)
+            elif row.status == RowStatus.RETRIED:
+                self._retried[row.key] = row.seq
+
+    def _forget_ends(self) -> None:
+        """Forget the outcomes of calls that began again since; set the later attempts of these aside."""
+        self.outcomes = [row for row in self.outcomes if row.seq > self._retried.get(row.key, 0)]
+        for call in self.calls.values():
+            around: RecordedCall | None = call
+            while around is not None:
+                retried = self._retried.get(around.key, 0)
+                if retried and around.row.attempt > 1:
+                    call.set_aside(retried)
+                    break
+                around = self.calls.get(around.row.parent)
 
     def _add_call(self, row: CallRow) -> None:
         known = self.calls.get(row.key)
@@ -238,7 +287,8 @@ class RecordedSession:
         A cancelled call does not count. A background call is asked for by its start.
         """
         for recorded in self.children(key):
-            if not (recorded.is_claimed or recorded.is_cancelled) and self.starts.of(recorded.row) is None:
+            is_missed = not (recorded.is_claimed or recorded.is_cancelled or recorded.is_aside)
+            if is_missed and self.starts.of(recorded.row) is None:
                 return recorded.row
         return self.starts.unclaimed(key)
 

@@ -90,7 +90,7 @@ class Turns:
         early = [
             each
             for each in pauses.between(record.calls.values())
-            if record.is_repeated(each.row) and record.comes_early(each.row)
+            if record.is_repeated(each.row) and record.comes_early(each.row) and not each.is_aside
         ]
         self._expected = deque(sorted(early, key=lambda each: each.began_after))
         self._awaited = {each.key for each in early}
@@ -99,6 +99,8 @@ class Turns:
         """Queue a turn for each recorded outcome that code asks for; return the outcomes after the last of them."""
         before: list[CallRow] = []
         for row in pauses.between(self._record.outcomes):
+            if self._record.calls[row.key].is_aside:
+                continue
             # No task waits for the turn of a cancelled call. What was written in it is applied with the next outcome
             # (test_durable_resume.py::test_what_was_written_in_a_call_that_was_cancelled_is_there_again).
             if row.status == RowStatus.CANCELLED or not self._record.is_repeated(row):

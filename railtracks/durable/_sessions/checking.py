@@ -14,8 +14,7 @@ from attrs import define
 from sqlalchemy.engine import Connection
 
 from railtracks.durable._store.access import Access
-from railtracks.durable._store.database import Database, now_of
-from railtracks.durable._store.ownership import ProcessOwner
+from railtracks.durable._store.onlooking import Onlooker
 from railtracks.durable._store.reading import owner_row, record_of, session_row, shown_id, signals_of
 from railtracks.durable._store.schema import DurableStatus, owners, sessions
 from railtracks.durable._store.wiping import left_behind
@@ -54,14 +53,14 @@ class StoreProblem:
 
 def problems_of(access: Access) -> tuple[StoreProblem, ...]:
     """Return what is wrong in a store."""
-    with access.reading() as (connection, database, owner):
+    with access.reading() as (connection, _, onlooker):
         of_file = tuple(_of_file(connection))
         # What a corrupt file says of its sessions tells nothing.
         return of_file or (
             *_of_settings(connection, access),
             *_of_sessions(connection),
             *_orphans(connection),
-            *_of_owners(connection, database, owner),
+            *_of_owners(connection, onlooker),
         )
 
 
@@ -122,8 +121,8 @@ def _orphans(connection: Connection) -> Iterator[StoreProblem]:
         )
 
 
-def _of_owners(connection: Connection, database: Database, owner: ProcessOwner) -> Iterator[StoreProblem]:
-    live = {owner.token, *owner.live_owners(connection)}
+def _of_owners(connection: Connection, onlooker: Onlooker) -> Iterator[StoreProblem]:
+    live = {onlooker.own_token, *onlooker.live_owners(connection)}
     rows = connection.execute(sa.select(owners)).all()
     known = {row.token: row for row in map(owner_row, rows) if row is not None}
     running = sa.select(sessions.c.owner).where(sessions.c.status == DurableStatus.RUNNING)
@@ -136,17 +135,13 @@ def _of_owners(connection: Connection, database: Database, owner: ProcessOwner) 
                 f"{who} died with {count} session{'s' * (count > 1)}",
                 "resume them with rt.recover(), or end them with store.cancel(session_id)",
             )
-    now = now_of(connection)
-    # The file of an owner that died is needed until its lease ends: it shows that the owner is dead.
-    needed = live | {token for token, row in known.items() if row.lease_until > now}
-    for token in database.locked_tokens():
-        if token not in needed and database.is_held(connection, token) is not True:
-            yield _problem(
-                "lock file",
-                None,
-                f"the lock file of owner {token} was left behind by a process that is gone",
-                "nothing: it does no harm, and the next process that opens the store may delete it",
-            )
+    for token in onlooker.unneeded_locks(connection):
+        yield _problem(
+            "lock file",
+            None,
+            f"the lock file of owner {token} was left behind by a process that is gone",
+            "nothing: it does no harm, and the next process that opens the store may delete it",
+        )
 
 
 def _problem(kind: ProblemKind, session_id: str | None, problem: str, remedy: str) -> StoreProblem:

@@ -40,7 +40,6 @@ def forked(access: Access, session_id: str, before: int | None) -> str:
             status=DurableStatus.INTERRUPTED,
             created_at=now,
             ended_at=None,
-            outcome_seq=None,
             deadline_at=moment_after(now, row.timeout),
             wakes_at=None,
             failure=None,
@@ -53,6 +52,8 @@ def forked(access: Access, session_id: str, before: int | None) -> str:
             cause=None,
             cancel_asked_at=None,
             cancel_reason=None,
+            outcome_seq=None,
+            retried_at=None,
         )
         connection.execute(sa.insert(sessions).values(**forked_row._asdict()))
         if kept:

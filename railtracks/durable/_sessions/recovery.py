@@ -22,7 +22,7 @@ from railtracks.durable._replay.places import LimitedPlace, place_here
 from railtracks.durable._sessions.store import DurableStore, StoreOption, access_of, store_of
 from railtracks.durable._sessions.wakeups import CAN_GO_ON, IS_DUE
 from railtracks.durable._store.access import Access
-from railtracks.durable._store.database import now_of
+from railtracks.durable._store.database import backed_up_at, backup_refusal, now_of
 from railtracks.durable._store.onlooking import Onlooker
 from railtracks.durable._store.reading import session_row, shown_id
 from railtracks.durable._store.schema import FINAL, SESSION_HEAD, DurableStatus, SessionRow, sessions
@@ -248,6 +248,8 @@ def _call(progress: Callable[[RecoveryProgress], object], told: RecoveryProgress
 def _look(access: Access) -> list[_Found]:
     """Return the sessions that are not over, each with the reason to leave it alone, or with `None`."""
     with access.reading() as (connection, _, owner):
+        if backed_up_at(connection) is not None:
+            raise backup_refusal(str(access))
         now, live = now_of(connection), owner.live_owners(connection)
         # Not those that are over, for a status that this library does not know is a damage, and to be told of.
         # One statement for all, however many sleep.

@@ -20,10 +20,12 @@ from railtracks.durable._sessions.checking import StoreProblem, problems_of
 from railtracks.durable._sessions.deleting import deleted, pruned
 from railtracks.durable._sessions.forks import forked
 from railtracks.durable._sessions.pages import page_of
+from railtracks.durable._sessions.restores import RestoredSession, restored
+from railtracks.durable._sessions.retries import retried
 from railtracks.durable._sessions.signal_views import StoredSignal, signals_in
 from railtracks.durable._sessions.views import StoredSession, record_of, sessions_in
 from railtracks.durable._store.access import Access, DatabaseFactory
-from railtracks.durable._store.address import Address
+from railtracks.durable._store.address import Address, local_path
 from railtracks.durable._store.database import Durability
 from railtracks.durable._store.onlooking import LONGEST_LEASE
 from railtracks.durable._store.patience import Patience
@@ -258,6 +260,54 @@ class DurableStore:
         _check_call_id(before)
         return forked(self._access, session_id, before)
 
+    def retry(self, session_id: str) -> None:
+        """Open a session again that has failed or timed out. Blocks.
+
+        Resume it with its flow, or let `recover` do so: then those failed calls run again, with their idempotency keys,
+        after which nothing is recorded in their strand, and around which every call failed, too. All else that is
+        recorded stays. Attempts begin anew; the session, those inside it and the waits that are opened again get their
+        whole timeout from now.
+
+        Raises:
+            SessionUnavailableError: If there is no such session, it has not failed or timed out, or it is inside
+                another one. Also if its code went on from everything that failed: then fork it before that.
+            SessionOwnedError: If a live owner has it.
+            StoreError: If the store cannot be written, or the record is damaged.
+        """
+        retried(self._access, session_id)
+
+    def backup(self, path: str | os.PathLike[str]) -> None:
+        """Write a copy of the store into a new SQLite file, of one moment, while sessions go on. Blocks.
+
+        The file knows that it is a backup: a store opened there can be looked at, and refuses to run or to change
+        anything until `restore`. Nobody finds it half-written. It holds everything that the store holds: keep it as
+        secret.
+
+        Args:
+            path: The file, on a local disk. It may not be there yet; its folder is there.
+
+        Raises:
+            StoreError: If there is such a file, or it cannot be written.
+            TypeError: If `path` is no path.
+        """
+        _check_path(path)
+        self._access.back_up(local_path(path))
+
+    def restore(self) -> tuple[RestoredSession, ...]:
+        """Make this backup an ordinary store, because its original is gone. Blocks.
+
+        While the original is alive, its sessions would run twice. All fencing numbers grow beyond those that the
+        original can have given out since the backup. A WARNING on the logger `RT.Session` says what is returned.
+
+        Returns:
+            The sessions that have not ended, each with the time from which calls may be missing. These calls run again,
+            with their idempotency keys.
+
+        Raises:
+            StoreError: If the store is no backup, or cannot be written.
+        """
+        return restored(self._access)
+
 
 # Not all callers have a type checker: these take what comes.
 
@@ -269,6 +319,11 @@ def _check_address_and_key(url: object, key: object) -> None:
         raise TypeError(f"the key of a store must be text or bytes, not {type(key).__name__}")
     if key is not None and not key:
         raise ValueError("the key of a store must not be empty")
+
+
+def _check_path(path: object) -> None:
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"the path of a backup must be a string or a path, not {type(path).__name__}")
 
 
 _check_recoveries: Final = Number(is_whole=True)

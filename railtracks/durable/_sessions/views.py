@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 import sqlalchemy as sa
@@ -255,25 +255,23 @@ def scrubber_of(rows: list[CallRow], values: Values, others: Sequence[bytes] = (
 def _records(rows: list[CallRow], values: Values, scrubber: Scrubber) -> tuple[CallRecord, ...]:
     """Return one record for each attempt of a call, in the order in which the attempts began.
 
-    Rows of starts and broadcasts are left out. Secrets are removed from arguments, results and errors.
+    An attempt that a person had run again has a record for each time. Rows of starts and broadcasts are left out.
+    Secrets are removed from arguments, results and errors.
     """
-    last = {row.key: row for row in rows if row.status in STATUS}
-    first: dict[str, CallRow] = {}
-    for row in rows:
-        if row.status in STATUS:
-            first.setdefault(row.key, row)
-    began_at: dict[str, float] = {}
+    runs = _runs_in(rows)
+    began_at: dict[int, float] = {}
     records: list[CallRecord] = []
     # Each after the call around it, whose first row is an earlier one.
-    for key, beginning in first.items():
-        row = last[key]
+    for beginning, row in sorted(chain.from_iterable(runs.values()), key=lambda run: run[0].seq):
+        around = _run_around(runs.get(row.parent, []), beginning.seq)
         # Processes on other machines may have begun these calls, by clocks of their own.
-        began = began_at[key] = max(beginning.began_at, began_at.get(row.parent, beginning.began_at))
+        began = max(beginning.began_at, began_at.get(around or 0, 0.0))
+        began_at[beginning.seq] = began
         args, kwargs = values.redacted_arguments(row.arguments, scrubber)
         records.append(
             CallRecord(
                 id=beginning.seq,
-                parent_id=first[row.parent].seq if row.parent in first else None,
+                parent_id=around,
                 node=row.node,
                 status=STATUS[row.status],
                 attempt=row.attempt,
@@ -289,12 +287,32 @@ def _records(rows: list[CallRow], values: Values, scrubber: Scrubber) -> tuple[C
 
 
 def call_ids(rows: list[CallRow]) -> dict[str, int]:
-    """Return the ids that users know calls by, by the keys of the calls."""
-    ids: dict[str, int] = {}
+    """Return the ids that users know calls by, by the keys of the calls: of one that was run again, the last one."""
+    return {key: runs[-1][0].seq for key, runs in _runs_in(rows).items()}
+
+
+def _runs_in(rows: list[CallRow]) -> dict[str, list[tuple[CallRow, CallRow]]]:
+    """Return the first and the last row of each run of a call, by its key: a person may have had it run again."""
+    runs: dict[str, list[tuple[CallRow, CallRow]]] = {}
+    retried = set[str]()
     for row in rows:
-        if row.status in STATUS:
-            ids.setdefault(row.key, row.seq)
-    return ids
+        if row.status == RowStatus.RETRIED:
+            retried.add(row.key)
+        elif row.status in STATUS:
+            known = runs.setdefault(row.key, [])
+            if not known or row.key in retried:
+                retried.discard(row.key)
+                known.append((row, row))
+            else:
+                known[-1] = known[-1][0], row
+    return runs
+
+
+def _run_around(runs: list[tuple[CallRow, CallRow]], seq: int) -> int | None:
+    """Return the id of the run that was the last one of a call when something in it began; `None` if there is none."""
+    ids = [beginning.seq for beginning, _ in runs]
+    # How a cancelled call ended may stand before the call around it.
+    return max((each for each in ids if each < seq), default=min(ids, default=None))
 
 
 def _error(data: bytes | None, values: Values, scrubber: Scrubber) -> CallError | None:

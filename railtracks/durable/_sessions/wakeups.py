@@ -25,6 +25,9 @@ from railtracks.durable._store.schema import (
 # Of the sessions inside another one, those for which it waits: they wait themselves, or can go on.
 CAN_GO_ON: Final = (DurableStatus.WAITING, DurableStatus.INTERRUPTED)
 
+# Of the rows of a wait, those after which it is open.
+_BEGUN: Final = (RowStatus.OPENED, RowStatus.RETRIED)
+
 _inner: Final = sessions.alias("inner_session")
 _ends: Final = calls.alias("wait_end")
 # A wait that has begun and has no outcome. Its end stands behind its beginning, mostly close to it.
@@ -34,13 +37,13 @@ _has_ended: Final = (
         _ends.c.session_id == calls.c.session_id,
         _ends.c.seq > calls.c.seq,
         _ends.c.key == calls.c.key,
-        _ends.c.status != RowStatus.OPENED.value,
+        _ends.c.status.not_in(_BEGUN),
     )
     .exists()
 )
 _open_waits: Final = sa.select(sa.literal(1)).where(
     calls.c.session_id == sessions.c.session_id,
-    calls.c.status == RowStatus.OPENED.value,
+    calls.c.status.in_(_BEGUN),
     # Not `like`, which some builds of SQLite answer for what is no text.
     sa.func.substr(calls.c.node, 1, len(WAIT)) == WAIT,
     ~_has_ended,

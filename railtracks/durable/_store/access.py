@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Protocol
 
 import trio
@@ -18,7 +19,8 @@ from sqlalchemy.exc import DBAPIError
 
 from railtracks._forks import generation
 from railtracks.durable._store.address import Address, shown_error
-from railtracks.durable._store.database import Database, Durability
+from railtracks.durable._store.backup import write_backup
+from railtracks.durable._store.database import Database, Durability, Purpose
 from railtracks.durable._store.looking import looking
 from railtracks.durable._store.onlooking import Onlooker
 from railtracks.durable._store.ownership import ProcessOwner
@@ -252,15 +254,25 @@ class Access:
         with self._left("read"), database.reading() as connection:
             yield connection, database, owner
 
-    @contextmanager
-    def writing(self) -> Generator[tuple[Connection, Database, ProcessOwner]]:
-        """Open the store for one transaction.
+    def back_up(self, path: Path) -> None:
+        """Write a backup of the store into a file; blocks.
 
         Raises:
             StoreError: If it cannot be written.
         """
+        database, _ = self.open()
+        with self._left("read"):
+            write_backup(database, path)
+
+    @contextmanager
+    def writing(self, purpose: Purpose = "request") -> Generator[tuple[Connection, Database, ProcessOwner]]:
+        """Open the store for one transaction.
+
+        Raises:
+            StoreError: If it cannot be written, or is a backup.
+        """
         database, owner = self.open()
-        with self._left("written"), database.writing() as connection:
+        with self._left("written"), database.writing(purpose) as connection:
             yield connection, database, owner
 
     @contextmanager

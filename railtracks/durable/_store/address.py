@@ -90,6 +90,11 @@ def database_url(url: str | os.PathLike[str] | None, home_folder: Path) -> URL:
     return _local(made) if made.get_backend_name() == "sqlite" else made
 
 
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """Return the absolute path of a file that a user named; `~` is the user's folder."""
+    return Path(os.fspath(path)).expanduser().absolute()
+
+
 def shown(url: URL) -> str:
     """Return a URL as a text that holds neither its password nor a secret parameter."""
     return Scrubber().value(url.render_as_string())

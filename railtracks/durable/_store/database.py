@@ -20,7 +20,8 @@ from railtracks._records.files import sync_folder
 from railtracks.durable._store.address import shown, shown_error
 from railtracks.durable._store.older import see_older
 from railtracks.durable._store.postgres import AdvisoryLocks, postgres_engine
-from railtracks.durable._store.schema import REVISION, REVISIONS, owners
+from railtracks.durable._store.reading import moment_in
+from railtracks.durable._store.schema import BACKUP, REVISION, REVISIONS, facts, owners
 from railtracks.durable._store.sqlite import LockFiles, sqlite_engine
 from railtracks.durable._store.upgrade import prepared_upgrade, revision_of
 from railtracks.exceptions import StoreError
@@ -28,13 +29,20 @@ from railtracks.exceptions import StoreError
 Durability: TypeAlias = Literal["power", "process"]
 # What a transaction is for: the commits of sessions, the look of all that wait for signals, that for requests to end
 # sessions (`watch`), the lease of this process, the beginning and the end of its time as an owner, an upgrade of the
-# tables, or what users ask for (`request`).
-Purpose: TypeAlias = Literal["commit", "poll", "watch", "renewal", "opening", "closing", "upgrade", "request"]
+# tables, to make a backup an ordinary store, or what users ask for (`request`).
+Purpose: TypeAlias = Literal[
+    "commit", "poll", "watch", "renewal", "opening", "closing", "upgrade", "restore", "request"
+]
+# What a backup refuses. An owner may come and go, because that is part of looking at it.
+_REFUSED: Final = frozenset[Purpose](["commit", "request"])
 
 _CLOCKS: Final[dict[str, sa.ColumnElement[float]]] = {
     "sqlite": sa.literal_column("((julianday('now') - 2440587.5) * 86400.0)"),
     "postgresql": sa.literal_column("extract(epoch from clock_timestamp())"),
 }
+
+
+_BACKUP: Final = sa.select(facts.c.value).where(facts.c.name == BACKUP)
 
 
 class OwnerLocks(Protocol):
@@ -72,6 +80,7 @@ class Database:
         self._is_closed = False
         # Where the tables are still those of the release before: what to call when they have been upgraded.
         self._upgraded: Callable[[], None] | None = None
+        self._is_backup = False
         self._writer: Connection | None = None
         # The owners that the transaction of the writer has found dead.
         self._dead: list[str] = []
@@ -110,7 +119,7 @@ class Database:
         """Open a transaction that may write, and commit it when the block is left.
 
         Raises:
-            StoreError: If the database was closed meanwhile, or its tables still cannot be upgraded.
+            StoreError: If the database was closed meanwhile, is a backup, or its tables still cannot be upgraded.
         """
         if self._upgraded is not None and purpose != "upgrade":
             self._upgrade()
@@ -121,6 +130,8 @@ class Database:
             self._dead.clear()
             try:
                 with self._writer.begin():
+                    if self._is_backup and purpose in _REFUSED:
+                        self._refuse_backup(self._writer)
                     yield self._writer
                 for token in self._dead:
                     self._locks.clear(token)
@@ -141,6 +152,12 @@ class Database:
         if self._is_closed:
             raise StoreError(f"the store {self} was closed meanwhile")
 
+    def _refuse_backup(self, connection: Connection) -> None:
+        # Asked again: another process may have restored it meanwhile. A store never becomes a backup.
+        self._is_backup = backed_up_at(connection) is not None
+        if self._is_backup:
+            raise backup_refusal(str(self))
+
     def _drop_writer(self) -> None:
         writer, self._writer = self._writer, None
         if writer is not None:
@@ -152,6 +169,8 @@ class Database:
         try:
             with self.reading("upgrade") as connection:
                 revision = revision_of(connection)
+                if revision == REVISION:
+                    self._is_backup = backed_up_at(connection) is not None
             if revision != REVISION:
                 upgrade = prepared_upgrade()
                 with self.writing("upgrade") as connection:
@@ -215,13 +234,27 @@ class Database:
             self._dead.append(token)
         return held
 
-    def locked_tokens(self) -> list[str]:
+    def tokens(self) -> list[str]:
         """Return the owners that have lock files, dead ones among them."""
         return self._locks.tokens()
 
     def clear_others(self, known: Collection[str]) -> None:
         """Delete what is left of the locks of owners that have died and are not known any more."""
         self._locks.clear_others(known)
+
+
+def backed_up_at(connection: Connection) -> float | None:
+    """Return the moment of which a store is a backup, by the clock of its original; `None` if it is none."""
+    found = connection.execute(_BACKUP).scalar_one_or_none()
+    return None if found is None else moment_in(found)
+
+
+def backup_refusal(store: str) -> StoreError:
+    """Return the error for what a backup does not do."""
+    return StoreError(
+        f"the store {store} is a backup: it can be looked at, and nothing in it runs or changes while its original may"
+        " go on. If the original is gone, make this an ordinary store: rt.DurableStore(...).restore()"
+    )
 
 
 def now_of(connection: Connection) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol
@@ -32,6 +32,7 @@ _PATIENCE: Final = 5.0
 
 class _Locks(Protocol):
     def is_held(self, connection: Connection, token: str) -> bool | None: ...
+    def tokens(self) -> Collection[str]: ...
 
 
 @contextmanager

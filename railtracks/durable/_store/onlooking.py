@@ -5,7 +5,7 @@ Views and `recover` ask an `Onlooker`. `ProcessOwner` is one that runs sessions 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final, Protocol
 
 import sqlalchemy as sa
@@ -21,25 +21,33 @@ LONGEST_LEASE: Final = 86_400
 
 class _Locks(Protocol):
     def is_held(self, connection: Connection, token: str) -> bool | None: ...
+    def tokens(self) -> Collection[str]: ...
 
 
 class Onlooker:
     """Sees which owners live, by their leases and their locks.
 
-    Args:
-        locks: The locks of the owners.
-        token: The name of this process in the store, if it is an owner.
+    Attributes:
+        own_token: The name of this process in the store, if it is an owner.
     """
 
     def __init__(self, locks: _Locks, token: str | None = None) -> None:
         self._locks = locks
-        self._own_token = token
+        self.own_token = token
 
     def live_owners(self, connection: Connection) -> frozenset[str]:
         """Return the other owners that live, by their tokens."""
         now = now_of(connection)
-        others = [each for each in self._owners(connection) if each.token != self._own_token]
+        others = [each for each in self._owners(connection) if each.token != self.own_token]
         return frozenset(each.token for each in others if self._lives(connection, each, now))
+
+    def unneeded_locks(self, connection: Connection) -> list[str]:
+        """Return the owners of which nothing is left but their locks, by their tokens."""
+        now = now_of(connection)
+        # The lock of an owner that died is needed until its lease ends: it shows that the owner is dead.
+        needed = {self.own_token, *(each.token for each in self._owners(connection) if each.lease_until > now)}
+        others = [token for token in self._locks.tokens() if token not in needed]
+        return [token for token in others if self._locks.is_held(connection, token) is not True]
 
     def is_free(self, found: SessionRow, live: frozenset[str]) -> bool:
         """Return whether no process runs a session, given the other owners that live."""

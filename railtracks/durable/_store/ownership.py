@@ -19,9 +19,9 @@ from sqlalchemy.engine import Connection
 from railtracks.durable._store.database import Database, now_of
 from railtracks.durable._store.histories import History, outcome_rows
 from railtracks.durable._store.lease import Lease
-from railtracks.durable._store.onlooking import LONGEST_LEASE, Onlooker
+from railtracks.durable._store.onlooking import Onlooker
 from railtracks.durable._store.progress import taken_over
-from railtracks.durable._store.reading import moment_after, session_row
+from railtracks.durable._store.reading import moment_after, owner_row, session_row
 from railtracks.durable._store.schema import (
     FINAL,
     DurableStatus,

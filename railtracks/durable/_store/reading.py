@@ -117,7 +117,9 @@ _STATUSES: Final = frozenset(RowStatus)
 # The columns with texts that many rows have in common.
 _REPEATED: Final = tuple(map(CallRow._fields.index, ("session_id", "parent", "strand", "node", "status")))
 # Without an outcome.
-_BARE: Final = frozenset([RowStatus.OPENED, RowStatus.CANCELLED, RowStatus.DELIVERED])
+_BARE: Final = frozenset([RowStatus.OPENED, RowStatus.RETRIED, RowStatus.CANCELLED, RowStatus.DELIVERED])
+# Without an end.
+_BEGINNINGS: Final = frozenset([RowStatus.OPENED, RowStatus.RETRIED])
 _CALL: Final[dict[str, _Check]] = {
     # The query has compared it.
     "session_id": _is_text,
@@ -275,13 +277,27 @@ def _is_sound(row: CallRow) -> bool:
     )
 
 
+def record_of(connection: Connection, session_id: str) -> list[CallRow]:
+    """Return the rows of a session's calls for a replay, which needs more: that they do not contradict each other.
+
+    Raises:
+        StoreError: If one is damaged, or if two contradict each other.
+    """
+    rows, checks = rows_of(connection, session_id), RecordChecks()
+    for row in rows:
+        problem = checks.add(row)
+        if problem is not None:
+            raise damaged(session_id, f"of call row {row.seq}, {problem}")
+    return rows
+
+
 def _call_contradiction(row: CallRow) -> str | None:
     """Return what in the row of a call contradicts its status, or its number."""
     # A wait for a signal keeps its deadline in its first row.
     has_outcome = row.status not in _BARE
-    if has_outcome != (row.outcome is not None) and not (row.status == RowStatus.OPENED and row.node.startswith(WAIT)):
+    if has_outcome != (row.outcome is not None) and not (row.status in _BEGINNINGS and row.node.startswith(WAIT)):
         return f"its status is {row.status!r} and {'no' * has_outcome or 'an'} outcome is there"
-    if (row.status == RowStatus.OPENED) != (row.ended_at is None):
+    if (row.status in _BEGINNINGS) != (row.ended_at is None):
         return f"its status is {row.status!r} and its ended_at {row.ended_at}"
     if row.began_after >= row.seq:
         return f"it began after row {row.began_after}"
@@ -296,6 +312,7 @@ class RecordChecks:
 
     def __init__(self) -> None:
         self._calls: dict[str, CallRow] = {}
+        self._begun: set[str] = set()
         self._over: set[str] = set()
         self._started: set[str] = set()
 
@@ -316,13 +333,16 @@ class RecordChecks:
 
     def _add_call(self, row: CallRow) -> str | None:
         known = self._calls.setdefault(row.key, row)
-        if known is not row:
-            if _identity(known) != _identity(row):
-                return f"it is another call than row {known.seq} with the same key"
-            if row.status == RowStatus.OPENED or row.key in self._over:
-                return f"the same call has row {known.seq}, and cannot begin or end twice"
-        if row.status != RowStatus.OPENED:
-            self._over.add(row.key)
+        if _identity(known) != _identity(row):
+            return f"it is another call than row {known.seq} with the same key"
+        if row.status == RowStatus.RETRIED:
+            # From here on the call may begin and end once more.
+            self._begun.discard(row.key)
+            self._over.discard(row.key)
+            return None
+        if row.key in self._over or (row.status == RowStatus.OPENED and row.key in self._begun):
+            return f"the same call has row {known.seq}, and cannot begin or end twice"
+        (self._begun if row.status == RowStatus.OPENED else self._over).add(row.key)
         return None
 
 
@@ -358,6 +378,15 @@ def owner_row(row: Sequence[object]) -> OwnerRow | None:
     *names, lease = row
     made = OwnerRow._make([*names, lease if _is_moment(lease) else LATEST])
     return None if _problem(made, _OWNER) else made
+
+
+def moment_in(text: object) -> float:
+    """Return the time that a text has, in seconds since 1970; what is none is the beginning of 1970."""
+    try:
+        found = float(str(text))
+    except ValueError:
+        return 0.0
+    return found if _is_moment(found) else 0.0
 
 
 def moment_after(now: float, seconds: float | None) -> float | None:

@@ -38,6 +38,10 @@ ROOT: Final = "root"
 WAIT: Final = "wait for signal "
 
 
+# The name of the fact that a store is a backup. Its value is the moment of which it is, by the clock of the original.
+BACKUP: Final = "backup_of"
+
+
 class DurableStatus(StrEnum):
     """Whether a session runs, waits or is over, as its store has it. A parked session has the status `waiting`."""
 
@@ -67,6 +71,8 @@ class RowStatus(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    # A person had it run again: what its earlier rows say of its end does not count any more.
+    RETRIED = "retried"
     # A background call was started.
     STARTED = "started"
     # Something was broadcast, and reached the callback.
@@ -179,7 +185,8 @@ calls = Table(
     # One of `RowStatus`.
     Column("status", Text, nullable=False),
     # The result or the failure of a call, or what was broadcast. In a row with the status `started`: JSON with the
-    # address of the function, and whether it is a service. In the `opened` row of a wait for a signal: its deadline.
+    # address of the function, and whether it is a service. In the `opened` or `retried` row of a wait for a signal: its
+    # deadline.
     Column("outcome", LargeBinary),
     Column("context", LargeBinary),
     # The number of the last commit whose outcome had been handed over when the call began.

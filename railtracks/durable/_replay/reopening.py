@@ -1,0 +1,185 @@
+"""Which recorded calls of a session that has ended run again when a person asks for it.
+
+`DurableStore.retry` calls this. A failed call runs again if nothing is recorded after it in its strand, and if every
+call around it runs again, too. So does a cancelled one, because what cancelled it may not come again. A failure that
+the code went on from is past: what came after it was built on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, TypeAlias
+
+from attrs import define, field
+
+from railtracks.durable._replay.identities import Identities
+from railtracks.durable._replay.recorded import CALLS
+from railtracks.durable._store.schema import ROOT, WAIT, CallRow, RowStatus
+
+_UNSUCCESSFUL: Final = frozenset([RowStatus.FAILED, RowStatus.CANCELLED])
+# How many numbers a strand may have taken for what is in no row, before a session block that was opened there.
+_UNRECORDED: Final = 16
+
+# By identifier, the sessions inside that have failed or timed out, and whether they can be opened again.
+InnerSessions: TypeAlias = Mapping[str, bool]
+
+
+@define(eq=False)
+class EndedCall:
+    """One call of an ended session with all its attempts.
+
+    Attributes:
+        attempts: The last row of each attempt, by its key.
+        row: The last row of all: how the call ended.
+        call_id: Its number in the views: that of its first row, or of its first row since it last began again.
+        is_last: Whether nothing is recorded after it in its strand.
+        may_run: Whether it runs again if every call around it does.
+        inside: The calls that were made in it.
+        sessions: The sessions that failed last in it, or that it ran as a flow.
+    """
+
+    attempts: dict[str, CallRow]
+    row: CallRow
+    call_id: int
+    is_last: bool = True
+    may_run: bool = False
+    inside: list[EndedCall] = field(factory=list["EndedCall"])
+    sessions: list[str] = field(factory=list[str])
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended by a failure."""
+        return self.row.status == RowStatus.FAILED
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has no outcome, so that it runs again in any case."""
+        return self.row.status in {RowStatus.OPENED, RowStatus.RETRIED}
+
+    def add(self, row: CallRow) -> None:
+        """Add a later row."""
+        if self.row.status == RowStatus.RETRIED:
+            self.call_id = row.seq
+        self.attempts[row.key] = self.row = row
+
+    def decide(self, inner: InnerSessions) -> None:
+        """Find out whether it may run again, once that is known of the calls inside."""
+        if self.is_open:
+            self.may_run = True
+        elif self.row.status in _UNSUCCESSFUL and self.is_last:
+            self.may_run = not self.has_failed or _may_end_otherwise(self.inside, self.sessions, inner)
+
+    def begin_again(self) -> Iterator[CallRow]:
+        """Return the last rows of the attempts that have to begin again."""
+        # An attempt that was open goes on by itself. A further one does not, because attempts begin anew; and a wait
+        # gets its whole timeout once more.
+        is_as_it_is = self.is_open and len(self.attempts) == 1 and not self.row.node.startswith(WAIT)
+        return iter(() if is_as_it_is else self.attempts.values())
+
+
+def _may_end_otherwise(inside: list[EndedCall], sessions: list[str], inner: InnerSessions) -> bool:
+    """Return whether code that has failed may end otherwise: by itself, or by what runs again in it.
+
+    Code in which calls have failed, and none of them runs again, would only fail once more.
+    """
+    failed = [each.may_run for each in inside if each.has_failed] + [inner[each] for each in sessions]
+    return not failed or any(failed) or any(each.may_run for each in inside)
+
+
+class Reopening:
+    """The calls of one ended session, and which of them run again.
+
+    Args:
+        identities: What the session and its calls are known by outside.
+        rows: Its rows, in the order of the commits.
+        inner: The sessions inside it that have ended and not completed.
+
+    Attributes:
+        is_possible: Whether the session may end otherwise than it did.
+    """
+
+    def __init__(self, identities: Identities, rows: list[CallRow], inner: InnerSessions) -> None:
+        self._identities = identities
+        self._rows = rows
+        self._calls: dict[tuple[str, int, int], EndedCall] = {}
+        self._by_key: dict[str, EndedCall] = {}
+        # By strand: the number of what was recorded last in it.
+        self._ends: dict[str, int] = {}
+        starts = set[tuple[str, int, int]]()
+        for row in rows:
+            position = row.strand, row.position, row.place
+            self._ends[row.strand] = max(self._ends.get(row.strand, -1), row.position)
+            if row.status == RowStatus.STARTED:
+                starts.add(position)
+            elif row.status in CALLS:
+                self._add(position, row)
+        self._top: list[EndedCall] = []
+        for (strand, number, place), call in self._calls.items():
+            # A background call has a strand of its own: its starter has gone on at once.
+            call.is_last = (strand, number, place) in starts or number == self._ends[strand]
+            around = self._by_key.get(call.row.parent)
+            (self._top if around is None else around.inside).append(call)
+        for call in self._calls.values() if inner else ():
+            flow, _ = identities.of_flow(next(iter(call.attempts)))
+            call.sessions = [flow] if flow in inner else self._blocks_in(call.attempts, call.inside, inner)
+        self._sessions = self._blocks_in([ROOT], self._top, inner)
+        # What is inside is decided first.
+        for call in reversed(list(self._walk(only_again=False))):
+            call.decide(inner)
+        self.is_possible = _may_end_otherwise(self._top, self._sessions, inner)
+
+    def _add(self, position: tuple[str, int, int], row: CallRow) -> None:
+        known = self._calls.get(position)
+        if known is None:
+            known = self._calls[position] = EndedCall({row.key: row}, row, row.seq)
+        else:
+            known.add(row)
+        self._by_key[row.key] = known
+
+    def _blocks_in(self, keys: Iterable[str], inside: list[EndedCall], inner: InnerSessions) -> list[str]:
+        """Return the sessions of blocks that were opened last in a strand of a call, or of the session."""
+        if not inner:
+            return []
+        found: list[str] = []
+        for strand in {*keys, *(each.row.strand for each in inside)}:
+            end = self._ends.get(strand, -1) + 1
+            places = (self._identities.of_place(strand, number)[0] for number in range(end, end + _UNRECORDED))
+            found.extend(each for each in places if each in inner)
+        return found
+
+    def _walk(self, *, only_again: bool) -> Iterator[EndedCall]:
+        """Return all calls, or those that run again: each after the call around it."""
+        # Calls may be nested deeper than Python's stack.
+        left = self._top[:]
+        while left:
+            call = left.pop()
+            if call.may_run or not only_again:
+                yield call
+                left.extend(call.inside)
+
+    def rows(self, now: float, wait_until: Callable[[CallRow], bytes | None]) -> Iterator[CallRow]:
+        """Return the new rows by which calls begin again, without their numbers.
+
+        Args:
+            now: The time by the clock of the store.
+            wait_until: Returns the deadline of a wait that begins now, as it is stored.
+        """
+        for call in self._walk(only_again=True):
+            for row in call.begin_again():
+                until = wait_until(row) if row.node.startswith(WAIT) else None
+                yield row._replace(status=RowStatus.RETRIED, outcome=until, context=None, began_at=now, ended_at=None)
+
+    def sessions(self) -> Iterator[str]:
+        """Return the sessions inside that are opened again."""
+        yield from self._sessions
+        for call in self._walk(only_again=True):
+            yield from call.sessions
+
+    def past(self) -> tuple[EndedCall, CallRow] | None:
+        """Return the last failed call that the code went on from, and the row of what came next in its strand."""
+        failed = [each for each in self._calls.values() if each.has_failed and not each.is_last]
+        if not failed:
+            return None
+        last = max(failed, key=lambda each: each.row.seq)
+        later = [row for row in self._rows if row.strand == last.row.strand and row.position > last.row.position]
+        return last, min(later, key=lambda row: row.position)

@@ -1,0 +1,164 @@
+"""A session that has failed, opened again: what failed last in it runs again when the session is resumed.
+
+`DurableStore.retry` calls this.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+import sqlalchemy as sa
+from attrs import define
+from sqlalchemy.engine import Connection
+
+from railtracks.durable._replay.identities import Identities
+from railtracks.durable._replay.reopening import Reopening
+from railtracks.durable._replay.strands import Strands
+from railtracks.durable._sessions.views import row_of
+from railtracks.durable._store.access import Access
+from railtracks.durable._store.database import now_of
+from railtracks.durable._store.families import refuse_inner
+from railtracks.durable._store.ownership import ProcessOwner
+from railtracks.durable._store.reading import moment_after, record_of, session_row
+from railtracks.durable._store.schema import FINAL, CallRow, DurableStatus, SessionRow, calls, sessions
+from railtracks.durable._values.plain import is_list
+from railtracks.durable._values.stored import parsed
+from railtracks.durable._values.values import as_store_error
+from railtracks.exceptions import SessionUnavailableError
+
+# Of a session that `retry` opens again.
+_RETRIED: Final = frozenset([DurableStatus.FAILED, DurableStatus.TIMED_OUT])
+
+
+@define(eq=False)
+class _Ended:
+    """A session that has failed or timed out, and those inside it by their identifiers."""
+
+    session: SessionRow
+    rows: list[CallRow]
+    inside: dict[str, _Ended]
+    reopening: Reopening
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether it may end otherwise when it is opened again. A cancelled one is never opened again."""
+        return self.session.status in _RETRIED and self.reopening.is_possible
+
+
+def retried(access: Access, session_id: str) -> None:
+    """Open a session again that has failed or timed out.
+
+    Raises:
+        SessionUnavailableError: If there is no such session, or it cannot be opened again.
+        SessionOwnedError: If a live owner has it.
+        StoreError: If the store cannot be written, or the record is damaged.
+    """
+    with access.writing() as (connection, _, owner):
+        row = row_of(connection, session_id, access, is_locked=True)
+        _refuse(connection, owner, row)
+        ended = _ended(connection, row)
+        if not ended.is_possible:
+            raise SessionUnavailableError(session_id, _why_not(ended))
+        _open_again(connection, ended, now_of(connection))
+
+
+def _refuse(connection: Connection, owner: ProcessOwner, row: SessionRow) -> None:
+    """Refuse a session that has not failed, or that is inside another one."""
+    refuse_inner(connection, row.session_id, row.parent, "retried")
+    if row.status in _RETRIED:
+        return
+    owned = owner.refusal_of(connection, row.session_id, row.owner)
+    if owned is not None:
+        raise owned
+    what_to_do = {
+        DurableStatus.COMPLETED: "is completed, and nothing of it failed for good: fork it to run calls of it again",
+        DurableStatus.CANCELLED: "is cancelled, and that stands: fork it to go on from its past under another id",
+        DurableStatus.STUCK: "is stuck, and has not failed: free it, and recover or resume it",
+        DurableStatus.WAITING: "is waiting, and has not failed: send its signal, and recover or resume it",
+    }
+    raise SessionUnavailableError(
+        row.session_id,
+        what_to_do.get(DurableStatus(row.status), "is interrupted, and has not failed: recover or resume it"),
+    )
+
+
+def _ended(connection: Connection, row: SessionRow) -> _Ended:
+    """Read a session and those inside it that have ended and not completed."""
+    rows = record_of(connection, row.session_id)
+    query = sa.select(sessions).where(
+        sessions.c.parent == row.session_id, sessions.c.status.in_(FINAL - {DurableStatus.COMPLETED})
+    )
+    found = map(session_row, connection.execute(query.with_for_update()).all())
+    inside = {each.session_id: _ended(connection, each) for each in found}
+    reopening = Reopening(
+        Identities(row.session_id, row.seed, Strands()), rows, {key: each.is_possible for key, each in inside.items()}
+    )
+    return _Ended(row, rows, inside, reopening)
+
+
+def _open_again(connection: Connection, ended: _Ended, now: float) -> None:
+    """Write the rows by which calls begin again, of a session and of those inside it, and open the sessions again."""
+    session = ended.session
+    last = ended.rows[-1].seq if ended.rows else 0
+    with as_store_error(session.session_id):
+        again = list(ended.reopening.rows(now, lambda row: _deadline(row, now)))
+    if again:
+        numbered = [each._replace(seq=last + number)._asdict() for number, each in enumerate(again, 1)]
+        connection.execute(sa.insert(calls), numbered)
+    opened = {
+        "status": DurableStatus.INTERRUPTED,
+        "owner": None,
+        "failure": None,
+        "cause": None,
+        "ended_at": None,
+        "outcome_seq": None,
+        "cancel_asked_at": None,
+        "cancel_reason": None,
+        "recoveries": 0,
+        "progress": None,
+        "retried_at": now,
+        "deadline_at": moment_after(now, session.timeout),
+    }
+    own = sa.update(sessions).where(sessions.c.session_id == session.session_id)
+    connection.execute(own.values(**opened))
+    for session_id in ended.reopening.sessions():
+        inner = ended.inside[session_id]
+        if inner.is_possible:
+            _open_again(connection, inner, now)
+    _prolong_inside(connection, session.session_id, now)
+
+
+def _prolong_inside(connection: Connection, session_id: str, now: float) -> None:
+    """Give the sessions inside one that have not ended their whole timeout."""
+    query = sa.select(sessions).where(sessions.c.parent == session_id, sessions.c.status.not_in(FINAL))
+    for each in map(session_row, connection.execute(query).all()):
+        own = sa.update(sessions).where(sessions.c.session_id == each.session_id)
+        connection.execute(own.values(deadline_at=moment_after(now, each.timeout), wakes_at=None))
+        _prolong_inside(connection, each.session_id, now)
+
+
+def _deadline(row: CallRow, now: float) -> bytes:
+    """Return the deadline of a wait that begins now, in the form of its row."""
+    stored = parsed(row.arguments or b"[[]]")
+    args: object = stored[0] if is_list(stored) and stored else None
+    seconds = args[0] if is_list(args) and args else None
+    return json.dumps(moment_after(now, seconds if isinstance(seconds, int | float) else None)).encode()
+
+
+def _why_not(ended: _Ended) -> str:
+    """Return why a session cannot be opened again: the failures in it are past, or a session inside stays ended."""
+    past = ended.reopening.past()
+    if past is None:
+        stays = next((each for each in ended.inside.values() if not each.is_possible), None)
+        if stays is not None and stays.session.status in _RETRIED:
+            return _why_not(stays)
+        return "has nothing that would run again, because a session inside it was cancelled: fork it"
+    call, later = past
+    session_id = ended.session.session_id
+    return (
+        f"has no failed call left that would run again: its code went on after call {call.call_id}, {call.row.node!r},"
+        f" had failed, with {later.node or 'a broadcast'!r}. Fork it before that call,"
+        f" store.fork({session_id!r}, before={call.call_id}); or if the code was mended,"
+        f" store.fork({session_id!r}) runs it again with all recorded outcomes"
+    )
