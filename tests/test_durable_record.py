@@ -449,6 +449,41 @@ def test_a_session_whose_body_has_dealt_with_its_failure_does_so_again(store: rt
     assert [each.status for each in store.sessions()] == ["failed"]
 
 
+def test_a_body_hears_again_of_what_failed_deep_down_while_other_calls_are_cancelled(store: rt.DurableStore) -> None:
+    @rt.function_node
+    async def around() -> None:
+        LIVES.append(1)
+        await rt.call(inner, 1)
+
+    @rt.session(durable=store, session_id="s", end_on_error=True)
+    async def main() -> str:
+        rt.current_session().start_soon(trio.sleep_forever)
+        try:
+            await rt.call(around)
+        except LookupError as error:
+            return f"dealt with {error}"
+        return "not reached"
+
+    for _ in range(3):
+        result, session = trio.run(main)
+        assert (result, session.status) == ("dealt with seen once: 1", "failed")
+    assert LIVES == [1]
+
+
+def test_code_that_has_changed_is_refused_where_a_body_had_dealt_with_its_failure(store: rt.DurableStore) -> None:
+    async def main(number: int) -> None:
+        async with rt.Session(durable=store, session_id="s", end_on_error=True):
+            for each in range(number):
+                await rt.call(flaky)
+                assert not each
+            with pytest.raises(LookupError):
+                await rt.call(inner, 1)
+
+    trio.run(main, 0)
+    with pytest.raises(rt.ReplayMismatchError):
+        trio.run(main, 1)
+
+
 def test_a_session_that_raised_its_failure_raises_it_again(store: rt.DurableStore) -> None:
     @rt.session(durable=store, session_id="s", end_on_error=True)
     async def main() -> None:

@@ -17,7 +17,7 @@ from railtracks._calls.ctrl_c import users_code
 from railtracks._calls.durable_protocol import Args, Kwargs
 from railtracks._calls.frames import Frame
 from railtracks._nodes.node import Node
-from railtracks._records.errors import came_from_cleanup, holds, is_ordinary, without_cancelled
+from railtracks._records.errors import came_from_cleanup, holds, is_ordinary, raise_unchanged, without_cancelled
 from railtracks._records.past import PastCall
 from railtracks.durable._replay.asked import AskedCall
 from railtracks.durable._replay.parking import Parking
@@ -26,7 +26,9 @@ from railtracks.durable._replay.recorded import RecordedCall
 from railtracks.durable._replay.rows import NewRow, RecordParent
 from railtracks.durable._replay.strands import CallBody, Strand
 from railtracks.durable._store.schema import RowStatus
+from railtracks.durable._values.failures import load_failure
 from railtracks.durable._values.shapes import result_kind_of
+from railtracks.durable._values.values import as_store_error
 from railtracks.exceptions import (
     ContextError,
     DurableValueError,
@@ -135,6 +137,8 @@ class LiveCall(Call, RecordParent):
         parts = self.parts
         fn: object = self.asked.node.fn
         parts.parking.opened(self.strand.body, self._enclosing)
+        if parts.commits.failure is not None:
+            await self._end_again(frame, parts.commits.failure)
         if parts.commits.is_over:
             raise ContextError(
                 f"session {parts.commits.session_id} is over, and {parts.mismatches.named_call(self.asked)} is not in"
@@ -148,6 +152,19 @@ class LiveCall(Call, RecordParent):
         if isinstance(fn, SelfRecording):
             return await fn.run_recorded(self, args, kwargs)
         return await self._run_and_record(frame, args, kwargs)
+
+    async def _end_again(self, frame: Frame, failure: bytes) -> None:
+        """End a session that is over as it has ended: its body hears of the error, and other calls are cancelled."""
+        if frame.outer is None or not frame.outer.is_body:
+            await trio.sleep_forever()
+        elif self.recorded is not None:
+            with as_store_error(self.parts.commits.session_id):
+                error = load_failure(failure, self.parts.values)
+            try:
+                raise_unchanged(error)
+            finally:
+                # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
+                del error
 
     async def _run_and_record(self, frame: Frame, args: Args, kwargs: Kwargs) -> object:
         node, parts = self.asked.node, self.parts

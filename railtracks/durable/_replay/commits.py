@@ -33,11 +33,21 @@ class Commits:
         is_over: Whether the session was over before it was opened here, and only hands recorded outcomes over.
         is_cut: Whether nothing is recorded any more, because the session is being ended.
         fence: The fencing number of the session's owner; 0 if the session is over and has none.
+        failure: The error that has ended a session that is over, if its body has dealt with that.
     """
 
-    def __init__(self, session_id: str, fence: int | None, last_seq: int, order: Order, writer: Writer) -> None:
+    def __init__(  # noqa: PLR0917 - what commits are made of
+        self,
+        session_id: str,
+        fence: int | None,
+        last_seq: int,
+        order: Order,
+        writer: Writer,
+        failure: bytes | None,
+    ) -> None:
         self.session_id = session_id
         self.is_over = fence is None
+        self.failure = failure
         self.is_cut = False
         self.fence = fence or 0
         # Rows of calls that were cancelled: with a `Cancelled` in flight no task can wait for a commit.

@@ -67,11 +67,12 @@ class Journal:
         writer: Writer,
         patience: Patience,
         began_at: float | None,
+        failure: bytes | None,
     ) -> None:
         session = AttachedSession()
         order = Order(turns, session.warn, patience)
         context = RecordedContext(values, order)
-        commits = Commits(session_id, fence, record.last_seq, order, writer)
+        commits = Commits(session_id, fence, record.last_seq, order, writer, failure)
         self.parts = JournalParts(
             values=values,
             order=order,

@@ -194,6 +194,7 @@ class Run:
             writer=self._writer,
             patience=self.access.patience,
             began_at=first_beginning(taken.session, taken.rows) if taken.rows or taken.fence != 1 else None,
+            failure=taken.session.failure if taken.fence is None and ended_quietly(taken.session) else None,
         )
         if self.asked_end is not None:
             # Nothing of it runs any more.
