@@ -423,6 +423,36 @@ def test_a_damaged_cause_costs_its_own_session_only(store: rt.DurableStore, caus
         store.load("s")
 
 
+def test_damaged_values_of_calls_that_nobody_asks_for_cost_these_only(store: rt.DurableStore) -> None:
+    @rt.function_node
+    async def leaf(number: int) -> int:
+        return number
+
+    @rt.function_node
+    async def branch() -> int:
+        with pytest.raises(LookupError):
+            await rt.call(inner, 1)
+        return await rt.call(leaf, 1)
+
+    async def main() -> int:
+        LIVES.append(1)
+        number = await rt.call(branch)
+        if LIVES == [1]:
+            raise KeyboardInterrupt
+        return number
+
+    flow = flow_of(store, main)
+    with pytest.raises(KeyboardInterrupt):
+        flow.invoke(session_id="s")
+    with access_of(store).writing() as (connection, _, _owner):
+        damage = sa.update(calls).where(calls.c.node.in_(["leaf", "inner"]))
+        connection.execute(damage.values(arguments=b"{no json", outcome=b"{no json"))
+    assert flow.resume("s") == 1
+    told = {call.node: (call.args, call.result, call.error and call.error.type) for call in saved(flow).calls}
+    assert told["leaf"] == (("[damaged]",), "[damaged]", None)
+    assert told["inner"] == (("[damaged]",), None, "[damaged]")
+
+
 # Opened again.
 
 

@@ -7,6 +7,7 @@ of a store share the functions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Final
 
 from attrs import define
@@ -19,6 +20,7 @@ from railtracks.durable._store.schema import CallRow, RowStatus, SessionRow
 from railtracks.durable._values.failures import described_failure
 from railtracks.durable._values.stored import parsed
 from railtracks.durable._values.values import Values
+from railtracks.exceptions import DurableValueError
 
 # What the core calls the status of a call, by that of its last row.
 STATUS: Final[dict[str, Status]] = {
@@ -27,6 +29,8 @@ STATUS: Final[dict[str, Status]] = {
     RowStatus.CANCELLED: Status.CANCELLED,
     RowStatus.OPENED: Status.RUNNING,
 }
+# What a record says in place of a value that its row does not have in a readable form.
+_DAMAGED: Final = "[damaged]"
 
 
 def error_in(data: bytes, values: Values, scrubber: Scrubber) -> CallError:
@@ -110,14 +114,23 @@ class _RecordedPast:
     def children(self) -> Iterable[PastCall]:
         return map(self._past.of, self._past.record.children(self.key))
 
+    # What code does not ask for need not be readable for the session to go on, and costs its own record only.
+
     def arguments(self) -> tuple[tuple[object, ...], dict[str, object]]:
-        return self._past.values.redacted_arguments(self._recorded.row.arguments, Scrubber())
+        with suppress(DurableValueError):
+            return self._past.values.redacted_arguments(self._recorded.row.arguments, Scrubber())
+        return (_DAMAGED,), {}
 
     def result(self) -> object:
-        return self._past.values.redacted(self._recorded.told.outcome)
+        with suppress(DurableValueError):
+            return self._past.values.redacted(self._recorded.told.outcome)
+        return _DAMAGED
 
     def error(self) -> CallError:
-        return error_in(self._recorded.told.outcome or b"", self._past.values, Scrubber())
+        with suppress(DurableValueError):
+            return error_in(self._recorded.told.outcome or b"", self._past.values, Scrubber())
+        return CallError(_DAMAGED, "")
 
     def values(self) -> Iterator[tuple[str | None, object]]:
-        return values_in(self._recorded.told, self._past.values)
+        with suppress(DurableValueError):
+            yield from values_in(self._recorded.told, self._past.values)
