@@ -88,6 +88,10 @@ async def flaky() -> int:
     return 3
 
 
+async def inner_result() -> int:
+    return await rt.call(flaky)
+
+
 async def work() -> int:
     LIVES.append(1)
     total = sum([await rt.call(tool, 1), await rt.call(flaky), *await rt.call_batch(tool, [2, 3])])
@@ -379,6 +383,12 @@ def test_the_state_file_of_another_session_is_warned_of(store: rt.DurableStore, 
     assert caplog.text.count("already exists") == 1
 
 
+def test_what_is_no_file_in_the_place_of_a_state_file_is_warned_of(store: rt.DurableStore, caplog: Any) -> None:
+    (Path(os.environ["RAILTRACKS_HOME"]) / "flow-s.json").mkdir(parents=True)
+    assert flow_of(store, inner_result).invoke(session_id="s") == 3
+    assert "already exists" in caplog.text
+
+
 # Views.
 
 
@@ -512,6 +522,19 @@ def test_code_that_has_changed_is_refused_where_a_body_had_dealt_with_its_failur
     trio.run(main, 0)
     with pytest.raises(rt.ReplayMismatchError):
         trio.run(main, 1)
+
+
+def test_a_session_that_is_over_makes_no_new_call_without_the_option_that_ended_it(store: rt.DurableStore) -> None:
+    async def main(end_on_error: bool) -> None:
+        async with rt.Session(durable=store, session_id="s", end_on_error=end_on_error):
+            with pytest.raises(LookupError):
+                await rt.call(inner, 1)
+            if not end_on_error:
+                await rt.call(flaky)
+
+    trio.run(main, True)
+    with pytest.raises(rt.ContextError, match="fork"):
+        trio.run(main, False)
 
 
 def test_a_session_that_raised_its_failure_raises_it_again(store: rt.DurableStore) -> None:
