@@ -117,6 +117,22 @@ def check_name(what: str, value: object) -> None:
         raise ValueError(f"{what} must not be empty")
 
 
+def unstorable(text: str) -> str | None:
+    """Return what in a text no database keeps, `None` if there is nothing."""
+    if "\0" in text:
+        return "it has a NUL character in it, which no database keeps"
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        return "it has half of a character in it (a lone surrogate), which no database keeps"
+    return None
+
+
+def check_storable(what: str, text: str | None) -> None:
+    """Raise `ValueError` if no database keeps a text."""
+    problem = None if text is None else unstorable(text)
+    if problem is not None:
+        raise ValueError(f"{what} cannot be {text!r}: {problem}")
+
+
 def check_flag(name: str, value: object) -> None:
     """Raise `TypeError` unless the value is `True` or `False`."""
     if not isinstance(value, bool):

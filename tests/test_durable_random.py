@@ -60,7 +60,7 @@ QUIET = LOOSE | {"flow inner"}
 
 
 def begin(node: str, number: int = 0) -> None:
-    BEGUN.append((node, number, rt.idempotency_key().partition(":")[2]))
+    BEGUN.append((node, number, rt.idempotency_key().rpartition(":")[2]))
 
 
 @rt.function_node

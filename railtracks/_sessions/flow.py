@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final, Generic, Never, ParamSpec, Self, TypeVa
 
 from railtracks._calls.durable_protocol import DurableFlow, DurableRun, Kwargs
 from railtracks._calls.frames import Frame
-from railtracks._checks import check_name, exact
+from railtracks._checks import check_name, check_storable, exact
 from railtracks._config import required, resolve
 from railtracks._copying import copied
 from railtracks._nodes.making import made_node
@@ -84,6 +84,10 @@ class Flow(Generic[P, R]):
             raise ValueError(
                 f"the entry point {self._node.name!r} of durable flow {name!r} must be recorded: drop its durable=False"
             )
+        if self._store is not None:
+            check_storable("the name of a durable flow", self._name)
+            check_storable("version", options.get("version"))
+            check_storable("the name of the entry point of a durable flow", self._node.name)
         self._options: FlowOptions = options
 
     @property

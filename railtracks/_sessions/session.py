@@ -21,7 +21,7 @@ from railtracks._calls.durable_protocol import DurableRun
 from railtracks._calls.frames import Frame
 from railtracks._calls.here import current_scope, open_scope
 from railtracks._calls.pending import PendingCall
-from railtracks._checks import check_count, check_grace, exact, is_text
+from railtracks._checks import check_count, check_grace, check_storable, exact, is_text
 from railtracks._config import required, resolve
 from railtracks._nodes.node import Node
 from railtracks._nodes.options import check_workers
@@ -500,6 +500,8 @@ def _store(options: SessionOptions, session_id: str | None) -> SessionStore | No
         return None
     if session_id is not None:
         check_session_id(session_id)
+    check_storable("the name of a durable session", options.get("name"))
+    check_storable("the name of the flow of a durable session", options.get("flow_name"))
     return durable_wing().store_of(durable)
 
 

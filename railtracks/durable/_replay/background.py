@@ -31,10 +31,16 @@ class BackgroundCalls:
     """Records the starts of one session's background calls, and finds those that a resume has to start again."""
 
     def __init__(
-        self, record: RecordedSession, strands: Strands, parts: JournalParts, startable: StartableNodes
+        self,
+        record: RecordedSession,
+        strands: Strands,
+        parts: JournalParts,
+        startable: StartableNodes,
+        prints: int | None,
     ) -> None:
         self._record = record
         self._startable = startable
+        self._prints = prints
         self._strands = strands
         self._values = parts.values
         self._commits = parts.commits
@@ -59,14 +65,16 @@ class BackgroundCalls:
             ReplayMismatchError: If the start of another call is recorded there. The session ends with this error.
         """
         is_recorded = node.is_durable and not self._commits.is_cut
-        arguments, fingerprint = self._values.dump_arguments(node, args, kwargs) if is_recorded else (b"", "")
+        arguments, fingerprint = b"", ""
+        if is_recorded:
+            arguments, fingerprint = self._values.dump_arguments(node, args, kwargs, self._prints)
         # A task outside of the session has no frame in it, and no order among the session's own tasks.
         strand = self._strands.unordered() if frame is None else self._strands.of(frame)
         strand_key, number = strand.skip("start", node.name, fingerprint)
         position = Position(key_of(strand_key, "start", number), strand_key, number, 0)
         if is_recorded:
             asked = AskedCall(node, 1, position, arguments, fingerprint, 0)
-            if not self._mismatches.match_start(asked):
+            if not self._mismatches.match_start(asked, args, kwargs):
                 self._record_start(strand, asked, is_service=is_service)
         return self._strands.of_one_call(position)
 

@@ -37,13 +37,13 @@ class Identities:
     """Derives idempotency keys, seeds and the ids of inner sessions from the keys of one session's calls.
 
     Attributes:
-        session_id: The session.
+        name: The name of this life of the session, as from `name_of_life`.
         seed: The seed of its random numbers. A fork has another identifier and the same seed, and so have the sessions
             inside it.
         strands: The strands of the session.
     """
 
-    session_id: str
+    name: str
     seed: str
     strands: Strands
 
@@ -64,7 +64,7 @@ class Identities:
         return self._of_session(key)
 
     def _of_session(self, *parts: str | int) -> tuple[str, str]:
-        return key_of(self.session_id, *parts, "session"), key_of(self.seed, *parts, "session")
+        return key_of(self.name, *parts, "session"), key_of(self.seed, *parts, "session")
 
     def idempotency_key(self, frame: Frame) -> str:
         """Return the idempotency key of the call of a frame, the same for all its attempts.
@@ -77,7 +77,7 @@ class Identities:
         if frame.outer is not None and strand is frame.outer.strand:
             # An unrecorded call, in a nursery task that has made no recorded call yet, so that it has no identity.
             raise ContextError(_UNKNOWN)
-        return f"{self.session_id}:{strand.body.identity}"
+        return f"{self.name}:{strand.body.identity}"
 
     def random_seed(self, frame: Frame) -> str:
         """Return the seed of the random numbers of a frame: the session's seed, and behind it the key of the strand.

@@ -37,6 +37,7 @@ from railtracks.durable._replay.replayed import RefusedCall, ReplayedCall
 from railtracks.durable._replay.startable import StartableNodes
 from railtracks.durable._replay.strands import ENTRY, CallBody, FanOut, Strand, Strands, key_of
 from railtracks.durable._replay.turns import Turns
+from railtracks.durable._store.lives import name_of_life
 from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.writer import Writer
 from railtracks.durable._values.values import Values, as_store_error
@@ -57,6 +58,8 @@ class Journal:
         self,
         session_id: str,
         *,
+        life: str | None,
+        prints: int | None,
         seed: str,
         has_entry_point: bool,
         startable: StartableNodes,
@@ -80,15 +83,24 @@ class Journal:
             context=context,
             parking=Parking(session, commits),
             failures=Failures(values, context),
-            mismatches=Mismatches(session_id, record, order, values, session),
+            mismatches=Mismatches(
+                session_id,
+                prints=prints,
+                record=record,
+                order=order,
+                values=values,
+                context=context,
+                session=session,
+            ),
             past=Past(record, values),
             session=session,
         )
         self._record = record
+        self._prints = prints
         self._strands = Strands()
         self._names = FunctionNames()
-        self.identities = Identities(session_id, seed, self._strands)
-        self.background = BackgroundCalls(record, self._strands, self.parts, startable)
+        self.identities = Identities(name_of_life(session_id, life), seed, self._strands)
+        self.background = BackgroundCalls(record, self._strands, self.parts, startable, prints)
         self.broadcasts = Broadcasts(record, self._strands, values, commits)
         self._has_entry_point = has_entry_point
         self._began_at = began_at
@@ -139,6 +151,8 @@ class Journal:
         arguments, fingerprint, refusal = b"", "", None
         if node.is_durable and not parts.commits.is_cut:
             arguments, fingerprint, refusal = await self._dumped(node, args, kwargs)
+            if not strand.is_known:
+                fingerprint = parts.mismatches.fingerprint(strand, node, fingerprint, args, kwargs)
         # Asked again: the session may have been cancelled while a thread wrote the arguments.
         if parts.commits.is_cut:
             return self._unrecorded(strand, node, key_of(strand.body.key, "unrecorded", time.monotonic_ns()))
@@ -153,7 +167,7 @@ class Journal:
         except ContextError as error:
             return RefusedCall(strand, error, None)
         asked = AskedCall(node, attempt, position, arguments, fingerprint, parts.order.handed)
-        found = refusal or parts.mismatches.match(asked)
+        found = refusal or parts.mismatches.match(asked, args, kwargs)
         try:
             if isinstance(found, Exception):
                 return RefusedCall(strand, found, position)
@@ -171,7 +185,7 @@ class Journal:
         """Return the arguments of a call as bytes, and their fingerprint, or the error that they cannot be stored."""
         # In a function of its own: the error holds this stack frame, which does not hold the error.
         try:
-            return *(await self.parts.values.dump_arguments_aside(node, args, kwargs)), None
+            return *(await self.parts.values.dump_arguments_aside(node, args, kwargs, self._prints)), None
         except DurableValueError as error:
             return b"", "", error
 

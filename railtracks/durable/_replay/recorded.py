@@ -174,6 +174,8 @@ class RecordedSession:
         self.outcomes: list[CallRow] = []
         self.last_seq = 0
         self._children: dict[str, list[RecordedCall]] = {}
+        # Of those, by parent record and node, what `left_first_calls` has found last.
+        self._left: dict[tuple[str, str], list[RecordedCall]] = {}
         self._by_number: dict[tuple[str, int], RecordedCall] = {}
         self._lengths: dict[str, int] = {}
         self._fan_outs: dict[tuple[str, int], list[RecordedCall]] = {}
@@ -258,6 +260,22 @@ class RecordedSession:
     def children(self, key: str) -> Iterable[RecordedCall]:
         """Return the recorded calls with a parent record."""
         return self._children.get(key, ())
+
+    def left_first_calls(self, key: str, node: str) -> list[CallRow]:
+        """Return the rows of calls of a node that no code has asked for, and that were the first of a strand in a call.
+
+        Args:
+            key: The key of the call.
+            node: The name of the node.
+        """
+        left = self._left.setdefault((key, node), [*self.children(key)])
+        left[:] = [
+            each
+            for each in left
+            if not each.is_claimed
+            and (each.row.node, each.row.position, each.row.place, each.row.attempt) == (node, 0, -1, 1)
+        ]
+        return [each.row for each in left]
 
     def at(self, strand: str, number: int) -> RecordedCall | None:
         """Return the first recorded call that has a number in a strand, `None` if there is none."""

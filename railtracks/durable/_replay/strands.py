@@ -25,7 +25,9 @@ from railtracks.exceptions import ContextError
 
 def key_of(*parts: str | int) -> str:
     """Return the key that is made of some parts in their order."""
-    return hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=16).hexdigest()
+    # A node that is not recorded may have any name.
+    text = "\0".join(map(str, parts))
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 # The key of the call of a flow's entry point.
@@ -89,9 +91,13 @@ class CallBody:
 
     def count(self, label: str) -> int:
         """Count one more thing with a label; return how many there were before."""
-        number = self._counts.get(label, 0)
+        number = self.counted(label)
         self._counts[label] = number + 1
         return number
+
+    def counted(self, label: str) -> int:
+        """Return how many things with a label there were."""
+        return self._counts.get(label, 0)
 
     def release(self, position: Position) -> None:
         """Note that a call made in this body is over: another one may have its label."""
@@ -149,12 +155,20 @@ class Strand(CallStrand):
         if self.key is None:
             # The first call of a task: from here on the strand is known by this call. Trio starts the tasks of a
             # nursery in any order, so a number would be that of another call in the next run.
-            label = key_of(self.body.key, "task", node, fingerprint, own_key or "")
+            label = self._label(node, fingerprint, own_key)
             self.key = key_of(label, self.body.claim(label, node))
             self._number = 1
             return Position(key_of(self.key, "call", 0), self.key, 0, label=label)
         number, self._number = self._number, self._number + 1
         return Position(key_of(self.key, "call", number), self.key, number)
+
+    def _label(self, node: str, fingerprint: str, own_key: str | None) -> str:
+        return key_of(self.body.key, "task", node, fingerprint, own_key or "")
+
+    def first_key(self, node: str, fingerprint: str, own_key: str | None) -> str:
+        """Return the key that the next call would have as the first one of a task."""
+        label = self._label(node, fingerprint, own_key)
+        return key_of(key_of(label, self.body.counted(label)), "call", 0)
 
     def skip(self, *what: str) -> tuple[str, int]:
         """Take a number for something that is no call; return the key of the strand, and the number.

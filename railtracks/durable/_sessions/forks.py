@@ -13,6 +13,7 @@ from railtracks.durable._replay.recorded import CALLS
 from railtracks.durable._sessions.views import row_of
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
+from railtracks.durable._store.lives import fresh_life
 from railtracks.durable._store.reading import moment_after, rows_of
 from railtracks.durable._store.schema import ROOT, CallRow, DurableStatus, RowStatus, SessionRow, calls, sessions
 from railtracks.exceptions import SessionUnavailableError
@@ -54,6 +55,7 @@ def forked(access: Access, session_id: str, before: int | None) -> str:
             cancel_reason=None,
             outcome_seq=None,
             retried_at=None,
+            life=fresh_life(),
         )
         connection.execute(sa.insert(sessions).values(**forked_row._asdict()))
         if kept:

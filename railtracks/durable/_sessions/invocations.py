@@ -35,6 +35,7 @@ from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
 from railtracks.durable._store.schema import RowStatus
 from railtracks.durable._store.wanted import Taken, Wanted
+from railtracks.durable._values.alike import Given, Inputs
 from railtracks.durable._values.shapes import StandIn, result_kind_of
 from railtracks.durable._values.values import as_own_error
 from railtracks.exceptions import SessionWaiting, StoreError
@@ -68,7 +69,6 @@ def run_of_block(
         version=None,
         entry_point=None,
         inputs=None,
-        inputs_fingerprint=None,
         session_name=name,
         timeout=None if timeout == math.inf else timeout,
         may_be_new=may_be_new,
@@ -115,7 +115,7 @@ async def resume_flow(
     """Resume a session of a flow, and wait the given seconds for it if a live owner has it; return its result."""
     admit_session()
     access = access_of(store_of(store))
-    run = Run(access, _wanted(flow, Identity(session_id), None, None), flow.startable)
+    run = Run(access, _wanted(flow, Identity(session_id), None), flow.startable)
     taken = await run.take(wait)
     if taken.fence is None:
         ended(RecordedEnd(run.session_id, access, taken.session))
@@ -163,8 +163,9 @@ async def _invoke(  # noqa: PLR0917 - the parts of an invocation
     """Take a session of a flow and run it; if it is over, return the recorded result or raise the recorded error."""
     # Before anything is taken from the store.
     admit_session()
-    inputs, fingerprint = await access.values.dump_arguments_aside(flow.node, args, kwargs)
-    run = Run(access, _wanted(flow, identity, inputs, fingerprint), flow.startable)
+    data, fingerprint = await access.values.dump_arguments_aside(flow.node, args, kwargs)
+    inputs = Inputs(Given(access.values, flow.node, args, kwargs), data, fingerprint)
+    run = Run(access, _wanted(flow, identity, inputs), flow.startable)
     # The process that owns an inner session ends it, or dies and is taken over: the wait for it needs no end.
     taken = await run.take(0.0 if identity.parent is None else math.inf)
     if taken.fence is None:
@@ -196,14 +197,13 @@ async def _started(run: Run, start: Start, load: Callable[[], tuple[Args, Kwargs
             await run.abandon()  # noqa: ASYNC102 - shielded in there, and with the deadline of a commit
 
 
-def _wanted(flow: DurableFlow, identity: Identity, inputs: bytes | None, fingerprint: str | None) -> Wanted:
+def _wanted(flow: DurableFlow, identity: Identity, inputs: Inputs | None) -> Wanted:
     return Wanted(
         session_id=identity.session_id,
         flow_name=flow.name,
         version=flow.version,
         entry_point=flow.node.name,
         inputs=inputs,
-        inputs_fingerprint=fingerprint,
         session_name=None,
         timeout=None if flow.timeout == math.inf else flow.timeout,
         may_be_new=inputs is not None,

@@ -184,6 +184,8 @@ class Run:
         self.is_open = True
         self.journal = Journal(
             self.session_id,
+            life=taken.session.life,
+            prints=taken.session.prints,
             seed=taken.session.seed,
             startable=self._startable,
             has_entry_point=self.wanted.entry_point is not None,

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from railtracks._calls.call import call
 from railtracks._calls.durable_protocol import Args, Kwargs
 from railtracks._calls.here import IN_ANOTHER_PROCESS, frame_here, this_task
-from railtracks._checks import check_flag, check_name, check_timeout
+from railtracks._checks import check_flag, check_name, check_storable, check_timeout
 from railtracks._nodes.making import function_node
 from railtracks._nodes.node import Node
 from railtracks._nodes.signature import ANYTHING, Kind, TypedResult
@@ -31,6 +31,7 @@ from railtracks.durable._store.database import clock_of, now_of
 from railtracks.durable._store.reading import LATEST, damaged, moment_after
 from railtracks.durable._store.schema import FINAL, WAIT, RowStatus, calls, signals
 from railtracks.durable._store.signal_polling import SignalWaiter
+from railtracks.durable._values.alike import is_value
 from railtracks.durable._values.failures import dump_failure
 from railtracks.durable._values.stored import parsed
 from railtracks.durable._values.values import as_store_error
@@ -49,19 +50,22 @@ async def send_signal(
         name: Which of its waits it is for.
         value: What the wait returns; a JSON value.
         store: The store that the session is in, as `durable` of a flow.
-        key: The signal key: sent twice with the same key it is one signal.
+        key: The signal key: sent twice with the same key, name and value it is one signal.
 
     Raises:
         SessionUnavailableError: If there is no such session, or it is over.
         StoreError: If the store cannot be written.
         DurableValueError: If the value cannot be stored.
         TypeError: If an argument is of the wrong type.
-        ValueError: If the name or the key is empty.
+        ValueError: If the name or the key is empty or cannot be stored, or if the key is that of a signal with another
+            name or value.
         RuntimeError: If Trio is not running.
     """
     check_name("the name of a signal", name)
+    check_storable("the name of a signal", name)
     if key is not None:
         check_name("the key of a signal", key)
+        check_storable("the key of a signal", key)
     this_task()
     await in_thread(_send, access_of(store_of(store)), session_id, name, value, key)
 
@@ -73,8 +77,18 @@ def _send(access: Access, session_id: str, name: str, value: object, key: str | 
         row = row_of(connection, session_id, access, is_locked=True)
         if row.status in FINAL:
             raise SessionUnavailableError(session_id, f"is {row.status}: a signal would reach nobody")
-        same = sa.select(signals.c.id).where(signals.c.session_id == session_id, signals.c.key == key)
-        if key is not None and connection.execute(same).first() is not None:
+        same = sa.select(signals.c.name, signals.c.value).where(
+            signals.c.session_id == session_id, signals.c.key == key
+        )
+        sent = None if key is None else connection.execute(same).first()
+        if sent is not None:
+            if not isinstance(sent.value, bytes):
+                raise damaged(session_id, f"the value of signal {sent.name!r} is no bytes")
+            if not (sent.name == name and is_value(access.values, sent.value, value, name)):
+                raise ValueError(
+                    f"session {session_id} has another signal with the key {key!r}, {sent.name!r}: the same key is for"
+                    " the same name and value, to send one signal again"
+                )
             return
         values = {"session_id": session_id, "name": name, "key": key, "value": data, "sent_at": now_of(connection)}
         connection.execute(sa.insert(signals).values(**values))
@@ -119,6 +133,7 @@ async def wait_for_signal(
         ValueError: If the name is empty, or `timeout` is not more than 0.
     """
     check_name("the name of a signal", name)
+    check_storable("the name of a signal", name)
     if timeout is not None:
         check_timeout("timeout", timeout)
     check_flag("park", park)

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from typing import Final
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -14,6 +16,15 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from railtracks._records.files import current_folder, home, why_no_home
 from railtracks._records.scrubbing import Scrubber, secrets_in
 from railtracks.exceptions import StoreError
+
+# What `psql` and drivers take as "host=... dbname=...": the first of its keywords.
+_KEYWORDS: Final = re.compile(
+    r"\s*(?:application_name|client_encoding|connect_timeout|dbname|host|hostaddr|options|passfile|password|port|service"
+    r"|ssl\w+|target_session_attrs|user)\s*="
+)
+# A URL that lacks its slashes. Other names with a colon in them are names of files.
+_SCHEME: Final = re.compile(r"(?P<scheme>file|jdbc|mysql|postgres|postgresql|sqlite)(?:\+\w+)?:", re.IGNORECASE)
+_POSTGRESQL: Final = "postgresql://user:password@host:port/database"
 
 
 class Address:
@@ -76,9 +87,14 @@ def database_url(url: str | os.PathLike[str] | None, home_folder: Path) -> URL:
     if url is None:
         return _local(URL.create("sqlite", database=str(home_folder / "durable" / "sessions.db")))
     if isinstance(url, os.PathLike) or "://" not in url:
-        return _local(URL.create("sqlite", database=os.path.expanduser(url)))  # noqa: PTH111 - may be no `Path`
+        if isinstance(url, str):
+            _refuse_other_forms(url)
+        return _local(URL.create("sqlite", database=os.fspath(url)))
+    scheme, colon, rest = url.strip().partition(":")
+    if scheme.lower() == "file":
+        raise ValueError(_no_file_uri())
     try:
-        made = make_url(url)
+        made = make_url(f"{_driver_of(scheme)}{colon}{rest}")
     except (ArgumentError, ValueError):
         # Their texts quote the URL, or the part that cannot be read, and that may be the password.
         raise ValueError(
@@ -95,6 +111,34 @@ def local_path(path: str | os.PathLike[str]) -> Path:
     return Path(os.fspath(path)).expanduser().absolute()
 
 
+def _refuse_other_forms(name: str) -> None:
+    """Refuse what is meant for a database, and would become the name of a file."""
+    # None is quoted: it may have a password in it.
+    if _KEYWORDS.match(name):
+        raise ValueError(
+            f"a store in PostgreSQL is named by a URL, not by keywords: write {_POSTGRESQL}, or give the name of a file"
+            " as a pathlib.Path"
+        )
+    found = _SCHEME.match(name)
+    if found is None:
+        return
+    scheme = found["scheme"].lower()
+    if scheme == "file":
+        raise ValueError(_no_file_uri())
+    right = "sqlite:///path" if scheme == "sqlite" else _POSTGRESQL
+    raise ValueError(f"a store is SQLite or PostgreSQL, and its URL has slashes after {scheme}: as in {right}")
+
+
+def _no_file_uri() -> str:
+    return "a store in SQLite is a path without options, not a URI with file: write the path alone, or sqlite:///path"
+
+
+def _driver_of(scheme: str) -> str:
+    """Return the name of a database and its driver as SQLAlchemy knows it; libpq takes `postgres`, too."""
+    name, plus, driver = scheme.lower().partition("+")
+    return f"{'postgresql' if name == 'postgres' else name}{plus}{driver}"
+
+
 def shown(url: URL) -> str:
     """Return a URL as a text that holds neither its password nor a secret parameter."""
     return Scrubber().value(url.render_as_string())
@@ -107,9 +151,15 @@ def shown_error(error: DBAPIError, url: URL) -> str:
 
 def _local(url: URL) -> URL:
     """Return the URL of a file by its real path: all who open the file have to meet at the same locks."""
-    name = url.database
-    if not name or name == ":memory:":
+    name = url.database or ""
+    if url.host and not name:
+        raise ValueError("a store in SQLite is a path, which stands after three slashes: as in sqlite:///path")
+    if not name.strip() or name == ":memory:":
         raise ValueError("a store in memory would not outlive its process: name a file")
+    if name.lower().startswith("file:"):
+        raise ValueError(_no_file_uri())
+    if "\0" in name:
+        raise ValueError("the path of a store must not have a NUL character in it")
     if url.host or url.username or url.password or url.query or url.get_driver_name() != "pysqlite":
         raise ValueError(f"a store in SQLite is a path and nothing else, not {shown(url)}")
-    return URL.create("sqlite", database=os.path.realpath(name))
+    return URL.create("sqlite", database=os.path.realpath(os.path.expanduser(name)))  # noqa: PTH111 - may be no `Path`

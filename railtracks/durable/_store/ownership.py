@@ -19,26 +19,18 @@ from sqlalchemy.engine import Connection
 from railtracks.durable._store.database import Database, now_of
 from railtracks.durable._store.histories import History, outcome_rows
 from railtracks.durable._store.lease import Lease
+from railtracks.durable._store.lives import empty, fresh_life, name_of_life, next_fence
 from railtracks.durable._store.onlooking import Onlooker
 from railtracks.durable._store.progress import taken_over
 from railtracks.durable._store.reading import moment_after, owner_row, session_row
-from railtracks.durable._store.schema import (
-    FINAL,
-    DurableStatus,
-    OwnerRow,
-    SessionRow,
-    calls,
-    owners,
-    sessions,
-    signals,
-)
+from railtracks.durable._store.schema import FINAL, DurableStatus, OwnerRow, SessionRow, owners, sessions
 from railtracks.durable._store.wanted import Taken, Wanted, refuse_other, stuck
+from railtracks.durable._values.prints import NEWEST
 from railtracks.exceptions import SessionOwnedError, SessionUnavailableError, StoreError
 
 # Made once: to put this statement together costs more than to run it.
 _FIND: Final = sa.select(sessions).where(sessions.c.session_id == sa.bindparam("wanted")).with_for_update()
 _BEGIN: Final = sa.insert(sessions)
-_CLEAR: Final = [sa.delete(each).where(each.c.session_id == sa.bindparam("begun")) for each in (calls, signals)]
 
 
 class ProcessOwner(Onlooker):
@@ -208,15 +200,16 @@ class ProcessOwner(Onlooker):
         # A session that its last owner let go of did not die with it.
         if found.status == DurableStatus.RUNNING:
             recoveries, progress = taken_over(connection, found)
+        fence = next_fence(connection, found.session_id, found.fence)
         own = sa.update(sessions).where(sessions.c.session_id == found.session_id)
         if recoveries > self._max_recoveries:
-            connection.execute(own.values(status=DurableStatus.STUCK, owner=None, fence=found.fence + 1))
+            connection.execute(own.values(status=DurableStatus.STUCK, owner=None, fence=fence))
             return Taken(found, [], None, None, is_stuck=True)
         connection.execute(
             own.values(
                 status=DurableStatus.RUNNING,
                 owner=self.token,
-                fence=found.fence + 1,
+                fence=fence,
                 recoveries=recoveries,
                 progress=progress,
                 cause=None,
@@ -224,7 +217,7 @@ class ProcessOwner(Onlooker):
         )
         asked_at = asked_at if self._own(connection) else 0.0
         remaining = None if found.deadline_at is None else found.deadline_at - now_of(connection)
-        return Taken(found, history.rows, found.fence + 1, remaining, asked_at)
+        return Taken(found, history.rows, fence, remaining, asked_at)
 
     def _own(self, connection: Connection) -> bool:
         """Renew the lease if that is due, as after a time without any session; return whether it was due."""
@@ -238,15 +231,17 @@ class ProcessOwner(Onlooker):
         if not wanted.may_be_new:
             raise SessionUnavailableError(wanted.session_id, f"is not in the store {self._database}")
         now = now_of(connection)
+        empty(connection, wanted.session_id)
+        life, inputs = fresh_life(), wanted.inputs
         row = SessionRow(
             session_id=wanted.session_id,
             session_name=wanted.session_name,
             flow_name=wanted.flow_name,
             version=wanted.version,
             entry_point=wanted.entry_point,
-            inputs=wanted.inputs,
-            inputs_print=wanted.inputs_fingerprint,
-            seed=wanted.seed or wanted.session_id,
+            inputs=None if inputs is None else inputs.data,
+            inputs_print=None if inputs is None else inputs.fingerprint,
+            seed=wanted.seed or name_of_life(wanted.session_id, life),
             status=DurableStatus.RUNNING,
             timeout=wanted.timeout,
             created_at=now,
@@ -255,17 +250,16 @@ class ProcessOwner(Onlooker):
             wakes_at=None,
             failure=None,
             owner=self.token,
-            fence=1,
+            fence=next_fence(connection, wanted.session_id, 0),
             recoveries=0,
             forked_from=None,
             parent=wanted.parent,
+            life=life,
+            prints=NEWEST,
         )
-        # Somebody may have deleted the row of an earlier session with this identifier, and nothing else of it.
-        for clear in _CLEAR:
-            connection.execute(clear, {"begun": wanted.session_id})
         connection.execute(_BEGIN, row._asdict())
         asked_at = asked_at if self._own(connection) else 0.0
-        return Taken(row, [], 1, wanted.timeout, asked_at)
+        return Taken(row, [], row.fence, wanted.timeout, asked_at)
 
     def refusal(self, session_id: str) -> SessionOwnedError:
         """Return the error for a session that is open elsewhere in this process."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 from attrs import define
 
 from railtracks.durable._store.schema import CallRow, SessionRow
+from railtracks.durable._values.alike import Inputs
+from railtracks.durable._values.values import as_store_error
 from railtracks.exceptions import ReplayMismatchError, SessionUnavailableError
 
 
@@ -21,7 +23,6 @@ class Wanted:
         version: The version of that flow.
         entry_point: The name of the flow's node.
         inputs: The arguments, if the session may be new.
-        inputs_fingerprint: The fingerprint of the arguments.
         session_name: The name of the session.
         timeout: Its seconds, `None` for none.
         may_be_new: Whether it is begun if there is none.
@@ -33,8 +34,7 @@ class Wanted:
     flow_name: str | None
     version: str | None
     entry_point: str | None
-    inputs: bytes | None
-    inputs_fingerprint: str | None
+    inputs: Inputs | None
     session_name: str | None
     timeout: float | None
     may_be_new: bool
@@ -89,5 +89,9 @@ def refuse_other(found: SessionRow, wanted: Wanted) -> None:
     ):
         if now != then:
             raise ReplayMismatchError(wanted.session_id, f"{what} {then!r}", f"{what} {now!r}")
-    if wanted.inputs_fingerprint is not None and wanted.inputs_fingerprint != found.inputs_print:
-        raise ReplayMismatchError(wanted.session_id, "other inputs", "these inputs")
+    inputs = wanted.inputs
+    if inputs is None:
+        return
+    with as_store_error(wanted.session_id):
+        if not inputs.are_those(found.inputs, found.inputs_print, found.prints):
+            raise ReplayMismatchError(wanted.session_id, *inputs.named_both(found.inputs))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import heapq
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TypeGuard, get_args, get_type_hints
@@ -13,9 +12,10 @@ from railtracks._records.secrets import is_secret, key_name
 from railtracks.durable._values.hooks import Hooks, Read, Write, is_kind_of
 from railtracks.durable._values.plain import (
     SCALARS,
-    SLICE,
+    Floats,
     Plain,
     Sealed,
+    Unordered,
     ValueMismatchError,
     are_all,
     check_keys,
@@ -30,6 +30,7 @@ from railtracks.durable._values.plain import (
     unfit,
 )
 from railtracks.durable._values.sealing import encoded, laid_open
+from railtracks.durable._values.slices import sorted_in_slices
 
 _text = exactly(str)
 
@@ -48,18 +49,19 @@ def add_containers(hooks: Hooks) -> None:
 def _items_writer(hooks: Hooks, container: type[Collection[object]], kind: Kind) -> Write:
     write_item = hooks.writer(_item_kind(kind))
     scalars = _scalars_of(kind)
+    made = Floats if float in scalars else list[Plain]
 
     def write_list(value: object) -> Plain:
         if not is_list(value):
             raise unfit(value, kind)
         if are_all(value, scalars):
-            return list[Plain](value)
+            return made(value)
         return [stepped(value, "[{}]", place, write_item, each) for place, each in enumerate(value)]
 
     def write_set(value: object) -> Plain:
         if type(value) is not container:
             raise unfit(value, kind)
-        return _in_order([stepped(value, "{{...}}", None, write_item, each) for each in value])
+        return Unordered(_in_order([stepped(value, "{{...}}", None, write_item, each) for each in value]))
 
     return write_list if container is list else write_set
 
@@ -70,9 +72,7 @@ def _in_order(plain: list[Plain]) -> list[Plain]:
     def text_of(each: Plain) -> str:
         return encoded(laid_open(each))
 
-    # Code in C sorts, and lets no other thread run meanwhile.
-    slices = [sorted(plain[start : start + 10 * SLICE], key=text_of) for start in range(0, len(plain), 10 * SLICE)]
-    return list(heapq.merge(*slices, key=text_of)) if slices[1:] else [each for part in slices for each in part]
+    return sorted_in_slices(plain, text_of)
 
 
 def _item_kind(kind: Kind) -> Kind:
@@ -181,13 +181,13 @@ def _dict_writer(hooks: Hooks, kind: Kind) -> Write:
     def write_pairs(value: object) -> Plain:
         if not is_dict(value):
             raise unfit(value, kind)
-        return [
+        return Unordered(
             [
                 stepped(value, " (its key {})", key, write_key, key),
                 _hidden(key, item, stepped(value, "[{}]", key, write_item, item)),
             ]
             for key, item in value.items()
-        ]
+        )
 
     # The keys of a JSON object are strings: pairs keep every other key what it is.
     return write_object if key_kind in (str, ANYTHING, object) else write_pairs

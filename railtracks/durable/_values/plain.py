@@ -44,6 +44,18 @@ class Sealed:
     is_secret: bool
 
 
+class Whole(int):
+    """An int where a float is annotated: for a fingerprint it is that float."""
+
+
+class Floats(list["Plain"]):
+    """A list of ints and floats where floats are annotated."""
+
+
+class Unordered(list["Plain"]):
+    """The items of a set, or the pairs of a dict: for a fingerprint their order makes no difference."""
+
+
 class ValueMismatchError(Exception):
     """A value is not what its annotation says. Turned into a `DurableValueError` before it leaves this folder.
 

@@ -19,6 +19,7 @@ from railtracks.durable._values.plain import (
     Plain,
     Scalar,
     ValueMismatchError,
+    Whole,
     exactly,
     is_list,
     parts_of,
@@ -66,8 +67,12 @@ def _float_or_int(value: object) -> float:
     return value if type(value) is int else _float(value)
 
 
+def _float_or_whole(value: object) -> float:
+    return Whole(value) if type(value) is int else _float(value)
+
+
 def _scalar_writer(scalar: type[Scalar]) -> Write:
-    check = _scalar_check(scalar)
+    check = _float_or_whole if scalar is float else exactly(scalar)
     # An IntEnum is an int, and cattrs comes here with it too. It is written in a list, which no scalar is read from:
     # only its own annotation reads it.
     return lambda value: [_enum_as_plain(value)] if isinstance(value, Enum) else check(value)

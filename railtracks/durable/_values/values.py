@@ -14,7 +14,8 @@ from typing import Final, TypeGuard
 
 from trio.lowlevel import enable_ki_protection
 
-from railtracks._checks import is_ctrl_c
+from railtracks._calls.durable_protocol import Args, Kwargs
+from railtracks._checks import is_ctrl_c, unstorable
 from railtracks._nodes.node import Node
 from railtracks._nodes.signature import Kind
 from railtracks._records.error_parts import line_of, text_of
@@ -36,6 +37,7 @@ from railtracks.durable._values.plain import (
     name_of,
     parts_of,
 )
+from railtracks.durable._values.prints import NEWEST, bound, print_of
 from railtracks.durable._values.sealing import (
     Sealer,
     as_read,
@@ -101,7 +103,7 @@ class Values:
         return await self._aside.run(partial(self._dump, value, kind, what, name, is_large=True))
 
     def _dump(self, value: object, kind: Kind, what: str, name: str | None, *, is_large: bool) -> tuple[bytes, str]:
-        return self._written(self._plain(value, kind, what, name, is_large=is_large), what, is_large=is_large)
+        return self._written(self.plain(value, kind, what, name, is_large=is_large), what, is_large=is_large)
 
     def load(self, data: bytes, kind: Kind) -> object:
         """Return the value that was dumped with the same annotation.
@@ -119,18 +121,24 @@ class Values:
 
     @enable_ki_protection
     def dump_arguments(
-        self, node: Node[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
+        self, node: Node[..., object], args: Args, kwargs: Kwargs, prints: int | None = NEWEST
     ) -> tuple[bytes, str]:
         """Return the arguments of a call as bytes, and their fingerprint.
+
+        Args:
+            node: The node that is called.
+            args: The arguments by position.
+            kwargs: The arguments by name.
+            prints: The way of the fingerprint, as in the column of this name.
 
         Raises:
             DurableValueError: As from `dump`.
         """
-        return self._dump_arguments(node, args, kwargs, is_large=_is_any_large(args, kwargs))
+        return self._dump_arguments(node, args, kwargs, prints, is_large=_is_any_large(args, kwargs))
 
     @enable_ki_protection
     async def dump_arguments_aside(
-        self, node: Node[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
+        self, node: Node[..., object], args: Args, kwargs: Kwargs, prints: int | None = NEWEST
     ) -> tuple[bytes, str]:
         """Return what `dump_arguments` returns, in the way of `dump_aside`.
 
@@ -138,29 +146,46 @@ class Values:
             DurableValueError: As from `dump`.
         """
         if not _is_any_large(args, kwargs):
-            return self._dump_arguments(node, args, kwargs, is_large=False)
-        return await self._aside.run(partial(self._dump_arguments, node, args, kwargs, is_large=True))
+            return self._dump_arguments(node, args, kwargs, prints, is_large=False)
+        return await self._aside.run(partial(self._dump_arguments, node, args, kwargs, prints, is_large=True))
 
     def _dump_arguments(
-        self, node: Node[..., object], args: tuple[object, ...], kwargs: Mapping[str, object], *, is_large: bool
+        self, node: Node[..., object], args: Args, kwargs: Kwargs, prints: int | None, *, is_large: bool
     ) -> tuple[bytes, str]:
+        plain, named = self.plain_arguments(node, args, kwargs, is_large=is_large)
+        what = f"the arguments of {node.name!r}"
+        # A tuple is no pair of a name and a value: two arguments are two values.
+        whole: Plain = [tuple(plain), named] if named else [tuple(plain)]
+        if prints is None:
+            return self._written(whole, what, is_large=is_large)
+        hides = has_secrets(whole)
+        data = self._stored(whole, what, hides=hides, is_large=is_large)
+        return data, print_of(bound(shape_of(node), plain, named), self.sealer, hides=hides, is_large=is_large)
+
+    def plain_arguments(
+        self, node: Node[..., object], args: Args, kwargs: Kwargs, *, is_large: bool
+    ) -> tuple[list[Plain], dict[str, Plain]]:
+        """Return the plain forms of the arguments of a call, by position and by name.
+
+        Raises:
+            DurableValueError: As from `dump`.
+        """
+        problem = unstorable(node.name)
+        if problem is not None:
+            raise DurableValueError(f"the name of node {node.name!r}", problem)
         signature = shape_of(node)
         plain: list[Plain] = []
         for place, value in enumerate(args):
             name, kind = signature.at(place)
             what = f"argument {place + 1 if name is None else name!r} of {node.name!r}"
-            plain.append(self._plain(value, kind, what, name, is_large=is_large))
+            plain.append(self.plain(value, kind, what, name, is_large=is_large))
         named: dict[str, Plain] = {}
         for name in sorted(kwargs):
             what = f"argument {name!r} of {node.name!r}"
-            named[name] = self._plain(
+            named[name] = self.plain(
                 kwargs[name], signature.of(name), what, signature.keyword_name(name), is_large=is_large
             )
-        # A tuple is no pair of a name and a value: two arguments are two values.
-        positional = tuple(plain)
-        return self._written(
-            [positional, named] if named else [positional], f"the arguments of {node.name!r}", is_large=is_large
-        )
+        return plain, named
 
     def load_arguments(self, node: Node[..., object], data: bytes) -> tuple[tuple[object, ...], dict[str, object]]:
         """Return the arguments that were dumped for a node of the same signature.
@@ -225,7 +250,7 @@ class Values:
         for part in parts:
             yield from self.opened_secrets(part)
 
-    def _plain(self, value: object, kind: Kind, what: str, name: str | None, *, is_large: bool) -> Plain:
+    def plain(self, value: object, kind: Kind, what: str, name: str | None, *, is_large: bool) -> Plain:
         """Return the plain form of a value, checked by reading it back."""
         if isinstance(kind, type) and type(value) is kind and _is_plain_scalar(value) and not is_secret(name, value):
             return value
@@ -266,15 +291,26 @@ class Values:
 
     def _written(self, plain: Plain, what: str, *, is_large: bool) -> tuple[bytes, str]:
         """Return plain data as bytes, and their fingerprint."""
+        hides = has_secrets(plain)
+        stored = self._stored(plain, what, hides=hides, is_large=is_large)
+        if not hides:
+            return stored, fingerprint_of(stored)
+        # Encrypting gives other bytes each time: the fingerprint is made of the secrets' own fingerprints.
         encode = _encode_large if is_large else encoded
-        if not has_secrets(plain):
+        with_fingerprints = encode(sealed(plain, lambda data: {SEALED: self.sealer.fingerprint(data)})).encode()
+        return stored, fingerprint_of(with_fingerprints)
+
+    def _stored(self, plain: Plain, what: str, *, hides: bool, is_large: bool) -> bytes:
+        """Return plain data as bytes."""
+        encode = _encode_large if is_large else encoded
+        if not hides:
             try:
                 # Without secrets it is JSON as it is.
                 data = encode(laid_open(plain)).encode()
             except (ValueError, RecursionError) as error:
                 raise DurableValueError(what, str(error)) from None
             self._check_size(data, what)
-            return data, fingerprint_of(data)
+            return data
         if not self.sealer.has_key:
             where = what + secret_path(plain)
             raise DurableValueError(
@@ -282,9 +318,7 @@ class Values:
             )
         stored = encode(sealed(plain, lambda data: {SEALED: self.sealer.seal(data)})).encode()
         self._check_size(stored, what)
-        # Encrypting gives other bytes each time: the fingerprint is made of the secrets' own fingerprints.
-        with_fingerprints = encode(sealed(plain, lambda data: {SEALED: self.sealer.fingerprint(data)})).encode()
-        return stored, fingerprint_of(with_fingerprints)
+        return stored
 
     def _check_size(self, data: bytes, what: str) -> None:
         if len(data) > self._largest:
