@@ -175,8 +175,7 @@ def test_a_session_without_progress_may_be_freed_and_then_ends(store: rt.Durable
         with pytest.raises(rt.SessionUnavailableError, match="stuck"):
             flow.resume("s")
     LIVES.append(1)
-    # As a person frees it.
-    set_columns(store, status="interrupted", recoveries=0)
+    store.free("s")
     assert flow.resume("s") == 7
 
 
@@ -234,5 +233,5 @@ def test_eleven_takeovers_without_progress_and_the_session_is_stuck_freed_and_en
     # The first life, and ten takeovers; the eleventh is refused.
     assert (code, kills) == (3, "11")
     assert "stuck" in error
-    set_columns(store, status="interrupted", recoveries=0)
+    store.free("s")
     assert killed(url, log, "poison", 0) == (0, [str(sum(range(5))), "0"])
