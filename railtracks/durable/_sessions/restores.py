@@ -78,10 +78,10 @@ def _open_sessions(connection: Connection, moment: datetime) -> tuple[RestoredSe
     )
     found: list[RestoredSession] = []
     for each in connection.execute(query):
-        seq: object = each[-2]
-        written_at: object = each[-1]
+        columns: tuple[object, ...] = tuple(each)
+        seq, written_at = columns[-2:]
         with suppress(StoreError):
-            row = session_row(each[:-2])
+            row = session_row(columns[:-2])
             found.append(
                 RestoredSession(
                     session_id=row.session_id,
