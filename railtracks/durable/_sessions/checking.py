@@ -14,8 +14,9 @@ from attrs import define
 from sqlalchemy.engine import Connection
 
 from railtracks.durable._store.access import Access
+from railtracks.durable._store.histories import check_history
 from railtracks.durable._store.onlooking import Onlooker
-from railtracks.durable._store.reading import owner_row, record_of, session_row, shown_id, signals_of
+from railtracks.durable._store.reading import owner_row, session_row, shown_id, signals_of
 from railtracks.durable._store.schema import DurableStatus, owners, sessions
 from railtracks.durable._store.wiping import left_behind
 from railtracks.exceptions import StoreError
@@ -95,7 +96,7 @@ def _of_sessions(connection: Connection) -> Iterator[StoreProblem]:
             yield _problem("damaged", shown_id(each[0]), damage.problem, remedy)
     for session_id in sound:
         try:
-            record_of(connection, session_id)
+            check_history(connection, session_id)
             signals_of(connection, session_id)
         except StoreError as damage:
             yield _problem("damaged", session_id, damage.problem, remedy)

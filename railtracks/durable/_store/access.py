@@ -247,8 +247,21 @@ class Access:
                 if seen is not None:
                     yield seen[0], None, seen[1]
                     return
-        if not is_opened:
-            # Of an older library: opening it brings its tables up to date.
+        # Of an older library: opening it brings its tables up to date.
+        with self.opened(is_counted=is_opened) as found:
+            yield found
+
+    @contextmanager
+    def opened(self, *, is_counted: bool = False) -> Generator[tuple[Connection, Database, ProcessOwner]]:
+        """Open the store as an owner does, for a look at one state of it.
+
+        Args:
+            is_counted: Whether the caller has counted itself as a user already.
+
+        Raises:
+            StoreError: If it cannot be opened or read.
+        """
+        if not is_counted:
             self.open()
         database, owner = self._here.database, self._here.owner
         with self._left("read"), database.reading() as connection:

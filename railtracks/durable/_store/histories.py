@@ -76,15 +76,31 @@ class History:
         count = size = 0
         for each in Pauses().between(found):
             row = self._checked.row(each)
-            problem = self._checks.add(row)
-            if problem is not None:
-                raise damaged(self._session_id, f"of call row {row.seq}, {problem}")
+            _add(self._checks, row)
             self.rows.append(row)
             count += 1
             size += len(row.outcome or b"") + len(row.arguments or b"") + len(row.context or b"")
         is_last = count < self._size
         self._size = min(_MOST, 2 * self._size) if size < _BYTES else max(_FEWEST, self._size // 4)
         return is_last
+
+
+def check_history(connection: Connection, session_id: str) -> None:
+    """Read the rows of a session as for a replay, and keep none. Blocks.
+
+    Raises:
+        StoreError: If one is damaged, or if two contradict each other.
+    """
+    query = sa.select(calls).where(calls.c.session_id == session_id).order_by(calls.c.seq)
+    checked, checks = CallRows(session_id), RecordChecks()
+    for each in connection.execute(query.execution_options(yield_per=_FEWEST)):
+        _add(checks, checked.row(each))
+
+
+def _add(checks: RecordChecks, row: CallRow) -> None:
+    problem = checks.add(row)
+    if problem is not None:
+        raise damaged(row.session_id, f"of call row {row.seq}, {problem}")
 
 
 def outcome_rows(connection: Connection, session: SessionRow) -> list[CallRow]:
