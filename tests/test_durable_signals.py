@@ -112,8 +112,8 @@ async def test_the_same_key_twice_is_one_signal(store: rt.DurableStore) -> None:
 
         @nursery.start_soon
         async def send() -> None:
-            for number in range(3):
-                await send_when_there(store, "item", number, key="one")
+            for _ in range(3):
+                await send_when_there(store, "item", 0, key="one")
             await send_when_there(store, "go", None)
 
         assert await flow_of(store, main).ainvoke(session_id="s") == [0]
