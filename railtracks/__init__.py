@@ -84,6 +84,7 @@ if TYPE_CHECKING:
         StoredSignal,
         StoreProblem,
         recover,
+        register_durable_value,
         send_signal,
         wait_for_signal,
     )
@@ -153,6 +154,7 @@ __all__ = [
     "open_group",
     "random",
     "recover",
+    "register_durable_value",
     "send_signal",
     "session",
     "session_id",

@@ -206,19 +206,23 @@ class StateError(RailtracksError, ValueError):
 
 
 class DurableValueError(RailtracksError, TypeError):
-    """A value cannot be stored, or would not come back equal.
+    """A value cannot be stored, or would not come back equal; or a stored one cannot be read back.
 
     Attributes:
         place: What the value is, and the path to the part of it that is wrong.
         problem: What is wrong.
+        action: What cannot be done with it, as in "cannot be stored".
     """
 
-    _fields = ("place", "problem")
+    _fields = ("place", "problem", "action")
+    # Errors in stores of earlier releases have none.
+    action: str = "stored"
 
-    def __init__(self, place: str, problem: str) -> None:
+    def __init__(self, place: str, problem: str, action: str = "stored") -> None:
         self.place = place
         self.problem = problem
-        super().__init__(f"{place} cannot be stored: {problem}")
+        self.action = action
+        super().__init__(f"{place} cannot be {action}: {problem}")
 
 
 class StoreError(FatalError):

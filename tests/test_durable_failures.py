@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from uuid import UUID
 
 import attrs
 import pytest
+import trio
 
 import railtracks as rt
 from railtracks.durable._values.failures import all_in, described_failure, dump_failure, load_failure
@@ -150,17 +152,107 @@ def test_notes_and_causes_come_back(values: Values) -> None:
     assert lost == []
 
 
-def test_a_chain_without_end_is_cut(values: Values) -> None:
+@pytest.mark.parametrize("role", ["__cause__", "__context__"])
+def test_a_chain_of_any_length_comes_back_whole(role: str, values: Values) -> None:
     error = ValueError(0)
-    for number in range(1, 30):
+    for number in range(1, 2_000):
+        outer = ValueError(number)
+        setattr(outer, role, error)
+        error = outer
+    found, lost = again(error, values)
+    chain: list[object] = []
+    link: BaseException | None = found
+    while link is not None:
+        chain.append(link.args[0])
+        link = getattr(link, role)
+    assert chain == [*reversed(range(2_000))]
+    assert lost == []
+
+
+@pytest.mark.proof
+def test_of_a_chain_that_is_longer_than_a_row_may_be_the_beginning_is_kept_and_the_rest_is_named(
+    values: Values,
+) -> None:
+    error = ValueError(0)
+    for number in range(1, 10_002):
         outer = ValueError(number)
         outer.__cause__ = error
         error = outer
-    found: BaseException | None = again(error, values)[0]
-    levels = 0
-    while found is not None:
-        found, levels = found.__cause__, levels + 1
-    assert levels == 11
+    found, lost = again(error, values)
+    assert found.args == (10_001,)
+    assert lost == ["ValueError.__cause__"]
+
+
+def test_contexts_and_what_suppresses_them_come_back(values: Values) -> None:
+    shown, hidden, both = ValueError("shown"), ValueError("hidden"), ValueError("both")
+    shown.__context__ = KeyError("context")
+    hidden.__context__, hidden.__suppress_context__ = KeyError("context"), True
+    both.__context__, both.__cause__, both.__suppress_context__ = KeyError("context"), TypeError("cause"), False
+    for error in (shown, hidden, both):
+        found, lost = again(error, values)
+        assert repr(found.__context__) == "KeyError('context')"
+        assert repr(found.__cause__) == repr(error.__cause__)
+        assert found.__suppress_context__ is error.__suppress_context__
+        assert lost == []
+
+
+def test_errors_that_lead_to_one_another_come_back_as_they_were(values: Values) -> None:
+    first, second = ValueError(1), ExceptionGroup("two", [KeyError(2)])
+    first.__cause__ = second
+    second.__context__ = first
+    second.exceptions[0].__context__ = first
+    found, lost = again(first, values)
+    group = found.__cause__
+    assert isinstance(group, ExceptionGroup)
+    assert group.__context__ is found
+    assert group.exceptions[0].__context__ is found
+    assert lost == []
+
+
+def test_a_context_that_cannot_be_made_again_is_told_without_a_warning(values: Values) -> None:
+    class LocalError(Exception):
+        pass
+
+    error = ValueError("outer")
+    error.__context__ = LocalError("inner")
+    found, lost = again(error, values)
+    assert isinstance(found.__context__, rt.RemoteError)
+    assert lost == []
+
+
+async def test_a_cancellation_is_never_stored_as_a_cause_or_a_context(values: Values) -> None:
+    error = ValueError("outer")
+    with trio.CancelScope() as scope:
+        scope.cancel(reason="canary-5c1f")
+        try:
+            await trio.lowlevel.checkpoint()
+        except trio.Cancelled as cancelled:
+            error.__cause__ = error.__context__ = cancelled
+    data, lost = dump_failure(error, values)
+    assert b"canary-5c1f" not in data
+    assert b"Cancelled" not in data
+    assert lost == []
+
+
+@attrs.frozen(auto_exc=True)
+class FrozenError(Exception):
+    code: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StillError(Exception):
+    code: int
+
+
+@pytest.mark.parametrize("kind", [FrozenError, StillError])
+def test_an_error_whose_class_is_frozen_keeps_what_it_is(kind: type[Any], values: Values) -> None:
+    error = kind(5)
+    BaseException.__dict__["__cause__"].__set__(error, KeyError("cause"))
+    vars(error)["__notes__"] = ["noted"]
+    found, lost = again(error, values)
+    assert (type(found), found.code, found.__notes__) == (kind, 5, ["noted"])  # type: ignore[attr-defined]
+    assert repr(found.__cause__) == "KeyError('cause')"
+    assert lost == []
 
 
 def test_groups_come_back_with_their_members(values: Values) -> None:
@@ -170,10 +262,24 @@ def test_groups_come_back_with_their_members(values: Values) -> None:
     assert isinstance(found, ProblemsError)
     assert (found.message, repr(found.exceptions), found.__notes__) == ("two", repr(error.exceptions), ["noted"])
     assert lost == []
+
+
+def test_groups_of_any_depth_come_back(values: Values) -> None:
     deep: Exception = ValueError(1)
-    for _ in range(15):
+    for _ in range(3_000):
         deep = ExceptionGroup("level", [deep])
-    assert dump_failure(deep, values)[1]
+    found, lost = again(deep, values)
+    levels = 0
+    while isinstance(found, ExceptionGroup):
+        (found,), levels = found.exceptions, levels + 1
+    assert (levels, repr(found), lost) == (3_000, "ValueError(1)", [])
+
+
+def test_a_group_with_more_members_than_a_row_may_have_is_told_only(values: Values) -> None:
+    data, lost = dump_failure(ExceptionGroup("many", [ValueError() for _ in range(10_001)]), values)
+    assert lost == ["ExceptionGroup"]
+    with pytest.raises(rt.StoreError, match="could not be stored as a whole"):
+        load_failure(data, values)
 
 
 def test_what_cannot_be_rebuilt_is_named_and_never_another_class(values: Values) -> None:
@@ -183,7 +289,10 @@ def test_what_cannot_be_rebuilt_is_named_and_never_another_class(values: Values)
     where = f"{__name__}.test_what_cannot_be_rebuilt_is_named_and_never_another_class.<locals>.LocalError"
     data, lost = dump_failure(LocalError("text"), values)
     assert lost == [where]
-    with pytest.raises(rt.StoreError, match=r"LocalError: text could not be stored as a whole.*fork the session"):
+    with pytest.raises(
+        rt.StoreError,
+        match=r"LocalError: text could not be stored as a whole.*fork the session before that call, or retry",
+    ):
         load_failure(data, values)
     for error, named in (
         (SystemExit(3), "SystemExit"),
@@ -361,6 +470,13 @@ def test_only_an_exception_of_an_imported_module_is_ever_made(
         failure("builtins:ExceptionGroup"),
         failure("builtins:ExceptionGroup", members=[]),
         failure("builtins:ExceptionGroup", members=[5]),
+        failure("builtins:ExceptionGroup", members_at=[0]),
+        failure("builtins:ExceptionGroup", members_at=[1]),
+        failure("builtins:ExceptionGroup", members_at=[True]),
+        failure("builtins:ValueError", cause_at=-1),
+        failure("builtins:ValueError", context_at=1),
+        failure("builtins:ValueError", chain=[5]),
+        failure("builtins:ValueError", file=5),
         b'{"class": 5}',
         b'{"$sealed": 5}',
         b'{"$sealed": "\\u00ff"}',

@@ -174,3 +174,31 @@ def test_a_wrong_address_of_a_store_is_refused_without_its_password(url: str) ->
     with pytest.raises(ValueError, match="a store ") as refused:
         rt.DurableStore(url)
     assert CANARY not in "".join(traceback.format_exception(refused.value))
+
+
+async def test_a_context_that_quotes_a_secret_is_left_out_and_the_failure_stands(tmp_path: Path) -> None:
+    seen: list[BaseException] = []
+
+    async def fail() -> None:
+        try:
+            raise KeyError("canary-5c1f")  # noqa: TRY301 - the context of the next one
+        except KeyError:
+            raise ValueError("refused") from None
+
+    async def main() -> None:
+        try:
+            await rt.call(fail)
+        except ValueError as error:
+            seen.append(error)
+        raise KeyboardInterrupt
+
+    store = rt.DurableStore(tmp_path / "store.db")
+    flow = rt.Flow("flow", main, durable=store, save_state=False, context={"api_key": "canary-5c1f"})
+    with pytest.raises(KeyboardInterrupt):
+        await flow.ainvoke(session_id="s")
+    with pytest.raises(KeyboardInterrupt):
+        await flow.aresume("s")
+    assert [repr(error) for error in seen] == ["ValueError('refused')"] * 2
+    assert repr(seen[0].__context__) == "KeyError('canary-5c1f')"
+    assert seen[1].__context__ is None
+    assert all(b"canary-5c1f" not in each.read_bytes() for each in tmp_path.iterdir() if each.is_file())

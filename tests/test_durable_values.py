@@ -12,15 +12,29 @@ import typing
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum, Flag, IntEnum, StrEnum, auto
+from importlib import resources
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, Optional, TypedDict, TypeVar
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    NewType,
+    NotRequired,
+    Optional,
+    Required,
+    TypedDict,
+    TypeVar,
+)
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import attrs
+import dateutil.tz
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,6 +118,17 @@ class Pair(NamedTuple):
 class Movie(TypedDict):
     title: str
     year: int
+
+
+class Sequel(TypedDict):
+    title: Required[str]
+    of: NotRequired[list[Sequel]]
+
+
+class Page(TypedDict, Generic[T]):
+    items: list[T]
+    last: T
+    count: int
 
 
 @attrs.define
@@ -192,6 +217,10 @@ SOME: list[tuple[Any, Any]] = [
     (Still("a"), Still),
     (Pair(1, "b"), Pair),
     ({"title": "a", "year": 1}, Movie),
+    ({"title": "a"}, Sequel),
+    ({"title": "a", "of": [{"title": "b"}]}, Sequel),
+    ({"items": [1.5], "last": 2.5, "count": 1}, Page[float]),
+    ({"items": ["a"], "last": None, "count": 1}, Page),
     (1, int | str),
     ("1", int | str | None),
     (None, int | None),
@@ -239,6 +268,70 @@ def test_a_moment_keeps_its_zone_and_its_fold(moment: datetime) -> None:
     found = again(Values(Sealer(None)), moment, datetime)
     assert (found, found.fold, found.tzinfo) == (moment, moment.fold, moment.tzinfo)
     assert found + timedelta(days=90) == moment + timedelta(days=90)
+
+
+class OwnZone(tzinfo):
+    """A zone of a user's own, as those of dateutil and pytz are."""
+
+    def utcoffset(self, _: datetime | None) -> timedelta:
+        return timedelta(hours=1)
+
+    def dst(self, _: datetime | None) -> timedelta:
+        return timedelta(0)
+
+    def tzname(self, _: datetime | None) -> str:
+        return "own"
+
+
+class FixedZone(ZoneInfo):
+    """A zone of a class derived from one that is kept."""
+
+
+def zone_from_file(key: str | None) -> ZoneInfo:
+    """Return the zone of a file, which may have the name of another zone."""
+    with resources.files("tzdata.zoneinfo").joinpath("Asia", "Tokyo").open("rb") as file:
+        return ZoneInfo.from_file(file, key=key)
+
+
+@attrs.define
+class Meeting:
+    at: datetime
+
+
+ZONES: list[tzinfo] = [
+    OwnZone(),
+    dateutil.tz.gettz("Europe/Berlin") or OwnZone(),
+    dateutil.tz.tzutc(),
+    zone_from_file(None),
+    zone_from_file("Europe/Berlin"),
+    zone_from_file("No/Where"),
+    ZoneInfo.no_cache("Europe/Berlin"),
+    FixedZone("Europe/Berlin"),
+]
+
+
+@pytest.mark.parametrize("zone", ZONES, ids=range(len(ZONES)))
+def test_a_zone_that_would_come_back_as_another_one_is_refused(zone: tzinfo, values: Values) -> None:
+    moment = datetime(2026, 7, 1, tzinfo=zone)
+    for value, kind, place in (
+        (moment, datetime, "it"),
+        (time(1, tzinfo=zone), time, "it"),
+        ([moment], list[datetime], r"it\[0\]"),
+        ({"a": (1, moment)}, dict[str, tuple[int, datetime]], r"it\['a'\]\[1\]"),
+        (Meeting(moment), Meeting, "it.at"),
+        (moment, datetime | str, "it"),
+    ):
+        with pytest.raises(rt.DurableValueError, match=rf"^{place} cannot be stored"):
+            values.dump(value, kind, "it")
+    with pytest.raises(rt.DurableValueError, match=r"its zone is a .* would come back as another one"):
+        values.dump(moment, datetime, "it")
+
+
+@pytest.mark.parametrize("zone", [None, UTC, timezone(timedelta(hours=-3, seconds=7)), ZoneInfo("Europe/Berlin")])
+def test_a_time_keeps_its_zone(zone: tzinfo | None, values: Values) -> None:
+    for value in (time(1, 2, tzinfo=zone), datetime(2026, 7, 1, tzinfo=zone)):
+        found = again(values, value, type(value))
+        assert (found, found.tzinfo) == (value, zone)
 
 
 def test_a_number_that_is_none_comes_back_as_none(values: Values) -> None:
@@ -293,7 +386,7 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (1.5, int | str, "a float, where the annotation says int | str"),
     (Level.LOW, int, "a member of an enum, where the annotation says int"),
     (Level.LOW, Colour, "a Level, where the annotation says Colour"),
-    (Colour.RED, Level, "cannot be kept as Level"),
+    (Colour.RED, Level, "'RED' is no member of Level"),
     (NAIVE, date, "a datetime, where the annotation says date"),
     (rt.Secret("a"), str, "a Secret, where the annotation says str"),
     ("a", rt.Secret[str], "a str, where the annotation says rt.Secret"),
@@ -302,7 +395,10 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (object(), Any, "a object is not a JSON value"),
     (OrderedDict(a=1), Any, "a OrderedDict is not a JSON value"),
     (3, Literal[1, 2], "cannot be stored"),
-    ({"title": "a"}, Movie, "cannot be stored"),
+    ({"title": "a"}, Movie, "it has no field 'year', and Movie has no default for it"),
+    ({"title": "a", "year": 1, "of": []}, Movie, "it has a field 'of', and Movie has none of that name"),
+    ({"title": "a", "of": [{"title": 1}]}, Sequel, r"it\['of'\]\[0\]\['title'\] cannot be stored: a int"),
+    ([1], Movie, "a list, where the annotation says Movie"),
     ("\ud83d\ude00", str, "two halves of a character"),
     ({Mood.GOOD: 1}, dict[str, int], r"it \(its key .*\) cannot be stored: a Mood, where the annotation says str"),
     (["a\ud83d\ude00"], list[str], "two halves of a character"),

@@ -631,9 +631,8 @@ def test_a_failure_of_a_group_without_end_is_dumped_within_bounds() -> None:
     for error in (deep_group(ValueError()), doubled(ValueError(), 40), ExceptionGroup("", [ValueError()] * 10_000)):
         data, lost = dump_failure(error, Values(Sealer(None)))
         assert len(data) < 20_000_000
-        assert lost
-        with pytest.raises(rt.StoreError):
-            load_failure(data, Values(Sealer(None)))
+        assert lost == []
+        assert type(load_failure(data, Values(Sealer(None)))) is ExceptionGroup
         assert described_failure(data, Values(Sealer(None)))[0] == "builtins:ExceptionGroup"
     assert time.process_time() - began < 20
 

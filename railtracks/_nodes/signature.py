@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from types import CodeType, FunctionType, MethodType
+from types import CodeType, FunctionType, MethodType, SimpleNamespace
 from typing import Any, Final, TypeAlias, TypeGuard, get_type_hints
 
 from attrs import define
@@ -57,7 +57,8 @@ class Signature:
     def kinds(self) -> Mapping[str, Kind]:
         """The annotations by parameter name, and under `return` that of the result.
 
-        Evaluated on first use: that is slow, and only durable sessions need them. Empty if evaluating them fails.
+        Evaluated on first use: that is slow, and only durable sessions need them. If evaluating one of them fails, the
+        parameters have none; the result has its own, and if that one fails the text of it.
         """
         target = without_partials(self.fn)
         if isinstance(target, TypedResult):
@@ -69,7 +70,7 @@ class Signature:
         try:
             return get_type_hints(target, include_extras=False)
         except Exception:  # noqa: BLE001 - an annotation in quotes is user code, and may raise any error
-            return {}
+            return _result_alone(target)
 
     def check(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
         """Raise `TypeError` unless the function takes these arguments, as far as Python can tell its parameters."""
@@ -81,8 +82,14 @@ class Signature:
 
     @property
     def result(self) -> Kind:
-        """The annotation of the result."""
-        return self.kinds.get("return", ANYTHING)
+        """The annotation of the result; `ANYTHING` if evaluating it fails."""
+        return ANYTHING if self.lost_result is not None else self.kinds.get("return", ANYTHING)
+
+    @property
+    def lost_result(self) -> str | None:
+        """Why the annotation of the result means nothing, `None` if it does not."""
+        kind = self.kinds.get("return")
+        return f"its annotation {kind!r} leads nowhere" if isinstance(kind, str) else None
 
     def names(self, count: int) -> tuple[str | None, ...]:
         """Return the names of the parameters that take the first `count` positional arguments."""
@@ -108,6 +115,20 @@ class Signature:
         if name in self.kinds and name not in {self.rest, "return"}:
             return self.kinds[name]
         return ANYTHING if self.keywords is None else self.kinds.get(self.keywords, ANYTHING)
+
+
+def _result_alone(target: Any) -> Mapping[str, Kind]:
+    """Return the annotation of the result of a function of which not all annotations can be evaluated."""
+    given: Mapping[str, Kind] = getattr(target, "__annotations__", {})
+    if "return" not in given:
+        return {}
+    holder = SimpleNamespace(
+        __annotations__={"return": given["return"]}, __type_params__=getattr(target, "__type_params__", ())
+    )
+    try:
+        return get_type_hints(holder, getattr(inspect.unwrap(target), "__globals__", {}), include_extras=False)
+    except Exception:  # noqa: BLE001 - an annotation in quotes is user code, and may raise any error
+        return {"return": str(given["return"])}
 
 
 def without_partials(fn: object) -> object:

@@ -136,6 +136,11 @@ def set_context(error: BaseException, context: BaseException | None) -> None:
     _IN_ERRORS["__context__"].__set__(error, context)
 
 
+def set_context_suppressed(error: BaseException, *, is_suppressed: bool) -> None:
+    """Set whether a report of the error leaves out its context, even if its class forbids to set attributes."""
+    _IN_ERRORS["__suppress_context__"].__set__(error, is_suppressed)
+
+
 def become_like(error: BaseException, other: BaseException) -> None:
     """Give an error the traceback, causes and notes of another one, as Python does for a part of a group."""
     for name in ("__traceback__", "__context__", "__cause__", "__suppress_context__"):

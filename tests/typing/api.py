@@ -388,6 +388,8 @@ async def durable() -> None:
     assert_type(await rt.wait_for_signal("approval", bool, timeout=5, park=True), bool)
     assert_type(await rt.wait_for_signal("approval"), Any)
     await rt.send_signal("s", "approval", value=True, store=store, key="k")
+    rt.register_durable_value(complex, lambda value: [value.real, value.imag], lambda plain: complex(*plain))
+    rt.register_durable_value("complex", str, str)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert_type(rt.idempotency_key(), str)
     assert_type(rt.fencing_number(), int)
     assert_type(rt.random(), float)

@@ -22,9 +22,9 @@ from railtracks.durable._replay.startable import StartableNodes
 from railtracks.durable._replay.strands import Position, Strand, Strands, key_of
 from railtracks.durable._store.schema import ROOT, CallRow, RowStatus
 from railtracks.durable._values.plain import is_dict
-from railtracks.durable._values.stored import parsed
+from railtracks.durable._values.stored import parsed, unreadable
 from railtracks.durable._values.values import as_store_error
-from railtracks.exceptions import DurableValueError, StoreError
+from railtracks.exceptions import StoreError
 
 
 class BackgroundCalls:
@@ -149,5 +149,5 @@ def _start_in(row: CallRow) -> tuple[str | None, bool]:
     started = parsed(outcome_of(row))
     function, is_service = (started.get("function"), started.get("is_service")) if is_dict(started) else (0, None)
     if not (isinstance(function, str | None) and isinstance(is_service, bool)):
-        raise DurableValueError(f"the start of {row.node!r}", "the row has something else there")
+        raise unreadable(f"the start of {row.node!r}", "the row has something else there")
     return function, is_service

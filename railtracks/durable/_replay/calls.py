@@ -149,6 +149,8 @@ class LiveCall(Call, RecordParent):
             await parts.order.until_live()
         if parts.parking.is_resting:
             await parts.parking.go_on()
+        # Not a replayed one: what is recorded could be stored.
+        parts.values.check_result(self.asked.node)
         if isinstance(fn, SelfRecording):
             return await fn.run_recorded(self, args, kwargs)
         return await self._run_and_record(frame, args, kwargs)

@@ -18,9 +18,8 @@ from railtracks.durable._replay.rows import RecordParent
 from railtracks.durable._replay.turns import Turn
 from railtracks.durable._store.schema import CallRow
 from railtracks.durable._values.plain import is_dict, is_list
-from railtracks.durable._values.stored import parsed
+from railtracks.durable._values.stored import parsed, unreadable
 from railtracks.durable._values.values import Values
-from railtracks.exceptions import DurableValueError
 
 
 class Write(NamedTuple):
@@ -47,7 +46,7 @@ def written_in(row: CallRow) -> dict[str, Write]:
     writes: dict[str, Write] = {}
     for name, write in stored.items() if is_dict(stored) else [("", None)]:
         if not (is_list(write) and len(write) in {1, 2} and isinstance(write[0], int)):
-            raise DurableValueError("what was written to the context", "the row has something else there")
+            raise unreadable("what was written to the context", "the row has something else there")
         writes[str(name)] = Write(write[0], write[1:])
     return writes
 

@@ -37,8 +37,21 @@ class Failures:
         text = data.decode()
         if secrets.scrubber.exact(text) == text:
             return data, lost
+        # A context is not what the node said: better the failure without it than its text alone.
+        bare, lost_of_bare = dump_failure(error, self._values, has_contexts=False)
+        text = bare.decode()
+        if secrets.scrubber.exact(text) == text:
+            return bare, lost_of_bare
         quoted = "its text, which quotes a secret (give the store a key)"
         return dump_text(error, secrets.text, self._values), [*lost, quoted]
+
+    def safe_text(self, text: str) -> str:
+        """Return a text as it may be stored: without a key the secrets that the session has seen are removed."""
+        if self._values.sealer.has_key:
+            return text
+        secrets = self._context.secrets
+        secrets.see_all(self._context.held.items())
+        return secrets.text(text)
 
 
 def _named_values_of(error: BaseException) -> Iterator[Named]:

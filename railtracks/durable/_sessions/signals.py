@@ -33,7 +33,7 @@ from railtracks.durable._store.schema import FINAL, WAIT, RowStatus, calls, sign
 from railtracks.durable._store.signal_polling import SignalWaiter
 from railtracks.durable._values.alike import is_value
 from railtracks.durable._values.failures import dump_failure
-from railtracks.durable._values.stored import parsed
+from railtracks.durable._values.stored import parsed, unreadable
 from railtracks.durable._values.values import as_store_error
 from railtracks.exceptions import ContextError, DurableValueError, SessionUnavailableError, SignalTimeoutError
 
@@ -172,6 +172,15 @@ class _Heard(NamedTuple):
     outcome: bytes
 
 
+class _Judged(NamedTuple):
+    """The signal that comes next, and what the wait that consumes it returns or raises."""
+
+    id: int
+    heard: _Heard
+    value: object = None
+    misfit: DurableValueError | None = None
+
+
 def _moment_in(outcome: bytes) -> float | None:
     """Return when a wait times out, as its first row says.
 
@@ -181,7 +190,7 @@ def _moment_in(outcome: bytes) -> float | None:
     until = parsed(outcome)
     if until is None or (isinstance(until, int | float) and 0 <= until <= LATEST):
         return until
-    raise DurableValueError("the deadline of a wait", "the row has something else there")
+    raise unreadable("the deadline of a wait", "the row has something else there")
 
 
 class SignalWait:
@@ -214,19 +223,46 @@ class SignalWait:
         # (test_durable_signals.py::test_a_timeout_counts_on_through_a_resume).
         await self._begin()
         heard: object = None
+        judged: _Judged | None = None
         # A signal that was there at the look may be consumed by another wait.
         while not isinstance(heard, _Heard):
             with parts.parking.waits(made.key, self._until, may_park=may_park):
                 waiter = SignalWaiter(self._session_id, self._name, self._until, parts.parking.park_if_idle)
                 await parts.commits.signal_polling.until_due(waiter)
             await parts.parking.go_on()
+            judged = self._judged(await parts.commits.peek(self._next_signal))
             # Not among the rows of the commit: which status the row gets is decided inside of the transaction.
             (row,) = parts.commits.numbered([made.row(RowStatus.COMPLETED, None)])
-            heard = await parts.commits.commit([], partial(self._consume, row))
+            heard = await parts.commits.commit([], partial(self._consume, row, judged))
         made.settled()
-        if heard.status == RowStatus.FAILED:
+        if judged is None:
             raise self._timed_out()
-        return parts.values.load(heard.outcome, self._kind)
+        if judged.misfit is not None:
+            try:
+                raise judged.misfit
+            finally:
+                # The error holds this stack frame, which must not hold the error.
+                del judged
+        return judged.value
+
+    def _judged(self, signal: tuple[int, bytes] | None) -> _Judged | None:
+        """Return what becomes of a wait that consumes a signal, `None` if there is no signal.
+
+        In the task that waits, as users' code may read the value; the transaction finds out whether the signal is still
+        the next one.
+        """
+        if signal is None:
+            return None
+        identifier, data = signal
+        parts = self._call.parts
+        try:
+            value = parts.values.load_as(data, self._kind, f"the value of signal {self._name!r}")
+        except DurableValueError as error:
+            # The same error now and in each resume: a recorded one quotes no secret.
+            misfit = DurableValueError(error.place, parts.failures.safe_text(error.problem), error.action)
+            failure, _ = parts.failures.dump(misfit)
+            return _Judged(identifier, _Heard(RowStatus.FAILED.value, failure), misfit=misfit)
+        return _Judged(identifier, _Heard(RowStatus.COMPLETED.value, data), value)
 
     async def _begin(self) -> None:
         """Record that the wait has begun, and when it times out: a resumed session reads that instead."""
@@ -241,11 +277,16 @@ class SignalWait:
     def _timed_out(self) -> SignalTimeoutError:
         return SignalTimeoutError(self._name, self._timeout or 0.0)
 
-    def _consume(self, row: NewRow, connection: Connection) -> _Heard | None:
-        """Consume the first signal, or find that the wait has timed out, and record that in the same transaction.
+    def _consume(self, row: NewRow, judged: _Judged | None, connection: Connection) -> _Heard | None:
+        """Consume the signal, or find that the wait has timed out, and record that in the same transaction.
+
+        Args:
+            row: The row of the outcome.
+            judged: The signal, `None` if there was none.
+            connection: The connection of the transaction.
 
         Returns:
-            The outcome; `None` if another wait was quicker, and nothing is recorded.
+            The outcome; `None` if another signal is the next one by now, and nothing is recorded.
         """
         columns = sa.select(calls.c.status, calls.c.outcome)
         known = connection.execute(columns.where(calls.c.session_id == self._session_id, calls.c.seq == row["seq"]))
@@ -254,16 +295,24 @@ class SignalWait:
             return _Heard(status, outcome)
         # A signal that is there counts before a timeout that is over: the transaction decides their race
         # (test_durable_signals.py::test_a_signal_and_a_timeout_race_has_one_end).
-        heard = self._first_signal(connection)
-        if heard is None and self._until is not None and now_of(connection) >= self._until:
+        signal = self._next_signal(connection)
+        heard: _Heard | None = None
+        if signal is not None and judged is not None and signal[0] == judged.id:
+            heard = judged.heard
+            connection.execute(
+                sa.update(signals)
+                .where(signals.c.id == judged.id)
+                .values(consumed_by=self._call.key, consumed_at=clock_of(connection))
+            )
+        if signal is None and judged is None and self._until is not None and now_of(connection) >= self._until:
             failure, _ = dump_failure(self._timed_out(), self._call.parts.values)
             heard = _Heard(RowStatus.FAILED.value, failure)
         if heard is not None:
             connection.execute(sa.insert(calls), [{**row, "status": heard.status, "outcome": heard.outcome}])
         return heard
 
-    def _first_signal(self, connection: Connection) -> _Heard | None:
-        """Consume the oldest signal of this name that no wait has consumed; return `None` if there is none."""
+    def _next_signal(self, connection: Connection) -> tuple[int, bytes] | None:
+        """Return the oldest signal of this name that no wait has consumed, `None` if there is none."""
         query = (
             sa.select(signals.c.id, signals.c.value)
             .where(
@@ -279,9 +328,4 @@ class SignalWait:
             return None
         if not isinstance(found.value, bytes):
             raise damaged(self._session_id, f"the value of signal {self._name!r} is no bytes")
-        connection.execute(
-            sa.update(signals)
-            .where(signals.c.id == found.id)
-            .values(consumed_by=self._call.key, consumed_at=clock_of(connection))
-        )
-        return _Heard(RowStatus.COMPLETED.value, found.value)
+        return found.id, found.value

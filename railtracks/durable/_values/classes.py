@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Protocol, TypeGuard, get_args, get_origin
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, ForwardRef, Literal, TypeGuard, get_args, get_origin, get_type_hints
 
 import attrs
+from attrs import define
 
 from railtracks._nodes.signature import ANYTHING, Kind
 from railtracks._records.secrets import Secret, field_names, is_secret_object
 from railtracks._records.value_parts import fields_of
 from railtracks._records.value_texts import class_name
 from railtracks.durable._values.hooks import Hooks, Read, Write, is_kind_of
-from railtracks.durable._values.plain import Plain, Sealed, ValueMismatchError, mismatch_of, unfit
+from railtracks.durable._values.plain import (
+    Plain,
+    Sealed,
+    ValueMismatchError,
+    check_names,
+    has_parameters_left,
+    mismatch_of,
+    unfit,
+)
 
-
-class _Generic(Protocol):
-    """A generic class, or an alias of one, with type variables in it."""
-
-    __parameters__: tuple[object, ...]
-
-    def __getitem__(self, kinds: tuple[Kind, ...], /) -> Kind: ...
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 def add_classes(hooks: Hooks) -> None:
     """Add how instances of classes with fields are written and read."""
     part = functools.partial
     hooks.add(is_kind_of(Secret), part(_secret_writer, hooks), part(_secret_reader, hooks))
-    hooks.add(_has_fields, part(_class_writer, hooks), part(_class_reader, hooks))
+    hooks.add(has_fields, part(_class_writer, hooks), part(_class_reader, hooks))
 
 
 def _secret_writer(hooks: Hooks, kind: Kind) -> Write:
@@ -58,7 +62,8 @@ def _inner_kind(kind: Kind) -> Kind:
     return next(iter(get_args(kind)), ANYTHING)
 
 
-def _has_fields(kind: Kind) -> TypeGuard[type[object]]:
+def has_fields(kind: Kind) -> TypeGuard[type[object]]:
+    """Return whether an annotation is an attrs class or a dataclass, which may have parameters."""
     origin: Kind = get_origin(kind) or kind
     return _is_class(origin) and (attrs.has(origin) or dataclasses.is_dataclass(origin))
 
@@ -69,7 +74,7 @@ def _is_class(kind: Kind) -> TypeGuard[type[object]]:
 
 def _class_writer(hooks: Hooks, kind: type[object]) -> Write:
     origin: type[object] = get_origin(kind) or kind
-    write_fields = hooks.fields_writer(_filled(kind))
+    write_fields = hooks.fields_writer(_filled(kind), _forward_kinds(origin))
 
     def write(value: object) -> Plain:
         if type(value) is not origin:
@@ -97,16 +102,80 @@ def _step_to(value: object, is_it: Callable[[object], bool]) -> str:
 
 
 def _class_reader(hooks: Hooks, kind: type[object]) -> Read:
-    return hooks.fields_reader(_filled(kind), _fields_that_cannot_be_set(get_origin(kind) or kind))
+    origin: type[object] = get_origin(kind) or kind
+    names = {each.name: each.is_required for each in stored_fields(origin)}
+    read_fields = hooks.fields_reader(_filled(kind), _forward_kinds(origin), _fields_that_cannot_be_set(origin))
+
+    def read(plain: object, _: Kind) -> object:
+        check_names(plain, origin, names)
+        return read_fields(plain, kind)
+
+    return read
 
 
 def _filled(kind: Kind) -> Kind:
     """Return a generic class that was annotated without its parameters with `Any` for each of them."""
-    return kind[(ANYTHING,) * len(kind.__parameters__)] if _has_parameters_left(kind) else kind
+    return kind[(ANYTHING,) * len(kind.__parameters__)] if has_parameters_left(kind) else kind
 
 
-def _has_parameters_left(kind: Kind) -> TypeGuard[_Generic]:
-    return bool(getattr(kind, "__parameters__", ()))
+@define(frozen=True)
+class StoredField:
+    """A field of an attrs class or a dataclass, as it is stored.
+
+    Attributes:
+        name: The name.
+        kind: The annotation as the class has it: of one in quotes a text.
+        is_required: Whether the class cannot be made without it.
+    """
+
+    name: str
+    kind: Kind
+    is_required: bool
+
+
+def stored_fields(origin: type[object]) -> list[StoredField]:
+    """Return the fields of an attrs class or a dataclass."""
+    if attrs.has(origin):
+        fields: tuple[attrs.Attribute[object], ...] = attrs.fields(origin)
+        return [StoredField(each.name, each.type, each.init and each.default is attrs.NOTHING) for each in fields]
+    assert _is_dataclass(origin)  # noqa: S101 - `has_fields` knows no third kind
+    return [
+        StoredField(
+            each.name,
+            each.type,
+            each.init and each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING,
+        )
+        for each in dataclasses.fields(origin)
+    ]
+
+
+def field_kinds(origin: type[object]) -> Mapping[str, Kind]:
+    """Return the annotations of the fields of a class, those in quotes as what they say; none if they lead nowhere."""
+    try:
+        return get_type_hints(origin)
+    except Exception:  # noqa: BLE001 - an annotation in quotes is user code, and may raise any error
+        try:
+            # A class in a function may name itself.
+            return get_type_hints(origin, localns={origin.__name__: origin})
+        except Exception:  # noqa: BLE001 - the same
+            return {}
+
+
+def _forward_kinds(origin: type[object]) -> Mapping[str, Kind]:
+    """Return the annotations of those fields that have a part in quotes, as `Optional["Node"]` has."""
+    fields = [each.name for each in stored_fields(origin) if _has_quotes(each.kind)]
+    kinds: Mapping[str, Kind] = field_kinds(origin) if fields else {}
+    return {name: kinds[name] for name in fields if name in kinds}
+
+
+def _has_quotes(kind: Kind) -> bool:
+    """Return whether a part of an annotation stands in quotes; what does as a whole, cattrs evaluates."""
+    parts: tuple[Kind, ...] = () if get_origin(kind) is Literal else get_args(kind)
+    return any(isinstance(part, str | ForwardRef) or _has_quotes(part) for part in parts)
+
+
+def _is_dataclass(origin: type[object]) -> TypeGuard[type[DataclassInstance]]:
+    return dataclasses.is_dataclass(origin)
 
 
 def _fields_that_cannot_be_set(origin: type[object]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import TypeGuard, get_args, get_type_hints
+from typing import NotRequired, Required, TypeGuard, TypeVar, get_args, get_origin, get_type_hints, is_typeddict
 
 from railtracks._nodes.signature import ANYTHING, Kind
 from railtracks._records.secrets import is_secret, key_name
@@ -19,7 +19,9 @@ from railtracks.durable._values.plain import (
     ValueMismatchError,
     are_all,
     check_keys,
+    check_names,
     exactly,
+    has_parameters_left,
     is_dict,
     is_list,
     is_tuple,
@@ -44,6 +46,7 @@ def add_containers(hooks: Hooks) -> None:
     hooks.add(is_kind_of(tuple), part(_tuple_writer, hooks), part(_tuple_reader, hooks))
     hooks.add(_is_named_tuple, part(_named_tuple_writer, hooks), part(_named_tuple_reader, hooks))
     hooks.add(is_kind_of(dict, Mapping), part(_dict_writer, hooks), part(_dict_reader, hooks))
+    hooks.add(_is_typed_dict, part(_typed_dict_writer, hooks), part(_typed_dict_reader, hooks))
 
 
 def _items_writer(hooks: Hooks, container: type[Collection[object]], kind: Kind) -> Write:
@@ -150,11 +153,66 @@ def _named_tuple_writer(hooks: Hooks, kind: type[tuple[object, ...]]) -> Write:
 
 def _named_tuple_reader(hooks: Hooks, kind: type[tuple[object, ...]]) -> Read:
     kinds: Mapping[str, Kind] = get_type_hints(kind)
+    names: tuple[str, ...] = getattr(kind, "_fields", ())
+    defaults: Mapping[str, object] = getattr(kind, "_field_defaults", {})
+    known = {name: name not in defaults for name in names}
     build: Callable[..., object] = kind
 
     def read(plain: object, _: Kind) -> object:
-        fields = {str(name): hooks.read(item, kinds.get(str(name), ANYTHING)) for name, item in _pairs_of(plain)}
-        return build(**fields)
+        fields = check_names(plain, kind, known)
+        return build(**{name: hooks.read(item, kinds.get(name, ANYTHING)) for name, item in fields.items()})
+
+    return read
+
+
+def _is_typed_dict(kind: Kind) -> TypeGuard[type[dict[str, object]]]:
+    return is_typeddict(get_origin(kind) or kind)
+
+
+def _typed_dict_kinds(kind: type[object]) -> tuple[Mapping[str, Kind], Mapping[str, bool]]:
+    """Return the annotations of the keys of a `TypedDict`, and whether it needs each of them."""
+    origin: type[object] = get_origin(kind) or kind
+    given: dict[object, Kind] = dict(zip(getattr(origin, "__parameters__", ()), get_args(kind), strict=False))
+    required: frozenset[str] = getattr(origin, "__required_keys__", frozenset())
+    # Where annotations are in quotes, Python does not see that some are not required.
+    marks: Mapping[str, Kind] = {
+        name: get_origin(mark) for name, mark in get_type_hints(origin, include_extras=True).items()
+    }
+    kinds: Mapping[str, Kind] = get_type_hints(origin)
+    return (
+        {name: _filled_in(each, given) for name, each in kinds.items()},
+        {name: mark is Required or (mark is not NotRequired and name in required) for name, mark in marks.items()},
+    )
+
+
+def _filled_in(kind: Kind, given: Mapping[object, Kind]) -> Kind:
+    """Return an annotation with what was given for its type variables."""
+    if isinstance(kind, TypeVar):
+        return given.get(kind, ANYTHING)
+    return kind[tuple(given.get(each, ANYTHING) for each in kind.__parameters__)] if has_parameters_left(kind) else kind
+
+
+def _typed_dict_writer(hooks: Hooks, kind: type[dict[str, object]]) -> Write:
+    kinds, names = _typed_dict_kinds(kind)
+
+    def write(value: object) -> Plain:
+        if not is_dict(value):
+            raise unfit(value, kind)
+        check_names(value, kind, names)
+        return {
+            str(name): stepped(value, "[{}]", name, hooks.writer(kinds[str(name)]), item)
+            for name, item in value.items()
+        }
+
+    return write
+
+
+def _typed_dict_reader(hooks: Hooks, kind: type[dict[str, object]]) -> Read:
+    kinds, names = _typed_dict_kinds(kind)
+
+    def read(plain: object, _: Kind) -> object:
+        fields = check_names(plain, kind, names)
+        return {name: hooks.read(item, kinds[name]) for name, item in fields.items()}
 
     return read
 

@@ -7,19 +7,26 @@ fingerprints of calls are made of: written in another form, the calls of stored 
 
 from __future__ import annotations
 
+from typing import Final
+
 from railtracks.durable._values.classes import add_classes
 from railtracks.durable._values.containers import add_containers
 from railtracks.durable._values.hooks import Hooks
+from railtracks.durable._values.models import add_models
 from railtracks.durable._values.scalars import add_scalars
 from railtracks.durable._values.unions import add_unions
 
 
-def made_converter() -> Hooks:
-    """Return what writes and reads all kinds of values that can be stored."""
+def _made_converter() -> Hooks:
     hooks = Hooks()
     # Of several kinds that an annotation fits, the one that was added last counts.
     add_scalars(hooks)
     add_containers(hooks)
     add_classes(hooks)
+    add_models(hooks)
     add_unions(hooks)
     return hooks
+
+
+# One for all stores: it is the classes that say how they are kept, and `register_durable_value`.
+CONVERTER: Final = _made_converter()

@@ -7,14 +7,13 @@ modules that the program has imported: nothing is imported because a database na
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import islice
 from typing import Final, NotRequired, TypedDict, TypeGuard
 from uuid import UUID
 
-from railtracks._nodes.lookup import found_at
 from railtracks._nodes.signature import ANYTHING
 from railtracks._records.descriptions import described, users_notes
 from railtracks._records.error_parts import (
@@ -22,21 +21,28 @@ from railtracks._records.error_parts import (
     args_of,
     attributes_of,
     cause_of,
-    class_address,
     class_name,
+    context_of,
+    is_context_suppressed,
     is_group,
     members_of,
     set_cause,
+    set_context,
+    set_context_suppressed,
+    text_of,
 )
+from railtracks._records.errors import is_cancelled, is_ordinary
 from railtracks._records.rebuilding import rebuilt, state_of
+from railtracks.durable._values.places import Place, class_at, missing, place_of
 from railtracks.durable._values.plain import SEALED, is_dict, is_tuple, parts_of
-from railtracks.durable._values.stored import parsed
+from railtracks.durable._values.stored import parsed, unreadable
 from railtracks.durable._values.values import Values
 from railtracks.exceptions import DurableValueError, RemoteError, StoreError
 
-_LONGEST_CHAIN: Final = 10
-# How many exceptions are kept of one: each member of a group has causes, which may be groups.
-_MOST_KEPT: Final = 1_000
+# How many exceptions are kept of one: its causes and contexts, and the members of groups.
+_MOST_KEPT: Final = 10_000
+# How many of them have a traceback in the store; each tells of its causes, too.
+_MOST_TRACED: Final = 10
 _TUPLE: Final = "$tuple"
 _TYPED: Final = "$typed"
 # What exceptions quote beside JSON values. No annotation describes it, so the name of its class is kept.
@@ -45,9 +51,22 @@ _QUOTED: Final[dict[str, type[object]]] = {
 }
 
 _REQUIRED: Final = {"class": str, "message": str, "traceback": str, "args": list, "state": dict, "notes": list}
-_NOT_REQUIRED: Final = {"members": list, "cause": dict, "is_told_only": bool}
-# What the store has of one exception. `class` is its address; `is_told_only` marks one of which only the text comes
-# back, because it cannot be made again.
+_NOT_REQUIRED: Final = {
+    "file": str,
+    "is_main": bool,
+    "is_told_only": bool,
+    "cause_at": int,
+    "context_at": int,
+    "members_at": list,
+    "suppresses": bool,
+    "chain": list,
+    "cause": dict,
+    "members": list,
+}
+# What the store has of one exception. `class` is its address, `file` and `is_main` say more of its place;
+# `is_told_only` marks one of which only the text comes back, because it cannot be made again. Causes, contexts and
+# members stand in the `chain` of the first exception, and are named by their place: 0 is the first one itself. Rows of
+# earlier releases have `cause` and `members` inside of one another.
 _Failure = TypedDict(
     "_Failure",
     {
@@ -57,17 +76,43 @@ _Failure = TypedDict(
         "args": list[object],
         "state": dict[str, object],
         "notes": list[str],
-        "members": NotRequired[list["_Failure"]],
-        "cause": NotRequired["_Failure"],
+        "file": NotRequired[str],
+        "is_main": NotRequired[bool],
         "is_told_only": NotRequired[bool],
+        "cause_at": NotRequired[int],
+        "context_at": NotRequired[int],
+        "members_at": NotRequired[list[int]],
+        "suppresses": NotRequired[bool],
+        "chain": NotRequired[list[object]],
+        "cause": NotRequired[object],
+        "members": NotRequired[list[object]],
     },
 )
 
 
-def dump_failure(error: BaseException, values: Values) -> tuple[bytes, list[str]]:
-    """Return an exception as bytes, and the names of its parts that cannot be made again."""
+def dump_failure(error: BaseException, values: Values, *, has_contexts: bool = True) -> tuple[bytes, list[str]]:
+    """Return an exception as bytes, and the names of its parts that cannot be made again.
+
+    Args:
+        error: The exception.
+        values: Values as bytes.
+        has_contexts: Whether to keep the exceptions that were handled when others were raised. What cannot be made
+            again of these is not named.
+    """
+    kept, named = _kept(error, has_contexts=has_contexts)
+    places = {each: place for place, each in enumerate(kept)}
     lost: list[str] = []
-    text = json.dumps(_plain(error, values, lost, _LONGEST_CHAIN, iter(range(_MOST_KEPT))))
+    chain: list[_Failure] = []
+    for each in kept.values():
+        problems: list[str] = []
+        chain.append(_plain(each, places, values, problems, is_traced=len(chain) < _MOST_TRACED))
+        if len(chain) <= named:
+            # The innermost first: it is the reason why the others cannot be made.
+            lost[:0] = problems
+    first = chain[0]
+    if chain[1:]:
+        first["chain"] = [*chain[1:]]
+    text = json.dumps(first)
     if values.sealer.has_key:
         # A message may quote a secret: with a key the whole exception is encrypted.
         return json.dumps({SEALED: values.sealer.seal(text.encode())}).encode(), lost
@@ -94,7 +139,7 @@ def load_failure(data: bytes, values: Values) -> Exception:
         StoreError: If it cannot be made again: never another class, which code would take for another outcome.
         DurableValueError: If the bytes are none of an exception, or are encrypted with another key.
     """
-    return _rebuilt(_opened(data, values), values)
+    return _Rebuilding(_chain_in(_opened(data, values)), values).run()
 
 
 def described_failure(data: bytes, values: Values) -> tuple[str, str, str]:
@@ -118,7 +163,7 @@ def _checked(stored: object) -> _Failure:
     """Return what is stored of one exception, if it has the form of that."""
     if _is_failure(stored):
         return stored
-    raise DurableValueError("a recorded failure", "the row has something else there")
+    raise unreadable("a recorded failure", "the row has something else there")
 
 
 def _is_failure(stored: object) -> TypeGuard[_Failure]:
@@ -131,7 +176,7 @@ def _is_failure(stored: object) -> TypeGuard[_Failure]:
 
 
 def all_in(error: BaseException) -> Iterator[BaseException]:
-    """Return an exception, its causes, and the members of all groups among them."""
+    """Return an exception, its causes and contexts, and the members of all groups among them."""
     left: list[BaseException | None] = [error]
     seen: set[int] = set()
     while left:
@@ -142,36 +187,81 @@ def all_in(error: BaseException) -> Iterator[BaseException]:
         yield each
         if is_group(each):
             left.extend(members_of(each))
-        left.append(cause_of(each))
+        left += [cause_of(each), context_of(each)]
 
 
-def _plain(error: BaseException, values: Values, lost: list[str], levels: int, left: Iterator[int]) -> _Failure:
+def _kept(error: BaseException, *, has_contexts: bool) -> tuple[dict[int, BaseException], int]:
+    """Return the exceptions that are kept of one, by their ids; and how many of them are no mere contexts.
+
+    The first is the exception itself. Without recursion: a chain may be thousands long.
+    """
+    kept = {id(error): error}
+    counts: list[int] = []
+    for with_contexts in (False, True) if has_contexts else (False,):
+        waiting = [*kept.values()]
+        for each in waiting:
+            context = _context_of(each) if with_contexts else None
+            for linked in (*_members_of(each), _cause_of(each), context):
+                if linked is not None and id(linked) not in kept and len(kept) < _MOST_KEPT:
+                    kept[id(linked)] = linked
+                    waiting.append(linked)
+        counts.append(len(kept))
+    return kept, counts[0]
+
+
+def _members_of(error: BaseException) -> tuple[BaseException, ...]:
+    return members_of(error) if is_group(error) else ()
+
+
+def _cause_of(error: BaseException) -> BaseException | None:
+    """Return the cause of an exception; not a `Cancelled`, whose text quotes other exceptions."""
+    cause = cause_of(error)
+    return None if cause is None or is_cancelled(cause) else cause
+
+
+def _context_of(error: BaseException) -> BaseException | None:
+    """Return the context of an exception, if that is an ordinary one: a `Cancelled` is often in flight."""
+    context = context_of(error)
+    return context if context is not None and is_ordinary(context) else None
+
+
+def _plain(
+    error: BaseException, places: Mapping[int, int], values: Values, lost: list[str], *, is_traced: bool
+) -> _Failure:
     """Return an exception as plain data; name in `lost` what of it cannot be made again.
 
     Args:
         error: The exception.
+        places: The places of all that are kept, by their ids.
         values: The values of the session.
         lost: Where to name what is lost.
-        levels: How many levels of members and causes are kept.
-        left: Gives an item for each exception that may still be kept.
+        is_traced: Whether to keep its traceback.
     """
-    description = described(error)
-    plain = _told(error, description.message, description.traceback)
+    name = class_name(error)
+    description = described(error) if is_traced else None
+    plain = _told(
+        error,
+        text_of(error) if description is None else description.message,
+        "" if description is None else description.traceback,
+    )
     plain["notes"] = users_notes(error)
-    cause = cause_of(error)
-    if cause is not None and levels:
-        plain["cause"] = _plain(cause, values, lost, levels - 1, left)
+    if is_context_suppressed(error):
+        plain["suppresses"] = True
+    cause, context = _cause_of(error), _context_of(error)
+    if cause is not None and id(cause) in places:
+        plain["cause_at"] = places[id(cause)]
+    elif cause is not None:
+        lost.append(f"{name}.__cause__")
+    if context is not None and id(context) in places:
+        plain["context_at"] = places[id(context)]
+    members = _members_of(error)
     if is_group(error):
-        # A group that lacks members, because there are too many, cannot be made again.
-        kept = [each for each, _ in zip(members_of(error), left, strict=False)] if levels else []
-        plain["members"] = [_plain(member, values, lost, levels - 1, left) for member in kept]
-        is_whole = len(kept) == len(members_of(error))
-    else:
-        is_whole = True
+        plain["members_at"] = [places[id(each)] for each in members if id(each) in places]
+    is_whole = len(plain.get("members_at", ())) == len(members)
     # Whatever the class raises meanwhile: then its text is kept.
-    problem = answer(lambda: _keep(error, plain, values, lost), lambda _: description.type)
+    problem = answer(lambda: _keep(error, plain, values, lost), lambda _: name)
     if problem is not None or not is_whole:
-        lost.append(problem or description.type)
+        lost.append(problem or name)
         plain["is_told_only"] = True
     return plain
 
@@ -204,14 +294,19 @@ def _keep(error: BaseException, plain: _Failure, values: Values, lost: list[str]
 
 def _told(error: BaseException, message: str, traceback: str) -> _Failure:
     """Return what is told of an exception, without anything that it could be made again from."""
+    place = place_of(error)
     told: _Failure = {
-        "class": class_address(error),
+        "class": place.address,
         "message": message,
         "traceback": traceback,
         "args": [],
         "state": {},
         "notes": [],
     }
+    if place.file is not None:
+        told["file"] = place.file
+    if place.is_main:
+        told["is_main"] = True
     return told
 
 
@@ -240,71 +335,127 @@ def _from_item(plain: object, values: Values) -> object:
     return values.load(json.dumps(plain).encode(), kind)
 
 
-def _class_at(address: str) -> type[Exception] | None:
-    found = found_at(address)
-    return found if _is_class(found) and issubclass(found, Exception) else None
-
-
-def _is_class(found: object) -> TypeGuard[type[object]]:
-    # `isinstance` would ask the object for its class, which may be a property.
-    return issubclass(type(found), type)
+def _place_in(plain: _Failure) -> Place:
+    module, _, qualname = plain["class"].partition(":")
+    return Place(module, qualname, plain.get("file"), plain.get("is_main", False))
 
 
 def _twin(error: BaseException, plain: _Failure, values: Values) -> Exception | None:
     """Return the exception that is made of the plain data, `None` if it cannot be made."""
-    kind = _class_at(plain["class"])
+    kind = class_at(_place_in(plain))
     if kind is None or kind is not type(error):
         return None
-    return answer(lambda: _made(kind, plain, values), lambda _: None)
+    return answer(lambda: _made(kind, plain, values, _members_of(error)), lambda _: None)
 
 
-def _made(kind: type[Exception], plain: _Failure, values: Values) -> Exception:
+def _made(kind: type[Exception], plain: _Failure, values: Values, members: Sequence[BaseException]) -> Exception:
     """Return an instance with the stored arguments and attributes, made by Python's own base of the class."""
     args = tuple(_from_item(item, values) for item in plain["args"])
     state = ((name, _from_item(item, values)) for name, item in plain["state"].items())
-    is_whole = issubclass(kind, BaseExceptionGroup) == ("members" in plain)
-    members = [_rebuilt(member, values) for member in plain["members"]] if "members" in plain else None
+    is_group = issubclass(kind, BaseExceptionGroup)
+    is_whole = is_group == ("members_at" in plain)
     # Python makes another class of some arguments: of an `OSError` with a number its subclass.
-    if not is_whole or type(made := rebuilt(kind, args, state, members)) is not kind:
-        raise DurableValueError("a recorded failure", f"the row has something else there than of {kind.__qualname__}")
+    if not is_whole or type(made := rebuilt(kind, args, state, members if is_group else None)) is not kind:
+        raise unreadable("a recorded failure", f"the row has something else there than of {kind.__qualname__}")
+    if plain["notes"]:
+        attributes_of(made)["__notes__"] = list(plain["notes"])
     return made
 
 
-def _rebuilt(stored: object, values: Values) -> Exception:
-    """Return the exception of plain data.
+def _chain_in(stored: object) -> list[_Failure]:
+    """Return the exception of a row, and behind it all others that belong to it."""
+    first = _checked(stored)
+    chain = [first, *map(_checked, first.get("chain", ()))]
+    for each in chain:
+        # As earlier releases have stored them.
+        if "cause" in each:
+            each["cause_at"], each["suppresses"] = len(chain), True
+            chain.append(_checked(each["cause"]))
+        if "members" in each:
+            each["members_at"] = [*range(len(chain), len(chain) + len(each["members"]))]
+            chain += map(_checked, each["members"])
+    for each in chain:
+        links = [*each.get("members_at", ()), each.get("cause_at", 0), each.get("context_at", 0)]
+        if not all(type(link) is int and 0 <= link < len(chain) for link in links):
+            raise unreadable("a recorded failure", "the row has something else there")
+    return chain
 
-    Raises:
-        StoreError: If it cannot be made again.
+
+class _Rebuilding:
+    """Makes the exception of a row again, with its causes, contexts and members.
+
+    Args:
+        chain: What is stored of each.
+        values: The values of the session.
     """
-    plain = _checked(stored)
-    kind = None if plain.get("is_told_only") else _class_at(plain["class"])
-    if kind is None:
-        raise StoreError(_reason(plain))
-    error = _made(kind, plain, values)
-    if plain["notes"]:
-        attributes_of(error)["__notes__"] = list(plain["notes"])
-    if "cause" in plain:
-        set_cause(error, _cause(plain["cause"], values))
-    return error
 
+    def __init__(self, chain: Sequence[_Failure], values: Values) -> None:
+        self._chain = chain
+        self._values = values
+        # By their places, in the order in which they were made.
+        self._made: dict[int, Exception] = {}
 
-def _cause(stored: object, values: Values) -> Exception:
-    """Return a cause of an exception; a `RemoteError` with its text if it cannot be made again: no code catches it."""
-    try:
-        return _rebuilt(stored, values)
-    except StoreError:
-        plain = _checked(stored)
-        return RemoteError(plain["class"].replace(":", "."), plain["message"], plain["traceback"])
+    def run(self) -> Exception:
+        """Return the exception.
+
+        Raises:
+            StoreError: If it cannot be made again.
+        """
+        self._make(0)
+        to_link = [*self._made]
+        for place in to_link:
+            plain, error = self._chain[place], self._made[place]
+            if "cause_at" in plain:
+                set_cause(error, self._linked(plain["cause_at"]))
+            if "context_at" in plain:
+                set_context(error, self._linked(plain["context_at"]))
+            set_context_suppressed(error, is_suppressed=plain.get("suppresses", False))
+            to_link += islice(self._made, len(to_link), None)
+        return self._made[0]
+
+    def _make(self, place: int) -> None:
+        """Make the exception at a place, after its members.
+
+        Raises:
+            StoreError: If one of them cannot be made again.
+        """
+        waiting, opened = [place], set[int]()
+        while waiting:
+            place = waiting[-1]
+            missing = [each for each in self._chain[place].get("members_at", ()) if each not in self._made]
+            if place in self._made:
+                waiting.pop()
+            elif not missing:
+                self._made[waiting.pop()] = self._made_of(self._chain[place])
+            elif place in opened:
+                raise unreadable("a recorded failure", "the row has a group in itself there")
+            else:
+                opened.add(place)
+                waiting += missing
+
+    def _made_of(self, plain: _Failure) -> Exception:
+        kind = None if plain.get("is_told_only") else class_at(_place_in(plain))
+        if kind is None:
+            raise StoreError(_reason(plain))
+        return _made(kind, plain, self._values, [self._made[each] for each in plain.get("members_at", ())])
+
+    def _linked(self, place: int) -> Exception:
+        """Return a cause or a context; a `RemoteError` with its text if it cannot be made: no code catches it."""
+        if place not in self._made:
+            try:
+                self._make(place)
+            except StoreError:
+                plain = self._chain[place]
+                self._made[place] = RemoteError(plain["class"].replace(":", "."), plain["message"], plain["traceback"])
+        return self._made[place]
 
 
 def _reason(plain: _Failure) -> str:
     """Return why an exception cannot be made again, and what to do."""
-    module, _, qualname = plain["class"].partition(":")
-    told = f"the recorded failure {module}.{qualname}: {plain['message']}"
-    if plain.get("is_told_only"):
-        why = "could not be stored as a whole, as a warning said then"
-    elif module not in sys.modules:
-        return f"{told} cannot be made again: import {module} before the session is resumed"
-    else:
-        why = f"is of a class that is no exception of module {module} any more"
-    return f"{told} {why}, and no other one is raised in its place: fork the session before that call to run it again"
+    place = _place_in(plain)
+    is_told_only = plain.get("is_told_only")
+    why = "could not be stored as a whole, as a warning said then" if is_told_only else missing(place)
+    return (
+        f"the recorded failure {place.module}.{place.qualname}: {plain['message']} {why}. No other one is raised in its"
+        " place. If it cannot come back, fork the session before that call, or retry the session, to run the call again"
+    )

@@ -5,14 +5,15 @@ The modules that know kinds of values add their functions here; `converter` puts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias, TypeGuard, TypeVar, get_origin
 
 from cattrs import Converter
+from cattrs.errors import StructureHandlerNotFoundError
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from railtracks._nodes.signature import Kind
-from railtracks.durable._values.plain import Plain
+from railtracks.durable._values.plain import Plain, name_of
 
 K = TypeVar("K")
 
@@ -35,11 +36,32 @@ def is_kind_of(*origins: Kind) -> Callable[[Kind], TypeGuard[Kind]]:
     return check
 
 
+def _without_kind(read: Callable[[object], object]) -> Read:
+    return lambda plain, _: read(plain)
+
+
+class UnknownClassError(Exception):
+    """Values of a class cannot be stored.
+
+    Attributes:
+        name: The name of the class.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(name)
+
+
 class Hooks:
     """Writes and reads values by annotation, with the functions that were added for it."""
 
     def __init__(self) -> None:
         self._cattrs = Converter(detailed_validation=False, forbid_extra_keys=False)
+        self._classes: tuple[type[object], ...] = ()
+
+    def is_derived(self, kind: type[object]) -> bool:
+        """Return whether a class is a subclass of one that was added with `add_class`, and none of these itself."""
+        return issubclass(kind, self._classes) and kind not in self._classes
 
     def write(self, value: object, kind: Kind) -> Plain:
         """Return a value as plain data, written by its annotation."""
@@ -67,21 +89,54 @@ class Hooks:
         find = self._cattrs.get_structure_hook
         return lambda plain: find(kind)(plain, kind)
 
-    def fields_writer(self, kind: Kind) -> Write:
-        """Return a function that writes the fields of an attrs class or a dataclass, as a dict."""
-        return _fields_writer(kind, self._cattrs, _cattrs_include_init_false=True)
+    def fields_writer(self, kind: Kind, kinds: Mapping[str, Kind]) -> Write:
+        """Return a function that writes the fields of an attrs class or a dataclass, as a dict.
 
-    def fields_reader(self, kind: Kind, left_out: Iterable[str]) -> Read:
-        """Return a function that makes an instance from a dict of fields, without the fields that are named."""
-        overrides = {name: override(omit=True) for name in left_out}
+        Args:
+            kind: The class.
+            kinds: The annotations of fields that have others than the class says.
+        """
+        overrides = {name: override(unstruct_hook=self.writer(each)) for name, each in kinds.items()}
+        return _fields_writer(kind, self._cattrs, _cattrs_include_init_false=True, **overrides)
+
+    def fields_reader(self, kind: Kind, kinds: Mapping[str, Kind], left_out: Iterable[str]) -> Read:
+        """Return a function that makes an instance from a dict of fields.
+
+        Args:
+            kind: The class.
+            kinds: The annotations of fields that have others than the class says.
+            left_out: The names of fields that are not read.
+        """
+        overrides = {name: override(struct_hook=_without_kind(self.reader(each))) for name, each in kinds.items()}
+        overrides |= {name: override(omit=True) for name in left_out}
         return _fields_reader(
             kind, self._cattrs, _cattrs_include_init_false=True, _cattrs_detailed_validation=False, **overrides
         )
 
+    def find(self, kind: Kind) -> None:
+        """Find how values of an annotation are read; whatever an annotation in quotes raises is raised here.
+
+        Raises:
+            UnknownClassError: If there is no way for the annotation, or for a part of it.
+        """
+        try:
+            self._cattrs.get_structure_hook(kind)
+        except StructureHandlerNotFoundError as error:
+            raise UnknownClassError(name_of(error.type_)) from None
+
     def add_class(self, kind: type[object], write: Write, read: Read) -> None:
         """Add how values of a class and its subclasses are written and read; comes before all that `add` adds."""
+        self._classes += (kind,)
         self._cattrs.register_unstructure_hook(kind, write)
         self._cattrs.register_structure_hook(kind, read)
+
+    def add_exactly(self, kind: type[object], write: Write, read: Read) -> None:
+        """Add how values of one class are written and read, not those of its subclasses."""
+        if self.is_derived(kind):
+            # What `add_class` has added comes before all that `add` adds.
+            self.add_class(kind, write, read)
+        else:
+            self.add(is_kind_of(kind), lambda _: write, lambda _: read)
 
     def add(
         self,

@@ -5,9 +5,9 @@ Every module of this folder uses it. It knows no converter and no key.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from itertools import islice
-from typing import Final, TypeAlias, TypeGuard, TypeVar
+from typing import Final, Protocol, TypeAlias, TypeGuard, TypeVar
 
 from attrs import define
 
@@ -121,6 +121,38 @@ def parts_of(plain: object) -> list[object]:
     if is_list(plain):
         return plain
     raise _stored_otherwise(plain, list)
+
+
+def check_names(fields: object, kind: Kind, names: Mapping[str, bool]) -> dict[str, object]:
+    """Return a dict of fields, or refuse one that has other fields than a class, or lacks one that the class needs.
+
+    Args:
+        fields: The dict: a value, or what was stored.
+        kind: The class.
+        names: The names of its fields, and whether it needs each of them.
+    """
+    if not is_dict(fields):
+        raise _stored_otherwise(fields, dict)
+    for name in fields:
+        if name not in names:
+            raise ValueMismatchError(fields, f"it has a field {name!r}, and {name_of(kind)} has none of that name")
+    for name, is_required in names.items():
+        if is_required and name not in fields:
+            raise ValueMismatchError(fields, f"it has no field {name!r}, and {name_of(kind)} has no default for it")
+    return {str(name): item for name, item in fields.items()}
+
+
+class _Generic(Protocol):
+    """A generic class, or an alias of one, with type variables in it."""
+
+    __parameters__: tuple[object, ...]
+
+    def __getitem__(self, kinds: tuple[Kind, ...], /) -> Kind: ...
+
+
+def has_parameters_left(kind: Kind) -> TypeGuard[_Generic]:
+    """Return whether an annotation has type variables in it."""
+    return bool(getattr(kind, "__parameters__", ()))
 
 
 def _stored_otherwise(plain: object, kind: type[object]) -> ValueMismatchError:

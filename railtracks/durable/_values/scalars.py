@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
 from typing import Final, TypeGuard, TypeVar
 from uuid import UUID
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from railtracks._nodes.signature import ANYTHING, Kind
+from railtracks._records.value_texts import class_name
 from railtracks.durable._values.hooks import Hooks, Read, Write
 from railtracks.durable._values.plain import (
     SCALAR_CLASSES,
@@ -121,9 +122,26 @@ def _complex_from(plain: object) -> complex:
 
 def _moment(value: datetime | time) -> Plain:
     """Return a moment as text; beside it its zone and its fold, if they are not in the text."""
-    if isinstance(value.tzinfo, ZoneInfo) and value.tzinfo.key:
-        return [value.replace(tzinfo=None).isoformat(), value.tzinfo.key, value.fold]
+    zone = value.tzinfo
+    if _is_found_by_key(zone):
+        return [value.replace(tzinfo=None).isoformat(), zone.key, value.fold]
+    if zone is not None and type(zone) is not timezone:
+        raise ValueMismatchError(
+            value,
+            f"its zone is a {class_name(zone)} that would come back as another one: use datetime.timezone or"
+            " ZoneInfo(key)",
+        )
     return [value.isoformat(), None, 1] if value.fold else value.isoformat()
+
+
+def _is_found_by_key(zone: tzinfo | None) -> TypeGuard[ZoneInfo]:
+    """Return whether a zone is the one that `ZoneInfo` finds by its key: one made from a file may be any other."""
+    if type(zone) is not ZoneInfo or not zone.key:
+        return False
+    try:
+        return ZoneInfo(zone.key) is zone
+    except (OSError, ValueError, ZoneInfoNotFoundError):
+        return False
 
 
 def _moment_from(kind: type[Moment], plain: object) -> Moment:
@@ -171,6 +189,12 @@ def _enum_from(plain: object, kind: type[Enum]) -> Enum:
     if is_list(plain):
         # Written by the annotation of a scalar; see there.
         (plain,) = plain
-    if isinstance(plain, str) and plain in kind.__members__:
-        return kind[plain]
-    return kind(plain)
+    if not isinstance(plain, str):
+        # Flags that are put together, and members without a name, are stored by their value.
+        return kind(plain)
+    member = kind.__members__.get(plain)
+    if member is None:
+        raise ValueMismatchError(plain, f"{plain!r} is no member of {kind.__qualname__}")
+    if member.name != plain:
+        raise ValueMismatchError(plain, f"{plain!r} is now another name of {kind.__qualname__}.{member.name}")
+    return member

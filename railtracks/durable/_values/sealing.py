@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, cast
 from railtracks._records.scrubbing import REDACTED, Scrubber
 from railtracks._records.secrets import Secret, is_secret, named_items
 from railtracks.durable._values.plain import SCALARS, SEALED, Json, Plain, Sealed, are_all, is_dict, is_list
-from railtracks.exceptions import DurableValueError
+from railtracks.durable._values.stored import unreadable
 
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet
@@ -75,13 +75,13 @@ class Sealer:
         try:
             return fernet.decrypt(text.encode("ascii"))
         except (InvalidToken, UnicodeEncodeError):
-            raise DurableValueError(
+            raise unreadable(
                 "a stored secret", "it was encrypted with another key: open the store with that one"
             ) from None
 
     def _keyed(self) -> Fernet:
         if self._fernet is None:
-            raise DurableValueError(
+            raise unreadable(
                 "a stored secret", "the store was opened without the key that encrypted it: DurableStore(key=...)"
             )
         return self._fernet

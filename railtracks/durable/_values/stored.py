@@ -10,6 +10,11 @@ import json
 from railtracks.exceptions import DurableValueError
 
 
+def unreadable(place: str, problem: str) -> DurableValueError:
+    """Return the error for something in a row that cannot be read back."""
+    return DurableValueError(place, problem, "read back")
+
+
 def parsed(data: bytes) -> object:
     """Return the JSON in some bytes of a row.
 
@@ -19,5 +24,5 @@ def parsed(data: bytes) -> object:
     try:
         found: object = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise DurableValueError("a stored value", f"it is no JSON: {error}") from error
+        raise unreadable("a stored value", f"it is no JSON: {error}") from error
     return found

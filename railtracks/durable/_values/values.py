@@ -11,19 +11,20 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final, TypeGuard
+from weakref import WeakKeyDictionary
 
 from trio.lowlevel import enable_ki_protection
 
 from railtracks._calls.durable_protocol import Args, Kwargs
 from railtracks._checks import is_ctrl_c, unstorable
 from railtracks._nodes.node import Node
-from railtracks._nodes.signature import Kind
-from railtracks._records.error_parts import line_of, text_of
+from railtracks._nodes.signature import ANYTHING, Kind, Signature
+from railtracks._records.error_parts import line_of
 from railtracks._records.scrubbing import Scrubber
 from railtracks._records.secrets import Secret, is_secret
 from railtracks._records.value_texts import class_name
 from railtracks.durable._values.aside import Aside
-from railtracks.durable._values.converter import made_converter
+from railtracks.durable._values.converter import CONVERTER
 from railtracks.durable._values.plain import (
     SCALARS,
     SEALED,
@@ -49,10 +50,11 @@ from railtracks.durable._values.sealing import (
     secret_path,
     without_secrets,
 )
-from railtracks.durable._values.shapes import shape_of
+from railtracks.durable._values.shapes import result_kind_of, shape_of
 from railtracks.durable._values.sizes import fits, is_large
 from railtracks.durable._values.slices import encoded_in_slices
-from railtracks.durable._values.stored import parsed
+from railtracks.durable._values.storable import problem_of
+from railtracks.durable._values.stored import parsed, unreadable
 from railtracks.exceptions import DurableValueError, StoreError
 
 # Bytes. A row is no place for a film: it belongs into a file or an object store, and its name into the result.
@@ -70,7 +72,9 @@ class Values:
         self.sealer = sealer
         self._largest = largest
         self._aside = Aside()
-        self._converter = made_converter()
+        # The nodes whose results can be stored, weakly.
+        self._storable = WeakKeyDictionary[Node[..., object], Signature]()
+        self._converter = CONVERTER
 
     # Values are asked for their parts, and whatever their code raises is theirs, a `KeyboardInterrupt` included. So the
     # user's Ctrl-C has to wait for the next checkpoint, here and in the three methods like this one.
@@ -111,13 +115,55 @@ class Values:
         Raises:
             DurableValueError: If the annotation has changed since, or the key.
         """
+        plain = self._opened(parsed(data))
         try:
-            return self._converter.read(self._opened(parsed(data)), kind)
-        except DurableValueError:
-            raise
+            return self._converter.read(plain, kind)
         except Exception as error:
-            problem = error.problem if isinstance(error, ValueMismatchError) else line_of(error)
-            raise DurableValueError("a stored value", f"it is no {name_of(kind)} any more: {problem}") from error
+            raise unreadable("a stored value", f"it is no {name_of(kind)} any more: {_problem_of(error)}") from error
+
+    @enable_ki_protection
+    def load_as(self, data: bytes, kind: Kind, what: str) -> object:
+        """Return a value that was dumped as JSON, read by an annotation that its sender did not know.
+
+        Args:
+            data: The value.
+            kind: The annotation.
+            what: What errors call the value.
+
+        Raises:
+            DurableValueError: If the value is not what the annotation says.
+            StoreError: If the value cannot be opened with the key of this store, whatever the annotation.
+        """
+        try:
+            plain = self._opened(parsed(data))
+        except DurableValueError as error:
+            raise StoreError(f"{what} cannot be read: {error.problem}") from error
+        try:
+            return self._converter.read(plain, kind)
+        except BaseException as error:
+            if is_ctrl_c(error):
+                raise
+            action = f"read as {name_of(kind)}"
+            raise DurableValueError(what, _problem_of(error), action) from None  # noqa: ASYNC104 - users' code that does not await
+
+    def check_result(self, node: Node[..., object]) -> None:
+        """Refuse a node whose results cannot be stored, before it runs.
+
+        Raises:
+            DurableValueError: If its annotation says so. Without an annotation only a value tells.
+        """
+        signature = shape_of(node)
+        if self._storable.get(node) is signature:
+            return
+        kind = result_kind_of(node)
+        problem = signature.lost_result if kind is ANYTHING else problem_of(kind, self._converter)
+        if problem is not None:
+            raise DurableValueError(
+                f"the result of {node.name!r}",
+                f"{problem}. Annotate it with a class that can be, add that one with rt.register_durable_value(), or"
+                " make the node with durable=False",
+            )
+        self._storable[node] = signature
 
     @enable_ki_protection
     def dump_arguments(
@@ -207,7 +253,7 @@ class Values:
         except DurableValueError:
             raise
         except Exception as error:
-            raise DurableValueError(f"the stored arguments of {node.name!r}", text_of(error)) from error
+            raise unreadable(f"the stored arguments of {node.name!r}", _problem_of(error)) from error
         return args, kwargs
 
     def load_call(self, node: Node[..., object], data: bytes) -> tuple[tuple[object, ...], dict[str, object]]:
@@ -220,7 +266,7 @@ class Values:
         try:
             shape_of(node).check(args, kwargs)
         except TypeError as error:
-            raise DurableValueError(f"the stored arguments of {node.name!r}", str(error)) from error
+            raise unreadable(f"the stored arguments of {node.name!r}", str(error)) from error
         return args, kwargs
 
     def redacted(self, data: bytes | None, scrubber: Scrubber | None = None) -> object:
@@ -337,7 +383,7 @@ class Values:
         if len(stored) == 1 and SEALED in stored:
             sealed_value = parsed(self.sealer.open(str(stored[SEALED])))
             if not is_dict(sealed_value):
-                raise DurableValueError("a stored secret", "something else was encrypted there")
+                raise unreadable("a stored secret", "something else was encrypted there")
             value = self._opened(sealed_value["plain"])
             return Secret(value) if sealed_value["secret"] else value
         return {key: self._opened(item) for key, item in stored.items()}
@@ -350,6 +396,11 @@ def _is_any_large(args: tuple[object, ...], kwargs: Mapping[str, object]) -> boo
 def _is_plain_scalar(value: object) -> TypeGuard[Scalar]:
     """Return whether a value is a scalar of JSON, and surely without surrogates."""
     return type(value) in SCALARS and (type(value) is not str or value.isascii())
+
+
+def _problem_of(error: BaseException) -> str:
+    """Return why a value cannot be read."""
+    return error.problem if isinstance(error, ValueMismatchError) else line_of(error)
 
 
 @contextmanager
@@ -379,7 +430,7 @@ def as_own_error(session_id: str) -> Generator[None]:
     try:
         yield
     except DurableValueError as error:
-        raise DurableValueError(f"{error.place} of session {session_id}", error.problem) from error
+        raise DurableValueError(f"{error.place} of session {session_id}", error.problem, error.action) from error
     except StoreError as error:
         raise StoreError(f"session {session_id}: {error.problem}") from error
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
