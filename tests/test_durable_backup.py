@@ -118,7 +118,7 @@ async def test_a_restored_store_gives_out_higher_fencing_numbers(store: rt.Durab
     backup.restore()
     with access_of(backup).reading() as (connection, _, _):
         assert connection.execute(sa.select(sessions.c.fence)).scalar_one() > 1_000_000
-        assert connection.execute(sa.select(fences.c.fence)).scalars().all() == [1_000_007]
+        assert sorted(connection.execute(sa.select(fences.c.fence)).scalars()) == [1_000_001, 1_000_007]
 
 
 async def test_the_restore_is_on_the_log(

@@ -282,7 +282,8 @@ def test_postgres_is_another_word_for_postgresql_in_any_case(postgres: PostgresS
 
 @pytest.mark.parametrize("url", ["sqlite:///{}/x.db", "SQLite:///{}/x.db", "sqlite+pysqlite:///{}/x.db"])
 def test_the_url_of_a_file_may_be_written_in_any_case(tmp_path: Path, url: str) -> None:
-    assert rt.DurableStore(url.format(tmp_path)).sessions() == ()
+    with rt.DurableStore(url.format(tmp_path)) as store:
+        assert store.sessions() == ()
     assert (tmp_path / "x.db").exists()
 
 
@@ -342,6 +343,6 @@ def test_an_address_that_is_no_store_is_refused_when_it_is_given(
 
 def test_a_file_may_have_any_name_as_a_path(tmp_path: Path) -> None:
     for name in ("host=here dbname=there", "sqlite:x", "file:x"):
-        store = rt.DurableStore(tmp_path / name)
-        assert store.sessions() == ()
+        with rt.DurableStore(tmp_path / name) as store:
+            assert store.sessions() == ()
     assert {"host=here dbname=there", "sqlite:x", "file:x"} <= {each.name for each in tmp_path.iterdir()}

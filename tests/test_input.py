@@ -763,6 +763,10 @@ def test_lock_files_of_owners_that_died_are_deleted_by_the_next_one(tmp_path: Pa
     change(store, "update railtracks_owners set lease_until = 1.0")
     assert len(list(locks.iterdir())) == 1
     assert len(store.sessions()) == 1
+    # A look writes nothing and deletes nothing.
+    assert len(list(locks.iterdir())) == 1
+    with store:
+        assert len(list(locks.iterdir())) == 1  # its own
     assert list(locks.iterdir()) == []
 
 

@@ -19,6 +19,7 @@ from railtracks.durable._sessions.views import row_of
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
 from railtracks.durable._store.families import refuse_inner
+from railtracks.durable._store.lives import name_of_life
 from railtracks.durable._store.ownership import ProcessOwner
 from railtracks.durable._store.reading import moment_after, record_of, session_row
 from railtracks.durable._store.schema import FINAL, CallRow, DurableStatus, SessionRow, calls, sessions
@@ -91,9 +92,8 @@ def _ended(connection: Connection, row: SessionRow) -> _Ended:
     )
     found = map(session_row, connection.execute(query.with_for_update()).all())
     inside = {each.session_id: _ended(connection, each) for each in found}
-    reopening = Reopening(
-        Identities(row.session_id, row.seed, Strands()), rows, {key: each.is_possible for key, each in inside.items()}
-    )
+    identities = Identities(name_of_life(row.session_id, row.life), row.seed, Strands())
+    reopening = Reopening(identities, rows, {key: each.is_possible for key, each in inside.items()})
     return _Ended(row, rows, inside, reopening)
 
 
