@@ -124,10 +124,11 @@ async def test_a_restored_store_gives_out_higher_fencing_numbers(store: rt.Durab
 async def test_the_restore_is_on_the_log(
     store: rt.DurableStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for number in range(30):
-        with pytest.raises(rt.SessionWaiting):
-            await flow_of(store).ainvoke(session_id=f"s{number:02}")
-    backup = copied(store, tmp_path / "backup.db")
+    with store:
+        for number in range(30):
+            with pytest.raises(rt.SessionWaiting):
+                await flow_of(store).ainvoke(session_id=f"s{number:02}")
+        backup = copied(store, tmp_path / "backup.db")
     assert len(backup.restore()) == 30
     (line,) = [each.getMessage() for each in caplog.records if "restored" in each.getMessage()]
     assert "s00" in line

@@ -24,7 +24,6 @@ from railtracks._records import log_files, observers
 from railtracks._records.events import EventKind
 from railtracks._records.observers import EVERYWHERE
 from railtracks._sessions.event_loops import _OwnThread, leave_parents_run
-from railtracks.durable._store import upgrade
 
 SCRIPT = Path(__file__).parent / "scripts" / "forked.py"
 PLACES = ["sync", "async", "body", "run", "thread", "invoked_in_a_thread", "durable"]
@@ -354,7 +353,7 @@ def test_a_session_opens_in_a_child_whose_parent_was_just_adding_an_observer() -
 
 
 def test_after_a_fork_observers_stores_and_log_files_have_fresh_locks(tmp_path: Path) -> None:
-    for renew in (observers.renew_lock, upgrade.renew_lock, log_files.forget_parent):
+    for renew in (observers.renew_lock, log_files.forget_parent):
         renew()
     flow = rt.Flow("flow", len, durable=tmp_path / "store.db", log_file=tmp_path / "flow.log")
     assert flow.invoke("four") == 4

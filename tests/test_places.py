@@ -105,7 +105,8 @@ def test_the_home_in_the_environment_is_read_when_a_session_is_opened(
     for name in ("first", "second"):
         monkeypatch.setenv("RAILTRACKS_HOME", str(tmp_path / name))
         flow.invoke(ADA)
-        assert store.sessions() == ()
+        with store:
+            assert store.sessions() == ()
         assert saved_in(tmp_path / name) == ["flow"]
     # A store stays where it was first opened.
     assert (tmp_path / "first" / "durable").exists()
@@ -369,8 +370,8 @@ async def test_after_a_save_that_failed_there_is_no_state_path(bad_home: str, ca
 def test_a_default_store_that_has_no_place_in_home_says_so(bad_home: str, home: Path) -> None:
     if bad_home == str(home):
         (home / "durable").touch()
-    with pytest.raises(rt.StoreError, match="cannot be opened"):
-        rt.DurableStore().sessions()
+    with pytest.raises(rt.StoreError, match="cannot be opened"), rt.DurableStore():
+        pass
 
 
 async def test_after_a_failure_and_a_save_that_failed_there_is_no_state_path(bad_home: str) -> None:
@@ -533,8 +534,9 @@ def test_a_store_of_another_user_that_others_could_read_is_refused(tmp_path: Pat
         file.chmod(0o644)
         os.chown(file, 12345, 12345)
     before = file.read_bytes()
-    with pytest.raises(rt.StoreError, match="belongs to another user, and its mode 644 gives others access to it"):
-        rt.DurableStore(file).sessions()
+    refused = pytest.raises(rt.StoreError, match="belongs to another user, and its mode 644 gives others access to it")
+    with refused, rt.DurableStore(file):
+        pass
     assert file.stat().st_mode & 0o777 == 0o644
     assert file.read_bytes() == before
 
@@ -559,8 +561,8 @@ def test_what_is_no_file_of_a_stores_is_refused(ending: str, tmp_path: Path) -> 
         place.touch()
     else:
         os.mkfifo(place)
-    with pytest.raises(rt.StoreError, match="is not what a store has there"):
-        rt.DurableStore(tmp_path / "store.db").sessions()
+    with pytest.raises(rt.StoreError, match="is not what a store has there"), rt.DurableStore(tmp_path / "store.db"):
+        pass
 
 
 @pytest.mark.parametrize("place", ["linked.db", "linked/store.db"])
