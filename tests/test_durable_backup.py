@@ -27,7 +27,7 @@ def _world() -> None:
     RAN.clear()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[rt.DurableStore]:
     is_sqlite = request.param == "sqlite"
     url = tmp_path / "store.db" if is_sqlite else request.getfixturevalue("postgres").fresh_url()

@@ -35,7 +35,7 @@ def done() -> None:
     DONE.clear()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[rt.DurableStore]:
     is_file = request.param == "sqlite"
     url = tmp_path / "store.db" if is_file else request.getfixturevalue("postgres").fresh_url()

@@ -29,7 +29,7 @@ from railtracks.durable._store.schema import FINAL, fences, owners, sessions, si
 HELD = Path(__file__).parent / "scripts" / "durable_held.py"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[rt.DurableStore]:
     is_file = request.param == "sqlite"
     url = tmp_path / "store.db" if is_file else request.getfixturevalue("postgres").fresh_url()

@@ -31,7 +31,7 @@ def fresh_lives() -> Iterator[None]:
     LIVES.clear()
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.proof)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> rt.DurableStore:
     if request.param == "sqlite":
         return rt.DurableStore(tmp_path / "store.db", durability="process")
