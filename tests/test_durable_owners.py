@@ -279,6 +279,7 @@ def in_child(run: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.proof
 def test_a_child_process_is_another_owner(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     store = store_in(tmp_path)
     if kind == "postgres":

@@ -384,6 +384,7 @@ async def test_a_session_block_is_retried_as_well(store: rt.DurableStore) -> Non
     assert ran() == [2]
 
 
+@pytest.mark.proof
 async def test_a_session_that_timed_out_gets_its_whole_timeout_again(store: rt.DurableStore) -> None:
     @rt.function_node
     async def slow() -> int:
@@ -423,6 +424,7 @@ async def test_a_wait_that_timed_out_gets_its_whole_timeout_again(store: rt.Dura
     assert await flow.aresume("s") == "now"
 
 
+@pytest.mark.proof
 async def test_a_parked_wait_that_timed_out_wakes_for_its_signal(store: rt.DurableStore) -> None:
     async def main() -> Any:
         return await rt.wait_for_signal("go", str, timeout=1.0, park=True)

@@ -80,6 +80,7 @@ def test_a_flow_can_be_invoked_in_a_forked_process(place: str, how: str, tmp_pat
 
 
 @pytest.mark.parametrize("place", ["before", "asyncio", "sync", "async", "durable"])
+@pytest.mark.proof
 def test_a_store_that_was_made_before_a_fork_is_used_in_both_processes(place: str, tmp_path: Path) -> None:
     assert forked(place, "fork", "invoke_durable", tmp_path) == [2, 2, 4]
     names = [each.flow_name for each in rt.DurableStore(tmp_path / "store.db").sessions(status="completed")]

@@ -737,6 +737,7 @@ def test_what_a_killed_owner_had_is_free_at_once_and_its_lease_ends_before_its_f
         assert connection.execute(ended).fetchall() == [(1,)]
 
 
+@pytest.mark.proof
 def test_an_owner_whose_lease_cannot_be_read_is_judged_by_its_lock(tmp_path: Path) -> None:
     async def entry() -> int:
         return 2
@@ -771,6 +772,7 @@ def test_lock_files_of_owners_that_died_are_deleted_by_the_next_one(tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", ["folder", "link"])
+@pytest.mark.proof
 def test_a_lock_that_is_no_file_leaves_the_word_to_the_lease(kind: str, tmp_path: Path) -> None:
     path, secret = tmp_path / "store.db", tmp_path / "secret"
     secret.write_text("untouched")
