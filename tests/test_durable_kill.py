@@ -84,9 +84,14 @@ def repeated(log: Path) -> list[str]:
     return again
 
 
-def keys_in(log: Path) -> set[str]:
-    """Return the keys of all calls that began."""
-    return {line.split()[1] for line in log.read_text().splitlines() if line.startswith("begin")}
+def told(log: Path, word: str) -> set[str]:
+    """Return what was told with a word: with `begin` the keys of all calls that began, with `drew` random numbers."""
+    return {line.split()[1] for line in log.read_text().splitlines() if line.startswith(word)}
+
+
+def calls_of(keys: set[str]) -> list[str]:
+    """Return what keys have in common with those of another life of their session."""
+    return sorted(key.rpartition(":")[2] for key in keys)
 
 
 def outcomes_are_single(url: str) -> bool:
@@ -108,7 +113,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], tup
             folder = tmp_path_factory.mktemp("expected")
             code, out, errors = finished(start(f"sqlite:///{folder}/store.db", folder / "log", steps))
             assert code == 0, errors
-            known[steps] = out, keys_in(folder / "log")
+            known[steps] = out, told(folder / "log", "begin")
         return known[steps]
 
     return run
@@ -150,7 +155,9 @@ def test_killed_at_random_moments_again_and_again(
         assert out == expected, f"round {number}, after {killed} kills"
         assert repeated(log) == []
         # Whatever began again had the same key.
-        assert keys_in(log) == keys
+        assert calls_of(told(log, "begin")) == calls_of(keys)
+        # And each step draws the same number again.
+        assert len(told(log, "drew")) == steps
         assert outcomes_are_single(url)
 
 

@@ -242,11 +242,13 @@ def test_a_process_that_was_forked_from_a_task_invokes_flows_in_a_thread_of_its_
     assert in_new_thread(lambda: trio.run(in_a_run)) == [4, ValueError]
 
 
-def test_ctrl_c_cancels_a_flow_that_runs_in_a_thread_of_its_own() -> None:
+@pytest.mark.parametrize("seconds", [0, 0.3])
+def test_ctrl_c_cancels_a_flow_that_runs_in_a_thread_of_its_own(seconds: float) -> None:
     ended: list[str] = []
 
     async def until_cancelled() -> None:
         try:
+            await trio.sleep(seconds)
             os.kill(os.getpid(), signal.SIGINT)
             await trio.sleep_forever()
         finally:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import copy_context
-from typing import Never, TypeVar, cast
+from typing import Final, Never, TypeVar, cast
 
 import outcome
 import trio
@@ -24,6 +24,8 @@ from railtracks.exceptions import ContextError
 
 R = TypeVar("R")
 
+# Seconds for which a signal may be overlooked.
+_STEP: Final = 0.2
 # The thread that was forked to begin this process, and the Trio run that it was in; `None` where there is none. Trio's
 # marks of a run, and of a worker thread of one, come along with a fork. The run itself does not.
 _forked_thread: int | None = None
@@ -100,13 +102,19 @@ class _OwnThread:
 
         try:
             threading.Thread(target=begin).start()
-            self._is_over.wait()
+            self._wait()
         except BaseException:
             # A signal handler of the program has raised.
             self.cancel()
-            self._is_over.wait()
+            self._wait()
             raise
         return outcomes[0]
+
+    def _wait(self) -> None:
+        # In steps: a signal that arrives just before a wait in the main thread begins does not wake that wait, and its
+        # handler would run when all is over.
+        while not self._is_over.wait(_STEP):
+            pass
 
     def cancel(self, *_: object) -> None:
         """Cancel the run, from another thread. Also a signal handler."""

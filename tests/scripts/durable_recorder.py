@@ -1,8 +1,9 @@
 """Runs the steps over SQLite and records what is written, what is synced, and what has come back in between.
 
 `python durable_recorder.py FOLDER ROUNDS DURABILITY TRACE`: the trace is a pickled list of events in their order:
-("open", path), ("write", path, offset, bytes), ("cut", path, size), ("sync", path), ("delete", path), ("begin", key)
-and ("got", key). The functions of SQLite that touch the disk are wrapped in place; nothing else is changed.
+("open", path), ("write", path, offset, bytes), ("cut", path, size), ("sync", path), ("delete", path), ("begin", key),
+("got", key) and ("drew", number). The functions of SQLite that touch the disk are wrapped in place; nothing else is
+changed.
 """
 
 from __future__ import annotations
