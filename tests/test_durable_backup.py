@@ -179,6 +179,35 @@ def test_what_is_there_is_not_written_over(store: rt.DurableStore, tmp_path: Pat
     assert sorted(each.name for each in tmp_path.glob("*backup*")) == ["backup.db"]
 
 
+def test_a_file_that_comes_while_a_backup_is_written_is_kept(store: rt.DurableStore, tmp_path: Path) -> None:
+    path = tmp_path / "backup.db"
+
+    def come(_: object) -> None:
+        path.write_text("mine")
+
+    with store:
+        sa.event.listen(sa.Engine, "begin", come)
+        try:
+            with pytest.raises(rt.StoreError, match="there is such a file"):
+                store.backup(path)
+        finally:
+            sa.event.remove(sa.Engine, "begin", come)
+    assert path.read_text() == "mine"
+    assert sorted(each.name for each in tmp_path.glob("*backup*")) == ["backup.db"]
+
+
+async def test_a_backup_whose_moment_was_damaged_is_one_still(store: rt.DurableStore, tmp_path: Path) -> None:
+    with pytest.raises(rt.SessionWaiting):
+        await flow_of(store).ainvoke(session_id="s")
+    backup = copied(store, tmp_path / "backup.db")
+    with closing(sqlite3.connect(tmp_path / "backup.db")) as connection:
+        connection.execute("update railtracks_facts set value = 'soon'")
+        connection.commit()
+    with pytest.raises(rt.StoreError, match="is a backup"):
+        backup.fork("s")
+    assert [each.session_id for each in backup.restore()] == ["s"]
+
+
 def test_a_backup_that_cannot_be_written_leaves_nothing(store: rt.DurableStore, tmp_path: Path) -> None:
     with pytest.raises(rt.StoreError, match="cannot be written"):
         store.backup(tmp_path / "missing" / "backup.db")

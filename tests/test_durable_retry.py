@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ import railtracks as rt
 from railtracks.durable._sessions.prefix_replay import cut, whole_record
 from railtracks.durable._sessions.store import access_of, store_with
 from railtracks.durable._store.patience import Patience
+from railtracks.durable._store.schema import calls
 
 RAN: list[tuple[Any, str]] = []
 BROKEN: set[Any] = set()
@@ -639,3 +641,14 @@ async def test_a_session_that_runs_is_not_retried(store: rt.DurableStore) -> Non
                 await trio.to_thread.run_sync(each.retry, "s")
 
     await flow_of(store, main).ainvoke(session_id="s")
+
+
+async def test_a_damaged_session_is_not_retried(store: rt.DurableStore) -> None:
+    BROKEN.add(3)
+    with pytest.raises(ConnectionError):
+        await flow_of(store, all_of).ainvoke([3], session_id="s")
+    with access_of(store).writing() as (connection, _, _):
+        connection.execute(sa.update(calls).where(calls.c.node == "pay").values(parent="nowhere"))
+    with pytest.raises(rt.StoreError, match="the call around it is not in the record"):
+        store.retry("s")
+    assert status_of(store) == "failed"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from signal import SIGINT, raise_signal
 from typing import Any
 
 import attrs
@@ -197,3 +199,34 @@ async def test_a_wait_for_what_cannot_be_stored_is_refused_before_it_waits(store
 
     assert await rt.Flow("flow", main, durable=store, save_state=False).ainvoke(session_id="s") == "refused"
     assert statuses(store, "wait for signal item") == []
+
+
+class Slow:
+    """A class of users that is read by code in which Ctrl-C may strike."""
+
+
+STRUCK: list[bool] = []
+
+
+def _slow_from(_: Any) -> Slow:
+    if STRUCK:
+        raise_signal(SIGINT)
+    return Slow()
+
+
+rt.register_durable_value(Slow, lambda _: None, _slow_from)
+
+
+def test_ctrl_c_while_a_signal_is_read_is_no_misfit(store: rt.DurableStore) -> None:
+    async def main() -> bool:
+        return isinstance(await rt.wait_for_signal("item", Slow, park=True), Slow)
+
+    flow = rt.Flow("flow", main, durable=store, save_state=False)
+    with pytest.raises(rt.SessionWaiting):
+        flow.invoke(session_id="s")
+    trio.run(partial(rt.send_signal, "s", "item", None, store=store))
+    STRUCK.append(True)
+    with pytest.raises(KeyboardInterrupt):
+        flow.resume("s")
+    STRUCK.clear()
+    assert flow.resume("s")

@@ -42,9 +42,3 @@ def _is_static_method(found: object) -> TypeGuard[staticmethod[..., object]]:
 def address_of(thing: object) -> str:
     """Return the address of a function or a class, `module:qualname`."""
     return f"{getattr(thing, '__module__', '')}:{getattr(thing, '__qualname__', '')}"
-
-
-def found_at(address: str) -> object:
-    """Return the object with an address, `None` if its module is not imported or has no such name."""
-    module, _, qualname = address.partition(":")
-    return named(module, qualname)

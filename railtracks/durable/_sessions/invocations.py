@@ -216,11 +216,11 @@ def _recorded_result(access: Access, taken: Taken, node: Node[..., object]) -> o
     """Return the recorded result of a session that is over, or raise its recorded error."""
     row = taken.session
     raise_recorded(access, row)
-    for each in taken.rows:
-        if each.status == RowStatus.COMPLETED and each.outcome is not None:
-            with as_own_error(row.session_id):
-                return access.values.load(each.outcome, result_kind_of(node))
-    raise StoreError(f"session {row.session_id} is {row.status}, and its result is not in the store")
+    outcome = next((each.outcome for each in taken.rows if each.status == RowStatus.COMPLETED), None)
+    if outcome is None:
+        raise StoreError(f"session {row.session_id} is {row.status}, and its result is not in the store")
+    with as_own_error(row.session_id):
+        return access.values.load(outcome, result_kind_of(node))
 
 
 class InnerFlow(StandIn):

@@ -140,11 +140,10 @@ class Values:
             raise StoreError(f"{what} cannot be read: {error.problem}") from error
         try:
             return self._converter.read(plain, kind)
-        except BaseException as error:
-            if is_ctrl_c(error):
-                raise
+        except BaseException as error:  # noqa: ASYNC103, BLE001 - users' code that does not await
+            # In a task, where no code that is protected is struck by Ctrl-C: whatever this is, it came from the value.
             action = f"read as {name_of(kind)}"
-            raise DurableValueError(what, _problem_of(error), action) from None  # noqa: ASYNC104 - users' code that does not await
+            raise DurableValueError(what, _problem_of(error), action) from None  # noqa: ASYNC104 - the same
 
     def check_result(self, node: Node[..., object]) -> None:
         """Refuse a node whose results cannot be stored, before it runs.
