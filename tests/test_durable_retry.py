@@ -370,6 +370,29 @@ async def test_a_failed_block_inside_is_opened_again(store: rt.DurableStore) -> 
     assert ran() == ["bad"]
 
 
+async def test_a_block_that_was_cancelled_stays_so_when_one_after_it_is_opened_again(store: rt.DurableStore) -> None:
+    async def blocks() -> None:
+        with suppress(rt.SessionCancelledError):
+            async with rt.Session(name="stopped", durable=store, save_state=False):
+                await rt.call(pay, "stopped")
+                rt.current_session().cancel("enough")
+                await trio.sleep_forever()
+        async with rt.Session(name="block", durable=store, save_state=False):
+            await rt.call(all_of, ["inside", "bad"])
+
+    flow = flow_of(store, blocks)
+    BROKEN.add("bad")
+    with pytest.raises(ConnectionError):
+        await flow.ainvoke(session_id="s")
+    assert ran() == ["stopped", "inside", "bad"]
+    BROKEN.clear()
+    store.retry("s")
+    assert [str(each.status) for each in store.sessions()] == ["interrupted", "cancelled", "interrupted"]
+    await flow.aresume("s")
+    assert [str(each.status) for each in store.sessions()] == ["completed", "cancelled", "completed"]
+    assert ran() == ["bad"]
+
+
 async def test_a_session_block_is_retried_as_well(store: rt.DurableStore) -> None:
     async def block() -> int:
         async with rt.Session(durable=store, session_id="s", save_state=False):
@@ -384,6 +407,23 @@ async def test_a_session_block_is_retried_as_well(store: rt.DurableStore) -> Non
     store.retry("s")
     assert await block() == 1
     assert ran() == [2]
+
+
+async def test_a_session_block_whose_code_failed_by_itself_runs_again(store: rt.DurableStore) -> None:
+    async def block() -> Any:
+        async with rt.Session(durable=store, session_id="s", save_state=False):
+            paid = await rt.call(pay, 1)
+            if "code" in BROKEN:
+                raise LookupError
+            return paid
+
+    BROKEN.add("code")
+    with pytest.raises(LookupError):
+        await block()
+    BROKEN.clear()
+    store.retry("s")
+    assert await block() == 1
+    assert ran() == [1]
 
 
 @pytest.mark.proof
