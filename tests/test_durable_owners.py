@@ -84,6 +84,23 @@ async def test_a_session_of_a_store_that_was_idle_for_long_has_a_whole_lease(
             nursery.cancel_scope.cancel()
 
 
+async def test_a_store_that_was_idle_runs_sessions_although_its_owner_was_deleted(
+    tmp_path: Path, clock: MockClock
+) -> None:
+    store = store_in(tmp_path, clock)
+    with store:
+        with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
+            assert other.execute("delete from railtracks_owners").rowcount == 1
+        clock.jump(3600)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(flow_of(store, sleeping).ainvoke, session_id="s"))
+            await until(lambda: DONE)
+            # It is an owner again, whom others know.
+            with pytest.raises(rt.SessionOwnedError):
+                await flow_of(store_in(tmp_path), sleeping).aresume("s")
+            nursery.cancel_scope.cancel()
+
+
 async def test_who_waits_longer_than_a_lease_has_a_whole_one_then(tmp_path: Path) -> None:
     clock = MockClock(rate=1.0)
     mine, theirs = store_in(tmp_path), store_in(tmp_path, clock)
