@@ -765,6 +765,21 @@ def test_who_is_asked_for_just_now_holds_the_next_time(postgres: PostgresServer)
         assert is_held(other, "owner")
 
 
+def test_an_owner_that_could_not_take_its_lock_yet_has_no_problem(postgres: PostgresServer) -> None:
+    url = postgres.fresh_url()
+    with opened(url) as owner, opened(url) as other:
+        with other.writing() as asking:
+            # Asking takes the lock, shared, until the end of the transaction.
+            assert not other.is_held(asking, "owner")
+            owner.hold("owner")
+            with owner.writing() as connection:
+                assert owner.lock_problem(connection, "owner") is None
+        owner.hold_again("owner")
+        with owner.writing() as connection:
+            assert owner.lock_problem(connection, "owner") is None
+        assert is_held(other, "owner")
+
+
 def test_a_lock_that_was_cut_is_taken_again(postgres: PostgresServer) -> None:
     url = postgres.fresh_url()
     with opened(url) as owner, opened(url) as other, psycopg.connect(url, autocommit=True) as admin:
