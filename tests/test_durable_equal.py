@@ -117,6 +117,8 @@ OTHER: Sequence[tuple[Callable[..., Any], Call, Call, str, str]] = [
     (two, Call(1, 9, 8, c=7), Call(2, 3, 4, c=5), "a = 1, b = 9, argument 1 = 8, 1 more", "a = 2, b = 3"),
     (by_place, Call(1, 2, 3), Call(1, 2, 4), "argument 3 = 3", "argument 3 = 4"),
     (by_place, Call(1), Call(1, 4), "argument 2 left out", "argument 2 = 4"),
+    # A third one is never given without the second.
+    (by_place, Call(1, 3), Call(1), "argument 2 = 3", "argument 2 left out"),
     (no_storable_default, Call(1), Call(1, 5), "b left out", "b = 5"),
 ]
 
