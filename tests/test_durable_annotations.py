@@ -266,6 +266,16 @@ async def test_a_parameter_that_leads_nowhere_costs_the_result_nothing(tmp_path:
     assert await flow_in(tmp_path, main).ainvoke(session_id="s") == "2026-01-02 00:00:00"
 
 
+async def test_a_parameter_that_leads_nowhere_is_no_harm_to_a_result_without_annotation(tmp_path: Path) -> None:
+    async def produce(number: Report):  # noqa: ANN202 - users leave it out
+        return [number]
+
+    async def main() -> Any:
+        return await rt.call(produce, 2)
+
+    assert await flow_in(tmp_path, main).ainvoke(session_id="s") == [2]
+
+
 async def test_a_node_that_never_returns_runs(tmp_path: Path) -> None:
     async def fail() -> Never:
         raise ValueError("of the node")
