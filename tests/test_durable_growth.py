@@ -162,15 +162,18 @@ async def test_a_session_that_does_something_beside_its_wait_keeps_its_place(sto
     assert begun == ["busy", "busy"]
 
 
-async def test_a_session_whose_wait_was_cancelled_takes_a_place_before_its_next_call(store: rt.DurableStore) -> None:
+@pytest.mark.parametrize("is_recorded", [True, False])
+async def test_a_session_whose_wait_was_cancelled_takes_a_place_before_its_next_call(
+    store: rt.DurableStore, *, is_recorded: bool
+) -> None:
     life = Life()
-    unrecorded = rt.function_node(durable=False)(life.work)
+    work = rt.function_node(durable=is_recorded)(life.work)
 
     async def main() -> int:
         life.begin()
         with trio.move_on_after(0.2):
             await rt.wait_for_signal("never", str)
-        await rt.call(unrecorded)
+        await rt.call(work)
         return await rt.call(echo, 1)
 
     flow = flow_of(store, main)
@@ -179,6 +182,47 @@ async def test_a_session_whose_wait_was_cancelled_takes_a_place_before_its_next_
     done = await rt.recover(store, [flow], limit=1)
     assert set(done.resumed) == {"a", "b", "c"}
     assert life.most_open == 1
+
+
+async def test_two_waits_that_are_cancelled_at_once_take_one_place(store: rt.DurableStore) -> None:
+    life, scopes, done = Life(), list[trio.CancelScope](), list[str]()
+
+    @rt.function_node
+    async def after() -> None:
+        done.append("after a wait")
+
+    async def listen() -> None:
+        with trio.CancelScope() as scope:
+            scopes.append(scope)
+            await rt.wait_for_signal("never", str)
+        await rt.call(after)
+
+    async def two() -> None:
+        life.begin()
+        async with rt.open_group() as group:
+            group.start_soon(rt.function_node(listen))
+            group.start_soon(rt.function_node(listen))
+
+    async def ends_both() -> None:
+        life.begin()
+        # It hears when there is a place: the other session has given its own back.
+        await rt.wait_for_signal("go", str)
+        for scope in scopes:
+            scope.cancel()
+        await trio.sleep(0.05)
+        done.append("other session")
+
+    waiting, other = flow_of(store, two, "waiting"), flow_of(store, ends_both, "other")
+    await life.interrupted(waiting, "w")
+    await life.interrupted(other, "o")
+    life.is_second = True
+    with store:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rt.recover, store, [waiting, other], 1)
+            await until(lambda: len(scopes) == 2)
+            await rt.send_signal("o", "go", "on", store=store)
+    assert done == ["other session", "after a wait", "after a wait"]
+    assert ended(store) == {"w", "o"}
 
 
 # What recover tells.

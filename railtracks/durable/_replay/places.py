@@ -49,7 +49,7 @@ class LimitedPlace:
         async with self._taking:
             if not self._is_held:
                 await self._limiter.acquire_on_behalf_of(self)
-                self._is_held = True
+            self._is_held = True
 
     def rest(self) -> None:
         """Give the place back, if one is held."""
