@@ -114,6 +114,26 @@ async def test_each_session_of_many_hears_of_its_own_request(file: rt.DurableSto
     assert sorted(str(each) for each in DONE if each != "cleaned up") == ["None"] * 8 + ["r0", "r1", "r11", "r5"]
 
 
+async def test_a_session_that_takes_long_to_end_hears_of_its_request_once(file: rt.DurableStore) -> None:
+    async def lingers() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                DONE.append("cleans up")
+                # Looks for requests to the other session find this one's, too.
+                await until(lambda: "later" in DONE)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ended, flow_of(file, lingers, name="slow"), "slow")
+        nursery.start_soon(ended, flow_of(file, sleeping), "other")
+        await until(lambda: len(file.sessions("running")) == 2)
+        file.cancel("slow", "sooner")
+        await until(lambda: DONE)
+        file.cancel("other", "later")
+    assert DONE == ["cleans up", "cleaned up", "later", "sooner"]
+
+
 async def test_the_first_of_two_requests_counts(file: rt.DurableStore) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ended, flow_of(file, sleeping))
