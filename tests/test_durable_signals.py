@@ -610,6 +610,97 @@ async def test_a_wait_in_a_node_that_is_not_recorded_is_put_aside_too(store: rt.
     assert (await rt.recover(str(access_of(store).address.find().database), [flow.in_store(store)])).resumed == ("s",)
 
 
+class ThreeDeep:
+    """A flow around a flow around a flow that waits for a signal."""
+
+    def __init__(self, store: rt.DurableStore, *, park: bool = True, beside: Callable[..., Any] | None = None) -> None:
+        self._store = store
+        self._park = park
+        self._beside = beside
+        self.innermost = rt.Flow("innermost", self._wait, durable=store, save_state=False)
+        self.middle = rt.Flow("middle", self._enclose, durable=store, save_state=False)
+        self.outermost = rt.Flow("outermost", self._main, durable=store, save_state=False)
+
+    async def _wait(self) -> str:
+        return str(await rt.wait_for_signal("item", park=self._park))
+
+    async def _enclose(self) -> str:
+        return str(await self.innermost.ainvoke())
+
+    async def _main(self) -> str:
+        async with rt.open_group() as group:
+            if self._beside is not None:
+                group.start_soon(self._beside)
+            return str(await self.middle.ainvoke())
+
+    def id_of(self, flow_name: str) -> str:
+        (found,) = self._store.sessions(flow_name=flow_name)
+        return found.session_id
+
+    def status_of(self, flow_name: str) -> str:
+        return "".join(str(each.status) for each in self._store.sessions(flow_name=flow_name))
+
+    async def send(self) -> None:
+        await rt.send_signal(self.id_of("innermost"), "item", "heard", store=self._store)
+
+
+async def test_a_signal_to_a_parked_session_wakes_those_around_it(store: rt.DurableStore) -> None:
+    flows = ThreeDeep(store)
+    with pytest.raises(rt.SessionWaiting):
+        await flows.outermost.ainvoke(session_id="s")
+    known = [flows.outermost, flows.middle, flows.innermost]
+    assert (await rt.recover(store, known)).sleeping == 3
+    await flows.send()
+    assert (await rt.recover(store, known)).resumed == ("s",)
+    assert await flows.outermost.aresume("s") == "heard"
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+async def test_a_session_that_is_busy_goes_on_when_one_parked_deep_inside_hears_its_signal(
+    store: rt.DurableStore, *, is_damaged: bool
+) -> None:
+    may_end = trio.Event()
+
+    @rt.function_node
+    async def busy() -> None:
+        await may_end.wait()
+
+    flows, heard = ThreeDeep(store, beside=busy), list[str]()
+
+    async def run() -> None:
+        heard.append(await flows.outermost.ainvoke())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await until(lambda: flows.status_of("middle") == "waiting")
+        if is_damaged:
+            # Each of the two is inside the other.
+            middle, innermost = flows.id_of("middle"), flows.id_of("innermost")
+            with access_of(store).writing() as (connection, _, _owner):
+                around = sa.update(sessions).where(sessions.c.session_id == middle)
+                connection.execute(around.values(parent=innermost))
+        # Some looks at the sessions inside.
+        await trio.sleep(0.1)
+        await flows.send()
+        await until(lambda: flows.status_of("middle") == "completed")
+        may_end.set()
+    assert heard == ["heard"]
+
+
+async def test_a_flow_inside_that_waits_and_is_not_parked_hears_its_signal(store: rt.DurableStore) -> None:
+    flows = ThreeDeep(store, park=False)
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def send() -> None:
+            await until(lambda: flows.status_of("innermost"))
+            # Some looks for the signal.
+            await trio.sleep(0.1)
+            await flows.send()
+
+        assert await flows.outermost.ainvoke() == "heard"
+
+
 async def test_a_session_that_is_cancelled_while_it_parks_is_cancelled(tmp_path: Path) -> None:
     token = trio.lowlevel.current_trio_token()
     looks: list[str] = []
