@@ -19,6 +19,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.pool import NullPool, StaticPool
 
 from railtracks.durable._store.address import shown
+from railtracks.durable._store.connecting import close_what_fails
 from railtracks.durable._store.onlooking import Onlooker
 from railtracks.durable._store.postgres import AdvisoryLocks, postgres_engine
 from railtracks.durable._store.schema import REVISION, REVISIONS, metadata
@@ -51,8 +52,8 @@ def looking(url: URL, durability: str, timeout: float, lease: float) -> Generato
     else:
         engine = postgres_engine(url, durability, timeout, lease)
     locks: _Locks = LockFiles(url) if is_sqlite else AdvisoryLocks(engine)
-    try:
-        with _read_only(engine).connect() as connection, connection.begin():
+    with _disposed(engine):
+        with engine.connect() as connection, connection.begin():
             revision = revision_of(connection)
             if revision == REVISION:
                 yield connection, Onlooker(locks)
@@ -64,16 +65,16 @@ def looking(url: URL, durability: str, timeout: float, lease: float) -> Generato
                     f" knows {REVISION} and nothing above. Install the newer one"
                 )
         if revision is None:
-            with _empty_engine().connect() as connection, connection.begin():
+            with _disposed(_empty_engine()) as empty, empty.connect() as connection, connection.begin():
                 yield connection, Onlooker(locks)
+
+
+@contextmanager
+def _disposed(engine: Engine) -> Generator[Engine]:
+    try:
+        yield engine
     finally:
         engine.dispose()
-
-
-def _read_only(engine: Engine) -> Engine:
-    if engine.dialect.name == "sqlite":
-        return engine
-    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
 def _file_engine(path: Path, timeout: float) -> Engine:
@@ -85,11 +86,15 @@ def _file_engine(path: Path, timeout: float) -> Engine:
         connection = sqlite3.connect(_address(path), uri=True, timeout=timeout, isolation_level=None)
         # A text that is no UTF-8 is refused with its row, by `reading`.
         connection.text_factory = text_of
-        connection.execute("pragma query_only=1")
         return connection
 
+    def prepare(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute("pragma query_only=1")
+
     engine = sa.create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True)
+    event.listen(engine, "connect", prepare)
     event.listen(engine, "begin", _begin)
+    close_what_fails(engine)
     return engine
 
 
