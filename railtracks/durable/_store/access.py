@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 from attrs import define, field
@@ -28,6 +28,12 @@ from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.writer import Writer
 from railtracks.durable._values.values import Values
 from railtracks.exceptions import StoreError
+
+# The databases that a parent process had open. Nothing here uses them, and they stay referenced to the end of this
+# process, whatever becomes of their stores: a connection of SQLite's that is closed here takes the locks of this
+# process away, and one of PostgreSQL's ends the parent's
+# (test_durable_owners.py::test_a_child_process_is_another_owner).
+_inherited: Final[list[Database]] = []
 
 
 class DatabaseFactory(Protocol):
@@ -87,10 +93,6 @@ class Access:
     _generation: int = field(factory=generation, init=False)
     # The `with` blocks around this code that a parent process entered.
     _parents_blocks: int = field(default=0, init=False)
-    # The databases that a parent process had open. Nothing here uses them, and they stay referenced: a connection of
-    # SQLite's that is closed here takes the locks of this process away, and one of PostgreSQL's ends the parent's
-    # (test_durable_owners.py::test_a_child_process_is_another_owner).
-    _inherited: list[Database] = field(factory=list[Database], init=False)
 
     def __str__(self) -> str:
         return str(self.address)
@@ -128,7 +130,7 @@ class Access:
         opened, self._opened = self._opened, None
         if opened is not None:
             self._parents_blocks += opened.entered
-            self._inherited.append(opened.database)
+            _inherited.append(opened.database)
 
     def _check_process(self) -> None:
         """In a forked child process, forget what the parent had open.
