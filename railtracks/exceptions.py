@@ -1,27 +1,68 @@
 """Every public error.
 
-Raised by the whole package; this module imports nothing of it. The text of an error is made from its fields, and an
-error is pickled as its fields.
+Raised by the whole package. The text of an error is made from its fields, and an error is pickled as its fields. The
+errors of models and agents are imported when one is first asked for.
 """
 
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from railtracks._error_base import FatalError, NodeCreationError, RailtracksError
+
+if TYPE_CHECKING:
+    from railtracks._model_errors import (
+        AnswerCutError,
+        BudgetExceededError,
+        ContextLengthError,
+        EmptyAnswerError,
+        LLMError,
+        MCPConnectionError,
+        MCPToolError,
+        ModelAuthError,
+        ModelNotFoundError,
+        ModelRateLimitError,
+        ModelRefusedError,
+        ModelTimeoutError,
+        PriceUnknownError,
+        PromptError,
+        SchemaMismatchError,
+        ScriptError,
+        StreamLeftError,
+        ToolSchemaError,
+        TurnLimitError,
+    )
 
 __all__ = [
+    "AnswerCutError",
+    "BudgetExceededError",
     "ContextError",
+    "ContextLengthError",
     "DurableValueError",
+    "EmptyAnswerError",
     "FatalError",
     "GlobalTimeOutError",
     "LLMError",
+    "MCPConnectionError",
+    "MCPToolError",
+    "ModelAuthError",
+    "ModelNotFoundError",
+    "ModelRateLimitError",
+    "ModelRefusedError",
+    "ModelTimeoutError",
     "NodeCreationError",
     "NodeTimeoutError",
     "PendingCallError",
+    "PriceUnknownError",
+    "PromptError",
     "RTError",
     "RailtracksError",
     "RemoteError",
     "ReplayMismatchError",
+    "SchemaMismatchError",
+    "ScriptError",
     "SessionCancelledError",
     "SessionLostError",
     "SessionOwnedError",
@@ -31,35 +72,18 @@ __all__ = [
     "SignalTimeoutError",
     "StateError",
     "StoreError",
+    "StreamLeftError",
+    "ToolSchemaError",
+    "TurnLimitError",
     "WorkerCrashedError",
 ]
-
-
-class RailtracksError(Exception):
-    """The base of every error that this library raises of its own."""
-
-    _fields: ClassVar[tuple[str, ...]] = ()
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Pickle the fields and not the text, which is made from them."""
-        if not self._fields:
-            return type(self), self.args, self.__dict__
-        return type(self), tuple(getattr(self, field) for field in self._fields), self.__dict__
 
 
 RTError = RailtracksError
 
 
-class NodeCreationError(RailtracksError, TypeError):
-    """A value cannot be made a node, or an option of a node is invalid or does not fit its function."""
-
-
 class ContextError(RailtracksError, RuntimeError):
     """There is no session around the code that needs one, or the session around it is over."""
-
-
-class FatalError(RailtracksError):
-    """For users to raise in a node: it ends the session, even if a parent node catches it."""
 
 
 class WorkerCrashedError(RailtracksError):
@@ -98,10 +122,6 @@ class RemoteError(RailtracksError):
         self.message = message
         self.traceback = traceback
         super().__init__(f"{type}: {message}\n\nin the worker:\n{traceback.rstrip()}")
-
-
-class LLMError(RailtracksError):
-    """A call of a language model failed, at the model or on the way to it."""
 
 
 class NodeTimeoutError(RailtracksError, TimeoutError):
@@ -181,7 +201,8 @@ class PendingCallError(RailtracksError, RuntimeError):
         self.status = status
         self.reason = reason
         if status == "running":
-            text = f"the call of {node!r} is still running: wait for it with 'await pending.wait()'"
+            wait = "'await pending.wait()', or 'await stream.finish()' if it is a stream"
+            text = f"the call of {node!r} is still running: wait for it with {wait}"
         else:
             text = f"the call of {node!r} was cancelled" + (f": {reason}" if reason else "")
         super().__init__(text)
@@ -343,3 +364,17 @@ class SignalTimeoutError(RailtracksError, TimeoutError):
         self.name = name
         self.seconds = seconds
         super().__init__(f"no signal {name!r} came within {seconds:g} seconds")
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # All of them: a store finds the class of a recorded error in the namespace of its module.
+    errors = vars(import_module("railtracks._model_errors"))
+    globals().update({each: errors[each] for each in __all__ if each in errors})
+    found: object = globals()[name]
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,11 +1,14 @@
 """What every test gets: a folder of its own for saved states, and no configuration of another test."""
 
+import gc
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from postgres_server import MEMORY, has_room
 
 # A shell ignores SIGINT for what it runs in the background, and that is inherited. Here it has to interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -15,6 +18,15 @@ _measured = {
     name: os.environ.pop(name) for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START") if name in os.environ
 }
 
+# Without compiled files each of the hundreds of processes that the tests start would compile the whole package.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# Where there is room in memory the folders of the tests are there: the stores of so many tests wait for a disk longer
+# than for anything else. What a store asks of its disk is recorded by `test_durable_power.py`, on any file system.
+if has_room(MEMORY):
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
 pytest_plugins = ["pytester", "railtracks.pytest_plugin"]
 
 # How long an example takes says more about the machine than about the code. CI tries the same examples each time: what
@@ -22,6 +34,12 @@ pytest_plugins = ["pytester", "railtracks.pytest_plugin"]
 settings.register_profile("desk", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
+
+
+def pytest_collection_finish() -> None:
+    """Have no garbage collection look again at what was imported and collected: it all stays to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

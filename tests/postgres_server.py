@@ -24,7 +24,7 @@ from psycopg import sql
 SECONDS: Final = 120
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
 DISK: Final = Path("/tmp")  # noqa: S108 - as above
-# Bytes: more than the databases of all tests take.
+# Bytes: more than the databases and folders of all tests take.
 ROOM: Final = 6 * 2**30
 
 
@@ -84,11 +84,12 @@ class PostgresServer:
         """Whether it was started, and not stopped."""
         return (self._data / "postmaster.pid").exists()
 
-    def fresh_url(self) -> str:
+    def fresh_url(self, encoding: str = "UTF8") -> str:
         """Return the URL of a new, empty database."""
         name = f"test_{next(self._numbers)}"
+        statement = "create database {} encoding {} locale 'C' template template0"
         with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+            connection.execute(sql.SQL(statement).format(sql.Identifier(name), sql.Literal(encoding)))
         return self.url.removesuffix("postgres") + name
 
     def dump(self, url: str) -> str:
@@ -125,7 +126,7 @@ def running_postgres() -> Generator[PostgresServer]:
     who = somebody_else()
     # In a folder of pytest's nobody but root could walk down to it. In memory where there is room: otherwise the disk
     # takes most of the time, and no test needs the server's data to outlive the machine.
-    folder = Path(tempfile.mkdtemp(prefix="railtracks-postgres-", dir=MEMORY if _has_room(MEMORY) else DISK))
+    folder = Path(tempfile.mkdtemp(prefix="railtracks-postgres-", dir=MEMORY if has_room(MEMORY) else DISK))
     try:
         if who:
             os.chown(folder, who["user"], who["group"])
@@ -148,7 +149,8 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
-def _has_room(folder: Path) -> bool:
+def has_room(folder: Path) -> bool:
+    """Return whether there is such a folder, with room for all that the tests write."""
     return folder.is_dir() and os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > ROOM
 
 

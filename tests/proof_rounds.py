@@ -1,9 +1,20 @@
 """How many rounds a long proof takes: all under `make prove`, a share in CI, a handful in `make cover`."""
 
 import os
+from typing import Any
+
+import pytest
 
 
 def rounds(full: int, handful: int) -> int:
     """Return the rounds for this run: `$RAILTRACKS_PROOF` is the share of the full ones, absent for a handful."""
     share = os.environ.get("RAILTRACKS_PROOF")
     return handful if not share else max(handful, round(full * float(share)))
+
+
+def proved(*cases: Any) -> list[Any]:
+    """Return the cases of a parametrized test that are left to `make cover` and `make prove`.
+
+    They are for a test of which each case starts a process of its own, and that has a case of each kind beside them.
+    """
+    return [pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.proof) for case in cases]

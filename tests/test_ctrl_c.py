@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from proof_rounds import rounds
+from proof_rounds import proved, rounds
 
 import railtracks as rt
 
@@ -136,22 +136,12 @@ except KeyboardInterrupt:
     [
         ("", "", "await rt.call(compute)"),
         ("node = rt.function_node(compute, timeout=60)", "", "await rt.call(node)"),
-        ("node = rt.function_node(compute, retry=rt.Retry(2))", "", "await rt.call(node)"),
-        ("async def deep(n): await (rt.call(deep, n - 1) if n else rt.call(compute))", "", "await rt.call(deep, 40)"),
         ("async def one(_): await compute()", "", "await rt.call_batch(one, [1])"),
-        ("async def one(_): await compute()", "", "await rt.call_batch(one, [1], limit=1)"),
         ("", "", "session.start_soon(compute)"),
-        ("async def heard(_): await compute()", "broadcast_callback=heard", "await rt.broadcast(1)"),
-        ("async def heard(_): await compute()", "payload_callback=heard", "pass"),
         (
             "import contextlib\n@contextlib.asynccontextmanager\nasync def opened():\n    await compute()\n    yield\n",
             "",
             "await session.enter_async_context(opened())",
-        ),
-        (
-            "def inputs():\n    compute().send(None)\n    yield 1\nasync def one(_): pass\n",
-            "",
-            "await rt.call_batch(one, inputs())",
         ),
         (
             "@rt.session(name='computes')\nasync def decorated(): await compute()\n",
@@ -159,7 +149,23 @@ except KeyboardInterrupt:
             "await decorated()",
         ),
         ("flow = rt.Flow('f', entry_point=compute)", "", "await flow.ainvoke()"),
-        ("flow = rt.Flow('f', entry_point=compute, durable=True)", "", "await flow.ainvoke()"),
+        *proved(
+            ("node = rt.function_node(compute, retry=rt.Retry(2))", "", "await rt.call(node)"),
+            (
+                "async def deep(n): await (rt.call(deep, n - 1) if n else rt.call(compute))",
+                "",
+                "await rt.call(deep, 40)",
+            ),
+            ("async def one(_): await compute()", "", "await rt.call_batch(one, [1], limit=1)"),
+            ("async def heard(_): await compute()", "broadcast_callback=heard", "await rt.broadcast(1)"),
+            ("async def heard(_): await compute()", "payload_callback=heard", "pass"),
+            (
+                "def inputs():\n    compute().send(None)\n    yield 1\nasync def one(_): pass\n",
+                "",
+                "await rt.call_batch(one, inputs())",
+            ),
+            ("flow = rt.Flow('f', entry_point=compute, durable=True)", "", "await flow.ainvoke()"),
+        ),
     ],
 )
 def test_users_code_that_computes_is_stopped_at_once_wherever_it_runs(

@@ -14,7 +14,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import attrs
 import pytest
 import trio
 from attrs import define, field
@@ -130,7 +129,7 @@ async def test_an_event_is_frozen() -> None:
     with listening() as listener:
         await rt.call(double, 1)
     for event in listener.events:
-        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        with pytest.raises(AttributeError):
             event.kind = EventKind.LOGGED  # type: ignore[misc]  # that it is refused is the subject
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import trio
+from proof_rounds import proved
 
 import railtracks as rt
 from railtracks._forks import count_fork
@@ -26,7 +27,8 @@ from railtracks._records.observers import EVERYWHERE
 from railtracks._sessions.event_loops import _OwnThread, leave_parents_run
 
 SCRIPT = Path(__file__).parent / "scripts" / "forked.py"
-PLACES = ["sync", "async", "body", "run", "thread", "invoked_in_a_thread", "durable"]
+PLACES = ["sync", "async", "durable"]
+FURTHER_PLACES = ["body", "run", "thread", "invoked_in_a_thread"]
 
 
 def forked(place: str, how: str, what: str, folder: Path) -> Any:
@@ -54,8 +56,9 @@ def forked(place: str, how: str, what: str, folder: Path) -> Any:
 
 def ways(*more: str) -> pytest.MarkDecorator:
     """Return the parameters of a test: every place with a plain fork, and two of them with other ways to fork."""
-    pairs = [(place, "fork") for place in PLACES] + [(place, how) for place in ("sync", "async") for how in more]
-    return pytest.mark.parametrize(("place", "how"), pairs)
+    pairs = [(place, "fork") for place in PLACES] + [("async", how) for how in more]
+    further = [(place, "fork") for place in FURTHER_PLACES] + [("sync", how) for how in more]
+    return pytest.mark.parametrize(("place", "how"), [*pairs, *proved(*further)])
 
 
 @ways("multiprocessing", "nested")
@@ -97,7 +100,7 @@ def test_the_error_of_a_flow_comes_out_in_a_forked_process(place: str, tmp_path:
     assert forked(place, "fork", "fail", tmp_path) == "from the flow"
 
 
-@pytest.mark.parametrize("place", [*PLACES, "before"])
+@pytest.mark.parametrize("place", [*PLACES, "before", *proved(*FURTHER_PLACES)])
 def test_the_signal_handlers_of_the_parents_run_do_not_count_in_a_forked_process(place: str, tmp_path: Path) -> None:
     default = [str(signal.SIG_DFL), str(signal.default_int_handler), "-1"]
     handlers = forked(place, "fork", "handlers", tmp_path)

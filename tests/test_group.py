@@ -1,6 +1,6 @@
 """Groups: calls of different nodes side by side; and the pending call."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -65,6 +65,37 @@ async def test_a_groups_failing_call_cancels_the_rest_and_the_block(autojump_clo
         assert pending[0].status is rt.Status.CANCELLED
         assert unwound == ["block"]
     assert statuses(session) == ["cancelled", "failed"]
+
+
+async def test_a_group_that_keeps_errors_hands_them_out_and_cancels_nothing(autojump_clock: MockClock) -> None:
+    @rt.function_node
+    async def fail() -> None:
+        raise ValueError("no luck")
+
+    async with rt.Session() as session:
+        async with rt.open_group(return_exceptions=True) as group:
+            failing, napping = group.start_soon(fail), group.start_soon(nap, 2)
+        with pytest.raises(ValueError, match="no luck"):
+            failing.result()
+        assert napping.result() == 2
+    assert sorted(statuses(session)) == ["completed", "failed"]
+
+
+async def test_a_fatal_error_ends_the_session_also_in_a_group_that_keeps_errors() -> None:
+    @rt.function_node
+    async def fail() -> None:
+        raise rt.FatalError("stop")
+
+    with pytest.raises(rt.FatalError, match="stop"):
+        async with rt.Session() as session, rt.open_group(return_exceptions=True) as group:
+            group.start_soon(fail)
+            group.start_soon(forever)
+    assert session.status == "failed"
+
+
+def test_whether_a_group_keeps_errors_is_yes_or_no() -> None:
+    with pytest.raises(TypeError, match="return_exceptions"):
+        rt.open_group(return_exceptions=cast("bool", "yes"))
 
 
 async def test_an_error_of_the_block_cancels_the_calls_and_is_raised_bare() -> None:

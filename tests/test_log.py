@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -436,3 +437,16 @@ def test_a_session_decides_for_itself_what_is_shown_where_logging_is_enabled(
         both(setting)()
         assert len(lines_of(capsys.readouterr().err)) == count
     assert len(lines_of((tmp_path / "all.log").read_text())) == 16
+
+
+@pytest.mark.parametrize(("keeps", "level"), [(True, "WARNING"), (False, "ERROR")])
+async def test_a_failure_that_a_group_keeps_is_a_warning(
+    keeps: bool, level: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail() -> None:
+        raise ValueError("no luck")
+
+    with suppress(ValueError):
+        async with rt.Session(), rt.open_group(return_exceptions=keeps) as group:
+            group.start_soon(fail)
+    assert [record.levelname for record in caplog.records if "FAILED" in record.message] == [level]

@@ -439,3 +439,76 @@ async def test_before_and_after_the_session_it_is_a_context_error(resource: Reso
     with pytest.raises(rt.ContextError, match="takes no more"):
         await session.enter_async_context(resource("a"))
     assert log == []
+
+
+async def test_a_shared_resource_is_opened_once_by_whichever_call_asks_first(
+    resource: Resource, log: list[str]
+) -> None:
+    @rt.function_node
+    async def use(name: str) -> str:
+        shared: str = await rt.current_session().shared_resource(("client", name), lambda: resource(name))
+        return shared
+
+    async with rt.Session() as session:
+        assert await rt.call_batch(use, ["a", "a", "b", "a"]) == ["a", "a", "b", "a"]
+        assert await session.shared_resource(("client", "a"), lambda: resource("another")) == "a"
+        assert sorted(log) == ["open a", "open b"]
+    assert sorted(log) == ["close a", "close b", "open a", "open b"]
+
+
+async def test_a_shared_resource_that_did_not_open_is_tried_again_by_the_next_call(
+    resource: Resource, log: list[str]
+) -> None:
+    fails = [OSError("no server")]
+
+    @asynccontextmanager
+    async def client() -> AsyncIterator[str]:
+        await trio.lowlevel.checkpoint()
+        if fails:
+            raise fails.pop()
+        async with resource("client") as value:
+            yield value
+
+    async with rt.Session() as session:
+        with pytest.raises(OSError, match="no server"):
+            await session.shared_resource("client", client)
+        assert await session.shared_resource("client", client) == "client"
+    assert log == ["open client", "close client"]
+
+
+async def test_a_call_that_is_cancelled_while_it_opens_a_shared_resource_leaves_the_opening_to_the_next(
+    log: list[str],
+) -> None:
+    opened: list[trio.Event] = []
+
+    @asynccontextmanager
+    async def client() -> AsyncIterator[int]:
+        opened.append(trio.Event())
+        if len(opened) == 1:
+            await trio.sleep_forever()
+        yield len(opened)
+
+    async def ask(session: rt.Session, scope: trio.CancelScope, got: list[int]) -> None:
+        with scope:
+            got.append(await session.shared_resource("client", client))
+
+    got: list[int] = []
+    first = trio.CancelScope()
+    async with rt.Session() as session, trio.open_nursery() as nursery:
+        nursery.start_soon(ask, session, first, got)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(ask, session, trio.CancelScope(), got)
+        await wait_all_tasks_blocked()
+        first.cancel()
+    assert got == [2]
+
+
+async def test_a_shared_resource_needs_a_session_that_is_open(resource: Resource, log: list[str]) -> None:
+    session = rt.Session(name="run")
+    with pytest.raises(rt.ContextError, match="was not entered"):
+        await session.shared_resource("client", lambda: resource("a"))
+    async with session:
+        pass
+    with pytest.raises(rt.ContextError, match="takes no more"):
+        await session.shared_resource("client", lambda: resource("a"))
+    assert log == []

@@ -314,7 +314,7 @@ def test_an_event_is_frozen_and_nobody_listens_unless_asked() -> None:
     outer = tree.open(branch, 0, (), {})
     inner = tree.open(leaf, outer, (), {})
     event = call_event(EventKind.CALL_STARTED, "s", tree, inner, outer, outer)
-    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         event.node = "other"  # type: ignore[misc]  # that it is refused is the subject
     assert (event.call_id, event.run_id, event.node, event.parent) == (2, 1, "leaf", "branch")
     assert [getattr(Observers(), kind) for kind in EventKind] == [()] * len(EventKind)

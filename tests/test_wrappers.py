@@ -560,3 +560,28 @@ async def test_each_static_method_that_is_made_for_one_call_is_a_node_of_its_own
         assert [await rt.call(staticmethod(returning(number))) for number in range(6)] == list(range(6))
         one = staticmethod(returning(1))
         assert (await rt.call(one), await rt.call(one)) == (1, 1)
+
+
+class Agent:
+    def __init__(self, given: object) -> None:
+        self.given = given
+
+    async def __call__(self, left: int, right: int) -> int:
+        return left + right
+
+    def __railtracks_node__(self) -> object:
+        return self.given
+
+
+async def test_an_object_that_stands_for_a_node_is_called_as_that_node_also_under_a_partial() -> None:
+    async with rt.Session() as session:
+        assert await rt.call(Agent(add), 1, 2) == 3
+        assert await rt.call(functools.partial(Agent(add), 1), 2) == 3
+        assert rt.function_node(Agent(add)).timeout == 7
+    assert [each.node for each in session.info.calls] == ["sum", "sum"]
+    assert await Agent(add)(1, 2) == 3
+
+
+async def test_an_object_that_stands_for_what_is_no_node_is_refused() -> None:
+    with pytest.raises(rt.NodeCreationError, match="__railtracks_node__ of Agent must return a node, not str"):
+        await rt.call(Agent("add"), 1, 2)

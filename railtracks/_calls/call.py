@@ -16,7 +16,6 @@ import trio
 from trio.lowlevel import (
     Task,
     cancel_shielded_checkpoint,
-    checkpoint,
     checkpoint_if_cancelled,
     current_task,
     disable_ki_protection,
@@ -322,7 +321,9 @@ async def _call_durably(  # noqa: PLR0917 - what a call is made of
     durable = await journal.enter(parent, node, 1 if attempt is None else attempt.number, args, kwargs)
     observers = scope.observers
     if durable.past is not None:
-        tree.recall(call_id, durable.past)
+        for _ in tree.recall(call_id, durable.past):
+            # Many calls were made in it. No cancellation point: it is over in the record.
+            await cancel_shielded_checkpoint()
     if durable.is_replayed:
         observers = NOBODY
     scope.tell(EventKind.CALL_STARTED, observers.call_started, parent, call_id)
@@ -332,12 +333,7 @@ async def _call_durably(  # noqa: PLR0917 - what a call is made of
     if slot is not None:
         slot.lend()
     try:
-        if durable.is_replayed:
-            await durable.pass_checkpoint()
-        elif depth:
-            await checkpoint()
-        else:
-            await checkpoint_if_cancelled()
+        await durable.pass_checkpoint(is_new_task=not depth)
         result = await durable.run(frame, args, kwargs)
     except BaseException as error:
         frame.close(token)

@@ -7,13 +7,14 @@ Called by the modules of `_calls` and `_sessions` wherever a session may be dura
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 from railtracks._nodes.node import Node
 from railtracks._options import DurableOption, SessionStore
 from railtracks._records.data import CauseKind, EndCause, ExecutionInfo, Status
 from railtracks._records.ending import Ending
-from railtracks._records.past import PastCall
+from railtracks._records.past import PastCall, PastRecord
 from railtracks._records.session import SessionRecord
 
 F_contra = TypeVar("F_contra", contravariant=True)
@@ -29,6 +30,23 @@ class CallStrand:
     """
 
     __slots__ = ()
+
+
+class LeftWork:
+    """Calls that nobody waits for any more, once they are left: that they are cancelled then is not recorded.
+
+    Attributes:
+        is_left: Whether they are.
+    """
+
+    __slots__ = ("is_left",)
+
+    def __init__(self) -> None:
+        self.is_left = False
+
+
+# Set in a task of such calls, and so in the tasks that it starts.
+current_work: ContextVar[LeftWork | None] = ContextVar("railtracks_work", default=None)
 
 
 class RandomSource(Protocol):
@@ -62,10 +80,14 @@ class DurableCall(Protocol[F_contra]):
         """What an earlier run has left of the call, for its record."""
         ...
 
-    async def pass_checkpoint(self) -> None:
-        """Pass the checkpoint of a replayed call.
+    async def pass_checkpoint(self, *, is_new_task: bool) -> None:
+        """Pass the checkpoint before the node runs, or before the recorded outcome is handed over.
 
-        It is a cancellation point only if the recorded call was cancelled, or if the session is being ended.
+        That of a replayed call is a cancellation point only if the recorded call was cancelled, or if the session is
+        being ended. That of a call which is recorded is no schedule point: the wait for its commit is one.
+
+        Args:
+            is_new_task: Whether the task was just started for the call, and that was the schedule point.
         """
         ...
 
@@ -160,6 +182,11 @@ class SessionJournal(Protocol[F_contra]):
         ...
 
     @property
+    def has_key(self) -> bool:
+        """Whether the store has a key, and so keeps secrets: encrypted."""
+        ...
+
+    @property
     def is_cut(self) -> bool:
         """Whether recording has stopped because the session is ending early: cancelled, failed or interrupted."""
         ...
@@ -195,8 +222,9 @@ class SessionJournal(Protocol[F_contra]):
         """End `watch`."""
         ...
 
-    def left(self) -> Iterator[PastCall]:
-        """Return what earlier runs have left of calls that this run has not come to."""
+    @property
+    def past(self) -> PastRecord:
+        """What earlier runs have left of the calls."""
         ...
 
     def check_end(self) -> None:
@@ -215,6 +243,18 @@ class SessionJournal(Protocol[F_contra]):
 
     def fan_out(self, frame: F_contra) -> DurableFanOut:
         """Begin a fan-out in a frame, and return what numbers its calls."""
+        ...
+
+    def has_outcome(self, start_frame: F_contra, /) -> bool:
+        """Return whether the outcome of a call of a fan-out is recorded. That call has not been made in this run.
+
+        Raises:
+            ContextError: If the fan-out has no place in an order: it is the first thing in a task of a nursery.
+        """
+        ...
+
+    def refuse_calls(self, frame: F_contra, reason: str | None, /) -> None:
+        """Refuse recorded calls in a frame with a reason, until there is none. Broadcasts take no numbers meanwhile."""
         ...
 
     def wrote(self, frame: F_contra, values: Mapping[str, object]) -> None:

@@ -12,7 +12,6 @@ from typing import ClassVar
 from weakref import ref
 
 import trio
-from attrs import define, field
 from trio.lowlevel import Task, enable_ki_protection
 
 from railtracks._blocks import block
@@ -32,7 +31,6 @@ def _no_drain() -> None:
     """Do nothing: the session is not draining."""
 
 
-@define(eq=False, repr=False)
 class SessionScope:
     """The part of an open session that its calls share. Made by `Lifetime`; every frame of the session leads to it.
 
@@ -53,24 +51,47 @@ class SessionScope:
         node_of: Returns the node of a plain function, see `MadeNodes.of`. A field, as many calls begin with it.
     """
 
-    record: SessionRecord
-    tree: CallTree
-    end_on_error: bool
-    session: ObservedSession
-    control: SessionControl
-    observers: Observers
-    journal: SessionJournal[Frame] | None
-    token: trio.lowlevel.TrioToken = field(factory=trio.lowlevel.current_trio_token)
-    workers: dict[Frame, str] = field(init=False)
-    is_over: bool = False
-    is_draining: bool = False
-    unrecorded_calls: int = 0
-    _check_drain: Callable[[], None] = field(default=_no_drain)
-    node_of: Callable[[object], Node[..., object]] = field(init=False)
+    __slots__ = (
+        "_check_drain",
+        "control",
+        "end_on_error",
+        "is_draining",
+        "is_over",
+        "journal",
+        "node_of",
+        "observers",
+        "record",
+        "session",
+        "token",
+        "tree",
+        "unrecorded_calls",
+        "workers",
+    )
 
-    def __attrs_post_init__(self) -> None:
-        self.workers = {}
-        self.node_of = MadeNodes().of
+    def __init__(
+        self,
+        *,
+        record: SessionRecord,
+        end_on_error: bool,
+        session: ObservedSession,
+        control: SessionControl,
+        observers: Observers,
+        journal: SessionJournal[Frame] | None,
+    ) -> None:
+        self.record: SessionRecord = record
+        self.tree: CallTree = record.tree
+        self.end_on_error: bool = end_on_error
+        self.session: ObservedSession = session
+        self.control: SessionControl = control
+        self.observers: Observers = observers
+        self.journal: SessionJournal[Frame] | None = journal
+        self.token: trio.lowlevel.TrioToken = trio.lowlevel.current_trio_token()
+        self.workers: dict[Frame, str] = {}
+        self.is_over: bool = False
+        self.is_draining: bool = False
+        self.unrecorded_calls: int = 0
+        self._check_drain: Callable[[], None] = _no_drain
+        self.node_of: Callable[[object], Node[..., object]] = MadeNodes().of
 
     @property
     def label(self) -> str:
@@ -89,7 +110,10 @@ class SessionScope:
         """
         if audience:
             run_id = parent.run_id or call_id
-            tell(audience, call_event(kind, self.record.identifier, self.tree, call_id, parent.call_id, run_id))
+            event = call_event(
+                kind, self.record.identifier, self.tree, call_id, parent.call_id, run_id, is_kept=parent.keeps_failures
+            )
+            tell(audience, event)
 
     @enable_ki_protection
     def open_told(
@@ -192,6 +216,9 @@ class Frame:
     # `call` accepts it in any task.
     is_start_frame: ClassVar[bool] = False
 
+    # Whether the failure of a call made here is a value to the code that made it: the log tells it as a warning.
+    keeps_failures: ClassVar[bool] = False
+
     def __init__(  # noqa: PLR0917 - on the path of every call, where keywords cost
         self,
         scope: SessionScope,
@@ -248,13 +275,15 @@ class Frame:
         # A root frame: around all others of its session there is one of the same session.
         return not self.call_id and (self.outer is None or self.outer.scope is not self.scope)
 
-    def start_frame(self, strand: CallStrand | None = None) -> Frame:
+    def start_frame(self, strand: CallStrand | None = None, *, keeps_failures: bool = False) -> Frame:
         """Return a frame at the same position in the tree for tasks that are started to make one call each.
 
         Args:
             strand: The strand of these calls, by default this frame's own.
+            keeps_failures: Whether the failure of such a call is a value to the code that makes it.
         """
-        start_frame = _StartFrame(self.scope, self.call_id, self, None, -1, 0, self.run_id, self.slot)
+        kind = _KeepingStartFrame if keeps_failures else _StartFrame
+        start_frame = kind(self.scope, self.call_id, self, None, -1, 0, self.run_id, self.slot)
         start_frame.strand = self.strand if strand is None else strand
         return start_frame
 
@@ -311,6 +340,14 @@ class _StartFrame(Frame):
     __slots__ = ()
 
     is_start_frame = True
+
+
+class _KeepingStartFrame(_StartFrame):
+    """The start frame of calls whose failures are values to the code that makes them."""
+
+    __slots__ = ()
+
+    keeps_failures = True
 
 
 class _FreshStackFrame(_StartFrame):

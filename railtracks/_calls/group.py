@@ -10,8 +10,9 @@ import trio
 
 from railtracks._calls.frames import Frame
 from railtracks._calls.inputs import FanOutSlots, limiter_of
-from railtracks._calls.nursery import CallBlock, CallNursery
+from railtracks._calls.nursery import CallBlock, CallNursery, can_be_handed_out
 from railtracks._calls.pending import PendingCall
+from railtracks._checks import check_flag
 from railtracks._nodes.node import Node
 
 P = ParamSpec("P")
@@ -21,9 +22,12 @@ R = TypeVar("R")
 class CallGroup:
     """A group of calls that run side by side. Made by `open_group`; open until that block is left."""
 
-    def __init__(self, parent: Frame, nursery: CallNursery, limiter: trio.CapacityLimiter | None) -> None:
+    def __init__(
+        self, parent: Frame, nursery: CallNursery, limiter: trio.CapacityLimiter | None, *, keeps_errors: bool
+    ) -> None:
         self._parent = parent
-        self._slots = FanOutSlots(parent)
+        self._keeps_errors = keeps_errors
+        self._slots = FanOutSlots(parent, keeps_failures=keeps_errors)
         self._nursery = nursery
         self._limiter = limiter
 
@@ -70,7 +74,7 @@ class CallGroup:
         finally:
             pending.explain(nursery.reason)
         try:
-            if error is not None:
+            if error is not None and not (self._keeps_errors and can_be_handed_out(error)):
                 nursery.fail(error, f"the call of {pending.node_name!r} beside it")
         finally:
             # The error's traceback leads to this stack frame, on newer Pythons by way of `f_back`. Without the `del`
@@ -78,7 +82,9 @@ class CallGroup:
             del error, pending
 
 
-def open_group(*, limit: float | trio.CapacityLimiter | None = None) -> AbstractAsyncContextManager[CallGroup]:
+def open_group(
+    *, limit: float | trio.CapacityLimiter | None = None, return_exceptions: bool = False
+) -> AbstractAsyncContextManager[CallGroup]:
     """Open a group for calls of different nodes side by side. Leaving its block waits for all of them.
 
     It fails like a nursery: the first error, of a call or of the block, cancels the rest. But one error is raised bare,
@@ -88,21 +94,28 @@ def open_group(*, limit: float | trio.CapacityLimiter | None = None) -> Abstract
     Args:
         limit: How many of its calls may run at once, as in `call_batch`. The others wait and have no record yet. A call
             that is cancelled while it waits never gets a record.
+        return_exceptions: Whether the exception of a failed call is only raised by the `result` of its `PendingCall`,
+            and cancels nothing; the log has it as a warning. As in `call_batch`, this is not so for a cancel, nor for
+            what an application may not catch.
 
     Raises:
-        TypeError: If `limit` is neither a number nor a limiter.
+        TypeError: If `limit` is neither a number nor a limiter, or `return_exceptions` is no bool.
         ValueError: If `limit` is less than 1.
         ContextError: When the block is entered, as from `call`.
         RuntimeError: When the block is entered, if Trio is not running.
     """
-    return _OpenGroup(limiter_of(limit))
+    check_flag("return_exceptions", return_exceptions)
+    return _OpenGroup(limiter_of(limit), keeps_errors=return_exceptions)
 
 
 class _OpenGroup(CallBlock):
-    def __init__(self, limiter: trio.CapacityLimiter | None) -> None:
+    def __init__(self, limiter: trio.CapacityLimiter | None, *, keeps_errors: bool) -> None:
         super().__init__()
         self._limiter = limiter
+        self._keeps_errors = keeps_errors
 
     @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> CallGroup:
-        return await self.enter(lambda parent: CallGroup(parent, self.nursery, self._limiter))
+        return await self.enter(
+            lambda parent: CallGroup(parent, self.nursery, self._limiter, keeps_errors=self._keeps_errors)
+        )

@@ -13,8 +13,6 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from attrs import define
-
 from railtracks._calls.frames import Frame
 from railtracks._calls.here import IN_ANOTHER_PROCESS, context_frame, own_frame
 from railtracks._forks import generation
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 
-@define(eq=False, repr=False)
 class Identity:
     """The key and the random numbers of code that cannot see its call: in another process, or in a callback.
 
@@ -35,10 +32,13 @@ class Identity:
         draws: How many random numbers were drawn so far.
     """
 
-    name: str
-    seed: str
-    fence: int
-    draws: int = 0
+    __slots__ = ("draws", "fence", "name", "seed")
+
+    def __init__(self, name: str, seed: str, fence: int) -> None:
+        self.name = name
+        self.seed = seed
+        self.fence = fence
+        self.draws = 0
 
     def draw(self) -> bytes:
         """Return the next 16 random bytes."""
@@ -62,12 +62,14 @@ def _own_identity() -> Identity | None:
     return identity if made_in == generation() else None
 
 
-@define(frozen=True)
 class WithIdentity:
     """A function together with the identity of its call. It can be pickled into another process."""
 
-    fn: Callable[..., object]
-    identity: Identity
+    __slots__ = ("fn", "identity")
+
+    def __init__(self, fn: Callable[..., object], identity: Identity) -> None:
+        self.fn = fn
+        self.identity = identity
 
     def __call__(self, *args: object, **kwargs: object) -> object:
         """Call the function; `rt.idempotency_key`, `rt.random` and the others use the identity while it runs."""

@@ -139,15 +139,17 @@ class FanOutSlots:
 
     __slots__ = ("_fan_out", "_frame", "_start_frame")
 
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, frame: Frame, *, keeps_failures: bool = False) -> None:
         self._frame = frame
-        self._start_frame = frame.start_frame()
+        self._start_frame = frame.start_frame(keeps_failures=keeps_failures)
         journal = frame.scope.journal
         self._fan_out: DurableFanOut | None = None if journal is None else journal.fan_out(frame)
 
     def next(self) -> Frame:
         """Return the start frame of the next call."""
-        return self._start_frame if self._fan_out is None else self._frame.start_frame(self._fan_out.next())
+        if self._fan_out is None:
+            return self._start_frame
+        return self._frame.start_frame(self._fan_out.next(), keeps_failures=self._start_frame.keeps_failures)
 
     def close(self) -> None:
         """Mark the fan-out as complete.

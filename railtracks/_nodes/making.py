@@ -67,6 +67,8 @@ def function_node(fn: Callable[..., object] | None = None, /, **options: Unpack[
               without effects, which may run again when the session is resumed.
             - `key`: A text that tells calls with equal arguments apart in a durable session. Needed where several tasks
               of one nursery make them, because such tasks have no fixed order.
+            - `manifest`: What a model is told of the node as a tool, an `rt.ToolManifest`, in place of what its
+              docstring and its signature say.
 
     Raises:
         NodeCreationError: If `fn` is a class, a generator function or not callable, or a decorated function around a

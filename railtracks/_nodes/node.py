@@ -34,7 +34,7 @@ from typing import (
 from railtracks._blocks import block
 from railtracks._checks import exact
 from railtracks._nodes.middleware import Middleware, middleware_of
-from railtracks._nodes.options import NodeOptions, RunIn, check_for_processes, check_options
+from railtracks._nodes.options import Manifest, NodeOptions, RunIn, check_for_processes, check_options
 from railtracks._nodes.retry import Retry
 from railtracks._nodes.signature import (
     SecretParameters,
@@ -116,6 +116,7 @@ class Node(Generic[P, R_co]):
         middleware: Sequence[Middleware[..., object]] = (),
         durable: bool = True,
         key: str | None = None,
+        manifest: Manifest | None = None,
     ) -> None:
         options = NodeOptions(
             name=name,
@@ -126,6 +127,7 @@ class Node(Generic[P, R_co]):
             middleware=middleware_of(middleware),
             durable=durable,
             key=key,
+            manifest=manifest,
         )
         check_options(options)
         # Attributes of the function come along, but for those that would hide what a node has.
@@ -173,6 +175,11 @@ class Node(Generic[P, R_co]):
         """A text that tells calls with equal arguments apart, in a durable session, where their order is not fixed."""
         key = self._options.get("key")
         return None if key is None else exact(key)
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """What a model is told of the node as a tool, in place of its docstring and its signature."""
+        return self._options.get("manifest")
 
     @property
     def core(self) -> Node[..., object]:

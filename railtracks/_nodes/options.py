@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, TypedDict, runtime_checkable
 
 from railtracks._checks import check_flag, check_name, check_timeout
 from railtracks._nodes.middleware import Middleware, middleware_of
@@ -24,6 +24,22 @@ if TYPE_CHECKING:
 RunIn: TypeAlias = "Literal['thread', 'process'] | Executor | None"
 
 
+@runtime_checkable
+class Manifest(Protocol):
+    """What a model is told of a node that is a tool. Implemented by `rt.ToolManifest`; nodes only keep it.
+
+    Attributes:
+        description: What the tool does.
+        parameters: Its parameters; `None` for those of the signature.
+    """
+
+    @property
+    def description(self) -> str: ...
+
+    @property
+    def parameters(self) -> object: ...
+
+
 class NodeOptions(TypedDict, total=False):
     """The options of a node, as keyword arguments."""
 
@@ -35,6 +51,7 @@ class NodeOptions(TypedDict, total=False):
     middleware: Sequence[Middleware[..., object]]
     durable: bool
     key: str | None
+    manifest: Manifest | None
 
 
 def check_options(options: NodeOptions) -> None:
@@ -62,6 +79,9 @@ def check_options(options: NodeOptions) -> None:
     check_flag("durable", given.get("durable", True))
     if given.get("key") is not None:
         check_name("the key of a node", given.get("key"))
+    manifest = given.get("manifest")
+    if manifest is not None and (isinstance(manifest, type) or not isinstance(manifest, Manifest)):
+        raise TypeError(f"manifest must be an rt.ToolManifest, not {type(manifest).__name__}")
     run_in = given.get("run_in")
     if not (run_in is None or _is_executor(run_in) or (isinstance(run_in, str) and run_in in _PLACES)):
         raise NodeCreationError(f"run_in must be 'thread', 'process' or a concurrent.futures.Executor, not {run_in!r}")

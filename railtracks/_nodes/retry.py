@@ -7,6 +7,7 @@ so no exception, and no `Cancelled`, ever passes through its code.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
 from typing import Any, TypeAlias
@@ -74,6 +75,12 @@ class Retry:
             return False
         return is_wholly(error, self.on)
 
+    def pause_after(self, number: int, error: BaseException) -> float:  # noqa: ARG002 - for classes derived from this
+        """Return the seconds to wait after the attempt with a number, counted from 1, has failed with an error."""
+        # From 2.0 ** 1024 on it would be an OverflowError.
+        pause = self.wait_initial * 2.0 ** min(number - 1, 1000) + random.uniform(0, self.jitter)  # noqa: S311 - no secret
+        return min(pause, self.wait_max)
+
     async def outcome_of(
         self, attempt: Callable[[int], Awaitable[Outcome]], pause: Callable[[float], Awaitable[None]]
     ) -> Outcome:
@@ -96,10 +103,15 @@ class Retry:
             outcome = await attempt(number)  # noqa: F821 - deleted after the last attempt
             return outcome[1] is not None and self.is_worth(outcome[1])
 
+        def seconds(_: object) -> float:
+            error = outcome[1]
+            assert error is not None  # noqa: S101 - `make_attempt` has said that another attempt is to follow
+            return self.pause_after(number, error)
+
         retrying = tenacity.AsyncRetrying(
             sleep=pause,
             stop=tenacity.stop_after_attempt(self.attempts),
-            wait=tenacity.wait_exponential_jitter(multiplier=self.wait_initial, max=self.wait_max, jitter=self.jitter),
+            wait=seconds,
             retry=tenacity.retry_if_result(bool),
             retry_error_callback=bool,
         )
@@ -107,6 +119,6 @@ class Retry:
             await retrying(make_attempt)
             return outcome
         finally:
-            # The objects of tenacity are a reference cycle, and hold `make_attempt`, which holds these two.
+            # The objects of tenacity are a reference cycle, and hold the functions above, which hold these two.
             outcome = (None, None)
             del attempt

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, FunctionType, MethodType, SimpleNamespace
 from typing import Any, Final, TypeAlias, TypeGuard, get_type_hints
 
-from attrs import define
-
 from railtracks._records.secret_names import is_secret_name
 
 # An annotation: a class, a generic alias, a union, or any other object that Python accepts as one.
@@ -35,7 +33,6 @@ class TypedResult:
     result_kind: Kind
 
 
-@define(frozen=True, eq=False)
 class Signature:
     """The parameters of a function, and their annotations.
 
@@ -47,11 +44,19 @@ class Signature:
         named: The names of the parameters that take keyword arguments.
     """
 
-    fn: Callable[..., object]
-    positional: tuple[str, ...]
-    rest: str | None
-    keywords: str | None
-    named: frozenset[str] = frozenset()
+    def __init__(
+        self,
+        fn: Callable[..., object],
+        positional: tuple[str, ...],
+        rest: str | None,
+        keywords: str | None,
+        named: frozenset[str],
+    ) -> None:
+        self.fn = fn
+        self.positional = positional
+        self.rest = rest
+        self.keywords = keywords
+        self.named = named
 
     @functools.cached_property
     def kinds(self) -> Mapping[str, Kind]:
@@ -80,7 +85,7 @@ class Signature:
             return
         known.bind(*args, **kwargs)
 
-    @property
+    @functools.cached_property
     def result(self) -> Kind:
         """The annotation of the result; `ANYTHING` if evaluating it fails."""
         return ANYTHING if self.lost_result is not None else self.kinds.get("return", ANYTHING)

@@ -18,6 +18,9 @@ from railtracks.exceptions import NodeCreationError
 # In the `__dict__` of what `@rt.session` makes of a node.
 SESSION_MARK: Final = "_railtracks_session_of_node"
 
+# A class with this method stands for a node: an agent, for example. The method returns the node.
+NODE_HOOK: Final = "__railtracks_node__"
+
 # How deep wrappers are looked into: an object may make up a new `__wrapped__` each time it is asked for one.
 _DEEPEST: Final = 100
 
@@ -28,7 +31,7 @@ def node_under(fn: object) -> Node[..., object] | None:
     """Return the node that stays itself under what `fn` puts around it, `None` if there is no such node.
 
     These are `functools.partial` and `partialmethod`, methods, static and class methods, and an object whose class has
-    a node as its `__call__`.
+    a node as its `__call__`, or has the method `__railtracks_node__`, which returns the node.
     """
     found: Node[..., object] | None = None
     if is_node(fn):
@@ -44,11 +47,21 @@ def node_under(fn: object) -> Node[..., object] | None:
         method = _partialmethod_of(fn)
         found = None if method is None else _under(method.func, _unbound(method))
     elif not inspect.isroutine(fn) and not isinstance(fn, type):
-        own_call = _own_call(fn)
+        hook = _own(fn, NODE_HOOK)
+        if isinstance(hook, FunctionType):
+            return _node_from(hook, fn)
+        own_call = _own(fn, "__call__")
         # What binds a node is a node, or leads to one.
         if isinstance(own_call, Node | staticmethod | classmethod | functools.partialmethod):
             found = node_under(_bound(own_call, fn))
     return found
+
+
+def _node_from(hook: FunctionType, fn: object) -> Node[..., object]:
+    node: object = hook(fn)
+    if not is_node(node):
+        raise NodeCreationError(f"{NODE_HOOK} of {type(fn).__name__} must return a node, not {type(node).__name__}")
+    return node
 
 
 def _bound(descriptor: Any, fn: object) -> object:
@@ -62,7 +75,7 @@ def _under(fn: object, wrap: Wrap) -> Node[..., object] | None:
 
 def _is_partial(fn: object) -> TypeGuard[functools.partial[object]]:
     # A subclass with a `__call__` of its own may do anything with the arguments.
-    own_call = _own_call(fn)
+    own_call = _own(fn, "__call__")
     return isinstance(fn, functools.partial) and own_call is functools.partial.__dict__["__call__"]
 
 
@@ -94,10 +107,10 @@ def _unbound(method: functools.partialmethod[object]) -> Wrap:
     return wrap
 
 
-def _own_call(fn: object) -> object:
-    """Return the `__call__` of an object's class, as it stands in the body of the class."""
+def _own(fn: object, name: str) -> object:
+    """Return an attribute of an object's class, as it stands in the body of the class, `None` if there is none."""
     classes = (names_in_class(each) for each in type(fn).__mro__)
-    return next((names["__call__"] for names in classes if "__call__" in names), None)
+    return next((names[name] for names in classes if name in names), None)
 
 
 def refuse_wrapped(fn: object) -> None:
@@ -139,5 +152,5 @@ def _inside(fn: object) -> Iterator[object]:
 
 
 def _attributes_inside(fn: object) -> list[object]:
-    found = [getattr(fn, "__wrapped__", None), None if inspect.isroutine(fn) else _own_call(fn)]
+    found = [getattr(fn, "__wrapped__", None), None if inspect.isroutine(fn) else _own(fn, "__call__")]
     return [each for each in found if each is not None]

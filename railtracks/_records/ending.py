@@ -5,8 +5,6 @@ Called by the cancellation and the final work of a session.
 
 from __future__ import annotations
 
-from attrs import define, field
-
 from railtracks._records.data import CauseKind, EndCause, Status
 from railtracks._records.error_parts import set_context
 from railtracks._records.errors import bare, combined, is_cancelled, is_interrupt
@@ -24,7 +22,6 @@ _STATUS = {
 }
 
 
-@define(eq=False, repr=False)
 class Ending:
     """What is known about the end of one session.
 
@@ -38,15 +35,18 @@ class Ending:
         timeouts: The timeouts of the session and of its calls.
     """
 
-    label: str
-    timeout: float
-    cause: EndCause | None = None
-    errors: list[BaseException] = field(factory=list[BaseException])
-    heard: list[BaseException] = field(factory=list[BaseException])
-    status: Status = Status.RUNNING
-    timeouts: Timeouts = field(factory=Timeouts)
-    # The error that is the first cause, and the top-level call that it came out of.
-    _first: tuple[BaseException, int] | None = None
+    __slots__ = ("_first", "cause", "errors", "heard", "label", "status", "timeout", "timeouts")
+
+    def __init__(self, label: str, timeout: float) -> None:
+        self.label: str = label
+        self.timeout: float = timeout
+        self.cause: EndCause | None = None
+        self.errors: list[BaseException] = []
+        self.heard: list[BaseException] = []
+        self.status: Status = Status.RUNNING
+        self.timeouts: Timeouts = Timeouts()
+        # The error that is the first cause, and the top-level call that it came out of.
+        self._first: tuple[BaseException, int] | None = None
 
     def rename(self, before: str, identifier: str) -> None:
         """Replace the session's identifier, if errors call the session by it."""

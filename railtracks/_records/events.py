@@ -8,9 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 from time import time
-from typing import Protocol, TypeAlias
-
-from attrs import define, field
+from typing import NamedTuple, Protocol, TypeAlias
 
 from railtracks._records.data import CallRecord, Counts, ExecutionInfo, Status, utc
 from railtracks._records.tree import CallTree
@@ -32,8 +30,7 @@ class EventKind(StrEnum):
     LOGGED = "logged"
 
 
-@define(frozen=True, eq=False)
-class SessionEvent:
+class SessionEvent(NamedTuple):
     """A session was opened or closed.
 
     Attributes:
@@ -51,8 +48,7 @@ class SessionEvent:
     parent_call_id: int | None
 
 
-@define(frozen=True, eq=False)
-class CallEvent:
+class CallEvent(NamedTuple):
     """Something happened to a call. Of a replayed call of a durable session no event is made.
 
     It is handed over in the task of the call, with the context variables of its caller. So an observer that sets a
@@ -73,6 +69,8 @@ class CallEvent:
         status: Where the call stands.
         started_at: When it started, in UTC.
         ended_at: When it ended, in UTC; `None` while it runs.
+        tree: The calls of the session, for `record` and `path`.
+        is_kept: Whether a failure of the call is a value to the code that made it, as in a group that keeps errors.
     """
 
     kind: EventKind
@@ -87,7 +85,8 @@ class CallEvent:
     status: Status
     started_at: datetime
     ended_at: datetime | None
-    _tree: CallTree = field(repr=False, eq=False)
+    tree: CallTree
+    is_kept: bool = False
 
     def record(self) -> CallRecord:
         """Return the record of the call as it stands now, with its arguments, result and error.
@@ -98,7 +97,7 @@ class CallEvent:
         Raises:
             KeyError: If the record was dropped.
         """
-        return self._tree.record(self.call_id)
+        return self.tree.record(self.call_id)
 
     def path(self) -> tuple[str, ...]:
         """Return the names of the nodes from the top-level call down to the call; of a long path the lower end.
@@ -106,11 +105,10 @@ class CallEvent:
         Raises:
             KeyError: If the record was dropped, as for `record`.
         """
-        return self._tree.path(self.call_id)
+        return self.tree.path(self.call_id)
 
 
-@define(frozen=True, eq=False)
-class BroadcastEvent:
+class BroadcastEvent(NamedTuple):
     """An item was broadcast, whether the session has a `broadcast_callback` or not.
 
     Attributes:
@@ -126,8 +124,7 @@ class BroadcastEvent:
     at: datetime
 
 
-@define(frozen=True, eq=False)
-class LogEvent:
+class LogEvent(NamedTuple):
     """A line was logged.
 
     Lines below WARNING are only logged where something shows them: a logger of the process, or the session itself.
@@ -189,7 +186,14 @@ class ObservedSession(Protocol):
 
 
 def call_event(  # noqa: PLR0917 - made for each call that somebody observes
-    kind: EventKind, session_id: str, tree: CallTree, call_id: int, parent_id: int, run_id: int
+    kind: EventKind,
+    session_id: str,
+    tree: CallTree,
+    call_id: int,
+    parent_id: int,
+    run_id: int,
+    *,
+    is_kept: bool = False,
 ) -> CallEvent:
     """Return the event that tells what happened to a call just now."""
     started_at, ended_at = tree.times(call_id)
@@ -208,6 +212,7 @@ def call_event(  # noqa: PLR0917 - made for each call that somebody observes
         started_at,
         ended_at,
         tree,
+        is_kept,
     )
 
 

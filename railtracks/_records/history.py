@@ -12,8 +12,6 @@ from contextlib import suppress
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
-from attrs import define
-
 from railtracks._records.data import CallError, CallRecord, Status
 from railtracks._records.tree import CallTree, NodeLike
 
@@ -55,7 +53,6 @@ class _Forgetful(Protocol):
     def known(self) -> list[int]: ...
 
 
-@define(eq=False, repr=False)
 class _Finished:
     """The finished calls of a tree that were not forgotten yet.
 
@@ -66,10 +63,13 @@ class _Finished:
         held: A call that stays although it is in excess of the limit, 0 for none.
     """
 
-    limit: int
-    ids: deque[int]
-    windows: tuple[_Forgetful, ...]
-    held: int = 0
+    __slots__ = ("held", "ids", "limit", "windows")
+
+    def __init__(self, limit: int, windows: tuple[_Forgetful, ...]) -> None:
+        self.limit = limit
+        self.ids = deque[int]()
+        self.windows = windows
+        self.held = 0
 
 
 class BoundedCallTree(CallTree):
@@ -89,7 +89,7 @@ class BoundedCallTree(CallTree):
         self._outcomes = outcomes = _Window[object](None)
         self._started_at, self._ended_at = started_at, ended_at = _Window(0.0), _Window(0.0)
         # The column that `open` fills last comes first: it tells which calls there are.
-        self._finished = _Finished(limit, deque(), (started_at, nodes, parents, args, outcomes, ended_at))
+        self._finished = _Finished(limit, (started_at, nodes, parents, args, outcomes, ended_at))
 
     @property
     def dropped(self) -> int:

@@ -143,7 +143,7 @@ class SessionLog:
     def on_event(self, event: Event) -> None:
         """Log what happened to a call, or that the session was opened or closed."""
         if isinstance(event, CallEvent):
-            level = level_of(event.kind)
+            level = level_of(event)
             if self._is_wanted(level):
                 if event.kind in _ERRORS:
                     self._values.see()

@@ -98,9 +98,10 @@ CALL_LINES: Final[dict[EventKind, tuple[int, Callable[[CallEvent, _Scrub], str]]
 }
 
 
-def level_of(kind: EventKind) -> int:
+def level_of(event: CallEvent) -> int:
     """Return the level of the line for what happened to a call."""
-    return CALL_LINES[kind][0]
+    level = CALL_LINES[event.kind][0]
+    return min(level, logging.WARNING) if event.is_kept else level
 
 
 def call_line(event: CallEvent, without_secrets: _Scrub) -> str:

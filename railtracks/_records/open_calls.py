@@ -10,8 +10,6 @@ from bisect import insort
 from time import time
 from typing import Final, Protocol
 
-from attrs import define, field
-
 # How many calls an error names; it counts the others.
 _MOST_NAMED: Final = 5
 
@@ -23,7 +21,6 @@ class HasDeadline(Protocol):
     def deadline(self) -> float: ...
 
 
-@define(eq=False, repr=False)
 class Expiry:
     """One timeout, and the innermost calls that were open when it expired.
 
@@ -31,13 +28,16 @@ class Expiry:
         scope: Its cancel scope.
     """
 
-    scope: HasDeadline
-    # When it began, by Trio's clock, and as wall time: calls have wall times only.
-    _began: float
-    _began_at: float = field(factory=time)
-    # When each of them started, and the call in words.
-    _oldest: list[tuple[float, str]] = field(factory=list[tuple[float, str]])
-    _others: int = 0
+    __slots__ = ("_began", "_began_at", "_oldest", "_others", "scope")
+
+    def __init__(self, scope: HasDeadline, began: float) -> None:
+        self.scope: HasDeadline = scope
+        # When it began, by Trio's clock, and as wall time: calls have wall times only.
+        self._began = began
+        self._began_at = time()
+        # When each of them started, and the call in words.
+        self._oldest: list[tuple[float, str]] = []
+        self._others = 0
 
     @property
     def expired_at(self) -> float:
@@ -57,7 +57,6 @@ class Expiry:
         return (*(words for _, words in self._oldest), *((f"and {self._others} more",) if self._others else ()))
 
 
-@define(eq=False, repr=False)
 class Timeouts:
     """The timeouts of one session and of its calls.
 
@@ -66,10 +65,13 @@ class Timeouts:
         waits: What calls wait for before their nodes run, in words, by call.
     """
 
-    running: dict[int, Expiry] = field(factory=dict[int, Expiry])
-    waits: dict[int, str] = field(factory=dict[int, str])
-    # Calls in which another call was noted, and which are about to end: they are not the innermost ones.
-    _outer: set[int] = field(factory=set[int])
+    __slots__ = ("_outer", "running", "waits")
+
+    def __init__(self) -> None:
+        self.running: dict[int, Expiry] = {}
+        self.waits: dict[int, str] = {}
+        # Calls in which another call was noted, and which are about to end: they are not the innermost ones.
+        self._outer: set[int] = set()
 
     def begin(self, call_id: int, scope: HasDeadline, now: float) -> Expiry:
         """Begin the timeout of a call, or of the session (0).

@@ -6,25 +6,49 @@ were made in it are not made again: without this, the record of a resumed sessio
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterator
 from typing import Protocol
 
-from attrs import define, field
-
 from railtracks._records.data import CallError, Status
+
+
+class PastRecord(Protocol):
+    """The attempts of calls that earlier runs have begun, by numbers from 0."""
+
+    def of(self, number: int) -> PastCall:
+        """Return one of them."""
+        ...
+
+    def began_at(self, number: int) -> float:
+        """Return the wall time when one first began."""
+        ...
+
+    def inside(self, number: int) -> Iterator[int]:
+        """Return the numbers of the calls that were made in one."""
+        ...
+
+    def left(self) -> Iterator[int]:
+        """Return the numbers of those that no code has asked for in this run, without those inside such calls."""
+        ...
 
 
 class PastCall(Protocol):
     """One attempt of a call that an earlier run has begun."""
 
     @property
-    def key(self) -> str:
-        """What tells it from all other attempts in its session."""
+    def record(self) -> PastRecord:
+        """The record that it is in."""
         ...
 
     @property
-    def parent(self) -> str:
-        """The key of the call that it was made in; of a top-level call, one that no call has."""
+    def number(self) -> int:
+        """Its number there."""
+        ...
+
+    @property
+    def parent(self) -> int | None:
+        """The number of the call that it was made in, `None` for a top-level call."""
         ...
 
     @property
@@ -50,10 +74,6 @@ class PastCall(Protocol):
     @property
     def ended_at(self) -> float | None:
         """The wall time when it ended."""
-        ...
-
-    def children(self) -> Iterable[PastCall]:
-        """Return the calls that were made in it."""
         ...
 
     def arguments(self) -> tuple[tuple[object, ...], dict[str, object]]:
@@ -92,34 +112,49 @@ class PastNode:
         return name
 
 
-@define(eq=False)
 class PastCalls:
-    """Which calls of a session an earlier run has left, by their ids in the tree of this run."""
+    """Which calls of a session an earlier run has left, by their ids in the tree of this run.
 
-    _calls: dict[int, PastCall] = field(factory=dict[int, PastCall])
-    _ids: dict[str, int] = field(factory=dict[str, int])
-    _began_at: dict[int, float] = field(factory=dict[int, float])
+    It holds numbers only: an object for each of many calls would be work for the garbage collector.
+    """
+
+    __slots__ = ("_began_at", "_ids", "_nodes", "_numbers", "_record")
+
+    def __init__(self) -> None:
+        self._record: PastRecord | None = None
+        self._numbers: dict[int, int] = {}
+        self._began_at: dict[int, float] = {}
+        # By the number of a call in the record, its id in the tree; 0 if it was not taken up.
+        self._ids: array[int] = array("q")
+        self._nodes: dict[str, PastNode] = {}
 
     def add(self, call_id: int, parent_id: int, past: PastCall) -> None:
         """Take up a call."""
-        self._calls[call_id] = past
-        self._ids[past.key] = call_id
+        self._record = past.record
+        self._numbers[call_id] = past.number
+        self._ids.extend(0 for _ in range(len(self._ids), past.number + 1))
+        self._ids[past.number] = call_id
         # Other machines may have begun these calls, by clocks of their own: none begins before the call around it.
         self._began_at[call_id] = max(past.began_at, self._began_at.get(parent_id, past.began_at))
 
     def get(self, call_id: int) -> PastCall | None:
         """Return what an earlier run has left of a call, `None` if the call is of this run only."""
-        return self._calls.get(call_id)
+        number = self._numbers.get(call_id)
+        return None if number is None or self._record is None else self._record.of(number)
 
     def began_at(self, call_id: int) -> float:
         """Return the wall time at which a call that an earlier run has left first began."""
         return self._began_at[call_id]
 
-    def id_of(self, key: str) -> int | None:
-        """Return the id of the call with a key, also of one that was forgotten; `None` if it was not taken up."""
-        return self._ids.get(key)
+    def id_of(self, number: int | None) -> int:
+        """Return the id of a call in the record, also of one that was forgotten; 0 if none was taken up."""
+        return 0 if number is None or number >= len(self._ids) else self._ids[number]
+
+    def node(self, name: str) -> PastNode:
+        """Return the node of a call that this run has not made."""
+        return self._nodes.setdefault(name, PastNode(name))
 
     def forget(self, call_id: int) -> None:
         """Drop what is known of a call but that it was taken up."""
-        self._calls.pop(call_id, None)
+        self._numbers.pop(call_id, None)
         self._began_at.pop(call_id, None)

@@ -9,8 +9,6 @@ import math
 import time
 from collections.abc import Iterator
 
-from attrs import define, field
-
 from railtracks._forks import generation
 from railtracks._options import VALUE_LIMIT
 from railtracks._records.data import CallError, CallRecord, CauseKind, EndCause, ExecutionInfo, Status, utc
@@ -22,7 +20,6 @@ from railtracks._records.tree import CallTree
 from railtracks.exceptions import SessionWaiting
 
 
-@define(eq=False, repr=False)
 class SessionRecord:
     """One session, as `ExecutionInfo` and the saved state tell of it.
 
@@ -43,20 +40,48 @@ class SessionRecord:
         made_in: The process that opened it, see `_forks.generation`.
     """
 
-    identifier: str
-    name: str | None
-    flow_name: str | None
-    flow_id: str | None
-    ending: Ending
-    values: dict[str, object]
-    tree: CallTree = field(factory=CallTree)
-    started_at: float | None = None
-    ended_at: float | None = None
-    error: CallError | None = None
-    left_behind: list[str] = field(factory=list[str])
-    value_limit: float = VALUE_LIMIT
-    cut: str | None = None
-    made_in: int = field(factory=generation)
+    __slots__ = (
+        "cut",
+        "ended_at",
+        "ending",
+        "error",
+        "flow_id",
+        "flow_name",
+        "identifier",
+        "left_behind",
+        "made_in",
+        "name",
+        "started_at",
+        "tree",
+        "value_limit",
+        "values",
+    )
+
+    def __init__(  # noqa: PLR0917 - the names of a session, and its parts
+        self,
+        identifier: str,
+        name: str | None,
+        flow_name: str | None,
+        flow_id: str | None,
+        ending: Ending,
+        values: dict[str, object],
+        tree: CallTree,
+        value_limit: float = VALUE_LIMIT,
+    ) -> None:
+        self.identifier: str = identifier
+        self.name: str | None = name
+        self.flow_name: str | None = flow_name
+        self.flow_id: str | None = flow_id
+        self.ending: Ending = ending
+        self.values: dict[str, object] = values
+        self.tree: CallTree = tree
+        self.started_at: float | None = None
+        self.ended_at: float | None = None
+        self.error: CallError | None = None
+        self.left_behind: list[str] = []
+        self.value_limit: float = value_limit
+        self.cut: str | None = None
+        self.made_in: int = generation()
 
     @property
     def is_inherited(self) -> bool:

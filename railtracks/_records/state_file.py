@@ -10,17 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from attrs import define
-
 from railtracks._records.files import home, is_saved, shown, state_name, why_no_home, write_whole
 from railtracks._records.log import SessionLog
-from railtracks._records.saved_state import beginning_of
 from railtracks._records.session import SessionRecord
 
 _LOGGER: Final = "RT.Session"
 
 
-@define(eq=False, repr=False)
 class StateFile:
     """The file that the state of one session is saved to.
 
@@ -30,12 +26,15 @@ class StateFile:
         folder: The folder in which the session, or its flow, was made; `None` if there was no current folder.
     """
 
-    record: SessionRecord
-    is_wanted: bool
-    folder: str | None
-    _path: Path | None = None
-    # Whether the file is there because it was written here.
-    _is_written: bool = False
+    __slots__ = ("_is_written", "_path", "folder", "is_wanted", "record")
+
+    def __init__(self, record: SessionRecord, is_wanted: bool, folder: str | None) -> None:  # noqa: FBT001 - a fact of the session
+        self.record = record
+        self.is_wanted = is_wanted
+        self.folder = folder
+        self._path: Path | None = None
+        # Whether the file is there because it was written here.
+        self._is_written = False
 
     @property
     def path(self) -> Path | None:
@@ -96,6 +95,8 @@ class StateFile:
 
     def _is_own(self, path: Path) -> bool:
         """Return whether the file tells of an earlier run of this session, which this run has resumed."""
+        from railtracks._records.saved_state import beginning_of  # noqa: PLC0415 - see `settle`
+
         beginning = beginning_of(self.record.identifier).encode()
         # What is no plain file, or cannot be read, may be replaced all the same.
         with suppress(OSError):

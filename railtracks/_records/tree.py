@@ -13,17 +13,17 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
-from itertools import islice
+from itertools import islice, repeat
 from threading import Lock
 from time import time
 from typing import Final, NoReturn, Protocol, TypeVar
 
-from attrs import define, evolve, field
+from attrs import evolve
 
 from railtracks._checks import exact
 from railtracks._records.data import CallError, CallRecord, Counts, Status, utc
 from railtracks._records.known_secrets import KnownSecrets, SecretParameters
-from railtracks._records.past import PastCall, PastCalls, PastNode
+from railtracks._records.past import PastCall, PastCalls, PastNode, PastRecord
 from railtracks._records.secrets import Secret
 
 T = TypeVar("T")
@@ -34,9 +34,10 @@ _LONGEST_PATH: Final = 8
 _CALL_STATUSES: Final = (Status.RUNNING, Status.COMPLETED, Status.FAILED, Status.CANCELLED)
 # How many records of running calls `Counts` holds at most.
 _MOST_RUNNING: Final = 100
+# How many calls of earlier runs are taken up before other tasks may run.
+_AT_ONCE: Final = 100
 
 
-@define(eq=False, repr=False)
 class _Tally:
     """What `CallTree.counts` has counted so far, so that it counts each call once and not at each look.
 
@@ -48,11 +49,14 @@ class _Tally:
         lock: Held by a look and by what must not happen during one. Looks come from any thread.
     """
 
-    counted: int = 0
-    nodes: dict[str, int] = field(factory=dict[str, int])
-    failed_or_cancelled: Counter[Status] = field(factory=Counter[Status])
-    running: dict[int, None] = field(factory=dict[int, None])
-    lock: Lock = field(factory=Lock)
+    __slots__ = ("counted", "failed_or_cancelled", "lock", "nodes", "running")
+
+    def __init__(self) -> None:
+        self.counted = 0
+        self.nodes: dict[str, int] = {}
+        self.failed_or_cancelled = Counter[Status]()
+        self.running: dict[int, None] = {}
+        self.lock = Lock()
 
 
 class Column(Protocol[T]):
@@ -83,10 +87,6 @@ class AttemptLike(Protocol):
 
     @property
     def number(self) -> int: ...
-
-
-def _beginning(added: tuple[int, PastCall]) -> float:
-    return added[1].began_at
 
 
 def _more_telling(first: CallError, again: CallError | None) -> CallError:
@@ -188,40 +188,67 @@ class CallTree:
         self._started_at.append(time())
         return call_id
 
-    def recall(self, call_id: int, past: PastCall) -> None:
+    def recall(self, call_id: int, past: PastCall) -> Iterator[None]:
         """Take what an earlier run has left of a call that was just opened; of one that is over, what is inside, too.
 
         The record of the call keeps the time of its first beginning. With an outcome, it is that of the earlier run.
+
+        Yields:
+            Nothing, between two pieces of the work, if there is much.
         """
         self._past.add(call_id, self._parents[call_id], past)
         if past.status is not Status.RUNNING:
-            self._add_past([(call_id, each) for each in past.children()])
+            yield from self._add_past(past.record, zip(repeat(call_id), past.record.inside(past.number)))
 
-    def recall_rest(self, calls: Iterable[PastCall]) -> None:
-        """Add calls of earlier runs that this run has not come to, with the calls inside them."""
-        self._add_past([(self._past.id_of(each.parent) or 0, each) for each in calls])
+    def recall_rest(self, record: PastRecord) -> Iterator[None]:
+        """Add the calls of earlier runs that this run has not come to, with the calls inside them.
 
-    def _add_past(self, to_add: list[tuple[int, PastCall]]) -> None:
-        """Add calls that are not in the tree yet, each under its parent, with the calls inside them."""
-        to_add.sort(key=_beginning, reverse=True)
-        added: list[int] = []
+        Yields:
+            As `recall`.
+        """
+        return self._add_past(record, ((self._past.id_of(record.of(each).parent), each) for each in record.left()))
+
+    def _add_past(self, record: PastRecord, calls: Iterable[tuple[int, int]]) -> Iterator[None]:
+        """Add calls that are not in the tree yet, with the calls inside them.
+
+        Args:
+            record: The record that they are in.
+            calls: The ids of their parents, and their numbers in the record.
+        """
         # A stack in place of a recursion: calls may be nested deeper than Python's stack.
-        while to_add:
-            parent_id, past = to_add.pop()
-            if self._past.id_of(past.key) is None:
-                call_id = self._open_past(parent_id, past)
+        stack: list[tuple[float, int, int]] = []
+        added = array("q")
+        while True:
+            found: list[tuple[float, int, int]] = []
+            for parent_id, number in calls:
+                found.append((record.began_at(number), number, parent_id))
+                if not len(found) % _AT_ONCE:
+                    yield
+            # The first one of them comes out first.
+            found.sort(reverse=True)
+            stack += found
+            if not stack:
+                break
+            _, number, parent_id = stack.pop()
+            calls = ()
+            if not self._past.id_of(number):
+                call_id = self._open_past(parent_id, record.of(number))
                 added.append(call_id)
-                to_add += sorted(((call_id, each) for each in past.children()), key=_beginning, reverse=True)
+                calls = zip(repeat(call_id), record.inside(number))
+                if not len(added) % _AT_ONCE:
+                    yield
         # Inner calls first, as calls close.
-        for call_id in reversed(added):
+        for count, call_id in enumerate(reversed(added), 1):
             self._closed(call_id)
+            if not count % _AT_ONCE:
+                yield
 
     def _open_past(self, parent_id: int, past: PastCall) -> int:
         """Add a call that is over, and return its id. Its values are read when they are asked for."""
         call_id = len(self._nodes)
         self._past.add(call_id, parent_id, past)
         self._parents.append(parent_id)
-        self._nodes.append(PastNode(past.node))
+        self._nodes.append(self._past.node(past.node))
         self._args.append(())
         self._attempts[call_id] = past.attempt
         self._outcomes.append(None)

@@ -26,7 +26,7 @@ from railtracks._records.files import check_session_id
 from railtracks._sessions.durable import durable_wing
 from railtracks._sessions.event_loops import run_from_sync
 from railtracks._sessions.from_async import run_from_async
-from railtracks._sessions.session import Session, drain_soon, is_open, result_of, was_entered
+from railtracks._sessions.session import Session, begin_in_new_task, drain_soon, is_open, result_of, was_entered
 from railtracks.exceptions import SessionCancelledError
 
 P = ParamSpec("P")
@@ -75,6 +75,7 @@ class Connection(Generic[P, R]):
         "__weakref__",
         "_ended",
         "_first_use",
+        "_is_in_new_task",
         "_is_stopping",
         "_plan",
         "_session",
@@ -93,6 +94,7 @@ class Connection(Generic[P, R]):
         self._first_use = Lock()
         self._session: Session | None = None
         self._ended: EndedSession | None = None
+        self._is_in_new_task = False
         self._is_stopping = False
         self._waiting: trio.CancelScope | None = None
         self._view = ContextView(plan.context)
@@ -235,11 +237,10 @@ class Connection(Generic[P, R]):
 
     def _from_sync(self, work: Callable[[], Coroutine[object, Never, R]]) -> R:
         """Do the work from sync code; meanwhile SIGTERM in the main thread drains the session."""
-        if self._plan.grace is None:
-            return run_from_sync(partial(self._once, work), None)
-        if self._plan.store is None:
-            return run_from_sync(partial(self._once, work), self._drain_soon)
-        return run_from_sync(partial(self._once, partial(self._or_stopped, work)), self._drain_soon)
+        if self._plan.store is not None and self._plan.grace is not None:
+            work = partial(self._or_stopped, work)
+        once = partial(self._once, work, is_in_new_task=True)
+        return run_from_sync(once, None if self._plan.grace is None else self._drain_soon)
 
     async def _or_stopped(self, work: Callable[[], Coroutine[object, Never, R]]) -> R:
         """Do the work of a durable flow: a SIGTERM that comes before there is a session to drain ends it.
@@ -250,8 +251,12 @@ class Connection(Generic[P, R]):
             return await work()
         raise SessionCancelledError("SIGTERM")
 
-    async def _once(self, work: Callable[[], Coroutine[object, Never, R]]) -> R:
+    async def _once(self, work: Callable[[], Coroutine[object, Never, R]], *, is_in_new_task: bool = False) -> R:
         """Do the work if nothing was begun here yet. In Trio: a start that does not get as far does not count.
+
+        Args:
+            work: The work.
+            is_in_new_task: Whether this task was started for it, or was waiting for the thread that asks for it.
 
         Raises:
             RuntimeError: If the connection was used before, or Trio is not running.
@@ -262,6 +267,7 @@ class Connection(Generic[P, R]):
                 f"this connection to flow {self._plan.name!r} was used before, and is one run: make a new one with"
                 " flow.connect()"
             )
+        self._is_in_new_task = is_in_new_task
         return await work()
 
     def _invocation(self, args: Args, kwargs: Kwargs) -> Callable[[], Coroutine[object, Never, R]]:
@@ -300,6 +306,8 @@ class Connection(Generic[P, R]):
     async def _run(self, run: DurableRun[Frame] | None, args: Args, kwargs: Kwargs) -> R:
         """Run the session. Called by the durable package with a run whose lease was taken."""
         self._session = session = self._plan.new_session(run, self._plan.context)
+        if self._is_in_new_task:
+            begin_in_new_task(session)
         if self._is_stopping:
             self._drain_soon()
         return cast("R", await result_of(session, partial(_called, self._plan.node.core, args, kwargs)))

@@ -6,12 +6,32 @@ and by `railtracks.testing`.
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Callable
 from types import ModuleType
 from typing import cast
 
 from railtracks._calls.durable_protocol import DurableWing
 from railtracks._calls.frames import Frame
+from railtracks._extras import import_of_extra
+
+# What waits for the import of the durable package; `None` once that is imported.
+_waiting: list[Callable[[], object]] | None = []
+
+
+def when_durable(register: Callable[[], object]) -> None:
+    """Call a function once the durable package is imported, at once if it is: it registers values of other packages."""
+    if _waiting is None:
+        register()
+    else:
+        _waiting.append(register)
+
+
+def durable_is_imported() -> None:
+    """Call the functions that wait for the import of the durable package. Called at its end."""
+    global _waiting
+    waiting, _waiting = _waiting or [], None
+    for register in waiting:
+        register()
 
 
 def durable_package() -> ModuleType:
@@ -39,11 +59,4 @@ def imported(name: str) -> ModuleType:
     Raises:
         ImportError: If the extra `durable` is not installed; the text gives the pip command.
     """
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("railtracks"):
-            raise
-        raise ImportError(
-            f"durable sessions need {error.name}: install it with  pip install 'railtracks-trio[durable]'"
-        ) from error
+    return import_of_extra(name, "durable sessions need", "durable")

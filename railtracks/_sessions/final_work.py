@@ -19,7 +19,6 @@ from functools import partial
 from typing import Final
 
 import trio
-from attrs import define, field
 
 from railtracks._calls.durable_protocol import DurableRun
 from railtracks._calls.frames import Frame
@@ -41,7 +40,6 @@ from railtracks.exceptions import FatalError
 _LOGGER: Final = "RT.Session"
 
 
-@define(eq=False, repr=False)
 class FinalWork:
     """The final work of one session.
 
@@ -55,20 +53,44 @@ class FinalWork:
         durable: Its run in a store, if it is durable.
     """
 
-    record: SessionRecord
-    settings: Settings
-    state_file: StateFile
-    log: SessionLog
-    resources: Resources
-    broadcaster: Broadcaster | None
-    durable: DurableRun[Frame] | None
-    # Set if process nodes ran in this session, and it is the outermost one.
-    _processes: WorkerProcesses | None = None
-    _was_draining: bool = False
-    # What the session's block will raise; set by `close_record`.
-    _raised: BaseException | None = None
-    # What steps raised that is to end the program.
-    _exits: list[BaseException] = field(factory=list[BaseException])
+    __slots__ = (
+        "_exits",
+        "_processes",
+        "_raised",
+        "_was_draining",
+        "broadcaster",
+        "durable",
+        "log",
+        "record",
+        "resources",
+        "settings",
+        "state_file",
+    )
+
+    def __init__(  # noqa: PLR0917 - the parts of one session
+        self,
+        record: SessionRecord,
+        settings: Settings,
+        state_file: StateFile,
+        log: SessionLog,
+        resources: Resources,
+        broadcaster: Broadcaster | None,
+        durable: DurableRun[Frame] | None,
+    ) -> None:
+        self.record = record
+        self.settings = settings
+        self.state_file = state_file
+        self.log = log
+        self.resources = resources
+        self.broadcaster = broadcaster
+        self.durable = durable
+        # Set if process nodes ran in this session, and it is the outermost one.
+        self._processes: WorkerProcesses | None = None
+        self._was_draining = False
+        # What the session's block will raise; set by `close_record`.
+        self._raised: BaseException | None = None
+        # What steps raised that is to end the program.
+        self._exits: list[BaseException] = []
 
     @property
     def has_work(self) -> bool:

@@ -52,7 +52,7 @@ class Flow(Generic[P, R]):
     """
 
     __signature__: ClassVar[Signature] = spelled_out(FlowOptions, "name", "entry_point")
-    __slots__ = ("_background", "_entry_point", "_folder", "_name", "_node", "_options", "_store")
+    __slots__ = ("_background", "_entry_point", "_folder", "_name", "_node", "_options", "_run_options", "_store")
 
     @overload
     def __init__(self, name: str, entry_point: Node[P, R], **options: Unpack[FlowOptions]) -> None: ...
@@ -89,6 +89,9 @@ class Flow(Generic[P, R]):
             check_storable("version", options.get("version"))
             check_storable("the name of the entry point of a durable flow", self._node.name)
         self._options: FlowOptions = options
+        # For the session of each run, without the context.
+        run_options = {name: value for name, value in options.items() if name in _RUN_OPTIONS}
+        self._run_options = cast("FlowRunOptions", run_options)
 
     @property
     def name(self) -> str:
@@ -251,11 +254,6 @@ class Flow(Generic[P, R]):
 
     def _session(self, run: DurableRun[Frame] | None, context: dict[str, object]) -> Session:
         return session_of(self._folder, run, context, flow_name=self.name, **self._run_options)
-
-    @property
-    def _run_options(self) -> FlowRunOptions:
-        """The options for the session of one run, without the context."""
-        return cast("FlowRunOptions", {name: value for name, value in self._options.items() if name in _RUN_OPTIONS})
 
     def _durable(self) -> DurableFlow:
         """Return what the durable package needs to know of this flow."""

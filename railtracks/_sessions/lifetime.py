@@ -249,7 +249,8 @@ class Lifetime:
         except KeyboardInterrupt as of_observer:
             self._plan.cancellation.fail(of_observer)
         if scope.journal is not None:
-            self._plan.record.tree.recall_rest(scope.journal.left())
+            for _ in self._plan.record.tree.recall_rest(scope.journal.past):
+                await trio.lowlevel.cancel_shielded_checkpoint()
         final_work.note_drain(is_draining=scope.is_draining)
         if self._plan.record.is_inherited:
             # A process that was forked inside the block leaves it: resources, state and store are those of the parent.
@@ -463,14 +464,13 @@ def _root_frame(  # noqa: PLR0917 - as above
     log.observe(observers)
     scope = SessionScope(
         record=plan.record,
-        tree=plan.record.tree,
         end_on_error=bool(plan.settings.get("end_on_error")),
         session=plan.session,
         control=control,
         observers=observers,
         journal=journal,
     )
-    depth = max(outer.depth, 0) if outer is not None and outer.task is task else 0
+    depth = max(outer.depth, 0) if outer is not None and outer.task is task else -1 if plan.is_in_new_task else 0
     slot = None if outer is None else outer.slot
     root = Frame(scope, 0, outer, task, depth, nursery_count, 0, slot)
     root.enter_strand(None if journal is None else journal.strand)

@@ -30,6 +30,7 @@ class SessionPlan(NamedTuple):
         cancellation: The session's cancel scope.
         state_file: The file that the state will be saved to.
         durable: The session's run in its store; `None` if it is not durable.
+        is_in_new_task: Whether the task that enters the session was started for it, and has made no call.
     """
 
     session: ObservedSession
@@ -38,6 +39,7 @@ class SessionPlan(NamedTuple):
     cancellation: Cancellation
     state_file: StateFile
     durable: DurableRun[Frame] | None
+    is_in_new_task: bool
 
 
 class OpenNursery(NamedTuple):

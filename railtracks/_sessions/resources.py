@@ -8,13 +8,12 @@ order. Any task may open a resource of the session, so each resource gets a task
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TypeVar, cast
 
 import trio
-from attrs import define, field
 
 from railtracks._calls.ctrl_c import users_code
 from railtracks._records.error_parts import answer, shown_name
@@ -24,7 +23,6 @@ from railtracks.exceptions import ContextError
 T = TypeVar("T")
 
 
-@define(eq=False, repr=False)
 class _ResourceTask:
     """One resource, and the task that holds it open.
 
@@ -38,13 +36,16 @@ class _ResourceTask:
         refusal: The error with which the resource was not opened.
     """
 
-    cm: AbstractAsyncContextManager[object]
-    fail: Callable[[BaseException], object]
-    scope: trio.CancelScope = field(factory=trio.CancelScope)
-    closing: trio.Event = field(factory=trio.Event)
-    closed: trio.Event = field(factory=trio.Event)
-    was_opened: bool = False
-    refusal: BaseException | None = None
+    __slots__ = ("closed", "closing", "cm", "fail", "refusal", "scope", "was_opened")
+
+    def __init__(self, cm: AbstractAsyncContextManager[object], fail: Callable[[BaseException], object]) -> None:
+        self.cm = cm
+        self.fail = fail
+        self.scope = trio.CancelScope()
+        self.closing = trio.Event()
+        self.closed = trio.Event()
+        self.was_opened = False
+        self.refusal: BaseException | None = None
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[object]) -> None:  # noqa: ASYNC128 - in `_hold_open` or `_refuse`
@@ -124,6 +125,7 @@ class Resources:
         self._nursery = nursery
         self._fail = fail
         self._tasks: dict[_ResourceTask, None] = {}
+        self._shared: dict[Hashable, _Shared] = {}
         self._is_abandoned = False
 
     @property
@@ -151,6 +153,17 @@ class Resources:
             # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
             del refusal
 
+    @trio.lowlevel.enable_ki_protection
+    async def share(self, key: Hashable, factory: Callable[[], AbstractAsyncContextManager[T]]) -> T:
+        """Return the value of the resource with a key, and open it first if nobody has. A checkpoint."""
+        shared = self._shared.setdefault(key, _Shared())
+        async with shared.lock:
+            if shared.is_open:
+                return cast("T", shared.value)
+            value = await self.enter(factory())
+            shared.value, shared.is_open = value, True
+            return value
+
     async def close(self) -> None:
         """Close all resources one after another, the last one first, and wait for each."""
         while self._tasks:
@@ -169,6 +182,17 @@ class Resources:
         """
         self._is_abandoned = True
         return [_name_of(task.cm) for task in reversed(self._tasks) if not task.closed.is_set()]
+
+
+class _Shared:
+    """A resource that whoever needs it first opens, and a lock that others wait for meanwhile."""
+
+    __slots__ = ("is_open", "lock", "value")
+
+    def __init__(self) -> None:
+        self.lock = trio.Lock()
+        self.value: object = None
+        self.is_open = False
 
 
 def _name_of(cm: object) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Mapping
 from contextlib import AbstractAsyncContextManager
 from inspect import Signature
 from pathlib import Path
@@ -82,6 +82,8 @@ class Session:
     __slots__ = (
         "__weakref__",
         "_cancellation",
+        "_is_in_new_task",
+        "_kept",
         "_lifetime",
         "_may_be_new",
         "_record",
@@ -105,12 +107,22 @@ class Session:
         limit = required(settings.get("history_limit"))
         tree = CallTree() if limit == math.inf else BoundedCallTree(int(limit))
         values = {exact(key): value for key, value in (settings.get("context") or {}).items()}
-        self._record = SessionRecord(identifier, name, flow_name, _text(options.get("flow_id")), ending, values, tree)
-        self._record.value_limit = required(settings.get("value_limit"))
+        self._record = SessionRecord(
+            identifier,
+            name,
+            flow_name,
+            _text(options.get("flow_id")),
+            ending,
+            values,
+            tree,
+            required(settings.get("value_limit")),
+        )
         self._cancellation = Cancellation(self._record)
         self._state_file = StateFile(self._record, bool(settings.get("save_state")), current_folder())
         self._run: DurableRun[Frame] | None = None
         self._lifetime: Lifetime | None = None
+        self._is_in_new_task = False
+        self._kept: dict[Hashable, object] = {}
 
     @classmethod
     def _of_flow(
@@ -391,6 +403,27 @@ class Session:
         """
         return await self._open().enter_resource(cm)
 
+    async def shared_resource(self, key: Hashable, factory: Callable[[], AbstractAsyncContextManager[T]]) -> T:
+        """Return a resource that only carries requests, such as a client: opened once, on first use, by whoever asks.
+
+        The end of the session closes it, as with `enter_async_context`. It is no part of a durable session's record. So
+        it may also be asked for inside recorded calls, and a replay does not open it.
+
+        A checkpoint. If the opening fails or is cancelled, the next caller tries again.
+
+        Args:
+            key: What tells resources of the session apart.
+            factory: Makes the asynchronous context manager.
+
+        Returns:
+            The value that the context manager gave when it was entered.
+
+        Raises:
+            ContextError: If the session was not entered or has ended, or ends before the resource is open.
+            BaseException: What `factory` raises, or the context manager while it is entered.
+        """
+        return await self._open().resources.share(key, factory)
+
     def _check_run(self) -> None:
         """Refuse code in another Trio run than the session's, or in a thread: Trio's objects belong to one run."""
         if self._lifetime is None or self._record.is_inherited or self._lifetime.is_of_this_run:
@@ -440,7 +473,9 @@ class Session:
             )
             self._begin_with(run)
         self._state_file.settle()
-        plan = SessionPlan(self, record, self._settings, self._cancellation, self._state_file, self._run)
+        plan = SessionPlan(
+            self, record, self._settings, self._cancellation, self._state_file, self._run, self._is_in_new_task
+        )
         self._lifetime = await open_lifetime(plan)
         return self
 
@@ -505,7 +540,7 @@ def _store(options: SessionOptions, session_id: str | None) -> SessionStore | No
     return durable_wing().store_of(durable)
 
 
-# For flows and `@session`: what they need of a session, and users do not.
+# For flows, `@session` and agents: what they need of a session, and users do not.
 
 
 def see_arguments(
@@ -527,6 +562,16 @@ def session_of(
         **options: The other options.
     """
     return Session._of_flow(folder, run, context, **options)  # noqa: SLF001 - as said above
+
+
+def kept_by(session: Session) -> dict[Hashable, object]:
+    """Return what packages on top of the core keep for a session, by keys of theirs."""
+    return session._kept  # noqa: SLF001 - as said above
+
+
+def begin_in_new_task(session: Session) -> None:
+    """Note that the task that will enter a session was started for it: its first call need be no schedule point."""
+    session._is_in_new_task = True  # noqa: SLF001 - as said above
 
 
 def was_entered(session: Session) -> bool:

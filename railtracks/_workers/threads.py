@@ -166,6 +166,28 @@ async def in_thread_whatever_comes(fn: Callable[[Unpack[Ts]], T], *args: *Ts) ->
         return result
 
 
+def start_in_thread(fn: Callable[[], T], deliver: Callable[[Outcome[T]], object]) -> None:
+    """Run a function of the library's own in a worker thread, and have Trio's thread call `deliver` with its outcome.
+
+    `deliver` is called between the steps of tasks. It must not raise, and the Trio run must not end before.
+
+    Raises:
+        RuntimeError: If no thread can be started.
+    """
+    token, works, work = trio.lowlevel.current_trio_token(), _works_here(), Work(of_pool=False, slot=None)
+
+    def come(result: Outcome[T]) -> None:
+        works.remove(work)
+        deliver(result)
+
+    works.add(work)
+    try:
+        trio.lowlevel.start_thread_soon(fn, lambda result: token.run_sync_soon(come, result))
+    except RuntimeError:
+        works.remove(work)
+        raise
+
+
 def never_aborted(_: object) -> trio.lowlevel.Abort:
     """Refuse to wake the task that waits with this: no cancel ends its wait."""
     return trio.lowlevel.Abort.FAILED

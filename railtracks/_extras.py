@@ -1,0 +1,62 @@
+"""The packages behind extras, imported on first use. Called by `railtracks/__init__` and wherever an extra is used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+from typing import Final
+
+# The names of `railtracks.agents` that stand at `rt`, known without importing it.
+AGENT_NAMES: Final = frozenset(
+    {
+        "AgentNode",
+        "AgentResponse",
+        "AgentStream",
+        "Budget",
+        "MCPClient",
+        "MCPHttpParams",
+        "MCPServer",
+        "MCPStdioParams",
+        "MCPTool",
+        "ToolManifest",
+        "after_llm",
+        "agent_node",
+        "astream",
+        "before_llm",
+        "connect_mcp",
+        "create_mcp_server",
+        "escape_braces",
+        "tool_schema",
+        "wrap_llm",
+    }
+)
+
+
+def agents_package() -> ModuleType:
+    """Import and return the package `railtracks.agents`.
+
+    Raises:
+        ImportError: If the extra `agents` is not installed.
+    """
+    return import_of_extra("railtracks.agents", "agents need", "agents")
+
+
+def import_of_extra(module: str, who_needs: str, extra: str) -> ModuleType:
+    """Import and return a module that needs an extra.
+
+    Args:
+        module: Its name.
+        who_needs: How the error begins, before the name of what is missing.
+        extra: The name of the extra.
+
+    Raises:
+        ImportError: If the extra is not installed; the text gives the pip command.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("railtracks"):
+            raise
+        raise ImportError(
+            f"{who_needs} {error.name}: install it with  pip install 'railtracks-trio[{extra}]'"
+        ) from error
