@@ -194,15 +194,21 @@ MEASUREMENTS = (
         module="benchmarks.ours_growth",
         sizes=(10_000, 100_000),
         units={
-            "resume": "s to resume it",
-            "wait": "ms that another task waits meanwhile",
-            "resume-memory": "MB for that",
-            "load": "s to load it",
-            "load-memory": "MB for that",
-            "list": "s to list the sessions",
-            "list-memory": "MB for that",
-            "result": "s to read the result of a finished one",
-            "result-memory": "MB for that",
+            f"{name}{what}": f"{unit} {told}"
+            for name, told in {
+                "resume": "to resume it",
+                "beside": "to resume it beside another session",
+                "load": "to load it",
+                "list": "to list the sessions",
+                "prune": "to prune it",
+                "result": "to read the result of a finished one",
+            }.items()
+            for what, unit in {
+                "": "s",
+                "-wait": "ms that another task waits,",
+                "-wait-cpu": "ms of that computing,",
+                "-memory": "MB",
+            }.items()
         },
         samples=3,
         counted="steps",
@@ -239,6 +245,31 @@ MEASUREMENTS = (
         units={"wait": "ms that another task waits", "seconds": "s for all of it"},
         samples=5,
         counted="inputs",
+    ),
+    Measurement(
+        name="agent-turns",
+        title="Turns of an agent, and requests through the bare SDK",
+        module="benchmarks.ours_agents",
+        sizes=(100,),
+        units={"": "ms a turn"},
+        counted="turns",
+    ),
+    Measurement(
+        name="agents-side-by-side",
+        title="Agents side by side",
+        module="benchmarks.ours_agents",
+        sizes=(100,),
+        units={"": "s"},
+        samples=5,
+        counted="agents",
+    ),
+    Measurement(
+        name="agents-import",
+        title="Import of the agents",
+        module="benchmarks.ours_agents",
+        sizes=(1,),
+        units={"whole": "ms, whole interpreter", "beyond": "ms beyond bare Python"},
+        counted="imports",
     ),
 )
 

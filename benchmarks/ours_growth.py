@@ -8,8 +8,8 @@ import resource
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -37,6 +37,8 @@ class _CutError(BaseException):
 async def _workflow(steps: int, end: str) -> int:
     for value in range(steps):
         await rt.call(step, value)
+        if value % 5_000 == 4_999:
+            progress(f"step {value:,}")
     if end == "cut":
         raise _CutError
     return steps
@@ -107,20 +109,42 @@ class _Bare:
 # A long session.
 
 
-def _measured(run: Callable[[], object], name: str) -> Mapping[str, float]:
-    """Do some work in a process of its own; return its seconds, its megabytes, and how long others waited."""
+async def _watched(work: Callable[[], Awaitable[object]]) -> Mapping[str, float]:
+    """Do some work; return the longest that another task had to wait, in milliseconds.
+
+    On a machine that others keep busy, that includes time in which this process did not run. So the second figure
+    counts, of each wait, at most the time for which this process had a processor.
+    """
+    waits, computed = [0.0], [0.0]
+
+    async def watch() -> None:
+        while True:
+            start, start_cpu = time.perf_counter(), time.process_time()
+            await trio.sleep(0.001)
+            waits.append(time.perf_counter() - start - 0.001)
+            computed.append(min(waits[-1], time.process_time() - start_cpu))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        await work()
+        nursery.cancel_scope.cancel()
+    return {"wait": 1e3 * max(waits), "wait-cpu": 1e3 * max(computed)}
+
+
+def _measured(name: str, work: Callable[[], Awaitable[object]]) -> Mapping[str, float]:
+    """Do some work in a process of its own; return its seconds, its megabytes, and how long another task waited."""
     reader, writer = multiprocessing.get_context("fork").Pipe(duplex=False)
 
-    def work() -> None:
+    def run() -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         start = time.perf_counter()
-        found = run()
+        waits = trio.run(_watched, work)
         seconds = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-        wait = {"wait": found} if isinstance(found, float) else {}
-        writer.send({name: seconds, f"{name}-memory": peak / 1024, **wait})
+        figures = {"memory": peak / 1024, **waits}
+        writer.send({name: seconds, **{f"{name}-{what}": value for what, value in figures.items()}})
 
-    process = multiprocessing.get_context("fork").Process(target=work)
+    process = multiprocessing.get_context("fork").Process(target=run)
     process.start()
     while not reader.poll(1):
         progress(name)
@@ -128,43 +152,65 @@ def _measured(run: Callable[[], object], name: str) -> Mapping[str, float]:
     return reader.recv()  # type: ignore[no-any-return]
 
 
-async def _watched(flow: rt.Flow[[int, str], int], session_id: str) -> float:
-    """Resume a session; return the longest that another task had to wait, in milliseconds."""
-    waits = [0.0]
+async def _resumed(flow: rt.Flow[[int, str], int], session_id: str) -> None:
+    with suppress(_CutError):
+        await flow.aresume(session_id)
 
-    async def watch() -> None:
-        while True:
-            start = time.perf_counter()
-            await trio.sleep(0.001)
-            waits.append(time.perf_counter() - start - 0.001)
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch)
-        try:
-            await flow.aresume(session_id)
-        except _CutError:
-            nursery.cancel_scope.cancel()
-    return 1e3 * max(waits)
+async def _beside(path: Path, session_id: str) -> None:
+    """Resume a session beside one that calls every 50 ms, and loses its lease if it cannot renew it for 1.5 s."""
+    store = rt.DurableStore(path, durability="process", lease=1.5, commit_timeout=1)
+    is_over = False
+
+    async def neighbour() -> None:
+        while not is_over:  # noqa: ASYNC110 - each step is a call
+            await rt.call(step, 1)
+            await trio.sleep(0.05)
+
+    with store:
+        flow = rt.Flow("neighbour", neighbour, durable=store, save_state=False)
+        # A session that has lost its lease raises here, and the measurement fails.
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(flow.ainvoke)
+            await _resumed(_flow(store), session_id)
+            is_over = True
 
 
 def long_session(plan: Plan) -> None:
-    note("A long session of N steps: resumed from its end, read with load, listed, and its result read once more.")
+    note(
+        "A long session of N steps: resumed from its end, also beside a session with a lease of 1.5 s, which keeps it;"
+        " read with load, listed, pruned, and its result read once more. `computing`: of a wait, the time for which the"
+        " process had a processor."
+    )
     with tempfile.TemporaryDirectory() as name:
         store = rt.DurableStore(Path(name) / "store.db", durability="process")
         flow = _flow(store)
         for size in plan.sizes:
             progress(f"{size:,} steps")
-            try:
+            with suppress(_CutError):
                 flow.invoke(size, "cut", session_id=f"cut-{size}")
-            except _CutError:
-                flow.invoke(size, "whole", session_id=f"done-{size}")
+            flow.invoke(size, "whole", session_id=f"done-{size}")
+
+        def copied(size: int) -> rt.DurableStore:
+            # Of one long session that is over, as prune deletes them all.
+            copy = Path(name) / f"copy-{time.monotonic_ns()}.db"
+            store.backup(copy)
+            pruned = rt.DurableStore(copy, durability="process")
+            pruned.restore()
+            for each in plan.sizes:
+                if each != size:
+                    pruned.delete(f"done-{each}")
+            return pruned
 
         def sampled(size: int) -> Mapping[str, float]:
+            in_thread, pruned = trio.to_thread.run_sync, copied(size)
             return {
-                **_measured(lambda: trio.run(_watched, flow, f"cut-{size}"), "resume"),
-                **_measured(lambda: store.load(f"done-{size}"), "load"),
-                **_measured(store.sessions, "list"),
-                **_measured(lambda: flow.resume(f"done-{size}"), "result"),
+                **_measured("resume", partial(_resumed, flow, f"cut-{size}")),
+                **_measured("beside", partial(_beside, Path(name) / "store.db", f"cut-{size}")),
+                **_measured("load", partial(in_thread, store.load, f"done-{size}")),
+                **_measured("list", partial(in_thread, store.sessions)),
+                **_measured("prune", partial(in_thread, pruned.prune, 0)),
+                **_measured("result", partial(flow.aresume, f"done-{size}")),
             }
 
         take(plan, {SUBJECT: sampled}, is_long=True)

@@ -139,11 +139,21 @@ TARGETS = (
     ),
     Target("durable, a step to its bare commit in a thread", _ratio("durable-hop-power", 500), 1.25, "x"),
     Target("durable, likewise with durability process", _ratio("durable-hop-process", 500), 1.4, "x"),
-    Target("a long session resumed: what another task waits", _worst("long-session", 100_000, "wait"), 20, "ms"),
+    *(
+        Target(f"a long session, {what}: what another task waits", _worst("long-session", 100_000, name), 20, "ms")
+        for what, name in {
+            "resumed": "resume-wait-cpu",
+            "loaded": "load-wait-cpu",
+            "listed": "list-wait-cpu",
+            "pruned": "prune-wait-cpu",
+        }.items()
+    ),
     Target("recover with nothing to do for 10,000 sleepers", _median("sleepers", 10_000), 0.2, "s"),
     Target("resume of 10,000 finished calls", _median("resume", 10_000), 0.5, " s"),
     Target("timeout, too late by", _median("timeout", 100, "late"), 20, " ms"),
     Target("timeout, left and done after it", _left, 0),
     Target("feeding 100,000 inputs, longest wait of another task", _median("feed", 100_000, "wait"), 20, " ms"),
     Target("feeding 100,000 inputs, the worst sample of it", _worst("feed", 100_000, "wait"), 20, " ms"),
+    Target("a turn of an agent, to a request through the bare SDK", _ratio("agent-turns", 100), 1.2, "x"),
+    Target("100 agents of two turns of 100 ms with two tools", _median("agents-side-by-side", 100), 1, " s"),
 )

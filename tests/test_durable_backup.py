@@ -97,6 +97,8 @@ async def test_everything_that_runs_or_writes_refuses_a_backup(store: rt.Durable
             lambda: rt.send_signal("s", "go", 1, store=backup),
             lambda: trio.to_thread.run_sync(backup.fork, "s"),
             lambda: trio.to_thread.run_sync(backup.retry, "s"),
+            # There is nothing to delete.
+            lambda: trio.to_thread.run_sync(backup.prune, 0),
         ):
             with pytest.raises(rt.StoreError, match=r"is a backup.*restore\(\)"):
                 await refused()

@@ -354,7 +354,7 @@ there:/all {0}/covered {1} rw 0 0
 
 def connected(path: Path, mounts: Path) -> None:
     """Connect to a store by this table of mounts."""
-    engine = sqlite_engine(database_url(path, path), "power", 5.0, mounts)
+    engine, _ = sqlite_engine(database_url(path, path), "power", 5.0, mounts)
     with engine.connect() as connection:
         connection.execute(sa.text("create table something (number integer)"))
     engine.dispose()
@@ -818,3 +818,30 @@ def test_an_owner_that_cannot_show_that_it_lives_is_none(tmp_path: Path) -> None
             other.hold("owner")
         other.let_go()
         assert is_held(other, "owner")
+
+
+def test_what_cannot_be_rolled_back_costs_its_connection_and_tells_why(database: Database) -> None:
+    def fail() -> None:
+        with database.writing() as connection:
+            connection.connection.cursor().connection.close()
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        fail()
+    with database.writing() as connection:
+        assert now_of(connection) > 0
+
+
+def test_a_commit_that_fails_is_an_error_of_the_database(database: Database) -> None:
+    def fail() -> None:
+        with database.writing() as connection:
+            driver: Any = connection.connection.dbapi_connection
+            if database.is_sqlite:
+                driver.set_authorizer(lambda *what: sqlite3.SQLITE_DENY if "COMMIT" in what else sqlite3.SQLITE_OK)
+            else:
+                driver.close()
+
+    with pytest.raises(DBAPIError):
+        fail()
+    with database.writing() as connection:
+        assert now_of(connection) > 0

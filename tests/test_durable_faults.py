@@ -257,7 +257,8 @@ def test_a_server_that_is_restarted_under_load_is_waited_for() -> None:
 @pytest.mark.proof
 def test_a_server_that_is_gone_is_told_and_the_session_goes_on_when_it_is_back() -> None:
     with running_postgres() as server:
-        store = quick(server.fresh_url())
+        # Not `quick`: to open a store takes longer than that on a busy machine.
+        store = rt.DurableStore(server.fresh_url(), commit_timeout=2.0, lease=5.0)
         TRAPS.append(lambda: server.stop("immediate"))
         before = time.monotonic()
         with pytest.raises(rt.StoreError, match="the store could not write"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,11 @@ def flow_of(store: rt.DurableStore, fn: Callable[..., Any], name: str = "flow") 
 @rt.function_node
 async def echo(number: int) -> int:
     return number
+
+
+@rt.function_node
+async def shout(text: str, times: int) -> str:
+    return text * times
 
 
 class Life:
@@ -398,6 +405,126 @@ def test_a_long_history_is_replayed_whole(store: rt.DurableStore) -> None:
         flow = interrupted_after(store, 1_200)
         assert flow.resume("long") == sum(range(1_200))
     assert len(store.load("long").calls) == 1_201
+
+
+@pytest.mark.parametrize("size", [1_000, 6_000])
+def test_values_of_every_size_come_back_from_a_long_history(store: rt.DurableStore, size: int) -> None:
+    life = Life()
+
+    async def main() -> list[str]:
+        told = [await rt.call(shout, str(number), size) for number in range(100)]
+        life.begin()
+        return told
+
+    flow = flow_of(store, main)
+    with store:
+        with pytest.raises(KeyboardInterrupt):
+            flow.invoke(session_id="s")
+        life.is_second = True
+        assert flow.resume("s") == [str(number) * size for number in range(100)]
+    assert {call.is_replayed for call in store.load("s").calls} == {False}
+
+
+def test_a_long_record_is_no_work_for_the_garbage_collector(store: rt.DurableStore) -> None:
+    life, kept = Life(), list[int]()
+
+    async def main(count: int) -> None:
+        for number in range(count):
+            await rt.call(echo, number)
+        life.begin()
+        gc.collect()
+        kept.append(len(gc.get_objects()))
+
+    flow = rt.Flow("flow", main, durable=store, save_state=False, history_limit=10)
+    with store:
+        for count in (20, 20, 1_000):
+            life.is_second = False
+            with pytest.raises(KeyboardInterrupt):
+                flow.invoke(count, session_id=f"s{len(kept)}")
+            life.is_second = True
+            flow.resume(f"s{len(kept)}")
+    # It looks through each object that can refer to others, and stops every thread meanwhile.
+    assert kept[2] - kept[1] < 500
+
+
+async def test_other_tasks_run_while_the_calls_inside_a_recorded_call_are_taken_up(store: rt.DurableStore) -> None:
+    life, counted, sessions_here = Life(), [0], list[rt.Session]()
+
+    @rt.function_node
+    async def many() -> int:
+        return sum([await rt.call(echo, number) for number in range(500)])
+
+    async def main() -> None:
+        sessions_here.append(rt.current_session())
+        await rt.call(many)
+        life.begin()
+
+    async def look(scope: trio.CancelScope) -> None:
+        with scope:
+            while True:
+                await trio.lowlevel.checkpoint()
+                counted.append(sum(sum(each.counts.by_status.values()) for each in sessions_here[1:]))
+
+    flow = flow_of(store, main)
+    await life.interrupted(flow, "s")
+    life.is_second = True
+    scope = trio.CancelScope()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look, scope)
+        await flow.aresume("s")
+        scope.cancel()
+    assert counted[-1] == 502
+    # How many calls there are more than when it looked before. Trio may give one task two steps in a row.
+    assert max(later - earlier for earlier, later in pairwise(counted)) <= 201
+
+
+async def test_calls_that_a_resume_has_not_come_to_are_taken_up_at_its_end(store: rt.DurableStore) -> None:
+    life = Life()
+
+    async def main() -> None:
+        if life.is_second:
+            rt.current_session().cancel("enough")
+            await trio.sleep_forever()
+        await rt.call_batch(echo, range(300))
+        raise KeyboardInterrupt
+
+    flow = flow_of(store, main)
+    await life.interrupted(flow, "s")
+    life.is_second = True
+    connection = flow.connect()
+    with pytest.raises(rt.SessionCancelledError):
+        await connection.aresume("s")
+    assert connection.info is not None
+    assert sorted(call.args for call in connection.info.calls if call.node == "echo") == [(n,) for n in range(300)]
+
+
+async def test_nothing_is_waited_for_that_is_recorded_in_a_call_that_is_cancelled_this_time(
+    store: rt.DurableStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    life = Life()
+
+    @rt.function_node
+    async def inner() -> None:
+        await rt.call(echo, 1)
+        raise KeyboardInterrupt
+
+    @rt.function_node
+    async def outer() -> None:
+        await rt.call(inner)
+
+    async def main() -> int:
+        with trio.CancelScope() as scope:
+            if life.is_second:
+                scope.cancel()
+            await rt.call(outer)
+        return await rt.call(echo, 2)
+
+    flow = flow_of(store, main)
+    await life.interrupted(flow, "s")
+    life.is_second = True
+    assert await flow.aresume("s") == 2
+    # Else it would say after ten seconds that it goes on without the recorded order.
+    assert not caplog.records
 
 
 def test_a_session_that_is_begun_anew_while_it_is_read_is_not_mixed_with_the_one_before(tmp_path: Path) -> None:

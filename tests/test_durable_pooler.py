@@ -121,6 +121,16 @@ def test_settings_of_a_database_do_not_make_a_store_less_durable(postgres: Postg
         ]
 
 
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_does_not_hold_every_text_is_refused(encoding: str, postgres: PostgresServer) -> None:
+    url = postgres.fresh_url(encoding)
+    sentence = rf"cannot be opened: its database has the encoding {encoding}, .* has to be UTF8"
+    with pytest.raises(StoreError, match=sentence), rt.DurableStore(url):
+        pass
+    with pytest.raises(StoreError, match=sentence):
+        rt.DurableStore(url).sessions()
+
+
 def test_a_server_that_syncs_nothing_is_refused_with_power(postgres: PostgresServer) -> None:
     with set_for_all(postgres, "fsync", "off"):
         url = postgres.fresh_url()

@@ -498,6 +498,7 @@ def test_a_body_hears_again_of_what_failed_deep_down_while_other_calls_are_cance
     @rt.session(durable=store, session_id="s", end_on_error=True)
     async def main() -> str:
         rt.current_session().start_soon(trio.sleep_forever)
+        await trio.testing.wait_all_tasks_blocked()
         try:
             await rt.call(around)
         except LookupError as error:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from railtracks.durable._replay.turns import Turns
 from railtracks.durable._sessions.store import access_of, store_with
 from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.schema import CallRow, RowStatus, calls, sessions
+from railtracks.durable._store.table import RowTable
 
 
 class Killed(BaseException):
@@ -377,6 +378,27 @@ async def test_a_block_may_open_a_resource_outside_of_its_calls(store: rt.Durabl
     assert [each.status for each in store.sessions()] == ["completed"]
 
 
+def test_a_shared_resource_may_be_opened_in_a_recorded_call_and_a_replay_opens_none(store: rt.DurableStore) -> None:
+    opened: list[str] = []
+
+    @asynccontextmanager
+    async def client() -> AsyncIterator[str]:
+        opened.append("client")
+        yield "client"
+
+    async def fetch(number: int) -> str:
+        return f"{await rt.current_session().shared_resource('client', client)} {number}"
+
+    async def main() -> list[str]:
+        return [await rt.call(fetch, number) for number in range(2)]
+
+    flow = flow_of(store, main)
+    assert flow.invoke(session_id="s") == ["client 0", "client 1"]
+    forget(store, "s", lambda row: row.node == "main")
+    assert flow.resume("s") == ["client 0", "client 1"]
+    assert opened == ["client"]
+
+
 def test_a_resource_is_refused_in_a_recorded_call(store: rt.DurableStore) -> None:
     async def opening() -> None:
         await rt.current_session().enter_async_context(trio.open_nursery())
@@ -696,7 +718,7 @@ async def test_replay_at_every_prefix_compares_errors_too() -> None:
 async def test_a_call_that_is_asked_for_just_now_is_not_gone_on_without() -> None:
     told: list[str] = []
     row: dict[str, Any] = new_row("s", "k", "root", RowStatus.COMPLETED, seq=1, node="slow")
-    record = RecordedSession([CallRow(**row)])
+    record = RecordedSession(RowTable("s", [CallRow(**row)]))
     order = Order(Turns(record), told.append, Patience(order=0.01))
     order.claimed(record.calls["k"])
     with trio.move_on_after(0.05) as scope:

@@ -44,6 +44,7 @@ park
 
 from __future__ import annotations
 
+from railtracks._sessions.durable import durable_is_imported
 from railtracks.durable._sessions.checking import StoreProblem
 from railtracks.durable._sessions.recovery import Recovery, RecoveryProgress, recover
 from railtracks.durable._sessions.restores import RestoredSession
@@ -68,3 +69,7 @@ __all__ = [
     "send_signal",
     "wait_for_signal",
 ]
+
+# The values of packages on top of the core, such as the messages of agents.
+durable_is_imported()
+del durable_is_imported

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import Final
 
 import trio
 
 from railtracks._calls.attempt import run_attempt
+from railtracks._calls.cancel_causes import cause_here
 from railtracks._calls.ctrl_c import users_code
-from railtracks._calls.durable_protocol import Args, Kwargs
+from railtracks._calls.durable_protocol import Args, Kwargs, current_work
 from railtracks._calls.frames import Frame
 from railtracks._nodes.node import Node
 from railtracks._records.errors import came_from_cleanup, holds, is_ordinary, raise_unchanged, without_cancelled
@@ -22,7 +24,7 @@ from railtracks._records.past import PastCall
 from railtracks.durable._replay.asked import AskedCall
 from railtracks.durable._replay.parking import Parking
 from railtracks.durable._replay.parts import JournalParts
-from railtracks.durable._replay.recorded import RecordedCall
+from railtracks.durable._replay.recorded_calls import RecordedCall
 from railtracks.durable._replay.rows import NewRow, RecordParent
 from railtracks.durable._replay.strands import CallBody, Strand
 from railtracks.durable._store.schema import RowStatus
@@ -72,9 +74,12 @@ class Call:
     is_replayed: bool = False
     has_outcome: bool = False
 
-    async def pass_checkpoint(self) -> None:
+    async def pass_checkpoint(self, *, is_new_task: bool) -> None:
         """Pass the checkpoint of the call, a cancellation point."""
-        await trio.lowlevel.checkpoint()
+        if is_new_task:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            await trio.lowlevel.checkpoint()
 
 
 class UnrecordedCall(Call):
@@ -126,11 +131,15 @@ class LiveCall(Call, RecordParent):
         self.asked = asked
         self.parent = enclosing.parent
         self.recorded = recorded
-        self.past = None if recorded is None else parts.past.of(recorded)
+        self.past = None if recorded is None else parts.past.of(recorded.number)
         self.parts = parts
         self.strand = Strand(CallBody(asked.key, self, asked.position.key), asked.key)
         self._enclosing = enclosing
         self._is_opened = False
+
+    async def pass_checkpoint(self, *, is_new_task: bool) -> None:  # noqa: ARG002 - no schedule point in any task
+        """Pass a cancellation point; the schedule point of the call is the wait for its commit."""
+        await trio.lowlevel.checkpoint_if_cancelled()
 
     async def run(self, frame: Frame, args: Args, kwargs: Kwargs) -> object:
         """Run the node and record its outcome."""
@@ -212,6 +221,9 @@ class LiveCall(Call, RecordParent):
                 f" it: {'; '.join(lost)}"
             )
         await self._settle(RowStatus.FAILED, data)
+        cause = cause_here(error)
+        if cause is not None:
+            cause.recorded()
 
     async def _settle(self, status: RowStatus, data: bytes) -> None:
         # Before the commit, which may fail: whether its rows were written, the store alone knows then. `left` must not
@@ -275,11 +287,22 @@ class LiveCall(Call, RecordParent):
             return
         # This run came to another end of the call than the record. No code asks for what else is recorded in it.
         parts.order.pass_over(self.key)
-        if without_cancelled(error) is None and not parts.commits.is_cut:
+        if without_cancelled(error) is not None or parts.commits.is_cut:
+            return
+        work = current_work.get()
+        # Recorded as cancelled it would wait for its cancel in a resume. If the process ends before the leaving is
+        # recorded, nothing would cancel it then (test_agent_streams_durable.py, the kills).
+        if work is None or not work.is_left:
             self._note_cancelled()
 
     def _note_cancelled(self) -> None:
-        self.parts.commits.add_late(self.row(RowStatus.CANCELLED, None))
+        note = partial(self.parts.commits.add_late, self.row(RowStatus.CANCELLED, None))
+        cause = cause_here()
+        if cause is None:
+            note()
+        else:
+            # After the error that has cancelled it (test_agent_durable_streams.py, the budgets).
+            cause.once_recorded(note)
 
 
 async def _run_node(frame: Frame, node: Node[..., object], args: Args, kwargs: Kwargs) -> object:

@@ -101,11 +101,10 @@ class Commits:
         commit = Commit(self.session_id, self.fence, numbered, seq, work=work, on_done=done, waiter=waiter)
         writer = self._writer
         writer.submit(commit)
+        writer.write_soon()
         try:
             while not order.turns.is_next(turn):
-                if not commit.is_done:
-                    await writer.step(waiter)
-                elif order.is_replaying:
+                if commit.is_done and order.is_replaying:
                     # A recorded outcome comes before this one, and its caller may take its time.
                     with trio.CancelScope(shield=True):
                         await order.turn_of(turn)
@@ -140,9 +139,7 @@ class Commits:
     async def keep_short(self) -> None:
         """Write what waits if it is much, as when a call broadcasts all day. Errors are raised by the next commit."""
         if self._writer.backlog > _MOST_UNWRITTEN:
-            commit = Commit(self.session_id, self.fence)
-            self._writer.submit(commit)
-            await self._writer.lead(commit)
+            await self._writer.write(Commit(self.session_id, self.fence))
 
     async def settle(self, work: Callable[[Connection], object]) -> object:
         """Do some work with the session's own row, after every commit before, and return its result.
@@ -152,8 +149,7 @@ class Commits:
             SessionLostError: If another owner has the session.
         """
         commit = Commit(self.session_id, self.fence, work=work, is_end=True)
-        self._writer.submit(commit)
-        await self._writer.lead(commit)
+        await self._writer.write(commit)
         if commit.error is not None:
             raise commit.error
         return commit.result

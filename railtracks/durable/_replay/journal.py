@@ -7,7 +7,7 @@ this one and whether it runs, and hands everything else on to its parts.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import trio
 from trio.lowlevel import Abort
@@ -15,7 +15,7 @@ from trio.lowlevel import Abort
 from railtracks._calls.durable_protocol import Args, DurableCall, Kwargs, LogLine
 from railtracks._calls.frames import Frame
 from railtracks._nodes.node import Node
-from railtracks._records.past import PastCall
+from railtracks._records.past import PastRecord
 from railtracks._records.session import SessionRecord
 from railtracks.durable._replay.asked import AskedCall
 from railtracks.durable._replay.attachment import AttachedSession
@@ -75,7 +75,7 @@ class Journal:
         session = AttachedSession()
         order = Order(turns, session.warn, patience)
         context = RecordedContext(values, order)
-        commits = Commits(session_id, fence, record.last_seq, order, writer, failure)
+        commits = Commits(session_id, fence, record.rows.last_seq, order, writer, failure)
         self.parts = JournalParts(
             values=values,
             order=order,
@@ -118,9 +118,19 @@ class Journal:
         return self.parts.commits.fence
 
     @property
+    def has_key(self) -> bool:
+        """Whether the store has a key."""
+        return self.parts.values.sealer.has_key
+
+    @property
     def is_cut(self) -> bool:
         """Whether nothing is recorded any more, because the session is being ended."""
         return self.parts.commits.is_cut
+
+    @property
+    def past(self) -> PastRecord:
+        """What earlier runs have left of the calls."""
+        return self.parts.past
 
     @property
     def strand(self) -> Strand:
@@ -196,7 +206,7 @@ class Journal:
             # in it stand in its own strand.
             nameless = CallBody("", strand.body.parent, "")
             return UnrecordedCall(strand, node, nameless, None, self.parts.parking)
-        position = strand.take(attempt, node.name, "", node.key)
+        position = strand.unrecorded.take(attempt, node.name, "", node.key)
         return self._unrecorded(strand, node, position.attempt_key(attempt), position.key, strand.body)
 
     def _unrecorded(
@@ -208,7 +218,7 @@ class Journal:
         enclosing: CallBody | None = None,
     ) -> UnrecordedCall:
         body = CallBody(key, strand.body.parent, key if identity is None else identity)
-        return UnrecordedCall(Strand(body, key), node, body, enclosing, self.parts.parking)
+        return UnrecordedCall(strand.inside(body, key), node, body, enclosing, self.parts.parking)
 
     def fan_out(self, frame: Frame) -> FanOut:
         """Return the numbering of the calls of a fan-out that begins in a frame."""
@@ -226,6 +236,25 @@ class Journal:
             return not recorded.has_outcome
         await self.parts.order.until_live()
         return True
+
+    def has_outcome(self, start_frame: Frame) -> bool:
+        """Return whether the outcome of a call of a fan-out is recorded.
+
+        Raises:
+            ContextError: If the fan-out is the first thing in a task of a nursery, so that it cannot be found.
+        """
+        only = self._strands.of(start_frame).only
+        if only is None:
+            raise ContextError(
+                "a stream in a task of a plain nursery has no place in the record of a durable session: open it in a"
+                " node, and start that with rt.open_group() or rt.call_batch"
+            )
+        recorded = self._record.calls.get(only.key)
+        return recorded is not None and recorded.has_outcome
+
+    def refuse_calls(self, frame: Frame, reason: str | None) -> None:
+        """Refuse recorded calls in a frame with a reason, until there is none. Broadcasts take no numbers meanwhile."""
+        self._strands.of(frame).refuse_calls(reason)
 
     async def pause(self, frame: Frame, seconds: float) -> None:
         """Wait before another attempt, unless that attempt is recorded."""
@@ -317,10 +346,6 @@ class Journal:
     def stop_watching(self) -> None:
         """End the task in `watch`: the session has ended."""
         self._watching.cancel()
-
-    def left(self) -> Iterator[PastCall]:
-        """Return what earlier runs have left of calls that this run has not come to."""
-        return self.parts.past.left()
 
     def check_end(self) -> None:
         """Check that the code has asked for every recorded call.

@@ -15,7 +15,8 @@ from railtracks.durable._replay.asked import AskedCall
 from railtracks.durable._replay.attachment import AttachedSession
 from railtracks.durable._replay.context import RecordedContext
 from railtracks.durable._replay.order import Order
-from railtracks.durable._replay.recorded import RecordedCall, RecordedSession
+from railtracks.durable._replay.recorded import RecordedSession
+from railtracks.durable._replay.recorded_calls import RecordedCall
 from railtracks.durable._replay.strands import Strand
 from railtracks.durable._store.schema import ROOT, CallRow
 from railtracks.durable._values.alike import Given
@@ -67,15 +68,16 @@ class Mismatches:
         # The first call of a task cannot mismatch here: its node and its arguments are part of its key.
         recorded = record.calls.get(asked.key)
         if recorded is not None:
+            row = recorded.row
             try:
-                if not self._is_recorded(asked, recorded.row, args, kwargs):
-                    return self._error(*self._named_both(asked, recorded.row, args, kwargs))
+                if not self._is_recorded(asked, row, args, kwargs):
+                    return self._error(*self._named_both(asked, row, args, kwargs))
             except StoreError as error:
                 return error
             self._order.claimed(recorded)
             return recorded
         there = record.at(position.strand, position.number)
-        if there is not None and (there.row.place >= 0) != (position.place >= 0):
+        if there is not None and (there.place >= 0) != (position.place >= 0):
             # A single call there, and a fan-out here, or the other way round.
             return self._error(self._named_row(there.row), self.named_call(asked))
         is_single = position.place < 0 and asked.attempt == 1

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import trio
 
-from railtracks.durable._replay.recorded import RecordedCall
+from railtracks.durable._replay.recorded_calls import RecordedCall
 from railtracks.durable._replay.turns import Turn, Turns
 from railtracks.durable._store.patience import Patience
 
@@ -38,11 +38,13 @@ class Order:
     async def until_live(self) -> None:
         """Wait until every recorded outcome was handed over. A checkpoint if it has to wait.
 
-        A call that is not recorded begins after this: code that has changed is found out before it does anything.
+        A call that is not recorded begins after this: code that has changed is found out before it does anything. The
+        last outcome may have had the effect that the waiting call is cancelled. Then it does not begin.
         """
         while self.is_replaying:
             await self._patiently(self._live)
             self._live = trio.Event()
+            await trio.lowlevel.checkpoint_if_cancelled()
 
     async def turn_of(self, turn: Turn) -> None:
         """Wait until an outcome may be handed over."""
@@ -68,7 +70,7 @@ class Order:
         # (test_durable_replay.py::test_a_call_that_is_asked_for_just_now_is_not_gone_on_without).
         if missing is not None:
             self._warn(
-                f"the code has not asked for the recorded call of {missing.row.node!r} for {self._patience.order:g}"
+                f"the code has not asked for the recorded call of {missing.node!r} for {self._patience.order:g}"
                 " seconds: going on without the recorded order"
             )
             self._look()

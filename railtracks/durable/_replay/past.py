@@ -6,7 +6,7 @@ of a store share the functions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -15,8 +15,9 @@ from attrs import define
 from railtracks._records.data import CallError, Status
 from railtracks._records.past import PastCall
 from railtracks._records.scrubbing import REDACTED, Scrubber
-from railtracks.durable._replay.recorded import RecordedCall, RecordedSession
-from railtracks.durable._store.schema import CallRow, RowStatus, SessionRow
+from railtracks.durable._replay.recorded import RecordedSession
+from railtracks.durable._replay.recorded_calls import RecordedCall
+from railtracks.durable._store.schema import CallRow, RowStatus
 from railtracks.durable._values.failures import described_failure
 from railtracks.durable._values.stored import parsed
 from railtracks.durable._values.values import Values
@@ -51,29 +52,32 @@ def values_in(row: CallRow, values: Values) -> Iterator[tuple[str | None, object
             yield from values.opened_secrets(stored)
 
 
-def first_beginning(session: SessionRow, rows: Iterable[CallRow]) -> float:
-    """Return when a session began: a fork has calls that are older, and other machines have clocks of their own."""
-    return min([session.created_at, *(row.began_at for row in rows)])
-
-
 @define(frozen=True, eq=False)
 class Past:
     """The record of a session, as its call tree reads it."""
 
-    record: RecordedSession
+    recorded: RecordedSession
     values: Values
 
-    def of(self, recorded: RecordedCall) -> PastCall:
+    def of(self, number: int) -> PastCall:
         """Return one recorded call."""
-        return _RecordedPast(recorded, self)
+        return _RecordedPast(RecordedCall(self.recorded.calls, number), self)
 
-    def left(self) -> Iterator[PastCall]:
-        """Return the calls that no code has asked for in this run, without those inside such calls."""
-        known = self.record.calls
-        for each in known.values():
-            around = known.get(each.row.parent)
-            if not each.is_claimed and (around is None or around.is_claimed):
-                yield self.of(each)
+    def began_at(self, number: int) -> float:
+        """Return the wall time when a recorded call first began."""
+        return self.recorded.calls.began_at(number)
+
+    def inside(self, number: int) -> Iterator[int]:
+        """Return the numbers of the calls that were made in one."""
+        return self.recorded.inside(self.recorded.rows.calls.keys[number])
+
+    def left(self) -> Iterator[int]:
+        """Return the numbers of those that no code has asked for in this run, without those inside such calls."""
+        calls = self.recorded.calls
+        for number in calls.unclaimed():
+            around = calls.around(number)
+            if around is None or calls.is_claimed(around):
+                yield number
 
 
 @define(frozen=True, eq=False)
@@ -81,27 +85,27 @@ class _RecordedPast:
     """A recorded call in the form that the call tree knows."""
 
     _recorded: RecordedCall
-    _past: Past
+    record: Past
 
     @property
-    def key(self) -> str:
-        return self._recorded.key
+    def number(self) -> int:
+        return self._recorded.number
 
     @property
-    def parent(self) -> str:
-        return self._recorded.row.parent
+    def parent(self) -> int | None:
+        return self.record.recorded.calls.around(self._recorded.number)
 
     @property
     def node(self) -> str:
-        return self._recorded.row.node
+        return self._recorded.node
 
     @property
     def attempt(self) -> int:
-        return self._recorded.row.attempt
+        return self._recorded.attempt
 
     @property
     def status(self) -> Status:
-        return Status.RUNNING if self._recorded.is_under_way else STATUS.get(self._recorded.told.status, Status.RUNNING)
+        return Status.RUNNING if self._recorded.is_under_way else STATUS.get(self._recorded.told_status, Status.RUNNING)
 
     @property
     def began_at(self) -> float:
@@ -109,28 +113,25 @@ class _RecordedPast:
 
     @property
     def ended_at(self) -> float | None:
-        return self._recorded.told.ended_at
-
-    def children(self) -> Iterable[PastCall]:
-        return map(self._past.of, self._past.record.children(self.key))
+        return self._recorded.told_end
 
     # What code does not ask for need not be readable for the session to go on, and costs its own record only.
 
     def arguments(self) -> tuple[tuple[object, ...], dict[str, object]]:
         with suppress(DurableValueError):
-            return self._past.values.redacted_arguments(self._recorded.row.arguments, Scrubber())
+            return self.record.values.redacted_arguments(self._recorded.row.arguments, Scrubber())
         return (_DAMAGED,), {}
 
     def result(self) -> object:
         with suppress(DurableValueError):
-            return self._past.values.redacted(self._recorded.told.outcome)
+            return self.record.values.redacted(self._recorded.told.outcome)
         return _DAMAGED
 
     def error(self) -> CallError:
         with suppress(DurableValueError):
-            return error_in(self._recorded.told.outcome or b"", self._past.values, Scrubber())
+            return error_in(self._recorded.told.outcome or b"", self.record.values, Scrubber())
         return CallError(_DAMAGED, "")
 
     def values(self) -> Iterator[tuple[str | None, object]]:
         with suppress(DurableValueError):
-            yield from values_in(self._recorded.told, self._past.values)
+            yield from values_in(self._recorded.told, self.record.values)

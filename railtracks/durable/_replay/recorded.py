@@ -6,17 +6,15 @@ them code has asked for. In which order outcomes are handed over, `turns` decide
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final
+from array import array
+from collections.abc import Iterator
 
-from attrs import define, field
-
+from railtracks._records.slices import Pauses
+from railtracks.durable._replay.recorded_calls import OUTCOMES, RecordedCall, RecordedCalls
+from railtracks.durable._replay.strands import key_of
 from railtracks.durable._store.schema import ROOT, CallRow, RowStatus
+from railtracks.durable._store.table import CALLS, RowTable
 from railtracks.exceptions import StoreError
-
-_OUTCOMES: Final = frozenset([RowStatus.COMPLETED, RowStatus.FAILED, RowStatus.CANCELLED])
-# The rows that are about calls.
-CALLS: Final = _OUTCOMES | {RowStatus.OPENED, RowStatus.RETRIED}
 
 
 def outcome_of(row: CallRow) -> bytes:
@@ -28,74 +26,6 @@ def outcome_of(row: CallRow) -> bytes:
     if row.outcome is None:
         raise StoreError(f"the recorded call {row.key} of node {row.node!r} has no outcome in the store")
     return row.outcome
-
-
-@define(eq=False)
-class RecordedCall:
-    """One attempt of a call as earlier runs recorded it, and whether code has asked for it in this run.
-
-    Attributes:
-        key: The key of the call.
-        row: The row of its outcome, or else that of its beginning.
-        began_after: The number of the last commit whose outcome had been handed over when the call first began.
-        began_at: The wall time when it first began.
-        is_claimed: Whether code has asked for it in this run.
-        is_aside: Whether it belongs to a later attempt of a call that a person had run again. The call begins with its
-            first attempt, so code may never come here. Until it does, nothing waits for this.
-        told: The row that tells what became of it last, before a person had it run again.
-    """
-
-    key: str
-    row: CallRow
-    began_after: int
-    began_at: float
-    is_claimed: bool = False
-    is_aside: bool = False
-    told: CallRow = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.told = self.row
-
-    @property
-    def has_beginning(self) -> bool:
-        """Whether its last row says that it began or ended, and not that it is to begin again."""
-        return self.row.status != RowStatus.RETRIED
-
-    @property
-    def is_under_way(self) -> bool:
-        """Whether it runs in this run, or would if code asked for it, and the record tells of no earlier end."""
-        return not self.has_outcome and (self.is_claimed or self.has_beginning)
-
-    @property
-    def has_outcome(self) -> bool:
-        """Whether the record says how it ended."""
-        return self.row.status in _OUTCOMES
-
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether it ended by being cancelled, and so has no outcome that code could miss."""
-        return self.row.status == RowStatus.CANCELLED
-
-    def update(self, row: CallRow) -> None:
-        """Take a later row of the same call."""
-        self.row = row
-        if self.has_beginning:
-            self.told = row
-
-    def set_aside(self, retried: int) -> None:
-        """Set the call aside, unless it has begun again since a row that had an attempt around it begin again.
-
-        Args:
-            retried: The number of that row.
-        """
-        if self.row.seq > retried and self.has_beginning:
-            self.began_after = self.row.began_after
-        else:
-            self.is_aside = True
-
-    def claim(self) -> None:
-        """Note that code has asked for this attempt in this run."""
-        self.is_claimed = True
 
 
 class RecordedStarts:
@@ -113,7 +43,7 @@ class RecordedStarts:
     def add(self, row: CallRow) -> None:
         """Take up the row of a start, by its key, its position and its parent record."""
         self._rows[row.key] = row
-        self._by_position[_position_of(row)] = row
+        self._by_position[row.strand, row.position, row.place] = row
         self._by_parent.setdefault(row.parent, []).append(row)
 
     def claim(self, key: str) -> CallRow | None:
@@ -121,10 +51,12 @@ class RecordedStarts:
         self._claimed.add(key)
         return self._rows.get(key)
 
-    def of(self, row: CallRow) -> CallRow | None:
-        """Return the start of the call that a row is about, `None` if it is not in the background."""
-        # Most sessions have no background calls, and need not make a tuple for each row.
-        return self._by_position.get(_position_of(row)) if self._by_position else None
+    def __bool__(self) -> bool:
+        return bool(self._rows)
+
+    def at(self, position: tuple[str, int, int]) -> CallRow | None:
+        """Return the start of the call at a position, `None` if it is not in the background."""
+        return self._by_position.get(position)
 
     def unclaimed(self, parent: str) -> CallRow | None:
         """Return a start in a call that no code has asked for."""
@@ -159,107 +91,152 @@ class RecordedBroadcasts:
 class RecordedSession:
     """The rows of one session as earlier runs left them, indexed for the questions that a replay asks.
 
+    Args:
+        rows: The rows.
+        pauses: Lets other threads run meanwhile, if this is made in a thread.
+
     Attributes:
-        calls: The recorded calls by their keys, in the order of their first rows.
+        rows: The rows.
+        calls: The recorded calls, in the order of their first rows.
         starts: The starts of background calls.
         broadcasts: The broadcasts.
-        outcomes: The rows of outcomes, in the order of the commits.
-        last_seq: The number of the last row.
+        outcomes: The indexes of the rows with outcomes, in the order of the commits.
     """
 
-    def __init__(self, rows: Iterable[CallRow]) -> None:
-        self.calls: dict[str, RecordedCall] = {}
+    def __init__(self, rows: RowTable, pauses: Pauses | None = None) -> None:
+        pauses = pauses or Pauses()
+        self.rows = rows
+        self.calls = RecordedCalls(rows)
         self.starts = RecordedStarts()
         self.broadcasts = RecordedBroadcasts()
-        self.outcomes: list[CallRow] = []
-        self.last_seq = 0
-        self._children: dict[str, list[RecordedCall]] = {}
-        # Of those, by parent record and node, what `left_first_calls` has found last.
-        self._left: dict[tuple[str, str], list[RecordedCall]] = {}
-        self._by_number: dict[tuple[str, int], RecordedCall] = {}
+        self.outcomes = array("i")
+        # Of the calls in which code runs again, those that `is_closed` has seen.
+        self._open = bytearray(len(rows.calls))
+        # By strand, the number behind the last one.
         self._lengths: dict[str, int] = {}
-        self._fan_outs: dict[tuple[str, int], list[RecordedCall]] = {}
-        # The numbers of the last rows by which calls began again.
-        self._retried: dict[str, int] = {}
-        for row in rows:
-            self.last_seq = row.seq
-            self._add(row)
+        # By strand and number, a call of a fan-out: of those that were not cancelled the one with the highest place.
+        self._fan_outs: dict[tuple[str, int], int] = {}
+        # Of the calls in a parent record, by parent record and node, what `left_first_calls` has found last.
+        self._left: dict[tuple[str, str], list[int]] = {}
+        # By the numbers of calls, the indexes of the last rows by which they began again.
+        self._retried: dict[int, int] = {}
+        for index in pauses.between(range(len(rows))):
+            self._add(index)
+        # The first call in each parent record, and by the numbers of calls the next one in the same parent record.
+        self._first_inside: dict[str, int] = {}
+        self._next = array("i", [-1]) * len(rows.calls)
+        for number in pauses.between(range(len(rows.calls) - 1, -1, -1)):
+            if self.calls.first[number] >= 0:
+                self._find_place(number)
         if self._retried:
             self._forget_ends()
         # The positions of background calls that have ended well. Their attempts share a position.
         self._ended = {
-            _position_of(each.row)
-            for each in self.calls.values()
-            if each.row.status in {RowStatus.COMPLETED, RowStatus.CANCELLED} and self.starts.of(each.row) is not None
+            rows.calls.position(number)
+            for number in (self.calls.numbers() if self.starts else ())
+            if self.calls.status(number) in {RowStatus.COMPLETED, RowStatus.CANCELLED} and self._start_of(number)
         }
 
-    def _add(self, row: CallRow) -> None:
-        if row.status == RowStatus.STARTED:
-            self.starts.add(row)
-        elif row.status in {RowStatus.BROADCAST, RowStatus.DELIVERED}:
-            self.broadcasts.add(row)
+    def _add(self, index: int) -> None:
+        status = self.rows.statuses[index]
+        if status == RowStatus.STARTED:
+            self.starts.add(self.rows[index])
+        elif status not in CALLS:
+            self.broadcasts.add(self.rows[index])
         else:
-            self._add_call(row)
-            if row.status in _OUTCOMES:
-                self.outcomes.append(row)
-            elif row.status == RowStatus.RETRIED:
-                self._retried[row.key] = row.seq
+            number = self.calls.add(index)
+            if status in OUTCOMES:
+                self.outcomes.append(index)
+            elif status == RowStatus.RETRIED:
+                self._retried[number] = index
+
+    def _find_place(self, number: int) -> None:
+        """Note where a call stands. Called for the last call first."""
+        self.calls.expect(number)
+        table = self.rows.calls
+        parent = table.parents[number]
+        self._next[number] = self._first_inside.get(parent, -1)
+        self._first_inside[parent] = number
+        # Further attempts have the position of the first one.
+        if table.attempts[number] == 1:
+            strand, position, place = table.position(number)
+            self._lengths[strand] = max(self._lengths.get(strand, 0), position + 1)
+            if place >= 0:
+                widest = self._fan_outs.setdefault((strand, position), number)
+                if self._width(number) > self._width(widest):
+                    self._fan_outs[strand, position] = number
+
+    def _width(self, number: int) -> tuple[bool, int]:
+        return self.calls.status(number) != RowStatus.CANCELLED, self.rows.calls.places[number]
 
     def _forget_ends(self) -> None:
         """Forget the outcomes of calls that began again since; set the later attempts of these aside."""
-        self.outcomes = [row for row in self.outcomes if row.seq > self._retried.get(row.key, 0)]
-        for call in self.calls.values():
-            around: RecordedCall | None = call
+        about, retried = self.rows.about, self._retried
+        self.outcomes = array("i", (each for each in self.outcomes if each > retried.get(about[each], -1)))
+        table = self.rows.calls
+        for number in self.calls.numbers():
+            around: int | None = number
             while around is not None:
-                retried = self._retried.get(around.key, 0)
-                if retried and around.row.attempt > 1:
-                    call.set_aside(retried)
+                if around in retried and table.attempts[around] > 1:
+                    self.calls.set_aside(number, retried[around])
                     break
-                around = self.calls.get(around.row.parent)
-
-    def _add_call(self, row: CallRow) -> None:
-        known = self.calls.get(row.key)
-        if known is not None:
-            # The outcome of a call whose beginning is recorded. It keeps the `began_after` of its first beginning.
-            known.update(row)
-            return
-        recorded = self.calls[row.key] = RecordedCall(row.key, row, row.began_after, row.began_at)
-        self._children.setdefault(row.parent, []).append(recorded)
-        # Further attempts have the position of the first one.
-        if row.attempt == 1:
-            number = (row.strand, row.position)
-            self._by_number.setdefault(number, recorded)
-            if row.place >= 0:
-                self._fan_outs.setdefault(number, []).append(recorded)
-            self._lengths[row.strand] = max(self._lengths.get(row.strand, 0), row.position + 1)
+                around = table.numbers.get(table.parents[around])
 
     def is_closed(self, key: str) -> bool:
-        """Return whether a call is recorded with its outcome: then no code runs again in it."""
-        recorded = self.calls.get(key)
-        return recorded is not None and recorded.has_outcome
+        """Return whether a call, or one around it, is recorded with its outcome: then no code runs again in it.
 
-    def is_repeated(self, row: CallRow) -> bool:
+        A call that was cancelled may have none itself: see `LeftWork` and `CancelCause`.
+        """
+        calls, number = self.calls, self.rows.calls.numbers.get(key)
+        passed: list[int] = []
+        while number is not None and not self._open[number] and calls.status(number) not in OUTCOMES:
+            passed.append(number)
+            number = calls.around(number)
+        if number is not None and not self._open[number]:
+            return True
+        # No call is looked at twice, however deep the calls are nested.
+        for each in passed:
+            self._open[each] = True
+        return False
+
+    def is_repeated(self, number: int) -> bool:
         """Return whether the code that asked for a call runs again."""
-        return not self.is_closed(row.parent) and self._is_started_again(row)
+        if self.is_closed(self.rows.calls.parents[number]):
+            return False
+        start = self._start_of(number)
+        return start is None or self._is_started_again(start)
 
-    def _is_started_again(self, row: CallRow) -> bool:
-        """Return whether a background call is started again, by its starter or the journal; `True` for other calls."""
+    def _start_of(self, number: int) -> CallRow | None:
+        """Return the start of a call, `None` if it is not in the background."""
+        # Most sessions have no background calls, and need not make a tuple for each call.
+        return self.starts.at(self.rows.calls.position(number)) if self.starts else None
+
+    def _is_started_again(self, start: CallRow) -> bool:
+        """Return whether a background call is started again, by its starter or the journal."""
         # If its starter runs again, the starter starts it. If not, the journal starts it, unless it has ended well
         # (test_durable_resume.py::test_a_background_call_that_failed_fails_the_resumed_session_too).
-        start = self.starts.of(row)
-        return start is None or not self.is_closed(start.parent) or _position_of(row) not in self._ended
+        return not self.is_closed(start.parent) or (start.strand, start.position, start.place) not in self._ended
 
-    def comes_early(self, row: CallRow) -> bool:
+    def comes_early(self, number: int) -> bool:
         """Return whether code asks for a call before the replay is over, every time it runs."""
-        if row.status != RowStatus.CANCELLED:
+        if self.calls.status(number) != RowStatus.CANCELLED:
             return True
         # Which calls of a fan-out still begin when it is cancelled is a race that no run can repeat, and need not. A
         # cancelled call whose parent is not in the record is asked for after everything that is.
-        return row.place < 0 and (row.parent == ROOT or row.parent in self.calls)
+        table = self.rows.calls
+        parent = table.parents[number]
+        return table.places[number] < 0 and (parent == ROOT or parent in table.numbers)
 
-    def children(self, key: str) -> Iterable[RecordedCall]:
+    def inside(self, key: str) -> Iterator[int]:
+        """Return the numbers of the recorded calls with a parent record."""
+        number = self._first_inside.get(key, -1)
+        while number >= 0:
+            yield number
+            number = self._next[number]
+
+    def children(self, key: str) -> Iterator[RecordedCall]:
         """Return the recorded calls with a parent record."""
-        return self._children.get(key, ())
+        return (RecordedCall(self.calls, number) for number in self.inside(key))
 
     def left_first_calls(self, key: str, node: str) -> list[CallRow]:
         """Return the rows of calls of a node that no code has asked for, and that were the first of a strand in a call.
@@ -268,18 +245,20 @@ class RecordedSession:
             key: The key of the call.
             node: The name of the node.
         """
-        left = self._left.setdefault((key, node), [*self.children(key)])
+        table, calls = self.rows.calls, self.calls
+        left = self._left.setdefault((key, node), [*self.inside(key)])
         left[:] = [
             each
             for each in left
-            if not each.is_claimed
-            and (each.row.node, each.row.position, each.row.place, each.row.attempt) == (node, 0, -1, 1)
+            if not calls.is_claimed(each)
+            and (table.nodes[each], table.positions[each], table.places[each], table.attempts[each]) == (node, 0, -1, 1)
         ]
-        return [each.row for each in left]
+        return [self.rows[calls.last[each]] for each in left]
 
     def at(self, strand: str, number: int) -> RecordedCall | None:
-        """Return the first recorded call that has a number in a strand, `None` if there is none."""
-        return self._by_number.get((strand, number))
+        """Return a recorded call that has a number in a strand, `None` if there is none."""
+        found = self._fan_outs.get((strand, number))
+        return self.calls.get(key_of(strand, "call", number)) if found is None else RecordedCall(self.calls, found)
 
     def goes_on(self, strand: str, number: int) -> bool:
         """Return whether anything is recorded in a strand after a number."""
@@ -294,20 +273,21 @@ class RecordedSession:
             count: How many slots are the first ones.
         """
         # How many calls of a cancelled fan-out had begun is a race, see `comes_early`.
-        for each in self._fan_outs.get((strand, number), ()):
-            if each.row.place >= count and not each.is_cancelled:
-                return each
-        return None
+        widest = self._fan_outs.get((strand, number))
+        if widest is None or self._width(widest) < (True, count):
+            return None
+        return RecordedCall(self.calls, widest)
 
     def unclaimed(self, key: str) -> CallRow | None:
         """Return the row of a call, or of a start, that is recorded in a call and that no code has asked for.
 
         A cancelled call does not count. A background call is asked for by its start.
         """
-        for recorded in self.children(key):
-            is_missed = not (recorded.is_claimed or recorded.is_cancelled or recorded.is_aside)
-            if is_missed and self.starts.of(recorded.row) is None:
-                return recorded.row
+        calls = self.calls
+        # At the end of a replay there is none, and a call may have had very many inside.
+        for number in self.inside(key) if calls.are_missed else ():
+            if calls.is_missed(number) and self._start_of(number) is None:
+                return self.rows[calls.last[number]]
         return self.starts.unclaimed(key)
 
     def to_restart(self) -> list[CallRow]:
@@ -321,8 +301,3 @@ class RecordedSession:
         """Return the broadcasts that were not delivered, and that no code repeats."""
         known = self.broadcasts
         return [row for row in known if not known.is_delivered(row.key) and self.is_closed(row.parent)]
-
-
-def _position_of(row: CallRow) -> tuple[str, int, int]:
-    """Return the position of a call, which all its attempts have in common."""
-    return row.strand, row.position, row.place

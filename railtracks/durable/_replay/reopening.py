@@ -13,8 +13,8 @@ from typing import Final, TypeAlias
 from attrs import define, field
 
 from railtracks.durable._replay.identities import Identities
-from railtracks.durable._replay.recorded import CALLS
 from railtracks.durable._store.schema import ROOT, WAIT, CallRow, RowStatus
+from railtracks.durable._store.table import CALLS
 
 _UNSUCCESSFUL: Final = frozenset([RowStatus.FAILED, RowStatus.CANCELLED])
 # How many numbers a strand may have taken for what is in no row, before a session block that was opened there.

@@ -12,11 +12,13 @@ import trio
 
 from railtracks._calls.durable_protocol import Args, Kwargs
 from railtracks._calls.frames import Frame
+from railtracks._calls.replays import tell_replayed
 from railtracks._records.errors import raise_unchanged
 from railtracks.durable._replay.asked import AskedCall
 from railtracks.durable._replay.calls import Call
 from railtracks.durable._replay.parts import JournalParts
-from railtracks.durable._replay.recorded import RecordedCall, outcome_of
+from railtracks.durable._replay.recorded import outcome_of
+from railtracks.durable._replay.recorded_calls import RecordedCall
 from railtracks.durable._replay.strands import Position, Strand
 from railtracks.durable._store.schema import CallRow, RowStatus
 from railtracks.durable._values.failures import load_failure
@@ -45,17 +47,17 @@ class ReplayedCall(Call):
         self.strand = strand
         self._asked = asked
         self._recorded = recorded
-        self.past = parts.past.of(recorded)
+        self.past = parts.past.of(recorded.number)
         self._parts = parts
         self._cancel_patience = cancel_patience
 
-    async def pass_checkpoint(self) -> None:
+    async def pass_checkpoint(self, *, is_new_task: bool) -> None:  # noqa: ARG002 - its order is the recorded one
         """Pass the checkpoint of the call, which is a cancellation point only if the call was cancelled.
 
         A cancel that came after this call in the recorded run must not come before it now. The end of the session may.
         """
         if self._parts.commits.is_cut or self._recorded.is_cancelled:
-            await super().pass_checkpoint()
+            await super().pass_checkpoint(is_new_task=False)
         else:
             await trio.lowlevel.cancel_shielded_checkpoint()
 
@@ -72,12 +74,16 @@ class ReplayedCall(Call):
             # As the node itself would have raised it.
             raise_unchanged(self._failure_of(row))
         with as_store_error(parts.commits.session_id):
-            return parts.values.load(outcome_of(row), result_kind_of(self._asked.node))
+            result = parts.values.load(outcome_of(row), result_kind_of(self._asked.node))
+        tell_replayed(result)
+        return result
 
     def _failure_of(self, row: CallRow) -> BaseException:
         """Return the exception that the recorded call raised. In a function of its own: no frame here holds it."""
         with as_store_error(self._parts.commits.session_id):
-            return load_failure(outcome_of(row), self._parts.values)
+            failure = load_failure(outcome_of(row), self._parts.values)
+        tell_replayed(None, failure)
+        return failure
 
     async def _take_turn(self, row: CallRow) -> None:
         """Wait until the outcome may be handed over, and note that it is."""

@@ -124,6 +124,9 @@ class Strand(CallStrand):
     # The call that was made last, and which attempt of it.
     _last: Position | None = None
     _attempt: int = 1
+    # While a stream is read: why no recorded call is made here, and the strand that counts what is not recorded.
+    _refusal: str | None = None
+    _aside: Strand | None = None
 
     @property
     def is_known(self) -> bool:
@@ -142,6 +145,8 @@ class Strand(CallStrand):
         Raises:
             ContextError: If the call has the same node and arguments as another one that is open in a nursery task.
         """
+        if self._refusal is not None:
+            raise ContextError(self._refusal)
         position = self._last if attempt > 1 else None
         if position is None:
             position = self._last = self._next(node, fingerprint, own_key)
@@ -178,12 +183,38 @@ class Strand(CallStrand):
 
         Args:
             *what: What the thing is, as parts of a key.
+
+        Raises:
+            ContextError: If calls are refused, and the thing is no broadcast.
         """
+        if self._refusal is not None and what[0] != "broadcast":
+            raise ContextError(self._refusal)
+        if self._aside is not None:
+            return self._aside.skip(*what)
         if self.key is None:
             label = key_of(self.body.key, "unnamed", *what)
             return label, self.body.count(label)
         number, self._number = self._number, self._number + 1
         return self.key, number
+
+    @property
+    def unrecorded(self) -> Strand:
+        """The strand that counts calls which are not recorded: this one, or while calls are refused one beside it."""
+        return self if self._aside is None else self._aside
+
+    def refuse_calls(self, reason: str | None) -> None:
+        """Refuse recorded calls with a reason, until there is none.
+
+        A resume may come to fewer or more steps meanwhile. So what is done in them takes no numbers of this strand.
+        """
+        self._refusal = reason
+        self._aside = None if reason is None else Strand(self.body, key_of(self.key or "", "aside", self._number))
+
+    def inside(self, body: CallBody, key: str) -> Strand:
+        """Return the strand of the calls that an unrecorded call of this strand makes: they are refused as well."""
+        made = Strand(body, key)
+        made.refuse_calls(self._refusal)
+        return made
 
     def count_draw(self) -> int:
         """Count one more random number; return its number, from 1."""

@@ -12,38 +12,58 @@ outcomes queue behind the recorded ones, in the order of their commits.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from railtracks._records.slices import Pauses
-from railtracks.durable._replay.recorded import RecordedCall, RecordedSession
+from railtracks.durable._replay.recorded import RecordedSession
+from railtracks.durable._replay.recorded_calls import RecordedCall
 from railtracks.durable._store.schema import CallRow, RowStatus
+
+# What is noted of a recorded call: that its outcome has a turn, that this turn is over, and that code is going to ask
+# for the call and has not.
+_HAS_TURN: Final = 1
+_OVER: Final = 2
+_AWAITED: Final = 4
 
 
 class Turn:
     """The moment at which one outcome may be handed over.
 
+    Args:
+        seq: The number of the row with the recorded outcome.
+        number: The number of the recorded call.
+        before: The value of `before`.
+        is_over: The value of `is_over`.
+        wake: Called when the turn has come.
+
     Attributes:
-        row: The recorded outcome; `None` of a new one.
+        seq: The number of the row with the recorded outcome; `None` of a new outcome.
+        number: The number of the recorded call; -1 of a new outcome.
         before: Outcomes just before it that are not asked for again and have written to the context: the call around
             them is itself replayed. Also those of cancelled calls.
         is_ready: Whether its caller waits for it, or of a new outcome, whether it is committed.
         is_over: Whether it was handed over, or never will be.
     """
 
-    __slots__ = ("_wake", "before", "is_over", "is_ready", "row")
+    __slots__ = ("_wake", "before", "is_over", "is_ready", "number", "seq")
 
     def __init__(
         self,
-        row: CallRow | None = None,
+        seq: int | None = None,
+        number: int = -1,
         *,
         before: Sequence[CallRow] = (),
+        is_over: bool = False,
         wake: Callable[[], None] | None = None,
     ) -> None:
-        self.row = row
+        self.seq = seq
+        self.number = number
         self.before = before
         self.is_ready = False
-        self.is_over = False
+        self.is_over = is_over
         self._wake = wake
 
     def call_when_next(self, wake: Callable[[], None]) -> None:
@@ -67,12 +87,14 @@ class Turn:
 class Turns:
     """The queue of one session's outcomes: only the one at its head may be handed over.
 
+    A recorded outcome is a number here until code asks for its call: then it gets a `Turn`, which is dropped when it is
+    over.
+
     Args:
         record: What an earlier run recorded.
         pauses: Lets other threads run meanwhile, if this is made in a thread.
 
     Attributes:
-        recorded: How many recorded outcomes were not handed over yet.
         progress: Counts what has happened, so that a task that waits can see whether anything has.
         rest: The recorded outcomes after the last turn that have written to the context: of background calls whose
             starter no code repeats, or of a call that goes on.
@@ -80,61 +102,96 @@ class Turns:
 
     def __init__(self, record: RecordedSession, pauses: Pauses | None = None) -> None:
         pauses = pauses or Pauses()
-        self.recorded = 0
         self.progress = 0
         self._record = record
-        self._queue: deque[Turn] = deque()
-        self._by_key: dict[str, Turn] = {}
+        self._notes = bytearray(len(record.rows.calls))
+        # The rows with the recorded outcomes that have turns, the next of these, and by row what comes before it.
+        self._queue = array("i")
+        self._head = 0
+        self._before: dict[int, list[CallRow]] = {}
+        # The turns of recorded calls that code has asked for, and the new ones, which come after all recorded ones.
+        self._asked: dict[int, Turn] = {}
+        self._new: deque[Turn] = deque()
         self.rest = self._queue_recorded(pauses)
-        # The recorded calls that code is going to ask for and has not, in the order in which they first began.
+        # The recorded calls that code is going to ask for, in the order in which they first began.
+        calls = record.calls
         early = [
             each
-            for each in pauses.between(record.calls.values())
-            if record.is_repeated(each.row) and record.comes_early(each.row) and not each.is_aside
+            for each in pauses.between(calls.numbers())
+            if record.is_repeated(each) and record.comes_early(each) and not calls.is_aside(each)
         ]
-        self._expected = deque(sorted(early, key=lambda each: each.began_after))
-        self._awaited = {each.key for each in early}
+        self._expected = array("i", sorted(early, key=calls.began_after.__getitem__))
+        self._next_expected = 0
+        for each in pauses.between(early):
+            self._notes[each] |= _AWAITED
 
     def _queue_recorded(self, pauses: Pauses) -> list[CallRow]:
         """Queue a turn for each recorded outcome that code asks for; return the outcomes after the last of them."""
+        record, rows = self._record, self._record.rows
         before: list[CallRow] = []
-        for row in pauses.between(self._record.outcomes):
-            if self._record.calls[row.key].is_aside:
+        for index in pauses.between(record.outcomes):
+            number = rows.about[index]
+            if record.calls.is_aside(number):
                 continue
             # No task waits for the turn of a cancelled call. What was written in it is applied with the next outcome
             # (test_durable_resume.py::test_what_was_written_in_a_call_that_was_cancelled_is_there_again).
-            if row.status == RowStatus.CANCELLED or not self._record.is_repeated(row):
+            if rows.statuses[index] == RowStatus.CANCELLED or not record.is_repeated(number):
                 # For the context alone.
-                if row.context is not None:
-                    before.append(row)
+                if rows.has_context(index):
+                    before.append(rows[index])
             else:
-                # Most have nothing before them: a list for each would make the garbage collector stop the loop longer.
-                self._by_key[row.key] = turn = Turn(row, before=before or ())
-                self.add(turn)
-                before = []
+                self._queue.append(index)
+                self._notes[number] |= _HAS_TURN
+                if before:
+                    self._before[index] = before
+                    before = []
         return before
 
+    @property
+    def recorded(self) -> int:
+        """How many recorded outcomes were not handed over yet, those included that never will be."""
+        return len(self._queue) - self._head
+
     def add(self, turn: Turn) -> None:
-        """Add a turn at the end of the queue."""
-        self._queue.append(turn)
-        self.recorded += turn.row is not None
+        """Add the turn of a new outcome at the end of the queue."""
+        self._new.append(turn)
 
     def of(self, recorded: RecordedCall) -> Turn | None:
         """Return the turn of a recorded call; `None` if it has none: no outcome, or no code asks for it."""
-        return self._by_key.get(recorded.key)
+        number = recorded.number
+        notes, turn = self._notes[number], self._asked.get(number)
+        if turn is not None or not notes & _HAS_TURN:
+            return turn
+        index, is_over = self._record.calls.last[number], bool(notes & _OVER)
+        before = self._before.get(index, ())
+        turn = Turn(self._record.rows.seq(index), number, before=before, is_over=is_over)
+        if not is_over:
+            self._asked[number] = turn
+        return turn
 
     def is_next(self, turn: Turn) -> bool:
         """Return whether an outcome may be handed over now."""
-        return bool(self._queue) and self._queue[0] is turn and turn.is_ready and self._is_reached(turn)
+        return turn is self._first() and turn.is_ready and self._is_reached(turn)
+
+    def _first(self) -> Turn | None:
+        """Return the turn at the head of the queue; `None` if there is none, or no code has asked for its call yet."""
+        if self._head < len(self._queue):
+            return self._asked.get(self._record.rows.about[self._queue[self._head]])
+        return self._new[0] if self._new else None
 
     def _is_reached(self, turn: Turn) -> bool:
         """Return whether every call has begun that had begun when this outcome was handed over first."""
-        # Code asks for calls in any order. Those at the head that it has asked for are dropped here, the others later.
-        expected = self._expected
-        while expected and expected[0].key not in self._awaited:
-            expected.popleft()
-        # A new outcome waits for no beginning: its call began after the replay, or the order was given up.
-        return turn.row is None or not expected or expected[0].began_after >= turn.row.seq
+        self._pass_begun()
+        if turn.seq is None or self._next_expected == len(self._expected):
+            # A new outcome waits for no beginning: its call began after the replay, or the order was given up.
+            return True
+        return self._record.calls.began_after[self._expected[self._next_expected]] >= turn.seq
+
+    def _pass_begun(self) -> None:
+        """Pass the expected calls that code has asked for: it asks in any order, so there may be others behind."""
+        expected, notes = self._expected, self._notes
+        while self._next_expected < len(expected) and not notes[expected[self._next_expected]] & _AWAITED:
+            self._next_expected += 1
 
     def claimed(self, recorded: RecordedCall) -> None:
         """Note that code has asked for a recorded call."""
@@ -142,35 +199,45 @@ class Turns:
         turn = self.of(recorded)
         if turn is not None:
             turn.get_ready()
-        self.dismiss(recorded)
+        self.dismiss(recorded.number)
 
-    def dismiss(self, recorded: RecordedCall) -> None:
+    def dismiss(self, number: int) -> None:
         """Expect a recorded call no longer; if no code has asked for its outcome, that has no turn any more."""
-        if recorded.key in self._awaited:
-            self._awaited.discard(recorded.key)
+        self._forget(number)
+        self._wake_next()
+
+    def _forget(self, number: int) -> None:
+        """Expect a recorded call no longer, and wake nobody yet."""
+        notes, turn = self._notes[number], self._asked.get(number)
+        if notes & _AWAITED:
+            notes &= ~_AWAITED
             self.progress += 1
         # The turn of a claimed call stays: its task is on the way to it.
-        turn = self.of(recorded)
-        if turn is not None and not turn.is_ready:
-            self.over(turn)
-        self._wake_next()
+        if notes & _HAS_TURN and not notes & _OVER and (turn is None or not turn.is_ready):
+            notes |= _OVER
+            self.progress += 1
+        self._notes[number] = notes
 
     def dismiss_all(self) -> RecordedCall | None:
         """Expect no call any more; return the first one that was expected, `None` if none was."""
-        missing = [each for each in self._expected if each.key in self._awaited]
+        missing = [each for each in self._expected[self._next_expected :] if self._notes[each] & _AWAITED]
         for each in missing:
-            self.dismiss(each)
-        return missing[0] if missing else None
+            self._forget(each)
+        self._wake_next()
+        return RecordedCall(self._record.calls, missing[0]) if missing else None
 
     def dismiss_inside(self, key: str) -> None:
         """Dismiss all recorded calls that were made in a call; the same in each of them that has no outcome itself."""
-        keys = [key]
+        self._pass_begun()
+        # After a replay nothing is expected, and a call may have had very many inside.
+        keys = [key] if self.recorded or self._next_expected < len(self._expected) else []
         while keys:
             for recorded in self._record.children(keys.pop()):
-                self.dismiss(recorded)
+                self._forget(recorded.number)
                 # What is inside a call with an outcome was never expected: no code runs there again.
                 if not recorded.has_outcome:
                     keys.append(recorded.key)
+        self._wake_next()
 
     def ready(self, turn: Turn) -> None:
         """Note that a new outcome is committed."""
@@ -181,15 +248,21 @@ class Turns:
         """Note that an outcome was handed over, or that no code will ask for it."""
         if not turn.is_over:
             turn.end()
+            if turn.number >= 0:
+                self._notes[turn.number] |= _OVER
+                self._asked.pop(turn.number, None)
             self.progress += 1
             self._wake_next()
 
     def _wake_next(self) -> None:
         """Let the task go on whose turn it is, if it waits for that."""
-        queue = self._queue
-        while queue and queue[0].is_over:
-            self.recorded -= queue.popleft().row is not None
+        queue, about, new = self._queue, self._record.rows.about, self._new
+        while self._head < len(queue) and self._notes[about[queue[self._head]]] & _OVER:
+            self._head += 1
+        while new and new[0].is_over:
+            new.popleft()
         # Only the head can be next, and it is woken, not handed over here. So its task gets a step of its own, and what
         # the task before it did is done by then.
-        if queue and self.is_next(queue[0]):
-            queue[0].come()
+        first = self._first()
+        if first is not None and self.is_next(first):
+            first.come()

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 
 from railtracks._checks import check_duration, check_text
 from railtracks.durable._store.access import Access
-from railtracks.durable._store.database import now_of
+from railtracks.durable._store.database import backed_up_at, backup_refusal, now_of
 from railtracks.durable._store.families import inside, pieces, refuse_inner
 from railtracks.durable._store.ownership import ProcessOwner
 from railtracks.durable._store.reading import is_storable
@@ -75,6 +75,9 @@ def pruned(access: Access, older_than: timedelta | float, status: DurableStatus 
             f"prune() deletes sessions that are over ({', '.join(sorted(FINAL))}), and none that is {status}"
         )
     with access.reading() as (connection, _, _):
+        if backed_up_at(connection) is not None:
+            # Also if there is nothing to delete: somebody has taken it for the store itself.
+            raise backup_refusal(str(access))
         until = now_of(connection) - seconds
         is_old = sessions.c.status.in_(wanted) & (sessions.c.ended_at < until)
         old = _ids(connection.execute(sa.select(sessions.c.session_id).where(is_old)).scalars().all())

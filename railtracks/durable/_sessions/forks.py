@@ -9,13 +9,13 @@ import os
 
 import sqlalchemy as sa
 
-from railtracks.durable._replay.recorded import CALLS
 from railtracks.durable._sessions.views import row_of
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
 from railtracks.durable._store.lives import fresh_life
 from railtracks.durable._store.reading import moment_after, rows_of
 from railtracks.durable._store.schema import ROOT, CallRow, DurableStatus, RowStatus, SessionRow, calls, sessions
+from railtracks.durable._store.table import CALLS
 from railtracks.exceptions import SessionUnavailableError
 
 

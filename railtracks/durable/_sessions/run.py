@@ -23,7 +23,6 @@ from railtracks._records.slices import Pauses
 from railtracks._workers.threads import in_thread, in_thread_or_here, saving_limiter
 from railtracks.durable._replay.calls import INTERRUPTING
 from railtracks.durable._replay.journal import Journal
-from railtracks.durable._replay.past import first_beginning
 from railtracks.durable._replay.recorded import RecordedSession
 from railtracks.durable._replay.startable import StartableNodes
 from railtracks.durable._replay.turns import Turns
@@ -34,7 +33,8 @@ from railtracks.durable._store.access import Access
 from railtracks.durable._store.commit import Commit
 from railtracks.durable._store.database import clock_of
 from railtracks.durable._store.histories import History, outcome_number
-from railtracks.durable._store.schema import FINAL, CallRow, DurableStatus, SessionRow, sessions
+from railtracks.durable._store.schema import FINAL, DurableStatus, SessionRow, sessions
+from railtracks.durable._store.table import RowTable
 from railtracks.durable._store.wanted import Taken, Wanted, stuck
 from railtracks.durable._store.writer import Writer
 from railtracks.durable._values.failures import load_failure
@@ -63,9 +63,14 @@ def _failure_of(access: Access, row: SessionRow, failure: bytes) -> Exception:
         return load_failure(failure, access.values)
 
 
-def _prepared_slowly(rows: list[CallRow]) -> tuple[RecordedSession, Turns]:
+def _first_beginning(taken: Taken) -> float:
+    """Return when a session began: a fork has calls that are older, and other machines have clocks of their own."""
+    return min(taken.session.created_at, taken.rows.first_beginning)
+
+
+def _prepared_slowly(rows: RowTable) -> tuple[RecordedSession, Turns]:
     pauses = Pauses()
-    record = RecordedSession(pauses.between(rows))
+    record = RecordedSession(rows, pauses)
     return record, Turns(record, pauses)
 
 
@@ -145,8 +150,7 @@ class Run:
             refusal: Exception = owner.refusal(wanted.session_id)
             # While this run tries, no other run in this process may take the session.
             if owner.reserve(wanted.session_id):
-                writer.submit(commit)
-                await writer.lead(commit)
+                await writer.write(commit)
                 taken = commit.result if commit.error is None and isinstance(commit.result, Taken) else None
                 if taken is None or taken.fence is None:
                     owner.release(wanted.session_id)
@@ -195,7 +199,7 @@ class Run:
             values=self.access.values,
             writer=self._writer,
             patience=self.access.patience,
-            began_at=first_beginning(taken.session, taken.rows) if taken.rows or taken.fence != 1 else None,
+            began_at=_first_beginning(taken) if taken.rows or taken.fence != 1 else None,
             failure=taken.session.failure if taken.fence is None and ended_quietly(taken.session) else None,
         )
         if self.asked_end is not None:
@@ -209,7 +213,7 @@ class Run:
         row = None if self._taken is None else self._taken.session
         return None if row is None or row.cancel_asked_at is None else EndCause(CauseKind.CANCEL, row.cancel_reason)
 
-    async def _prepared(self, rows: list[CallRow]) -> tuple[RecordedSession, Turns]:
+    async def _prepared(self, rows: RowTable) -> tuple[RecordedSession, Turns]:
         """Return what a replay needs of some rows.
 
         If there are many, a thread makes it, and the lease is renewed meanwhile; then this is a checkpoint.
@@ -305,8 +309,7 @@ class Run:
 
         with trio.CancelScope(shield=True):
             commit = Commit(self.session_id, fence, work=interrupt, is_end=True)
-            self._writer.submit(commit)
-            await self._writer.lead(commit)
+            await self._writer.write(commit)
             await self._release(fence, None, is_written=commit.error is None)
         self._taken = None
 

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from itertools import chain, islice
+from itertools import islice
 from typing import Final
 
 import sqlalchemy as sa
@@ -15,21 +15,21 @@ from attrs import define, evolve
 from sqlalchemy.engine import Connection
 
 from railtracks._checks import check_text
-from railtracks._records.data import CallError, CallRecord, EndCause, ExecutionInfo, Status
+from railtracks._records.data import EndCause, ExecutionInfo, Status
 from railtracks._records.files import is_safe_name
 from railtracks._records.known_secrets import KnownSecrets
 from railtracks._records.scrubbing import Scrubber
 from railtracks.durable._replay.context import written_in
-from railtracks.durable._replay.past import STATUS, error_in, first_beginning, values_in
+from railtracks.durable._replay.past import values_in
+from railtracks.durable._sessions.call_records import Runs, moment, told_error
 from railtracks.durable._sessions.causes import cause_of
 from railtracks.durable._sessions.pages import Page
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.onlooking import Onlooker
-from railtracks.durable._store.reading import owner_row, rows_of, session_row, shown_id
+from railtracks.durable._store.reading import RowsInStore, owner_row, rows_of, session_row, shown_id
 from railtracks.durable._store.schema import (
     CallRow,
     DurableStatus,
-    RowStatus,
     SessionRow,
     owners,
     sessions,
@@ -105,10 +105,10 @@ def sessions_in(access: Access, page: Page) -> tuple[StoredSession, ...]:
 def record_of(access: Access, session_id: str) -> ExecutionInfo:
     """Return a session and the records of its calls in the form that the core uses for every session."""
     with access.reading() as (connection, _, owner):
-        row, rows = row_of(connection, session_id, access), rows_of(connection, session_id)
+        row = row_of(connection, session_id, access)
         if row.status == DurableStatus.RUNNING and _Owners(connection, owner).is_free(row):
             row = row._replace(status=DurableStatus.INTERRUPTED)
-    return info_of(row, rows, access.values)
+        return info_of(row, RowsInStore(connection, session_id), access.values)
 
 
 def rows_in(access: Access, session_id: str) -> tuple[SessionRow, list[CallRow]]:
@@ -127,26 +127,38 @@ def seen_status(row: SessionRow) -> Status:
     return _SEEN.get(DurableStatus(row.status), Status.RUNNING)
 
 
-def info_of(row: SessionRow, rows: list[CallRow], values: Values) -> ExecutionInfo:
+def info_of(row: SessionRow, rows: Iterable[CallRow], values: Values) -> ExecutionInfo:
     """Return a session and the records of its calls in the form that the core uses for every session.
+
+    Args:
+        row: The row of the session.
+        rows: The rows of its calls, which can be gone through twice.
+        values: What reads them.
 
     Raises:
         StoreError: If the rows are damaged.
     """
     with as_store_error(row.session_id):
-        scrubber = scrubber_of(rows, values)
+        runs, secrets, names, began_at = Runs(), KnownSecrets(), set[str](), row.created_at
+        for each in rows:
+            runs.add(each)
+            secrets.see_all(values_in(each, values))
+            names.update(written_in(each))
+            # A fork has calls that are older, and other machines have clocks of their own.
+            began_at = min(began_at, each.began_at)
+        scrubber = secrets.scrubber
         return ExecutionInfo(
             session_id=row.session_id,
             session_name=row.session_name,
             flow_name=row.flow_name,
             flow_id=None,
             status=seen_status(row),
-            started_at=datetime.fromtimestamp(first_beginning(row, rows), UTC),
-            ended_at=_moment(row.ended_at),
+            started_at=datetime.fromtimestamp(began_at, UTC),
+            ended_at=moment(row.ended_at),
             timeout=row.timeout,
-            error=_error(row.failure, values, scrubber),
-            context_keys=tuple(sorted({key for each in rows for key in written_in(each)})),
-            calls=_records(rows, values, scrubber),
+            error=told_error(row.failure, values, scrubber),
+            context_keys=tuple(sorted(names)),
+            calls=runs.records(rows, values, scrubber),
             cause=_cause(row, scrubber),
         )
 
@@ -225,8 +237,8 @@ def _stored(found: _Owners, row: SessionRow) -> StoredSession:
         version=row.version,
         session_name=row.session_name,
         created_at=datetime.fromtimestamp(row.created_at, UTC),
-        ended_at=_moment(row.ended_at),
-        deadline_at=_moment(row.deadline_at),
+        ended_at=moment(row.ended_at),
+        deadline_at=moment(row.deadline_at),
         recoveries=row.recoveries,
         forked_from=row.forked_from,
         host=None if holder is None else holder.host,
@@ -252,77 +264,14 @@ def scrubber_of(rows: list[CallRow], values: Values, others: Sequence[bytes] = (
     return secrets.scrubber
 
 
-def _records(rows: list[CallRow], values: Values, scrubber: Scrubber) -> tuple[CallRecord, ...]:
-    """Return one record for each attempt of a call, in the order in which the attempts began.
-
-    An attempt that a person had run again has a record for each time. Rows of starts and broadcasts are left out.
-    Secrets are removed from arguments, results and errors.
-    """
-    runs = _runs_in(rows)
-    began_at: dict[int, float] = {}
-    records: list[CallRecord] = []
-    # Each after the call around it, whose first row is an earlier one.
-    for beginning, row in sorted(chain.from_iterable(runs.values()), key=lambda run: run[0].seq):
-        around = _run_around(runs.get(row.parent, []), beginning.seq)
-        # Processes on other machines may have begun these calls, by clocks of their own.
-        began = max(beginning.began_at, began_at.get(around or 0, 0.0))
-        began_at[beginning.seq] = began
-        args, kwargs = values.redacted_arguments(row.arguments, scrubber)
-        records.append(
-            CallRecord(
-                id=beginning.seq,
-                parent_id=around,
-                node=row.node,
-                status=STATUS[row.status],
-                attempt=row.attempt,
-                started_at=datetime.fromtimestamp(began, UTC),
-                ended_at=_moment(None if row.ended_at is None else max(began, row.ended_at)),
-                args=args,
-                kwargs=kwargs,
-                result=values.redacted(row.outcome, scrubber) if row.status == RowStatus.COMPLETED else None,
-                error=_error(row.outcome, values, scrubber) if row.status == RowStatus.FAILED else None,
-            )
-        )
-    return tuple(sorted(records, key=lambda each: each.started_at))
-
-
-def call_ids(rows: list[CallRow]) -> dict[str, int]:
+def call_ids(rows: Iterable[CallRow]) -> dict[str, int]:
     """Return the ids that users know calls by, by the keys of the calls: of one that was run again, the last one."""
-    return {key: runs[-1][0].seq for key, runs in _runs_in(rows).items()}
-
-
-def _runs_in(rows: list[CallRow]) -> dict[str, list[tuple[CallRow, CallRow]]]:
-    """Return the first and the last row of each run of a call, by its key: a person may have had it run again."""
-    runs: dict[str, list[tuple[CallRow, CallRow]]] = {}
-    retried = set[str]()
+    runs = Runs()
     for row in rows:
-        if row.status == RowStatus.RETRIED:
-            retried.add(row.key)
-        elif row.status in STATUS:
-            known = runs.setdefault(row.key, [])
-            if not known or row.key in retried:
-                retried.discard(row.key)
-                known.append((row, row))
-            else:
-                known[-1] = known[-1][0], row
-    return runs
-
-
-def _run_around(runs: list[tuple[CallRow, CallRow]], seq: int) -> int | None:
-    """Return the id of the run that was the last one of a call when something in it began; `None` if there is none."""
-    ids = [beginning.seq for beginning, _ in runs]
-    # How a cancelled call ended may stand before the call around it.
-    return max((each for each in ids if each < seq), default=min(ids, default=None))
-
-
-def _error(data: bytes | None, values: Values, scrubber: Scrubber) -> CallError | None:
-    return None if data is None else error_in(data, values, scrubber)
+        runs.add(row)
+    return runs.ids()
 
 
 def _cause(row: SessionRow, scrubber: Scrubber) -> EndCause | None:
     cause = cause_of(row)
     return cause if cause is None or cause.reason is None else evolve(cause, reason=scrubber.text(cause.reason))
-
-
-def _moment(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

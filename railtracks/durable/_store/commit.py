@@ -27,7 +27,7 @@ class Commit:
         last_row: The number of the last row that it writes, if there are rows or `work` returns something.
         work: What else to do in the same transaction; it may be done again after an answer was lost.
         is_end: Whether it records how the session ended, which is written even where rows of the session were not.
-        on_done: Called when the commit is decided, in the task that wrote, in the order of the queue.
+        on_done: Called when the commit is decided, in Trio's thread, in the order of the queue.
         waiter: The task that waits for it.
         result: What `work` returned.
         error: Why the commit was not written.
@@ -68,19 +68,12 @@ class Commit:
         self.error = error
 
     def finish(self) -> None:
-        """Mark the commit as decided, in the task that wrote, and let the task that waits for it go on."""
+        """Mark the commit as decided, in Trio's thread, and let the task that waits for it go on."""
         self.is_done = True
         if self.on_done is not None:
             self.on_done()
-        else:
-            self.wake()
-
-    def wake(self) -> bool:
-        """Wake the task that waits for the commit; return whether there is one."""
-        if self.waiter is None:
-            return False
-        self.waiter.wake()
-        return True
+        elif self.waiter is not None:
+            self.waiter.wake()
 
 
 class CommitWaiter:

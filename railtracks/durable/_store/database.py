@@ -23,6 +23,7 @@ from railtracks.durable._store.postgres import AdvisoryLocks, postgres_engine
 from railtracks.durable._store.reading import moment_in
 from railtracks.durable._store.schema import BACKUP, REVISION, REVISIONS, facts, owners
 from railtracks.durable._store.sqlite import LockFiles, sqlite_engine
+from railtracks.durable._store.statements import commit, roll_back
 from railtracks.durable._store.upgrade import prepared_upgrade, revision_of
 from railtracks.exceptions import StoreError
 
@@ -58,6 +59,13 @@ class OwnerLocks(Protocol):
     def clear_others(self, known: Collection[str]) -> None: ...
 
 
+class Transactions(Protocol):
+    """How the transactions of a database that write begin, and what is checked before they are committed."""
+
+    def begin(self, connection: Connection) -> None: ...
+    def check(self, connection: Connection) -> None: ...
+
+
 class Database:
     """The database of one store as this process has it open: transactions, and the lock of its owner.
 
@@ -85,11 +93,12 @@ class Database:
         # The owners that the transaction of the writer has found dead.
         self._dead: list[str] = []
         self._locks: OwnerLocks
+        self._transactions: Transactions
         if self.is_sqlite:
-            self._engine = sqlite_engine(url, durability, timeout)
+            self._engine, self._transactions = sqlite_engine(url, durability, timeout)
             self._locks = LockFiles(url)
         else:
-            self._engine = postgres_engine(url, durability, timeout, lease)
+            self._engine, self._transactions = postgres_engine(url, durability, timeout, lease)
             self._locks = AdvisoryLocks(self._engine)
         try:
             self._upgrade()
@@ -127,12 +136,19 @@ class Database:
             self._refuse_closed()
             if self._writer is None:
                 self._writer = self._engine.connect().execution_options(railtracks_writes=True)
+            writer = self._writer
             self._dead.clear()
             try:
-                with self._writer.begin():
+                try:
+                    self._transactions.begin(writer)
                     if self._is_backup and purpose in _REFUSED:
-                        self._refuse_backup(self._writer)
-                    yield self._writer
+                        self._refuse_backup(writer)
+                    yield writer
+                    self._transactions.check(writer)
+                except BaseException:
+                    self._roll_back(writer)
+                    raise
+                commit(writer)
                 for token in self._dead:
                     self._locks.clear(token)
             except DBAPIError:
@@ -145,6 +161,13 @@ class Database:
         """Open a transaction that reads one state of the database."""
         with self._engine.connect() as connection, connection.begin():
             yield connection
+
+    def _roll_back(self, writer: Connection) -> None:
+        try:
+            roll_back(writer)
+        except DBAPIError:
+            # What is raised is why it was to be rolled back.
+            self._drop_writer()
 
     def _refuse_closed(self) -> None:
         # A renewal that comes late, from a thread that nobody waits for any more, would open connections that nobody

@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from railtracks._records.slices import Pauses
-from railtracks.durable._store.reading import CallRows, RecordChecks, damaged
+from railtracks.durable._store.reading import CallRows, RecordChecks, RowsInStore, damaged
 from railtracks.durable._store.schema import ROOT, CallRow, RowStatus, SessionRow, calls
+from railtracks.durable._store.table import RowTable
 
 # How many rows one piece has at first, and at most; and how many bytes of results and arguments, about.
 _FEWEST: Final = 16
@@ -52,13 +53,16 @@ class History:
     """
 
     def __init__(self, session_id: str) -> None:
-        self.rows: list[CallRow] = []
         self._session_id = session_id
         # A session that was deleted may have been begun again with the same identifier.
         self._life: tuple[object, ...] | None = None
         self._checked = CallRows(session_id)
-        self._checks = RecordChecks()
+        self._begin()
         self._size = _FEWEST
+
+    def _begin(self) -> None:
+        self._checks = RecordChecks()
+        self.rows = RowTable(self._session_id, calls=self._checks.calls)
 
     def read_on(self, connection: Connection, session: SessionRow) -> bool:
         """Read one piece more, in about 20 ms; return whether that was the last one. Blocks.
@@ -68,10 +72,11 @@ class History:
         """
         life = (session.life, session.seed, session.created_at)
         if life != self._life:
-            self.rows, self._checks, self._life = [], RecordChecks(), life
+            self._begin()
+            self._life = life
         asked: dict[str, object] = {"wanted": self._session_id, "most": self._size}
         if self.rows:
-            asked["last"] = self.rows[-1].seq
+            asked["last"] = self.rows.last_seq
         found = connection.execute(_PIECE if self.rows else _FIRST, asked)
         count = size = 0
         for each in Pauses().between(found):
@@ -91,10 +96,9 @@ def check_history(connection: Connection, session_id: str) -> None:
     Raises:
         StoreError: If one is damaged, or if two contradict each other.
     """
-    query = sa.select(calls).where(calls.c.session_id == session_id).order_by(calls.c.seq)
-    checked, checks = CallRows(session_id), RecordChecks()
-    for each in connection.execute(query.execution_options(yield_per=_FEWEST)):
-        _add(checks, checked.row(each))
+    checks = RecordChecks()
+    for row in RowsInStore(connection, session_id):
+        _add(checks, row)
 
 
 def _add(checks: RecordChecks, row: CallRow) -> None:
@@ -103,8 +107,8 @@ def _add(checks: RecordChecks, row: CallRow) -> None:
         raise damaged(row.session_id, f"of call row {row.seq}, {problem}")
 
 
-def outcome_rows(connection: Connection, session: SessionRow) -> list[CallRow]:
-    """Return the row with the outcome of a session's entry point, if there is one.
+def outcome_rows(connection: Connection, session: SessionRow) -> RowTable:
+    """Return the row with the outcome of a session's entry point, if there is one, as a table.
 
     Raises:
         StoreError: If it is damaged.
@@ -116,7 +120,7 @@ def outcome_rows(connection: Connection, session: SessionRow) -> list[CallRow]:
         else connection.execute(_NUMBERED, {**wanted, "number": session.outcome_seq})
     )
     checked = CallRows(session.session_id)
-    return [checked.row(each) for each in found]
+    return RowTable(session.session_id, map(checked.row, found))
 
 
 def outcome_number(session_id: str) -> sa.ScalarSelect[int]:

@@ -50,7 +50,7 @@ def looking(url: URL, durability: str, timeout: float, lease: float) -> Generato
     if is_sqlite:
         engine = _file_engine(Path(url.database or ""), min(_PATIENCE, timeout))
     else:
-        engine = postgres_engine(url, durability, timeout, lease)
+        engine, _ = postgres_engine(url, durability, timeout, lease)
     locks: _Locks = LockFiles(url) if is_sqlite else AdvisoryLocks(engine)
     with _disposed(engine):
         with engine.connect() as connection, connection.begin():

@@ -24,6 +24,7 @@ from railtracks.durable._store.onlooking import Onlooker
 from railtracks.durable._store.progress import taken_over
 from railtracks.durable._store.reading import moment_after, owner_row, session_row
 from railtracks.durable._store.schema import FINAL, DurableStatus, OwnerRow, SessionRow, owners, sessions
+from railtracks.durable._store.table import RowTable
 from railtracks.durable._store.wanted import Taken, Wanted, refuse_other, stuck
 from railtracks.durable._values.prints import NEWEST
 from railtracks.exceptions import SessionOwnedError, SessionUnavailableError, StoreError
@@ -204,7 +205,7 @@ class ProcessOwner(Onlooker):
         own = sa.update(sessions).where(sessions.c.session_id == found.session_id)
         if recoveries > self._max_recoveries:
             connection.execute(own.values(status=DurableStatus.STUCK, owner=None, fence=fence))
-            return Taken(found, [], None, None, is_stuck=True)
+            return Taken(found, RowTable(found.session_id), None, None, is_stuck=True)
         connection.execute(
             own.values(
                 status=DurableStatus.RUNNING,
@@ -259,7 +260,7 @@ class ProcessOwner(Onlooker):
         )
         connection.execute(_BEGIN, row._asdict())
         asked_at = asked_at if self._own(connection) else 0.0
-        return Taken(row, [], row.fence, wanted.timeout, asked_at)
+        return Taken(row, RowTable(row.session_id), row.fence, wanted.timeout, asked_at)
 
     def refusal(self, session_id: str) -> SessionOwnedError:
         """Return the error for a session that is open elsewhere in this process."""

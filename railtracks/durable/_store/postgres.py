@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from railtracks.durable._store.address import shown
 from railtracks.durable._store.connecting import close_what_fails
+from railtracks.durable._store.statements import run
 from railtracks.exceptions import StoreError
 
 # What each transaction is begun with, beside its settings.
@@ -44,12 +45,19 @@ _POOLED: Final = (
 )
 
 
+class _DriverInfo(Protocol):
+    def parameter_status(self, name: str, /) -> str | None: ...
+
+
 class _DriverConnection(Protocol):
     autocommit: bool
 
+    @property
+    def info(self) -> _DriverInfo: ...
 
-def postgres_engine(url: URL, durability: str, timeout: float, lease: float) -> Engine:
-    """Return the engine of a store on a server, which need not be there yet.
+
+def postgres_engine(url: URL, durability: str, timeout: float, lease: float) -> tuple[Engine, ServerTransactions]:
+    """Return the engine of a store on a server, which need not be there yet, and the transactions that write to it.
 
     Raises:
         ImportError: If the extra `postgres` is not installed.
@@ -89,17 +97,54 @@ def postgres_engine(url: URL, durability: str, timeout: float, lease: float) -> 
         # The driver begins no transaction: `begin` does.
         connection.autocommit = True
 
-    def begin(connection: Connection) -> None:
-        is_writing = connection.get_execution_options().get("railtracks_writes", False)
-        connection.exec_driver_sql(f"{_WRITING if is_writing else _READING}{local}")
-        if is_writing and not connection.info.get(_IS_CHECKED):
-            _refuse_other_settings(connection, settings, shown(url))
-            connection.info[_IS_CHECKED] = True
+    def refuse_other_encodings(connection: _DriverConnection, _: object) -> None:
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            raise StoreError(
+                f"the store {shown(url)} cannot be opened: its database has the encoding {encoding}, which does not"
+                " hold every text. It has to be UTF8: create database NAME encoding 'UTF8' template template0"
+            )
 
+    def begin(connection: Connection) -> None:
+        # A transaction that writes has begun before SQLAlchemy hears of it.
+        if not connection.get_execution_options().get("railtracks_writes"):
+            run(connection, f"{_READING}{local}")
+
+    # First: SQLAlchemy itself cannot read what some of these databases say.
+    event.listen(engine, "connect", refuse_other_encodings, insert=True)
     event.listen(engine, "connect", prepare)
     event.listen(engine, "begin", begin)
     close_what_fails(engine)
-    return engine
+    return engine, ServerTransactions(f"{_WRITING}{local}", settings, shown(url))
+
+
+class ServerTransactions:
+    """The transactions that write to a store on a server.
+
+    Args:
+        text: What begins one.
+        settings: What it is begun with.
+        store: What errors call the store.
+    """
+
+    def __init__(self, text: str, settings: Mapping[str, str], store: str) -> None:
+        self._text = text
+        self._settings = settings
+        self._store = store
+
+    def begin(self, connection: Connection) -> None:
+        """Begin a transaction, and in the first one of a connection read the settings back.
+
+        Raises:
+            StoreError: If the store would be less durable than it was told, or hold locks for longer.
+        """
+        run(connection, self._text)
+        if not connection.info.get(_IS_CHECKED):
+            _refuse_other_settings(connection, self._settings, self._store)
+            connection.info[_IS_CHECKED] = True
+
+    def check(self, connection: Connection) -> None:
+        """Check nothing: a server answers for where it writes to."""
 
 
 def _refuse_other_settings(connection: Connection, given: Mapping[str, str], store: str) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 from sqlalchemy import select
@@ -28,6 +29,7 @@ from railtracks.durable._store.schema import (
     calls,
     signals,
 )
+from railtracks.durable._store.table import CallTable
 from railtracks.exceptions import StoreError
 
 # Seconds since 1970: the last second that a datetime can hold.
@@ -35,6 +37,8 @@ LATEST: Final = 253_402_300_799.0
 # PostgreSQL's integers end there. One less, as the next number of a row is one more.
 _LARGEST: Final = 2**31 - 2
 _LONGEST_SHOWN: Final = 60
+# How many rows of calls are held at once, where each is read for itself: they may be large.
+_AT_ONCE: Final = 16
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 # Returns whether a column may have a value.
@@ -120,6 +124,8 @@ _REPEATED: Final = tuple(map(CallRow._fields.index, ("session_id", "parent", "st
 _BARE: Final = frozenset([RowStatus.OPENED, RowStatus.RETRIED, RowStatus.CANCELLED, RowStatus.DELIVERED])
 # Without an end.
 _BEGINNINGS: Final = frozenset([RowStatus.OPENED, RowStatus.RETRIED])
+# What the rows of a call have said of it.
+_NOTHING, _BEGUN, _OVER = range(3)
 _CALL: Final[dict[str, _Check]] = {
     # The query has compared it.
     "session_id": _is_text,
@@ -248,15 +254,31 @@ class CallRows:
         return CallRow._make(values)
 
 
+class RowsInStore:
+    """The rows of a session's calls, in the order of the commits, each checked by itself: read anew by each iteration.
+
+    For use in one transaction, and not beside other statements of its connection. Iterating blocks, and raises
+    `StoreError` at a row that is damaged.
+    """
+
+    def __init__(self, connection: Connection, session_id: str) -> None:
+        self._connection = connection
+        self._session_id = session_id
+
+    def __iter__(self) -> Iterator[CallRow]:
+        query = select(calls).where(calls.c.session_id == self._session_id).order_by(calls.c.seq)
+        checked = CallRows(self._session_id)
+        with self._connection.execute(query.execution_options(yield_per=_AT_ONCE)) as found:
+            yield from map(checked.row, found)
+
+
 def rows_of(connection: Connection, session_id: str) -> list[CallRow]:
     """Return the rows of a session's calls, in the order of the commits, each checked by itself.
 
     Raises:
         StoreError: If one is damaged.
     """
-    query = select(calls).where(calls.c.session_id == session_id).order_by(calls.c.seq)
-    checked = CallRows(session_id)
-    return [checked.row(each) for each in connection.execute(query)]
+    return list(RowsInStore(connection, session_id))
 
 
 def _is_sound(row: CallRow) -> bool:
@@ -305,15 +327,19 @@ def _call_contradiction(row: CallRow) -> str | None:
 
 
 class RecordChecks:
-    """The rows of one session that were read so far, for what later rows may say.
+    """What was read so far of the rows of one session, for what later rows may say.
 
     The parent record of an outcome or a beginning stands before it, so no row is inside itself.
+
+    Attributes:
+        calls: What the rows are about.
     """
 
     def __init__(self) -> None:
-        self._calls: dict[str, CallRow] = {}
-        self._begun: set[str] = set()
-        self._over: set[str] = set()
+        self.calls = CallTable()
+        # By the numbers of the calls: the numbers of their first rows, and what other rows have said.
+        self._first = array("i")
+        self._said = bytearray()
         self._started: set[str] = set()
 
     def add(self, row: CallRow) -> str | None:
@@ -321,7 +347,7 @@ class RecordChecks:
         if row.status in {RowStatus.BROADCAST, RowStatus.DELIVERED}:
             return None
         # How a cancelled call ended is recorded late, and maybe without the call around it.
-        if row.parent != ROOT and row.parent not in self._calls and row.status != RowStatus.CANCELLED:
+        if row.parent != ROOT and row.parent not in self.calls.numbers and row.status != RowStatus.CANCELLED:
             return "the call around it is not in the record"
         return self._add_start(row) if row.status == RowStatus.STARTED else self._add_call(row)
 
@@ -332,23 +358,22 @@ class RecordChecks:
         return None
 
     def _add_call(self, row: CallRow) -> str | None:
-        known = self._calls.setdefault(row.key, row)
-        if _identity(known) != _identity(row):
-            return f"it is another call than row {known.seq} with the same key"
+        number = self.calls.number_of(row)
+        # What other rows are about has numbers, too.
+        while len(self._first) <= number:
+            self._first.append(row.seq)
+            self._said.append(_NOTHING)
+        first, said = self._first[number], self._said[number]
+        if not self.calls.is_about(number, row):
+            return f"it is another call than row {first} with the same key"
         if row.status == RowStatus.RETRIED:
             # From here on the call may begin and end once more.
-            self._begun.discard(row.key)
-            self._over.discard(row.key)
+            self._said[number] = _NOTHING
             return None
-        if row.key in self._over or (row.status == RowStatus.OPENED and row.key in self._begun):
-            return f"the same call has row {known.seq}, and cannot begin or end twice"
-        (self._begun if row.status == RowStatus.OPENED else self._over).add(row.key)
+        if said == _OVER or (row.status == RowStatus.OPENED and said == _BEGUN):
+            return f"the same call has row {first}, and cannot begin or end twice"
+        self._said[number] = _BEGUN if row.status == RowStatus.OPENED else _OVER
         return None
-
-
-def _identity(row: CallRow) -> tuple[object, ...]:
-    """Return what all rows of one call have in common."""
-    return row.parent, row.strand, row.position, row.place, row.attempt, row.node, row.fingerprint
 
 
 # Signals.

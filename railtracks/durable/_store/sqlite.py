@@ -22,6 +22,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 
 from railtracks._records.files import is_mine, is_safe_name, sync_folder
 from railtracks.durable._store.connecting import close_what_fails
+from railtracks.durable._store.statements import run
 from railtracks.durable._store.store_file import StoreFile
 from railtracks.exceptions import StoreError
 
@@ -43,8 +44,32 @@ _LEFT_BEHIND: Final = 86_400.0
 _ASKED_AGAIN: Final = 0.01
 
 
-def sqlite_engine(url: URL, durability: str, timeout: float, mounts: Path = _MOUNTS) -> Engine:
-    """Return the engine of a store's file, which is made if it is not there.
+class FileTransactions:
+    """The transactions that write to the file of a store.
+
+    Args:
+        file: The file.
+    """
+
+    def __init__(self, file: StoreFile) -> None:
+        self._file = file
+
+    def begin(self, connection: Connection) -> None:
+        """Begin a transaction; the file is checked before its commit, where it counts."""
+        run(connection, "begin immediate")
+        self._file.begin(connection)
+
+    def check(self, connection: Connection) -> None:
+        """Check where a transaction goes that is about to be committed.
+
+        Raises:
+            StoreError: If the path of the store does not lead there any more.
+        """
+        self._file.check_all(connection)
+
+
+def sqlite_engine(url: URL, durability: str, timeout: float, mounts: Path = _MOUNTS) -> tuple[Engine, FileTransactions]:
+    """Return the engine of a store's file, which is made if it is not there, and the transactions that write to it.
 
     Args:
         url: Where the file is, by its real path.
@@ -91,29 +116,16 @@ def sqlite_engine(url: URL, durability: str, timeout: float, mounts: Path = _MOU
             )
 
     def begin(connection: Connection) -> None:
-        if _writes(connection):
-            file.check_all(connection)
-            connection.exec_driver_sql("begin immediate")
-            file.begin(connection)
-        else:
+        # A transaction that writes has begun before SQLAlchemy hears of it.
+        if not connection.get_execution_options().get("railtracks_writes"):
             file.check()
-            connection.exec_driver_sql("begin")
-
-    def commit(connection: Connection) -> None:
-        if _writes(connection):
-            file.check_all(connection)
+            run(connection, "begin")
 
     event.listen(engine, "do_connect", connect)
     event.listen(engine, "connect", prepare)
     event.listen(engine, "begin", begin)
-    event.listen(engine, "commit", commit)
     close_what_fails(engine)
-    return engine
-
-
-def _writes(connection: Connection) -> bool:
-    """Return whether the transactions of a connection may write."""
-    return bool(connection.get_execution_options().get("railtracks_writes"))
+    return engine, FileTransactions(file)
 
 
 def _kept_in_wal(connection: sqlite3.Connection, patience: float) -> str:

@@ -1,7 +1,7 @@
 """The file of a store in SQLite, as it was when it was opened: whether its path still leads to it.
 
-`sqlite` asks before each transaction and each commit. SQLite itself goes on in a file that has no name any more, and
-everything that it acknowledges there is lost.
+`sqlite` asks before each commit, and before each transaction that reads. SQLite itself goes on in a file that has no
+name any more, and everything that it acknowledges there is lost.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class StoreFile:
         self.check()
         for path, found in connection.info.get(_BESIDE, ()):
             self._lost = self._problem(path, found)
-            self.check()
+            if self._lost is not None:
+                raise StoreError(self._lost)
 
     def begin(self, connection: Connection) -> None:
         """Note which files SQLite has beside the store, in the first transaction of a connection that writes."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from attrs import define
 
-from railtracks.durable._store.schema import CallRow, SessionRow
+from railtracks.durable._store.schema import SessionRow
+from railtracks.durable._store.table import RowTable
 from railtracks.durable._values.alike import Inputs
 from railtracks.durable._values.values import as_store_error
 from railtracks.exceptions import ReplayMismatchError, SessionUnavailableError
@@ -57,7 +58,7 @@ class Taken:
     """
 
     session: SessionRow
-    rows: list[CallRow]
+    rows: RowTable
     fence: int | None
     remaining: float | None
     asked_at: float = 0.0

@@ -49,6 +49,8 @@ def wipe(connection: Connection, session_ids: Sequence[str], most: int) -> Seque
         for table, number in _PARTS:
             is_gone = ~sa.exists().where(sessions.c.session_id == session_id)
             some = sa.select(number).where(table.c.session_id == session_id).order_by(number).limit(most)
+            # What another process deletes at this moment is left to that one: two would wait for each other.
+            some = some.with_for_update(skip_locked=True)
             gone = sa.delete(table).where(table.c.session_id == session_id, number.in_(some), is_gone)
             most -= connection.execute(gone).rowcount
             if most <= 0:

@@ -1,7 +1,7 @@
 """Commits of sessions: first in, first out, all that wait in one transaction; the fault of one session fails no other.
 
-Journals and runs submit commits here. A writer has no task and no thread of its own: a task with something to commit
-writes for all that wait. A commit is written only if its fencing number is the one that the database has for its
+Journals and runs submit commits here. A writer has no task, and a thread only while there is something to write. A
+commit is written only if its fencing number is the one that the database has for its
 session.
 """
 
@@ -10,23 +10,27 @@ from __future__ import annotations
 import functools
 import sqlite3
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final, TypeVar
 
 import sqlalchemy as sa
 import trio
+from outcome import Outcome
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 
-from railtracks._workers.threads import in_thread, in_thread_whatever_comes
+from railtracks._workers.threads import in_thread, start_in_thread
 from railtracks.durable._store.cancel_polling import CancelPolling, asked_of
-from railtracks.durable._store.commit import Commit, CommitWaiter
+from railtracks.durable._store.commit import Commit
 from railtracks.durable._store.database import Database, Purpose
 from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.schema import calls, sessions
 from railtracks.durable._store.signal_polling import SignalPolling
+from railtracks.durable._store.statements import Prepared, prepared, rows_of, run_for_each
 from railtracks.exceptions import RailtracksError, SessionLostError, StoreError
 
 T = TypeVar("T")
@@ -37,20 +41,6 @@ _LONGEST_PAUSE: Final = 1.0
 # Errors after which another try may succeed: a lock, a full disk, a cut connection, a server that restarts, more
 # readers than connections.
 _PASSING: Final = (OperationalError, InterfaceError, InternalError, NoConnectionError)
-
-# Made once: to put this statement together costs more than to run it.
-_FENCES: Final = (
-    sa.select(
-        sessions.c.session_id,
-        sessions.c.fence,
-        # The number of its last row.
-        sa.func.coalesce(
-            sa.select(sa.func.max(calls.c.seq)).where(calls.c.session_id == sessions.c.session_id).scalar_subquery(), 0
-        ).label("seq"),
-    )
-    .where(sessions.c.session_id.in_(sa.bindparam("ids", expanding=True)))
-    .with_for_update(read=True)
-)
 
 
 class Writer:
@@ -75,7 +65,7 @@ class Writer:
         look = partial(self.peek, lambda connection: asked_of(connection, token), "watch")
         self.cancel_polling = CancelPolling(look, patience)
         self.renewing = trio.Lock()
-        self._waiting: list[Commit] = []
+        self._queue: deque[Commit] = deque()
         self._is_writing = False
         # By session and fencing number, why a commit could not be written. Later commits of that owner are not written
         # either: the record would have a hole.
@@ -85,29 +75,49 @@ class Writer:
         self._acknowledged: dict[tuple[str, int | None], int] = {}
 
     def submit(self, commit: Commit) -> None:
-        """Put a commit into the queue, to be written before the commits that come after it, or with them."""
-        self._waiting.append(commit)
+        """Put a commit into the queue, to be written with the commits that come after it, and before them."""
+        self._queue.append(commit)
 
     @property
     def backlog(self) -> int:
         """The number of commits that wait to be written."""
-        return len(self._waiting)
+        return len(self._queue)
 
-    async def lead(self, commit: Commit) -> None:
-        """Wait until a commit that was submitted is decided, and write meanwhile if no other task does.
-
-        Shielded; a schedule point.
-        """
+    @trio.lowlevel.enable_ki_protection
+    async def write(self, commit: Commit) -> None:
+        """Write a commit, and all that were submitted before it; wait until it is decided. Shielded."""
         waiter = commit.wait_here()
+        self.submit(commit)
+        self.write_soon()
         while not commit.is_done:
-            await self.step(waiter)
-
-    async def step(self, waiter: CommitWaiter) -> None:
-        """Write all that waits, or if another task writes, wait to be woken. Shielded; a schedule point."""
-        if self._is_writing:
             await waiter.wait()
-        else:
-            await self._write_all()
+
+    def write_soon(self) -> None:
+        """Have a thread write all that was submitted, unless one is at work: then that is written after it.
+
+        The thread takes what is in the queue when it gets to run. By then the tasks that the last transaction woke have
+        submitted their next commits: that makes a group of them.
+        """
+        if self._is_writing:
+            return
+        self._is_writing = True
+        try:
+            start_in_thread(self._write, self._written)
+        except RuntimeError as error:
+            batch = self._taken()
+            self._give_up(batch, error)
+            self._finish(batch)
+
+    # Called by Trio itself, between the steps of tasks.
+    def _written(self, result: Outcome[list[Commit]]) -> None:
+        self._finish(result.unwrap())
+        if any(commit.waiter is not None for commit in self._queue):
+            self.write_soon()
+
+    def _finish(self, batch: list[Commit]) -> None:
+        self._is_writing = False
+        for commit in batch:
+            commit.finish()
 
     async def peek(self, look: Callable[[Connection], T], purpose: Purpose = "poll") -> T:
         """Read something, and try again for as long as a commit may take; a checkpoint.
@@ -130,27 +140,21 @@ class Writer:
         with self._database.reading(purpose) as connection:
             return look(connection)
 
-    # Only this task wakes the others that wait: nothing may end it early, and at a checkpoint Ctrl-C would
-    # (test_durable_cancellation.py::test_ctrl_c_leaves_nobody_waiting_for_a_commit).
-    @trio.lowlevel.enable_ki_protection
-    async def _write_all(self) -> None:
-        self._is_writing = True
-        # The tasks that the last transaction woke submit their next commits meanwhile: that makes a group of them.
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        batch, self._waiting = self._waiting, []
-        try:
-            await in_thread_whatever_comes(self._commit, batch)
-        except RuntimeError as error:
-            self._give_up(batch, error)
-        self._is_writing = False
-        for commit in batch:
-            commit.finish()
-        # One of the tasks that wait writes for all of them.
-        for commit in self._waiting:
-            if commit.wake():
-                break
+    def _taken(self) -> list[Commit]:
+        """Take all commits out of the queue, to which Trio's thread may add one at any moment."""
+        batch: list[Commit] = []
+        with suppress(IndexError):
+            while True:
+                batch.append(self._queue.popleft())
+        return batch
 
     # In a thread from here on.
+
+    def _write(self) -> list[Commit]:
+        """Write what is in the queue; return the commits, all of them decided."""
+        batch = self._taken()
+        self._commit(batch)
+        return batch
 
     def _commit(self, batch: list[Commit]) -> None:
         deadline = time.monotonic() + self._timeout
@@ -201,8 +205,7 @@ class Writer:
             # other.
             ids = {commit.session_id for commit in batch if commit.fence is not None}
             # The lock of these rows: no other owner can take a session over before this transaction has ended.
-            found = connection.execute(_FENCES, {"ids": list(ids)}) if ids else ()
-            states = {row[0]: (row[1], row[2]) for row in found}
+            states = _fences_of(connection, list(ids)) if ids else {}
             rows: list[dict[str, object]] = []
             written: list[Commit] = []
             for commit in batch:
@@ -263,21 +266,33 @@ class Writer:
 def _written(connection: Connection, rows: list[dict[str, object]]) -> list[dict[str, object]]:
     """Insert rows of calls; return a list for the next ones."""
     if rows:
-        # The driver gets the statement and the values: SQLAlchemy's way through the values takes as long as SQLite.
-        statement, names = _insert(connection.dialect)
-        if names is None:
-            connection.exec_driver_sql(statement, rows)
-        else:
-            connection.exec_driver_sql(statement, [tuple(map(row.__getitem__, names)) for row in rows])
+        run_for_each(connection, _insert(connection.dialect), rows)
     return []
 
 
+def _fences_of(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Return the fencing number of sessions and the number of the last row of each, and lock their rows."""
+    statement, names = _fences(connection.dialect, len(ids))
+    found: Sequence[tuple[str, int, int]] = rows_of(connection, statement, dict(zip(names, ids, strict=True)))
+    return {session_id: (fence, last_row) for session_id, fence, last_row in found}
+
+
+# One for each number of sessions.
+@functools.lru_cache(maxsize=128)
+def _fences(dialect: sa.Dialect, count: int) -> tuple[Prepared, tuple[str, ...]]:
+    """Return the statement that reads and locks as many sessions, and the names of its parameters."""
+    names = tuple(f"id_{place}" for place in range(count))
+    ids = [sa.bindparam(name, type_=sessions.c.session_id.type) for name in names]
+    last = sa.select(sa.func.max(calls.c.seq)).where(calls.c.session_id == sessions.c.session_id).scalar_subquery()
+    # No parameter more: the rest of the statement is text.
+    query = sa.select(sessions.c.session_id, sessions.c.fence, sa.func.coalesce(last, sa.literal_column("0")))
+    return prepared(query.where(sessions.c.session_id.in_(ids)).with_for_update(read=True), dialect), names
+
+
 @functools.lru_cache(maxsize=8)
-def _insert(dialect: sa.Dialect) -> tuple[str, tuple[str, ...] | None]:
-    """Return the statement that inserts rows of calls, and the order of their values where these have no names."""
-    compiled = sa.insert(calls).compile(dialect=dialect)
-    order = compiled.positiontup
-    return str(compiled), None if order is None else tuple(order)
+def _insert(dialect: sa.Dialect) -> Prepared:
+    """Return the statement that inserts a row of a call."""
+    return prepared(sa.insert(calls), dialect)
 
 
 def _is_passing(error: Exception) -> bool:

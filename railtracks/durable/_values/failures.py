@@ -35,6 +35,7 @@ from railtracks._records.errors import is_cancelled, is_ordinary
 from railtracks._records.rebuilding import rebuilt, state_of
 from railtracks.durable._values.places import Place, class_at, missing, place_of
 from railtracks.durable._values.plain import SEALED, is_dict, is_tuple, parts_of
+from railtracks.durable._values.registered import address_of, kind_in_failures
 from railtracks.durable._values.stored import parsed, unreadable
 from railtracks.durable._values.values import Values
 from railtracks.exceptions import DurableValueError, RemoteError, StoreError
@@ -315,13 +316,18 @@ def _item(value: object, values: Values, name: str | None = None) -> object:
     if is_tuple(value):
         return {_TUPLE: [_item(item, values) for item in value]}
     kind = type(value)
-    is_quoted = _QUOTED.get(kind.__name__) is kind
-    plain: object = json.loads(values.dump(value, kind if is_quoted else ANYTHING, "it", name)[0])
-    if is_quoted:
-        return {_TYPED: [kind.__name__, plain]}
+    place = kind.__name__ if _QUOTED.get(kind.__name__) is kind else address_of(kind)
+    is_typed = _kind_at(place) is kind
+    plain: object = json.loads(values.dump(value, kind if is_typed else ANYTHING, "it", name)[0])
+    if is_typed:
+        return {_TYPED: [place, plain]}
     if is_dict(plain) and (_TUPLE in plain or _TYPED in plain):
         raise DurableValueError("it", f"the keys {_TUPLE} and {_TYPED} are reserved for the store")
     return plain
+
+
+def _kind_at(place: str) -> type[object] | None:
+    return _QUOTED.get(place) or kind_in_failures(place)
 
 
 def _from_item(plain: object, values: Values) -> object:
@@ -331,7 +337,9 @@ def _from_item(plain: object, values: Values) -> object:
     kind = ANYTHING
     if is_dict(plain) and _TYPED in plain:
         name, plain = parts_of(plain[_TYPED])
-        kind = _QUOTED[str(name)]
+        kind = _kind_at(str(name))
+        if kind is None:
+            raise unreadable("a recorded failure", f"no class {name} was registered")
     return values.load(json.dumps(plain).encode(), kind)
 
 

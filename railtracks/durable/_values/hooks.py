@@ -58,6 +58,7 @@ class Hooks:
     def __init__(self) -> None:
         self._cattrs = Converter(detailed_validation=False, forbid_extra_keys=False)
         self._classes: tuple[type[object], ...] = ()
+        self._whole: tuple[type[object], ...] = ()
 
     def is_derived(self, kind: type[object]) -> bool:
         """Return whether a class is a subclass of one that was added with `add_class`, and none of these itself."""
@@ -137,6 +138,15 @@ class Hooks:
             self.add_class(kind, write, read)
         else:
             self.add(is_kind_of(kind), lambda _: write, lambda _: read)
+
+    def is_whole(self, kind: Kind) -> bool:
+        """Return whether an annotation was added with `add_whole`, whatever parameters it has."""
+        return is_kind_of(*self._whole)(kind)
+
+    def add_whole(self, kind: type[object], write: Write, read: Read) -> None:
+        """Add how values of one class are written and read whatever its parameters are, which nothing else looks at."""
+        self._whole += (kind,)
+        self.add(is_kind_of(kind), lambda _: write, lambda _: read)
 
     def add(
         self,

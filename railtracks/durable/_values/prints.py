@@ -42,7 +42,8 @@ def bound(signature: Signature, args: Sequence[T], kwargs: Mapping[str, T]) -> B
 
     Of arguments that the function does not take, any names will do: such a call fails.
     """
-    names, unnamed, made = signature.positional, 0, Bound[T]()
+    names, unnamed = signature.positional, 0
+    made: Bound[T] = {}
     for place, value in enumerate(args):
         name = names[place] if place < len(names) else None
         if name is None or name in kwargs or name not in signature.named:
@@ -107,12 +108,13 @@ def print_of(arguments: Bound[Plain], sealer: Sealer, *, hides: bool = True, is_
             named[name] = plain
         else:
             unnamed.append(plain)
-    if are_all(arguments.values()) and "value" not in named:
+    has_pair = "value" in named and len(named) > 1
+    if are_all(arguments.values()) and not has_pair:
         # Quick, for most calls: scalars are in their form, and none is secret. A "value" may be, by a name beside it.
         return fingerprint_of(encoded([unnamed, dict(sorted(named.items()))]).encode())
     # A tuple is no pair of a name and a value: two arguments are two values.
     whole: Plain = [tuple(map(canonical, unnamed)), canonical(named)]
     text = cast("Json", whole)
-    if (hides or "value" in named) and has_secrets(whole):
+    if (hides or has_pair) and has_secrets(whole):
         text = sealed(whole, lambda data: {SEALED: sealer.fingerprint(data)})
     return fingerprint_of((encoded_in_slices(text, encoded) if is_large else encoded(text)).encode())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, Final, TypeGuard, TypeVar
 
+from railtracks._nodes.signature import Kind
 from railtracks.durable._values.converter import CONVERTER
 from railtracks.durable._values.plain import Plain, stepped, unannotated, unfit
 from railtracks.durable._values.storable import problem_of
@@ -41,6 +42,37 @@ def register_durable_value(kind: type[T], /, dump: Callable[[T], object], load: 
         return stepped(value, " (dumped)", None, unannotated, dump(value))
 
     CONVERTER.add_exactly(kind, write, lambda plain, _: load(plain))
+    _in_failures[address_of(kind)] = kind
+
+
+def register_annotation(
+    kind: type[T], dump: Callable[[Any], object], load: Callable[[Any, Kind], object], *, in_failures: bool = False
+) -> None:
+    """Have values with an annotation kept by functions, whatever their own class is. For packages on top of the core.
+
+    Args:
+        kind: The annotation: a class, or one that only stands in annotations.
+        dump: Returns a value as JSON values.
+        load: Makes a value of what `dump` returned. It gets the annotation, too, with its parameters.
+        in_failures: Whether a value of this class may be an attribute of an exception.
+    """
+    CONVERTER.add_whole(kind, lambda value: stepped(value, " (dumped)", None, unannotated, dump(value)), load)
+    if in_failures:
+        _in_failures[address_of(kind)] = kind
+
+
+# The classes whose instances come back with exceptions that have them as attributes, by their addresses.
+_in_failures: Final[dict[str, type[object]]] = {}
+
+
+def address_of(kind: type[object]) -> str:
+    """Return the name by which an instance of a class is found again among the attributes of an exception."""
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def kind_in_failures(address: str) -> type[object] | None:
+    """Return the class with an address, `None` if none was registered."""
+    return _in_failures.get(address)
 
 
 def _is_class(kind: object) -> bool:

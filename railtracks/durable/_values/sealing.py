@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from operator import is_
 from typing import TYPE_CHECKING, Final, cast
 
+from railtracks._nodes.signature import Kind
 from railtracks._records.scrubbing import REDACTED, Scrubber
 from railtracks._records.secrets import Secret, is_secret, named_items
 from railtracks.durable._values.plain import SCALARS, SEALED, Json, Plain, Sealed, are_all, is_dict, is_list
@@ -21,6 +22,7 @@ from railtracks.durable._values.stored import unreadable
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet
 
+_NAMES: Final = frozenset[Kind]([str])
 # One encoder for all values: json.dumps would make one for each.
 encoded: Final = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -98,11 +100,16 @@ def fingerprint_of(data: bytes) -> str:
 
 def has_secrets(plain: Plain) -> bool:
     """Return whether any part of a plain value may be written only encrypted."""
+    if type(plain) in SCALARS:
+        return False
     if isinstance(plain, Sealed):
         return True
-    # Of many scalars none is secret; two may be a pair of a name and a value.
-    if isinstance(plain, list | tuple) and len(plain) > 2 and are_all(plain):  # noqa: PLR2004 - a pair
-        return False
+    # Without names: two items of a list may be a pair of a name and a value.
+    if isinstance(plain, tuple) or (isinstance(plain, list) and len(plain) != 2):  # noqa: PLR2004 - a pair
+        return not are_all(plain) and any(map(has_secrets, plain))
+    # Quick, for most calls with arguments by name; a "value" may have the name that stands beside it.
+    if isinstance(plain, dict) and _NAMES.issuperset(map(type, plain)) and ("value" not in plain or len(plain) == 1):
+        return any(map(is_secret, plain, plain.values())) or any(map(has_secrets, plain.values()))
     return any(is_secret(name, part) or has_secrets(part) for _, name, part in _parts_of(plain))
 
 
@@ -138,6 +145,8 @@ def _marked(name: str | None, plain: Plain) -> Plain:
 
 def laid_open(plain: Plain) -> Json:
     """Return a plain value with its secrets readable in their places; a value without secrets is returned itself."""
+    if type(plain) in SCALARS:
+        return cast("Json", plain)
     if isinstance(plain, Sealed):
         return laid_open(plain.plain)
     below: list[Json]

@@ -50,8 +50,11 @@ def result_kind_of(node: Node[..., object]) -> Kind:
 
     That is the annotation of the outermost middleware that has one, or else the one of the node's function.
     """
-    kinds = (each.result_kind for each in _meant(node).middleware)
-    return next((kind for kind in kinds if kind is not ANYTHING), shape_of(node).result)
+    result = shape_of(node).result
+    middleware = _meant(node).middleware
+    if not middleware:
+        return result
+    return next((kind for each in middleware if (kind := each.result_kind) is not ANYTHING), result)
 
 
 def _meant(node: Node[..., object]) -> Node[..., object]:

@@ -68,6 +68,8 @@ class _Search:
             return f"{error.name} is no class that can be stored"
         except Exception as error:  # noqa: BLE001 - an annotation in quotes is user code, and may raise any error
             return f"{name_of(kind)} is no class that can be stored: {line_of(error)}"
+        if self._hooks.is_whole(kind):
+            return None
         if has_fields(kind):
             return self._problem_of_fields(kind)
         problems = map(self.problem, self._parts_of(kind))

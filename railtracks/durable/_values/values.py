@@ -203,7 +203,8 @@ class Values:
         whole: Plain = [tuple(plain), named] if named else [tuple(plain)]
         if prints is None:
             return self._written(whole, what, is_large=is_large)
-        hides = has_secrets(whole)
+        # The two parts are no pair of a name and a value.
+        hides = has_secrets(tuple(plain)) or has_secrets(named)
         data = self._stored(whole, what, hides=hides, is_large=is_large)
         return data, print_of(bound(shape_of(node), plain, named), self.sealer, hides=hides, is_large=is_large)
 

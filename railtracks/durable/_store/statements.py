@@ -1,0 +1,137 @@
+"""What the driver gets as it is: SQLAlchemy's way to it takes several times as long as SQLite.
+
+Each recorded call waits for the transaction that writes it. Begin and end of transactions that write, and the writer's
+two statements in each, go this way. All other statements are SQLAlchemy's, in the same transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+import sqlalchemy as sa
+from attrs import frozen
+from sqlalchemy.engine import Connection
+from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql.compiler import SQLCompiler
+
+T = TypeVar("T")
+
+# The values of one row by the names of the statement's parameters.
+RowValues: TypeAlias = Mapping[str, object]
+
+
+@frozen(eq=False)
+class Prepared:
+    """A statement as one driver takes it. To put its text together costs more than to run it.
+
+    Attributes:
+        text: The text.
+        order: The names of the parameters in their order, for a driver that takes values by position.
+    """
+
+    text: str
+    order: tuple[str, ...] | None
+
+    def given(self, values: RowValues) -> RowValues | tuple[object, ...]:
+        """Return the values of a row as the driver takes them."""
+        return values if self.order is None else tuple(map(values.__getitem__, self.order))
+
+
+def prepared(statement: sa.ClauseElement, dialect: sa.Dialect) -> Prepared:
+    """Return a statement for the driver of a dialect. None of its parameters may be an expanding one."""
+    compiled = statement.compile(dialect=dialect)
+    order = compiled.positiontup if isinstance(compiled, SQLCompiler) else None
+    return Prepared(str(compiled), None if order is None else tuple(order))
+
+
+def run(connection: Connection, text: str) -> None:
+    """Run a text that takes no values and returns no rows.
+
+    Raises:
+        DBAPIError: As from SQLAlchemy.
+    """
+    _with_cursor(connection, lambda cursor: cursor.execute(text))
+
+
+def rows_of(connection: Connection, statement: Prepared, values: RowValues) -> Sequence[Any]:
+    """Run a statement in a transaction, and return its rows.
+
+    Raises:
+        DBAPIError: As from SQLAlchemy.
+    """
+
+    def fetched(cursor: DBAPICursor) -> Sequence[Any]:
+        cursor.execute(statement.text, statement.given(values))
+        return cursor.fetchall()
+
+    return _with_cursor(connection, fetched)
+
+
+def run_for_each(connection: Connection, statement: Prepared, rows: Sequence[RowValues]) -> None:
+    """Run a statement in a transaction, once with the values of each row.
+
+    Raises:
+        DBAPIError: As from SQLAlchemy.
+    """
+    given: list[Any] = [*map(statement.given, rows)]
+    # psycopg sends several in another way, which takes longer for one.
+    if len(given) == 1:
+        _with_cursor(connection, lambda cursor: cursor.execute(statement.text, given[0]))
+    else:
+        _with_cursor(connection, lambda cursor: cursor.executemany(statement.text, given))
+
+
+def commit(connection: Connection) -> None:
+    """Commit the transaction that `run` has begun, with all that SQLAlchemy has done in it.
+
+    Raises:
+        DBAPIError: As from SQLAlchemy.
+    """
+    if connection.get_transaction() is not None:
+        connection.commit()
+        return
+    try:
+        connection.connection.commit()
+    except _errors_of(connection) as error:
+        raise _told(connection, error) from error
+
+
+def roll_back(connection: Connection) -> None:
+    """Roll back the transaction that `run` has begun, if there is one.
+
+    Raises:
+        DBAPIError: As from SQLAlchemy.
+    """
+    # SQLAlchemy's own, if it has run anything. The driver has nothing left to do then.
+    connection.rollback()
+    try:
+        connection.connection.rollback()
+    except _errors_of(connection) as error:
+        raise _told(connection, error) from error
+
+
+def _with_cursor(connection: Connection, use: Callable[[DBAPICursor], T]) -> T:
+    cursor = connection.connection.cursor()
+    try:
+        return use(cursor)
+    except _errors_of(connection) as error:
+        raise _told(connection, error) from error
+    finally:
+        cursor.close()
+
+
+def _errors_of(connection: Connection) -> type[Exception]:
+    """Return the class of all errors of a connection's driver."""
+    return connection.dialect.loaded_dbapi.Error
+
+
+def _told(connection: Connection, error: Exception) -> BaseException:
+    """Return what SQLAlchemy raises for an error of the driver."""
+    # The statement and its values are no part of it, as with the engines' `hide_parameters`.
+    told = DBAPIError.instance(
+        None, None, error, _errors_of(connection), hide_parameters=True, dialect=connection.dialect
+    )
+    assert isinstance(told, BaseException)  # noqa: S101 - SQLAlchemy's own mark for errors that it leaves alone
+    return told
