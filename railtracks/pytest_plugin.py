@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from railtracks import testing
 from railtracks._config import UNCONFIGURED, configure
 from railtracks._sessions.session import Session
 from railtracks.testing import assert_quiescent, forget_sigterm, opened_sessions
@@ -46,3 +47,13 @@ def quiescent_sessions() -> Iterator[list[Session]]:
         yield sessions
     for session in sessions:
         assert_quiescent(session)
+
+
+@pytest.fixture
+def fake_provider() -> Iterator[testing.FakeProvider]:
+    """Serve a `testing.FakeProvider` in a thread of its own: `fake_provider.play("Hello!")` gives it a script.
+
+    With a mock clock, use `async with testing.FakeProvider(...)` in the test.
+    """
+    with testing.FakeProvider() as provider:
+        yield provider

@@ -16,8 +16,9 @@ import math
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from contextvars import ContextVar
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar, TypeVarTuple, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Never, ParamSpec, TypeVar, TypeVarTuple, Unpack, cast, overload
 
 import trio
 from trio.lowlevel import Task
@@ -28,8 +29,10 @@ from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import is_system_task
 from railtracks._checks import check_count
 from railtracks._nodes.making import is_coroutine_function
-from railtracks._nodes.node import AsyncNode, Node, SyncNode
-from railtracks._records.data import ExecutionInfo, Status
+from railtracks._nodes.node import AsyncNode, Node, SyncNode, is_node
+from railtracks._nodes.wrappers import NODE_HOOK, node_under
+from railtracks._records.data import ExecutionInfo
+from railtracks._records.data import Status as _Status
 from railtracks._records.error_parts import add_note
 from railtracks._records.events import Event, EventKind, SessionEvent
 from railtracks._records.files import unfinished_files
@@ -44,19 +47,70 @@ from railtracks._workers.threads import busy_workers
 from railtracks.exceptions import StateError
 
 if TYPE_CHECKING:
+    from railtracks.agents import AgentNode, AgentResponse
+
     # Importing the durable package needs the extra `durable`.
     from railtracks.durable._sessions.store import DurableStore, StoreOption
+    from railtracks.llm._fake.provider import FakeProvider
+    from railtracks.llm._fake.seen import ClientLeft, FakeRequest
+    from railtracks.llm._script import Answer, Attempts, Cut, Delay, Hang, Malformed, Status, Stream
+    from railtracks.llm._scripted import ScriptedModel
+    from railtracks.llm._substitutes import forbid_requests, use_model
 
 __all__ = [
+    "Answer",
+    "Attempts",
+    "ClientLeft",
+    "Cut",
+    "Delay",
+    "FakeProvider",
+    "FakeRequest",
+    "Hang",
+    "Malformed",
+    "ScriptedModel",
+    "Status",
+    "Stream",
     "assert_quiescent",
     "cancel_at_every_checkpoint",
     "faulty_store",
+    "forbid_requests",
     "forget_sigterm",
     "opened_sessions",
     "replace_node",
     "replay_at_every_prefix",
     "run_with_mock_clock",
+    "use_model",
 ]
+
+# The names for tests of agents, and the modules of `railtracks.llm` that have them: imported on first use.
+_OF_MODELS: Final = {
+    "Answer": "_script",
+    "Attempts": "_script",
+    "ClientLeft": "_fake.seen",
+    "Cut": "_script",
+    "Delay": "_script",
+    "FakeProvider": "_fake.provider",
+    "FakeRequest": "_fake.seen",
+    "Hang": "_script",
+    "Malformed": "_script",
+    "ScriptedModel": "_scripted",
+    "Status": "_script",
+    "Stream": "_script",
+    "forbid_requests": "_substitutes",
+    "use_model": "_substitutes",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _OF_MODELS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(f"railtracks.llm.{_OF_MODELS[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -132,10 +186,10 @@ def _label(session: Session) -> str:
 def _unfinished(info: ExecutionInfo) -> Iterator[str]:
     if info.started_at is None:
         yield "everything, it was never entered"
-    elif info.status is Status.RUNNING or info.ended_at is None:
+    elif info.status is _Status.RUNNING or info.ended_at is None:
         yield "itself, it has not ended"
     for call in info.calls:
-        if call.status is Status.RUNNING or call.ended_at is None:
+        if call.status is _Status.RUNNING or call.ended_at is None:
             yield f"call {call.id} of node {call.node!r}, which is {call.status}"
 
 
@@ -365,6 +419,12 @@ def replace_node(
 def replace_node(node: AsyncNode[P, R], fake: Callable[P, R], /) -> AbstractContextManager[None]: ...
 @overload
 def replace_node(node: SyncNode[P, R], fake: Callable[P, R], /) -> AbstractContextManager[None]: ...
+@overload
+def replace_node(
+    node: AgentNode[Any], fake: Callable[..., Coroutine[object, Never, AgentResponse[Any]]], /
+) -> AbstractContextManager[None]: ...
+@overload
+def replace_node(node: AgentNode[Any], fake: Callable[..., AgentResponse[Any]], /) -> AbstractContextManager[None]: ...
 def replace_node(node: Any, fake: Any, /) -> AbstractContextManager[None]:
     """Replace the function of a node by a fake, in the whole process, while a `with` block runs.
 
@@ -380,12 +440,23 @@ def replace_node(node: Any, fake: Any, /) -> AbstractContextManager[None]:
     Raises:
         TypeError: If `node` is no node, or `fake` does not fit it.
     """
-    if not isinstance(node, Node):
-        raise TypeError(f"only a node can be replaced, not {node!r}: make it one with @rt.function_node")
+    target = _node_of(node)
     is_async = is_coroutine_function(fake)
-    if is_async and not node.is_async:
-        raise TypeError(f"node {node.name!r} is made of a sync function: its fake must be a sync function, too")
-    return node.running(_awaitable(fake) if node.is_async and not is_async else fake)
+    if is_async and not target.is_async:
+        raise TypeError(f"node {target.name!r} is made of a sync function: its fake must be a sync function, too")
+    return target.running(_awaitable(fake) if target.is_async and not is_async else fake)
+
+
+def _node_of(given: object) -> Node[..., object]:
+    """Return a node, or the node that an agent stands for.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    found = node_under(given) if is_node(given) or hasattr(type(given), NODE_HOOK) else None
+    if found is None:
+        raise TypeError(f"only a node can be replaced, not {given!r}: make it one with @rt.function_node")
+    return found
 
 
 def _awaitable(fake: Callable[..., Any]) -> Callable[..., Coroutine[object, Never, Any]]:

@@ -1,0 +1,64 @@
+"""The client of the SDK `anthropic`. Imported after the SDK, when a model is opened."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import anthropic
+import httpx2
+
+from railtracks.llm._connection import Lines, timeout_of
+from railtracks.llm._endpoint import Address, Transport
+from railtracks.llm._loading import tls
+
+
+class AnthropicClient:
+    """The client of the SDK, for Messages.
+
+    Args:
+        client: The client.
+        between_bytes: The times of a stream.
+    """
+
+    def __init__(self, client: anthropic.AsyncAnthropic, between_bytes: httpx2.Timeout) -> None:
+        self._messages = client.messages
+        self._between_bytes = between_bytes
+
+    @property
+    def errors(self) -> type[Exception]:
+        """The base of the SDK's errors."""
+        return anthropic.AnthropicError
+
+    # The body is complete. As `extra_body` it is sent as it is; in the arguments the SDK would walk through it.
+
+    async def post(self, body: Mapping[str, object]) -> bytes:
+        """Send a request, and return the body of the answer."""
+        answer = await self._messages.with_raw_response.create(model="", max_tokens=1, messages=[], extra_body=body)
+        return answer.http_response.content
+
+    def stream(self, body: Mapping[str, object]) -> AbstractAsyncContextManager[Lines]:
+        """Send a request whose answer is a stream."""
+        return self._messages.with_streaming_response.create(
+            model="", max_tokens=1, messages=[], stream=True, extra_body=body, timeout=self._between_bytes
+        )
+
+    def response_of(self, error: Exception) -> httpx2.Response | None:
+        """Return the answer that an error tells of, `None` if there was none."""
+        return error.response if isinstance(error, anthropic.APIStatusError) else None
+
+
+@asynccontextmanager
+async def open_client(address: Address, transport: Transport) -> AsyncGenerator[AnthropicClient]:
+    """Open a client. It sends each request once: the session retries, since it records each attempt."""
+    patience = transport.patience
+    limits = httpx2.Limits(max_connections=transport.max_connections)
+    async with anthropic.AsyncAnthropic(
+        api_key=address.key,
+        base_url=address.base,
+        default_headers=transport.headers,
+        http_client=anthropic.DefaultAsyncHttpxClient(verify=tls(), limits=limits),
+        max_retries=0,
+        timeout=timeout_of(patience, is_streamed=False),
+    ) as client:
+        yield AnthropicClient(client, timeout_of(patience, is_streamed=True))
