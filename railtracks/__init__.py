@@ -9,6 +9,7 @@ Import it as `import railtracks as rt`. All public names are in `rt.__all__`; fa
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from railtracks._original import refuse_original
@@ -26,6 +27,8 @@ from railtracks._calls.here import current_call, see_revealed
 from railtracks._calls.identity import fencing_number, idempotency_key, random, uuid4
 from railtracks._calls.pending import PendingCall
 from railtracks._config import set_config
+from railtracks._extras import AGENT_NAMES
+from railtracks._extras import agents_package as _agents_package
 from railtracks._nodes.making import after_node, couple, function_node, wrap_node
 from railtracks._nodes.node import Node
 from railtracks._nodes.retry import Retry
@@ -53,7 +56,6 @@ from railtracks.exceptions import (
     DurableValueError,
     FatalError,
     GlobalTimeOutError,
-    LLMError,
     NodeCreationError,
     NodeTimeoutError,
     PendingCallError,
@@ -74,6 +76,28 @@ from railtracks.exceptions import (
 )
 
 if TYPE_CHECKING:
+    from railtracks import llm, prebuilt
+    from railtracks.agents import (
+        AgentNode,
+        AgentResponse,
+        AgentStream,
+        Budget,
+        MCPClient,
+        MCPHttpParams,
+        MCPServer,
+        MCPStdioParams,
+        MCPTool,
+        ToolManifest,
+        after_llm,
+        agent_node,
+        astream,
+        before_llm,
+        connect_mcp,
+        create_mcp_server,
+        escape_braces,
+        tool_schema,
+        wrap_llm,
+    )
     from railtracks.durable import (
         DurableStatus,
         DurableStore,
@@ -88,30 +112,73 @@ if TYPE_CHECKING:
         send_signal,
         wait_for_signal,
     )
+    from railtracks.exceptions import (
+        AnswerCutError,
+        BudgetExceededError,
+        ContextLengthError,
+        EmptyAnswerError,
+        LLMError,
+        MCPConnectionError,
+        MCPToolError,
+        ModelAuthError,
+        ModelNotFoundError,
+        ModelRateLimitError,
+        ModelRefusedError,
+        ModelTimeoutError,
+        PriceUnknownError,
+        PromptError,
+        SchemaMismatchError,
+        ScriptError,
+        StreamLeftError,
+        ToolSchemaError,
+        TurnLimitError,
+    )
 
 __all__ = [
+    "AgentNode",
+    "AgentResponse",
+    "AgentStream",
+    "AnswerCutError",
+    "Budget",
+    "BudgetExceededError",
     "CallError",
     "CallGroup",
     "CallRecord",
     "CauseKind",
     "Connection",
     "ContextError",
+    "ContextLengthError",
     "Counts",
     "CurrentCall",
     "DurableStatus",
     "DurableStore",
     "DurableValueError",
+    "EmptyAnswerError",
     "EndCause",
     "ExecutionInfo",
     "FatalError",
     "Flow",
     "GlobalTimeOutError",
     "LLMError",
+    "MCPClient",
+    "MCPConnectionError",
+    "MCPHttpParams",
+    "MCPServer",
+    "MCPStdioParams",
+    "MCPTool",
+    "MCPToolError",
+    "ModelAuthError",
+    "ModelNotFoundError",
+    "ModelRateLimitError",
+    "ModelRefusedError",
+    "ModelTimeoutError",
     "Node",
     "NodeCreationError",
     "NodeTimeoutError",
     "PendingCall",
     "PendingCallError",
+    "PriceUnknownError",
+    "PromptError",
     "RTError",
     "RailtracksError",
     "Recovery",
@@ -120,6 +187,8 @@ __all__ = [
     "ReplayMismatchError",
     "RestoredSession",
     "Retry",
+    "SchemaMismatchError",
+    "ScriptError",
     "Secret",
     "Session",
     "SessionCancelledError",
@@ -135,23 +204,36 @@ __all__ = [
     "StoreProblem",
     "StoredSession",
     "StoredSignal",
+    "StreamLeftError",
+    "ToolManifest",
+    "ToolSchemaError",
+    "TurnLimitError",
     "WorkerCrashedError",
+    "after_llm",
     "after_node",
+    "agent_node",
     "as_completed",
+    "astream",
+    "before_llm",
     "broadcast",
     "call",
     "call_batch",
+    "connect_mcp",
     "context",
     "couple",
+    "create_mcp_server",
     "current_call",
     "current_session",
     "enable_logging",
+    "escape_braces",
     "exceptions",
     "fencing_number",
     "function_node",
     "idempotency_key",
+    "llm",
     "load_state",
     "open_group",
+    "prebuilt",
     "random",
     "recover",
     "register_durable_value",
@@ -159,8 +241,10 @@ __all__ = [
     "session",
     "session_id",
     "set_config",
+    "tool_schema",
     "uuid4",
     "wait_for_signal",
+    "wrap_llm",
     "wrap_node",
 ]
 
@@ -168,18 +252,25 @@ __version__ = "0.1.0"
 
 register_default_session(Session)
 register_reveal(see_revealed)
+# Packages that are imported on first use.
+_MODULES = ("llm", "prebuilt")
+
 del refuse_original, register_default_session, register_reveal, see_revealed
 
 
 def __getattr__(name: str) -> object:
-    # Only names of the extra `durable` are missing: the package with them is imported when one is first asked for.
+    # What is missing here belongs to an extra, or is rarely needed: it is imported when it is first asked for.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in exceptions.__all__:
+        return getattr(exceptions, name)
+    if name in _MODULES:
+        return import_module(f"railtracks.{name}")
+    package = _agents_package if name in AGENT_NAMES else _durable_package
     try:
-        package = _durable_package()
+        found: object = getattr(package(), name)
     except ImportError as problem:
-        return _stand_in(name, _durable_package, str(problem))
-    found: object = getattr(package, name)
+        return _stand_in(name, package, str(problem))
     return found
 
 

@@ -1,0 +1,49 @@
+"""`rt.connect_mcp`: the tools of an MCP server for a block. Called by users."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
+
+from attrs import frozen
+
+from railtracks.agents._mcp.connection import open_connection
+from railtracks.agents._mcp.parameters import MCPParams, check_params
+from railtracks.agents._mcp.tools import MCPTool, tools_of
+
+
+@frozen(eq=False)
+class MCPClient:
+    """An open connection to an MCP server.
+
+    Attributes:
+        tools: Its tools, as nodes, in the server's order.
+    """
+
+    tools: tuple[MCPTool, ...]
+
+
+@asynccontextmanager
+async def connect_mcp(
+    params: MCPParams, tools: Iterable[str] | None = None, prefix: str | None = None
+) -> AsyncGenerator[MCPClient]:
+    """Connect to an MCP server for a block: `async with rt.connect_mcp(params) as server`, then `server.tools`.
+
+    The tools are listed once. Leaving the block closes the connection, and ends a server that was started for it, with
+    all of its processes; a server that does not want to end takes up to 4 seconds. If the server ends before, calls of
+    its tools raise `MCPConnectionError`; the block goes on.
+
+    Args:
+        params: Where the server is.
+        tools: The names of the tools that are wanted; by default all of them.
+        prefix: What is put before their names, where several servers have tools of one name.
+
+    Raises:
+        MCPConnectionError: If the server cannot be reached, or does not tell its tools in time.
+        ValueError: If the server does not have one of the tools.
+        TypeError: If `params` is something else.
+        ImportError: If the extra `mcp` is not installed.
+    """
+    check_params(params)
+    async with open_connection(params.connection()) as connection:
+        yield MCPClient(tools_of(connection, params.timeout, tools, prefix))

@@ -1,0 +1,36 @@
+"""The import of `mcp`, on first use. Called where a connection is opened, or a server is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import trio
+
+from railtracks.llm._loading import tls
+
+
+def required(name: str) -> Any:
+    """Import and return a module of the extra `mcp`. It takes a second or two the first time.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise ImportError(f"MCP needs {error.name}: install it with  pip install 'railtracks-trio[mcp]'") from error
+
+
+async def load() -> None:
+    """Import what a connection needs, in a worker thread: other tasks go on meanwhile. A cancel waits for it.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
+    await trio.to_thread.run_sync(_load)
+
+
+def _load() -> None:
+    required("mcp")
+    tls()

@@ -1,0 +1,133 @@
+"""Where an MCP server is: a command that starts one, or an address. Made by users, for `connect_mcp` and for agents."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Hashable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from attrs import field, frozen
+
+from railtracks._checks import check_timeout
+from railtracks._sessions.session import Session
+from railtracks.agents._mcp.connection import Connection, open_connection
+from railtracks.agents._mcp.loading import required
+from railtracks.agents._mcp.tools import tools_of
+from railtracks.agents._toolbox import AgentTool, tool_of
+from railtracks.llm._loading import tls
+
+
+def _texts(given: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(given, str):
+        raise TypeError(f"args must be a list of strings, not a string: write [{given!r}]")
+    return tuple(given)
+
+
+def _check_seconds(_params: object, _attribute: object, given: Any) -> None:
+    check_timeout("timeout", given)
+
+
+@frozen
+class MCPStdioParams:
+    """A command that starts an MCP server, which is talked to over its standard input and output.
+
+    Among the `tool_nodes` of an agent it is started when a run first needs it, once a session, and ends with the
+    session. What it writes to its standard error goes to that of this process.
+
+    Attributes:
+        command: The program.
+        args: Its arguments.
+        env: Environment variables for it, beside `HOME`, `LOGNAME`, `PATH`, `SHELL`, `TERM` and `USER` of this process.
+        cwd: The folder that it runs in; by default the current one.
+        timeout: The seconds that it may take to start and tell its tools, and that each call of a tool may take;
+            `math.inf` for no limit.
+    """
+
+    command: str
+    args: Sequence[str] = field(default=(), converter=_texts)
+    env: Mapping[str, str] | None = field(default=None, repr=False)
+    cwd: str | Path | None = None
+    timeout: float = field(default=30.0, validator=_check_seconds)
+
+    async def __railtracks_tools__(self, session: Session, /) -> Sequence[AgentTool]:
+        """Return the tools of the server for a run."""
+        key = (self.command, self.args, tuple(sorted((self.env or {}).items())), self.cwd, self.timeout)
+        return await _shared_tools(self, session, key)
+
+    def connection(self) -> Connection:
+        """Return a new connection to the server, which is not open yet."""
+        # Without options, whose values may be secrets: `npx` alone would say too little.
+        named = next((each for each in self.args if not each.startswith("-")), "")
+        return Connection(f"{self.command} {named}".rstrip(), self.timeout, self._transport)
+
+    def _transport(self) -> AbstractAsyncContextManager[Any]:
+        mcp = required("mcp")
+        server = mcp.StdioServerParameters(
+            command=self.command, args=list(self.args), env=None if self.env is None else dict(self.env), cwd=self.cwd
+        )
+        # None: the server inherits stderr. By default it is what `sys.stderr` was when `mcp` was imported, which in a
+        # notebook, or where the output is captured, is no file of the system.
+        transport: AbstractAsyncContextManager[Any] = mcp.stdio_client(server, errlog=None)
+        return transport
+
+
+@frozen
+class MCPHttpParams:
+    """The address of an MCP server that speaks streamable HTTP.
+
+    Among the `tool_nodes` of an agent it is connected to when a run first needs it, once a session.
+
+    Attributes:
+        url: The address.
+        headers: Headers of each request.
+        timeout: The seconds that it may take to connect and be told the tools, and that each call of a tool may take;
+            `math.inf` for no limit.
+        auth: What puts the authentication into each request: an `httpx2.Auth`, or a name and a password.
+    """
+
+    url: str
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
+    timeout: float = field(default=30.0, validator=_check_seconds)
+    auth: Any = field(default=None, repr=False)
+
+    async def __railtracks_tools__(self, session: Session, /) -> Sequence[AgentTool]:
+        """Return the tools of the server for a run."""
+        key = (self.url, tuple(sorted((self.headers or {}).items())), self.timeout, id(self.auth))
+        return await _shared_tools(self, session, key)
+
+    def connection(self) -> Connection:
+        """Return a new connection to the server, which is not open yet."""
+        # Without a name and a password in the address, and without its query.
+        label = self.url.partition("?")[0].rpartition("@")[2]
+        return Connection(label, self.timeout, self._transport)
+
+    @asynccontextmanager
+    async def _transport(self) -> AsyncGenerator[Any]:
+        httpx2 = required("httpx2")
+        http = required("mcp.client.streamable_http")
+        # Reading has no limit here: the calls have one, and a server may be silent while a tool works.
+        timeout = httpx2.Timeout(min(self.timeout, 600), read=None)
+        async with (
+            httpx2.AsyncClient(headers=self.headers, auth=self.auth, timeout=timeout, verify=tls()) as client,
+            http.streamable_http_client(self.url, http_client=client) as streams,
+        ):
+            yield streams
+
+
+MCPParams: TypeAlias = MCPStdioParams | MCPHttpParams
+
+
+def check_params(given: object) -> None:
+    """Check the argument of `connect_mcp`.
+
+    Raises:
+        TypeError: If it does not say where a server is.
+    """
+    if not isinstance(given, MCPStdioParams | MCPHttpParams):
+        raise TypeError(f"connect_mcp() takes rt.MCPStdioParams(...) or rt.MCPHttpParams(...), not {given!r}")
+
+
+async def _shared_tools(params: MCPParams, session: Session, key: Hashable) -> Sequence[AgentTool]:
+    connection = await session.shared_resource(("railtracks mcp", key), lambda: open_connection(params.connection()))
+    return [tool_of(each) for each in tools_of(connection, params.timeout)]

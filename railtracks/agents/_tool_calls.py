@@ -1,0 +1,112 @@
+"""The tool calls of one answer of the model: made side by side, each with an answer at any time.
+
+Called by the run of an agent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from railtracks._calls.group import open_group
+from railtracks._calls.pending import PendingCall
+from railtracks._records.data import Status
+from railtracks._records.errors import combined, raise_unchanged
+from railtracks.agents._options import AgentOptions
+from railtracks.agents._prices import total_cost
+from railtracks.agents._response import AgentResponse
+from railtracks.agents._told import Teller, failure, is_told, refusal
+from railtracks.agents._toolbox import PreparedCall, Toolbox
+from railtracks.exceptions import LLMError
+from railtracks.llm import ToolCall, ToolResponse, Usage
+
+
+class ToolCalls:
+    """The tool calls of one answer.
+
+    Attributes:
+        usage: The tokens of the agents among the tools.
+        cost: What they cost in dollars, `None` if that is not known.
+    """
+
+    def __init__(self, calls: Sequence[ToolCall], teller: Teller) -> None:
+        self.usage = Usage()
+        self.cost: Decimal | None = Decimal(0)
+        self._calls = calls
+        self._teller = teller
+        self._outcomes: list[ToolResponse | PreparedCall | PendingCall[object]] = [
+            refusal(call, "cancelled: the run ended before this call") for call in calls
+        ]
+
+    def answer(self, place: int, response: ToolResponse) -> None:
+        """Give the tool call at a place its answer, without a call of a node."""
+        self._outcomes[place] = response
+
+    async def run(self, places: Sequence[int], toolbox: Toolbox, options: AgentOptions) -> None:
+        """Make the tool calls at some places side by side, and wait for all of them.
+
+        Args:
+            places: The places.
+            toolbox: The tools.
+            options: Those of the agent: how many may run at once, and how long.
+
+        Raises:
+            BaseException: The error of a tool that no model is told of.
+        """
+        for place in places:
+            self._outcomes[place] = toolbox.prepare(self._calls[place])
+        async with open_group(limit=options.tool_limit, return_exceptions=True) as group:
+            for place, each in enumerate(self._outcomes):
+                if isinstance(each, PreparedCall):
+                    self._outcomes[place] = each.start(group, options.tool_timeout)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Take the outcomes of the calls as answers, and raise the errors that no model is told of."""
+        untold = [error for place in range(len(self._calls)) if (error := self._settled(place)) is not None]
+        raised = combined(untold)
+        try:
+            if raised is not None:
+                raise_unchanged(raised)
+        finally:
+            # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
+            del raised, untold
+
+    def _settled(self, place: int) -> BaseException | None:
+        """Take the outcome of the call at a place as its answer, and count what it used; return an untold error.
+
+        The call itself is kept no longer. It holds its error, whose traceback holds the stack frames here.
+        """
+        call, outcome = self._calls[place], self._outcomes[place]
+        try:
+            if not isinstance(outcome, PendingCall):
+                return None
+            self._outcomes[place] = self._told(call, outcome)
+            result: object = outcome.result()
+        except BaseException as error:  # noqa: ASYNC103, BLE001 - raised by the caller, unless it is told
+            if isinstance(error, LLMError) and error.usage is not None:
+                self.usage += error.usage
+                self.cost = None
+            return None if is_told(error) else error  # noqa: ASYNC104 - the same
+        finally:
+            del outcome
+        if isinstance(result, AgentResponse):
+            self.usage += result.usage
+            self.cost = total_cost(self.cost, result.cost)
+        return None
+
+    def responses(self) -> list[ToolResponse]:
+        """Return what the model is told of each, in its order. Calls that have not ended are told as cancelled."""
+        return [self._told(call, each) for call, each in zip(self._calls, self._outcomes, strict=True)]
+
+    def _told(self, call: ToolCall, outcome: ToolResponse | PreparedCall | PendingCall[object]) -> ToolResponse:
+        if isinstance(outcome, ToolResponse):
+            return outcome
+        if isinstance(outcome, PreparedCall) or outcome.status in {Status.RUNNING, Status.CANCELLED}:
+            return refusal(call, "cancelled: the run ended before this call did")
+        try:
+            return self._teller.result(call, outcome.result())
+        except BaseException as error:  # noqa: ASYNC103, BLE001 - told to the model; raised where it is not
+            return failure(call, error)  # noqa: ASYNC104 - the same
+        finally:
+            del outcome
