@@ -12,16 +12,32 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 import railtracks as rt
 from railtracks import demo
+
+if TYPE_CHECKING:
+    from railtracks.demo_agents import Research
 
 _EXAMPLES: Final = """\
 examples:
   railtracks demo                        the standard library of the running Python
   railtracks demo src --limit 4          a folder of yours, four files at a time
   railtracks demo --timeout 0.5          stop everything after half a second
+  railtracks demo agents                 agents that research a question, from a script or with your key
+"""
+_AGENTS_EXAMPLES: Final = """\
+examples:
+  railtracks demo agents                           the question of the example
+  railtracks demo agents --scripted                from a script, also where there is a key
+  railtracks demo agents "How are files locked?"   a question of yours, for a real model
+  railtracks demo agents --resume ID --approve     go on with a session that waits for a decision
+
+With a key in $OPENAI_API_KEY or $ANTHROPIC_API_KEY the agents ask that provider, and the run costs some cents; a budget
+of 60 requests and 200,000 tokens stops it. Without a key they play a script. The session is kept in the store of home
+($RAILTRACKS_HOME, or the nearest folder .railtracks). Needs: pip install 'railtracks-trio[agents,durable]', and the
+extra openai or anthropic for a real model.
 """
 _DEMO_NOTES: Final = f"""\
 {_EXAMPLES}
@@ -29,8 +45,13 @@ The run is saved in $RAILTRACKS_HOME, or if that is not set in the nearest folde
 bar is shown if the extra cli is installed: pip install 'railtracks-trio[cli]'.
 """
 
+# How the parser knows `demo agents`: a folder of that name is `./agents`.
+_AGENTS: Final = "demo-agents"
+
 _FAILED: Final = 1
 _WRONG_USE: Final = 2
+# The session waits for a person.
+_WAITING: Final = 4
 # What a shell reports of a program that a signal has ended.
 _INTERRUPTED: Final = 128 + signal.SIGINT
 _READER_IS_GONE: Final = 141
@@ -44,15 +65,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments, ``sys.argv[1:]`` if not given.
 
     Returns:
-        The exit code: 0; 1 after a timeout, or if stdout cannot be written; 2 for wrong use; 130 after Ctrl-C; 141 if
-        the program that reads stdout has ended; 143 after SIGTERM.
+        The exit code: 0; 1 after a failure, or if stdout cannot be written; 2 for wrong use; 4 if the session waits;
+        130 after Ctrl-C; 141 if the program that reads stdout has ended; 143 after SIGTERM.
 
     Raises:
         SystemExit: From argparse, if the arguments are wrong, with code 2; and after `--help` and `--version`.
     """
     parser = _parser()
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:2] == ["demo", "agents"]:
+        words[:2] = [_AGENTS]
     try:
-        arguments = parser.parse_args(argv)
+        arguments = parser.parse_args(words)
     except SystemExit:
         # What argparse has printed may still be in the buffer.
         if code := _put(""):
@@ -101,7 +125,52 @@ def _parser() -> argparse.ArgumentParser:
         "--timeout", metavar="SECONDS", type=_seconds, help="stop everything after this time (default: none)"
     )
     command.set_defaults(command=_demo)
+    agents = commands.add_parser(
+        _AGENTS,
+        prog="railtracks demo agents",
+        description="A planner, workers with tools, a writer and a checker research a question, and wait for you.",
+        epilog=_AGENTS_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    agents.add_argument("question", metavar="QUESTION", nargs="?", help="the question")
+    agents.add_argument("--scripted", action="store_true", help="play the script, also where there is a key")
+    agents.add_argument("--resume", metavar="ID", help="go on with a session that waits")
+    agents.add_argument(
+        "--approve", action=argparse.BooleanOptionalAction, help="what you decide (default: ask, on a terminal)"
+    )
+    agents.set_defaults(command=_demo_agents)
     return parser
+
+
+def _demo_agents(arguments: argparse.Namespace) -> int:
+    from railtracks import demo_agents  # noqa: PLC0415 - it imports `rt.llm`, which no other command needs
+
+    models = demo_agents.scripted if arguments.scripted else demo_agents.models_here()
+    if models is demo_agents.scripted and arguments.question is not None:
+        _complain(
+            "railtracks: the script answers one question only: leave yours out, or set $OPENAI_API_KEY or"
+            " $ANTHROPIC_API_KEY"
+        )
+        return _WRONG_USE
+    try:
+        research = demo_agents.Research(models, _put)
+        session_id = arguments.resume or research.begin(arguments.question or demo_agents.QUESTION)
+        return _decide(research, session_id, decision=arguments.approve)
+    except (ImportError, rt.LLMError, rt.SessionUnavailableError, rt.SessionOwnedError) as problem:
+        _complain(f"railtracks: {problem}")
+        return _FAILED
+    except rt.SessionCancelledError:
+        _complain("railtracks: stopped by SIGTERM")
+        return _TERMINATED
+
+
+def _decide(research: "Research", session_id: str, *, decision: bool | None) -> int:
+    if decision is None and sys.stdin is not None and sys.stdin.isatty():
+        decision = input("\n\nIs this good enough to publish? [y/N] ").strip().lower() in {"y", "yes"}
+    if decision is None:
+        _complain(f"\n\nThe session waits for your decision: railtracks demo agents --resume {session_id} --approve")
+        return _WAITING
+    return _put(research.decide(session_id, is_approved=decision))
 
 
 def _demo(arguments: argparse.Namespace) -> int:

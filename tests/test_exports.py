@@ -22,8 +22,9 @@ BESIDE = [testing]
 
 def is_exported(module: ModuleType, value: object) -> bool:
     if isinstance(value, ModuleType):
-        return module is rt and value in ROOMS
-    home = "railtracks" if module is rt else module.__name__
+        return module is rt and value in [*ROOMS, rt.llm, rt.prebuilt]
+    # The doubles of models are at home where models are.
+    home = {rt: ("railtracks",), testing: (testing.__name__, rt.llm.__name__)}.get(module, (module.__name__,))
     return getattr(value, "__module__", "").startswith(home) and not isinstance(
         value, TypeVar | ParamSpec | TypeVarTuple
     )
@@ -95,7 +96,10 @@ ERRORS: list[tuple[type[Exception], type[Exception], tuple[object, ...], str]] =
         rt.PendingCallError,
         RuntimeError,
         ("fetch", "running"),
-        "the call of 'fetch' is still running: wait for it with 'await pending.wait()'",
+        (
+            "the call of 'fetch' is still running: wait for it with 'await pending.wait()',"
+            " or 'await stream.finish()' if it is a stream"
+        ),
     ),
     (rt.PendingCallError, RuntimeError, ("fetch", "cancelled"), "the call of 'fetch' was cancelled"),
     (rt.PendingCallError, RuntimeError, ("fetch", "cancelled", "enough"), "the call of 'fetch' was cancelled: enough"),
@@ -159,6 +163,31 @@ ERRORS: list[tuple[type[Exception], type[Exception], tuple[object, ...], str]] =
         "session s-1 waits for a signal: rt.recover() resumes it when the signal has come",
     ),
     (rt.SignalTimeoutError, TimeoutError, ("approval", 5.0), "no signal 'approval' came within 5 seconds"),
+    *((kind, rt.LLMError, ("told",), "told") for kind in (rt.ModelAuthError, rt.ModelNotFoundError)),
+    *((kind, rt.LLMError, ("told",), "told") for kind in (rt.ContextLengthError, rt.ModelRefusedError)),
+    *((kind, rt.LLMError, ("told",), "told") for kind in (rt.AnswerCutError, rt.EmptyAnswerError)),
+    (rt.ModelRateLimitError, rt.LLMError, ("slow down", 2.5), "slow down"),
+    (rt.ModelTimeoutError, TimeoutError, ("no answer",), "no answer"),
+    (rt.SchemaMismatchError, rt.LLMError, ("it does not fit", "{}"), "it does not fit"),
+    (rt.TurnLimitError, rt.LLMError, ("no answer after 50 turns", 50), "no answer after 50 turns"),
+    (rt.BudgetExceededError, rt.LLMError, ("used up", 40, 41, "calls"), "used up"),
+    (rt.PriceUnknownError, rt.LLMError, ("no price",), "no price"),
+    (
+        rt.PromptError,
+        Exception,
+        ("city", "Guide", "the context has no such key"),
+        "the prompt of agent 'Guide' has the placeholder {city}: the context has no such key",
+    ),
+    (rt.ToolSchemaError, rt.NodeCreationError, ("no schema",), "no schema"),
+    (
+        rt.MCPConnectionError,
+        ConnectionError,
+        ("npx server", "it has ended"),
+        "the MCP server npx server cannot be used: it has ended",
+    ),
+    (rt.MCPToolError, Exception, ("no luck",), "no luck"),
+    (rt.ScriptError, rt.FatalError, ("no more",), "no more"),
+    (rt.StreamLeftError, RuntimeError, ("left",), "left"),
     (rt.RailtracksError, Exception, ("anything",), "anything"),
 ]
 
@@ -208,12 +237,24 @@ def test_importing_the_package_has_no_side_effects_and_brings_the_core_only() ->
 
 
 def test_optional_rooms_are_not_imported() -> None:
-    script = (
-        "import railtracks, sys; rooms = {'railtracks.cli', 'railtracks.demo', 'railtracks.durable', 'rich', 'asyncio',"
-        " 'sqlalchemy'}; print(rooms & set(sys.modules))"
-    )
+    rooms = ["railtracks.cli", "railtracks.demo", "railtracks.durable", "railtracks.llm", "railtracks.agents"]
+    rooms += ["railtracks._model_errors", "rich", "asyncio", "sqlalchemy", "msgspec", "openai", "anthropic", "mcp"]
+    script = f"import railtracks, sys; print({set(rooms)!r} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_errors_of_models_tell_their_kind_in_one_word() -> None:
+    assert rt.ModelRateLimitError("slow down", 2.5).retry_after == 2.5
+    assert rt.ModelRateLimitError("slow down").is_retryable
+    assert not rt.ModelAuthError("no key").is_retryable
+    assert (rt.LLMError("x").reason, rt.LLMError("x", reason="server", is_retryable=True).is_retryable) == (
+        "error",
+        True,
+    )
+    assert dir(exceptions) == sorted(dir(exceptions))
+    with pytest.raises(AttributeError, match="nothing"):
+        exceptions.nothing  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_the_types_ship_with_the_package() -> None:

@@ -10,7 +10,7 @@ README = ROOT / "README.md"
 
 
 def test_the_blocks_of_the_readme_run_and_print_what_it_says(page_folder: Path) -> None:
-    assert len(list(Page(README).run())) == 3
+    assert len(list(Page(README).run())) == 2
 
 
 def test_each_block_of_the_readme_is_a_script_by_itself() -> None:

@@ -1,6 +1,7 @@
 """The examples of the session page of Railtracks, carried over to Trio: seven of 2026-02, and eight flows of 2026-08.
 
-Agents of the original are plain nodes here. A session is entered with `async with`, and run by `trio.run`.
+Most agents of the original are plain nodes here; the first example of the page has a real one, with a model of tests. A
+session is entered with `async with`, and run by `trio.run`.
 """
 
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import trio
 
 import railtracks as rt
+from railtracks import testing
 
 
 @rt.function_node
@@ -186,6 +188,31 @@ def test_a_tracked_flow_leaves_a_file_for_each_invocation(home: Path) -> None:
     flow = rt.Flow("daily-report-v1", entry_point=look_up, save_state=True)
     assert flow.invoke() == flow.invoke() == "tool result"
     assert len(list(home.glob("daily-report-v1-*.json"))) == 2
+
+
+# The first example of the page, as it stands there: only the agent is ours, since the page does not define it.
+
+MyAgent = rt.agent_node("MyAgent", llm=testing.ScriptedModel("Hello yourself!"))
+
+
+@rt.function_node
+async def my_workflow(user_input: str):  # type: ignore[no-untyped-def]  # noqa: ANN201 - as it stands there
+    result = await rt.call(MyAgent, user_input)
+    return result  # noqa: RET504 - the same
+
+
+def test_the_first_example_calls_an_agent(home: Path) -> None:
+    flow = rt.Flow(
+        "My Workflow", entry_point=my_workflow, timeout=60, context={"api_key": "secret"}, logging_setting="INFO"
+    )
+    result = flow.invoke("Hello!")
+    assert result.text == "Hello yourself!"
+
+    async def main() -> str:
+        result = await flow.ainvoke("Hello!")
+        return str(result.content)
+
+    assert trio.run(main) == "Hello yourself!"
 
 
 # What the page notes.
