@@ -59,7 +59,7 @@ class AnswerForm(Generic[T]):
         return self.mode == "tool" and call.name == FINAL_ANSWER
 
     def without_fence(self, content: str) -> str:
-        """Return the JSON in the text of an answer, without the fence that models put around it where nobody holds them."""
+        """Return the JSON in the text of an answer: models put a fence around it where nobody holds them to JSON."""
         fenced = None if self.mode == "native" else _FENCED.fullmatch(content)
         return content if fenced is None else fenced[1]
 
