@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any, Never
+from typing import Any, Never, cast
 
 import pytest
 import trio
@@ -420,3 +420,38 @@ def test_a_resume_refuses_a_stream_of_another_agent(tmp_path: Path) -> None:
     names.append("Second")
     with pytest.raises(rt.ReplayMismatchError):
         flow(read, store).resume("s")
+
+
+class Broken:
+    """A model that streams what is no text."""
+
+    name = "broken"
+    provider = "tests"
+
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[ModelConnection]:
+        yield self
+
+    async def respond(self, request: ModelRequest, on_piece: OnPiece | None) -> Response:
+        await trio.lowlevel.checkpoint()
+        if on_piece is not None:
+            await on_piece(TextPiece(cast("str", object())))
+        return Response(AssistantMessage("fine"), USAGE)
+
+
+def test_a_piece_that_cannot_be_stored_is_told_at_the_end_of_the_stream_in_each_run(tmp_path: Path) -> None:
+    store = rt.DurableStore(tmp_path / "sessions.db")
+    agent = rt.agent_node("Agent", llm=Broken())
+
+    async def read() -> str:
+        try:
+            async with rt.astream(agent, "hi") as stream:
+                await stream.finish()
+        except rt.DurableValueError:
+            return await rt.wait_for_signal("go", str, park=True)
+        return "not reached"
+
+    with pytest.raises(rt.SessionWaiting):
+        flow(read, store).invoke(session_id="s")
+    trio.run(partial(rt.send_signal, "s", "go", "told", store=store))
+    assert flow(read, store).resume("s") == "told"
