@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 import trio
 
+from railtracks._extras import import_of_extra
 from railtracks.llm._loading import tls
 
 
@@ -16,10 +16,7 @@ def required(name: str) -> Any:
     Raises:
         ImportError: If it is not installed.
     """
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        raise ImportError(f"MCP needs {error.name}: install it with  pip install 'railtracks-trio[mcp]'") from error
+    return import_of_extra(name, "MCP needs", "mcp")
 
 
 async def load() -> None:
