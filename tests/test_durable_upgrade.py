@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -161,6 +162,9 @@ def test_a_process_of_the_release_before_runs_its_sessions_to_their_ends_after_t
                 assert lines[3:] == ["16", "step 7", "step 0", "step 1"]
                 process.kill()
                 process.wait()
+                # PostgreSQL notices the death of a client some time after it.
+                while "running" in {str(each.status) for each in store.sessions()}:
+                    time.sleep(0.01)
                 told = {each.session_id: str(each.status) for each in store.sessions()}
                 assert told == {"begun before": "completed", "begun later": "completed", "killed": "interrupted"}
                 assert len(store.load("begun before").calls) == 8
