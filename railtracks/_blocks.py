@@ -1,6 +1,7 @@
-"""Context managers made of generators, for blocks that run users' code: an error of the block passes by untouched.
+"""Context managers: the errors of wrong ways into a block, and blocks made of generators.
 
-Called in place of `contextlib.contextmanager` by every block that has users' code in it and only cleans up at its end.
+The bases are those of every public context manager. `block` is called in place of `contextlib.contextmanager` by every
+block that has users' code in it and only cleans up at its end.
 """
 
 from __future__ import annotations
@@ -8,17 +9,69 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, NoReturn, ParamSpec, Protocol, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class _Block(AbstractContextManager[T]):
+class _Shown(Protocol):
+    """A block of which errors know how it is written."""
+
+    @property
+    def _shown_as(self) -> str: ...
+
+
+def _refusal(because: str, right: str, wrong: str) -> Callable[..., NoReturn]:
+    """Return the method that Python calls for a wrong way into a block. Python's own error names no way out."""
+
+    def refuse(self: _Shown, *_: object) -> NoReturn:
+        raise TypeError(f"{self._shown_as} {because}: write '{right} {self._shown_as}', not '{wrong}'")
+
+    return refuse
+
+
+class AsyncBlock:
+    """The base of what is entered with `async with`. Its `_shown_as` is how errors write it."""
+
+    __slots__ = ()
+
+    # Type checkers see none of it: to them, as to Python, the block has no such method.
+    if not TYPE_CHECKING:
+        __enter__ = __exit__ = _refusal("waits for its tasks", "async with", "with")
+        __await__ = _refusal("waits for its tasks", "async with", "await")
+
+
+class ReadBlock(AsyncBlock):
+    """The base of what is entered with `async with` and gives something to iterate over."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:
+        __aiter__ = _refusal("is read in a block", "async with", "async for")
+        __iter__ = _refusal("is read in a block", "async with", "for")
+
+
+class PlainBlock:
+    """The base of what is entered with `with`. Its `_shown_as` is how errors write it."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:
+        __aenter__ = __aexit__ = _refusal("is a plain block", "with", "async with")
+        __await__ = _refusal("is a plain block", "with", "await")
+
+
+class _Block(PlainBlock, AbstractContextManager[T]):
     __slots__ = ("_steps",)
 
     def __init__(self, steps: Generator[T]) -> None:
         self._steps = steps
+
+    @property
+    def _shown_as(self) -> str:
+        name: str = getattr(self._steps, "__name__", "block")
+        return f"{name}(...)"
 
     def __enter__(self) -> T:
         return next(self._steps)

@@ -5,7 +5,9 @@ Called wherever users pass a value. A check takes the name of the value, for the
 
 from __future__ import annotations
 
+import io
 import math
+import os
 import signal
 import sys
 import threading
@@ -28,6 +30,11 @@ def is_dict(value: object) -> TypeGuard[dict[object, object]]:
 def is_list(value: object) -> TypeGuard[list[object]]:
     """Return whether a value is a list."""
     return isinstance(value, list)
+
+
+def is_text_stream(value: object) -> bool:
+    """Return whether a value may be a text stream: it can be written to, and is no stream of bytes."""
+    return hasattr(value, "write") and not isinstance(value, io.RawIOBase | io.BufferedIOBase)
 
 
 def is_set(value: object) -> TypeGuard[set[object]]:
@@ -137,6 +144,26 @@ def check_flag(name: str, value: object) -> None:
     """Raise `TypeError` unless the value is `True` or `False`."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
+
+
+# What a switch in the environment may be.
+_SWITCH: Final = {
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    "": None,
+}
+
+
+def switch_in_environment(name: str) -> bool | None:
+    """Return what an environment variable says, `None` if it is not set or empty.
+
+    Raises:
+        ValueError: If the variable says neither yes nor no. Somebody wanted something of it.
+    """
+    said = os.environ.get(name, "")
+    if said.strip().lower() not in _SWITCH:
+        raise ValueError(f"the environment variable {name} must be 0 or 1, not {said!r}")
+    return _SWITCH[said.strip().lower()]
 
 
 def check_values(what: str, values: object) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import Final, TypeVar, Unpack, cast
 
+from railtracks._checks import switch_in_environment
 from railtracks._copying import copied
 from railtracks._option import check_options, documented, options_of
 from railtracks._options import THREAD_LIMIT, CommonOptions, ConfigOptions, Settings
@@ -57,6 +58,19 @@ def configured_thread_limit() -> int:
 def configured_process_limit() -> int:
     """Return how many worker processes an outermost session may have at once."""
     return _configured.get("process_limit") or os.cpu_count() or 1
+
+
+def chosen_in_thread(given: bool | None) -> bool:  # noqa: FBT001 - an option's value
+    """Return whether `invoke` runs a flow on the process's Trio thread.
+
+    Args:
+        given: What the flow was given.
+
+    Raises:
+        ValueError: If nothing else was said, and `$RAILTRACKS_IN_THREAD` says neither yes nor no.
+    """
+    chosen = _configured.get("in_thread") if given is None else given
+    return bool(switch_in_environment("RAILTRACKS_IN_THREAD") if chosen is None else chosen)
 
 
 _DEFAULTS: Final = {name: option.default for name, option in options_of(Settings).items()}

@@ -31,6 +31,19 @@ AGENT_NAMES: Final = frozenset(
     }
 )
 
+# The names at `rt` of what shows sessions, each with its module. These modules can be imported without an extra, and
+# what needs one says so when it is used.
+WING_NAMES: Final = {
+    "export": "railtracks.exports",
+    "watch": "railtracks._watch",
+    "enable_telemetry": "railtracks.telemetry",
+    "inject": "railtracks.telemetry",
+    "BoundFlow": "railtracks.remote",
+    "args": "railtracks.remote",
+    "map_flow": "railtracks.remote",
+    "submit": "railtracks.remote",
+}
+
 
 def agents_package() -> ModuleType:
     """Import and return the package `railtracks.agents`.
@@ -39,6 +52,11 @@ def agents_package() -> ModuleType:
         ImportError: If the extra `agents` is not installed.
     """
     return import_of_extra("railtracks.agents", "agents need", "agents")
+
+
+def exports_package() -> ModuleType:
+    """Import and return the package `railtracks.exports`, which needs no extra but is rarely used."""
+    return import_module("railtracks.exports")
 
 
 def import_of_extra(module: str, who_needs: str, extra: str) -> ModuleType:

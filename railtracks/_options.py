@@ -24,6 +24,7 @@ from typing import (
 
 from railtracks._checks import Number, check_flag, check_text, check_timeout, check_values, is_list, is_tuple
 from railtracks._option import Option
+from railtracks._traces import check_carrier
 
 T = TypeVar("T")
 
@@ -40,6 +41,8 @@ class SessionStore(Protocol):
         ...
 
 
+# A path, or one of the words; the type checkers cannot tell the word `names` from a path.
+RecordEvents: TypeAlias = bool | str | os.PathLike[str]
 DurableOption: TypeAlias = bool | str | os.PathLike[str] | SessionStore | None
 
 
@@ -56,6 +59,15 @@ def _check_level(name: str, value: object) -> None:
 def _check_path(name: str, value: object) -> None:
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"{name} must be a path, not {type(value).__name__}")
+
+
+def _check_record_events(name: str, value: object) -> None:
+    if isinstance(value, bool):
+        return
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be True, False, 'names' or a path, not {type(value).__name__}")
+    if not os.fspath(value):
+        raise ValueError(f"{name} must not be an empty path")
 
 
 def _check_durable(name: str, value: object) -> None:
@@ -181,6 +193,18 @@ class CommonOptions(TypedDict, total=False):
         ),
     ]
 
+    record_events: Annotated[
+        RecordEvents | None,
+        Option(
+            _check_record_events,
+            "Whether each event is written to a file as it happens: other processes can follow the session, and what"
+            " was done before a SIGKILL is known. `True` writes below home, in `events/` and a folder of the session; a"
+            " path stands for another folder than home. `'names'` writes no arguments, no results and no texts of"
+            " errors. By default `RAILTRACKS_EVENTS` in the environment decides: `1`, `names`, `0` or a path; without"
+            " it nothing is written.",
+        ),
+    ]
+
 
 class ContextOption(TypedDict, total=False):
     """The context, which `Session` takes as its first argument and the others by name."""
@@ -243,6 +267,15 @@ class SessionOptions(NameOptions, FlowIdOption, CommonOptions, DurableOptions, t
             " this identifier, it is resumed.",
         ),
     ]
+    trace_parent: Annotated[
+        Mapping[str, str] | None,
+        Option(
+            check_carrier,
+            "The trace that the session belongs to: a mapping with the W3C header `traceparent`, and perhaps"
+            " `tracestate`, as `rt.inject` writes it. The headers of a request will do: others are ignored, and so is a"
+            " `traceparent` that is not valid. Needs the extra `telemetry`.",
+        ),
+    ]
 
 
 class DecoratorOptions(ContextOption, SessionOptions, total=False):
@@ -253,7 +286,24 @@ class FlowRunOptions(CommonOptions, FlowIdOption, total=False):
     """The options that a flow hands on to the sessions of its invocations as they are."""
 
 
-class FlowOptions(ContextOption, FlowRunOptions, DurableOptions, total=False):
+class InThreadOption(TypedDict, total=False):
+    """Where `invoke` runs a flow."""
+
+    in_thread: Annotated[
+        bool | None,
+        Option(
+            check_flag,
+            "Whether `invoke` runs the flow on the process's Trio thread, beside the flows of asyncio. The calling"
+            " thread only waits. It is for programs whose signal handlers raise errors, as those of Celery's soft time"
+            " limit do: raised in the middle of a Trio run, such an error ends it without any cleanup. With this option"
+            " it cancels the flow, and comes out of `invoke` when the cleanup is done. In the worker thread of a node"
+            " it changes nothing. `RAILTRACKS_IN_THREAD=1` in the environment sets it, too.",
+            default=False,
+        ),
+    ]
+
+
+class FlowOptions(ContextOption, FlowRunOptions, DurableOptions, InThreadOption, total=False):
     """The options of `Flow`: those that it hands on to its sessions, and those that it reads itself."""
 
     stop_on_sigterm: Annotated[
@@ -286,7 +336,7 @@ class FlowOptions(ContextOption, FlowRunOptions, DurableOptions, total=False):
     ]
 
 
-class ConfigOptions(ContextOption, CommonOptions, total=False):
+class ConfigOptions(ContextOption, CommonOptions, InThreadOption, total=False):
     """The options of `set_config`."""
 
     thread_limit: Annotated[

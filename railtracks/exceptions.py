@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AnswerCutError",
     "BudgetExceededError",
+    "ClientDisconnectedError",
     "ContextError",
     "ContextLengthError",
     "DurableValueError",
@@ -76,6 +77,7 @@ __all__ = [
     "ToolSchemaError",
     "TurnLimitError",
     "WorkerCrashedError",
+    "WorkerLostError",
 ]
 
 
@@ -104,6 +106,25 @@ class WorkerCrashedError(RailtracksError):
         else:
             how = f" by signal {-exit_code}" if exit_code < 0 else f" with exit code {exit_code}"
         super().__init__(f"the worker process of node {node!r} ended{how} before it had an answer")
+
+
+class WorkerLostError(RailtracksError):
+    """A worker of an executor or a cluster went away while it ran a session.
+
+    Nobody knows how far the session came. With a durable flow and a store that outlives the worker, the next attempt
+    resumes it.
+
+    Attributes:
+        node: The name of the call that had sent the session there.
+        worker: The worker, or what is known of it.
+    """
+
+    _fields = ("node", "worker")
+
+    def __init__(self, node: str, worker: str) -> None:
+        self.node = node
+        self.worker = worker
+        super().__init__(f"worker {worker!r} went away while it ran {node!r}")
 
 
 class RemoteError(RailtracksError):
@@ -183,6 +204,13 @@ class SessionCancelledError(RailtracksError):
     def __init__(self, reason: str | None = None) -> None:
         self.reason = reason
         super().__init__("the session was cancelled" + (f": {reason}" if reason else ""))
+
+
+class ClientDisconnectedError(SessionCancelledError):
+    """The client of a web request has left, and the work for it was cancelled: see `rt.asgi.cancel_on_disconnect`."""
+
+    def __init__(self, reason: str | None = "the client has left") -> None:
+        super().__init__(reason)
 
 
 class PendingCallError(RailtracksError, RuntimeError):
@@ -368,7 +396,8 @@ class SignalTimeoutError(RailtracksError, TimeoutError):
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        error: AttributeError = import_module("railtracks._guessed").no_attribute(__name__, name)
+        raise error
     # All of them: a store finds the class of a recorded error in the namespace of its module.
     errors = vars(import_module("railtracks._model_errors"))
     globals().update({each: errors[each] for each in __all__ if each in errors})

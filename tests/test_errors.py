@@ -411,6 +411,7 @@ MADE: dict[type[rt.RailtracksError], Callable[[], rt.RailtracksError]] = {
     rt.SessionOwnedError: lambda: rt.SessionOwnedError("s", "here", 7, "2030-01-01T00:00:00+00:00"),
     rt.SessionUnavailableError: lambda: rt.SessionUnavailableError("s", "is not in the store"),
     rt.SignalTimeoutError: lambda: rt.SignalTimeoutError("approval", 5.0),
+    rt.WorkerLostError: lambda: rt.WorkerLostError("flow x", "tcp://127.0.0.1:1"),
     rt.MCPConnectionError: lambda: rt.MCPConnectionError("npx server", "it has ended"),
     rt.PromptError: lambda: rt.PromptError("city", "Guide", "the context has no such key"),
 }

@@ -20,7 +20,6 @@ from typing import Any
 import pytest
 import trio
 from postgres_server import PostgresServer
-from postgres_server import postgres as _postgres  # noqa: F401 - a fixture
 from proof_rounds import rounds
 from sqlalchemy.engine import URL
 
@@ -512,7 +511,8 @@ def test_an_outcome_that_is_there_twice_is_told_and_no_hang(status: str, store: 
     flow = interrupted(store, "s")
     go_on()
     again = "insert into railtracks_calls select session_id, seq + 100, key, parent, strand, position, place, attempt,"
-    again += " node, fingerprint, arguments, ?, outcome, context, began_after, began_at, ended_at from railtracks_calls"
+    again += " node, fingerprint, arguments, ?, outcome, context, began_after, began_at, ended_at,"
+    again += " wanted from railtracks_calls"
     change(store, again + (" where status = 'started'" if status == "started" else " where node = 'add'"), status)
     with pytest.raises(rt.StoreError, match=r"cannot begin or end twice|it is there twice"):
         flow.resume("s")
@@ -810,6 +810,7 @@ def loaded(folder: Path, document: object) -> rt.ExecutionInfo:
 
 
 CONTRADICTIONS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("status", {"status": "lost"}, {}),
     ("timeout", {"timeout": -5}, {}),
     ("timeout", {"timeout": 0}, {}),
     ("timeout", {"timeout": 10**400}, {}),

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from proof_rounds import proved
 from worker_functions import double as double_elsewhere
 
 import railtracks as rt
@@ -304,7 +305,7 @@ async def test_resources_that_raise_as_they_close_keep_no_other_one_open(order: 
     assert rt.load_state(session.state_path).status == "failed"
 
 
-@pytest.mark.parametrize("error", [FileNotFoundError("the temporary folder has vanished"), SystemExit(3)])
+@pytest.mark.parametrize("error", [FileNotFoundError("the temporary folder has vanished"), *proved(SystemExit(3))])
 async def test_worker_processes_whose_end_raises_cost_nothing(
     error: BaseException, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -379,7 +380,9 @@ assert result == 5 and session.status == "completed", session.status
 """
 
 
-@pytest.mark.parametrize("options", ["", "broadcast_callback=callback", "payload_callback=callback", "timeout=60"])
+@pytest.mark.parametrize(
+    "options", ["", *proved("broadcast_callback=callback", "payload_callback=callback", "timeout=60")]
+)
 def test_without_a_thread_to_be_had_the_state_is_written_in_place(options: str, home: Path) -> None:
     program = WITHOUT_THREADS.format(options=options)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=os.environ, check=False)
@@ -441,7 +444,7 @@ trio.run(main)
 """
 
 
-@pytest.mark.parametrize("times", ["3e9, 1e9, 1e9", "1e9, 3e9, 1e9"])
+@pytest.mark.parametrize("times", ["3e9, 1e9, 1e9", *proved("1e9, 3e9, 1e9")])
 def test_a_clock_that_is_set_back_gives_nothing_an_end_before_its_start(times: str, home: Path) -> None:
     subprocess.run([sys.executable, "-c", SET_BACK.format(times=times)], env=os.environ, check=True)
     saved = rt.load_state(home / "back.json")

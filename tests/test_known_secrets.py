@@ -66,7 +66,7 @@ def put_in_thread() -> None:
     rt.context.delete("password")
 
 
-@rt.function_node(retry=rt.Retry(2, wait_initial=0.001))
+@rt.function_node(retry=rt.Retry(2, wait_initial=0.001, jitter=0))
 async def fail_once(token: str, attempts: list[int]) -> None:
     attempts.append(1)
     if len(attempts) == 1:

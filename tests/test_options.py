@@ -43,7 +43,7 @@ def in_config(**options: Any) -> object:
 
 
 # What all doors take.
-NAMES = [name for name in options_of(ConfigOptions) if name not in {"thread_limit", "process_limit"}]
+NAMES = [name for name in options_of(ConfigOptions) if name not in {"in_thread", "thread_limit", "process_limit"}]
 
 
 def settings_of(given: dict[str, Any]) -> dict[str, Any]:
@@ -66,6 +66,7 @@ RIGHT: dict[str, list[Any]] = {
     "payload_callback": [print, work],
     "history_limit": [0, 1, 10**9, math.inf],
     "value_limit": [1, 2**20, math.inf],
+    "record_events": [True, False, "names", "folder", Path("folder")],
 }
 SECONDS = [
     *((value, ValueError) for value in (0, 0.0, -1, -math.inf, math.nan, 10**400)),
@@ -83,6 +84,7 @@ WRONG: dict[str, list[tuple[Any, type[Exception]]]] = {
     "broadcast_callback": [("print", TypeError), (1, TypeError)],
     "payload_callback": [({}, TypeError), (False, TypeError)],
     "value_limit": [(0, ValueError), (True, TypeError), (2.0, TypeError), ("5", TypeError), (math.nan, TypeError)],
+    "record_events": [(1, TypeError), (b"folder", TypeError), ("", ValueError), ([], TypeError)],
     "history_limit": [(-1, ValueError), (True, TypeError), (2.0, TypeError), ("5", TypeError), (math.nan, TypeError)],
 }
 
@@ -97,6 +99,7 @@ def test_a_flow_hands_each_of_its_options_on_or_reads_it_itself() -> None:
         "background",
         "context",
         "durable",
+        "in_thread",
         "stop_on_sigterm",
         "version",
     }
@@ -178,7 +181,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     assert options["history_limit"] == math.inf
     assert options["value_limit"] == 2**20
     assert options["context"] is options["logging_setting"] is options["log_file"] is None
-    assert options["broadcast_callback"] is options["payload_callback"] is None
+    assert options["broadcast_callback"] is options["payload_callback"] is options["record_events"] is None
 
 
 CHOICES = st.fixed_dictionaries(

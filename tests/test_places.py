@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from proof_rounds import proved
 
 import railtracks as rt
 from railtracks._records.files import home
@@ -766,7 +767,7 @@ def test_of_a_folder_that_is_gone_the_home_is_in_it(tmp_path: Path, monkeypatch:
     assert home(str(gone)) == gone / ".railtracks"
 
 
-@pytest.mark.parametrize("place", ["/dev/stdout", "/dev/stderr", "/dev/fd/1"])
+@pytest.mark.parametrize("place", ["/dev/stdout", *proved("/dev/stderr", "/dev/fd/1")])
 def test_a_log_file_may_be_a_pipe_of_the_program(place: str) -> None:
     program = f"""
 import railtracks as rt

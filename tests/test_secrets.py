@@ -464,15 +464,18 @@ def test_a_canary_is_found_in_no_output(
         broadcast_callback=show_item,
         payload_callback=take,
         timeout=3600,
+        record_events=True,
     )
     try:
         assert flow.invoke() == {"token": CANARY}
     except (ValueError, rt.SessionTimeoutError, rt.SessionCancelledError):
         assert end != "completed"
     (state,) = home.glob("*.json")
+    (events,) = home.glob("events/*/*.jsonl")
     assert rt.load_state(state).status == end
     outputs = {
         "state": state.read_text(),
+        "events": events.read_text(),
         "log file": (home / "session.log").read_text(),
         "payload": repr(payloads),
         "loggers": "\n".join(repr(vars(record)) + record.getMessage() for record in caplog.records),
@@ -485,17 +488,19 @@ def test_a_canary_is_found_in_no_output(
     assert [name for name, text in outputs.items() if CANARY in text] == []
     # Nor a beginning of it that would tell.
     assert [name for name, text in outputs.items() if CANARY[:8] in text] == []
-    assert sorted(os.listdir(home)) == sorted([state.name, "session.log"])  # noqa: PTH208 - names only
+    assert sorted(os.listdir(home)) == sorted([state.name, "session.log", "events"])  # noqa: PTH208 - names only
 
 
 async def test_a_canary_that_is_nowhere_else_is_hidden_behind_its_name(home: Path) -> None:
-    async with rt.Session(name="alone"):
+    async with rt.Session(name="alone", record_events=True):
         for error in (ValueError("bad", {"token": CANARY}), ValueError(f"password={CANARY}"), KeyError(Hidden(CANARY))):
             # The error is no argument of the call, where it would be looked at.
             await rt.call_batch(lambda _, error=error: raise_it(error), [1])
-    text = (home / "alone.json").read_text()
-    assert text.count('"failed"') == 3
-    assert CANARY not in text
+    (events,) = home.glob("events/*/*.jsonl")
+    for path, count in ((home / "alone.json", 3), (events, 3)):
+        text = path.read_text()
+        assert text.count('"failed"') == count
+        assert CANARY not in text
 
 
 def raise_it(error: BaseException) -> None:

@@ -259,7 +259,7 @@ async def test_only_a_failed_call_has_an_error_and_only_a_completed_one_a_result
 
 def test_statuses_are_the_words_of_the_saved_state() -> None:
     ends = ["completed", "failed", "timed_out", "cancelled"]
-    assert [str(status) for status in rt.Status] == ["running", *ends, "waiting", "interrupted"]
+    assert [str(status) for status in rt.Status] == ["running", *ends, "waiting", "interrupted", "lost"]
 
 
 async def test_a_deep_tree_is_queried_as_it_was_called() -> None:

@@ -12,6 +12,7 @@ from typing import Generic, Never, TypeVar, overload
 
 import trio
 
+from railtracks._blocks import ReadBlock
 from railtracks._calls.durable_protocol import Args
 from railtracks._calls.frames import Frame
 from railtracks._calls.inputs import FanOutSlots, Feed, inputs_of, limiter_of
@@ -78,7 +79,9 @@ def as_completed(
     return _AsCompleted(made_node(node), inputs_of("as_completed", iterables), limiter_of(limit))
 
 
-class _AsCompleted(CallBlock, Generic[R]):
+class _AsCompleted(CallBlock, ReadBlock, Generic[R]):
+    _shown_as = "rt.as_completed(...)"
+
     def __init__(self, node: Node[..., R], inputs: Iterator[Args], limiter: trio.CapacityLimiter | None) -> None:
         super().__init__()
         self._node = node

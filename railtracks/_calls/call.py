@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Final, Never, ParamSpec, TypeVar, cast, overload
+from typing import Final, Never, ParamSpec, TypeGuard, TypeVar, cast, overload
 
 import trio
 from trio.lowlevel import (
@@ -35,6 +35,7 @@ from railtracks._records.errors import holds, is_fatal, is_ordinary, raise_uncha
 from railtracks._records.events import EventKind
 from railtracks._records.observers import NOBODY, Observers
 from railtracks._workers.threads import WorkerSlot
+from railtracks.exceptions import WorkerLostError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -255,6 +256,11 @@ async def _leave_with_error(
         del heard, real, error
 
 
+def _is_lost(error: BaseException) -> TypeGuard[WorkerLostError]:
+    # `isinstance` would ask the error for its class, which may be a property that does anything.
+    return type(error) is WorkerLostError
+
+
 def _close_record(
     error: BaseException,
     real: BaseException | None,
@@ -280,7 +286,10 @@ def _close_record(
         scope.tree.cancel(call_id)
         kind, audience = EventKind.CALL_CANCELLED, observers.call_cancelled
     else:
-        scope.tree.fail(call_id, describe_once(error, lambda: scope.tree.path(call_id), scope.tree.secrets.told))
+        told = describe_once(error, lambda: scope.tree.path(call_id), scope.tree.secrets.told)
+        is_lost = _is_lost(real) and real.node == scope.tree.name(call_id)
+        # The calls around it fail: they run here.
+        (scope.tree.lose if is_lost else scope.tree.fail)(call_id, told)
         if is_tried_again:
             kind, audience = EventKind.CALL_RETRIED, observers.call_retried
         else:

@@ -14,6 +14,7 @@ from railtracks._nodes.node import Node
 from railtracks._options import DurableOption, SessionStore
 from railtracks._records.data import CauseKind, EndCause, ExecutionInfo, Status
 from railtracks._records.ending import Ending
+from railtracks._records.events import TracedRun
 from railtracks._records.past import PastCall, PastRecord
 from railtracks._records.session import SessionRecord
 
@@ -301,7 +302,7 @@ class SessionJournal(Protocol[F_contra]):
         ...
 
 
-class DurableRun(Protocol[F_contra]):
+class DurableRun(TracedRun, Protocol[F_contra]):
     """One run of a durable session in this process: from taking the session's lease to releasing it."""
 
     @property

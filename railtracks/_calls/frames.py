@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextvars import ContextVar, Token
+from functools import partial
 from typing import ClassVar
 from weakref import ref
 
@@ -134,13 +135,14 @@ class SessionScope:
 
     def close_open_calls(self) -> None:
         """Close the calls that Ctrl-C has left open, and tell observers. Called when no call can run any more."""
+        self.tree.cancel_what_is_open(partial(self.tell_of, EventKind.CALL_CANCELLED))
 
-        def cancelled(call_id: int) -> None:
-            kind, place = EventKind.CALL_CANCELLED, self.tree.place(call_id)
-            event = call_event(kind, self.record.identifier, self.tree, call_id, *place)
-            tell(self.observers.call_cancelled, event)
-
-        self.tree.cancel_what_is_open(cancelled)
+    def tell_of(self, kind: EventKind, call_id: int) -> None:
+        """Report an event of a call that no frame here belongs to."""
+        audience = self.observers.of(kind)
+        if audience:
+            place = self.tree.place(call_id)
+            tell(audience, call_event(kind, self.record.identifier, self.tree, call_id, *place))
 
     def left_behind(self, frame: Frame, name: str) -> None:
         """Record that a call has ended while its worker thread still runs the node `name`."""

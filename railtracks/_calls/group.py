@@ -109,6 +109,8 @@ def open_group(
 
 
 class _OpenGroup(CallBlock):
+    _shown_as = "rt.open_group()"
+
     def __init__(self, limiter: trio.CapacityLimiter | None, *, keeps_errors: bool) -> None:
         super().__init__()
         self._limiter = limiter

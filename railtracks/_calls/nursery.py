@@ -15,6 +15,7 @@ from typing import Self, TypeVar, cast
 
 import trio
 
+from railtracks._blocks import AsyncBlock
 from railtracks._calls.call import open_default_session
 from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import frame_here
@@ -119,7 +120,7 @@ class CallNursery:
         return self._nursery.start_soon
 
 
-class CallBlock:
+class CallBlock(AsyncBlock):
     """The context manager of a block with a `CallNursery`; without a session around it, it opens a default session."""
 
     nursery: CallNursery

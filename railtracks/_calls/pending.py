@@ -121,6 +121,11 @@ class PendingCall(Generic[R_co]):
             self._reason = None if reason is None else text_of(reason)
             self._cancel_scope.cancel()
 
+    @property
+    def given(self) -> Args:
+        """The positional arguments as they were given, before a node under wrappers passes them on."""
+        return self._args
+
     def take_args(self, args: Args) -> None:
         """Set the positional arguments, of a call that waited for a slot before its input was drawn."""
         self._args = args

@@ -44,6 +44,7 @@ from railtracks._nodes.signature import (
     without_partials,
 )
 from railtracks._nodes.variables import reduced
+from railtracks._records.roles import CallRole
 from railtracks.exceptions import NodeCreationError
 
 if TYPE_CHECKING:
@@ -93,12 +94,14 @@ class Node(Generic[P, R_co]):
         is_plain: Whether a call can begin at once: the node has no `retry`, and is not under a `functools.partial`.
         secret_parameters: The parameters that may take secrets, `None` if there are none: most calls have nothing to
             look at.
+        role: What its calls are to an agent, `None` if they are nothing special; see `with_role`.
     """
 
     __name__: str
     __wrapped__: Callable[..., object]
 
     is_async: ClassVar[bool]
+    role: CallRole | None = None
     _within: _Within | None = None
     _origin: _Origin | None = None
     # How it binds as an attribute of a class, if not like a function.
@@ -241,7 +244,15 @@ class Node(Generic[P, R_co]):
             made = type(self)(self.fn, **merged)
         else:
             made = cast("Self", self.core.with_options(**options)).under(self._within.wrap)
-        return made if self._descriptor is None else made.binding_as(self._descriptor)
+        made = made if self._descriptor is None else made.binding_as(self._descriptor)
+        return made if self.role is None else made.with_role(self.role)
+
+    def with_role(self, role: CallRole) -> Self:
+        """Return a copy whose calls tell observers what they are to an agent. It changes nothing else."""
+        if self._within is not None:
+            made = cast("Self", self.core.with_role(role)).under(self._within.wrap)
+            return made if self._descriptor is None else made.binding_as(self._descriptor)
+        return self._like_this(self.fn, _origin=self._origin, _descriptor=self._descriptor, role=role)
 
     @block
     def running(self, fn: Callable[..., object]) -> Generator[None]:

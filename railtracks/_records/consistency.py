@@ -49,6 +49,8 @@ def _contradictions(info: ExecutionInfo) -> Iterator[tuple[str, str]]:
 
 def _end(info: ExecutionInfo) -> Iterator[tuple[str, str]]:
     is_running = info.status is Status.RUNNING
+    if info.status is Status.LOST:
+        yield "status", "only a call can be lost"
     if is_running != (info.ended_at is None):
         yield "ended_at", f"the status of the session is {info.status}"
     if info.started_at is None and (info.calls or not is_running):
@@ -78,7 +80,7 @@ def _of_call(info: ExecutionInfo, call: CallRecord, known: dict[int, CallRecord]
         yield "ended_at", f"the status of the call is {call.status}"
     if call.ended_at is not None and call.ended_at < call.started_at:
         yield "ended_at", "the call cannot end before it has started"
-    if (call.status is Status.FAILED) != (call.error is not None):
+    if (call.status in {Status.FAILED, Status.LOST}) != (call.error is not None):
         yield "error", f"the status of the call is {call.status}"
     if call.result is not None and call.status is not Status.COMPLETED:
         yield "result", f"the status of the call is {call.status}"

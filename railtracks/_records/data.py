@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from attrs import define, field
 
+from railtracks._extras import exports_package
+
 # The number of the format of saved states.
 SCHEMA: Final = 1
 
@@ -19,7 +21,8 @@ SCHEMA: Final = 1
 class Status(StrEnum):
     """The status of a call or a session.
 
-    Only a session can be `TIMED_OUT`, and only a durable one `WAITING` or `INTERRUPTED`: it can go on.
+    Only a session can be `TIMED_OUT`, and only a durable one `WAITING` or `INTERRUPTED`: it can go on. Only a call can
+    be `LOST`: the worker that ran it is gone, and nobody knows how far it came.
     """
 
     RUNNING = "running"
@@ -29,6 +32,7 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
     WAITING = "waiting"
     INTERRUPTED = "interrupted"
+    LOST = "lost"
 
 
 class CauseKind(StrEnum):
@@ -77,6 +81,29 @@ class CallError:
 
 
 @define(frozen=True)
+class RemoteOrigin:
+    """Where a call ran that `rt.submit` or `rt.map_flow` has sent to a worker, or a call inside of it.
+
+    The times of the record are shifted to the clock of this program; here are those of the worker.
+
+    Attributes:
+        session_id: The identifier of the session on the worker.
+        worker: The worker, as its engine names it; of executors the name of the host and the process id.
+        call_id: The id that the call has in that session; `None` for the record of the flow itself.
+        started_at: When it started by the clock of the worker, in UTC; `None` for the record of the flow itself.
+        ended_at: When it ended by the clock of the worker, in UTC.
+        missing: Of the flow's record: how many records of its calls have not arrived.
+    """
+
+    session_id: str
+    worker: str
+    call_id: int | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    missing: int = 0
+
+
+@define(frozen=True)
 class CallRecord:
     """One call of a node, as it stood when the record was asked for.
 
@@ -91,8 +118,9 @@ class CallRecord:
         args: The positional arguments.
         kwargs: The keyword arguments.
         result: What the node returned; `None` unless the call is completed.
-        error: What the node raised, as text; `None` unless the call failed.
+        error: What the node raised, as text, or how the call was lost; `None` unless the call failed or was lost.
         is_replayed: Whether the call got its outcome from an earlier run of a durable session; its node did not run.
+        remote: Where the call ran, if that was in a session on a worker of another program.
     """
 
     id: int
@@ -107,6 +135,7 @@ class CallRecord:
     result: Any
     error: CallError | None
     is_replayed: bool = False
+    remote: RemoteOrigin | None = None
 
 
 @define(frozen=True)
@@ -183,6 +212,11 @@ class ExecutionInfo:
         """
         return self._by_parent[call_id]
 
+    def _repr_html_(self) -> str:
+        """Return the session as a notebook shows it: static HTML, without scripts."""
+        html: str = exports_package().cell_of(self)
+        return html
+
     @cached_property
     def _by_parent(self) -> dict[int | None, tuple[CallRecord, ...]]:
         found: dict[int | None, list[CallRecord]] = {None: [], **{call.id: [] for call in self.calls}}
@@ -196,7 +230,8 @@ class Counts:
     """How many calls a session has had until now; calls whose records were dropped count, too.
 
     Attributes:
-        by_status: The number of calls by status: `RUNNING`, `COMPLETED`, `FAILED` and `CANCELLED`.
+        by_status: The number of calls by status: `RUNNING`, `COMPLETED`, `FAILED`, `CANCELLED`; and
+            `LOST`, where there are any.
         by_node: The number of calls by the name of their node.
         running: The records of the running calls, in the order of their start: the first 100 at most.
     """

@@ -5,12 +5,15 @@ Made by the core where something happens, if an observer listens (`observers`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
 from time import time
 from typing import NamedTuple, Protocol, TypeAlias
 
 from railtracks._records.data import CallRecord, Counts, ExecutionInfo, Status, utc
+from railtracks._records.open_calls import Timeouts
+from railtracks._records.roles import CallRole
 from railtracks._records.tree import CallTree
 
 
@@ -39,6 +42,10 @@ class SessionEvent(NamedTuple):
         at: When it happened, in UTC.
         parent_session_id: The identifier of the session that it was opened in, `None` if it was opened in none.
         parent_call_id: The call of that session that it was opened in, `None` if it was opened in no call.
+        tree: The calls of the session, and the secrets that it has seen.
+        timeouts: The timeouts of the session and of its calls.
+        head: Returns what is known of the session now, without its calls: quick at any size.
+        run: Its run in a store, `None` if it is not durable.
     """
 
     kind: EventKind
@@ -46,6 +53,10 @@ class SessionEvent(NamedTuple):
     at: datetime
     parent_session_id: str | None
     parent_call_id: int | None
+    tree: CallTree
+    timeouts: Timeouts
+    head: Callable[[], ExecutionInfo]
+    run: TracedRun | None
 
 
 class CallEvent(NamedTuple):
@@ -98,6 +109,15 @@ class CallEvent(NamedTuple):
             KeyError: If the record was dropped.
         """
         return self.tree.record(self.call_id)
+
+    @property
+    def role(self) -> CallRole | None:
+        """What the call is to an agent: a run of one, a request to its model, or a tool call.
+
+        Raises:
+            KeyError: If the record was dropped, as for `record`.
+        """
+        return self.tree.role(self.call_id)
 
     def path(self) -> tuple[str, ...]:
         """Return the names of the nodes from the top-level call down to the call; of a long path the lower end.
@@ -182,6 +202,19 @@ class ObservedSession(Protocol):
     @property
     def counts(self) -> Counts:
         """How many calls there are, and which run; quick at any size."""
+        ...
+
+
+class TracedRun(Protocol):
+    """A run of a durable session, as an observer sees it that makes traces. Each run of a session has its own trace."""
+
+    @property
+    def former_trace(self) -> str | None:
+        """The trace of the run that has put the session aside, as W3C's `traceparent`; `None` if that is not known."""
+        ...
+
+    def note_trace(self, trace: str) -> None:
+        """Note the trace of this run, for a run that goes on with the session later."""
         ...
 
 

@@ -13,21 +13,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from railtracks._checks import check_text
+from railtracks._checks import check_text, switch_in_environment
 
 # Bytes: of one name, and of the name of a file, in which an identifier may follow it. File systems allow 255.
 _LONGEST_NAME: Final = 200
 _LONGEST_FILE: Final = 255
 _ENDING: Final = ".json"
-_UNFINISHED: Final = ".tmp"
+# Of a file that is being written, or was given up.
+UNFINISHED: Final = ".tmp"
 _HOME: Final = ".railtracks"
 # What stands in the uppermost folder of a project: above it no home is looked for.
 _PROJECT: Final = (".git", "pyproject.toml")
-# What `$RAILTRACKS_SAVE_STATE` may be, and whether the option `save_state` counts then.
-_SWITCH: Final = {
-    **dict.fromkeys(("0", "false", "no", "off"), False),
-    **dict.fromkeys(("", "1", "true", "yes", "on"), True),
-}
+_READING: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _FORBIDDEN: Final = frozenset('/\\<>:"|?*')
 _DEVICES: Final = frozenset(
     ["CON", "PRN", "AUX", "NUL", *(f"COM{digit}" for digit in range(10)), *(f"LPT{digit}" for digit in range(10))],
@@ -119,12 +116,9 @@ def is_saved(*, setting: bool) -> bool:
     """Return whether states are saved: `$RAILTRACKS_SAVE_STATE` of 0 wins over the option `save_state`.
 
     Raises:
-        ValueError: If the variable says neither yes nor no. Somebody wanted something of it.
+        ValueError: If the variable says neither yes nor no.
     """
-    switch = os.environ.get("RAILTRACKS_SAVE_STATE", "")
-    if switch.strip().lower() not in _SWITCH:
-        raise ValueError(f"the environment variable RAILTRACKS_SAVE_STATE must be 0 or 1, not {switch!r}")
-    return setting and _SWITCH[switch.strip().lower()]
+    return switch_in_environment("RAILTRACKS_SAVE_STATE") is not False and setting
 
 
 def shown(path: Path) -> str:
@@ -192,7 +186,7 @@ def write_whole(path: Path, chunks: Iterable[str]) -> None:
     """
     # Not with the rights of the umask alone: where that is 0, everybody could replace what is in the folder.
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    temporary = path.parent / f".{os.urandom(8).hex()}{_UNFINISHED}"
+    temporary = path.parent / f".{os.urandom(8).hex()}{UNFINISHED}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
@@ -207,10 +201,25 @@ def write_whole(path: Path, chunks: Iterable[str]) -> None:
     sync_folder(path.parent)
 
 
+def open_regular(path: str | os.PathLike[str]) -> int:
+    """Open a file for reading that somebody else may have put there, and return its descriptor.
+
+    A link is not followed, and a pipe or a device does not keep the reader waiting.
+
+    Raises:
+        OSError: If it cannot be opened, or is no regular file.
+    """
+    descriptor = os.open(path, _READING)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("is no regular file")
+    return descriptor
+
+
 def unfinished_files() -> set[Path]:
     """Return the temporary files in the folder for saved states: they are being written, or were given up."""
     folder = home(current_folder())
-    return set() if folder is None else set(folder.glob(f".*{_UNFINISHED}"))
+    return set() if folder is None else set(folder.glob(f".*{UNFINISHED}"))
 
 
 def sync_folder(folder: Path) -> None:

@@ -148,3 +148,4 @@ class BoundedCallTree(CallTree):
                 self._failed_or_cancelled.pop(gone, None)
                 self._attempts.pop(gone, None)
                 self._past.forget(gone)
+                self.remote.pop(gone, None)

@@ -70,7 +70,7 @@ class JsonValues:
         cut: How many values were over the limit.
     """
 
-    def __init__(self, scrubber: Scrubber, limit: float, pauses: Pauses) -> None:
+    def __init__(self, scrubber: Scrubber, limit: float, pauses: Pauses, looks: Looks | None = None) -> None:
         self.pauses = pauses
         self.cut = 0
         self._scrubber = scrubber
@@ -79,7 +79,7 @@ class JsonValues:
         self._left = limit
         # The containers around the part at hand.
         self._open: set[int] = set()
-        self._looks = Looks()
+        self._looks = looks or Looks()
         # The texts of keys.
         self._keys: dict[str, str] = {}
 

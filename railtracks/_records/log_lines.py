@@ -68,11 +68,13 @@ def _cancelled(event: CallEvent, _: _Scrub) -> str:
 
 
 def _failed(event: CallEvent, without_secrets: _Scrub) -> str:
-    return f"{_label(event)} FAILED{_attempt(event)}: {_why(event, without_secrets)}"
+    # Or LOST, with the worker that ran it.
+    return f"{_label(event)} {event.status.upper()}{_attempt(event)}: {_why(event, without_secrets)}"
 
 
 def _retried(event: CallEvent, without_secrets: _Scrub) -> str:
-    return f"{_label(event)} FAILED, attempt {event.attempt}, and will be tried again: {_why(event, without_secrets)}"
+    how, why = event.status.upper(), _why(event, without_secrets)
+    return f"{_label(event)} {how}, attempt {event.attempt}, and will be tried again: {why}"
 
 
 def _overran(event: CallEvent, _: _Scrub) -> str:

@@ -84,6 +84,11 @@ class Timeouts:
         expiry = self.running[call_id] = Expiry(scope, now)
         return expiry
 
+    def has_expired(self, call_id: int, now: float) -> bool:
+        """Return whether the timeout of a call, or of the session (0), has expired at a time on Trio's clock."""
+        expiry = self.running.get(call_id)
+        return expiry is not None and expiry.scope.deadline <= now
+
     def note_inside(self, call_id: int) -> None:
         """Remember that a call inside this one was noted."""
         self._outer.add(call_id)

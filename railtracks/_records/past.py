@@ -99,6 +99,7 @@ class PastNode:
     __slots__ = ("name",)
 
     secret_parameters = None
+    role = None
 
     def __init__(self, name: str) -> None:
         self.name = name

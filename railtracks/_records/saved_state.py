@@ -11,12 +11,23 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from itertools import chain
+from typing import Final
 
+from railtracks._checks import is_dict
 from railtracks._options import VALUE_LIMIT
-from railtracks._records.data import SCHEMA, CallError, CallRecord, EndCause, ExecutionInfo
+from railtracks._records.data import SCHEMA, CallError, CallRecord, EndCause, ExecutionInfo, RemoteOrigin
 from railtracks._records.json_values import JsonValues, writable
+from railtracks._records.scrubbing import CUT
 from railtracks._records.slices import Pauses, slices
 from railtracks._records.tree import CallTree
+
+# Bytes: all that stands before the calls, and the marks that begin them. Who lists files reads no more of each.
+HEAD: Final = 2**16
+BEFORE_CALLS: Final = ', "calls": ['
+# What stands behind the calls in a file whose head would be too long, and how much JSON each text in the head may take
+# then. There are seven of them, beside an identifier.
+_MOVED: Final = ("context_keys", "left_behind")
+_LONGEST_TEXT: Final = 7_000
 
 # One encoder for all calls. `json.dumps` would make a new one for each.
 _encode = json.JSONEncoder(allow_nan=False).encode
@@ -44,13 +55,16 @@ def chunks(
         cut: Is called with a text about the values that were cut, if there were any.
     """
     texts = _texts(head, tree, context, limit, cut)
-    yield f'{next(texts)[:-1]}, "calls": ['
+    yield from slices(f"{next(texts)[:-1]}{BEFORE_CALLS}")
+    rest = next(texts)
     separator = "\n"
     for text in texts:
         yield separator
         yield from slices(text)
         separator = ",\n"
-    yield "\n]}\n"
+    yield "\n]"
+    yield from slices(rest)
+    yield "}\n"
 
 
 def _texts(
@@ -60,12 +74,12 @@ def _texts(
     limit: float,
     cut: Callable[[str], object],
 ) -> Iterator[str]:
-    """Return the JSON of a session without its calls, and then the JSON of each call."""
+    """Return the JSON of a session without its calls, what stands behind these, and then the JSON of each call."""
     pauses = Pauses()
     # First of all: a text that is written early may quote a secret that stands in a later value.
     tree.secrets.see_all(pauses.between(chain(context.items(), tree.named_values())), limit)
     values = JsonValues(tree.secrets.scrubber, limit, pauses)
-    yield _encode(_head_document(head, values))
+    yield from _head_texts(_head_document(head, values))
     first: CallRecord | None = None
     for call in pauses.between(tree.records()):
         yield _call_text(call, tree, values)
@@ -84,7 +98,7 @@ def payload(
 ) -> dict[str, object]:
     """Return the saved state as one value, which a reader of the file would get."""
     texts = _texts(head, tree, context, limit, cut)
-    document: dict[str, object] = json.loads(next(texts))
+    document: dict[str, object] = json.loads(f"{next(texts)[:-1]}{next(texts)}}}")
     document["calls"] = [json.loads(text) for text in texts]
     return document
 
@@ -114,6 +128,32 @@ def _head_document(head: ExecutionInfo, values: JsonValues) -> dict[str, object]
     }
 
 
+def _head_texts(document: dict[str, object]) -> tuple[str, str]:
+    """Return the JSON of a head that is not too long, and what stands behind the calls instead."""
+    text = _encode(document)
+    if len(text) + len(BEFORE_CALLS) <= HEAD:
+        return text, ""
+    rest = {name: document.pop(name) for name in _MOVED}
+    return _encode(_shortened(document)), f", {_encode(rest)[1:-1]}"
+
+
+def _shortened(document: Mapping[str, object]) -> dict[str, object]:
+    """Return a document with the beginnings of its long texts; of a traceback the end, which tells what was raised."""
+    return {
+        name: _shortened({str(part): text for part, text in value.items()}) if is_dict(value) else _short(name, value)
+        for name, value in document.items()
+    }
+
+
+def _short(name: str, text: object) -> object:
+    if not isinstance(text, str) or len(_encode(text)) <= _LONGEST_TEXT:
+        return text
+    longest, is_end = _LONGEST_TEXT, name == "traceback"
+    while len(_encode(part := text[-longest:] if is_end else text[:longest])) > _LONGEST_TEXT - len(CUT):
+        longest = longest * 3 // 4
+    return f"{CUT}{part}" if is_end else f"{part}{CUT}"
+
+
 def _cause_document(cause: EndCause | None, values: JsonValues) -> dict[str, object] | None:
     if cause is None:
         return None
@@ -133,6 +173,7 @@ def _call_text(call: CallRecord, tree: CallTree, values: JsonValues) -> str:
             "started_at": _moment(call.started_at),
             "ended_at": _moment(call.ended_at),
             **({"replayed": True} if call.is_replayed else {}),
+            **({} if call.remote is None else {"remote": _remote_document(call.remote)}),
         }
     )
     args = ", ".join([values.value(value, name) for value, name in zip(call.args, names, strict=True)])
@@ -146,6 +187,17 @@ def _call_text(call: CallRecord, tree: CallTree, values: JsonValues) -> str:
         f'{document[:-1]}, "args": [{args}], "kwargs": {{{kwargs}}}, "result": {values.value(call.result)}'
         f', "error": {_encode(_error_document(call.error, values))}}}'
     )
+
+
+def _remote_document(remote: RemoteOrigin) -> dict[str, object]:
+    return {
+        "session_id": writable(remote.session_id),
+        "worker": writable(remote.worker),
+        "call_id": remote.call_id,
+        "started_at": _moment(remote.started_at),
+        "ended_at": _moment(remote.ended_at),
+        "missing": remote.missing,
+    }
 
 
 def _error_document(error: CallError | None, values: JsonValues) -> dict[str, str] | None:

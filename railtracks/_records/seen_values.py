@@ -1,7 +1,8 @@
 """The search for secrets in the values of calls, before the log quotes an error: it may quote a value of another call.
 
-Called by `log`. Each call is looked at once as it is found, and once more after it has ended, however many errors are
-logged. Of the calls that have come since the last error only the newest are looked at, for the session waits meanwhile.
+Called by `log` and by telemetry. Each call is looked at once as it is found, and once more after it has ended, however
+many errors are told. Of the calls that have come since the last error only the newest are looked at, for the session
+waits meanwhile.
 """
 
 from __future__ import annotations
@@ -34,3 +35,7 @@ class SeenValues:
         tree.secrets.see_all(
             tree.values_of(each for each in known if each > new_from or each not in still), SEEN_AT_ONCE
         )
+
+    def without_secrets(self, text: str) -> str:
+        """Return a text without the secrets that the session has seen until now."""
+        return self._tree.secrets.text(text)

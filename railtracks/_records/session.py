@@ -8,6 +8,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from itertools import chain
+
+from attrs import evolve
 
 from railtracks._forks import generation
 from railtracks._options import VALUE_LIMIT
@@ -140,7 +143,12 @@ class SessionRecord:
 
     def _tell_of(self, raised: BaseException | None) -> None:
         told = self.ending.told(raised)
-        self.error = None if told is None else self.secrets.told(described(told))
+        self.error = None if told is None else self._described(told)
+
+    def _described(self, error: BaseException) -> CallError:
+        description, known = self.secrets.told(described(error)), known_description(error)
+        # Another session, on a worker, knows secrets in it which this one does not.
+        return description if known is None or known.message == description.message else known
 
     def suspend(self, status: Status, kind: CauseKind | None) -> None:
         """Record that the session can go on: it is durable, and waits or was interrupted. After `close`."""
@@ -149,6 +157,18 @@ class SessionRecord:
     def info(self) -> ExecutionInfo:
         """Return the session and its calls as they stand now."""
         return self.head(tuple(self.tree.records()))
+
+    def shown_info(self) -> ExecutionInfo:
+        """Return the session and its calls as files and pages may show them: errors and reasons without secrets."""
+        secrets = self.secrets
+        secrets.see_all(chain(self.values.items(), self.tree.named_values()), self.value_limit)
+        head, cause = self.head(), self.ending.cause
+        calls = tuple(
+            call if call.error is None else evolve(call, error=secrets.told(call.error)) for call in self.tree.records()
+        )
+        if cause is not None and cause.reason is not None:
+            cause = evolve(cause, reason=secrets.text(cause.reason))
+        return evolve(head, calls=calls, cause=cause, error=head.error and secrets.told(head.error))
 
     def payload(self) -> dict[str, object]:
         """Return what the saved state says, as it stands now: plain data without secrets."""

@@ -37,6 +37,13 @@ class Pauses:
             yield item
 
 
+class NoPauses(Pauses):
+    """For work that is short, in a thread that others wait for."""
+
+    def pause(self) -> None:
+        """Go on at once."""
+
+
 def slices(text: str) -> Iterator[str]:
     """Return a text in slices, each short enough to be handed to code in C, which lets no other thread run."""
     return (text[start : start + CHARACTERS] for start in range(0, len(text), CHARACTERS))

@@ -21,17 +21,20 @@ from typing import Final, NoReturn, Protocol, TypeVar
 from attrs import evolve
 
 from railtracks._checks import exact
-from railtracks._records.data import CallError, CallRecord, Counts, Status, utc
+from railtracks._records.data import CallError, CallRecord, Counts, RemoteOrigin, Status, utc
 from railtracks._records.known_secrets import KnownSecrets, SecretParameters
 from railtracks._records.past import PastCall, PastCalls, PastNode, PastRecord
+from railtracks._records.roles import CallRole
 from railtracks._records.secrets import Secret
 
 T = TypeVar("T")
 
 # How many names a path has at most. A longer one is cut at its upper end.
 _LONGEST_PATH: Final = 8
-# The statuses that a call can have.
+# The statuses that every call can have; one that ran elsewhere can also be `LOST`.
 _CALL_STATUSES: Final = (Status.RUNNING, Status.COMPLETED, Status.FAILED, Status.CANCELLED)
+# Those with an error.
+_WITH_ERROR: Final = frozenset((Status.FAILED, Status.LOST))
 # How many records of running calls `Counts` holds at most.
 _MOST_RUNNING: Final = 100
 # How many calls of earlier runs are taken up before other tasks may run.
@@ -77,6 +80,9 @@ class NodeLike(Protocol):
     @property
     def secret_parameters(self) -> SecretParameters | None: ...
 
+    @property
+    def role(self) -> CallRole | None: ...
+
     def argument_names(self, count: int) -> tuple[str | None, ...]: ...
 
     def keyword_name(self, name: str) -> str: ...
@@ -102,6 +108,7 @@ class CallTree:
 
     Attributes:
         secrets: The secrets that the session has seen.
+        remote: Where the calls ran that a worker of another program has made, see `remote_calls`.
     """
 
     __slots__ = (
@@ -116,6 +123,7 @@ class CallTree:
         "_past",
         "_started_at",
         "_tally",
+        "remote",
         "secrets",
     )
 
@@ -135,6 +143,7 @@ class CallTree:
         # The numbers of attempts, for calls of nodes that are retried.
         self._attempts: dict[int, int] = {}
         self._tally = _Tally()
+        self.remote: dict[int, RemoteOrigin] = {}
         self.secrets: KnownSecrets = KnownSecrets()
 
     def __len__(self) -> int:
@@ -282,6 +291,15 @@ class CallTree:
         """Close a call that was cancelled."""
         self._close(call_id, Status.CANCELLED, None)
 
+    def move(self, call_id: int, started_at: float, ended_at: float = 0.0) -> None:
+        """Set the times of a call that was just opened or closed: it ran by another clock."""
+        self._started_at[call_id] = started_at
+        self._ended_at[call_id] = ended_at
+
+    def lose(self, call_id: int, error: CallError) -> None:
+        """Close a call whose worker is gone, with the error that tells of it."""
+        self._close(call_id, Status.LOST, error)
+
     def cancel_what_is_open(self, closed: Callable[[int], object] | None = None) -> None:
         """Close the calls that were left open: Ctrl-C can strike between any two steps of a call.
 
@@ -321,6 +339,11 @@ class CallTree:
         node = self._nodes[call_id]
         return None if node is None else node.name
 
+    def role(self, call_id: int) -> CallRole | None:
+        """Return what a call is to an agent, `None` if it is nothing special."""
+        node = self._nodes[call_id]
+        return None if node is None else node.role
+
     def status(self, call_id: int) -> Status:
         """Return where a call stands."""
         return self._failed_or_cancelled.get(call_id, Status.COMPLETED) if self._ended_at[call_id] else Status.RUNNING
@@ -356,7 +379,7 @@ class CallTree:
             by_status = {Status.RUNNING: len(tally.running), **tally.failed_or_cancelled}
             by_status[Status.COMPLETED] = tally.counted - sum(by_status.values())
             return Counts(
-                {status: by_status.get(status, 0) for status in _CALL_STATUSES},
+                {**dict.fromkeys(_CALL_STATUSES, 0), **by_status},
                 dict(tally.nodes),
                 tuple(map(self.record, islice(tally.running, _MOST_RUNNING))),
             )
@@ -379,6 +402,10 @@ class CallTree:
             names.append(self.name(call_id) or "")
             call_id = self._parents[call_id]
         return ("...",) * bool(call_id) + tuple(reversed(names))
+
+    def parent(self, call_id: int) -> int:
+        """Return the parent of a call, 0 for the session."""
+        return self._parents[call_id]
 
     def place(self, call_id: int) -> tuple[int, int]:
         """Return the parent of a call, 0 for the session, and the top-level call that it belongs to."""
@@ -421,7 +448,8 @@ class CallTree:
             args=self._args[call_id],
             kwargs=dict(self._keywords(call_id)),
             result=outcome if status is Status.COMPLETED else None,
-            error=outcome if status is Status.FAILED and isinstance(outcome, CallError) else None,
+            error=outcome if status in _WITH_ERROR and isinstance(outcome, CallError) else None,
+            remote=self.remote.get(call_id),
         )
         return record if past is None else self._recalled(record, past)
 

@@ -22,10 +22,10 @@ LONGEST_TEXT: Final = 1_000
 
 # How much a value may hold if its repr is to be made: parts, each counted as often as it stands there.
 _MOST_PARTS: Final = 100_000
-# How many parts may be looked at for reprs that are then not made, in all values that are written together. An object
-# of Trio's leads to hundreds of others, and each of these to all that runs. A repr that comes later may be one of fewer
-# parts only.
-_MOST_IN_VAIN: Final = 5 * _MOST_PARTS
+# For how many reprs that are then not made so many parts may be looked at, in all values that are written together. An
+# object of Trio's leads to hundreds of others, and each of these to all that runs. A repr that comes later may be one
+# of fewer parts only.
+_MOST_IN_VAIN: Final = 5
 _FEW_PARTS: Final = 100
 # Their reprs hold the reprs of all that they hold.
 _HOLDERS: Final = (dict, list, tuple, set, frozenset, deque)
@@ -53,14 +53,19 @@ def full_class_name(value: object) -> str:
 
 
 class Looks:
-    """How far objects are looked at before their reprs are made; one for all values that are written together."""
+    """How far objects are looked at before their reprs are made; one for all values that are written together.
 
-    def __init__(self) -> None:
-        self._left_in_vain = _MOST_IN_VAIN
+    Args:
+        most: How many parts an object may hold; of a few objects that hold more this is found out.
+    """
+
+    def __init__(self, most: int = _MOST_PARTS) -> None:
+        self._most = most
+        self._left_in_vain = _MOST_IN_VAIN * most
 
     def is_quickly_told(self, value: object) -> bool:
         """Return whether the repr of a value is made in a short time, as far as what it holds tells."""
-        most = _MOST_PARTS if self._left_in_vain > 0 else _FEW_PARTS
+        most = self._most if self._left_in_vain > 0 else _FEW_PARTS
         if _holds_at_most(value, most):
             return True
         self._left_in_vain -= most

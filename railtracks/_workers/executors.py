@@ -17,6 +17,7 @@ from typing import TypeVar
 import trio
 
 from railtracks._records.errors import Caught, caught
+from railtracks._traces import with_trace
 from railtracks._workers.pickling import packed, run_packed, unpacked
 from railtracks._workers.threads import checked, working
 from railtracks.exceptions import WorkerCrashedError
@@ -45,23 +46,33 @@ async def run_in_executor(  # noqa: PLR0917 - as of a thread
     reply = b""
     try:
         with working():
-            if _shares_memory(executor):
+            if shares_memory(executor):
                 run, do = copy_context().run, partial(checked, name, fn, args, kwargs)
-                came = await _outcome_of(executor.submit(run, caught, do), leave_behind)
+                came = await outcome_of(executor.submit(run, caught, do), leave_behind)
             else:
-                payload = packed(name, fn, args, kwargs)
-                reply = await _outcome_of(executor.submit(run_packed, payload), leave_behind)
+                payload = packed(name, with_trace(fn), args, kwargs)
+                reply = await outcome_of(executor.submit(run_packed, payload), leave_behind)
     except BrokenExecutor as error:
         raise WorkerCrashedError(name) from error
     return unpacked(name, reply) if came is None else came.hand_over()
 
 
-def _shares_memory(executor: Executor) -> bool:
+def shares_memory(executor: Executor) -> bool:
+    """Return whether an executor runs what it gets in threads of this process."""
     # By its class, an executor of interpreters is an executor of threads, too; it shares no objects.
     return isinstance(executor, ThreadPoolExecutor) and type(executor).__name__ != "InterpreterPoolExecutor"
 
 
-async def _outcome_of(future: Future[T], leave_behind: Callable[[], object] | None) -> T:
+async def outcome_of(
+    future: Future[T], leave_behind: Callable[[], object] | None, stop: Callable[[], object] | None = None
+) -> T:
+    """Wait for what an executor runs, and return its result. A checkpoint.
+
+    Args:
+        future: What the executor has returned.
+        leave_behind: As of `run_in_executor`.
+        stop: Called when the caller is cancelled and the work has begun; it makes the work end soon.
+    """
     token, task = trio.lowlevel.current_trio_token(), trio.lowlevel.current_task()
     is_waited_for = True
 
@@ -82,6 +93,8 @@ async def _outcome_of(future: Future[T], leave_behind: Callable[[], object] | No
         if not is_over and leave_behind is not None and not future.done():
             leave_behind()
             is_over = True
+        elif not is_over and stop is not None:
+            stop()
         is_waited_for = not is_over
         return trio.lowlevel.Abort.SUCCEEDED if is_over else trio.lowlevel.Abort.FAILED
 

@@ -31,6 +31,7 @@ from railtracks._nodes.worker_modules import (
     search_path,
 )
 from railtracks._records.files import current_folder
+from railtracks._traces import with_trace
 from railtracks._workers.guarded import Guardian, Worker, WorkerEndedError
 from railtracks._workers.messages import JOB, POOL_TASKS, PREPARE, REPLY_BUT_CHILDREN, encoded_preparation
 from railtracks._workers.pickling import packed, unpacked
@@ -106,7 +107,7 @@ class WorkerPool:
             WorkerCrashedError: If the process ended without an answer.
             TypeError: If the function, an argument or the result cannot be pickled.
         """
-        payload = packed(node.name, fn, args, kwargs)
+        payload = packed(node.name, with_trace(fn), args, kwargs)
         found = {_module_of(value) for value in (node.fn, *args, *kwargs.values())}
         if _MAIN in payload:
             found.add(MAIN)
