@@ -1,0 +1,24 @@
+"""Reading sessions back: from saved states, files of events and stores.
+
+Used by the command line and the viewer.
+"""
+
+from __future__ import annotations
+
+from railtracks._archive.archive import Archive
+from railtracks._archive.deleting import DeletedFiles, delete_files, prune_files
+from railtracks._archive.event_reader import EventReader, RecordedEvent
+from railtracks._archive.summary import DIED, NoSessionError, Origin, SessionSummary
+
+__all__ = [
+    "DIED",
+    "Archive",
+    "DeletedFiles",
+    "EventReader",
+    "NoSessionError",
+    "Origin",
+    "RecordedEvent",
+    "SessionSummary",
+    "delete_files",
+    "prune_files",
+]
