@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import trio
-from postgres_server import postgres  # noqa: F401 - a fixture
+from stored_sessions import put
 
 import railtracks as rt
 from railtracks.durable._sessions.store import access_of
@@ -128,8 +128,7 @@ async def test_the_restore_is_on_the_log(
 ) -> None:
     with store:
         for number in range(30):
-            with pytest.raises(rt.SessionWaiting):
-                await flow_of(store).ainvoke(session_id=f"s{number:02}")
+            put(store, f"s{number:02}", "waiting")
         backup = copied(store, tmp_path / "backup.db")
     assert len(backup.restore()) == 30
     (line,) = [each.getMessage() for each in caplog.records if "restored" in each.getMessage()]

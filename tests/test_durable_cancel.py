@@ -17,7 +17,6 @@ import pytest
 import sqlalchemy as sa
 import trio
 import trio.testing
-from postgres_server import postgres  # noqa: F401 - a fixture
 from stored_sessions import interrupt, put, until
 
 import railtracks as rt

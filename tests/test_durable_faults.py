@@ -19,7 +19,6 @@ import psycopg
 import pytest
 import trio
 from postgres_server import PostgresServer, free_ports, running_postgres
-from postgres_server import postgres as _postgres  # noqa: F401 - a fixture
 
 import railtracks as rt
 

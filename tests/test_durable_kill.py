@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import trio
-from postgres_server import PostgresServer, postgres  # noqa: F401 - a fixture
+from postgres_server import PostgresServer
 from proof_rounds import rounds
 
 import railtracks as rt

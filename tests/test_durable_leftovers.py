@@ -14,7 +14,6 @@ from pathlib import Path
 import psycopg
 import pytest
 import trio
-from postgres_server import postgres as _postgres  # noqa: F401 - a fixture
 from proof_rounds import rounds
 from trio.testing import MockClock
 

@@ -10,7 +10,6 @@ import pytest
 import sqlalchemy as sa
 import trio
 from postgres_server import PostgresServer
-from postgres_server import postgres as _postgres  # noqa: F401 - a fixture
 from stored_sessions import until_begun
 
 import railtracks as rt

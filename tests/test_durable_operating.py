@@ -18,7 +18,6 @@ import pytest
 import sqlalchemy as sa
 import trio
 from postgres_server import PostgresServer
-from postgres_server import postgres as _postgres  # noqa: F401 - a fixture
 from stored_sessions import interrupt, put, put_calls, rows_in
 
 import railtracks as rt

@@ -18,7 +18,6 @@ import pytest
 import sqlalchemy as sa
 import trio
 from postgres_server import PostgresServer
-from postgres_server import postgres as _postgres  # noqa: F401 - a fixture
 from stored_sessions import flowing_clock, renewed, until  # noqa: F401 - one is a fixture
 from trio.testing import MockClock
 

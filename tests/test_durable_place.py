@@ -11,7 +11,6 @@ from pathlib import Path
 import psycopg
 import pytest
 import trio
-from postgres_server import postgres as _postgres  # noqa: F401 - a fixture
 from trio.testing import MockClock
 
 import railtracks as rt

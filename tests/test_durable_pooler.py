@@ -11,7 +11,6 @@ import trio
 import trio.lowlevel
 from pooler import needs_pooler, pooled
 from postgres_server import PostgresServer
-from postgres_server import postgres as _postgres  # noqa: F401 - a fixture
 from sqlalchemy.engine import make_url
 from trio.testing import MockClock
 

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 import trio
 import trio.testing
-from postgres_server import PostgresServer, postgres  # noqa: F401 - a fixture
+from postgres_server import PostgresServer
 from proof_rounds import rounds
 
 import railtracks as rt

@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from postgres_server import postgres  # noqa: F401 - a fixture
 from proof_rounds import rounds
 
 import railtracks as rt

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import trio
-from postgres_server import PostgresServer, postgres  # noqa: F401 - a fixture
+from postgres_server import PostgresServer
 from stored_sessions import interrupt, until
 
 import railtracks as rt

@@ -718,7 +718,7 @@ async def test_replay_at_every_prefix_compares_errors_too() -> None:
 async def test_a_call_that_is_asked_for_just_now_is_not_gone_on_without() -> None:
     told: list[str] = []
     row: dict[str, Any] = new_row("s", "k", "root", RowStatus.COMPLETED, seq=1, node="slow")
-    record = RecordedSession(RowTable("s", [CallRow(**row)]))
+    record = RecordedSession(RowTable("s", [CallRow(**{name: row[name] for name in CallRow._fields})]))
     order = Order(Turns(record), told.append, Patience(order=0.01))
     order.claimed(record.calls["k"])
     with trio.move_on_after(0.05) as scope:

@@ -15,7 +15,6 @@ import sqlalchemy as sa
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from postgres_server import postgres  # noqa: F401 - a fixture
 from proof_rounds import rounds
 
 import railtracks as rt

@@ -20,7 +20,6 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import trio
-from postgres_server import postgres  # noqa: F401 - a fixture
 from stored_sessions import due_in, flowing_clock, interrupt, renewed, until, until_begun  # noqa: F401 - one is a fixture
 from trio.testing import MockClock
 
@@ -264,6 +263,18 @@ def test_ctrl_c_interrupts(store: rt.DurableStore) -> None:
 def test_sigterm_interrupts(store: rt.DurableStore) -> None:
     with pytest.raises(rt.SessionCancelledError):
         flow_of(store, interrupted_by("sigterm"), stop_on_sigterm=0.05).invoke(session_id="s")
+    assert status_of(store) == "interrupted"
+
+
+async def test_a_shutdown_of_the_program_interrupts(store: rt.DurableStore) -> None:
+    async def run() -> None:
+        with pytest.raises(rt.SessionCancelledError):
+            await flow_of(store, interrupted_by("host")).ainvoke(session_id="s")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await until(lambda: DONE)
+        await rt.ashutdown(0)
     assert status_of(store) == "interrupted"
 
 

@@ -23,7 +23,6 @@ from alembic.config import Config
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from postgres_server import PostgresServer
-from postgres_server import postgres as _postgres  # noqa: F401 - a fixture
 from release_before import steps
 from sqlalchemy.engine import URL
 
@@ -31,9 +30,9 @@ import railtracks as rt
 from railtracks.durable._store.address import database_url
 from railtracks.durable._store.database import Database
 from railtracks.durable._store.faults import FaultyDatabase
-from railtracks.durable._store.migrations.versions import r0001_first
+from railtracks.durable._store.migrations.versions import r0001_first, r0002_operating
 from railtracks.durable._store.reading import session_row
-from railtracks.durable._store.schema import SESSION_HEAD, facts, fences, sessions, signals
+from railtracks.durable._store.schema import SESSION_HEAD, calls, facts, fences, sessions, signals
 from railtracks.exceptions import StoreError
 
 # The application's own migrations. `met.meet` is what happens meanwhile in the same process.
@@ -120,8 +119,8 @@ def tables_of(url: URL) -> set[str]:
         engine.dispose()
 
 
-# The last commit whose schema is 0001.
-RELEASE_BEFORE = "bcc0067"
+# The last commit whose schema is 0002.
+RELEASE_BEFORE = "f405a10"
 HERE = Path(__file__).parent
 
 
@@ -153,9 +152,9 @@ def test_a_process_of_the_release_before_runs_its_sessions_to_their_ends_after_t
             assert process.stdout is not None
             lines = [process.stdout.readline().strip() for _ in range(3)]
             assert lines == ["step 0", "step 1", "step 2"]
-            assert revision_in(url) == "0001"
+            assert revision_in(url) == "0002"
             with rt.DurableStore(url) as store:
-                assert revision_in(url) == "0002"
+                assert revision_in(url) == "0003"
                 trio.run(partial(rt.send_signal, "begun before", "go", 10, store=store))
                 lines = [process.stdout.readline().strip() for _ in range(7)]
                 assert sorted(lines[:3]) == ["step 0", "step 1", "step 2"]
@@ -199,10 +198,13 @@ def opened(url: str, fault: Callable[[str], object]) -> Iterator[Database]:
 
 OLDER = [
     "create table railtracks_version (version_num varchar(32) not null)",
-    "insert into railtracks_version values ('0001')",
+    "insert into railtracks_version values ('0002')",
     """insert into railtracks_sessions (session_id, seed, status, created_at, fence, recoveries)
     values ('s', 'x', 'waiting', 1.0, 1, 0)""",
     "insert into railtracks_signals (session_id, name, value, sent_at) values ('s', 'go', 'true', 1.0)",
+    """insert into railtracks_calls (session_id, seq, key, parent, strand, position, place, attempt, node, fingerprint,
+    status, began_after, began_at) values ('s', 1, 'k', 'root', 'root', 0, -1, 1, 'wait for signal go', 'f', 'opened',
+    0, 1.0)""",
 ]
 
 
@@ -211,7 +213,9 @@ def older_store(url: str) -> None:
     engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     try:
         with engine.begin() as connection:
-            r0001_first.upgrade(Operations(MigrationContext.configure(connection)))
+            operations = Operations(MigrationContext.configure(connection))
+            r0001_first.upgrade(operations)
+            r0002_operating.upgrade(operations)
             for statement in OLDER:
                 connection.execute(sa.text(statement))
     finally:
@@ -233,17 +237,18 @@ def test_a_store_of_the_release_before_that_cannot_be_written_can_be_looked_at(u
             assert (row.session_id, row.status, row.cancel_asked_at) == ("s", "waiting", None)
             assert connection.execute(sa.select(signals.c.name, signals.c.consumed_at)).all() == [("go", None)]
             assert connection.execute(sa.select(fences)).all() == connection.execute(sa.select(facts)).all() == []
+            assert connection.execute(sa.select(calls.c.node, calls.c.wanted)).all() == [("wait for signal go", None)]
             # Of the columns that are new each has its type.
-            assert connection.execute(sa.select(sessions).where(sessions.c.outcome_seq > 3)).all() == []
+            assert connection.execute(sa.select(calls).where(calls.c.wanted == b"{}")).all() == []
         with pytest.raises(StoreError, match="cannot be opened: the disk is full"), database.writing():
             pass
-        assert revision_in(url) == "0001"
+        assert revision_in(url) == "0002"
         is_full = False
         with database.writing() as connection:
-            connection.execute(sa.update(sessions).values(life="another"))
-        assert revision_in(url) == "0002"
+            connection.execute(sa.update(calls).values(wanted=b"{}"))
+        assert revision_in(url) == "0003"
         with database.reading() as connection:
-            assert connection.execute(sa.select(sessions.c.life)).scalars().all() == ["another"]
+            assert connection.execute(sa.select(calls.c.wanted)).scalars().all() == [b"{}"]
 
 
 def test_a_server_that_only_reads_has_a_store_of_the_release_before(postgres: PostgresServer) -> None:
@@ -252,6 +257,7 @@ def test_a_server_that_only_reads_has_a_store_of_the_release_before(postgres: Po
     with opened(f"{url}?options=-c%20default_transaction_read_only%3Don", lambda _: None) as database:
         with database.reading() as connection:
             assert connection.execute(sa.select(sessions.c.session_id, sessions.c.cause)).all() == [("s", None)]
+            assert connection.execute(sa.select(calls.c.seq, calls.c.wanted)).all() == [(1, None)]
         with pytest.raises(StoreError, match="cannot be opened"), database.writing():
             pass
 

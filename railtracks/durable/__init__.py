@@ -52,6 +52,7 @@ from railtracks.durable._sessions.signal_views import StoredSignal
 from railtracks.durable._sessions.signals import send_signal, wait_for_signal
 from railtracks.durable._sessions.store import DurableStore
 from railtracks.durable._sessions.views import StoredSession
+from railtracks.durable._sessions.waits import StoredWait
 from railtracks.durable._store.schema import DurableStatus
 from railtracks.durable._values.registered import register_durable_value
 
@@ -64,6 +65,7 @@ __all__ = [
     "StoreProblem",
     "StoredSession",
     "StoredSignal",
+    "StoredWait",
     "recover",
     "register_durable_value",
     "send_signal",

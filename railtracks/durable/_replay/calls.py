@@ -261,10 +261,10 @@ class LiveCall(Call, RecordParent):
 
     # For a function that records its own outcome.
 
-    async def commit_opening(self, outcome: bytes) -> None:
-        """Commit the row of the beginning now, with something in the column of the outcome."""
+    async def commit_opening(self, outcome: bytes, wanted: bytes | None) -> None:
+        """Commit the row of the beginning now, with something in the columns `outcome` and `wanted`."""
         rows = self.openings()
-        rows[-1]["outcome"] = outcome
+        rows[-1].update(outcome=outcome, wanted=wanted)
         await self.parts.commits.commit(rows)
 
     def settled(self) -> None:

@@ -36,7 +36,9 @@ _DAMAGED: Final = "[damaged]"
 
 def error_in(data: bytes, values: Values, scrubber: Scrubber) -> CallError:
     """Return a stored failure as text, without secrets."""
-    kind, message, traceback = described_failure(data, values)
+    stored, message, traceback = described_failure(data, values)
+    # As records name a class, and not as it is imported.
+    kind = stored.replace(":", ".").removeprefix("builtins.")
     if values.sealer.has_key:
         # The message may quote a secret that is stored encrypted, and nothing here knows which texts those are.
         return CallError(kind, REDACTED, "")

@@ -43,6 +43,7 @@ def new_row(session_id: str, key: str, parent: str, status: RowStatus, **more: o
         "began_after": 0,
         "began_at": now,
         "ended_at": now,
+        "wanted": None,
         **more,
     }
 

@@ -57,8 +57,14 @@ def deleted(access: Access, session_id: str) -> None:
     _wipe(access, family)
 
 
-def pruned(access: Access, older_than: timedelta | float, status: DurableStatus | str | None) -> int:
+def pruned(access: Access, older_than: timedelta | float, status: DurableStatus | str | None, *, dry_run: bool) -> int:
     """Delete the sessions that ended some time ago and are inside no other one, and those inside them.
+
+    Args:
+        access: The store.
+        older_than: How long ago they ended at least.
+        status: Only sessions that ended like this.
+        dry_run: Whether to count them only.
 
     Returns:
         How many, without those inside.
@@ -80,6 +86,9 @@ def pruned(access: Access, older_than: timedelta | float, status: DurableStatus 
             raise backup_refusal(str(access))
         until = now_of(connection) - seconds
         is_old = sessions.c.status.in_(wanted) & (sessions.c.ended_at < until)
+        if dry_run:
+            known = connection.execute(sa.select(sessions.c.session_id, sessions.c.parent).where(is_old)).all()
+            return sum(_is_outermost(connection, session_id, parent) for session_id, parent in known)
         old = _ids(connection.execute(sa.select(sessions.c.session_id).where(is_old)).scalars().all())
         behind = _ids([session_id for _, session_id in left_behind(connection)])
     _wipe(access, behind)

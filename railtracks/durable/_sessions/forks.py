@@ -59,7 +59,12 @@ def forked(access: Access, session_id: str, before: int | None) -> str:
         )
         connection.execute(sa.insert(sessions).values(**forked_row._asdict()))
         if kept:
-            connection.execute(sa.insert(calls), [each._replace(session_id=fresh)._asdict() for each in kept])
+            waits = sa.select(calls.c.seq, calls.c.wanted).where(
+                calls.c.session_id == session_id, calls.c.wanted.is_not(None)
+            )
+            wanted = {seq: each for seq, each in connection.execute(waits)}  # noqa: C416 - of two columns
+            copies = [{**each._asdict(), "session_id": fresh, "wanted": wanted.get(each.seq)} for each in kept]
+            connection.execute(sa.insert(calls), copies)
     return fresh
 
 

@@ -27,7 +27,7 @@ from railtracks.durable._replay.recorded import RecordedSession
 from railtracks.durable._replay.startable import StartableNodes
 from railtracks.durable._replay.turns import Turns
 from railtracks.durable._sessions.cancelling import end_inside
-from railtracks.durable._sessions.causes import dumped_cause, ended_quietly
+from railtracks.durable._sessions.causes import dumped_cause, ended_quietly, trace_in
 from railtracks.durable._sessions.views import row_of
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.commit import Commit
@@ -97,6 +97,7 @@ class Run:
         self._taken: Taken | None = None
         self._keeping = trio.CancelScope()
         self._kept = trio.Event()
+        self._trace: str | None = None
 
     @property
     def session_id(self) -> str:
@@ -107,6 +108,15 @@ class Run:
     def _fence(self) -> int | None:
         """The fencing number of this owner; `None` if the session was not taken, or is over and has no owner."""
         return None if self._taken is None else self._taken.fence
+
+    @property
+    def former_trace(self) -> str | None:
+        """The trace of the run that has put the session aside, as W3C's `traceparent`; `None` if that is not known."""
+        return None if self._taken is None else trace_in(self._taken.session)
+
+    def note_trace(self, trace: str) -> None:
+        """Note the trace of this run, for a run that goes on with the session later."""
+        self._trace = trace
 
     # Taking.
 
@@ -358,7 +368,7 @@ class Run:
         is_written = False
         # The body of a block may have dealt with the error that has ended it.
         is_quiet = raised is None and ending.status is Status.FAILED
-        cause = None if ending.cause is None else dumped_cause(ending.cause, is_quiet=is_quiet)
+        cause = None if ending.cause is None else dumped_cause(ending.cause, is_quiet=is_quiet, trace=self._trace)
         try:
             asked = await self._settle(ending, next(iter(_errors_of(ending, raised)), None), cause)
             if asked is not None:

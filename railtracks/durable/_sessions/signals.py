@@ -26,6 +26,7 @@ from railtracks.durable._replay.recorded import outcome_of
 from railtracks.durable._replay.rows import NewRow
 from railtracks.durable._sessions.store import StoreOption, access_of, store_of
 from railtracks.durable._sessions.views import row_of
+from railtracks.durable._sessions.waits import wanted_by
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import clock_of, now_of
 from railtracks.durable._store.reading import LATEST, damaged, moment_after
@@ -272,7 +273,8 @@ class SignalWait:
             return
         if self._timeout is not None:
             self._until = moment_after(await self._call.parts.commits.peek(now_of), self._timeout)
-        await self._call.commit_opening(json.dumps(self._until).encode())
+        wanted = wanted_by(self._name, self._kind, self._call.parts.values.sealer)
+        await self._call.commit_opening(json.dumps(self._until).encode(), wanted)
 
     def _timed_out(self) -> SignalTimeoutError:
         return SignalTimeoutError(self._name, self._timeout or 0.0)

@@ -13,7 +13,8 @@ from typing import Final, Literal, Self, TypeAlias, TypeGuard, get_args
 
 from attrs import evolve
 
-from railtracks._checks import Number, check_timeout
+from railtracks._blocks import PlainBlock
+from railtracks._checks import Number, check_flag, check_timeout
 from railtracks._records.data import ExecutionInfo
 from railtracks.durable._sessions.cancelling import cancelled, freed
 from railtracks.durable._sessions.checking import StoreProblem, problems_of
@@ -24,6 +25,7 @@ from railtracks.durable._sessions.restores import RestoredSession, restored
 from railtracks.durable._sessions.retries import retried
 from railtracks.durable._sessions.signal_views import StoredSignal, signals_in
 from railtracks.durable._sessions.views import StoredSession, record_of, sessions_in
+from railtracks.durable._sessions.waits import StoredWait, waits_in
 from railtracks.durable._store.access import Access, DatabaseFactory
 from railtracks.durable._store.address import Address, local_path
 from railtracks.durable._store.database import Durability
@@ -34,7 +36,7 @@ from railtracks.durable._values.sealing import Sealer
 from railtracks.durable._values.values import Values
 
 
-class DurableStore:
+class DurableStore(PlainBlock):
     """Where durable sessions are kept: SQLite by default, PostgreSQL for several machines. Needs the extra `durable`.
 
     The store is opened when it is first needed, and closed when no session of it is open. As a context manager it stays
@@ -62,6 +64,8 @@ class DurableStore:
         TypeError: If an argument is of the wrong type.
         ValueError: If an argument has a value that it cannot have.
     """
+
+    _shown_as = "rt.DurableStore(...)"
 
     def __init__(
         self,
@@ -164,6 +168,21 @@ class DurableStore:
         """
         return signals_in(self._access, session_id)
 
+    def waits(self, session_id: str | None = None) -> tuple[StoredWait, ...]:
+        """Return the waits for signals that are open in a session and in those inside it, or in all sessions. Blocks.
+
+        Each tells what it waits for. So a person's answer can be checked, and sent once, whoever sends it:
+        `rt.send_signal(wait.session_id, wait.name, wait.checked(value), store=store, key=wait.key)`.
+
+        Args:
+            session_id: The session; `None` for all that have not ended.
+
+        Raises:
+            SessionUnavailableError: If there is no such session.
+            StoreError: If the store cannot be read.
+        """
+        return waits_in(self._access, session_id)
+
     def cancel(self, session_id: str, reason: str | None = None) -> None:
         """Have a session end as `cancelled`, whichever process runs it, with the sessions inside it. Blocks.
 
@@ -211,7 +230,9 @@ class DurableStore:
         """
         deleted(self._access, session_id)
 
-    def prune(self, older_than: timedelta | float, status: DurableStatus | str | None = None) -> int:
+    def prune(
+        self, older_than: timedelta | float, status: DurableStatus | str | None = None, *, dry_run: bool = False
+    ) -> int:
         """Delete the sessions that ended some time ago, with those inside them, and return how many. Blocks.
 
         Only sessions that are over for good, and that are inside no other one. They are deleted in pieces, so that
@@ -221,16 +242,18 @@ class DurableStore:
         Args:
             older_than: How long ago they ended at least, by the clock of the database: a `timedelta`, or seconds.
             status: Only sessions that ended like this.
+            dry_run: Whether to delete nothing, and only count the sessions that would be deleted.
 
         Returns:
             The number of sessions; those inside them are not counted.
 
         Raises:
-            TypeError: If `older_than` is no duration.
+            TypeError: If `older_than` is no duration, or `dry_run` no bool.
             ValueError: If it is less than 0, or sessions with this status are not over for good.
             StoreError: If the store cannot be written.
         """
-        return pruned(self._access, older_than, status)
+        check_flag("dry_run", dry_run)
+        return pruned(self._access, older_than, status, dry_run=dry_run)
 
     def check(self) -> tuple[StoreProblem, ...]:
         """Return what is wrong in the store, and what can be done about it; nothing if all is well. Blocks.
@@ -359,6 +382,16 @@ def _is_address(durable: object) -> TypeGuard[str | os.PathLike[str]]:
 def access_of(store: DurableStore) -> Access:
     """Return the way into a store, for the other modules of the durable package."""
     return store._access  # noqa: SLF001 - a store has no other part
+
+
+def without_upgrades(store: DurableStore) -> DurableStore:
+    """Return a store like another one that no look brings up to date: the archive lists stores of others, too."""
+    return DurableStore._of(evolve(access_of(store), looks_upgrade=False))  # noqa: SLF001 - as below
+
+
+def with_upgrades(store: DurableStore) -> DurableStore:
+    """Return a store like another one that a look brings up to date: for what is about to change it."""
+    return DurableStore._of(evolve(access_of(store), looks_upgrade=True))  # noqa: SLF001 - as below
 
 
 def store_with(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Final
@@ -15,12 +16,12 @@ from attrs import define, evolve
 from sqlalchemy.engine import Connection
 
 from railtracks._checks import check_text
-from railtracks._records.data import EndCause, ExecutionInfo, Status
+from railtracks._records.data import CallError, EndCause, ExecutionInfo, Status
 from railtracks._records.files import is_safe_name
 from railtracks._records.known_secrets import KnownSecrets
 from railtracks._records.scrubbing import Scrubber
 from railtracks.durable._replay.context import written_in
-from railtracks.durable._replay.past import values_in
+from railtracks.durable._replay.past import error_in, values_in
 from railtracks.durable._sessions.call_records import Runs, moment, told_error
 from railtracks.durable._sessions.causes import cause_of
 from railtracks.durable._sessions.pages import Page
@@ -48,6 +49,10 @@ _SEEN: Final = {
     # Nobody runs it, either.
     DurableStatus.STUCK: Status.INTERRUPTED,
 }
+
+
+# How many errors are in memory at once.
+_AT_ONCE: Final = 500
 
 
 @define(frozen=True, kw_only=True)
@@ -109,6 +114,26 @@ def record_of(access: Access, session_id: str) -> ExecutionInfo:
         if row.status == DurableStatus.RUNNING and _Owners(connection, owner).is_free(row):
             row = row._replace(status=DurableStatus.INTERRUPTED)
         return info_of(row, RowsInStore(connection, session_id), access.values)
+
+
+def errors_of(access: Access, session_ids: Sequence[str]) -> dict[str, CallError]:
+    """Return the errors that sessions ended with, as text, by the sessions; those that cannot be read are left out.
+
+    Raises:
+        StoreError: If the store cannot be read.
+    """
+    errors: dict[str, CallError] = {}
+    with access.reading() as (connection, _, _):
+        for start in range(0, len(session_ids), _AT_ONCE):
+            query = sa.select(sessions.c.session_id, sessions.c.failure)
+            for session_id, failure in connection.execute(
+                query.where(sessions.c.session_id.in_(session_ids[start : start + _AT_ONCE]))
+            ):
+                if isinstance(failure, bytes):
+                    with suppress(StoreError), as_store_error(session_id):
+                        # Without a key no secret gets into a stored error, and with a key its message is not shown.
+                        errors[session_id] = error_in(failure, access.values, Scrubber())
+    return errors
 
 
 def rows_in(access: Access, session_id: str) -> tuple[SessionRow, list[CallRow]]:

@@ -1,6 +1,7 @@
 """What wakes a parked session: a signal, the timeout of a wait or of the session, or a session inside it.
 
 `recover` asks here for all that wait at once, and a call that waits for the parked session of an inner flow for one.
+`waits` tells people of the open waits. The archive asks which signals are waited for.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from railtracks._checks import is_text
 from railtracks.durable._store.reading import session_row
 from railtracks.durable._store.schema import (
+    FINAL,
     SESSION_HEAD,
     WAIT,
     DurableStatus,
@@ -41,13 +44,14 @@ _has_ended: Final = (
     )
     .exists()
 )
-_open_waits: Final = sa.select(sa.literal(1)).where(
-    calls.c.session_id == sessions.c.session_id,
+# Whether a row of `calls` is the last one of a wait that is open.
+IS_OPEN_WAIT: Final = sa.and_(
     calls.c.status.in_(_BEGUN),
     # Not `like`, which some builds of SQLite answer for what is no text.
     sa.func.substr(calls.c.node, 1, len(WAIT)) == WAIT,
     ~_has_ended,
 )
+_open_waits: Final = sa.select(sa.literal(1)).where(calls.c.session_id == sessions.c.session_id, IS_OPEN_WAIT)
 _is_heard: Final = (
     sa.select(sa.literal(1))
     .where(
@@ -76,6 +80,28 @@ _OF_ONE: Final = sa.select(IS_DUE).where(sessions.c.session_id == sa.bindparam("
 _INSIDE: Final = sa.select(*SESSION_HEAD, IS_DUE).where(
     sessions.c.parent == sa.bindparam("wanted"), sessions.c.status.in_(CAN_GO_ON)
 )
+
+
+_WAITED_FOR: Final = (
+    sa.select(calls.c.session_id, calls.c.node)
+    .join(sessions, sessions.c.session_id == calls.c.session_id)
+    .where(sessions.c.status.not_in(FINAL), IS_OPEN_WAIT)
+    .order_by(calls.c.session_id, calls.c.seq)
+)
+
+
+def signals_waited_for(connection: Connection) -> dict[str, tuple[str, ...]]:
+    """Return the names of the signals that sessions wait for, in the order of their waits, by the sessions.
+
+    Args:
+        connection: A transaction in the store.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for session_id, node in connection.execute(_WAITED_FOR):
+        if is_text(session_id) and is_text(node):
+            name, known = node.removeprefix(WAIT), found.get(session_id, ())
+            found[session_id] = known if name in known else (*known, name)
+    return found
 
 
 def is_due(connection: Connection, session_id: str, now: float) -> bool:

@@ -21,7 +21,7 @@ from railtracks._forks import generation
 from railtracks.durable._store.address import Address, shown_error
 from railtracks.durable._store.backup import write_backup
 from railtracks.durable._store.database import Database, Durability, Purpose
-from railtracks.durable._store.looking import looking
+from railtracks.durable._store.looking import is_there, looking
 from railtracks.durable._store.onlooking import Onlooker
 from railtracks.durable._store.ownership import ProcessOwner
 from railtracks.durable._store.patience import Patience
@@ -77,6 +77,7 @@ class Access:
         clock: The monotonic clock of this process that leases are counted on.
         database: Opens the database.
         patience: How long sessions wait for other processes and for changed code.
+        looks_upgrade: Whether a look at tables of an older library brings them up to date; else it is an error.
     """
 
     address: Address
@@ -88,6 +89,7 @@ class Access:
     clock: Callable[[], float] = time.monotonic
     database: DatabaseFactory = Database
     patience: Patience = field(factory=Patience)
+    looks_upgrade: bool = True
     _guard: threading.RLock = field(factory=threading.RLock, init=False)
     _opened: _Opened | None = field(default=None, init=False)
     _generation: int = field(factory=generation, init=False)
@@ -249,9 +251,23 @@ class Access:
                 if seen is not None:
                     yield seen[0], None, seen[1]
                     return
+                if not self.looks_upgrade:
+                    raise StoreError(
+                        f"the store {self} has tables of an older railtracks, which a list leaves as they are: the next"
+                        " session that runs in it brings them up to date"
+                    )
         # Of an older library: opening it brings its tables up to date.
         with self.opened(is_counted=is_opened) as found:
             yield found
+
+    def is_there(self) -> bool:
+        """Return whether there is such a store: looking at one that is not there finds nothing, and makes none.
+
+        Raises:
+            StoreError: If it cannot be read.
+        """
+        with self._told("read"):
+            return is_there(self.address.find(), self.durability, self.commit_timeout, self.lease)
 
     @contextmanager
     def opened(self, *, is_counted: bool = False) -> Generator[tuple[Connection, Database, ProcessOwner]]:

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from railtracks._records.slices import Pauses
 from railtracks.durable._store.reading import CallRows, RecordChecks, RowsInStore, damaged
-from railtracks.durable._store.schema import ROOT, CallRow, RowStatus, SessionRow, calls
+from railtracks.durable._store.schema import CALL_COLUMNS, ROOT, CallRow, RowStatus, SessionRow, calls
 from railtracks.durable._store.table import RowTable
 
 # How many rows one piece has at first, and at most; and how many bytes of results and arguments, about.
@@ -23,14 +23,14 @@ _BYTES: Final = 1_000_000
 
 # Made once: to put a statement together costs more than to run it.
 _FIRST: Final = (
-    sa.select(calls)
+    sa.select(*CALL_COLUMNS)
     .where(calls.c.session_id == sa.bindparam("wanted"))
     .order_by(calls.c.seq)
     .limit(sa.bindparam("most"))
 )
 _PIECE: Final = _FIRST.where(calls.c.seq > sa.bindparam("last"))
 _ENTRY: Final = (
-    sa.select(calls)
+    sa.select(*CALL_COLUMNS)
     .where(
         calls.c.session_id == sa.bindparam("wanted"),
         # By its position, which all attempts have in common.

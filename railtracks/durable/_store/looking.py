@@ -69,6 +69,15 @@ def looking(url: URL, durability: str, timeout: float, lease: float) -> Generato
                 yield connection, Onlooker(locks)
 
 
+def is_there(url: URL, durability: str, timeout: float, lease: float) -> bool:
+    """Return whether there is a store at a URL: a file, or a database with its tables. Makes none."""
+    if url.get_backend_name() == "sqlite":
+        return Path(url.database or "").exists()
+    engine, _ = postgres_engine(url, durability, timeout, lease)
+    with _disposed(engine), engine.connect() as connection:
+        return revision_of(connection) is not None
+
+
 @contextmanager
 def _disposed(engine: Engine) -> Generator[Engine]:
     try:

@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection
 
 from railtracks._records.files import is_safe_name
 from railtracks.durable._store.schema import (
+    CALL_COLUMNS,
     FINAL,
     ROOT,
     WAIT,
@@ -266,7 +267,7 @@ class RowsInStore:
         self._session_id = session_id
 
     def __iter__(self) -> Iterator[CallRow]:
-        query = select(calls).where(calls.c.session_id == self._session_id).order_by(calls.c.seq)
+        query = select(*CALL_COLUMNS).where(calls.c.session_id == self._session_id).order_by(calls.c.seq)
         checked = CallRows(self._session_id)
         with self._connection.execute(query.execution_options(yield_per=_AT_ONCE)) as found:
             yield from map(checked.row, found)

@@ -25,10 +25,10 @@ from sqlalchemy import (
 )
 
 # The newest revision under `migrations`, which this library reads and writes.
-REVISION: Final = "0002"
+REVISION: Final = "0003"
 # Every revision up to it, oldest first: a store that is at none of these was made by a newer library. A revision only
 # adds tables, indexes and nullable columns: processes of the release before run their sessions to the end.
-REVISIONS: Final = ("0001", "0002")
+REVISIONS: Final = ("0001", "0002", "0003")
 
 metadata = MetaData()
 
@@ -193,6 +193,9 @@ calls = Table(
     Column("began_after", Integer, nullable=False),
     Column("began_at", Float(53), nullable=False),
     Column("ended_at", Float(53)),
+    # Of the `opened` row of a wait for a signal, as JSON: the JSON Schema of what it waits for, for those who answer,
+    # and a text that proves the key of the store. A replay does not read it: it is no part of a `CallRow`.
+    Column("wanted", LargeBinary),
 )
 
 signals = Table(
@@ -289,6 +292,9 @@ class CallRow(NamedTuple):
     began_at: float
     ended_at: float | None
 
+
+# The columns of `CallRow`.
+CALL_COLUMNS: Final = tuple(column for column in calls.c if column.name in CallRow._fields)
 
 # The columns of `SessionRow`, but nothing in the place of those that may be large.
 SESSION_HEAD: Final = tuple(

@@ -37,15 +37,9 @@ def prepared_upgrade() -> Callable[[Connection, str], None]:
     """Return the function that upgrades a store, by a connection in a transaction and the name of the store.
 
     Importing alembic takes longer than all else when a store is opened: it is done here, before the transaction that
-    other processes wait for, and only for a store that is not up to date. Of alembic only what has no state in modules
-    is used: an application may be migrating its own tables in another thread.
+    other processes wait for, and only for a store that is not up to date.
     """
-    from alembic.operations import Operations  # noqa: PLC0415 - see above
-    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415 - see above
-
-    from railtracks.durable._store.migrations.versions import r0001_first, r0002_operating  # noqa: PLC0415 - see above
-
-    steps = {each.revision: each.upgrade for each in (r0001_first, r0002_operating)}
+    from railtracks.durable._store.revisions import statements_of  # noqa: PLC0415 - see above
 
     def upgrade(connection: Connection, store: str) -> None:
         if connection.dialect.name == "postgresql":
@@ -64,8 +58,8 @@ def prepared_upgrade() -> Callable[[Connection, str], None]:
                 f"the store {store} has schema {revision}, made by a newer railtracks: this one knows {REVISION} and"
                 " nothing above. Install the newer one"
             )
-        operations = Operations(MigrationContext.configure(connection))
         for each in missing:
-            steps[each](operations)
+            for statement in statements_of(each, connection.dialect.name):
+                connection.exec_driver_sql(statement)
 
     return upgrade

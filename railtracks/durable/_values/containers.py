@@ -44,9 +44,9 @@ def add_containers(hooks: Hooks) -> None:
     hooks.add(is_kind_of(set, AbstractSet), part(_items_writer, hooks, set), part(_items_reader, hooks, set))
     hooks.add(is_kind_of(frozenset), part(_items_writer, hooks, frozenset), part(_items_reader, hooks, frozenset))
     hooks.add(is_kind_of(tuple), part(_tuple_writer, hooks), part(_tuple_reader, hooks))
-    hooks.add(_is_named_tuple, part(_named_tuple_writer, hooks), part(_named_tuple_reader, hooks))
+    hooks.add(is_named_tuple, part(_named_tuple_writer, hooks), part(_named_tuple_reader, hooks))
     hooks.add(is_kind_of(dict, Mapping), part(_dict_writer, hooks), part(_dict_reader, hooks))
-    hooks.add(_is_typed_dict, part(_typed_dict_writer, hooks), part(_typed_dict_reader, hooks))
+    hooks.add(is_typed_dict, part(_typed_dict_writer, hooks), part(_typed_dict_reader, hooks))
 
 
 def _items_writer(hooks: Hooks, container: type[Collection[object]], kind: Kind) -> Write:
@@ -132,7 +132,8 @@ def _tuple_reader(hooks: Hooks, kind: Kind) -> Read:
     return read
 
 
-def _is_named_tuple(kind: Kind) -> TypeGuard[type[tuple[object, ...]]]:
+def is_named_tuple(kind: Kind) -> TypeGuard[type[tuple[object, ...]]]:
+    """Return whether an annotation is a named tuple."""
     return isinstance(kind, type) and hasattr(kind, "_fields") and issubclass(kind, tuple)
 
 
@@ -165,11 +166,12 @@ def _named_tuple_reader(hooks: Hooks, kind: type[tuple[object, ...]]) -> Read:
     return read
 
 
-def _is_typed_dict(kind: Kind) -> TypeGuard[type[dict[str, object]]]:
+def is_typed_dict(kind: Kind) -> TypeGuard[type[dict[str, object]]]:
+    """Return whether an annotation is a `TypedDict`, which may have parameters."""
     return is_typeddict(get_origin(kind) or kind)
 
 
-def _typed_dict_kinds(kind: type[object]) -> tuple[Mapping[str, Kind], Mapping[str, bool]]:
+def typed_dict_kinds(kind: type[object]) -> tuple[Mapping[str, Kind], Mapping[str, bool]]:
     """Return the annotations of the keys of a `TypedDict`, and whether it needs each of them."""
     origin: type[object] = get_origin(kind) or kind
     given: dict[object, Kind] = dict(zip(getattr(origin, "__parameters__", ()), get_args(kind), strict=False))
@@ -193,7 +195,7 @@ def _filled_in(kind: Kind, given: Mapping[object, Kind]) -> Kind:
 
 
 def _typed_dict_writer(hooks: Hooks, kind: type[dict[str, object]]) -> Write:
-    kinds, names = _typed_dict_kinds(kind)
+    kinds, names = typed_dict_kinds(kind)
 
     def write(value: object) -> Plain:
         if not is_dict(value):
@@ -208,7 +210,7 @@ def _typed_dict_writer(hooks: Hooks, kind: type[dict[str, object]]) -> Write:
 
 
 def _typed_dict_reader(hooks: Hooks, kind: type[dict[str, object]]) -> Read:
-    kinds, names = _typed_dict_kinds(kind)
+    kinds, names = typed_dict_kinds(kind)
 
     def read(plain: object, _: Kind) -> object:
         fields = check_names(plain, kind, names)

@@ -30,10 +30,11 @@ class _Model(Protocol):
 
 def add_models(hooks: Hooks) -> None:
     """Add how models are written and read."""
-    hooks.add(_is_model, _model_writer, _model_reader)
+    hooks.add(is_model, _model_writer, _model_reader)
 
 
-def _is_model(kind: Kind) -> TypeGuard[type[_Model]]:
+def is_model(kind: Kind) -> TypeGuard[type[_Model]]:
+    """Return whether an annotation is a model."""
     return isinstance(kind, type) and all(
         callable(getattr(kind, name, None)) for name in ("model_dump", "model_validate")
     )

@@ -50,8 +50,8 @@ def add_scalars(hooks: Hooks) -> None:
     _add_leaf(hooks, UUID, str, lambda plain: UUID(_text(plain)))
     _add_leaf(hooks, Decimal, str, _decimal_from)
     _add_leaf(hooks, complex, lambda value: [value.real, value.imag], _complex_from)
-    hooks.add(_is_path, _path_writer, lambda kind: lambda plain, _: kind(_text(plain)))
-    hooks.add(_is_enum, _enum_writer, lambda kind: lambda plain, _: _enum_from(plain, kind))
+    hooks.add(is_path, _path_writer, lambda kind: lambda plain, _: kind(_text(plain)))
+    hooks.add(is_enum, _enum_writer, lambda kind: lambda plain, _: _enum_from(plain, kind))
     hooks.add(_is_anything, lambda _: unannotated, lambda _: lambda plain, _: plain)
 
 
@@ -83,7 +83,7 @@ def _scalar_reader(scalar: type[Scalar]) -> Read:
     check = _scalar_check(scalar)
 
     def read(plain: object, kind: Kind) -> object:
-        if _is_enum(kind):
+        if is_enum(kind):
             return _enum_from(plain, kind)
         if is_list(plain):
             raise ValueMismatchError(plain, f"a member of an enum, where the annotation says {scalar.__name__}")
@@ -152,7 +152,8 @@ def _moment_from(kind: type[Moment], plain: object) -> Moment:
     return moment if zone is None else moment.replace(tzinfo=ZoneInfo(_text(zone)))
 
 
-def _is_path(kind: Kind) -> TypeGuard[type[PurePath]]:
+def is_path(kind: Kind) -> TypeGuard[type[PurePath]]:
+    """Return whether an annotation is a class of paths."""
     return isinstance(kind, type) and issubclass(kind, PurePath)
 
 
@@ -166,7 +167,8 @@ def _path_writer(kind: type[PurePath]) -> Write:
     return write
 
 
-def _is_enum(kind: Kind) -> TypeGuard[type[Enum]]:
+def is_enum(kind: Kind) -> TypeGuard[type[Enum]]:
+    """Return whether an annotation is an enum."""
     return isinstance(kind, type) and issubclass(kind, Enum)
 
 

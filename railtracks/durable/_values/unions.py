@@ -25,14 +25,14 @@ def add_unions(hooks: Hooks) -> None:
     hooks.add(is_kind_of(Union, types.UnionType), part(_union_writer, hooks), part(_union_reader, hooks))
 
 
-def _members(kind: Kind) -> Mapping[str, Kind]:
+def members_of(kind: Kind) -> Mapping[str, Kind]:
     """Return the members of a union by the names that they are stored under."""
     return {name_of(member) if isinstance(member, type) else str(member): member for member in get_args(kind)}
 
 
 def _union_writer(hooks: Hooks, kind: Kind) -> Write:
-    members = _members(kind)
-    is_plain = _is_plain_union(members.values())
+    members = members_of(kind)
+    is_plain = is_plain_union(members.values())
 
     def write(value: object) -> Plain:
         # The member that is the value's own class comes first; of the others the first one that takes it.
@@ -54,7 +54,7 @@ def _union_writer(hooks: Hooks, kind: Kind) -> Write:
 
 
 def _union_reader(hooks: Hooks, kind: Kind) -> Read:
-    members = _members(kind)
+    members = members_of(kind)
     others = [member for member in members.values() if member is not type(None)]
 
     def read_plain(plain: object, _: Kind) -> object:
@@ -68,10 +68,10 @@ def _union_reader(hooks: Hooks, kind: Kind) -> Read:
             raise ValueMismatchError(plain, f"{name} is not among the classes of {kind}")
         return hooks.read(inner, members[str(name)])
 
-    return read_plain if _is_plain_union(members.values()) else read_named
+    return read_plain if is_plain_union(members.values()) else read_named
 
 
-def _is_plain_union(members: Collection[Kind]) -> bool:
+def is_plain_union(members: Collection[Kind]) -> bool:
     """Return whether JSON itself tells the members of a union apart: all scalars, or one class or `None`."""
     kinds = [member for member in members if member is not type(None)]
     return all(kind in SCALARS for kind in kinds) or len(kinds) == 1
