@@ -82,7 +82,9 @@ def test_a_jupyter_kernel_runs_flows_and_an_interrupt_cleans_up_before_the_cell_
     pytest.importorskip("ipykernel")
     done = ended("notebook.py", IPYTHONDIR=str(tmp_path), JUPYTER_RUNTIME_DIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
-    _, four, two_hundred, invoke, call, context, broken, interrupted, after, five = json.loads(done.stdout)
+    _, four, two_hundred, invoke, call, context, broken, interrupted, after, five, left, restarted = json.loads(
+        done.stdout
+    )
     assert four == ["8"]
     assert two_hundred == ["39800"]
     ((kind, text),) = invoke
@@ -97,3 +99,6 @@ def test_a_jupyter_kernel_runs_flows_and_an_interrupt_cleans_up_before_the_cell_
     assert interrupted == [["CancelledError", ""]]
     assert after == ["(['cleaned up'], ['cancelled'])"]
     assert five == ["10"]
+    # The kernel was restarted while a flow ran.
+    assert left == []
+    assert restarted == ["(True, 'is gone', ['cancelled'])"]

@@ -18,8 +18,8 @@ import trio
 
 from railtracks._calls.frames import current_frame
 from railtracks._records.error_parts import set_context
-from railtracks._records.errors import Caught, is_ordinary, raise_cancelled, raise_unchanged, without_cancelled
-from railtracks._sessions.trio_thread import trio_thread
+from railtracks._records.errors import Caught, is_ordinary, raise_unchanged
+from railtracks._sessions.trio_thread import caught_in_scope, trio_thread
 from railtracks._workers.node_threads import NodeThread, node_thread
 
 R = TypeVar("R")
@@ -88,7 +88,7 @@ class _Crossing(Generic[R]):
 
     def cancel(self) -> None:
         """Cancel the function, and return at once. For all threads."""
-        self._thread.cancel_soon(self._scope, "the task that waits for it was cancelled")
+        self._thread.call_soon(partial(self._scope.cancel, "the task that waits for it was cancelled"))
 
     async def end(self) -> asyncio.CancelledError | None:
         """Wait until the function has ended, and return the last cancel of this task, if there was one meanwhile."""
@@ -154,7 +154,7 @@ class _Crossing(Generic[R]):
             with self._scope:
                 # Nothing of it runs if the cancel was quicker.
                 await trio.lowlevel.checkpoint_if_cancelled()
-                came = await _caught(self._work)
+                came = await caught_in_scope(self._work)
         finally:
             self._set_soon(self._came, came)
 
@@ -162,13 +162,3 @@ class _Crossing(Generic[R]):
         # The event loop may have been closed meanwhile. Then nobody waits for this.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(future.set_result, result)
-
-
-async def _caught(work: Callable[[], Coroutine[object, Never, R]]) -> Caught[R]:
-    """Await an async function, and return what comes of it; a cancel of a scope around it goes on."""
-    try:
-        return Caught(await work())
-    except BaseException as error:  # noqa: ASYNC103, BLE001 - raised in the asyncio task
-        if without_cancelled(error) is None:
-            raise_cancelled(error)
-        return Caught(error=error)  # noqa: ASYNC104 - the same

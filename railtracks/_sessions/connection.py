@@ -41,6 +41,7 @@ class ConnectionPlan(NamedTuple):
         node: The entry point.
         store: The store of a durable flow's sessions, `None` if the flow is not durable.
         grace: The seconds of the drain after SIGTERM, `None` if SIGTERM is not handled.
+        in_thread: Whether sync code runs it on the process's Trio thread.
         context: The context of the run. It belongs to the connection.
         new_session: Returns the session for the run, with this context; of a durable flow the one that was taken.
         durable: Returns what the durable package needs to know of the flow.
@@ -50,6 +51,7 @@ class ConnectionPlan(NamedTuple):
     node: Node[..., object]
     store: SessionStore | None
     grace: float | None
+    in_thread: bool
     context: dict[str, object]
     new_session: Callable[[DurableRun[Frame] | None, dict[str, object]], Session]
     durable: Callable[[], DurableFlow]
@@ -240,7 +242,8 @@ class Connection(Generic[P, R]):
         if self._plan.store is not None and self._plan.grace is not None:
             work = partial(self._or_stopped, work)
         once = partial(self._once, work, is_in_new_task=True)
-        return run_from_sync(once, None if self._plan.grace is None else self._drain_soon)
+        on_sigterm = None if self._plan.grace is None else self._drain_soon
+        return run_from_sync(once, on_sigterm, in_thread=self._plan.in_thread)
 
     async def _or_stopped(self, work: Callable[[], Coroutine[object, Never, R]]) -> R:
         """Do the work of a durable flow: a SIGTERM that comes before there is a session to drain ends it.

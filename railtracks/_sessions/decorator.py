@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine
-from typing import Never, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+from collections.abc import Callable, Coroutine, Mapping
+from types import FunctionType
+from typing import Final, Never, ParamSpec, Protocol, TypeGuard, TypeVar, Unpack, cast, overload
 
 from railtracks._calls.call import call
 from railtracks._copying import copied
@@ -17,6 +18,9 @@ from railtracks.exceptions import NodeCreationError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+# In the `__dict__` of what `@session` makes: this function itself, and its options.
+_OPTIONS: Final = "_railtracks_session_options"
 
 
 class SessionDecorator(Protocol):
@@ -80,9 +84,37 @@ def session(
 
         if node is not None:
             run.__dict__[SESSION_MARK] = True
+        run.__dict__[_OPTIONS] = (run, options)
         return run
 
     return decorate if fn is None else decorate(fn)
+
+
+def is_session_function(fn: object) -> TypeGuard[Callable[..., Coroutine[object, Never, tuple[object, Session]]]]:
+    """Return whether a function was made by `@session`, and nothing is around it. Called by the command line."""
+    # What `functools.wraps` makes of one has its attributes, too.
+    return isinstance(fn, FunctionType) and fn.__dict__.get(_OPTIONS, (None,))[0] is fn
+
+
+def with_options(
+    fn: Callable[P, Coroutine[object, Never, tuple[R, Session]]],
+    context: Mapping[str, object],
+    options: DecoratorOptions,
+) -> Callable[P, Coroutine[object, Never, tuple[R, Session]]]:
+    """Return a function made by `@session` with more in its context, and with some of its options changed.
+
+    Called by the command line.
+
+    Raises:
+        ValueError: As from `session`.
+        ImportError: If the option `durable` is given, and the extra `durable` is not installed.
+    """
+    own: DecoratorOptions = fn.__dict__[_OPTIONS][1]
+    wrapped: Callable[P, Coroutine[object, Never, R]] = fn.__dict__["__wrapped__"]
+    changed = own.copy()
+    changed.update(options)
+    changed["context"] = {**(own.get("context") or {}), **context}
+    return session(**changed)(wrapped)
 
 
 def _is_async(fn: object) -> bool:

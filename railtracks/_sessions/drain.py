@@ -1,6 +1,6 @@
 """The drain of a session: new work is refused, and the drain waits until the running work has ended.
 
-Called by the lifetime of the session, for `Session.drain` and for SIGTERM.
+Called by the lifetime of the session, for `Session.drain` and for SIGTERM, and by shutdowns of the process.
 
 The work of a session is its calls, and the sessions that were opened inside it outside any of its calls: flows in tasks
 of its block, for example. These are drained with it. A session inside a running call is a part of that call.
@@ -18,6 +18,7 @@ from railtracks._calls.here import enclosing_frame, this_task
 from railtracks._calls.session_control import InnerDrain
 from railtracks._records.data import CauseKind, EndCause
 from railtracks._records.events import CallEvent, Event, EventKind
+from railtracks._sessions import running
 from railtracks._sessions.background import Background
 from railtracks._sessions.cancellation import Cancellation
 
@@ -33,13 +34,28 @@ _KINDS: Final = (
 class Drain:
     """The drain of one session, made with the session.
 
-    It observes the calls only from `begin` on, so a session that never drains pays nothing for that.
+    It observes the calls only from `begin` on, so a session that never drains pays nothing for that. An outermost
+    session is known to the shutdowns of the process by it (`OpenSession`).
+
+    Attributes:
+        scope: The part of the session that its calls share.
+        cleanup_timeout: The seconds that the cleanup of the session may take.
     """
 
-    def __init__(self, root: Frame, background: Background, cancellation: Cancellation) -> None:
-        self._scope = root.scope
+    def __init__(
+        self,
+        root: Frame,
+        background: Background,
+        cancellation: Cancellation,
+        nursery: trio.Nursery,
+        cleanup_timeout: float,
+    ) -> None:
+        self.scope = root.scope
+        self.cleanup_timeout = cleanup_timeout
         self._background = background
         self._cancellation = cancellation
+        self._nursery = nursery
+        self._is_outermost = root.outer is None
         # The session around this one, if this one was opened outside of its calls.
         self._outer: SessionScope | None = None
         if root.outer is not None and not root.outer.call_id:
@@ -48,17 +64,25 @@ class Drain:
         self._open: set[int] = set()
         self._has_changed = trio.lowlevel.ParkingLot()
         self._is_stopped = False
+        self._is_ending = False
+        self._has_sigterm = False
+        # The scope of the task that waits for the end of the grace in a shutdown.
+        self._grace: trio.CancelScope | None = None
 
     # What the session inside or around calls.
 
     def enter(self) -> None:
-        """Have the session around this one, if there is one, drain this one with it."""
-        if self._outer is not None:
+        """Have the session around this one drain this one with it; a shutdown, if there is no session around."""
+        if self._is_outermost:
+            running.enter(self)
+        elif self._outer is not None:
             self._outer.control.opened_inside(self)
 
     def leave(self) -> None:
-        """Report to the session around that this one is over."""
-        if self._outer is not None and not self._outer.is_over:
+        """Report to the session around, or to shutdowns, that this one is over."""
+        if self._is_outermost:
+            running.leave(self)
+        elif self._outer is not None and not self._outer.is_over:
             self._outer.control.closed_inside(self)
 
     def add(self, inner: InnerDrain) -> None:
@@ -72,7 +96,7 @@ class Drain:
 
     def holds_up(self, around: Mapping[object, bool]) -> bool:
         """Return whether the drain of the session around has to wait for this session."""
-        is_in_call = around.get(self._scope)
+        is_in_call = around.get(self.scope)
         if is_in_call is None:
             return True
         # The code that waits is in this session, which cannot end before. Its calls can, unless the code is in one.
@@ -82,7 +106,7 @@ class Drain:
 
     def begin(self) -> None:
         """Refuse new calls and new sessions, and cancel the services, here and in the sessions inside."""
-        scope = self._scope
+        scope = self.scope
         if scope.is_draining:
             return
         self._open = scope.tree.open_roots()
@@ -104,6 +128,17 @@ class Drain:
         """Note that the calls of the session have ended, so that no cancel changes how it ends."""
         self._is_stopped = True
 
+    def run_soon(self, grace: float) -> None:
+        """Begin because of SIGTERM, and run in a task; the second time, cancel the session at once. Does not wait."""
+        if self._has_sigterm:
+            self.cancel(EndCause(CauseKind.SIGTERM, "SIGTERM"))
+            return
+        self._has_sigterm = True
+        self.begin()
+        if not self._is_ending:
+            self._nursery.start_soon(self.run, grace, CauseKind.SIGTERM, name="railtracks: drain")
+
+    @trio.lowlevel.enable_ki_protection
     async def run(self, grace: float, kind: CauseKind) -> None:
         """Begin, wait until the work has ended, and cancel what is left when the grace is over. A checkpoint.
 
@@ -116,9 +151,9 @@ class Drain:
         """
         frame = enclosing_frame(this_task())
         around = {} if frame is None else frame.sessions_around()
-        if around.get(self._scope):
+        if around.get(self.scope):
             raise RuntimeError(
-                f"a node of session {self._scope.label!r} cannot drain that session, because it would wait for itself:"
+                f"a node of session {self.scope.label!r} cannot drain that session, because it would wait for itself:"
                 " drain from the session's block or from a task beside it"
             )
         self.begin()
@@ -139,7 +174,7 @@ class Drain:
             await self._has_changed.park()
 
     def _is_at_rest(self, around: Mapping[object, bool]) -> bool:
-        if self._open or self._scope.unrecorded_calls or self._background.is_busy:
+        if self._open or self.scope.unrecorded_calls or self._background.is_busy:
             return False
         return not any(inner.holds_up(around) for inner in self._inside)
 
@@ -152,6 +187,36 @@ class Drain:
         else:
             self._open.discard(event.call_id)
             self._look()
+
+    # A shutdown of the process.
+
+    @property
+    def left(self) -> str:
+        """The session, and the nodes whose threads it waits for, in words."""
+        nodes = sorted(set(self.scope.workers.copy().values()))
+        waits = f" (waits for the thread of {', '.join(map(repr, nodes))})" if nodes else ""
+        return f"session {self.scope.label!r}{waits}"
+
+    def shut_down(self, grace: float, kind: CauseKind) -> None:
+        """Begin, and cancel the session if it has not ended after `grace` seconds. Does it once only."""
+        if self._grace is None and not self._is_ending:
+            self._grace = trio.CancelScope()
+            self.begin()
+            self._nursery.start_soon(self._wait_out, self._grace, grace, kind, name="railtracks: grace of a shutdown")
+
+    def end_grace(self) -> None:
+        """End the task that waits for the end of the grace: the block was left, and what still runs is cancelled."""
+        # From here on the nursery may close before this code takes its next step, and refuses further tasks then.
+        self._is_ending = True
+        if self._grace is not None:
+            self._grace.cancel()
+
+    @trio.lowlevel.enable_ki_protection
+    async def _wait_out(self, scope: trio.CancelScope, grace: float, kind: CauseKind) -> None:
+        with scope:
+            await trio.sleep(grace)
+            why = "SIGTERM" if kind is CauseKind.SIGTERM else "the program is shutting down"
+            self.cancel(EndCause(kind, f"{why}, and the session still ran after {grace:g} seconds"))
 
     def _look(self) -> None:
         """Have everything that waits for this session look again whether it is at rest."""

@@ -10,7 +10,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import copy_context
-from typing import Final, Never, TypeVar, cast
+from functools import partial
+from typing import Never, TypeVar, TypeVarTuple, Unpack, cast
 
 import outcome
 import trio
@@ -19,20 +20,24 @@ from railtracks._calls.here import is_system_task
 from railtracks._calls.no_trio import is_asyncio_running
 from railtracks._forks import after_fork
 from railtracks._records.errors import Caught
-from railtracks._sessions.sigterm import Sigterm, leave_parents_handlers, refuse_if_stopping
+from railtracks._sessions.in_trio_thread import run_in_trio_thread
+from railtracks._sessions.sigterm import Runner, Sigterm, leave_parents_handlers, refuse_if_stopping
+from railtracks._sessions.trio_thread import caught_in_scope
+from railtracks._sessions.waits import wait_for
 from railtracks.exceptions import ContextError
 
 R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 
-# Seconds for which a signal may be overlooked.
-_STEP: Final = 0.2
 # The thread that was forked to begin this process, and the Trio run that it was in; `None` where there is none. Trio's
 # marks of a run, and of a worker thread of one, come along with a fork. The run itself does not.
 _forked_thread: int | None = None
 _inherited_run: trio.lowlevel.TrioToken | None = None
 
 
-def run_from_sync(work: Callable[[], Coroutine[object, Never, R]], on_sigterm: Callable[[], bool] | None) -> R:
+def run_from_sync(
+    work: Callable[[], Coroutine[object, Never, R]], on_sigterm: Callable[[], bool] | None, *, in_thread: bool
+) -> R:
     """Run an async function from sync code, wait for it, and return its result.
 
     In a worker thread of a Trio run, the function runs in the task that waits for the thread, and is cancelled with it.
@@ -43,6 +48,7 @@ def run_from_sync(work: Callable[[], Coroutine[object, Never, R]], on_sigterm: C
         work: The async function.
         on_sigterm: Called in the Trio run for each SIGTERM that arrives meanwhile, if this is the main thread. Returns
             whether it used the signal.
+        in_thread: Whether a Trio run of its own is to be replaced by the one in the process's Trio thread.
 
     Raises:
         RuntimeError: If an event loop is running in this thread.
@@ -55,13 +61,17 @@ def run_from_sync(work: Callable[[], Coroutine[object, Never, R]], on_sigterm: C
     if is_forked:
         return _run_in_new_thread(_catching(work)).hand_over()
     if _is_worker_thread():
-        caught = trio.from_thread.run(_run_in_waiting_task, _catching(work))
-    elif threading.current_thread() is not threading.main_thread():
-        caught = trio.run(_catching(work))
-    else:
+        return trio.from_thread.run(_run_in_waiting_task, _catching(work)).hand_over()
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main:
         refuse_if_stopping()
-        caught = trio.run(_catching(work)) if on_sigterm is None else Sigterm(on_sigterm).run(_catching(work))
-    return caught.hand_over()
+    run: Runner = run_in_trio_thread if in_thread else _run_here
+    return Sigterm(on_sigterm, run).run(work) if is_main and on_sigterm is not None else run(work)
+
+
+def _run_here(async_fn: Callable[[Unpack[Ts]], Coroutine[object, Never, R]], *args: *Ts) -> R:
+    """Run the function in a Trio run in this thread. Like `trio.run`, but an error is the same object."""
+    return trio.run(_catching(partial(async_fn, *args))).hand_over()
 
 
 def in_parents_run() -> bool:
@@ -71,14 +81,7 @@ def in_parents_run() -> bool:
 
 def _catching(work: Callable[[], Coroutine[object, Never, R]]) -> Callable[[], Coroutine[object, Never, Caught[R]]]:
     """Return the function with its error as a value: an error of users must not pass through the end of a Trio run."""
-
-    async def catch() -> Caught[R]:
-        try:
-            return Caught(await work())
-        except BaseException as error:  # noqa: ASYNC103, BLE001 - raised by `hand_over`
-            return Caught(error=error)  # noqa: ASYNC104 - the same
-
-    return catch
+    return partial(caught_in_scope, work)
 
 
 class _OwnThread:
@@ -102,19 +105,13 @@ class _OwnThread:
 
         try:
             threading.Thread(target=begin).start()
-            self._wait()
+            wait_for(self._is_over)
         except BaseException:
             # A signal handler of the program has raised.
             self.cancel()
-            self._wait()
+            wait_for(self._is_over)
             raise
         return outcomes[0]
-
-    def _wait(self) -> None:
-        # In steps: a signal that arrives just before a wait in the main thread begins does not wake that wait, and its
-        # handler would run when all is over.
-        while not self._is_over.wait(_STEP):
-            pass
 
     def cancel(self, *_: object) -> None:
         """Cancel the run, from another thread. Also a signal handler."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final, Generic, Never, ParamSpec, Self, TypeVa
 from railtracks._calls.durable_protocol import DurableFlow, DurableRun, Kwargs
 from railtracks._calls.frames import Frame
 from railtracks._checks import check_name, check_storable, exact
-from railtracks._config import required, resolve
+from railtracks._config import chosen_in_thread, required, resolve
 from railtracks._copying import copied
 from railtracks._nodes.making import made_node
 from railtracks._nodes.node import Node
@@ -52,7 +52,17 @@ class Flow(Generic[P, R]):
     """
 
     __signature__: ClassVar[Signature] = spelled_out(FlowOptions, "name", "entry_point")
-    __slots__ = ("_background", "_entry_point", "_folder", "_name", "_node", "_options", "_run_options", "_store")
+    __slots__ = (
+        "_background",
+        "_entry_point",
+        "_folder",
+        "_name",
+        "_node",
+        "_options",
+        "_run_options",
+        "_session_name",
+        "_store",
+    )
 
     @overload
     def __init__(self, name: str, entry_point: Node[P, R], **options: Unpack[FlowOptions]) -> None: ...
@@ -78,6 +88,7 @@ class Flow(Generic[P, R]):
         # Where it was made: home is looked for from there, when a session of it is opened.
         self._folder = current_folder()
         self._name = exact(name)
+        self._session_name: str | None = None
         self._entry_point = entry_point
         self._node: Node[P, R] = cast("Node[P, R]", made_node(entry_point))
         if self._store is not None and not self._node.is_durable:
@@ -123,8 +134,9 @@ class Flow(Generic[P, R]):
     def invoke(self, /, *args: Any, **kwargs: Any) -> R:
         """Run the flow from sync code, in a new session, and return its result.
 
-        In a script this is a `trio.run` of its own. In the worker thread of a sync node, the flow runs inside the Trio
-        run of that node. There it is cancelled with the task that waits for the thread.
+        In a script this is a `trio.run` of its own, or with `in_thread` a run on the process's Trio thread. In the
+        worker thread of a sync node, the flow runs inside the Trio run of that node. There it is cancelled with the
+        task that waits for the thread.
 
         In the main thread SIGTERM drains the session (see `stop_on_sigterm` and `Session.drain`). If all calls end
         within the grace, the result is returned as usual. If not, they are cancelled, and `SessionCancelledError` is
@@ -148,7 +160,8 @@ class Flow(Generic[P, R]):
         Raises:
             RuntimeError: If Trio or asyncio is running in this thread: use `ainvoke` there.
             ContextError: If this is the thread of a node with `abandon_on_cancel=True`.
-            SessionCancelledError: If SIGTERM has come during an earlier run, and the process is stopping.
+            SessionCancelledError: If the process is stopping: SIGTERM has come during an earlier run, or `rt.shutdown`
+                is under way.
             BaseException: As from `ainvoke`.
         """
         return self._connected(kwargs).invoke(*args, **kwargs)
@@ -238,11 +251,25 @@ class Flow(Generic[P, R]):
             self._node,
             self._store,
             self._grace,
+            chosen_in_thread(self._options.get("in_thread")),
             {exact(key): value for key, value in context.items()},
             self._session,
             self._durable,
         )
         return Connection(plan, session_id)
+
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> BoundFlow[R]:
+        """Return the flow with the arguments of one run, which does not begin here: `rt.submit` sends it elsewhere.
+
+        Args:
+            *args: Positional arguments of the entry point.
+            **kwargs: Keyword arguments of the entry point.
+
+        Raises:
+            TypeError: If the entry point does not take these arguments.
+        """
+        signature_of(self._node.fn).check(*self._node.passed(args, kwargs))
+        return BoundFlow(self, args, kwargs)
 
     def _connected(self, kwargs: Kwargs) -> Connection[..., R]:
         """Return a connection for one invocation, and take the name of its session out of the arguments."""
@@ -253,7 +280,7 @@ class Flow(Generic[P, R]):
         return self.connect()
 
     def _session(self, run: DurableRun[Frame] | None, context: dict[str, object]) -> Session:
-        return session_of(self._folder, run, context, flow_name=self.name, **self._run_options)
+        return session_of(self._folder, run, context, name=self._session_name, flow_name=self.name, **self._run_options)
 
     def _durable(self) -> DurableFlow:
         """Return what the durable package needs to know of this flow."""
@@ -293,6 +320,16 @@ class Flow(Generic[P, R]):
         options["durable"] = store
         return self._like_this(options)
 
+    @property
+    def cleanup_timeout(self) -> float:
+        """The seconds that the cleanup of each run may take, see the option."""
+        return required(resolve(self._run_options).get("cleanup_timeout"))
+
+    @property
+    def entry(self) -> Node[..., R]:
+        """The node that each run calls."""
+        return cast("Node[..., R]", self._node.core)
+
     def _like_this(self, options: FlowOptions) -> Flow[P, R]:
         flow = Flow(self.name, cast("Node[P, R]", self._entry_point), **options)
         flow._folder = self._folder
@@ -313,6 +350,42 @@ class Flow(Generic[P, R]):
     def equality_hash(self) -> str:
         """Return the SHA-256 hash of the flow's name, in hexadecimal."""
         return hashlib.sha256(self.name.encode()).hexdigest()
+
+
+def flow_like(flow: Flow[P, R], session_name: str | None, options: FlowOptions) -> Flow[P, R]:
+    """Return a flow like another one with some options changed, and with a name for its sessions.
+
+    Called by the command line, and on workers.
+
+    Raises:
+        ValueError: As from `Flow`.
+        ImportError: If the option `durable` is given, and the extra `durable` is not installed.
+    """
+    # The store object itself, as in `update_context`.
+    changed = flow._like_this({**flow._options, "durable": flow._store, **options})  # noqa: SLF001 - as said above
+    changed._session_name = session_name  # noqa: SLF001 - the same
+    return changed
+
+
+class BoundFlow(Generic[R]):
+    """A flow with the arguments of one run. Made by `Flow.bind`; `rt.submit` runs it on a worker.
+
+    Attributes:
+        flow: The flow.
+        args: The positional arguments of its entry point.
+        kwargs: The keyword arguments.
+    """
+
+    __slots__ = ("args", "flow", "kwargs")
+
+    def __init__(self, flow: Flow[..., R], args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
+        self.flow: Flow[..., R] = flow
+        self.args: tuple[object, ...] = args
+        self.kwargs: dict[str, object] = dict(kwargs)
+
+    def __repr__(self) -> str:
+        # No arguments: they may hold secrets.
+        return f"<railtracks.BoundFlow of {self.flow.name!r}>"
 
 
 Flow.__doc__ = documented(Flow.__doc__ or "", FlowOptions)

@@ -19,12 +19,14 @@ from railtracks._calls.durable_protocol import Args, DurableRun, Kwargs, Session
 from railtracks._calls.frames import Frame, SessionScope, current_frame
 from railtracks._calls.here import admit_session, frame_in, this_task
 from railtracks._calls.session_control import InnerDrain, WorkerProcesses
+from railtracks._config import required
 from railtracks._nodes.worker_modules import refuse_in_import
-from railtracks._records.data import CauseKind, EndCause
+from railtracks._records.data import CauseKind
 from railtracks._records.errors import bare, combined, is_fatal, members, raise_unchanged, without_cancelled
 from railtracks._records.events import BroadcastEvent, EventKind, SessionEvent, now
 from railtracks._records.log import SessionLog
 from railtracks._records.observers import EVERYWHERE, Audience, tell
+from railtracks._records.recording import start_recording
 from railtracks._sessions.background import Background
 from railtracks._sessions.broadcast import Broadcaster, CallbackFailures
 from railtracks._sessions.cancellation import CancelWatcher
@@ -33,6 +35,7 @@ from railtracks._sessions.final_work import FinalWork
 from railtracks._sessions.plan import OpenNursery, SessionPlan
 from railtracks._sessions.resources import Resources
 from railtracks._sessions.run_processes import processes_of_run
+from railtracks._sessions.running import refuse_in_shutdown
 from railtracks.exceptions import FatalError
 
 T = TypeVar("T")
@@ -47,6 +50,7 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
     Raises:
         RuntimeError: If Trio is not running.
         ContextError: If this is a worker process that imports the program's main module, or the session around drains.
+        SessionCancelledError: If no session is around, and the process is shutting down.
         RecursionError: If Python's stack has no room for the end of the session, which takes more than the opening.
         OSError: If the log file cannot be opened.
         StoreError: If the session is durable and its store cannot be used. Other errors of its store also go on.
@@ -55,7 +59,7 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
     _check_room(_ROOM)
     task = this_task()
     refuse_in_import()
-    outer = admit_session()
+    outer = _admit()
     journal, timeout = None, plan.record.ending.timeout
     log: SessionLog | None = None
     try:
@@ -63,8 +67,8 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
         if plan.durable is not None:
             journal, remaining = await plan.durable.open()
             timeout = math.inf if remaining is None else remaining
-            # The session around may have begun to drain meanwhile.
-            admit_session()
+            # The session around may have begun to drain meanwhile, or the process to shut down.
+            _admit()
     except BaseException:
         if log is not None:
             log.close()
@@ -105,6 +109,14 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
         await lifetime.close(error)  # noqa: ASYNC102 - waits as a nursery does
         raise
     return lifetime
+
+
+def _admit() -> Frame | None:
+    """Return the frame that the session is opened in, `None` if there is none, or raise what `open_lifetime` does."""
+    outer = admit_session()
+    if outer is None:
+        refuse_in_shutdown()
+    return outer
 
 
 def _check_room(levels: int) -> None:
@@ -155,8 +167,8 @@ class Lifetime:
         )
         on_cancel = partial(_react_to_cancel, self.background, self._root.scope, log)
         self._watcher = CancelWatcher(plan.cancellation, inner_nursery.nursery, on_cancel)
-        self._drain = Drain(self._root, self.background, plan.cancellation)
-        self._has_sigterm = False
+        cleanup_timeout = required(plan.settings.get("cleanup_timeout"))
+        self._drain = Drain(self._root, self.background, plan.cancellation, inner_nursery.nursery, cleanup_timeout)
         # Last: nothing that raises comes after it.
         self._token: Token[Frame | None] = current_frame.set(self._root)
 
@@ -178,7 +190,9 @@ class Lifetime:
         if audience:
             outer = self._root.outer
             session_id, call_id = (None, None) if outer is None else (outer.scope.record.identifier, outer.call_id)
-            tell(audience, SessionEvent(kind, self._plan.session, now(), session_id, call_id or None))
+            record = self._plan.record
+            parts = record.tree, record.ending.timeouts, record.head, self._plan.durable
+            tell(audience, SessionEvent(kind, self._plan.session, now(), session_id, call_id or None, *parts))
 
     def _resume(self, durable: DurableRun[Frame], journal: SessionJournal[Frame]) -> None:
         """Start the tasks of a durable session, and go on with what an earlier run has left: calls and broadcasts."""
@@ -317,6 +331,7 @@ class Lifetime:
         else:
             cancellation.fail(real)
             error = None
+        self._drain.end_grace()
         # Only a `Cancelled` passes through the nursery. Calls report their errors to `cancellation.fail`, so another
         # error from the nursery is a Ctrl-C that struck this task as it waited.
         rest = await self._inner_nursery.leave(bare(error))
@@ -426,15 +441,9 @@ class Lifetime:
         Returns:
             Whether the session was open. If not, the signal is not for this session.
         """
-        if not self.is_open:
-            return False
-        if self._has_sigterm:
-            self._drain.cancel(EndCause(CauseKind.SIGTERM, "SIGTERM"))
-        else:
-            self._has_sigterm = True
-            self._drain.begin()
-            self._inner_nursery.nursery.start_soon(self.drain, grace, CauseKind.SIGTERM, name="railtracks: drain")
-        return True
+        if self.is_open:
+            self._drain.run_soon(grace)
+        return self.is_open
 
     @trio.lowlevel.enable_ki_protection
     async def enter_resource(self, cm: AbstractAsyncContextManager[T]) -> T:
@@ -462,6 +471,7 @@ def _root_frame(  # noqa: PLR0917 - as above
     task = this_task()
     observers = EVERYWHERE.for_session()
     log.observe(observers)
+    start_recording(plan.settings.get("record_events"), plan.record, plan.state_file.folder, observers, log)
     scope = SessionScope(
         record=plan.record,
         end_on_error=bool(plan.settings.get("end_on_error")),

@@ -12,10 +12,11 @@ from collections.abc import Callable, Coroutine, Hashable, Mapping
 from contextlib import AbstractAsyncContextManager
 from inspect import Signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Never, NoReturn, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import Any, ClassVar, Never, ParamSpec, Self, TypeVar, Unpack, overload
 
 import trio
 
+from railtracks._blocks import AsyncBlock
 from railtracks._calls.ctrl_c import users_code
 from railtracks._calls.durable_protocol import DurableRun
 from railtracks._calls.frames import Frame
@@ -23,6 +24,7 @@ from railtracks._calls.here import current_scope, open_scope
 from railtracks._calls.pending import PendingCall
 from railtracks._checks import check_count, check_grace, check_storable, exact, is_text
 from railtracks._config import required, resolve
+from railtracks._extras import exports_package
 from railtracks._nodes.node import Node
 from railtracks._nodes.options import check_workers
 from railtracks._nodes.signature import SecretParameters
@@ -41,6 +43,7 @@ from railtracks._sessions.cancellation import Cancellation
 from railtracks._sessions.durable import durable_wing
 from railtracks._sessions.lifetime import Lifetime, open_lifetime
 from railtracks._sessions.plan import SessionPlan
+from railtracks._traces import trace_parent_of
 from railtracks.exceptions import ContextError, SessionCancelledError
 
 P = ParamSpec("P")
@@ -48,7 +51,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Session:
+class Session(AsyncBlock):
     """A nursery for calls of nodes, with a cancel scope, a record, a context and a log of its own.
 
     Use it once, as `async with rt.Session(...) as session:`. To run a function in a new session at each call, use
@@ -79,6 +82,7 @@ class Session:
     """
 
     __signature__: ClassVar[Signature] = spelled_out(DecoratorOptions, "context")
+    _shown_as: ClassVar[str] = "rt.Session()"
     __slots__ = (
         "__weakref__",
         "_cancellation",
@@ -92,6 +96,7 @@ class Session:
         "_settings",
         "_state_file",
         "_store",
+        "_trace",
     )
 
     def __init__(self, context: Mapping[str, Any] | None = None, **options: Unpack[SessionOptions]) -> None:
@@ -119,6 +124,7 @@ class Session:
         )
         self._cancellation = Cancellation(self._record)
         self._state_file = StateFile(self._record, bool(settings.get("save_state")), current_folder())
+        self._trace = trace_parent_of(options.get("trace_parent"))
         self._run: DurableRun[Frame] | None = None
         self._lifetime: Lifetime | None = None
         self._is_in_new_task = False
@@ -219,6 +225,11 @@ class Session:
         Quick at any size, as each look counts only the calls made since the last one. Right in any thread.
         """
         return self._record.tree.counts()
+
+    def _repr_html_(self) -> str:
+        """Return the session as a notebook shows it: static HTML, without scripts."""
+        html: str = exports_package().cell_of(self)
+        return html
 
     # Values are asked for their parts, and a `KeyboardInterrupt` that their code raises costs that value only. In Trio
     # the user's Ctrl-C comes at the next checkpoint (test_hostile_values.py::test_ctrl_c_is_not_taken_for_a_value's).
@@ -476,7 +487,12 @@ class Session:
         plan = SessionPlan(
             self, record, self._settings, self._cancellation, self._state_file, self._run, self._is_in_new_task
         )
-        self._lifetime = await open_lifetime(plan)
+        self._trace.join()
+        try:
+            self._lifetime = await open_lifetime(plan)
+        except BaseException:
+            self._trace.leave()
+            raise
         return self
 
     @trio.lowlevel.enable_ki_protection
@@ -488,15 +504,9 @@ class Session:
             return await lifetime.close(error)  # noqa: ASYNC102 - waits as a nursery does
         finally:
             self._lifetime = None
+            self._trace.leave()
             # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
             del error
-
-    if not TYPE_CHECKING:
-
-        def __enter__(self) -> NoReturn:
-            raise TypeError("a session waits for its tasks: use 'async with rt.Session()', not 'with'")
-
-        __exit__ = __enter__
 
 
 Session.__doc__ = documented(Session.__doc__ or "", DecoratorOptions)
@@ -567,6 +577,11 @@ def session_of(
 def kept_by(session: Session) -> dict[Hashable, object]:
     """Return what packages on top of the core keep for a session, by keys of theirs."""
     return session._kept  # noqa: SLF001 - as said above
+
+
+def info_to_show(session: Session) -> ExecutionInfo:
+    """Return what files and pages may show of a session: its calls, and their errors without secrets."""
+    return session._record.shown_info()  # noqa: SLF001 - as said above
 
 
 def begin_in_new_task(session: Session) -> None:

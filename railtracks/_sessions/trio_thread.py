@@ -1,22 +1,36 @@
-"""The process's one Trio thread: the flows that asyncio code has invoked run there, side by side in one Trio run.
+"""The process's one Trio thread: flows of asyncio code, and those with `in_thread`, run there in one Trio run.
 
-Called by the bridge from asyncio. The thread starts on first use, and is idle while no flow runs. At the end of the
-interpreter its flows are cancelled, and their cleanup and saving are waited for. A forked process starts its own.
+Called by the ways from asyncio and from sync code into it. The thread starts on first use, and is idle while no flow
+runs. At the end of the interpreter its flows are cancelled, and their cleanup and saving are waited for. A forked
+process starts its own.
 """
 
 from __future__ import annotations
 
 import atexit
 import threading
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from functools import partial
+from typing import Never, TypeVar
 
 import trio
 
 from railtracks._forks import after_fork
+from railtracks._records.errors import Caught, raise_cancelled, without_cancelled
 from railtracks._sessions.run_processes import RunProcesses
+
+R = TypeVar("R")
+
+
+async def caught_in_scope(work: Callable[[], Coroutine[object, Never, R]]) -> Caught[R]:
+    """Await an async function, and return what comes of it; a cancel of a scope around it goes on."""
+    try:
+        return Caught(await work())
+    except BaseException as error:  # noqa: ASYNC103, BLE001 - raised where the function is waited for
+        if without_cancelled(error) is None:
+            raise_cancelled(error)
+        return Caught(error=error)  # noqa: ASYNC104 - the same
 
 
 class TrioThread:
@@ -57,14 +71,21 @@ class TrioThread:
                 raise RuntimeError("no flow can begin any more: the interpreter is shutting down")
             assert self._token is not None  # noqa: S101 - set by `begin`
             assert self._nursery is not None  # noqa: S101 - the same
-            name = "railtracks: flow from asyncio"
+            name = "railtracks: flow in the Trio thread"
             self._token.run_sync_soon(context.run, partial(self._nursery.start_soon, async_fn, name=name))
 
-    def cancel_soon(self, scope: trio.CancelScope, reason: str) -> None:
-        """Cancel the scope of a task, and return at once. For all threads. Does nothing once the run has ended."""
+    def call_soon(self, fn: Callable[[], object]) -> bool:
+        """Have the Trio run call a function that raises no errors, and return at once. For all threads.
+
+        Returns:
+            Whether the run has not ended yet.
+        """
         assert self._token is not None  # noqa: S101 - set by `begin`
-        with suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(scope.cancel, reason)
+        try:
+            self._token.run_sync_soon(fn)
+        except trio.RunFinishedError:
+            return False
+        return True
 
     def close(self) -> None:
         """Cancel all tasks, and wait until they and the worker processes have ended. From then on none can start."""

@@ -52,6 +52,39 @@ flow = rt.Flow("double", double)
     "events, [rt.load_state(path).status.value for path in home.glob('interrupted-*.json')]",
     "await flow.ainvoke(5)",
 ]
+# The first leaves a flow that runs on, and a worker process; then the kernel is restarted.
+LEFT = """
+import asyncio, os, trio
+from pathlib import Path
+import railtracks as rt
+home = Path(os.environ["RAILTRACKS_HOME"])
+
+async def left():
+    process = await rt.call(rt.function_node(os.getpid, run_in="process"))
+    (home / "worker").write_text(str(process))
+    try:
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(0.1)
+        (home / "left").touch()
+
+left = asyncio.create_task(rt.Flow("left", left).ainvoke())
+while not (home / "worker").exists():
+    await asyncio.sleep(0.01)
+"""
+AFTER = """
+import os
+from pathlib import Path
+import railtracks as rt
+home = Path(os.environ["RAILTRACKS_HOME"])
+try:
+    os.kill(int((home / "worker").read_text()), 0)
+    worker = "runs on"
+except ProcessLookupError:
+    worker = "is gone"
+(home / "left").exists(), worker, [rt.load_state(path).status.value for path in home.glob("left-*.json")]
+"""
 
 
 def shown(output: dict[str, object]) -> object:
@@ -71,13 +104,19 @@ async def interrupt(client: NotebookClient) -> None:
 
 async def main() -> None:
     """Run the notebook."""
-    cells = [nbformat.v4.new_code_cell(cell) for cell in CELLS]
+    cells = [nbformat.v4.new_code_cell(cell) for cell in (*CELLS, LEFT, AFTER)]
+    after = cells[-1]
     notebook = nbformat.v4.new_notebook(cells=cells)
     client = NotebookClient(notebook, timeout=60, kernel_name="python3", allow_errors=True)
     interrupting = asyncio.create_task(interrupt(client))
-    await client.async_execute()
-    await interrupting
-    print(json.dumps([[shown(output) for output in cell.outputs] for cell in notebook.cells]))
+    async with client.async_setup_kernel():
+        for index, cell in enumerate(cells):
+            if cell is after:
+                await ensure_async(client.km.restart_kernel())
+                await ensure_async(client.kc.wait_for_ready(timeout=30))
+            await client.async_execute_cell(cell, index)
+        await interrupting
+    print(json.dumps([[shown(output) for output in cell.outputs] for cell in cells]))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,196 @@
+"""The outermost sessions of this process that are open, and the shutdowns that end them.
+
+Called by the drain of each outermost session as it opens and ends, by `shutdown`, and by `sigterm`. One shutdown may be
+under way beside another one. While any is, no outermost session begins; after SIGTERM none does any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+from contextlib import suppress
+from functools import partial
+from threading import Lock
+from typing import Final, Protocol, Self
+from weakref import WeakValueDictionary
+
+import trio
+
+from railtracks._calls.frames import SessionScope
+from railtracks._forks import after_fork
+from railtracks._records.data import CauseKind, EndCause
+from railtracks.exceptions import SessionCancelledError
+
+
+class OpenSession(Protocol):
+    """An outermost session that is open, as a shutdown knows it. `Drain` implements it.
+
+    The methods are for the Trio run of the session.
+    """
+
+    @property
+    def scope(self) -> SessionScope:
+        """The part of it that its calls share."""
+        ...
+
+    @property
+    def cleanup_timeout(self) -> float:
+        """The seconds that its cleanup may take."""
+        ...
+
+    @property
+    def left(self) -> str:
+        """The session, and the nodes whose threads it waits for, in words."""
+        ...
+
+    def shut_down(self, grace: float, kind: CauseKind) -> None:
+        """Refuse new work, and cancel the session if it has not ended after `grace` seconds. Does it once only."""
+        ...
+
+    def cancel(self, cause: EndCause) -> None:
+        """Cancel the session. Does nothing once its calls have ended."""
+        ...
+
+
+class Shutdown:
+    """One shutdown. Its block refuses new outermost sessions, and ends those that are open.
+
+    Args:
+        grace: Seconds that the work of a session has to end by itself.
+        kind: The cause to record for a session that is cancelled then.
+        spared: The sessions around the code that shuts down. They go on, because they cannot end before that code.
+        on_end: Called in any thread when no session is left. It may be called several times.
+    """
+
+    def __init__(
+        self,
+        grace: float,
+        kind: CauseKind,
+        spared: Container[object] = (),
+        on_end: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._grace = grace
+        self._kind = kind
+        self._spared = spared
+        self._on_end = on_end
+
+    def __enter__(self) -> Self:
+        global _shutdowns  # noqa: PLW0603 - it is about this process as a whole
+        with _changing:
+            _shutdowns = (*_shutdowns, self)
+        self.begin()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        global _shutdowns  # noqa: PLW0603 - the same
+        with _changing:
+            _shutdowns = tuple(each for each in _shutdowns if each is not self)
+
+    def begin(self) -> None:
+        """Have all open sessions end. Takes no lock, so that a signal handler can call it at any line."""
+        for session in self._open():
+            self.end(session)
+        self.look()
+
+    def end(self, session: OpenSession) -> None:
+        """Have a session end."""
+        _soon(session, partial(session.shut_down, self._grace, self._kind))
+
+    def look(self) -> None:
+        """Call `on_end` if no session is left."""
+        if not self._open():
+            self._on_end()
+
+    def patience(self) -> float:
+        """Return the longest `cleanup_timeout` of the sessions that are left, in seconds."""
+        return max((session.cleanup_timeout for session in self._open()), default=0.0)
+
+    def left(self) -> list[str]:
+        """Return the sessions that are left, in words."""
+        return [session.left for session in self._open()]
+
+    def _open(self) -> list[OpenSession]:
+        return [session for session in _opened() if session.scope not in self._spared]
+
+
+# By their ids. A session that is never closed, because its Trio run has crashed, leaves by itself.
+_sessions: Final[WeakValueDictionary[int, OpenSession]] = WeakValueDictionary()
+_shutdowns: tuple[Shutdown, ...] = ()
+# The shutdown that SIGTERM has begun, if it has come. A signal handler sets it, so it is no part of the tuple.
+_of_sigterm: Shutdown | None = None
+# Held while the tuple is changed.
+_changing = Lock()
+
+
+def refuse_in_shutdown() -> None:
+    """Raise `SessionCancelledError` if a shutdown is under way, or SIGTERM has come to a program that handles it."""
+    if _of_sigterm is not None:
+        raise SessionCancelledError("SIGTERM")
+    if _shutdowns:
+        raise SessionCancelledError("the program is shutting down")
+
+
+def enter(session: OpenSession) -> None:
+    """Note that an outermost session was opened. One that no shutdown could find yet begins to end at once."""
+    _sessions[id(session)] = session
+    for shutdown in _under_way():
+        shutdown.end(session)
+
+
+def leave(session: OpenSession) -> None:
+    """Note that an outermost session is over."""
+    _sessions.pop(id(session), None)
+    for shutdown in _shutdowns:
+        shutdown.look()
+
+
+def shut_down_for_sigterm(grace: float) -> bool:
+    """Begin the shutdown of the process because of SIGTERM; the second time, cancel all sessions. For signal handlers.
+
+    Returns:
+        Whether any session is open.
+    """
+    global _of_sigterm  # noqa: PLW0603 - it is about this process as a whole
+    if _of_sigterm is None:
+        _of_sigterm = Shutdown(grace, CauseKind.SIGTERM)
+        _of_sigterm.begin()
+    else:
+        for session in _opened():
+            _soon(session, partial(session.cancel, EndCause(CauseKind.SIGTERM, "SIGTERM")))
+    return bool(_opened())
+
+
+def go_on() -> None:
+    """Take back that SIGTERM has come: sessions may begin again."""
+    global _of_sigterm  # noqa: PLW0603 - the same
+    _of_sigterm = None
+
+
+def _under_way() -> tuple[Shutdown, ...]:
+    return _shutdowns if _of_sigterm is None else (*_shutdowns, _of_sigterm)
+
+
+def _opened() -> list[OpenSession]:
+    # One step for other threads, which open and close sessions meanwhile: a list is made of the values of a dict.
+    references = _sessions.valuerefs()
+    return [session for session in (reference() for reference in references) if session is not None]
+
+
+def _soon(session: OpenSession, act: Callable[[], None]) -> None:
+    # Where the Trio run has ended, the session has, too.
+    with suppress(trio.RunFinishedError):
+        session.scope.token.run_sync_soon(act)
+
+
+def forget_parents_sessions() -> None:
+    """Forget the sessions and shutdowns of the parent process. Python calls this at the start of each forked process.
+
+    Tests call it to be in one.
+    """
+    global _shutdowns, _changing
+    _sessions.clear()
+    # Another thread of the parent may have held the lock, and is not here to release it.
+    _shutdowns, _changing = (), Lock()
+    go_on()
+
+
+after_fork(forget_parents_sessions)

@@ -1,0 +1,91 @@
+"""Flows in tasks of Celery: results, errors, the soft time limit, and a revoke that terminates the task."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from server_driver import SERVERS
+
+pytestmark = pytest.mark.proof
+WAIT = 20
+
+
+class Worker:
+    """A worker of Celery with two processes, and the tasks of its application."""
+
+    def __init__(self, log: Path) -> None:
+        self.tasks: Any = import_module("celery_app")
+        self._log = log
+
+    def lines(self) -> list[str]:
+        return self._log.read_text().split("\n")[:-1] if self._log.exists() else []
+
+    def wait_for_line(self, line: str) -> None:
+        ends_at = time.monotonic() + WAIT
+        while line not in self.lines():
+            assert time.monotonic() < ends_at, f"{line!r} is not among {self.lines()}"
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    pytest.importorskip("celery")
+    for folder in ("queues", "control"):
+        (tmp_path / folder).mkdir()
+    log = tmp_path / "flows.log"
+    monkeypatch.setenv("CELERY_FOLDER", str(tmp_path))
+    monkeypatch.setenv("FLOW_LOG", str(log))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SERVERS), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.syspath_prepend(SERVERS)
+    quiet = ["--loglevel", "ERROR", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+    command = [sys.executable, "-m", "celery", "--app", "celery_app", "worker", "--concurrency", "2", *quiet]
+    with (tmp_path / "worker.log").open("w") as sink:
+        process = psutil.Popen(command, cwd=tmp_path, stdout=sink, stderr=subprocess.STDOUT)
+    try:
+        yield Worker(log)
+    finally:
+        family = [process, *process.children(recursive=True)]
+        process.terminate()
+        # After a revoke, billiard may wait for ever for a process of its pool that has nothing to do.
+        _, left = psutil.wait_procs(family, timeout=5)
+        for each in left:
+            each.kill()
+        psutil.wait_procs(family)
+        for name in ("celery_app", "server_flows"):
+            sys.modules.pop(name, None)
+
+
+def test_a_task_of_celery_returns_fails_and_is_cleaned_up_after_its_limits(worker: Worker) -> None:
+    from celery.exceptions import SoftTimeLimitExceeded, TaskRevokedError  # noqa: PLC0415 - may not be installed
+
+    tasks = worker.tasks
+    results = [tasks.work.delay(10) for _ in range(20)]
+    assert [result.get(timeout=WAIT) for result in results] == [45] * 20
+    with pytest.raises(ValueError, match="no luck"):
+        tasks.fail.delay().get(timeout=WAIT)
+
+    with pytest.raises(SoftTimeLimitExceeded):
+        tasks.too_slow.delay().get(timeout=WAIT)
+    assert worker.lines() == ["began", "cleaned up"]
+
+    hanging = tasks.hang.delay()
+    ends_at = time.monotonic() + WAIT
+    while worker.lines().count("began") < 2:
+        assert time.monotonic() < ends_at
+        time.sleep(0.01)
+    tasks.app.control.revoke(hanging.id, terminate=True)
+    with pytest.raises(TaskRevokedError):
+        hanging.get(timeout=WAIT)
+    ends_at = time.monotonic() + WAIT
+    while worker.lines().count("cleaned up") < 2:
+        assert time.monotonic() < ends_at, worker.lines()
+        time.sleep(0.01)

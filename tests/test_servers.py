@@ -1,0 +1,77 @@
+"""Flows in every web server that people run: many at once, errors, timeouts, clients that leave, and SIGTERM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from server_driver import SERVERS, running
+
+pytestmark = pytest.mark.proof
+
+
+class Row(NamedTuple):
+    """A server, and what it does for flows.
+
+    Attributes:
+        command: What Python runs.
+        needs: What has to be installed.
+        tells_of_clients: Whether the flow ends when the client leaves. WSGI does not tell of it.
+    """
+
+    command: list[str]
+    needs: list[str]
+    tells_of_clients: bool = True
+
+
+UVICORN = ["-m", "uvicorn", "--port", "PORT", "--log-level", "error"]
+HYPERCORN = ["-m", "hypercorn", "-b", "127.0.0.1:PORT", "--graceful-timeout", "1"]
+GUNICORN = ["-m", "gunicorn", "-b", "127.0.0.1:PORT", "--no-control-socket"]
+GTHREAD = [*GUNICORN, "-k", "gthread", "--threads", "50", "-c", str(SERVERS / "gunicorn_settings.py"), "flask_app:app"]
+
+ROWS = {
+    "FastAPI on uvicorn": Row([*UVICORN, "fastapi_app:app"], ["uvicorn", "fastapi"]),
+    "FastAPI on uvicorn and uvloop": Row(
+        [*UVICORN, "--loop", "uvloop", "fastapi_app:app"], ["uvicorn", "fastapi", "uvloop"]
+    ),
+    "FastAPI on uvicorn, two workers": Row([*UVICORN, "--workers", "2", "fastapi_app:app"], ["uvicorn", "fastapi"]),
+    "Starlette on hypercorn, Trio": Row([*HYPERCORN, "-k", "trio", "starlette_app:app"], ["hypercorn", "starlette"]),
+    "FastAPI on hypercorn, asyncio": Row([*HYPERCORN, "-k", "asyncio", "fastapi_app:app"], ["hypercorn", "fastapi"]),
+    "FastAPI on granian": Row(
+        ["-m", "granian", "--interface", "asgi", "--port", "PORT", "--no-log", "fastapi_app:app"],
+        ["granian", "fastapi"],
+    ),
+    "FastAPI on gunicorn, UvicornWorker": Row(
+        [*GUNICORN, "-k", "uvicorn.workers.UvicornWorker", "fastapi_app:app"], ["gunicorn", "uvicorn", "fastapi"]
+    ),
+    "Django on uvicorn": Row([*UVICORN, "django_app:app"], ["uvicorn", "django"]),
+    "aiohttp": Row([str(SERVERS / "aiohttp_app.py"), "PORT"], ["aiohttp"]),
+    "Flask on gunicorn, threads": Row(GTHREAD, ["gunicorn", "flask"], tells_of_clients=False),
+    "Flask on gunicorn, two workers": Row(
+        [*GTHREAD[:-1], "--workers", "2", GTHREAD[-1]], ["gunicorn", "flask"], tells_of_clients=False
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_server_runs_flows_side_by_side_and_stops_them_when_it_is_told_to(name: str, tmp_path: Path) -> None:
+    row = ROWS[name]
+    for needed in row.needs:
+        pytest.importorskip(needed)
+    with running(row.command, tmp_path) as server:
+        assert server.get_at_once("/work", 200) == [45] * 200
+        assert server.get("/fail") == "ValueError"
+        assert server.get("/slow") == "SessionTimeoutError"
+
+        server.forget_lines()
+        with server.client_of("/hang"):
+            pass
+        assert server.wait_for_line("cleaned up", 10 if row.tells_of_clients else 0.3) is row.tells_of_clients
+
+        server.forget_lines()
+        with server.client_of("/hang"):
+            left = server.stop()
+        # Without the line, it would have been killed before its cleanup.
+        assert server.lines()[:2] == ["began", "cleaned up"]
+        assert left == []
