@@ -1,0 +1,148 @@
+"""Flows that the tests of executors and clusters send to workers, which import this module."""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import trio
+
+import railtracks as rt
+
+
+@rt.function_node
+async def step(number: int) -> int:
+    await trio.sleep(0.001)
+    return number
+
+
+@rt.function_node
+def refuse(name: str) -> None:
+    raise ValueError(f"no {name}")
+
+
+@rt.function_node
+async def born_there() -> str:
+    # A secret that stands in no argument and no result.
+    password = "canary-of-" + "the-worker"
+    rt.context.put("password", password)
+    raise LookupError(f"the password {password} is wrong")
+
+
+async def total(count: int) -> int:
+    return sum(await rt.call_batch(step, range(count)))
+
+
+async def refused(name: str) -> None:
+    await rt.call(refuse, name)
+
+
+async def leaking() -> None:
+    await rt.call(born_there)
+
+
+async def hanging(folder: str) -> None:
+    Path(folder, "began").touch()
+    try:
+        await trio.sleep(60)
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(0.05)
+        Path(folder, "cleaned").touch()
+
+
+async def pair(first: int, *, second: int) -> tuple[int, int]:
+    return first, second
+
+
+async def sending(count: int) -> list[int]:
+    """Send sessions from a worker on."""
+    with ThreadPoolExecutor(1) as pool:
+        async with rt.map_flow(pool, total_flow, [2] * count) as finished:
+            return [pending.result() async for pending in finished]
+
+
+async def sleeping(seconds: float) -> int:
+    await trio.sleep(seconds)
+    return os.getpid()
+
+
+async def counted(folder: str, number: int) -> int:
+    """Leave a file for each time that this has begun."""
+    descriptor = os.open(Path(folder, str(number)), os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    os.write(descriptor, b"x")
+    os.close(descriptor)
+    await trio.sleep(0.05)
+    return number
+
+
+def deadly(folder: str) -> str:
+    """Kill the worker the first time, and return the second time."""
+    mark = Path(folder, "killed")
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), 9)
+    time.sleep(0.01)
+    return "survived"
+
+
+def always_deadly() -> None:
+    os.kill(os.getpid(), 9)
+
+
+def stubborn(folder: str) -> None:
+    """Take no note of a cancel."""
+    Path(folder, "began").touch()
+    time.sleep(4)
+
+
+async def large(size: int) -> bytes:
+    return b"x" * size
+
+
+@rt.function_node
+def process_id(_: int) -> int:
+    return os.getpid()
+
+
+@rt.function_node
+def mark(folder: str, number: int) -> int:
+    with Path(folder, f"step-{number}").open("a") as file:
+        file.write("x")
+    return number
+
+
+async def two_steps(folder: str, number: int) -> int:
+    """Kill the worker between two steps, the first time."""
+    first = await rt.call(mark, folder, number)
+    begun = Path(folder, "between")
+    if number == 3 and not begun.exists():
+        begun.touch()
+        os.kill(os.getpid(), 9)
+    return first + await rt.call(mark, folder, number + 1000)
+
+
+def _flow(name: str, fn: object) -> rt.Flow[..., object]:
+    return rt.Flow(name, fn, save_state=False, logging_setting="NONE")  # type: ignore[arg-type]
+
+
+total_flow = _flow("total", total)
+refused_flow = _flow("refused", refused)
+leaking_flow = _flow("leaking", leaking)
+hanging_flow = _flow("hanging", hanging)
+pair_flow = _flow("pair", pair)
+sending_flow = _flow("sending", sending)
+sleeping_flow = _flow("sleeping", sleeping)
+counted_flow = _flow("counted", counted)
+deadly_flow = _flow("deadly", deadly)
+always_deadly_flow = _flow("always deadly", always_deadly)
+stubborn_flow = rt.Flow("stubborn", stubborn, save_state=False, logging_setting="NONE", cleanup_timeout=0.1)
+large_flow = _flow("large", large)
+
+
+STORE = os.environ.get("REMOTE_FLOWS_STORE")
+durable_flow: rt.Flow[..., object] | None = None
+if STORE is not None:
+    durable_flow = rt.Flow("durable", two_steps, durable=STORE, save_state=False, logging_setting="NONE")

@@ -1,0 +1,411 @@
+"""Sessions on a real Dask cluster of two worker processes: results, records, cancels, and workers that are killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import remote_flows as flows
+import trio
+from postgres_server import PostgresServer
+
+import railtracks as rt
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+pytest.importorskip("distributed")
+
+# The workers import the flows from the folder of the tests, as their package is imported from here.
+HERE = str(Path(__file__).parent)
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = str(Path(rt.__file__).parent.parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([package, HERE, os.environ.get("PYTHONPATH", "")]))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "folder"
+    made.mkdir()
+    return made
+
+
+@asynccontextmanager
+async def cluster(**options: Any) -> AsyncGenerator[Client]:
+    async with rt.dask.open_cluster(2, threads_per_worker=2, silence_logs=50, **options) as client:
+        yield client
+
+
+def session(**options: Any) -> rt.Session:
+    return rt.Session(save_state=False, **options)
+
+
+async def until_there(path: Path) -> None:
+    with trio.fail_after(30):
+        while not path.exists():  # noqa: ASYNC110 - another process makes it
+            await trio.sleep(0.01)
+
+
+def error_of(pending: rt.PendingCall[Any]) -> str:
+    with pytest.raises((ValueError, RuntimeError, ConnectionError)) as caught:
+        pending.result()
+    return repr(caught.value)
+
+
+@pytest.mark.proof
+async def test_sessions_on_a_cluster_are_calls_with_all_of_their_calls_below(folder: Path) -> None:
+    async with cluster() as client:
+        async with session() as here:
+            async with rt.map_flow(client, flows.total_flow, range(40)) as finished:
+                results = sorted([pending.result() async for pending in finished])
+            assert results == [n * (n - 1) // 2 for n in range(40)]
+            # In one task of Dask several sessions.
+            async with rt.map_flow(client, flows.total_flow, range(40), batch=7, ordered=True) as finished:
+                assert [pending.result() async for pending in finished] == results
+            # More than goes through the scheduler.
+            large = await rt.submit(client, flows.large_flow.bind(1_000_000))
+            await large.wait()
+            assert len(large.result()) == 1_000_000
+        roots = here.info.roots
+        assert len(roots) == 81
+        for root in roots:
+            assert root.remote is not None
+            assert root.remote.missing == 0
+            assert root.remote.worker.startswith("tcp://127.0.0.1")
+            (entry,) = here.info.children(root.id)
+            if root.node == "flow total":
+                assert len(here.info.children(entry.id)) == root.args[0]
+        assert {str(each.status) for each in here.info.calls} == {"completed"}
+
+
+@pytest.mark.proof
+async def test_an_error_and_a_secret_of_a_worker(folder: Path) -> None:
+    async with cluster() as client, session() as here:
+        async with rt.map_flow(client, flows.refused_flow, ["Ada"]) as finished:
+            async for pending in finished:
+                with pytest.raises(ValueError, match="no Ada"):
+                    pending.result()
+        async with rt.map_flow(client, flows.leaking_flow, [rt.args()]) as finished:
+            async for pending in finished:
+                with pytest.raises(LookupError):
+                    pending.result()
+        # Dask cannot send a lone surrogate, as a name of a file may have it.
+        async with rt.map_flow(client, flows.refused_flow, ["\udc80"]) as finished:
+            assert [error_of(pending) async for pending in finished] == ["ValueError('no \\udc80')"]
+    told = "".join(f"{each.error.message}{each.error.traceback}" for each in here.info.calls if each.error is not None)
+    assert "redacted" in told
+    assert "canary" not in told
+
+
+@pytest.mark.proof
+async def test_a_cancel_reaches_a_session_that_runs_and_one_that_waits_never_begins(folder: Path) -> None:
+    places = [folder / str(number) for number in range(12)]
+    for each in places:
+        each.mkdir()
+    async with cluster() as client, session() as here:
+        # Four threads: four run, four wait on the workers, four here.
+        sent = [await rt.submit(client, flows.hanging_flow.bind(str(each))) for each in places]
+        with trio.fail_after(30):
+            while sum((each / "began").exists() for each in places) < 4:  # noqa: ASYNC110 - other processes
+                await trio.sleep(0.01)
+        begun = trio.current_time()
+        for each in sent:
+            each.cancel("enough")
+        for each in sent:
+            await each.wait()
+        # Two, and what a busy machine needs.
+        assert trio.current_time() - begun < 20
+        assert {each.status for each in sent} == {rt.Status.CANCELLED}
+        await trio.sleep(0.3)
+        assert sum((each / "began").exists() for each in places) == 4
+        assert sum((each / "cleaned").exists() for each in places) == 4
+    assert {str(each.status) for each in here.info.calls} == {"cancelled"}
+
+
+@pytest.mark.proof
+async def test_a_deadline_here_ends_the_session_there(folder: Path) -> None:
+    async with cluster() as client, session():
+        with trio.move_on_after(60) as scope:
+            async with rt.map_flow(client, flows.hanging_flow, [str(folder)]) as finished:
+                await until_there(folder / "began")
+                scope.cancel()
+                async for _ in finished:
+                    pass
+        assert (folder / "cleaned").exists()
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("batch", [1, 5])
+async def test_a_killed_worker_closes_its_records_as_lost_and_what_has_ended_never_runs_again(
+    folder: Path, batch: int
+) -> None:
+    async with cluster() as client, session() as here:
+        inputs = [rt.args(str(folder), number) for number in range(60)]
+        results: list[object] = []
+        begun_before: dict[object, int] = {}
+        async with rt.map_flow(client, flows.counted_flow, inputs, batch=batch) as finished:
+            async for pending in finished:
+                results.append(pending.result())
+                begun_before[results[-1]] = (folder / str(results[-1])).stat().st_size
+                if len(results) == 20:
+                    worker = next(iter(client.run(os.getpid).values()))
+                    os.kill(worker, 9)
+        assert sorted(results, key=str) == sorted(range(60), key=str)
+        # What was handed out has not begun once more since.
+        assert {each: (folder / str(each)).stat().st_size for each in results} == begun_before
+        lost = [each for each in here.info.calls if each.status is rt.Status.LOST]
+        assert lost
+        for each in lost:
+            assert each.error is not None
+            assert each.error.type.endswith("WorkerLostError")
+        again = [each for each in here.info.roots if each.attempt > 1]
+        assert {each.args for each in again} == {each.args for each in lost if each.parent_id is None}
+
+
+@pytest.mark.proof
+async def test_a_session_that_kills_its_worker_begins_again_on_another(folder: Path) -> None:
+    async with cluster() as client, session():
+        pending = await rt.submit(client, flows.deadly_flow.bind(str(folder)))
+        await pending.wait()
+        assert pending.result() == "survived"
+
+
+@pytest.mark.proof
+async def test_a_worker_that_does_not_end_a_cancelled_session_is_named_and_the_session_is_lost(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with cluster(processes=False) as client, session() as here:
+        pending = await rt.submit(client, flows.stubborn_flow.bind(str(folder)))
+        await until_there(folder / "began")
+        pending.cancel()
+        await pending.wait()
+        assert pending.status is rt.Status.CANCELLED
+    assert "does not end the session of 'flow stubborn' that was cancelled: it may run on" in caplog.text
+    assert [str(each.status) for each in here.info.calls] == ["cancelled", "lost"]
+
+
+@pytest.mark.proof
+async def test_sessions_that_wait_for_a_worker_here_never_begin_once_cancelled(folder: Path) -> None:
+    async with cluster(processes=False) as client, session() as here:
+        inputs = [rt.args(str(folder)) for _ in range(40)]
+        async with rt.map_flow(client, flows.hanging_flow, inputs, limit=40):
+            await until_there(folder / "began")
+        large = await rt.submit(client, flows.large_flow.bind(100_000))
+        await large.wait()
+        assert len(large.result()) == 100_000
+        async with rt.map_flow(client, flows.total_flow, [60, 1], batch=2) as finished:
+            assert [pending.result() async for pending in finished]
+    statuses = [str(each.status) for each in here.info.roots]
+    # As many as were drawn.
+    assert statuses.count("cancelled") > 10
+    assert statuses.count("completed") == 3
+
+
+class FailingFuture:
+    """A task that Dask could not run."""
+
+    key = "task"
+
+    def __init__(self, status: str) -> None:
+        self.status = status
+
+    def add_done_callback(self, fn: Callable[[object], object]) -> None:
+        fn(self)
+
+    def exception(self) -> Exception:
+        return ModuleNotFoundError("No module named 'railtracks'")
+
+    def release(self) -> None:
+        """Do nothing."""
+
+
+class FailingClient:
+    """A client of a cluster on which nothing goes well."""
+
+    __module__ = "distributed.client"
+    status = "running"
+
+    def __init__(self, status: str) -> None:
+        self._status = status
+        self.looks = 0
+
+    def submit(self, *_: object, **__: object) -> FailingFuture:
+        return FailingFuture(self._status)
+
+    def nthreads(self) -> dict[str, int]:
+        self.looks += 1
+        if self.looks == 2:
+            raise OSError("no answer")
+        # At the fourth look the worker is gone.
+        return {} if self.looks == 4 else {"tcp://worker": 1}
+
+    def subscribe_topic(self, _: str, handler: Callable[[tuple[float, Any]], object]) -> None:
+        handler((0.0, {"action": "add-worker", "job": "of another session"}))
+
+    def unsubscribe_topic(self, *_: object) -> None:
+        raise ValueError("closed")
+
+
+async def test_what_fails_a_task_of_dask_is_raised(autojump_clock: trio.testing.MockClock) -> None:
+    autojump_clock.autojump_threshold = 0.01
+    for status, kind in (("error", ModuleNotFoundError), ("cancelled", rt.WorkerLostError)):
+        with pytest.raises(kind):
+            async with session():
+                client: Any = FailingClient(status)
+                await (await rt.submit(client, flows.total_flow.bind(1))).wait()
+
+
+class ClosingClient(FailingClient):
+    """A client that is closed while a session uses it."""
+
+    def __init__(self, workers: dict[str, int]) -> None:
+        super().__init__("cancelled")
+        self.workers: dict[str, int] | None = workers
+        self.sent = 0
+
+    def submit(self, *_: object, **__: object) -> FailingFuture:
+        self.sent += 1
+        raise RuntimeError("the client is closed")
+
+    def nthreads(self) -> dict[str, int]:
+        if self.workers is None:
+            raise AttributeError("'NoneType' object has no attribute 'ncores'")
+        return self.workers
+
+
+async def test_a_client_that_is_closed_fails_only_what_is_sent() -> None:
+    client: Any = ClosingClient({"tcp://worker": 1})
+    async with session():
+        async with rt.map_flow(client, flows.total_flow, [1, 1]) as finished:
+            errors = [error_of(pending) async for pending in finished]
+        client.status = "closed"
+        with pytest.raises(ConnectionError, match="the Dask client is closed"):
+            async with rt.map_flow(client, flows.total_flow, [1]):
+                raise AssertionError
+    assert errors == ["RuntimeError('the client is closed')"] * 2
+    with pytest.raises(ConnectionError, match="the Dask client is closed"):
+        async with session():
+            await (await rt.submit(client, flows.total_flow.bind(1))).wait()
+
+
+async def test_what_waited_for_a_scheduler_that_went_does_not_begin_when_that_comes_back(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    autojump_clock.autojump_threshold = 0.01
+    client: Any = ClosingClient({})
+    async with session():
+        async with rt.map_flow(client, flows.total_flow, [1]) as finished:
+            client.status, client.workers = "closing", None
+            errors = [error_of(pending) async for pending in finished]
+        client.status, client.workers = "running", {"tcp://worker": 1}
+        await trio.sleep(5)
+    assert errors == ["ConnectionError(\"the Dask scheduler is gone that ran 'flow total'\")"]
+    assert client.sent == 0
+
+
+async def test_an_error_of_dask_while_the_client_runs_is_raised() -> None:
+    client: Any = ClosingClient({})
+    client.workers = None
+    with pytest.RaisesGroup(pytest.RaisesExc(AttributeError, match="ncores"), flatten_subgroups=True):
+        async with session():
+            await (await rt.submit(client, flows.total_flow.bind(1))).wait()
+
+
+@pytest.mark.proof
+async def test_two_clusters_of_one_machine_take_no_port_from_each_other() -> None:
+    # Dask warns if its port is taken, and warnings are errors here.
+    async with cluster(processes=False) as first, cluster(processes=False) as second:
+        assert first.dashboard_link != second.dashboard_link
+    async with cluster(processes=False, dashboard_address="127.0.0.1:0") as client:
+        assert "127.0.0.1" in client.dashboard_link
+
+
+@pytest.mark.proof
+async def test_a_node_runs_on_a_cluster_as_in_any_executor() -> None:
+    async with cluster() as client, session():
+        node = flows.process_id.with_options(run_in=client.get_executor(pure=False))
+        there = set(await rt.call_batch(node, range(20)))
+        assert os.getpid() not in there
+        assert there <= set(client.run(os.getpid).values())
+
+
+@pytest.mark.proof
+async def test_with_a_store_the_sessions_of_a_dead_worker_and_of_a_second_run_are_resumed(
+    folder: Path, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres.fresh_url()
+    monkeypatch.setenv("REMOTE_FLOWS_STORE", url)
+    flow = rt.Flow("durable", flows.two_steps, durable=url, save_state=False, logging_setting="NONE")
+    monkeypatch.setattr(flows, "durable_flow", flow)
+    inputs = [rt.args(str(folder), number) for number in range(8)]
+
+    def name(_: str, number: int) -> str:
+        return f"session-{number}"
+
+    expected = [2 * number + 1000 for number in range(8)]
+    async with cluster() as client, session() as here:
+        for _ in range(2):
+            async with rt.map_flow(client, flow, inputs, session_ids=name, ordered=True) as finished:
+                assert [pending.result() async for pending in finished] == expected
+    assert any(each.status is rt.Status.LOST for each in here.info.calls)
+    marks = {each.name: len(each.read_text()) for each in folder.glob("step-*")}
+    assert len(marks) == 16
+    # This one had been recorded when its worker died. Those that ran at that moment began again.
+    assert marks["step-3"] == 1
+    assert set(marks.values()) <= {1, 2}
+
+
+CLUSTER = """
+import time
+from distributed import LocalCluster
+if __name__ == "__main__":
+    cluster = LocalCluster(1, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=None)
+    print(cluster.scheduler_address, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.proof
+async def test_a_scheduler_that_is_gone_is_told_within_seconds(folder: Path) -> None:
+    begin = partial(subprocess.Popen, [sys.executable, "-c", CLUSTER], stdout=subprocess.PIPE, text=True)
+    with await trio.to_thread.run_sync(begin) as process:
+        try:
+            assert process.stdout is not None
+            address = await trio.to_thread.run_sync(process.stdout.readline)
+            with pytest.raises(ConnectionError, match="scheduler"):
+                async with rt.dask.open_client(address.strip()) as client, session():
+                    pending = await rt.submit(client, flows.hanging_flow.bind(str(folder)))
+                    await until_there(folder / "began")
+                    begun = time.monotonic()
+                    process.kill()
+                    await pending.wait()
+            # Five, and what a busy machine needs.
+            assert time.monotonic() - begun < 20
+        finally:
+            process.kill()
+
+
+async def test_a_flow_of_the_program_itself_is_refused_before_anything_is_sent() -> None:
+    class Client:
+        """Looks like one."""
+
+        __module__ = "distributed.client"
+
+    async def main() -> None: ...
+
+    flow = rt.Flow("main", main, save_state=False)
+    async with session() as here:
+        with pytest.raises(rt.NodeCreationError, match="assign it to a variable"):
+            await rt.submit(Client(), flow.bind())  # type: ignore[arg-type]
+    assert here.info.calls == ()

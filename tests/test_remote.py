@@ -1,0 +1,359 @@
+"""Sessions in executors: sent, awaited, cancelled, recorded below the call that has sent them."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+import remote_flows as flows
+import trio
+
+import railtracks as rt
+from railtracks._records.past import PastNode
+from railtracks._records.remote_calls import RemoteCalls, RemoteEnd
+from railtracks._records.tree import CallTree
+from railtracks.remote._worker import Job, cancel_jobs, run_job
+
+
+class Carrying(Executor):
+    """An executor that pickles as one of other processes does, and runs in this one: quick to begin."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(2)
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        sent = pickle.dumps((fn, args, kwargs))
+
+        def work() -> object:
+            fn, args, kwargs = pickle.loads(sent)  # noqa: S301 - made in the line above
+            return pickle.loads(pickle.dumps(fn(*args, **kwargs)))  # noqa: S301 - the same
+
+        return self._pool.submit(work)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._pool.shutdown(wait, cancel_futures=cancel_futures)
+
+
+@pytest.fixture(params=["threads", "carrying"])
+def pool(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    with ThreadPoolExecutor(2) if request.param == "threads" else Carrying() as made:
+        yield made
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "folder"
+    made.mkdir()
+    return made
+
+
+def session(**options: object) -> rt.Session:
+    return rt.Session(save_state=False, **options)  # type: ignore[arg-type]
+
+
+async def test_a_sent_session_is_a_call_with_the_calls_of_that_session_below(pool: Executor) -> None:
+    async with session() as here:
+        pending = await rt.submit(pool, flows.total_flow.bind(3))
+        await pending.wait()
+        assert pending.result() == 3
+        assert pending.args == (3,)
+    (root,) = here.info.roots
+    assert (root.node, root.status, root.args, root.result) == ("flow total", "completed", (3,), 3)
+    (entry,) = here.info.children(root.id)
+    steps = here.info.children(entry.id)
+    assert entry.node == "total"
+    assert sorted(each.args for each in steps) == [(0,), (1,), (2,)]
+    assert [each.result for each in steps] == [each.args[0] for each in steps]
+    assert root.remote is not None
+    assert root.remote.missing == 0
+    for each in (entry, *steps):
+        assert each.remote is not None
+        assert (each.remote.session_id, each.remote.worker) == (root.remote.session_id, root.remote.worker)
+        assert each.remote.call_id is not None
+        parent = here.info.calls[(each.parent_id or 0) - 1]
+        assert each.ended_at is not None
+        assert parent.ended_at is not None
+        assert parent.started_at <= each.started_at <= each.ended_at <= parent.ended_at
+
+
+async def test_the_error_of_a_sent_session_comes_back_as_its_class(pool: Executor) -> None:
+    with pytest.raises(ValueError, match="no Ada"):
+        async with session() as here:
+            pending = await rt.submit(pool, flows.refused_flow.bind("Ada"))
+            await pending.wait()
+    assert [(each.node, each.status) for each in here.info.calls] == [
+        ("flow refused", "failed"),
+        ("refused", "failed"),
+        ("refuse", "failed"),
+    ]
+    with pytest.raises(ValueError, match="no Ada"):
+        pending.result()
+
+
+async def test_map_flow_hands_out_each_session_once_and_a_failure_cancels_nothing(pool: Executor) -> None:
+    async with session(), rt.map_flow(pool, flows.total_flow, [1, "x", 4]) as finished:
+        ended = [pending async for pending in finished]
+    outcomes = [each.result() if each.status is rt.Status.COMPLETED else each.args for each in ended]
+    assert sorted(outcomes, key=str) == [("x",), 0, 6]
+
+
+async def test_map_flow_in_order_hands_out_in_the_order_of_the_inputs(pool: Executor) -> None:
+    seconds = [0.06, 0.0, 0.03, 0.0, 0.0]
+    async with session(), rt.map_flow(pool, flows.sleeping_flow, seconds, ordered=True) as finished:
+        assert [pending.args[0] async for pending in finished] == seconds
+
+
+async def test_map_flow_takes_any_arguments_by_rt_args(pool: Executor) -> None:
+    inputs = [rt.args(1, second=2), rt.args(3, second=4)]
+    async with session() as here, rt.map_flow(pool, flows.pair_flow, inputs, ordered=True) as finished:
+        assert [pending.result() async for pending in finished] == [(1, 2), (3, 4)]
+    assert [each.kwargs for each in here.info.roots] == [{"second": 2}, {"second": 4}]
+    assert repr(inputs[0]) == "<railtracks.args: 1 by position, 1 by name>"
+
+
+async def test_leaving_map_flow_cancels_what_has_not_begun(pool: Executor, folder: Path) -> None:
+    async with (
+        session() as here,
+        rt.map_flow(pool, flows.counted_flow, map(partial_of(folder), range(9))) as finished,
+    ):
+        async for _ in finished:
+            break
+    assert {str(each.status) for each in here.info.roots} == {"completed", "cancelled"}
+    assert len(list(folder.iterdir())) <= 6
+
+
+def partial_of(folder: Path) -> object:
+    return lambda number: rt.args(str(folder), number)
+
+
+async def test_a_cancel_reaches_a_session_in_a_pool_of_threads(folder: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        async with session() as here:
+            pending = await rt.submit(pool, flows.hanging_flow.bind(str(folder)))
+            while not (folder / "began").exists():  # noqa: ASYNC110 - the session is in another Trio run
+                await trio.sleep(0.005)
+            pending.cancel("enough")
+            await pending.wait()
+            assert pending.status is rt.Status.CANCELLED
+            assert (folder / "cleaned").exists()
+    assert [(each.node, each.status) for each in here.info.calls] == [
+        ("flow hanging", "cancelled"),
+        ("hanging", "cancelled"),
+    ]
+
+
+async def test_a_session_that_waits_for_a_thread_never_begins_once_cancelled(folder: Path) -> None:
+    free = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(free.wait)
+        async with session():
+            pending = await rt.submit(pool, flows.counted_flow.bind(str(folder), 1))
+            await trio.testing.wait_all_tasks_blocked()
+            pending.cancel()
+            await pending.wait()
+        free.set()
+    assert list(folder.iterdir()) == []
+
+
+async def test_the_timeout_of_a_sent_session_counts_there(pool: Executor, folder: Path) -> None:
+    with pytest.raises(rt.SessionTimeoutError):
+        async with session():
+            pending = await rt.submit(pool, flows.hanging_flow.bind(str(folder)), timeout=0.1)
+            await pending.wait()
+    assert (folder / "cleaned").exists()
+
+
+async def test_a_secret_born_on_a_worker_does_not_come_back_in_records() -> None:
+    with Carrying() as pool, pytest.raises(LookupError):
+        async with session() as here:
+            await (await rt.submit(pool, flows.leaking_flow.bind())).wait()
+    for error in (*(each.error for each in here.info.calls), here.info.error):
+        assert error is not None
+        assert "canary" not in error.message + error.traceback
+        assert "redacted" in error.message
+
+
+async def test_sending_needs_an_open_session() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(rt.ContextError, match="no session is open"):
+            await rt.submit(pool, flows.total_flow.bind(1))
+        with pytest.raises(rt.ContextError, match="no session is open"):
+            async with rt.map_flow(pool, flows.total_flow, [1]):
+                pass
+
+
+async def test_what_cannot_be_sent_is_refused_before_anything_is_sent() -> None:
+    async def local() -> None: ...
+
+    flow = rt.Flow("local", local, save_state=False)
+    with ThreadPoolExecutor(1) as pool, Carrying() as carrying:
+        async with session() as here:
+            with pytest.raises(rt.NodeCreationError, match="assign it to a variable"):
+                await rt.submit(carrying, flow.bind())
+            # Threads share the program's objects.
+            await (await rt.submit(pool, flow.bind())).wait()
+            with pytest.raises(TypeError, match=r"takes flow\.bind"):
+                await rt.submit(pool, flow)  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match="not str"):
+                await rt.submit("tcp://127.0.0.1", flow.bind())  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match="expected a Flow"):
+                async with rt.map_flow(pool, local, [1]):  # type: ignore[arg-type]
+                    pass
+            with pytest.raises(ValueError, match="timeout"):
+                await rt.submit(pool, flow.bind(), timeout=0)
+            with pytest.raises(ValueError, match="not durable"):
+                await rt.submit(pool, flow.bind(), session_id="x")
+            with pytest.raises(ValueError, match="not durable"):
+                rt.map_flow(pool, flow, [1], session_ids=str)
+            for wrong in ({"batch": 0}, {"limit": 0}):
+                with pytest.raises(ValueError, match=next(iter(wrong))):
+                    rt.map_flow(pool, flow, [1], **wrong)
+    assert len(here.info.roots) == 1
+
+
+async def test_a_flow_of_the_program_itself_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = rt.Flow("main", flows.total, save_state=False)
+    monkeypatch.setattr(sys.modules["__main__"], "flow_of_the_program", flow, raising=False)
+    with Carrying() as pool:
+        async with session() as here:
+            with pytest.raises(rt.NodeCreationError, match="put the flow into a module"):
+                await rt.submit(pool, flow.bind(1))
+    assert here.info.calls == ()
+
+
+def test_a_flow_is_bound_to_arguments_that_it_takes() -> None:
+    bound = flows.pair_flow.bind(1, second=2)
+    assert repr(bound) == "<railtracks.BoundFlow of 'pair'>"
+    assert (bound.flow, bound.args, bound.kwargs) == (flows.pair_flow, (1,), {"second": 2})
+    with pytest.raises(TypeError, match="second"):
+        flows.pair_flow.bind(1)
+
+
+class Losing(Carrying):
+    """An executor that carries replies, and loses the records."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        def work() -> object:
+            reply, _ = fn(*args, **kwargs)
+            return reply, []
+
+        return self._pool.submit(work)
+
+
+async def test_records_that_do_not_come_are_counted(autojump_clock: trio.testing.MockClock) -> None:
+    # Above 0: the clock would spin while a thread works.
+    autojump_clock.autojump_threshold = 0.1
+    with Losing() as pool:
+        async with session() as here:
+            pending = await rt.submit(pool, flows.total_flow.bind(30))
+            await pending.wait()
+            assert pending.result() == 435
+    remote = here.info.roots[0].remote
+    assert remote is not None
+    # 31 calls, each with a start and an end. What was held back at the end came with the reply.
+    assert 0 < remote.missing <= 62
+
+
+async def test_a_worker_that_lacks_the_flow_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Elsewhere(Carrying):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+            monkeypatch.delattr(flows, "pair_flow")
+            return super().submit(fn, *args, **kwargs)
+
+    with Elsewhere() as pool, pytest.raises(AttributeError, match="has no variable 'pair_flow'"):
+        async with session() as here:
+            await (await rt.submit(pool, flows.pair_flow.bind(1, second=2))).wait()
+    assert [(each.node, each.remote) for each in here.info.calls] == [("flow pair", None)]
+
+
+async def test_a_durable_session_is_sent_under_its_name(folder: Path) -> None:
+    with rt.DurableStore(folder / "store.db") as store, ThreadPoolExecutor(1) as pool:
+        flow = rt.Flow("durable", flows.total, durable=store, save_state=False)
+        async with session() as here:
+            for _ in range(2):
+                pending = await rt.submit(pool, flow.bind(3), session_id="first")
+                await pending.wait()
+                assert pending.result() == 3
+        assert [each.session_id for each in store.sessions()] == ["first"]
+    assert here.info.roots[0].remote is not None
+    assert here.info.roots[0].remote.session_id == "first"
+
+
+async def test_other_sessions_of_a_worker_are_not_told(folder: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        async with session() as here, rt.map_flow(pool, flows.hanging_flow, [str(folder)]):
+            while not (folder / "began").exists():  # noqa: ASYNC110 - the session is in another Trio run
+                await trio.sleep(0.005)
+            # In a task of this program, beside the job.
+            async with session():
+                await rt.call(flows.step, 1)
+    assert [each.node for each in here.info.calls] == ["flow hanging", "hanging"]
+
+
+def test_a_job_that_was_cancelled_before_it_came_does_not_begin(folder: Path) -> None:
+    def job(name: str) -> Job:
+        bound = (flows.counted_flow, (str(folder), 1), {})
+        return Job(name, "flow counted", bound, None, None, 1, 1.0)
+
+    # More than are remembered.
+    assert cancel_jobs([f"job {number}" for number in range(10_001)], "enough") == []
+    refused = run_job(job("job 7"), lambda _: None)
+    assert not isinstance(refused.outcome, bytes)
+    with pytest.raises(rt.SessionCancelledError, match="enough"):
+        refused.outcome.hand_over()
+    assert list(folder.iterdir()) == []
+    assert refused.session_id == ""
+    assert run_job(job("job 10000"), lambda _: None).session_id
+
+
+def test_the_end_of_a_call_whose_start_got_lost_is_left_out() -> None:
+    tree = CallTree()
+    around = tree.open(PastNode("flow x"), 0, (), {})
+    calls = RemoteCalls(tree, around, rt.RemoteOrigin("s", "w"), lambda *_: None)
+    calls.end(RemoteEnd(7, rt.Status.COMPLETED, 1.0, None, None), 0.0)
+    assert len(tree) == 1
+
+
+@pytest.mark.proof
+async def test_a_session_whose_workers_always_die_is_lost_after_four_attempts() -> None:
+    lost = "went away while it ran 'flow always deadly'"
+    with ProcessPoolExecutor(1) as pool, pytest.raises(rt.WorkerLostError, match=lost):
+        async with session() as here:
+            await (await rt.submit(pool, flows.always_deadly_flow.bind())).wait()
+    # A pool of the standard library is broken for good.
+    assert [(each.status, each.attempt) for each in here.info.roots] == [("lost", n) for n in (1, 2, 3, 4)]
+    assert here.counts.by_status[rt.Status.LOST] == 4
+
+
+async def test_a_session_on_a_forked_worker_sends_sessions_on() -> None:
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+        async with session():
+            async with rt.map_flow(pool, flows.total_flow, [1]) as begun:
+                assert [pending.result() async for pending in begun] == [0]
+            # The worker is a copy of this process as it was then.
+            async with rt.map_flow(pool, flows.sending_flow, [2]) as finished:
+                assert [pending.result() async for pending in finished] == [[1, 1]]
+
+
+@pytest.mark.proof
+async def test_a_pool_of_processes_runs_sessions() -> None:
+    with ProcessPoolExecutor(2) as pool:
+        async with session() as here, rt.map_flow(pool, flows.total_flow, range(5)) as finished:
+            assert sorted([pending.result() async for pending in finished]) == [0, 0, 1, 3, 6]
+    workers = {each.remote.worker for each in here.info.roots if each.remote is not None}
+    assert 1 <= len(workers) <= 2
+
+
+@pytest.mark.proof
+async def test_loky_runs_sessions() -> None:
+    loky = pytest.importorskip("loky")
+    with loky.get_reusable_executor(2) as pool:
+        async with session(), rt.map_flow(pool, flows.total_flow, range(4)) as finished:
+            assert sorted([pending.result() async for pending in finished]) == [0, 0, 1, 3]
