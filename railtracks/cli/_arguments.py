@@ -1,0 +1,127 @@
+"""What the arguments of commands may be.
+
+Called by argparse, with the text of an argument.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from railtracks._archive import Archive
+from railtracks._records.scrubbing import secrets_in
+
+# The commands that a parser knows, to which each module adds its own.
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no public name
+
+
+_LARGEST_PORT: Final = 65535
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+SESSION_HELP: Final = "an identifier or the beginning of one, a name, or 'last'"
+
+
+# The functions of the completion scripts: for sessions `cli/_completion.py` has them, for files shtab.
+_SESSIONS: Final = {"bash": "_railtracks_sessions", "zsh": "_railtracks_sessions"}
+_SOURCES: Final = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
+
+
+def add_session(
+    command: argparse.ArgumentParser, name: str = "session", *, metavar: str = "ID", text: str = SESSION_HELP
+) -> None:
+    """Add an argument that names a session."""
+    _complete(command.add_argument(name, metavar=metavar, help=text), _SESSIONS)
+
+
+def add_target(command: argparse.ArgumentParser, text: str, *, nargs: str | None = None) -> None:
+    """Add the argument TARGET."""
+    _complete(command.add_argument("target", metavar="TARGET", nargs=nargs, help=text), _SOURCES)
+
+
+def _complete(action: argparse.Action, functions: dict[str, str]) -> None:
+    """Have an argument completed by these functions of shells, in the way that shtab looks for."""
+    action.complete = functions  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
+
+
+def add_places(command: argparse.ArgumentParser) -> None:
+    """Add the options that say where sessions are kept."""
+    command.add_argument("--home", metavar="DIR", type=folder, help="the folder of saved states and events")
+    command.add_argument(
+        "--store",
+        metavar="URL",
+        type=store_url,
+        action="append",
+        default=[],
+        help="a store of durable sessions; may be given several times (default: $RAILTRACKS_STORE, else that in home)",
+    )
+
+
+def store_url(text: str) -> str:
+    """Return the URL or the path of a store, without a password: all users of the machine see arguments."""
+    if any(secrets_in(text)):
+        raise argparse.ArgumentTypeError(
+            "a password in an argument is seen by all users of the machine: set $PGPASSWORD, or give the whole URL in"
+            " $RAILTRACKS_STORE"
+        )
+    return text
+
+
+def archive_of(arguments: argparse.Namespace) -> Archive:
+    """Return the sessions that are kept where the options of `add_places` say."""
+    return Archive(None if arguments.home is None else Path(arguments.home).absolute(), arguments.store)
+
+
+def folder(text: str) -> str:
+    """Return the name of a folder that is there."""
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"not a folder: {text!r}")
+    return text
+
+
+def count(text: str) -> int:
+    """Return a number from 1 up."""
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"not a number from 1 up: {text!r}")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """Return the number of a port, 0 for any that is free."""
+    if not (text.isdecimal() and int(text) <= _LARGEST_PORT):
+        raise argparse.ArgumentTypeError(f"not the number of a port: {text!r}")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Return a number of seconds above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    # Not `number <= 0`, which would let NaN pass.
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"not a time above 0: {text!r}")
+    return number
+
+
+def span(text: str) -> timedelta:
+    """Return a time that has passed, such as `90s`, `15m`, `2h`, `3d` or `1w`."""
+    found = re.fullmatch(r"(\d{1,6})([smhdw])", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"not a time such as 15m, 2h, 3d or 1w: {text!r}")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def moment(text: str) -> datetime:
+    """Return a moment, in UTC: so long ago, or a date or a time in ISO format; without a zone it is local."""
+    try:
+        return datetime.now(UTC) - span(text)
+    except argparse.ArgumentTypeError:
+        pass
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"not 2h, 3d, a date or a time in ISO format: {text!r}") from None

@@ -1,0 +1,53 @@
+"""The command `export`: a session in a form that other programs show.
+
+`add` is called by the command line as it makes its parser.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+from railtracks.cli._arguments import Commands, add_places, add_session, archive_of
+from railtracks.cli._output import FAILED, CommandError, put
+from railtracks.exports import FORMATS, export
+
+_EXAMPLES: Final = """\
+examples:
+  railtracks export last --format html -o run.html            one page, without scripts, to send to somebody
+  railtracks export last --format chrome-trace -o trace.json  for Perfetto, speedscope and chrome://tracing
+  railtracks export last --format mermaid                     a graph for a Markdown file
+  railtracks export 3f9a --format otlp-json                   spans for a collector of OpenTelemetry
+
+An export has the names, statuses, times and errors of calls, never their arguments and results.
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the parser."""
+    command = commands.add_parser(
+        "export",
+        help="export a session for other programs",
+        description="Write a session in a form that other programs show.",
+        epilog=_EXAMPLES,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_session(command)
+    command.add_argument("--format", choices=FORMATS, required=True, help="the form")
+    command.add_argument("-o", "--output", metavar="FILE", help="the file, which only you may read (default: stdout)")
+    add_places(command)
+    command.set_defaults(command=_export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    archive = archive_of(arguments)
+    info = archive.load(archive.find(arguments.session))
+    if arguments.output is None:
+        text = export(info, arguments.format)
+        return put(text if text.endswith("\n") else f"{text}\n")
+    try:
+        export(info, arguments.format, arguments.output)
+    except OSError as error:
+        raise CommandError(FAILED, f"cannot write {arguments.output!a}: {error.strerror}") from error
+    return 0

@@ -1,0 +1,97 @@
+"""The commands `resume` and `retry`: a session of a store goes on, with the user's code.
+
+`add` is called by the command line as it makes its parser. `retry` imports code of users only with `--run`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from railtracks._foreign_text import plain
+from railtracks.cli._arguments import Commands, add_session, add_target, seconds
+from railtracks.cli._output import complain, put, put_json
+from railtracks.cli._runs import run_to_end
+from railtracks.cli._stores import KEY_NOTE, add_command, go_on_line, place_of, refusals, stored
+from railtracks.cli._targets import TARGET_HELP, load_flow
+
+_RESUME_EXAMPLES: Final = f"""\
+examples:
+  railtracks resume flows.py:orders order-17        the session goes on from its record
+  railtracks resume shop.flows order-17 --wait 60   wait for a process that runs it
+
+The store is that of the flow, or the one that --store, $RAILTRACKS_STORE or --home names. Of a session that is over the
+recorded result is printed. stdout and exit codes are those of `railtracks run`.
+{KEY_NOTE}"""
+_RETRY_EXAMPLES: Final = f"""\
+examples:
+  railtracks retry order-17                        open it again; recover or resume runs it
+  railtracks retry order-17 --run flows.py:orders  and run it here
+
+The calls that failed last run again, with their idempotency keys. All else that is recorded stays.
+{KEY_NOTE}"""
+
+
+def add(commands: Commands) -> None:
+    """Add the commands to the parser."""
+    resume = add_command(
+        commands,
+        "resume",
+        "go on with a session in a store",
+        "Resume a session of a durable flow, and print its result.",
+        _RESUME_EXAMPLES,
+    )
+    add_target(resume, TARGET_HELP)
+    add_session(resume, "id")
+    resume.add_argument(
+        "--wait", metavar="SECONDS", type=seconds, default=0.0, help="how long to wait for a process that runs it"
+    )
+    resume.add_argument("--watch", action="store_true", help="show the running calls meanwhile, on stderr")
+    resume.set_defaults(command=_resume)
+    retry = add_command(
+        commands,
+        "retry",
+        "open a failed session again",
+        "Open a session again that has failed or timed out.",
+        _RETRY_EXAMPLES,
+    )
+    add_session(retry, "id")
+    retry.add_argument("--run", metavar="TARGET", help=f"resume it at once: {TARGET_HELP}")
+    retry.set_defaults(command=_retry)
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    flow = load_flow(arguments.target)
+    summary, store = stored(arguments, arguments.id, flow.store)
+    run = flow.in_store(store).connect()
+    begin = partial(run.resume, summary.session_id, wait=arguments.wait)
+    return run_to_end(
+        run, begin, go_on=_go_on(arguments, arguments.target), as_json=arguments.json, is_watched=arguments.watch
+    )
+
+
+def _retry(arguments: argparse.Namespace) -> int:
+    # First: code that cannot be imported must not leave the session opened again.
+    target: str = arguments.run or ""
+    flow = load_flow(target) if target else None
+    summary, store = stored(arguments, arguments.id, None if flow is None else flow.store)
+    with refusals():
+        store.retry(summary.session_id)
+    if flow is not None:
+        run = flow.in_store(store).connect()
+        begin = partial(run.resume, summary.session_id)
+        return run_to_end(run, begin, go_on=_go_on(arguments, target), as_json=arguments.json, is_watched=False)
+    if arguments.json:
+        return put_json({"session_id": summary.session_id, "status": "interrupted"})
+    written = put(f"session {plain(summary.session_id)} is open again\n")
+    complain(f"go on with it:  {go_on_line(summary.session_id, place_of(summary))}")
+    return written
+
+
+def _go_on(arguments: argparse.Namespace, target: str) -> Callable[[str], str]:
+    """Return a function from the identifier of a session to the command that resumes it."""
+    stores = [word for each in arguments.store for word in ("--store", each)]
+    return lambda session_id: shlex.join(["railtracks", "resume", *stores, target, session_id])

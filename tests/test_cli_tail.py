@@ -1,0 +1,272 @@
+"""`railtracks tail`: what it prints of a session, from events and from a store, and how it ends."""
+
+import json
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import trio
+from command_line import Command, command_fixture  # noqa: F401 - a fixture
+
+import railtracks as rt
+from railtracks._archive import Archive
+from railtracks.cli._screen import Screen
+from railtracks.cli._tail import _StoreSource
+
+
+@rt.function_node
+async def fetch(url: str) -> int:
+    if "bad" in url:
+        raise ValueError(f"refused {url}")
+    return len(url)
+
+
+async def report(*urls: str) -> int:
+    await rt.broadcast({"urls": len(urls)})
+    return sum([await rt.call(fetch, url) for url in urls])
+
+
+def recorded(*urls: str, name: str = "mine") -> None:
+    """Run a session that records its events."""
+
+    async def main() -> None:
+        try:
+            async with rt.Session(name=name, record_events=True):
+                await rt.call(report, *urls)
+        except ValueError:
+            pass
+
+    trio.run(main)
+
+
+def without_clock(text: str) -> list[str]:
+    return [line.split("  ", 1)[1].split(" after ")[0] for line in text.splitlines()]
+
+
+def test_tail_tells_what_has_happened_and_ends_with_the_session(command: Command) -> None:
+    recorded("a", "bad")
+    code, out, err = command("tail", "mine")
+    assert (code, err) == (0, "")
+    assert without_clock(out) == [
+        "▸ the session started",
+        "▸ report (1) started",
+        '  broadcast {"urls": 2}',
+        "▸ fetch (2) started in call 1",
+        "✓ fetch (2) completed",
+        "▸ fetch (3) started in call 1",
+        "✗ fetch (3) failed",
+        "✗ report (1) failed",
+        "✗ the session failed: ValueError: refused bad",
+    ]
+    assert "✗ fetch (3) failed after " in out
+    assert out.count(": ValueError: refused bad\n") == 3
+
+
+def test_tail_begins_with_the_last_lines(command: Command) -> None:
+    recorded(*["a"] * 15)
+    assert len(command("tail", "mine").out.splitlines()) == 20
+    assert without_clock(command("tail", "mine", "--lines", "1").out) == ["✓ the session completed"]
+
+
+def test_tail_in_json_has_the_lines_of_the_file(command: Command) -> None:
+    recorded("a")
+    told = [json.loads(line) for line in command("tail", "mine", "--json").out.splitlines()]
+    assert [each["seq"] for each in told] == list(range(1, len(told) + 1))
+    assert (told[0]["kind"], told[-1]["kind"], told[-1]["status"]) == ("session_opened", "session_closed", "completed")
+
+
+@rt.function_node(timeout=0.001)
+async def overruns() -> None:
+    with trio.CancelScope(shield=True):
+        await trio.sleep(0.01)
+
+
+@rt.function_node(retry=rt.Retry(attempts=2, wait_initial=0.001, jitter=0))
+async def fails_once() -> None:
+    if rt.current_call().attempt == 1:
+        raise ValueError("once")
+
+
+def test_tail_tells_of_attempts_of_late_results_and_of_threads_left_behind(command: Command) -> None:
+    release = threading.Event()
+
+    scope = trio.CancelScope()
+
+    @rt.function_node(abandon_on_cancel=True)
+    def stays() -> None:
+        trio.from_thread.run_sync(scope.cancel)
+        release.wait(30)
+
+    async def main() -> None:
+        async with rt.Session(name="mine", record_events=True):
+            await rt.call(fails_once)
+            with scope:
+                await rt.call(stays)
+            with suppress(rt.NodeTimeoutError):
+                await rt.call(overruns)
+
+    try:
+        trio.run(main)
+    finally:
+        release.set()
+    out = command("tail", "mine").out
+    assert ", and is tried again: ValueError: once" in out
+    assert "overruns (4) came back after its timeout" in out
+    assert "stays (3) is left running in its thread" in out
+
+
+@pytest.mark.parametrize(("ends", "code"), [("completed", 0), ("failed", 1), ("timed_out", 124), ("cancelled", 1)])
+def test_follow_status_exits_as_the_run_did(ends: str, code: int, command: Command) -> None:
+    async def main() -> None:
+        timeout = 0.001 if ends == "timed_out" else None
+        try:
+            async with rt.Session(name="mine", record_events=True, timeout=timeout) as session:
+                if ends == "failed":
+                    await rt.call(fetch, "bad")
+                elif ends == "timed_out":
+                    await trio.sleep_forever()
+                elif ends == "cancelled":
+                    session.cancel("enough")
+        except (ValueError, rt.SessionTimeoutError):
+            pass
+
+    trio.run(main)
+    assert command("tail", "mine", "--follow-status").code == code
+    assert command("tail", "mine").code == 0
+
+
+def in_thread(work: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_tail_follows_a_session_that_runs(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    go_on, is_open = threading.Event(), threading.Event()
+
+    @rt.function_node
+    def waits() -> None:
+        is_open.set()
+        go_on.wait(30)
+
+    async def main() -> None:
+        async with rt.Session(name="mine", record_events=True):
+            await rt.call(waits)
+            await rt.call(fetch, "a")
+
+    runner = in_thread(lambda: trio.run(main))
+    assert is_open.wait(30)
+    # Once the lines are there that were written before, the session goes on.
+    releaser = in_thread(lambda: (threading.Event().wait(0.2), go_on.set()))
+    code, out, _ = command("tail", "mine")
+    runner.join()
+    releaser.join()
+    assert code == 0
+    assert without_clock(out)[-3:] == ["▸ fetch (2) started", "✓ fetch (2) completed", "✓ the session completed"]
+
+
+def test_tail_of_a_process_that_is_gone_ends_and_says_so(command: Command, home: Path) -> None:
+    recorded("a")
+    (home / "mine.json").unlink()
+    (file,) = (home / "events").glob("*/*.jsonl")
+    head, *events = file.read_text().splitlines()
+    # As a process leaves it that was killed: of this number there is none.
+    gone = json.dumps({**json.loads(head), "process_id": 2**22 + 1})
+    file.write_text("\n".join([gone, *events[:2], ""]))
+    code, out, err = command("tail", "mine", "--follow-status")
+    assert code == 1
+    assert without_clock(out) == ["▸ the session started", "▸ report (1) started"]
+    assert "the process of this session is gone" in err
+    assert command("tail", "mine").code == 0
+    assert "✗ died" in command("list").out
+
+
+def test_a_session_with_neither_events_nor_a_store_exits_with_3_and_says_how_to_get_them(command: Command) -> None:
+    async def main() -> None:
+        async with rt.Session(name="mine"):
+            await rt.call(fetch, "a")
+
+    trio.run(main)
+    code, out, err = command("tail", "mine")
+    assert (code, out) == (3, "")
+    assert "RAILTRACKS_EVENTS=1" in err
+
+
+async def kept(url: str) -> int:
+    return await rt.call(fetch, url)
+
+
+async def parks() -> str:
+    return await rt.wait_for_signal("approve", str, park=True)
+
+
+def test_a_durable_session_without_events_is_read_from_its_store(command: Command, tmp_path: Path) -> None:
+    store = str(tmp_path / "kept.db")
+    rt.Flow("Kept", kept, durable=store, save_state=False).connect(session_id="kept-1").invoke("a")
+    code, out, err = command("tail", "kept-1", "--store", store, "--follow-status")
+    assert code == 0
+    assert without_clock(out) == ["✓ fetch (2) completed", "✓ kept (1) completed"]
+    assert "its store is read each 0.5 seconds" in err
+    told = [json.loads(line) for line in command("tail", "kept-1", "--store", store, "--json").out.splitlines()]
+    assert [each["id"] for each in told] == [2, 1]
+    with pytest.raises(ValueError, match="refused"):
+        rt.Flow("Kept", kept, durable=store, save_state=False).connect(session_id="kept-2").invoke("bad")
+    assert "ValueError: refused bad" in command("tail", "kept-2", "--store", store).out
+    with pytest.raises(rt.SessionWaiting):
+        rt.Flow("Parks", parks, durable=store, save_state=False).connect(session_id="kept-3").invoke()
+    assert command("tail", "kept-3", "--store", store, "--follow-status").code == 4
+
+
+def test_a_call_in_a_store_is_told_once_for_each_of_its_statuses(tmp_path: Path) -> None:
+    store = str(tmp_path / "kept.db")
+    rt.Flow("Kept", kept, durable=store, save_state=False).connect(session_id="kept-1").invoke("a")
+    archive = Archive(stores=[store])
+    source = _StoreSource(archive, archive.find("kept-1"))
+    shown = Screen(is_terminal=False, width=None, is_ascii=False)
+    assert source.news(shown, as_json=True)
+    assert source.news(shown, as_json=True) == []
+
+
+@pytest.mark.proof
+def test_tail_follows_a_durable_session_that_runs_through_its_store(command: Command, tmp_path: Path) -> None:
+    store = str(tmp_path / "kept.db")
+    go_on, is_open = threading.Event(), threading.Event()
+
+    @rt.function_node
+    def waits() -> None:
+        is_open.set()
+        go_on.wait(30)
+
+    async def main() -> None:
+        await rt.call(waits)
+
+    flow = rt.Flow("Kept", main, durable=store, save_state=False)
+    runner = in_thread(lambda: flow.connect(session_id="kept-1").invoke())
+    assert is_open.wait(30)
+    releaser = in_thread(lambda: (threading.Event().wait(0.7), go_on.set()))
+    code, out, _ = command("tail", "kept-1", "--store", store)
+    runner.join()
+    releaser.join()
+    assert code == 0
+    assert without_clock(out)[-2:] == ["✓ waits (2) completed", "✓ main (1) completed"]
+
+
+def test_damaged_events_are_told_as_far_as_they_can_be(command: Command, home: Path) -> None:
+    recorded("a")
+    (file,) = (home / "events").glob("*/*.jsonl")
+    lines = file.read_text().splitlines()
+    with file.open("a") as appended:
+        appended.write(
+            '{"seq": 98, "at": "2026-11-26T00:00:00+00:00", "kind": "call_cancelled", "call": 7, "node": "n",'
+            ' "attempt": 1, "status": "cancelled", "error": 3}\n'
+        )
+        appended.write('{"seq": 99, "at": "2026-11-26T00:00:00+00:00", "kind": "broadcast"}\n')
+        appended.write('{"seq": 100, "at": "2026-11-26T00:00:00+00:00", "kind": "session_closed", "status": "lost"}\n')
+        appended.write(lines[-1].replace(f'"seq": {len(lines) - 1}', '"seq": 101') + "\n")
+    out = command("tail", "mine").out
+    assert "broadcast null" in out
+    assert "⊘ n (7) cancelled\n" in out
+    assert without_clock(out)[-1] == "✓ the session completed"
+    assert Archive().find("mine").status == "completed"
