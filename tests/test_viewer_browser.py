@@ -1,0 +1,441 @@
+"""The viewer in Chromium, served by another process: what people see and do, and what hostile sessions cannot do."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from browser import LOOK, SCRIPTS, Watched, chromium, needs_chromium, viewer_of
+from playwright.sync_api import Browser, Locator, Page, expect
+from test_viewer_data import state, write
+
+pytestmark = [needs_chromium, pytest.mark.proof]
+
+expect.set_options(timeout=60_000)
+SIZES: Final = {"wide": (1280, 800), "narrow": (375, 740)}
+
+
+@pytest.fixture(scope="module")
+def sessions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """Return a home with sessions of all kinds, and their identifiers."""
+    folder = tmp_path_factory.mktemp("viewed")
+    made = subprocess.run(
+        [sys.executable, SCRIPTS / "viewer_sessions.py", folder], capture_output=True, check=True, timeout=120
+    )
+    return folder, json.loads(made.stdout)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def address(sessions: tuple[Path, dict[str, str]]) -> Iterator[str]:
+    with viewer_of(sessions[0], "--allow-signals") as served:
+        yield served
+
+
+def watched(browser: Browser, address: str, size: str = "wide", scheme: str = "light") -> Watched:
+    width, height = SIZES[size]
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme="dark" if scheme == "dark" else "light"
+    )
+    return Watched(context, address)
+
+
+@pytest.fixture
+def seen(browser: Browser, address: str) -> Iterator[Watched]:
+    """Return a page that shows the list; at the end nothing must have gone wrong."""
+    page = watched(browser, address)
+    yield page
+    assert page.wrong == []
+    page.page.context.close()
+
+
+def rows(seen: Watched) -> Locator:
+    return seen.page.locator(".row")
+
+
+def test_the_token_leaves_the_address_and_is_sent_with_each_request_for_data(seen: Watched) -> None:
+    assert "token" not in seen.page.url
+    asked = [request for request in seen.requests if "/api/" in request.url]
+    assert asked
+    for request in asked:
+        assert request.headers["authorization"].startswith("Bearer ")
+        assert "token" not in request.url
+    seen.page.reload()
+    expect(seen.page.locator(".session .title")).to_have_count(6)
+
+
+def test_without_the_token_nothing_is_shown(browser: Browser, address: str) -> None:
+    page = browser.new_context().new_page()
+    page.goto(address.partition("#")[0])
+    expect(page.get_by_role("alert")).to_contain_text("token")
+    assert page.locator(".session .title").count() == 0
+    page.context.close()
+
+
+def test_sessions_are_searched_and_filtered_and_the_address_keeps_it(seen: Watched) -> None:
+    page = seen.page
+    page.keyboard.press("/")
+    page.keyboard.type("no such currency")
+    expect(page.locator(".session .title")).to_have_count(1)
+    assert "q=no" in page.url
+    page.reload()
+    expect(page.locator(".session .title")).to_have_count(1)
+    page.get_by_role("searchbox").fill("")
+    page.get_by_role("button", name="timed out").click()
+    expect(page.locator(".session .title")).to_have_count(1)
+    expect(page.locator(".session .label")).to_have_text(["timed out"])
+    page.get_by_role("button", name="timed out").click()
+    expect(page.locator(".session .title")).to_have_count(6)
+
+
+def test_a_failing_call_is_three_clicks_away(seen: Watched) -> None:
+    page = seen.page
+    page.get_by_role("button", name="failed").click()
+    page.locator(".session .title").first.click()
+    page.get_by_role("link", name="Show convert").click()
+    panel = page.get_by_role("complementary")
+    expect(panel.get_by_role("heading", name="convert")).to_be_visible()
+    expect(panel).to_contain_text("ValueError: no such currency: 'XXX'")
+    expect(panel).to_contain_text("Traceback")
+    assert re.search(r"/s/[^/]+/c/\d+$", page.url)
+    selected = page.locator(".row[aria-selected=true]")
+    expect(selected).to_contain_text("convert")
+    # The same address shows the same call.
+    page.reload()
+    expect(panel).to_contain_text("no such currency")
+
+
+def test_what_failed_last_night_and_why_it_was_slow_takes_four_clicks(browser: Browser, home: Path) -> None:
+    made = subprocess.run(
+        [sys.executable, SCRIPTS / "last_night.py", home], capture_output=True, check=True, timeout=300
+    )
+    found = json.loads(made.stdout.splitlines()[-1])
+    with viewer_of(home) as address:
+        seen = watched(browser, address)
+        page = seen.page
+        page.get_by_label("Begun").select_option("last 12 hours")
+        page.get_by_role("button", name="failed").click()
+        expect(page.locator(".session .title")).to_have_count(len(found["failed"]))
+        page.get_by_role("link", name=found["slowest"], exact=True).click()
+        panel = page.get_by_role("complementary")
+        expect(panel.locator(".slow .name").first).to_have_text(found["slow_node"])
+        page.get_by_role("link", name=f"Show {found['slow_node']}").click()
+        expect(panel).to_contain_text(found["error"])
+        assert seen.wrong == []
+        page.context.close()
+
+
+def test_bars_overlap_exactly_where_the_calls_do(seen: Watched, sessions: tuple[Path, dict[str, str]]) -> None:
+    page = seen.go(f"s/{sessions[1]['completed']}")
+    page.get_by_role("button", name="Whole run").click()
+    rows(seen).first.wait_for()
+    saved = next(
+        document
+        for document in (json.loads(path.read_text()) for path in sessions[0].glob("*.json"))
+        if document["session_id"] == sessions[1]["completed"]
+    )
+    boxes = dict[int, tuple[float, float]]()
+    for row in rows(seen).all():
+        number = int((row.get_attribute("id") or "").removeprefix("call-"))
+        box = row.locator(".run").bounding_box()
+        assert box is not None
+        boxes[number] = (box["x"], box["x"] + box["width"])
+    calls = {call["id"]: call for call in saved["calls"]}
+    assert boxes.keys() == calls.keys()
+    for a in calls.values():
+        for b in calls.values():
+            if a["id"] < b["id"] and a["parent_id"] == b["parent_id"]:
+                apart = a["ended_at"] <= b["started_at"] or b["ended_at"] <= a["started_at"]
+                (left, right), (other_left, other_right) = boxes[a["id"]], boxes[b["id"]]
+                # A bar has two pixels at least, so that it is seen.
+                assert (right - 2.5 <= other_left or other_right - 2.5 <= left) == apart or not apart
+
+
+def test_the_timeline_zooms_to_the_rows_in_view_and_back(seen: Watched, sessions: tuple[Path, dict[str, str]]) -> None:
+    page = seen.go(f"s/{sessions[1]['completed']}")
+    rows(seen).first.wait_for()
+    page.get_by_role("tree").focus()
+    for _ in range(3):
+        page.keyboard.press("+")
+    expect(page.get_by_role("button", name="Rows in view")).to_have_attribute("aria-pressed", "false")
+    page.keyboard.press("z")
+    expect(page.get_by_role("button", name="Rows in view")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("z")
+    expect(page.get_by_role("button", name="Whole run")).to_have_attribute("aria-pressed", "true")
+
+
+def test_the_keyboard_is_enough(seen: Watched) -> None:
+    page = seen.page
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    titles = page.locator(".session .title").all_inner_texts()
+    for _ in range(2):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text(titles[2])
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".row[aria-selected=true]")).to_have_count(1)
+    page.keyboard.press("g")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Sessions")
+    page.goto(f"{seen.root}?status=failed")
+    page.locator(".session .title").wait_for()
+    page.keyboard.press("Enter")
+    rows(seen).first.wait_for()
+    page.keyboard.press("n")
+    expect(page.locator(".row[aria-selected=true] .mark.failed")).to_have_count(1)
+    page.keyboard.press("Home")
+    expect(page.locator(".row[aria-selected=true]")).to_contain_text("report")
+    before = rows(seen).count()
+    page.keyboard.press("ArrowLeft")
+    expect(rows(seen)).to_have_count(1)
+    page.keyboard.press("ArrowRight")
+    expect(rows(seen)).to_have_count(before)
+    page.keyboard.press("Escape")
+    expect(page.locator(".row[aria-selected=true]")).to_have_count(0)
+
+
+def test_two_sessions_are_compared(seen: Watched) -> None:
+    page = seen.page
+    boxes = page.get_by_role("checkbox")
+    boxes.nth(boxes.count() - 1).check()
+    boxes.nth(boxes.count() - 3).check()
+    page.get_by_role("link", name="Compare").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Comparison")
+    expect(page.locator(".change").first).to_be_visible()
+    page.get_by_role("button", name="status").click()
+    expect(page.locator(".change .tag", has_text="status").first).to_be_visible()
+
+
+def test_a_signal_is_answered_in_its_form(seen: Watched, sessions: tuple[Path, dict[str, str]]) -> None:
+    page = seen.go(f"s/{sessions[1]['waiting']}")
+    form = page.get_by_label("Signals that the session waits for")
+    expect(form).to_contain_text("approval")
+    form.get_by_role("button", name="Yes").dblclick()
+    expect(form).to_contain_text("Sent")
+
+
+def test_a_run_of_another_process_grows_while_it_is_looked_at(browser: Browser, home: Path) -> None:
+    home.mkdir(exist_ok=True)
+    environment = {**os.environ, "RAILTRACKS_HOME": str(home)}
+    program = [sys.executable, SCRIPTS / "viewer_live.py"]
+    with (
+        subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as run,
+        viewer_of(home) as address,
+    ):
+        assert run.stdin is not None
+        assert run.stdout is not None
+
+        def step(text: str) -> None:
+            assert run.stdin is not None
+            assert run.stdout is not None
+            run.stdin.write(f"{text}\n")
+            run.stdin.flush()
+            run.stdout.readline()
+
+        session_id = run.stdout.readline().strip()
+        seen = watched(browser, address)
+        page = seen.page
+        page.locator(".session .title").click()
+        expect(page.locator(".live")).to_be_visible()
+        expect(rows(seen)).to_have_count(1)
+        for number in range(3):
+            step(f"word {number}")
+            expect(rows(seen)).to_have_count(2 + number)
+        step("fail")
+        expect(page.locator(".row .mark.failed")).to_have_count(1)
+        expect(page.locator(".row .error")).to_have_text("ValueError: told to fail")
+        # A connection that is lost is taken up again, without a gap.
+        page.context.set_offline(True)
+        step("unseen")
+        page.context.set_offline(False)
+        step("seen")
+        expect(rows(seen)).to_have_count(7)
+        run.stdin.close()
+        expect(page.locator(".live")).to_have_count(0)
+        expect(page.locator(".head .badge")).to_have_text("completed")
+        assert session_id in page.url
+        wrong = [text for text in seen.wrong if "ERR_INTERNET_DISCONNECTED" not in text]
+        assert wrong == []
+        page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", ["wide", "narrow"])
+def test_all_is_readable_and_nothing_is_cut(
+    browser: Browser, address: str, sessions: tuple[Path, dict[str, str]], size: str, scheme: str
+) -> None:
+    seen = watched(browser, address, size, scheme)
+    made = sessions[1]
+    paths = ["", "?status=failed", *(f"s/{made[kind]}" for kind in made), f"s/{made['failed']}/c/2"]
+    for path in (*paths, f"diff/{made['completed']}/{made['failed']}"):
+        page = seen.go(path)
+        page.locator(".session .title, .row, .change").first.wait_for(state="attached")
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate(LOOK) == [], path
+    back = seen.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", back)[:3])) < 3 * 128) == (scheme == "dark")
+    assert seen.wrong == []
+    seen.page.context.close()
+
+
+HOSTILE: Final = [
+    "<script>window.struck = 1</script>",
+    "<img src=x onerror='window.struck = 1'>",
+    "javascript:window.struck=1",
+    '"><svg onload=alert(1)>',
+    "__proto__",
+    "constructor",
+    "\u202egnp.exe\u2066\u0000\u001b[31m",
+    "\ud800 half",
+    "${alert(1)} {{7*7}} `x`",
+    "http://evil.example/a.png",
+    "x" * 5_000,
+    "../../etc/passwd",
+    "a/b?c#d%2e",
+]
+
+
+def hostile_states(home: Path) -> int:
+    """Write a saved state for each text, with it in all fields that take a text."""
+    for number, text in enumerate(HOSTILE):
+        error = {"type": text, "message": text, "traceback": text}
+        usage = {"input_tokens": 1, "output_tokens": 1}
+        message = {"role": text, "content": text, "name": text, "tool_calls": [[text, text, {text: text}]]}
+        document = state(
+            text,
+            session_name=text,
+            flow_name=text,
+            status="failed",
+            error=error,
+            cause={"kind": "cancel", "reason": text, "call_id": 1},
+            context_keys=[text],
+            left_behind=[text],
+            calls=[
+                {
+                    "node": text,
+                    "status": "failed",
+                    "error": error,
+                    "args": [text, {text: text, "__proto__": {"struck": 1}}],
+                    "kwargs": {text: [text]},
+                },
+                {"id": 2, "node": text, "result": {"usage": usage, "messages": [message]}},
+            ],
+        )
+        write(home, document, f"hostile-{number}.json")
+    return len(HOSTILE)
+
+
+def test_hostile_sessions_run_nothing_and_load_nothing(browser: Browser, home: Path) -> None:
+    count = hostile_states(home)
+    with viewer_of(home) as address:
+        seen = watched(browser, address)
+        page = seen.page
+        expect(page.locator(".session .title")).to_have_count(count)
+        for place in range(count):
+            page.goto(seen.root)
+            page.locator(".session .title").nth(place).click()
+            rows(seen).first.wait_for()
+            page.keyboard.press("End")
+            expect(page.get_by_role("complementary")).to_contain_text("Conversation")
+            page.keyboard.press("Home")
+            expect(page.get_by_role("complementary")).to_contain_text("Traceback")
+            for button in page.locator(".fold[aria-expanded=false]").all():
+                button.click()
+            assert page.evaluate("[window.struck, {}.struck, Object.prototype.struck]") == [None, None, None]
+            text = page.locator("#app").inner_text()
+            assert not re.search("[\u0000-\u0008\u001b\u202a-\u202e\u2066-\u2069]", text)
+        page.goto(f"{seen.root}diff/__proto__/constructor")
+        page.locator(".change").first.wait_for()
+        assert seen.wrong == []
+        page.context.close()
+
+
+def big_state(home: Path, count: int) -> None:
+    def call(number: int) -> dict[str, Any]:
+        start = 0.0001 * number
+        return {
+            "id": number,
+            "parent_id": None if number == 1 else 1 if number % 50 == 2 else number - (number - 2) % 50,
+            "node": f"node {number % 7}",
+            "started_at": f"2026-01-02T03:{int(start) // 60:02}:{start % 60:09.6f}+00:00",
+            "ended_at": "2026-01-02T03:59:00.000000+00:00",
+            "args": [number],
+        }
+
+    ended = "2026-01-02T03:59:01+00:00"
+    calls = [call(number) for number in range(1, count + 1)]
+    write(
+        home, state("big", started_at="2026-01-02T03:00:00+00:00", ended_at=ended, session_name="big one", calls=calls)
+    )
+
+
+SCROLL = """selector => new Promise(resolve => {
+  const box = document.querySelector(selector);
+  const most = box.scrollHeight - box.clientHeight;
+  const began = performance.now();
+  let frames = 0;
+  const frame = now => {
+    frames++;
+    box.scrollTop = Math.min(1, (now - began) / 1500) * most;
+    now - began > 1500 ? resolve([frames, document.getElementsByTagName('*').length]) : requestAnimationFrame(frame);
+  };
+  requestAnimationFrame(frame);
+})"""
+
+
+def test_fifty_thousand_calls_are_scrolled_through_with_few_elements(browser: Browser, home: Path) -> None:
+    big_state(home, 50_000)
+    with viewer_of(home) as address:
+        seen = watched(browser, address)
+        page = seen.go("s/big")
+        rows(seen).first.wait_for()
+        frames, elements = page.evaluate(SCROLL, ".rows")
+        assert elements < 1_500
+        assert frames > 5
+        expect(rows(seen).last).to_have_attribute("id", re.compile("call-(49|50)"))
+        page.keyboard.press("Home")
+        expect(page.locator("#call-1")).to_have_attribute("aria-selected", "true")
+        heap = page.evaluate("performance.memory.usedJSHeapSize")
+        assert heap < 100e6
+        assert seen.wrong == []
+        page.context.close()
+
+
+def test_many_tabs_on_running_sessions_all_load(browser: Browser, home: Path) -> None:
+    home.mkdir(exist_ok=True)
+    environment = {**os.environ, "RAILTRACKS_HOME": str(home)}
+    program = [sys.executable, SCRIPTS / "viewer_live.py"]
+    with (
+        subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as run,
+        viewer_of(home) as address,
+    ):
+        assert run.stdout is not None
+        session_id = run.stdout.readline().strip()
+        first = watched(browser, address)
+        pages = list[Page]()
+        for _ in range(8):
+            page = first.page.context.new_page()
+            page.goto(f"{first.root}s/{session_id}")
+            page.bring_to_front()
+            page.locator(".row").first.wait_for(timeout=60_000)
+            pages.append(page)
+        assert run.stdin is not None
+        run.stdin.close()
+        for page in pages:
+            page.bring_to_front()
+            expect(page.locator(".head .badge")).to_have_text("completed")
+        first.page.context.close()
