@@ -27,7 +27,7 @@ from railtracks._calls.here import current_call, see_revealed
 from railtracks._calls.identity import fencing_number, idempotency_key, random, uuid4
 from railtracks._calls.pending import PendingCall
 from railtracks._config import set_config
-from railtracks._extras import AGENT_NAMES
+from railtracks._extras import AGENT_NAMES, WING_NAMES
 from railtracks._extras import agents_package as _agents_package
 from railtracks._nodes.making import after_node, couple, function_node, wrap_node
 from railtracks._nodes.node import Node
@@ -40,6 +40,7 @@ from railtracks._records.data import (
     CurrentCall,
     EndCause,
     ExecutionInfo,
+    RemoteOrigin,
     Status,
 )
 from railtracks._records.loading import load_state
@@ -51,7 +52,9 @@ from railtracks._sessions.decorator import session
 from railtracks._sessions.durable import durable_package as _durable_package
 from railtracks._sessions.flow import Flow
 from railtracks._sessions.session import Session, current_session, session_id
+from railtracks._sessions.shutdown import ashutdown, shutdown, shutdown_on_sigterm
 from railtracks.exceptions import (
+    ClientDisconnectedError,
     ContextError,
     DurableValueError,
     FatalError,
@@ -73,10 +76,12 @@ from railtracks.exceptions import (
     StateError,
     StoreError,
     WorkerCrashedError,
+    WorkerLostError,
 )
 
 if TYPE_CHECKING:
-    from railtracks import llm, prebuilt
+    from railtracks import asgi, dask, llm, prebuilt
+    from railtracks._watch import watch
     from railtracks.agents import (
         AgentNode,
         AgentResponse,
@@ -106,6 +111,7 @@ if TYPE_CHECKING:
         RestoredSession,
         StoredSession,
         StoredSignal,
+        StoredWait,
         StoreProblem,
         recover,
         register_durable_value,
@@ -133,18 +139,23 @@ if TYPE_CHECKING:
         ToolSchemaError,
         TurnLimitError,
     )
+    from railtracks.exports import export
+    from railtracks.remote import BoundFlow, args, map_flow, submit
+    from railtracks.telemetry import enable_telemetry, inject
 
 __all__ = [
     "AgentNode",
     "AgentResponse",
     "AgentStream",
     "AnswerCutError",
+    "BoundFlow",
     "Budget",
     "BudgetExceededError",
     "CallError",
     "CallGroup",
     "CallRecord",
     "CauseKind",
+    "ClientDisconnectedError",
     "Connection",
     "ContextError",
     "ContextLengthError",
@@ -184,6 +195,7 @@ __all__ = [
     "Recovery",
     "RecoveryProgress",
     "RemoteError",
+    "RemoteOrigin",
     "ReplayMismatchError",
     "RestoredSession",
     "Retry",
@@ -204,15 +216,20 @@ __all__ = [
     "StoreProblem",
     "StoredSession",
     "StoredSignal",
+    "StoredWait",
     "StreamLeftError",
     "ToolManifest",
     "ToolSchemaError",
     "TurnLimitError",
     "WorkerCrashedError",
+    "WorkerLostError",
     "after_llm",
     "after_node",
     "agent_node",
+    "args",
     "as_completed",
+    "asgi",
+    "ashutdown",
     "astream",
     "before_llm",
     "broadcast",
@@ -224,14 +241,19 @@ __all__ = [
     "create_mcp_server",
     "current_call",
     "current_session",
+    "dask",
     "enable_logging",
+    "enable_telemetry",
     "escape_braces",
     "exceptions",
+    "export",
     "fencing_number",
     "function_node",
     "idempotency_key",
+    "inject",
     "llm",
     "load_state",
+    "map_flow",
     "open_group",
     "prebuilt",
     "random",
@@ -241,9 +263,13 @@ __all__ = [
     "session",
     "session_id",
     "set_config",
+    "shutdown",
+    "shutdown_on_sigterm",
+    "submit",
     "tool_schema",
     "uuid4",
     "wait_for_signal",
+    "watch",
     "wrap_llm",
     "wrap_node",
 ]
@@ -253,7 +279,7 @@ __version__ = "0.1.0"
 register_default_session(Session)
 register_reveal(see_revealed)
 # Packages that are imported on first use.
-_MODULES = ("llm", "prebuilt")
+_MODULES = ("asgi", "dask", "llm", "prebuilt")
 
 del refuse_original, register_default_session, register_reveal, see_revealed
 
@@ -261,11 +287,14 @@ del refuse_original, register_default_session, register_reveal, see_revealed
 def __getattr__(name: str) -> object:
     # What is missing here belongs to an extra, or is rarely needed: it is imported when it is first asked for.
     if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        error: AttributeError = import_module("railtracks._guessed").no_attribute(__name__, name)
+        raise error
     if name in exceptions.__all__:
         return getattr(exceptions, name)
     if name in _MODULES:
         return import_module(f"railtracks.{name}")
+    if name in WING_NAMES:
+        return getattr(import_module(WING_NAMES[name]), name)
     package = _agents_package if name in AGENT_NAMES else _durable_package
     try:
         found: object = getattr(package(), name)

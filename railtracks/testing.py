@@ -38,10 +38,10 @@ from railtracks._records.events import Event, EventKind, SessionEvent
 from railtracks._records.files import unfinished_files
 from railtracks._records.loading import load_state
 from railtracks._records.observers import EVERYWHERE
+from railtracks._sessions import running, sigterm
 from railtracks._sessions.durable import durable_package
 from railtracks._sessions.flow import Flow
 from railtracks._sessions.session import Session
-from railtracks._sessions.sigterm import go_on
 from railtracks._workers.messages import POOL_TASKS
 from railtracks._workers.threads import busy_workers
 from railtracks.exceptions import StateError
@@ -302,12 +302,13 @@ def _outline(info: ExecutionInfo) -> tuple[object, ...]:
 
 
 def forget_sigterm() -> None:
-    """Have `Flow.invoke` run flows again after SIGTERM has come during a run in this process.
+    """Have flows run again after SIGTERM has come during a run in this process, or after `rt.shutdown_on_sigterm`.
 
-    A process in which that has happened is stopping, and refuses every later run in its main thread. A test that sends
-    SIGTERM calls this when it is over. With `railtracks.pytest_plugin` it is called after each test.
+    A process in which that has happened is stopping, and refuses later runs. A test that sends SIGTERM calls this when
+    it is over. With `railtracks.pytest_plugin` it is called after each test.
     """
-    go_on()
+    sigterm.go_on()
+    running.go_on()
 
 
 _strike: ContextVar[_Strike | None] = ContextVar("railtracks_strike", default=None)

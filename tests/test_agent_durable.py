@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
+import time
 from contextlib import closing
 from pathlib import Path
+from random import SystemRandom
 from typing import Literal
 
 import attrs
@@ -194,3 +198,34 @@ async def test_an_image_at_an_address_is_asked_about_in_a_durable_session_and_no
     async with rt.Session(durable=rt.DurableStore(tmp_path / "images.db"), save_state=False):
         picture = UserMessage("What is this?", attachment="https://images.invalid/cat.png", trust_urls=True)
         assert (await rt.call(rt.agent_node("Looker", llm=ScriptedModel("A cat.")), picture)).text == "A cat."
+
+
+def begun(told: Path, count: int) -> None:
+    """Wait until so many processes have begun to run the agent."""
+    end = time.monotonic() + 60
+    while not told.exists() or told.read_text("utf-8").count("begun") < count:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.proof
+def test_no_answer_that_was_recorded_is_asked_for_again_whenever_its_process_is_killed(tmp_path: Path) -> None:
+    script, told = Path(__file__).parent / "scripts" / "killed_agent.py", tmp_path / "told"
+    for number in range(rounds(full=40, handful=2)):
+        told.unlink(missing_ok=True)
+        kills, said = 0, ""
+        while not said:
+            command = [sys.executable, str(script), str(tmp_path / "store.db"), str(told), f"s{number}"]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+                begun(told, kills + 1)
+                try:
+                    said, _ = process.communicate(timeout=SystemRandom().uniform(0, 0.3) if kills < 5 else 60)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    kills += 1
+        assert said == "All noted.\n"
+        steps = [line.split() for line in told.read_text("utf-8").splitlines() if line != "begun"]
+        # In a turn the model comes before the tool. What was asked for later had the outcomes before it on record.
+        order = [2 * int(turn) + (kind == "tool") for kind, turn in steps]
+        assert order == sorted(order)
+        assert len(order) <= 19 + kills

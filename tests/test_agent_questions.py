@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
@@ -11,8 +12,8 @@ import trio
 import railtracks as rt
 from railtracks import testing
 from railtracks.llm import MessageHistory, Model, ToolMessage, TurnPiece, UserMessage
-from railtracks.llm._script import ScriptCall
-from railtracks.testing import Answer, FakeProvider, Hang, Stream
+from railtracks.llm._script import ScriptCall, WireEntry
+from railtracks.testing import Answer, Delay, FakeProvider, Hang, Stream
 
 WIRES = ("openai", "anthropic")
 AGAIN: ScriptCall = ("again", {})
@@ -32,7 +33,7 @@ def model_of(provider: FakeProvider, wire: str) -> Model:
 
 async def until(seen: Callable[[], object]) -> None:
     """Wait until the server has seen something: its clock is the real one."""
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         while not seen():  # noqa: ASYNC110 - nothing tells of it
             await trio.sleep(0.01)
 
@@ -169,3 +170,31 @@ async def test_reasoning_and_tool_calls_come_over_the_wire(provider: FakeProvide
         "TurnPiece",
     ]
     assert sum(each.usage.calls for each in pieces if isinstance(each, TurnPiece)) == 2
+
+
+async def seconds_until_seen(provider: FakeProvider, wire: str, entry: WireEntry) -> float:
+    """Cancel a run whose request is open; return the seconds until the server has seen that its client left."""
+    provider.play(entry)
+    asked, left = len(provider.requests), len(provider.left)
+    agent = rt.agent_node("Agent", llm=model_of(provider, wire))
+    async with rt.Session(save_state=False), trio.open_nursery() as nursery:
+        nursery.start_soon(agent, "hi")
+        await until(lambda: len(provider.requests) > asked)
+        await trio.sleep(0.05)
+        cancelled = time.monotonic()
+        nursery.cancel_scope.cancel()
+    await until(lambda: len(provider.left) > left)
+    return provider.left[left].monotonic - cancelled
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("entry", [Hang(), Delay(60, "late"), Delay(60, [("nope", {})])])
+async def test_a_cancel_is_on_the_side_of_the_server_within_a_tenth_of_a_second(
+    provider: FakeProvider, wire: str, entry: WireEntry
+) -> None:
+    # The bound is for the library. On a busy machine another try may be needed.
+    for _ in range(10):
+        if await seconds_until_seen(provider, wire, entry) < 0.1:
+            return
+    pytest.fail("each of ten cancels was seen later")

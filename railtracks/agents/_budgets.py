@@ -14,6 +14,7 @@ import trio
 from attrs import field, frozen
 from trio.lowlevel import Task
 
+from railtracks._blocks import PlainBlock
 from railtracks._calls.cancel_causes import CancelCause
 from railtracks._calls.no_trio import no_trio
 from railtracks._checks import check_count
@@ -55,7 +56,7 @@ class Spent:
 _LIMITS: Final = ("tokens", "cost", "calls", "turns", "tool_calls")
 
 
-class Budget:
+class Budget(PlainBlock):
     """What the agents in a block may use together, agents that they call included: `with rt.Budget(calls=40):`.
 
     Before a request is sent, what it will probably use is reserved: its prompt, three characters a token, and the
@@ -75,8 +76,10 @@ class Budget:
 
     Raises:
         TypeError: If a limit is of the wrong type.
-        ValueError: If a limit has an impossible value.
+        ValueError: If a limit has an impossible value, or there is none.
     """
+
+    _shown_as = "rt.Budget(...)"
 
     def __init__(
         self,
@@ -87,6 +90,8 @@ class Budget:
         turns: int | None = None,
         tool_calls: int | None = None,
     ) -> None:
+        if tokens is cost is calls is turns is tool_calls is None:
+            raise ValueError(f"rt.Budget() bounds nothing: give it one of {', '.join(_LIMITS)}")
         for name, value in (("tokens", tokens), ("calls", calls), ("turns", turns), ("tool_calls", tool_calls)):
             if value is not None:
                 check_count(name, value)
@@ -107,7 +112,7 @@ class Budget:
 
     def __repr__(self) -> str:
         limits = ", ".join(f"{name}={value}" for name, value in self._limits.items() if value is not None)
-        return f"<railtracks.Budget {limits or 'without limits'}>"
+        return f"<railtracks.Budget {limits}>"
 
     @property
     def limits(self) -> dict[str, int | Decimal]:

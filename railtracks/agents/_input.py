@@ -36,7 +36,8 @@ def messages_of(user_input: object) -> list[Message]:
         ValueError: If a tool call among them has no answer, or an answer no tool call.
     """
     if isinstance(user_input, str):
-        return [UserMessage(user_input)]
+        # A provider refuses a message without text.
+        return [UserMessage(user_input)] if user_input.strip() else []
     if isinstance(user_input, UserMessage):
         return [user_input]
     if not (is_list(user_input) or is_tuple(user_input)):

@@ -11,6 +11,7 @@ from railtracks._calls.call import open_default_session
 from railtracks._nodes.making import function_node
 from railtracks._nodes.node import AsyncNode, Node
 from railtracks._nodes.variables import Reduced, reduced
+from railtracks._records.roles import AgentRole
 from railtracks._sessions.session import current_session, session_id
 from railtracks.agents._answers import AnswerForm
 from railtracks.agents._as_tool import agent_tool
@@ -111,7 +112,9 @@ class AgentNode(Generic[T]):
         options = {each: given[each] for each in NODE_OPTIONS if each in given}
         self.name: str = name
         self._fn = fn
-        self._node: AsyncNode[[UserInput], AgentResponse[T]] = function_node(fn, name=name, **options)
+        self._node: AsyncNode[[UserInput], AgentResponse[T]] = function_node(fn, name=name, **options).with_role(
+            AgentRole()
+        )
 
     async def __call__(self, user_input: UserInput) -> AgentResponse[T]:
         """Run the agent itself. Outside a session it opens one.

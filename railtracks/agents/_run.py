@@ -14,6 +14,7 @@ from attrs import frozen
 from railtracks._calls.call import call
 from railtracks._nodes.making import function_node
 from railtracks._nodes.node import AsyncNode
+from railtracks._records.roles import ModelRole
 from railtracks._sessions.session import Session
 from railtracks.agents._answers import FINAL_ANSWER, AnswerForm, text_of_call
 from railtracks.agents._middleware import Send
@@ -201,7 +202,10 @@ class Run(Generic[T]):
                 self.history += new
                 if isinstance(outcome, _Final):
                     return outcome, response
-                problem = f"the answer of agent {self._name!r} does not fit its output_schema: {outcome.problem}"
+                problem = (
+                    f"the answer of agent {self._name!r} does not fit its output_schema, with"
+                    f" schema_retries={self._options.schema_retries}: {outcome.problem}"
+                )
                 raise SchemaMismatchError(problem, outcome.text)
 
     def _model_node(self) -> _ModelNode:
@@ -212,7 +216,8 @@ class Run(Generic[T]):
         """
         model = self._parts.model
         retry = counted_retry(settings_of(model).retry, self._another_call)
-        return function_node(self._respond, name=f"model {model.name}", retry=retry)
+        node = function_node(self._respond, name=f"model {model.name}", retry=retry)
+        return node.with_role(ModelRole(model.name, model.provider))
 
     async def _ask_model(self, ask: _ModelNode, new: list[Message]) -> Response:
         """Make the next request to the model, and take its answer into the history."""

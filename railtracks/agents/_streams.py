@@ -12,12 +12,14 @@ from typing import Any, Generic, NoReturn, TypeVar, cast
 
 import trio
 
+from railtracks._blocks import ReadBlock
 from railtracks._calls.frames import Frame
 from railtracks._calls.inputs import FanOutSlots
 from railtracks._calls.nursery import CallBlock, CallNursery, can_be_handed_out
 from railtracks._calls.pending import PendingCall
 from railtracks._nodes.making import made_node
 from railtracks._nodes.node import Node
+from railtracks._nodes.wrappers import node_under
 from railtracks._records.data import Status
 from railtracks._records.errors import raise_unchanged
 from railtracks.agents._input import UserInput
@@ -63,8 +65,16 @@ def astream(agent: AgentNode[T], user_input: UserInput) -> AbstractAsyncContextM
         RuntimeError: When the block is entered, if Trio is not running. Also from `async for` without `async with`.
     """
     if not isinstance(agent, AgentNode):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"astream() takes an agent, made by rt.agent_node, not {agent!r}")
+        raise _no_agent(agent)
     return _StreamBlock(agent, user_input)
+
+
+def _no_agent(given: object) -> TypeError:
+    """Return the error for what cannot be streamed."""
+    problem = f"astream() takes an agent, made by rt.agent_node, not {given!r}"
+    if node_under(given) is not None:
+        problem += ". A plain node has no answer to stream: run it with rt.call, and hand out parts by rt.broadcast"
+    return TypeError(problem)
 
 
 class AgentStream(AsyncIterator[Piece], Generic[T]):
@@ -199,7 +209,9 @@ class _Texts(AsyncIterator[str]):
                 return piece.text
 
 
-class _StreamBlock(CallBlock, Generic[T]):
+class _StreamBlock(CallBlock, ReadBlock, Generic[T]):
+    _shown_as = "rt.astream(...)"
+
     def __init__(self, agent: AgentNode[T], user_input: UserInput) -> None:
         super().__init__()
         self._agent = agent

@@ -17,6 +17,7 @@ from railtracks._calls.pending import PendingCall
 from railtracks._checks import is_list, is_mapping
 from railtracks._nodes.making import made_node
 from railtracks._nodes.node import Node
+from railtracks._records.roles import AgentRole, ToolRole
 from railtracks._records.secret_names import is_secret_name
 from railtracks._sessions.session import Session
 from railtracks.agents._schemas import MisfitError, parameters_of
@@ -59,6 +60,7 @@ class ToolSource(Protocol):
 class PreparedCall(NamedTuple):
     """A tool call of the model as a call of a node."""
 
+    call: ToolCall
     node: Node[..., object]
     args: Args
     kwargs: Kwargs
@@ -68,7 +70,10 @@ class PreparedCall(NamedTuple):
         node = (
             self.node if timeout is None or self.node.timeout is not None else self.node.with_options(timeout=timeout)
         )
-        return group.start_soon(node, *self.args, **self.kwargs)
+        call = self.call
+        is_agent = isinstance(node.role, AgentRole)
+        role = AgentRole(call.identifier) if is_agent else ToolRole(call.name, call.identifier)
+        return group.start_soon(node.with_role(role), *self.args, **self.kwargs)
 
 
 class Toolbox:
@@ -109,7 +114,7 @@ class Toolbox:
         if not isinstance(call.arguments, Mapping):
             return refusal(call, f"the arguments are no JSON object: {_problem_of(call.arguments)}")
         try:
-            return PreparedCall(tool.node, *tool.bind(call.arguments))
+            return PreparedCall(call, tool.node, *tool.bind(call.arguments))
         except MisfitError as error:
             return refusal(call, str(error))
 
@@ -168,6 +173,8 @@ def given_tools(given: Any) -> GivenTools:
     """
     if isinstance(given, str):
         raise NodeCreationError("tool_nodes must be a list of nodes and functions, not a string")
+    if callable(given) or isinstance(given, ToolSource):
+        raise NodeCreationError(f"tool_nodes must be a list, also of one tool: write [...] around {given!r}")
     try:
         items: list[object] = list(given)
     except TypeError as error:

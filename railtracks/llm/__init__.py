@@ -5,6 +5,9 @@ The agents of `rt.agent_node` use it; it knows nothing of them. Each adapter imp
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NoReturn
+
+from railtracks._guessed import no_attribute
 from railtracks._sessions.durable import when_durable
 from railtracks.llm import retries
 from railtracks.llm._anthropic import AnthropicLLM
@@ -92,6 +95,14 @@ __all__ = [
     "settings_of",
     "structured_mode",
 ]
+
+
+# To type checkers a module with `__getattr__` has every name.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> NoReturn:
+        raise no_attribute(__name__, name)
+
 
 when_durable(register)
 del register, when_durable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, Never
 
 from railtracks._checks import check_flag
 from railtracks._nodes.retry import Retry
@@ -12,7 +12,7 @@ from railtracks._records.secrets import Secret
 from railtracks.llm._endpoint import Endpoint, Preset
 from railtracks.llm._loading import load
 from railtracks.llm._model import ModelConnection
-from railtracks.llm._settings import LanguageModel, Price, Settings, Structured
+from railtracks.llm._settings import LanguageModel, Price, Settings, Structured, refuse_settings
 
 _PRESET: Final = Preset(
     "anthropic",
@@ -49,6 +49,7 @@ class AnthropicLLM(LanguageModel):
         price: Price | None = None,
         max_connections: int = 1000,
         cache: bool = True,
+        **unknown: Never,
     ) -> None:
         """Take the settings. Nothing is imported, read or sent before the first request.
 
@@ -72,11 +73,13 @@ class AnthropicLLM(LanguageModel):
             max_connections: As of `OpenAILLM`.
             cache: Whether Anthropic is asked to keep the system messages, the tools and the conversation for the next
                 request, which costs less then.
+            **unknown: There is no other setting: an error says what it may be called here.
 
         Raises:
             TypeError: If an argument is of the wrong type.
             ValueError: If an argument has an impossible value.
         """
+        refuse_settings(unknown)
         check_flag("cache", cache)
         self._is_cached = cache
         super().__init__(

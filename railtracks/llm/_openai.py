@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar, Final, Literal, Unpack
+from typing import Any, ClassVar, Final, Literal, Never, Unpack
 
 from railtracks._nodes.retry import Retry
 from railtracks._records.secrets import Secret
 from railtracks.llm._endpoint import Endpoint, Preset, with_scheme
 from railtracks.llm._loading import load
 from railtracks.llm._model import ModelConnection
-from railtracks.llm._settings import LanguageModel, Price, Settings, Structured
+from railtracks.llm._settings import LanguageModel, Price, Settings, Structured, refuse_settings
 
 _ORIGINAL: Final = "https://api.openai.com/v1"
 
@@ -70,6 +70,7 @@ class OpenAILLM(_ChatModel):
         structured: Structured = "auto",
         price: Price | None = None,
         max_connections: int = 1000,
+        **unknown: Never,
     ) -> None:
         """Take the settings. Nothing is imported, read or sent before the first request.
 
@@ -96,11 +97,13 @@ class OpenAILLM(_ChatModel):
                 `"prompt"` by words. `"auto"` is native for OpenAI itself, and a tool with `api_base`.
             price: The price of a million tokens in and of a million tokens out, for budgets.
             max_connections: How many requests a session sends to the model at once; others wait.
+            **unknown: There is no other setting: an error says what it may be called here.
 
         Raises:
             TypeError: If an argument is of the wrong type.
             ValueError: If an argument has an impossible value.
         """
+        refuse_settings(unknown)
         super().__init__(
             model_name,
             Endpoint(self._preset, api_base, api_key),
@@ -140,7 +143,7 @@ class OpenAICompatibleProvider(OpenAILLM):
             TypeError: If an argument is of the wrong type.
             ValueError: If an argument has an impossible value.
         """
-        super().__init__(model_name, api_base=api_base, api_key=api_key, **settings)
+        super().__init__(model_name, api_base=api_base, api_key=api_key, **settings)  # pyright: ignore[reportArgumentType]  # a TypedDict may have more
 
 
 class GeminiLLM(OpenAILLM):

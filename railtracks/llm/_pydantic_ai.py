@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Never, TypeAlias
 
 import trio
 
@@ -14,7 +14,7 @@ from railtracks._nodes.retry import Retry
 from railtracks.llm._endpoint import Endpoint, Preset
 from railtracks.llm._loading import load
 from railtracks.llm._model import ModelConnection
-from railtracks.llm._settings import LanguageModel, Price, Settings, Structured
+from railtracks.llm._settings import LanguageModel, Price, Settings, Structured, refuse_settings
 
 if TYPE_CHECKING:
     from pydantic_ai.models import Model as ForeignModel
@@ -51,6 +51,7 @@ class PydanticAIModel(LanguageModel):
         structured: Structured = "auto",
         price: Price | None = None,
         settings: Mapping[str, Any] | None = None,
+        **unknown: Never,
     ) -> None:
         """Take the settings. Nothing is sent before the first request.
 
@@ -70,11 +71,13 @@ class PydanticAIModel(LanguageModel):
             structured: As of `OpenAILLM`; `"auto"` is by a tool, which every provider has.
             price: As of `OpenAILLM`.
             settings: Further settings of the provider, as pydantic-ai's `ModelSettings` has them.
+            **unknown: There is no other setting: an error says what it may be called here.
 
         Raises:
             TypeError: If an argument is of the wrong type.
             ValueError: If an argument has an impossible value.
         """
+        refuse_settings(unknown)
         if settings is not None:
             check_values("settings", settings)
         self._model = model

@@ -19,6 +19,11 @@ ScriptCall: TypeAlias = tuple[str, Mapping[str, Any] | str]
 _USAGE: Final = Usage(input_tokens=7, output_tokens=5, calls=1)
 
 
+def counted(entries: int) -> str:
+    """Return how many entries a script has, in words."""
+    return "one entry" if entries == 1 else f"{entries or 'no'} entries"
+
+
 def _calls(given: Iterable[ScriptCall]) -> tuple[ScriptCall, ...]:
     return tuple((name, arguments) for name, arguments in given)
 

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 import trio
 
 from railtracks._nodes.retry import Retry
 from railtracks.exceptions import ScriptError
-from railtracks.llm._data import ModelRequest, ReasoningPiece, Response, TextPiece, ToolCallPiece
-from railtracks.llm._messages import AssistantMessage
+from railtracks.llm._chat import Chat
+from railtracks.llm._data import ModelRequest, ReasoningPiece, Response, TextPiece, Tool, ToolCallPiece
+from railtracks.llm._messages import AssistantMessage, Message
 from railtracks.llm._model import ModelConnection, OnPiece
-from railtracks.llm._script import Delay, Entry, Fault, Plain, Stream, answer_of, finish_reason_of, message_of
+from railtracks.llm._script import (
+    Delay,
+    Entry,
+    Fault,
+    Plain,
+    Stream,
+    answer_of,
+    counted,
+    finish_reason_of,
+    message_of,
+)
 
 
 class ScriptedModel:
@@ -77,6 +88,25 @@ class ScriptedModel:
         """Return the model itself: there is nothing to open."""
         yield self
 
+    async def achat(
+        self,
+        history: str | Message | Iterable[Message],
+        *,
+        tools: Iterable[Tool] = (),
+        schema: Mapping[str, Any] | None = None,
+    ) -> Response:
+        """Answer one request without an agent: with the first entry, or with the next one of a shared script.
+
+        A call of the session, as `OpenAILLM.achat`, with the same arguments. A checkpoint.
+
+        Raises:
+            TypeError: If an argument is of the wrong type.
+            ValueError: If there is no message.
+            ScriptError: If the script has no entry for the request.
+            Exception: The entry itself.
+        """
+        return await Chat(self, self.retry).ask(history, tools, schema)
+
     async def respond(self, request: ModelRequest, on_piece: OnPiece | None) -> Response:
         """Return the entry for a request. A checkpoint.
 
@@ -89,7 +119,7 @@ class ScriptedModel:
         place = request.turn if self._places is None else next(self._places)
         if place > len(self._entries):
             raise ScriptError(
-                f"the script of model {self.name!r} has {len(self._entries)} entries, and none for turn {place}"
+                f"the script of model {self.name!r} has {counted(len(self._entries))}, and none for turn {place}"
             )
         entry = await _reached(self._entries[place - 1], request)
         answer = answer_of(entry)

@@ -12,18 +12,14 @@ from decimal import Decimal
 from typing import Any, Final, Literal, TypeAlias, TypedDict, get_args
 from urllib.parse import urlsplit
 
-from attrs import evolve
-
-from railtracks._calls.call import call
 from railtracks._checks import Number, check_count, check_name, check_timeout, check_values
-from railtracks._nodes.making import function_node
 from railtracks._nodes.retry import Retry
 from railtracks._records.secrets import is_secret_object
-from railtracks._sessions.session import current_session
-from railtracks.llm._data import ModelRequest, Response, Tool
+from railtracks.llm._chat import Chat
+from railtracks.llm._data import Response, Tool
 from railtracks.llm._endpoint import Endpoint, Patience, Transport
-from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage
-from railtracks.llm._model import ModelConnection, ModelKey, StructuredMode
+from railtracks.llm._messages import Message
+from railtracks.llm._model import ModelConnection, StructuredMode
 from railtracks.llm._substitutes import check_requests
 from railtracks.llm._wire import RequestOptions
 from railtracks.llm.retries import model_retry
@@ -33,6 +29,41 @@ Price: TypeAlias = "tuple[Decimal | float | str, Decimal | float | str]"
 
 _MODES: Final = ("auto", *get_args(StructuredMode))
 _ANSWER_FACTOR: Final = 10
+
+# What others call a setting, or give to a model: what to write here.
+_GUESSED: Final = {
+    "base_url": "api_base",
+    "endpoint": "api_base",
+    "host": "api_base",
+    "url": "api_base",
+    "default_headers": "extra_headers",
+    "headers": "extra_headers",
+    "key": "api_key",
+    "max_completion_tokens": "max_tokens",
+    "max_output_tokens": "max_tokens",
+    "max_retries": "retry_approach",
+    "model": "model_name",
+    "response_format": "output_schema of rt.agent_node",
+    "retries": "retry_approach",
+    "retry": "retry_approach",
+    "stop_sequences": "stop",
+    "stream": "rt.astream(agent, ...)",
+    "system": "system_message of rt.agent_node",
+    "system_prompt": "system_message of rt.agent_node",
+    "token": "api_key",
+    "tools": "tool_nodes of rt.agent_node",
+}
+
+
+def refuse_settings(unknown: Iterable[str]) -> None:
+    """Refuse settings that there are not, and say what the user may have meant.
+
+    Raises:
+        TypeError: If there is one.
+    """
+    for name in sorted(unknown):
+        meant = f"use {_GUESSED[name]}" if name in _GUESSED else "a field of the request goes into extra_body"
+        raise TypeError(f"a model has no setting {name!r}: {meant}")
 
 
 class Settings(TypedDict, total=False):
@@ -153,39 +184,7 @@ class LanguageModel(ABC):
             LLMError: If the model cannot be reached, refuses, or answers with what is no answer.
             ImportError: If the SDK is not installed.
         """
-        request = ModelRequest(_messages(history), _tools(tools), schema)
-        node = function_node(self._respond, name=f"model {self.name}", retry=self.retry)
-        return await call(node, request)
-
-    async def _respond(self, request: ModelRequest) -> Response:
-        session = current_session()
-        check_requests(self)
-        connection = await session.shared_resource(ModelKey(self), self.open)
-        return await connection.respond(evolve(request, session_id=session.identifier), None)
-
-
-def _messages(history: str | Message | Iterable[Message]) -> tuple[Message, ...]:
-    if isinstance(history, str):
-        return (UserMessage(history),)
-    messages: tuple[Message, ...] = (history,) if isinstance(history, _MESSAGES) else tuple(history)
-    _check_messages(messages)
-    return messages
-
-
-def _check_messages(messages: Sequence[object]) -> None:
-    for index, each in enumerate(messages):
-        if not isinstance(each, _MESSAGES):
-            raise TypeError(f"item {index} of the history is no message: {each!r}")
-    if not messages:
-        raise ValueError("the history is empty: there is nothing to ask the model")
-
-
-def _tools(tools: Iterable[object]) -> tuple[Tool, ...]:
-    given = tuple(tools)
-    found = tuple(each for each in given if isinstance(each, Tool))
-    if len(found) < len(given):
-        raise TypeError("tools must be rt.llm.Tool: each with a name, a detail, and the JSON Schema of its parameters")
-    return found
+        return await Chat(self, self.retry, check_requests).ask(history, tools, schema)
 
 
 def _check(model_name: str, endpoint: Endpoint, settings: Settings) -> None:
@@ -197,9 +196,7 @@ def _check(model_name: str, endpoint: Endpoint, settings: Settings) -> None:
             raise ValueError(f"api_base must be an address such as http://localhost:8000/v1, not {endpoint.base!r}")
     if endpoint.key is not None and not is_secret_object(endpoint.key):
         check_name("api_key", endpoint.key)
-    unknown = settings.keys() - Settings.__annotations__.keys()
-    if unknown:
-        raise TypeError(f"there is no setting {min(unknown)!r}; a field of the request goes into extra_body")
+    refuse_settings(settings.keys() - Settings.__annotations__.keys())
     for name, check in _CHECKS.items():
         value = settings.get(name)
         if value is not None:
@@ -211,7 +208,6 @@ def _check(model_name: str, endpoint: Endpoint, settings: Settings) -> None:
         raise ValueError(f"structured must be one of {', '.join(_MODES)}, not {settings.get('structured')!r}")
 
 
-_MESSAGES: Final = (SystemMessage, UserMessage, AssistantMessage, ToolMessage)
 _CHECKS: Final[Mapping[str, Number | Callable[[str, object], None]]] = {
     "temperature": Number(),
     "top_p": Number(),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
 
 from attrs import frozen
 
+from railtracks._blocks import AsyncBlock
 from railtracks.agents._mcp.connection import open_connection
 from railtracks.agents._mcp.parameters import MCPParams, check_params
 from railtracks.agents._mcp.tools import MCPTool, tools_of
@@ -23,10 +25,9 @@ class MCPClient:
     tools: tuple[MCPTool, ...]
 
 
-@asynccontextmanager
-async def connect_mcp(
+def connect_mcp(
     params: MCPParams, tools: Iterable[str] | None = None, prefix: str | None = None
-) -> AsyncGenerator[MCPClient]:
+) -> AbstractAsyncContextManager[MCPClient]:
     """Connect to an MCP server for a block: `async with rt.connect_mcp(params) as server`, then `server.tools`.
 
     The tools are listed once. Leaving the block closes the connection, and ends a server that was started for it, with
@@ -45,5 +46,29 @@ async def connect_mcp(
         ImportError: If the extra `mcp` is not installed.
     """
     check_params(params)
+    return _ClientBlock(_connected(params, tools, prefix))
+
+
+@asynccontextmanager
+async def _connected(params: MCPParams, tools: Iterable[str] | None, prefix: str | None) -> AsyncGenerator[MCPClient]:
     async with open_connection(params.connection()) as connection:
         yield MCPClient(tools_of(connection, params.timeout, tools, prefix))
+
+
+class _ClientBlock(AsyncBlock, AbstractAsyncContextManager[MCPClient]):
+    _shown_as = "rt.connect_mcp(...)"
+
+    def __init__(self, connected: AbstractAsyncContextManager[MCPClient]) -> None:
+        self._connected = connected
+
+    async def __aenter__(self) -> MCPClient:
+        return await self._connected.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        try:
+            return await self._connected.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - closes the connection
+        finally:
+            # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
+            del error

@@ -34,6 +34,7 @@ from railtracks.llm._script import (
     Stream,
     WireEntry,
     answer_of,
+    counted,
 )
 
 
@@ -90,7 +91,7 @@ class WireScript:
         if number > len(self._entries):
             which = "request" if self._is_shared else "answer of a conversation"
             raise ScriptError(
-                f"the script of the fake provider has {len(self._entries)} entries, and no {which} {number}"
+                f"the script of the fake provider has {counted(len(self._entries))}, and no {which} {number}"
             )
         return self._entries[number - 1]
 
