@@ -38,6 +38,7 @@ _SMALL = (100, 1_000, 10_000)
 _COMMITS = {"": "µs a step", "fsync": "µs, a bare append and sync just then"}
 _EVERYBODY = ("pydantic-graph", "langgraph", "railtracks")
 _DURABLE = ("dbos", "langgraph-durable")
+_AGENTS = ("pydantic-ai", "openai-agents", "langchain")
 
 MEASUREMENTS = (
     Measurement(
@@ -71,6 +72,22 @@ MEASUREMENTS = (
         units=_CALLS,
     ),
     Measurement(
+        name="recording",
+        title="Calls that are logged or recorded",
+        module="benchmarks.ours_recording",
+        sizes=(1_000, 10_000, 100_000),
+        units={"": "µs of CPU a call"},
+        samples=5,
+    ),
+    Measurement(
+        name="observers",
+        title="Calls that are watched",
+        module="benchmarks.ours_observers",
+        sizes=(10_000,),
+        units={"": "µs of CPU a call"},
+        samples=5,
+    ),
+    Measurement(
         name="threads",
         title="Nodes in threads",
         module="benchmarks.ours_workers",
@@ -93,6 +110,15 @@ MEASUREMENTS = (
         sizes=(500,),
         units={"threads": "µs a call, ThreadPoolExecutor", "processes": "µs a call, ProcessPoolExecutor"},
         samples=9,
+    ),
+    Measurement(
+        name="cluster",
+        title="Sessions on a Dask cluster",
+        module="benchmarks.ours_cluster",
+        sizes=(300,),
+        units={"": "ms a session of 10 ms, 8 threads"},
+        samples=7,
+        counted="sessions",
     ),
     Measurement(
         name="nested",
@@ -238,6 +264,24 @@ MEASUREMENTS = (
         counted="nodes",
     ),
     Measurement(
+        name="hosts",
+        title="Flows from asyncio, Trio and sync code",
+        module="benchmarks.ours_hosts",
+        sizes=(100,),
+        units={"": "µs a flow"},
+        samples=15,
+        counted="flows",
+    ),
+    Measurement(
+        name="hosts-stall",
+        title="asyncio's loop beside a flow that computes",
+        module="benchmarks.ours_hosts",
+        sizes=(200,),
+        units={"": "ms that the loop stands still", "cpu": "ms of that computing"},
+        samples=7,
+        counted="flows",
+    ),
+    Measurement(
         name="feed",
         title="Feeding a batch",
         module="benchmarks.ours_calls",
@@ -252,6 +296,7 @@ MEASUREMENTS = (
         module="benchmarks.ours_agents",
         sizes=(100,),
         units={"": "ms a turn"},
+        peers=dict.fromkeys(_AGENTS, (100,)),
         counted="turns",
     ),
     Measurement(
@@ -260,8 +305,35 @@ MEASUREMENTS = (
         module="benchmarks.ours_agents",
         sizes=(100,),
         units={"": "s"},
+        peers=dict.fromkeys(_AGENTS, (100,)),
         samples=5,
         counted="agents",
+    ),
+    Measurement(
+        name="agents-memory",
+        title="Memory of an agent",
+        module="benchmarks.ours_agents",
+        sizes=(20,),
+        units={"": "bytes an agent"},
+        peers=dict.fromkeys(_AGENTS, (20,)),
+        samples=3,
+        counted="agents",
+    ),
+    Measurement(
+        name="agents-questions",
+        title="Five questions to agents",
+        module="benchmarks.ours_agents",
+        sizes=(1,),
+        units={
+            "ticks": "ticks of a tool in 0.5 s after its run was cancelled",
+            "request": "s until the server sees that a run was cancelled, of 1 s",
+            "stream": "s until the server sees that a stream was left, of 1 s",
+            "three": "whether the run goes on where one of three tools raises",
+            "endless": "tool calls until endless tools are ended, of those in 12 s",
+        },
+        peers=dict.fromkeys(_AGENTS, (1,)),
+        samples=3,
+        counted="runs",
     ),
     Measurement(
         name="agents-import",
@@ -269,6 +341,7 @@ MEASUREMENTS = (
         module="benchmarks.ours_agents",
         sizes=(1,),
         units={"whole": "ms, whole interpreter", "beyond": "ms beyond bare Python"},
+        peers=dict.fromkeys(_AGENTS, (1,)),
         counted="imports",
     ),
 )
@@ -279,6 +352,20 @@ SERIES = {
     "plain, an await a level": "plain Trio, an await a level",
     "plain, a full checkpoint a task": "plain Trio, a full checkpoint a task",
     "plain, nothing to do": "plain Trio, nothing to do",
+    "anyio": "over anyio's portal to a Trio thread",
+    "guest": "in a Trio run as asyncio's guest",
+    "ours, in Trio": "railtracks on Trio, in Trio",
+    "ours, invoke": "railtracks on Trio, invoke",
+    "ours, invoke in_thread": "railtracks on Trio, invoke in_thread",
     "ours, one after another": "railtracks on Trio, one after another",
+    "ours, in a log file": "railtracks on Trio, log_file",
+    "ours, names recorded": 'railtracks on Trio, record_events="names"',
+    "ours, events recorded": "railtracks on Trio, record_events=True",
+    "ours, in batches": "railtracks on Trio, batch=5",
     "ours, save_state=False": "railtracks on Trio, save_state=False",
+    "ours, live": "railtracks on Trio, a live view four times a second",
+    "ours, traced": "railtracks on Trio, a span of each call, kept in memory",
+    "ours, traced and encoded": "railtracks on Trio, a span of each call, made ready to be sent",
+    "ours, lines": "railtracks on Trio, a live view as lines",
+    "ours, logged": "railtracks on Trio, a log of each call in a file",
 }

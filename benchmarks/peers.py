@@ -62,6 +62,23 @@ PEERS = (
         module="benchmarks.peer_langgraph_durable",
         beside=("langgraph==1.2.22",),
     ),
+    Peer(
+        name="pydantic-ai",
+        distribution="pydantic-ai-slim",
+        version="2.68.0",
+        title="pydantic-ai 2.68.0",
+        module="benchmarks.peer_pydantic_ai",
+        beside=("openai==3.57.0",),
+    ),
+    Peer("openai-agents", "openai-agents", "0.24.0", "openai-agents 0.24.0", "benchmarks.peer_openai_agents"),
+    Peer(
+        name="langchain",
+        distribution="langchain",
+        version="1.5.2",
+        title="langchain 1.5.2",
+        module="benchmarks.peer_langchain",
+        beside=("langchain-openai==1.7.4",),
+    ),
 )
 
 

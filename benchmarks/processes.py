@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 import trio
 
+from benchmarks.agents_script import SERVER_PYTHON
 from benchmarks.peers import ROOT
 from benchmarks.samples import PREFIX
 
@@ -53,6 +54,7 @@ def _peer_environment(folder: str) -> Mapping[str, str]:
         "RAILTRACKS_HOME": folder,
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "LANGSMITH_TRACING": "false",
+        SERVER_PYTHON: sys.executable,
     }
 
 

@@ -13,7 +13,7 @@ from benchmarks.targets import TARGETS
 BEGIN = "<!-- bench:begin -->"
 END = "<!-- bench:end -->"
 
-# Rows of the page's table: label, measurement, N (None: the largest that each side has), figure.
+# Rows of the page's tables: label, measurement, N (None: the largest that each side has), figure.
 _ROWS: Sequence[tuple[str, str, int | None, str]] = (
     ("one after another, µs a call, N = 1,000", "sequential", 1_000, ""),
     ("… N = 10,000", "sequential", 10_000, ""),
@@ -39,6 +39,17 @@ _ROWS: Sequence[tuple[str, str, int | None, str]] = (
     ("… nodes still active after it", "timeout", 100, "active"),
     ("… things they still do in 0.3 s", "timeout", 100, "ticks"),
     ("feeding 100,000 inputs, longest wait, ms", "feed", 100_000, "wait"),
+)
+_AGENT_ROWS: Sequence[tuple[str, str, int | None, str]] = (
+    ("a turn of an agent, ms (plain: a request through the SDK)", "agent-turns", 100, ""),
+    ("100 agents side by side, two turns of 100 ms and two tools each, s", "agents-side-by-side", 100, ""),
+    ("memory an agent with one tool, bytes", "agents-memory", 20, ""),
+    ("import, ms beyond bare Python", "agents-import", 1, "beyond"),
+    ("cancelled in a tool: its ticks in the 0.5 s after", "agents-questions", 1, "ticks"),
+    ("cancelled in a request: s until the server sees it", "agents-questions", 1, "request"),
+    ("a stream left early: s until the server sees it, of 1 s", "agents-questions", 1, "stream"),
+    ("one of three tools raises: 1 if the run goes on", "agents-questions", 1, "three"),
+    ("endless tools: tool calls until it ends, in 12 s", "agents-questions", 1, "endless"),
 )
 
 
@@ -117,22 +128,34 @@ def machine() -> str:
 
 
 def markdown(figures: Figures) -> str:
-    """Write the table of the page of benchmarks: every side beside every other, medians with minimum and maximum."""
-    sides = (OURS, PLAIN, *(peer.title for peer in PEERS))
-    lines = [
-        "| | " + " | ".join(sides) + " |",
-        "| --- |" + " ---: |" * len(sides),
-    ]
-    for label, measurement, size, what in _ROWS:
-        cells = [_cell(figures, measurement, size, who, what) for who in sides]
-        if cells[0]:
-            lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    """Write the tables of the page of benchmarks: every side beside every other, medians with minimum and maximum."""
+    lines: list[str] = []
+    for rows in (_ROWS, _AGENT_ROWS):
+        lines += _markdown_table(figures, rows)
     versions = f"trio {figures.versions.get(OURS, '')}".strip()
     lines += [
-        "",
         f"Median (minimum to maximum), all in one run of `make bench` on one machine: {machine()}, {versions}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _markdown_table(figures: Figures, rows: Sequence[tuple[str, str, int | None, str]]) -> Sequence[str]:
+    """Return the lines of one table, of the rows and the sides that were measured."""
+    known = (OURS, PLAIN, *(peer.title for peer in PEERS))
+    cells = {
+        label: [_cell(figures, measurement, size, who, what) for who in known]
+        for label, measurement, size, what in rows
+    }
+    measured = {label: row for label, row in cells.items() if row[0]}
+    places = [place for place in range(len(known)) if any(row[place] for row in measured.values())]
+    if not measured:
+        return ()
+    return (
+        "| | " + " | ".join(known[place] for place in places) + " |",
+        "| --- |" + " ---: |" * len(places),
+        *(f"| {label} | " + " | ".join(row[place] for place in places) + " |" for label, row in measured.items()),
+        "",
+    )
 
 
 def put_into(page: Path, block: str) -> None:

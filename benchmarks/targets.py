@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import attrs
 
 from benchmarks.figures import Figures, Key
-from benchmarks.measurements import OURS, PLAIN
+from benchmarks.measurements import OURS, PLAIN, SERIES
 from benchmarks.peers import PEERS
 
 BESIDE = "railtracks on Trio, one after another"
@@ -47,6 +47,16 @@ def _worst(measurement: str, size: int, what: str) -> Callable[[Figures], float 
 def _ratio(measurement: str, size: int, what: str = "", beside: str = PLAIN) -> Callable[[Figures], float | None]:
     def figure(figures: Figures) -> float | None:
         ratio = figures.ratio(Key(measurement, size, OURS, what), Key(measurement, size, beside, what))
+        return ratio.median if ratio else None
+
+    return figure
+
+
+def _watched(observer: str) -> Callable[[Figures], float | None]:
+    """The CPU time of 10,000 calls that an observer watches, to that of 10,000 calls that nobody does."""
+
+    def figure(figures: Figures) -> float | None:
+        ratio = figures.ratio(Key("observers", 10_000, SERIES[observer], ""), Key("observers", 10_000, OURS, ""))
         return ratio.median if ratio else None
 
     return figure
@@ -111,6 +121,7 @@ TARGETS = (
     Target("one after another, time a call, likewise", _flat_time("sequential", 1_000), 1.3, "x"),
     *_all_sizes("side by side, to a plain nursery", "side-by-side", (100, 1_000, 10_000, 100_000), 1.6),
     Target("side by side, that ratio, greatest to least from N = 100", _flat("side-by-side", 100), 1.3, "x"),
+    Target("10,000 calls under a live view, to those that nobody watches", _watched("ours, live"), 1.1, "x"),
     Target("nodes in threads, to trio.to_thread.run_sync", _ratio("threads", 1_000), 1.5, "x"),
     Target("nodes in processes, to trio_parallel.run_sync", _ratio("processes", 500), 1.3, "x"),
     Target("nested 500 deep, a level to a call one after another", _ratio("nested", 500, beside=BESIDE), 3, "x"),
@@ -154,6 +165,8 @@ TARGETS = (
     Target("timeout, left and done after it", _left, 0),
     Target("feeding 100,000 inputs, longest wait of another task", _median("feed", 100_000, "wait"), 20, " ms"),
     Target("feeding 100,000 inputs, the worst sample of it", _worst("feed", 100_000, "wait"), 20, " ms"),
+    Target("asyncio's loop beside a flow that computes: ms of it", _median("hosts-stall", 200, "cpu"), 10, " ms"),
+    Target("a session of 10 ms on a cluster, to client.map", _ratio("cluster", 300), 1.1, "x"),
     Target("a turn of an agent, to a request through the bare SDK", _ratio("agent-turns", 100), 1.2, "x"),
     Target("100 agents of two turns of 100 ms with two tools", _median("agents-side-by-side", 100), 1, " s"),
 )
