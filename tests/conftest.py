@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from postgres_server import MEMORY, has_room
+
+# The fixture stands here for all tests: imported by each module that asks for it, it would be a server for each.
+from postgres_server import MEMORY, has_room, postgres  # noqa: F401 - as said above
 
 # A shell ignores SIGINT for what it runs in the background, and that is inherited. Here it has to interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -135,21 +135,21 @@ except KeyboardInterrupt:
     ("nodes", "options", "body"),
     [
         ("", "", "await rt.call(compute)"),
-        ("node = rt.function_node(compute, timeout=60)", "", "await rt.call(node)"),
-        ("async def one(_): await compute()", "", "await rt.call_batch(one, [1])"),
         ("", "", "session.start_soon(compute)"),
-        (
-            "import contextlib\n@contextlib.asynccontextmanager\nasync def opened():\n    await compute()\n    yield\n",
-            "",
-            "await session.enter_async_context(opened())",
-        ),
-        (
-            "@rt.session(name='computes')\nasync def decorated(): await compute()\n",
-            "save_state=False",
-            "await decorated()",
-        ),
         ("flow = rt.Flow('f', entry_point=compute)", "", "await flow.ainvoke()"),
         *proved(
+            ("node = rt.function_node(compute, timeout=60)", "", "await rt.call(node)"),
+            ("async def one(_): await compute()", "", "await rt.call_batch(one, [1])"),
+            (
+                "import contextlib as c\n@c.asynccontextmanager\nasync def opened():\n    await compute()\n    yield\n",
+                "",
+                "await session.enter_async_context(opened())",
+            ),
+            (
+                "@rt.session(name='computes')\nasync def decorated(): await compute()\n",
+                "save_state=False",
+                "await decorated()",
+            ),
             ("node = rt.function_node(compute, retry=rt.Retry(2))", "", "await rt.call(node)"),
             (
                 "async def deep(n): await (rt.call(deep, n - 1) if n else rt.call(compute))",

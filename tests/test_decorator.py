@@ -73,9 +73,11 @@ async def test_it_takes_every_option_of_session(tmp_path: Path) -> None:
         "cleanup_timeout": 1,
         "history_limit": 10,
         "value_limit": 1_000,
+        "record_events": tmp_path / "recorded",
         "durable": tmp_path / "store.db",
         "session_id": "s-1",
         "resume": None,
+        "trace_parent": {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"},
     }
     assert set(options) == set(inspect.signature(rt.Session).parameters)
 

@@ -10,7 +10,6 @@ import attrs
 import pytest
 from doc_blocks import LANGUAGES, MARKS, PAGES, ROOT, Page, blocks_of
 from postgres_server import PostgresServer
-from postgres_server import postgres as _postgres  # noqa: F401 - a fixture
 
 import railtracks as rt
 
@@ -94,7 +93,7 @@ def test_the_test_of_each_guarantee_is_there() -> None:
 
 def test_every_public_name_is_in_the_reference() -> None:
     pages = "".join(page.read_text("utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
-    modules = {"context", "exceptions", "llm", "prebuilt"}
+    modules = {"context", "dask", "exceptions", "llm", "prebuilt"}
     missing = {name for name in rt.__all__ if f"::: railtracks.{name}\n" not in pages} - set(rt.exceptions.__all__)
     assert missing <= modules
     assert all(f"::: railtracks.{module}\n" in pages for module in (*modules, "testing", "pytest_plugin"))

@@ -22,7 +22,7 @@ BESIDE = [testing]
 
 def is_exported(module: ModuleType, value: object) -> bool:
     if isinstance(value, ModuleType):
-        return module is rt and value in [*ROOMS, rt.llm, rt.prebuilt]
+        return module is rt and value in [*ROOMS, rt.asgi, rt.dask, rt.llm, rt.prebuilt]
     # The doubles of models are at home where models are.
     home = {rt: ("railtracks",), testing: (testing.__name__, rt.llm.__name__)}.get(module, (module.__name__,))
     return getattr(value, "__module__", "").startswith(home) and not isinstance(
@@ -91,6 +91,7 @@ ERRORS: list[tuple[type[Exception], type[Exception], tuple[object, ...], str]] =
     ),
     (rt.SessionCancelledError, Exception, (), "the session was cancelled"),
     (rt.SessionCancelledError, Exception, ("enough",), "the session was cancelled: enough"),
+    (rt.ClientDisconnectedError, rt.SessionCancelledError, (), "the session was cancelled: the client has left"),
     (rt.ContextError, RuntimeError, ("no session",), "no session"),
     (
         rt.PendingCallError,
@@ -105,6 +106,7 @@ ERRORS: list[tuple[type[Exception], type[Exception], tuple[object, ...], str]] =
     (rt.PendingCallError, RuntimeError, ("fetch", "cancelled", "enough"), "the call of 'fetch' was cancelled: enough"),
     (rt.StateError, ValueError, ("a.json", "$.calls", "missing"), "a.json: at $.calls: missing"),
     (rt.FatalError, Exception, ("stop",), "stop"),
+    (rt.WorkerLostError, Exception, ("flow x", "w1"), "worker 'w1' went away while it ran 'flow x'"),
     (
         rt.WorkerCrashedError,
         Exception,
@@ -238,7 +240,18 @@ def test_importing_the_package_has_no_side_effects_and_brings_the_core_only() ->
 
 def test_optional_rooms_are_not_imported() -> None:
     rooms = ["railtracks.cli", "railtracks.demo", "railtracks.durable", "railtracks.llm", "railtracks.agents"]
-    rooms += ["railtracks._model_errors", "rich", "asyncio", "sqlalchemy", "msgspec", "openai", "anthropic", "mcp"]
+    rooms += [
+        "railtracks.exports",
+        "railtracks._watch",
+        "railtracks._model_errors",
+        "rich",
+        "asyncio",
+        "sqlalchemy",
+        "msgspec",
+        "openai",
+        "anthropic",
+        "mcp",
+    ]
     script = f"import railtracks, sys; print({set(rooms)!r} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -325,3 +325,10 @@ def open_sockets() -> list[str]:
             if name.startswith("socket:"):
                 found.append(name)
     return found
+
+
+def trace_of_worker() -> tuple[str, bool]:
+    """Return the trace around this code, and whether the SDK of OpenTelemetry was imported for that."""
+    carrier: dict[str, str] = {}
+    rt.inject(carrier)
+    return carrier.get("traceparent", ""), "opentelemetry.sdk" in sys.modules

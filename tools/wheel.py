@@ -17,7 +17,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parent.parent
 # What only those have who work on the package.
-DEVELOPMENT: Final = frozenset({"check", "docs", "test"})
+DEVELOPMENT: Final = frozenset({"check", "docs", "hosts", "test"})
 
 
 def users_extras() -> list[str]:

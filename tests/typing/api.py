@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, assert_type
+from typing import Any, TextIO, assert_type
 
 import trio
+from opentelemetry import metrics, trace
 
 import railtracks as rt
 from railtracks import testing
@@ -409,6 +410,12 @@ async def durable() -> None:
     await rt.send_signal("s", "approval")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
+def waits(store: rt.DurableStore) -> None:
+    assert_type(store.waits("s"), tuple[rt.StoredWait, ...])
+    assert_type(store.waits()[0].checked(1), object)
+    assert_type(store.prune(3.0, dry_run=True), int)
+
+
 async def the_rest() -> None:
     assert_type(rt.context.get("key"), Any)
     rt.context.put("key", 1)
@@ -425,6 +432,14 @@ async def the_rest() -> None:
     rt.set_config(timeout="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     rt.set_config(name="run")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     rt.enable_logging("INFO", Path("a.log"))
+    assert_type(rt.enable_telemetry(content=True, genai=False, openinference=False, min_duration=0.1, depth=3), None)
+    rt.enable_telemetry(tracer_provider=trace.get_tracer_provider(), meter_provider=metrics.get_meter_provider())
+    rt.enable_telemetry(tracer_provider="console")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    carrier: dict[str, str] = {}
+    assert_type(rt.inject(carrier), None)
+    rt.inject("traceparent")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    rt.Session(trace_parent=carrier)
+    rt.Session(trace_parent="00-a-b-01")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     rt.enable_logging(10)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
     sync_callback: Callable[[Any], None] = print
@@ -492,7 +507,8 @@ def measured(text: str) -> int:
 async def workers_and_ends() -> None:
     assert_type(await rt.call(measured, "a"), int)
     assert_type(await rt.call(rt.function_node(plain_sync, run_in=ThreadPoolExecutor()), 1), list[int])
-    flow = rt.Flow("ends", greet, history_limit=10, value_limit=1_000, stop_on_sigterm=2.5)
+    flow = rt.Flow("ends", greet, history_limit=10, value_limit=1_000, record_events="names", stop_on_sigterm=2.5)
+    rt.set_config(record_events=Path("elsewhere"))
     rt.set_config(thread_limit=4, history_limit=math.inf, value_limit=math.inf)
     async with rt.Session(history_limit=10) as session:
         assert_type(await session.drain(5), None)
@@ -517,3 +533,16 @@ def timeouts(of_node: rt.NodeTimeoutError, of_session: rt.SessionTimeoutError) -
     assert_type(of_session.open_calls, tuple[str, ...])
     rt.NodeTimeoutError("fetch", 5, ("parse (2) was open for 4.9 s",))
     rt.NodeTimeoutError("fetch", 5, "parse (2)")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def seeing(session: rt.Session, stream: TextIO) -> None:
+    assert_type(rt.export(session, "mermaid"), str)
+    assert_type(rt.export(session.info, "html", None), str)
+    rt.export(session, "chrome-trace", Path("trace.json"))
+    rt.export(session.info, "otlp-json", stream)
+    rt.export(session, "pdf")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    with rt.watch(to=stream, mode="lines", rate=1):
+        pass
+    with rt.watch() as nothing:
+        assert_type(nothing, None)
+    rt.watch(mode="picture")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
