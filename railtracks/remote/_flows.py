@@ -95,6 +95,7 @@ async def submit(
         ContextError: If no session is open here, or it drains.
         NodeCreationError: If the workers cannot import the flow: it is made in a program or a notebook.
         TypeError: If an argument is of the wrong type, or cannot be pickled.
+        ImportError: If the extra `retry` is not installed.
         ValueError: If `timeout` is impossible, or `session_id` is given and the flow is not durable.
     """
     if not isinstance(cast("object", bound), BoundFlow):
@@ -147,6 +148,7 @@ def map_flow(
         ContextError: When the block is entered, if no session is open here, or it drains.
         NodeCreationError: As from `submit`.
         TypeError: If an argument is of the wrong type.
+        ImportError: As from `submit`.
         ValueError: If `limit`, `batch` or `timeout` is impossible.
     """
     check_count("batch", batch)
