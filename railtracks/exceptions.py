@@ -395,6 +395,9 @@ class SignalTimeoutError(RailtracksError, TimeoutError):
 
 
 def __getattr__(name: str) -> object:
+    # Python itself asks for `__path__` at each import from here, and nobody guesses such a name.
+    if name.startswith("__"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name not in __all__:
         error: AttributeError = import_module("railtracks._guessed").no_attribute(__name__, name)
         raise error

@@ -6,13 +6,10 @@ nobody has to guess it from a name.
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
-from attrs import define
+from typing import NamedTuple, TypeAlias
 
 
-@define(frozen=True)
-class AgentRole:
+class AgentRole(NamedTuple):
     """A run of an agent, whose name is that of the node.
 
     Attributes:
@@ -22,8 +19,7 @@ class AgentRole:
     tool_call_id: str | None = None
 
 
-@define(frozen=True)
-class ModelRole:
+class ModelRole(NamedTuple):
     """A request to a model.
 
     Attributes:
@@ -35,8 +31,7 @@ class ModelRole:
     provider: str
 
 
-@define(frozen=True)
-class ToolRole:
+class ToolRole(NamedTuple):
     """A tool call that a model has asked for.
 
     Attributes:
