@@ -43,15 +43,15 @@ from railtracks._records.data import (
     RemoteOrigin,
     Status,
 )
-from railtracks._records.loading import load_state
 from railtracks._records.log import enable_logging
 from railtracks._records.secrets import Secret, register_reveal
+from railtracks._sessions.access import current_session, session_id
 from railtracks._sessions.broadcast import broadcast
 from railtracks._sessions.connection import Connection
 from railtracks._sessions.decorator import session
 from railtracks._sessions.durable import durable_package as _durable_package
 from railtracks._sessions.flow import Flow
-from railtracks._sessions.session import Session, current_session, session_id
+from railtracks._sessions.session import Session
 from railtracks._sessions.shutdown import ashutdown, shutdown, shutdown_on_sigterm
 from railtracks.exceptions import (
     ClientDisconnectedError,
@@ -81,6 +81,7 @@ from railtracks.exceptions import (
 
 if TYPE_CHECKING:
     from railtracks import asgi, dask, llm, prebuilt
+    from railtracks._records.loading import load_state
     from railtracks._watch import watch
     from railtracks.agents import (
         AgentNode,

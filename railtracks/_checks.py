@@ -160,7 +160,9 @@ def switch_in_environment(name: str) -> bool | None:
     Raises:
         ValueError: If the variable says neither yes nor no. Somebody wanted something of it.
     """
-    said = os.environ.get(name, "")
+    said = os.environ.get(name)
+    if not said:
+        return None
     if said.strip().lower() not in _SWITCH:
         raise ValueError(f"the environment variable {name} must be 0 or 1, not {said!r}")
     return _SWITCH[said.strip().lower()]

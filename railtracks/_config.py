@@ -50,6 +50,11 @@ def configure(options: ConfigOptions) -> ConfigOptions:
     return before
 
 
+def configuration() -> ConfigOptions:
+    """Return the whole configuration: the same object until it is replaced."""
+    return _configured
+
+
 def configured_thread_limit() -> int:
     """Return how many sync nodes may be in worker threads at once."""
     return _configured.get("thread_limit") or THREAD_LIMIT

@@ -31,13 +31,14 @@ AGENT_NAMES: Final = frozenset(
     }
 )
 
-# The names at `rt` of what shows sessions, each with its module. These modules can be imported without an extra, and
-# what needs one says so when it is used.
+# The names at `rt` of what shows or sends sessions or reads them back, each with its module. These modules can be
+# imported without an extra, and what needs one says so when it is used.
 WING_NAMES: Final = {
     "export": "railtracks.exports",
     "watch": "railtracks._watch",
     "enable_telemetry": "railtracks.telemetry",
     "inject": "railtracks.telemetry",
+    "load_state": "railtracks._records.loading",
     "BoundFlow": "railtracks.remote",
     "args": "railtracks.remote",
     "map_flow": "railtracks.remote",

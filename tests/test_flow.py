@@ -8,20 +8,10 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
+from plain_nodes import double, which_session
 from trio.testing import MockClock
 
 import railtracks as rt
-
-
-@rt.function_node
-async def double(number: int) -> int:
-    return 2 * number
-
-
-@rt.function_node
-async def which_session() -> str | None:
-    return rt.session_id()
-
 
 # Invoking
 
@@ -86,6 +76,28 @@ async def test_configured_defaults_are_those_of_the_invocation_not_of_the_flows_
     rt.set_config(timeout=1)
     with pytest.raises(rt.SessionTimeoutError):
         await flow.ainvoke()
+
+
+def test_each_run_of_a_flow_has_the_defaults_that_are_configured_as_it_begins() -> None:
+    async def timeout() -> float | None:
+        return rt.current_session().info.timeout
+
+    flow = rt.Flow("timeout", entry_point=timeout)
+    told = [flow.invoke()]
+    for seconds in (30, 60, None):
+        rt.set_config(timeout=seconds)
+        told.append(flow.invoke())
+    assert told == [None, 30, 60, None]
+
+
+def test_runs_of_one_flow_share_no_options() -> None:
+    async def put(key: str) -> list[str]:
+        rt.context.put(key, key)
+        return sorted(rt.current_session().context)
+
+    rt.set_config(context={"configured": True})
+    flow = rt.Flow("put", entry_point=put)
+    assert [flow.invoke("first"), flow.invoke("second")] == [["configured", "first"], ["configured", "second"]]
 
 
 async def test_error_of_the_entry_point_is_raised_as_it_is() -> None:

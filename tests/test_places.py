@@ -289,6 +289,15 @@ def test_any_other_switch_leaves_the_option_as_it_is(switch: str, home: Path, mo
     assert saved_in(home) == ["saved"]
 
 
+def test_a_switch_that_says_neither_means_nothing_to_a_session_that_saves_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAILTRACKS_SAVE_STATE", "never")
+    assert rt.Session(save_state=False).state_path is None
+    rt.Flow("flow", greet, save_state=False).invoke(ADA)
+    assert saved_in(home) == []
+
+
 def test_a_switch_that_says_neither_is_refused_and_no_node_runs(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

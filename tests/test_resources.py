@@ -1,7 +1,7 @@
 """Resources of a session: usable from any call, left in reverse order, each in a task of its own."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -43,6 +43,14 @@ async def test_resource_is_what_its_manager_gives_and_is_open_until_the_session_
         await trio.lowlevel.checkpoint()
         assert log == ["open a"]
     assert log == ["open a", "close a"]
+    assert session.status == "completed"
+
+
+async def test_what_is_no_async_context_manager_is_refused_and_costs_the_session_nothing(resource: Resource) -> None:
+    async with rt.Session() as session:
+        for wrong in (resource, nullcontext, memoryview(b"")):
+            with pytest.raises(TypeError, match="must be an async context manager"):
+                await session.enter_async_context(wrong)  # type: ignore[arg-type]
     assert session.status == "completed"
 
 

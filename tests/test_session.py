@@ -12,20 +12,10 @@ from typing import Any
 
 import pytest
 import trio
+from plain_nodes import double, which_session
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import railtracks as rt
-
-
-@rt.function_node
-async def double(number: int) -> int:
-    return 2 * number
-
-
-@rt.function_node
-async def which_session() -> str | None:
-    return rt.session_id()
-
 
 # Options
 

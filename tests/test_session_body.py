@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from plain_nodes import fail_in_cleanup
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import railtracks as rt
@@ -241,16 +242,9 @@ async def test_left_through_a_nursery_of_the_body_it_comes_out_as_from_that_nurs
 
 
 async def test_errors_of_other_tasks_are_raised_all_the_same(autojump_clock: MockClock) -> None:
-    @rt.function_node
-    async def fail_in_cleanup() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            raise KeyError("cleanup")
-
     with pytest.raises(KeyError, match="cleanup"):
         async with open_session() as session:
-            session.start_soon(fail_in_cleanup)
+            session.start_soon(fail_in_cleanup, KeyError("cleanup"))
             await wait_all_tasks_blocked()
             with pytest.raises(ValueError, match="broken"):
                 await rt.call(fail, "ordinary")

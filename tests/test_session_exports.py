@@ -9,6 +9,7 @@ import json
 import os
 import random
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from railtracks.exports import ExportFormat, tree_text
 
 FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
 START = datetime(2030, 1, 1, tzinfo=UTC)
+GRAPHVIZ = shutil.which("dot")
 HOSTILE = [
     "<script>alert(1)</script>",
     '"]\nclick n1 href "javascript:alert(1)"',
@@ -204,6 +206,24 @@ def test_mermaid_gets_no_text_that_it_refuses_to_draw() -> None:
     text = rt.export(session(calls), "mermaid")
     assert len(text) <= 50_000
     assert graph(text, MERMAID)[0] > 50
+
+
+def test_mermaid_gets_no_formula_and_no_icon_in_a_name() -> None:
+    text = rt.export(session([call(1, None, "$$$\\frac$$ fa:fa-car fab:fa-x")]), "mermaid")
+    drawn = re.sub(r"#(\d+);", lambda found: chr(int(found[1])), text)
+    assert '["$ $ $\\frac$ $ fa: fa-car fab: fa-x<br/>' in drawn
+
+
+@pytest.mark.skipif(GRAPHVIZ is None, reason="graphviz is not installed: .ci/graphviz gets it")
+@pytest.mark.parametrize(
+    "info", [hostile(), session([call(number, None, "n") for number in range(1, 1_000)]), session([])]
+)
+def test_graphviz_draws_each_box_without_a_complaint_or_a_link(info: rt.ExecutionInfo) -> None:
+    text = rt.export(info, "dot")
+    drawn = subprocess.run([str(GRAPHVIZ), "-Tsvg"], input=text, capture_output=True, text=True, check=True)
+    assert drawn.stderr == ""
+    assert drawn.stdout.count('class="node"') == text.count(" [label=")
+    assert "<a " not in drawn.stdout
 
 
 # Chrome trace.

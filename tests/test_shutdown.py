@@ -18,19 +18,15 @@ import pytest
 import trio
 
 import railtracks as rt
+from railtracks._records.data import CauseKind, EndCause
+from railtracks._sessions.access import drain_soon
+from railtracks._sessions.before_session import BeforeSession
 from railtracks._sessions.event_loops import leave_parents_run
 from railtracks._sessions.running import Shutdown, enter, forget_parents_sessions, leave, shut_down_for_sigterm
-from railtracks._sessions.session import drain_soon
-from railtracks._sessions.trio_thread import forget_parents_thread, trio_thread
+
+pytestmark = pytest.mark.usefixtures("no_trio_thread_afterwards")
 
 WAIT = 10
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_trio_thread_afterwards() -> Iterator[None]:
-    yield
-    trio_thread().close()
-    forget_parents_thread()
 
 
 class Hanging:
@@ -566,3 +562,73 @@ def test_only_the_main_thread_can_have_it(received: list[int]) -> None:
     thread.start()
     thread.join()
     assert errors == ["only the main thread handles signals: call rt.shutdown_on_sigterm() there"]
+
+
+RESUMES: dict[str, Callable[[rt.Flow[[], str]], object]] = {
+    "resume": lambda flow: flow.resume("s", wait=3_600),
+    "resume in the Trio thread": lambda flow: in_thread(flow).resume("s", wait=3_600),
+    "aresume in asyncio": lambda flow: asyncio.run(flow.aresume("s", wait=3_600)),
+    "aresume in Trio": lambda flow: trio.run(partial(flow.aresume, "s", wait=3_600)),
+    "ainvoke in asyncio": lambda flow: asyncio.run(waiting_inside(flow)),
+}
+
+
+def in_thread(flow: rt.Flow[[], str]) -> rt.Flow[[], str]:
+    return rt.Flow(flow.name, flow.entry, durable=flow.store, in_thread=True, save_state=False)  # type: ignore[arg-type]
+
+
+async def waiting_inside(flow: rt.Flow[[], str]) -> object:
+    """Wait for the session in one that is around: the shutdown drains that one."""
+
+    async def around() -> object:
+        return await flow.aresume("s", wait=3_600)
+
+    return await rt.Flow("around", around, save_state=False).ainvoke()
+
+
+@pytest.mark.parametrize("way", RESUMES)
+@pytest.mark.parametrize("end", ["shutdown", "SIGTERM"])
+def test_a_wait_for_a_session_that_another_owner_runs_ends_with_the_process(way: str, end: str, tmp_path: Path) -> None:
+    store = rt.DurableStore(tmp_path / "store.db", durability="process")
+    owner = Hanging(durable=store, save_state=False)
+    owning = owner.run_by(lambda: owner.flow.invoke(session_id="s"))
+    came: list[object] = []
+
+    def wait() -> None:
+        try:
+            came.append(RESUMES[way](owner.flow))
+        except rt.SessionCancelledError as error:
+            came.append(error.reason)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    around = "around" if way == "ainvoke in asyncio" else "waits for its session"
+    look = Shutdown(0, CauseKind.CANCEL)
+    while not any(around in each for each in look.left()):
+        waiting.join(0.005)
+    ending = threading.Thread(target=rt.shutdown, args=(0 if around == "around" else 60,))
+    if end == "shutdown":
+        ending.start()
+    else:
+        shut_down_for_sigterm(0 if around == "around" else 60)
+    waiting.join(WAIT)
+    assert len(came) == 1
+    assert str(came[0]).startswith("the program is shutting down" if end == "shutdown" else "SIGTERM")
+    owner.let_it_end()
+    owning.join(WAIT)
+    if end == "shutdown":
+        ending.join(WAIT)
+    forget_parents_sessions()
+
+
+async def test_a_run_whose_session_has_begun_is_ended_by_that_session_alone() -> None:
+    before = BeforeSession("x")
+    before.end()
+    before.stop("SIGTERM")
+    assert not before.cancel_scope.cancel_called
+    before = BeforeSession("x")
+    # As the second SIGTERM does.
+    before.cancel(EndCause(CauseKind.SIGTERM, None))
+    before.end()
+    assert before.cancel_scope.cancel_called
+    assert before.reason == "SIGTERM"

@@ -13,7 +13,7 @@ from typing import Generic, Never, TypeVar, overload
 import trio
 
 from railtracks._blocks import ReadBlock
-from railtracks._calls.durable_protocol import Args
+from railtracks._calls.durable_values import Args
 from railtracks._calls.frames import Frame
 from railtracks._calls.inputs import FanOutSlots, Feed, inputs_of, limiter_of
 from railtracks._calls.nursery import CallBlock, CallNursery, can_be_handed_out

@@ -15,7 +15,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from railtracks._calls.ctrl_c import users_code
-from railtracks._calls.durable_protocol import Args, Kwargs
+from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._calls.expiry import note_cancelled, waited
 from railtracks._calls.frames import Frame
 from railtracks._calls.identity import with_identity

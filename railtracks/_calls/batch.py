@@ -11,7 +11,7 @@ from typing import Literal, Never, TypeVar, overload
 import trio
 
 from railtracks._calls.call import open_default_session, outcome_of
-from railtracks._calls.durable_protocol import Args
+from railtracks._calls.durable_values import Args
 from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import frame_here
 from railtracks._calls.inputs import CHECKPOINT_EVERY, FanOutSlots, Feed, inputs_of, limiter_of, next_of, refusal_of

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Final, Never, ParamSpec, TypeGuard, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Final, Never, ParamSpec, TypeGuard, TypeVar, cast, overload
 
 import trio
 from trio.lowlevel import (
@@ -23,7 +23,7 @@ from trio.lowlevel import (
 )
 
 from railtracks._calls.attempt import run_attempt
-from railtracks._calls.durable_protocol import Args, Kwargs, SessionJournal
+from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._calls.expiry import note_cancelled
 from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import find_frame
@@ -36,6 +36,9 @@ from railtracks._records.events import EventKind
 from railtracks._records.observers import NOBODY, Observers
 from railtracks._workers.threads import WorkerSlot
 from railtracks.exceptions import WorkerLostError
+
+if TYPE_CHECKING:
+    from railtracks._calls.durable_protocol import SessionJournal
 
 P = ParamSpec("P")
 R = TypeVar("R")

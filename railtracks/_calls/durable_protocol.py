@@ -1,15 +1,16 @@
 """The interface between the core and `railtracks.durable`: protocols that the durable package implements.
 
-Called by the modules of `_calls` and `_sessions` wherever a session may be durable. Knows nothing of databases.
+For the type checkers alone: the modules of `_calls` and `_sessions` import it under `TYPE_CHECKING`, wherever a session
+may be durable, since each protocol costs time as it is made. Knows nothing of databases.
 `F_contra` stands for `frames.Frame`: importing that class here would close an import circle.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextvars import ContextVar
-from typing import NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeVar
 
+from railtracks._calls.durable_values import Args, CallStrand, DurableFlow, Kwargs, Restart
 from railtracks._nodes.node import Node
 from railtracks._options import DurableOption, SessionStore
 from railtracks._records.data import CauseKind, EndCause, ExecutionInfo, Status
@@ -19,35 +20,6 @@ from railtracks._records.past import PastCall, PastRecord
 from railtracks._records.session import SessionRecord
 
 F_contra = TypeVar("F_contra", contravariant=True)
-
-Args: TypeAlias = tuple[object, ...]
-Kwargs: TypeAlias = dict[str, object]
-
-
-class CallStrand:
-    """The calls that one task makes one after another inside one call.
-
-    An opaque value for the core: only the durable package makes strands and reads them.
-    """
-
-    __slots__ = ()
-
-
-class LeftWork:
-    """Calls that nobody waits for any more, once they are left: that they are cancelled then is not recorded.
-
-    Attributes:
-        is_left: Whether they are.
-    """
-
-    __slots__ = ("is_left",)
-
-    def __init__(self) -> None:
-        self.is_left = False
-
-
-# Set in a task of such calls, and so in the tasks that it starts.
-current_work: ContextVar[LeftWork | None] = ContextVar("railtracks_work", default=None)
 
 
 class RandomSource(Protocol):
@@ -115,19 +87,6 @@ class DurableFanOut(Protocol):
             ReplayMismatchError: If the journal has more calls of this fan-out than the code has started.
         """
         ...
-
-
-class Restart(NamedTuple):
-    """A background call of an earlier run that this run must start by itself.
-
-    The call that started it is recorded with its outcome. So that call is replayed, and does not start it again.
-    """
-
-    node: Node[..., object]
-    args: Args
-    kwargs: Kwargs
-    is_service: bool
-    strand: CallStrand
 
 
 class DurableBackground(Protocol[F_contra]):
@@ -246,8 +205,10 @@ class SessionJournal(Protocol[F_contra]):
         """Begin a fan-out in a frame, and return what numbers its calls."""
         ...
 
-    def has_outcome(self, start_frame: F_contra, /) -> bool:
-        """Return whether the outcome of a call of a fan-out is recorded. That call has not been made in this run.
+    def record_together(self, first: F_contra, second: F_contra, /) -> bool:
+        """Have the outcome of one call of a fan-out recorded with that of another one; return whether it is already.
+
+        Neither was made in this run. Nobody may have the outcome of the first one before that of the other.
 
         Raises:
             ContextError: If the fan-out has no place in an order: it is the first thing in a task of a nursery.
@@ -299,6 +260,10 @@ class SessionJournal(Protocol[F_contra]):
         Raises:
             ContextError: If the frame is inside a recorded call.
         """
+        ...
+
+    def recorded_around(self, frame: F_contra) -> str | None:
+        """Return the name of the recorded call around a frame, `None` in the session's own block."""
         ...
 
 
@@ -394,29 +359,6 @@ class EndedSession(Protocol):
             StoreError: If the record is damaged.
         """
         ...
-
-
-class DurableFlow(NamedTuple):
-    """What a store needs to know of a durable flow.
-
-    Attributes:
-        name: The name of the flow.
-        version: The version of the flow's code, as given to `Flow`.
-        node: The entry point.
-        timeout: The timeout of one invocation in seconds, infinite for none.
-        background: Further nodes that a resume may start again in the background.
-    """
-
-    name: str
-    version: str | None
-    node: Node[..., object]
-    timeout: float
-    background: tuple[Node[..., object], ...] = ()
-
-    @property
-    def startable(self) -> tuple[Node[..., object], ...]:
-        """The nodes that a resume may start again, as far as the flow has them: those that they name count, too."""
-        return (self.node, *self.background)
 
 
 class DurableWing(Protocol[F_contra]):

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextvars import ContextVar, Token
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 from weakref import ref
 
 import trio
 from trio.lowlevel import Task, enable_ki_protection
 
 from railtracks._blocks import block
-from railtracks._calls.durable_protocol import Args, CallStrand, Kwargs, SessionJournal
+from railtracks._calls.durable_values import Args, CallStrand, Kwargs
 from railtracks._calls.made_nodes import MadeNodes
 from railtracks._calls.session_control import SessionControl
 from railtracks._nodes.node import Attempt, Node
@@ -26,6 +26,9 @@ from railtracks._records.session import SessionRecord
 from railtracks._records.tree import CallTree
 from railtracks._workers.threads import WorkerSlot
 from railtracks.exceptions import ContextError
+
+if TYPE_CHECKING:
+    from railtracks._calls.durable_protocol import SessionJournal
 
 
 def _no_drain() -> None:

@@ -6,16 +6,19 @@ Called by `call_batch`, `as_completed` and `open_group`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 import trio
 
-from railtracks._calls.durable_protocol import Args, DurableFanOut
+from railtracks._calls.durable_values import Args
 from railtracks._calls.frames import Frame
 from railtracks._calls.pending import PendingCall
 from railtracks._checks import Number
 from railtracks._nodes.node import Node
 from railtracks.exceptions import ContextError
+
+if TYPE_CHECKING:
+    from railtracks._calls.durable_protocol import DurableFanOut
 
 R = TypeVar("R")
 

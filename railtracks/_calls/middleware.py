@@ -13,7 +13,7 @@ import trio
 from trio.lowlevel import Task, enable_ki_protection
 
 from railtracks._calls.ctrl_c import users_code, users_function
-from railtracks._calls.durable_protocol import Args, Kwargs
+from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._calls.frames import Frame
 from railtracks._nodes.middleware import Middleware
 from railtracks._nodes.node import Node

@@ -12,7 +12,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from railtracks._calls.call import outcome_of
-from railtracks._calls.durable_protocol import Args, Kwargs
+from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._calls.frames import Frame, current_frame
 from railtracks._nodes.node import Node
 from railtracks._nodes.retry import Outcome

@@ -5,11 +5,42 @@ Asked by the durable package for each such outcome.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeAlias
 
-# Called with the result of a replayed call, or with its error, in the task of the caller.
-ReplayObserver: TypeAlias = Callable[[object, BaseException | None], None]
+
+class InnerCall(NamedTuple):
+    """One attempt of a call that was made inside a replayed one, and is not made again.
+
+    Attributes:
+        node: The name of its node.
+        attempt: Which attempt it is, from 1.
+        arguments: Its arguments, as JSON values in the form of the store.
+        result: Its result likewise; `None` if it failed or was cancelled.
+    """
+
+    node: str
+    attempt: int
+    arguments: object
+    result: object
+
+
+class Replayed(NamedTuple):
+    """The outcome of a replayed call.
+
+    Attributes:
+        result: Its result, `None` without one.
+        error: Its error, `None` without one. If it has neither, it was cancelled.
+        inside: Returns the calls that were made in it, at any depth.
+    """
+
+    result: object
+    error: BaseException | None
+    inside: Callable[[], Iterable[InnerCall]]
+
+
+# Called with the outcome of a replayed call, in the task of the caller.
+ReplayObserver: TypeAlias = Callable[[Replayed], None]
 
 _observers: list[ReplayObserver] = []
 
@@ -19,7 +50,7 @@ def register_replay_observer(observer: ReplayObserver) -> None:
     _observers.append(observer)
 
 
-def tell_replayed(result: object, error: BaseException | None = None) -> None:
-    """Tell of an outcome that is about to be handed over."""
+def tell_replayed(replayed: Replayed) -> None:
+    """Tell of an outcome that is about to be handed over, or of a call that waits for its cancel."""
     for each in _observers:
-        each(result, error)
+        each(replayed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from railtracks._calls.durable_protocol import Args, Kwargs
+from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._nodes.node import Node
 from railtracks._records.data import EndCause
 
@@ -91,6 +91,11 @@ class SessionControl(Protocol):
 
     def watch(self) -> None:
         """Start a task, once, that reacts to the session's cancel: it logs which worker threads delay the end."""
+        ...
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether the session has a `broadcast_callback`."""
         ...
 
     async def broadcast(self, item: object) -> None:

@@ -77,6 +77,11 @@ class Signature:
         except Exception:  # noqa: BLE001 - an annotation in quotes is user code, and may raise any error
             return _result_alone(target)
 
+    @functools.cached_property
+    def open_kinds(self) -> Mapping[str, Kind]:
+        """The annotations of the parameters that can be given by name, without those whose names are secret."""
+        return {name: self.kinds.get(name, ANYTHING) for name in self.named if not is_secret_name(name)}
+
     def check(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
         """Raise `TypeError` unless the function takes these arguments, as far as Python can tell its parameters."""
         try:

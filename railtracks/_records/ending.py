@@ -121,8 +121,9 @@ class Ending:
         Args:
             error: What the body raises instead, if anything.
         """
-        dealt_with = {id(each) for each in self.heard} - {id(error)}
-        self.errors = [each for each in self.errors if id(each) not in dealt_with]
+        if self.heard:
+            dealt_with = {id(each) for each in self.heard} - {id(error)}
+            self.errors = [each for each in self.errors if id(each) not in dealt_with]
 
     def forget_heard(self) -> None:
         """Drop the errors that `heard` holds: they hold the stack frames that they went through."""
@@ -137,7 +138,7 @@ class Ending:
         if outside is not None:
             self.note(EndCause(CauseKind.OUTER_SCOPE))
         self.status = _STATUS[self.kind]
-        error = combined(self.errors)
+        error = combined(self.errors) if self.errors else None
         # The errors hold the stack frames that they went through, and some of these lead here: a cycle.
         self.errors.clear()
         self._first = None

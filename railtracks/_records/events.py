@@ -210,7 +210,7 @@ class TracedRun(Protocol):
 
     @property
     def former_trace(self) -> str | None:
-        """The trace of the run that has put the session aside, as W3C's `traceparent`; `None` if that is not known."""
+        """The trace of the last run of the session, as W3C's `traceparent`; `None` if that is not known."""
         ...
 
     def note_trace(self, trace: str) -> None:

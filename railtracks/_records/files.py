@@ -116,9 +116,10 @@ def is_saved(*, setting: bool) -> bool:
     """Return whether states are saved: `$RAILTRACKS_SAVE_STATE` of 0 wins over the option `save_state`.
 
     Raises:
-        ValueError: If the variable says neither yes nor no.
+        ValueError: If they are to be saved, and the variable says neither yes nor no.
     """
-    return switch_in_environment("RAILTRACKS_SAVE_STATE") is not False and setting
+    # Asked in this order: the environment is slow to read, and it can only turn saving off.
+    return setting and switch_in_environment("RAILTRACKS_SAVE_STATE") is not False
 
 
 def shown(path: Path) -> str:

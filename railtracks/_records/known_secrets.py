@@ -7,7 +7,6 @@ of the session asks it for them without secrets.
 from __future__ import annotations
 
 import functools
-import json
 import math
 from collections.abc import Iterable, Mapping
 from enum import Enum
@@ -196,6 +195,9 @@ def _parts_of_json(text: str) -> list[Named]:
     """Return what a text has in it that is a JSON object or a JSON array."""
     if text.lstrip()[:1] not in {"{", "["} or len(text) > _LONGEST_JSON:
         return []
+    # Nothing else needs it before the end of a session: no work for `import railtracks`.
+    import json  # noqa: PLC0415
+
     try:
         return [(None, json.loads(text))]
     except (ValueError, RecursionError):

@@ -94,13 +94,10 @@ def _handlers(setting: str | None, path: str | os.PathLike[str] | None, started:
 
 
 # What is always observed: a logger of the application that is configured later still gets warnings and errors.
-_WARNINGS: Final = (
-    *(kind for kind, (level, _) in CALL_LINES.items() if level >= logging.WARNING),
-    EventKind.SESSION_CLOSED,
-)
+_WARNINGS: Final = tuple(kind for kind, (level, _) in CALL_LINES.items() if level >= logging.WARNING)
 # Those whose lines quote errors.
 _ERRORS: Final = (EventKind.CALL_FAILED, EventKind.CALL_RETRIED)
-_ALL: Final = (*CALL_LINES, EventKind.SESSION_OPENED, EventKind.SESSION_CLOSED)
+_ALL: Final = (*CALL_LINES, EventKind.SESSION_OPENED)
 
 
 @functools.cache
@@ -118,7 +115,8 @@ class SessionLog:
         self._record = record
         self._values = SeenValues(record.tree)
         self._has_display = setting is not None
-        self._handlers = _handlers(setting, settings.get("log_file"), time.time())
+        path = settings.get("log_file")
+        self._handlers = [] if setting is None and path is None else _handlers(setting, path, time.time())
         self._observers = NOBODY
 
     def close(self) -> None:
@@ -138,7 +136,24 @@ class SessionLog:
         logger = _root_logger()
         if logger.isEnabledFor(level) and (not self._handlers or logger.hasHandlers()):
             return True
-        return any(handler.level <= level for handler in self._handlers if not isinstance(handler, logging.NullHandler))
+        # No generator: this is asked as each session opens and ends, and most have no handlers.
+        for handler in self._handlers:
+            if handler.level <= level and not isinstance(handler, logging.NullHandler):
+                return True
+        return False
+
+    @property
+    def tells_end(self) -> bool:
+        """Whether the end of the session is told somewhere. If so, the log is to be told of it after all observers.
+
+        It does not observe the end: without a line to write, each session would make an event for nobody.
+        """
+        return not self._record.is_inherited and self._is_wanted(self._level())
+
+    def _level(self) -> int:
+        """Return the level of the line for the session as it stands now."""
+        ending = self._record.ending
+        return session_level(ending.status, self._record.error, ending.cause)
 
     def on_event(self, event: Event) -> None:
         """Log what happened to a call, or that the session was opened or closed."""
@@ -149,14 +164,13 @@ class SessionLog:
                     self._values.see()
                 line = call_line(event, self._record.secrets.text)
                 self._write(level, line, node_id=event.call_id, run_id=event.run_id)
-        elif not self._record.is_inherited:
-            record, ending = self._record, self._record.ending
-            level = session_level(ending.status, record.error, ending.cause)
-            if self._is_wanted(level):
-                if ending.cause is not None:
-                    self._values.see()
-                line = session_line(event.kind, record.head(), record.secrets.text)
-                self._write(level, line, logger="RT.Session")
+        else:
+            # The beginning is observed where it is shown, and of the end the log is told if it `tells_end`.
+            record = self._record
+            if record.ending.cause is not None:
+                self._values.see()
+            line = session_line(event.kind, record.head(), record.secrets.text)
+            self._write(self._level(), line, logger="RT.Session")
 
     def _is_wanted(self, level: int) -> bool:
         """Return whether a line of a level is shown somewhere, or is a warning that observers are told of."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from threading import RLock
 from typing import Final, Protocol, TypeAlias
-from weakref import WeakSet
+from weakref import ref
 
 from railtracks._forks import after_fork
 from railtracks._records.error_parts import answer, class_name
@@ -103,7 +103,7 @@ class Observers:
         """Tell an observer of all events of these kinds from now on; by default of every event."""
         with _changing:
             for kind in kinds:
-                setattr(self, kind, (*self.of(kind), observer))
+                setattr(self, kind, (*getattr(self, kind), observer))
 
     def remove(self, observer: Observer) -> None:
         """Tell an observer of no more events."""
@@ -120,28 +120,34 @@ class ProcessObservers(Observers):
     def __init__(self) -> None:
         super().__init__()
         # A session that is over drops its observers, and so it leaves this set.
-        self._sessions: WeakSet[Observers] = WeakSet()
+        # Not a `WeakSet`, which takes ten times as long for each session.
+        self._sessions: set[ref[Observers]] = set()
 
     def for_session(self) -> Observers:
         """Return the observers for a session that is being opened."""
         with _changing:
             observers = Observers(self)
-            self._sessions.add(observers)
+            self._sessions.add(ref(observers, self._sessions.discard))
         return observers
 
     def add(self, observer: Observer, kinds: Collection[EventKind] = tuple(EventKind)) -> None:
         """Tell an observer of all events of these kinds from now on, in every session; by default of every event."""
         with _changing:
             super().add(observer, kinds)
-            for session in self._sessions:
+            for session in self._open():
                 session.add(observer, kinds)
 
     def remove(self, observer: Observer) -> None:
         """Tell an observer of no more events, of whatever session."""
         with _changing:
             super().remove(observer)
-            for session in self._sessions:
+            for session in self._open():
                 session.remove(observer)
+
+    def _open(self) -> list[Observers]:
+        # A copy: sessions of other threads end meanwhile.
+        references = list(self._sessions)
+        return [session for session in (reference() for reference in references) if session is not None]
 
 
 # The observers of replayed calls: there are none, because the run that was recorded has told of these calls.

@@ -10,7 +10,9 @@ from array import array
 from collections.abc import Iterator
 from typing import Protocol
 
-from railtracks._records.data import CallError, Status
+from attrs import evolve
+
+from railtracks._records.data import CallError, CallRecord, Status, utc
 
 
 class PastRecord(Protocol):
@@ -159,3 +161,35 @@ class PastCalls:
         """Drop what is known of a call but that it was taken up."""
         self._numbers.pop(call_id, None)
         self._began_at.pop(call_id, None)
+
+
+def recalled(record: CallRecord, past: PastCall, began_at: float, *, is_unseen: bool) -> CallRecord:
+    """Return the record of a call with what an earlier run has left of it.
+
+    Args:
+        record: The record of this run.
+        past: What the earlier run has left.
+        began_at: The wall time at which the call first began.
+        is_unseen: Whether this run has not made the call.
+    """
+    started_at = utc(began_at)
+    args, kwargs = past.arguments() if is_unseen else (record.args, record.kwargs)
+    record = evolve(record, started_at=started_at, args=args, kwargs=kwargs)
+    if past.status is Status.RUNNING:
+        return evolve(record, ended_at=record.ended_at and max(started_at, record.ended_at))
+    is_completed, is_failed = past.status is Status.COMPLETED, past.status is Status.FAILED
+    # This run may have ended before it has handed the outcome over.
+    is_there = record.status is past.status and not is_unseen
+    return evolve(
+        record,
+        status=past.status,
+        ended_at=utc(max(began_at, past.ended_at or began_at)),
+        result=record.result if is_there or not is_completed else past.result(),
+        error=_more_telling(past.error(), record.error) if is_failed else None,
+        is_replayed=True,
+    )
+
+
+def _more_telling(first: CallError, again: CallError | None) -> CallError:
+    """Return the error as it was first raised, unless that is encrypted and a replay has raised it again."""
+    return first if first.traceback or again is None else again

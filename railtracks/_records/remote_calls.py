@@ -104,6 +104,21 @@ class RemoteCalls:
         if call_id in self._open:
             self._close(call_id, call, max(call.at + shift, self._tree.started_at(call_id)))
 
+    def note(self, call_id: int, tell: Callable[[int], object]) -> None:
+        """Tell of something that has happened to a call that is open.
+
+        Args:
+            call_id: The call there.
+            tell: Called with its id here.
+        """
+        found = self._ids.get(call_id)
+        if found in self._open:
+            tell(found)
+
+    def here(self, call_id: int | None) -> int:
+        """Return the id here of a call there: that of the call which has sent the session, where it is not known."""
+        return self._ids.get(call_id or 0, self._flow_call)
+
     def lose(self, error: CallError) -> None:
         """Close the calls that are open: their worker is gone."""
         self._close_all(Status.LOST, error)

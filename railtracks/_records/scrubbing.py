@@ -7,7 +7,6 @@ secret before it, the place of a password in a URL, or the word `Bearer`.
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -154,6 +153,9 @@ def _spellings(text: str) -> set[str]:
     """Return how a secret may stand in a text: as it is, each line of it, and as reprs and JSON escape it."""
     if text.isascii() and text.isprintable() and not _compiled(_ESCAPED).search(text):
         return {text, text.strip()} - {""}
+    # Nothing else needs it before the end of a session: no work for `import railtracks`.
+    import json  # noqa: PLC0415
+
     lines = {line for line in text.splitlines() if len(line) >= _SHORTEST}
     return {text, text.strip(), repr(text)[1:-1], json.dumps(text)[1:-1], *lines} - {""}
 

@@ -19,6 +19,8 @@ _MOST_CALLS: Final = 1_000
 class SeenValues:
     """The values of the calls of one session in which its log has looked for secrets."""
 
+    __slots__ = ("_last", "_running", "_tree")
+
     def __init__(self, tree: CallTree) -> None:
         self._tree = tree
         self._last = 0

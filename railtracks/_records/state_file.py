@@ -45,10 +45,6 @@ class StateFile:
         """
         return self._find() if self.record.started_at is None else self._path
 
-    def look_from(self, folder: str | None) -> None:
-        """Set the folder in which the flow of the session was made."""
-        self.folder = folder
-
     def settle(self) -> None:
         """Find the file: from now on it stays where it is.
 

@@ -9,7 +9,7 @@ appended and closed in the thread that runs Trio. They may be read in any thread
 from __future__ import annotations
 
 from array import array
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
@@ -18,12 +18,10 @@ from threading import Lock
 from time import time
 from typing import Final, NoReturn, Protocol, TypeVar
 
-from attrs import evolve
-
 from railtracks._checks import exact
 from railtracks._records.data import CallError, CallRecord, Counts, RemoteOrigin, Status, utc
 from railtracks._records.known_secrets import KnownSecrets, SecretParameters
-from railtracks._records.past import PastCall, PastCalls, PastNode, PastRecord
+from railtracks._records.past import PastCall, PastCalls, PastNode, PastRecord, recalled
 from railtracks._records.roles import CallRole
 from railtracks._records.secrets import Secret
 
@@ -57,7 +55,7 @@ class _Tally:
     def __init__(self) -> None:
         self.counted = 0
         self.nodes: dict[str, int] = {}
-        self.failed_or_cancelled = Counter[Status]()
+        self.failed_or_cancelled: defaultdict[Status, int] = defaultdict(int)
         self.running: dict[int, None] = {}
         self.lock = Lock()
 
@@ -95,11 +93,6 @@ class AttemptLike(Protocol):
     def number(self) -> int: ...
 
 
-def _more_telling(first: CallError, again: CallError | None) -> CallError:
-    """Return the error as it was first raised, unless that is encrypted and a replay has raised it again."""
-    return first if first.traceback or again is None else again
-
-
 class CallTree:
     """All calls of one session, in the order of their start.
 
@@ -130,7 +123,8 @@ class CallTree:
     def __init__(self) -> None:
         self._nodes: Column[NodeLike | None] = [None]
         self._parents: Column[int] = array("q", [0])
-        self._args: Column[tuple[object, ...]] = list[tuple[object, ...]]([()])
+        rows: list[tuple[object, ...]] = [()]
+        self._args: Column[tuple[object, ...]] = rows
         self._kwargs: dict[int, dict[str, object]] = {}
         self._started_at: Column[float] = array("d", [0.0])
         # 0.0 while the call runs.
@@ -307,7 +301,8 @@ class CallTree:
             closed: Called with each of them when it is closed.
         """
         # Children first: ids grow from parent to child.
-        for call_id in sorted((each for each in self._ids() if not self._ended_at[each]), reverse=True):
+        ended_at = self._ended_at
+        for call_id in sorted([each for each in self._ids() if not ended_at[each]], reverse=True):
             self.hold(call_id)
             self.cancel(call_id)
             if closed is not None:
@@ -415,7 +410,7 @@ class CallTree:
         return self._parents[call_id], run_id
 
     def argument_names(self, call_id: int, count: int) -> tuple[str | None, ...]:
-        """Return the names of the parameters that take a call's positional arguments, of which there are so many."""
+        """Return the names of the parameters that take the `count` positional arguments of a call."""
         node = self._nodes[call_id]
         return () if node is None else node.argument_names(count)
 
@@ -451,28 +446,9 @@ class CallTree:
             error=outcome if status in _WITH_ERROR and isinstance(outcome, CallError) else None,
             remote=self.remote.get(call_id),
         )
-        return record if past is None else self._recalled(record, past)
-
-    def _recalled(self, record: CallRecord, past: PastCall) -> CallRecord:
-        """Return the record of a call with what an earlier run has left of it."""
-        began_at = self._past.began_at(record.id)
-        started_at = utc(began_at)
-        is_unseen = self._is_unseen(record.id)
-        args, kwargs = past.arguments() if is_unseen else (record.args, record.kwargs)
-        record = evolve(record, started_at=started_at, args=args, kwargs=kwargs)
-        if past.status is Status.RUNNING:
-            return evolve(record, ended_at=record.ended_at and max(started_at, record.ended_at))
-        is_completed, is_failed = past.status is Status.COMPLETED, past.status is Status.FAILED
-        # This run may have ended before it has handed the outcome over.
-        is_there = record.status is past.status and not is_unseen
-        return evolve(
-            record,
-            status=past.status,
-            ended_at=utc(max(began_at, past.ended_at or began_at)),
-            result=record.result if is_there or not is_completed else past.result(),
-            error=_more_telling(past.error(), record.error) if is_failed else None,
-            is_replayed=True,
-        )
+        if past is None:
+            return record
+        return recalled(record, past, self._past.began_at(call_id), is_unseen=self._is_unseen(call_id))
 
     def _is_unseen(self, call_id: int) -> bool:
         """Return whether a call of an earlier run was not made in this one."""

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 import trio
 
-from railtracks._calls.durable_protocol import Args, Kwargs
+from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._calls.frames import Frame
 from railtracks._calls.here import frame_in
 from railtracks._calls.pending import PendingCall

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import trio
 
 from railtracks._calls.ctrl_c import users_code
-from railtracks._calls.durable_protocol import SessionJournal
 from railtracks._calls.frames import Frame
 from railtracks._calls.here import leave_calls, open_scope, own_frame, this_task
 from railtracks._calls.identity import Identity, use_identity
@@ -25,6 +24,9 @@ from railtracks._records.log import SessionLog
 from railtracks._records.session import SessionRecord
 from railtracks._workers.threads import in_thread_or_here, saving_limiter
 from railtracks.exceptions import ContextError
+
+if TYPE_CHECKING:
+    from railtracks._calls.durable_protocol import SessionJournal
 
 # How many items may wait for the callback; if there are more, `broadcast` waits.
 BUFFER = 100

@@ -9,12 +9,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, Generic, NamedTuple, Never, ParamSpec, TypeVar, cast
-
-import trio
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Never, ParamSpec, TypeVar, cast
 
 from railtracks._calls.call import call
-from railtracks._calls.durable_protocol import Args, DurableFlow, DurableRun, EndedSession, Kwargs
+from railtracks._calls.durable_values import Args, DurableFlow, Kwargs
 from railtracks._calls.frames import Frame
 from railtracks._calls.here import this_task
 from railtracks._checks import check_grace
@@ -23,11 +21,16 @@ from railtracks._options import SessionStore
 from railtracks._records.context_view import ContextView
 from railtracks._records.data import ExecutionInfo, Status
 from railtracks._records.files import check_session_id
+from railtracks._sessions.access import begin_in_new_task, drain_soon, is_open, result_of, was_entered
+from railtracks._sessions.before_session import BeforeSession
 from railtracks._sessions.durable import durable_wing
 from railtracks._sessions.event_loops import run_from_sync
 from railtracks._sessions.from_async import run_from_async
-from railtracks._sessions.session import Session, begin_in_new_task, drain_soon, is_open, result_of, was_entered
+from railtracks._sessions.session import Session
 from railtracks.exceptions import SessionCancelledError
+
+if TYPE_CHECKING:
+    from railtracks._calls.durable_protocol import DurableRun, EndedSession
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -82,7 +85,6 @@ class Connection(Generic[P, R]):
         "_plan",
         "_session",
         "_session_id",
-        "_view",
         "_waiting",
     )
 
@@ -98,8 +100,7 @@ class Connection(Generic[P, R]):
         self._ended: EndedSession | None = None
         self._is_in_new_task = False
         self._is_stopping = False
-        self._waiting: trio.CancelScope | None = None
-        self._view = ContextView(plan.context)
+        self._waiting: BeforeSession | None = None
 
     def invoke(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the flow from sync code, and return its result. Like `Flow.invoke`, but once.
@@ -129,7 +130,7 @@ class Connection(Generic[P, R]):
             TypeError: If the flow is durable and `session_id` is among the arguments: `flow.connect` takes it.
             BaseException: As from `Flow.ainvoke`.
         """
-        return await run_from_async(partial(self._once, self._invocation(args, kwargs)))
+        return await run_from_async(partial(self._once, self._or_stopped(self._invocation(args, kwargs))))
 
     def resume(self, session_id: str, *, wait: float = 0.0) -> R:
         """Resume a durable session from sync code, and return its result. Like `Flow.resume`, but once.
@@ -161,7 +162,7 @@ class Connection(Generic[P, R]):
             BaseException: As from `Flow.aresume`.
         """
         self._check_resume(session_id, wait)
-        return await run_from_async(partial(self._once, partial(self._resumed, session_id, wait)))
+        return await run_from_async(partial(self._once, self._or_stopped(partial(self._resumed, session_id, wait))))
 
     @property
     def connected(self) -> bool:
@@ -212,7 +213,7 @@ class Connection(Generic[P, R]):
         """
         if self._ended is not None:
             self._ended.restore(self._plan.context)
-        return self._view
+        return ContextView(self._plan.context)
 
     def __repr__(self) -> str:
         return f"<railtracks.Connection to {self._plan.name!r}: {self.status or 'not started'}>"
@@ -239,20 +240,25 @@ class Connection(Generic[P, R]):
 
     def _from_sync(self, work: Callable[[], Coroutine[object, Never, R]]) -> R:
         """Do the work from sync code; meanwhile SIGTERM in the main thread drains the session."""
-        if self._plan.store is not None and self._plan.grace is not None:
-            work = partial(self._or_stopped, work)
-        once = partial(self._once, work, is_in_new_task=True)
+        once = partial(self._once, self._or_stopped(work), is_in_new_task=True)
         on_sigterm = None if self._plan.grace is None else self._drain_soon
         return run_from_sync(once, on_sigterm, in_thread=self._plan.in_thread)
 
-    async def _or_stopped(self, work: Callable[[], Coroutine[object, Never, R]]) -> R:
-        """Do the work of a durable flow: a SIGTERM that comes before there is a session to drain ends it.
+    def _or_stopped(self, work: Callable[[], Coroutine[object, Never, R]]) -> Callable[[], Coroutine[object, Never, R]]:
+        """Return the work; of a durable flow so that SIGTERM or a shutdown ends it while there is no session to drain.
 
         It may wait for a session that another process owns, for as long as it was told to.
         """
-        with trio.CancelScope() as self._waiting:
-            return await work()
-        raise SessionCancelledError("SIGTERM")
+        return work if self._plan.store is None else partial(self._from_wait_on, work)
+
+    async def _from_wait_on(self, work: Callable[[], Coroutine[object, Never, R]]) -> R:
+        self._waiting = waiting = BeforeSession(self._plan.name)
+        try:
+            with waiting.cancel_scope:
+                return await work()
+        finally:
+            waiting.end()
+        raise SessionCancelledError(waiting.reason)
 
     async def _once(self, work: Callable[[], Coroutine[object, Never, R]], *, is_in_new_task: bool = False) -> R:
         """Do the work if nothing was begun here yet. In Trio: a start that does not get as far does not count.
@@ -309,11 +315,13 @@ class Connection(Generic[P, R]):
     async def _run(self, run: DurableRun[Frame] | None, args: Args, kwargs: Kwargs) -> R:
         """Run the session. Called by the durable package with a run whose lease was taken."""
         self._session = session = self._plan.new_session(run, self._plan.context)
+        if self._waiting is not None:
+            self._waiting.end()
         if self._is_in_new_task:
             begin_in_new_task(session)
         if self._is_stopping:
             self._drain_soon()
-        return cast("R", await result_of(session, partial(_called, self._plan.node.core, args, kwargs)))
+        return cast("R", await result_of(session, partial(_call, self._plan.node.core, *args, **kwargs)))
 
     def _found_ended(self, ended: EndedSession) -> None:
         """Take note of a durable session that does not run, because it has ended. Called by the durable package."""
@@ -328,7 +336,7 @@ class Connection(Generic[P, R]):
         if self._session is None:
             self._is_stopping = True
             if self._waiting is not None:
-                self._waiting.cancel("SIGTERM")
+                self._waiting.stop("SIGTERM")
             return True
         return drain_soon(self._session, self._plan.grace or 0.0)
 
@@ -338,6 +346,5 @@ def not_durable(name: str) -> str:
     return f"flow {name!r} is not durable: make it with durable=True, a path, a URL or a store"
 
 
-async def _called(node: Node[..., object], args: Args, kwargs: Kwargs) -> object:
-    """Call an entry point whose parameter types are not known here."""
-    return await call(node, *args, **kwargs)
+# The same without its overloads: the parameter types of the entry point are not known here.
+_call: Final = cast("Callable[..., Coroutine[object, Never, object]]", call)

@@ -13,7 +13,8 @@ from railtracks._nodes.making import is_coroutine_function
 from railtracks._nodes.signature import secret_parameters_of
 from railtracks._nodes.wrappers import SESSION_MARK, node_under, refuse_wrapped
 from railtracks._options import DecoratorOptions
-from railtracks._sessions.session import Session, result_of, see_arguments
+from railtracks._sessions.access import result_of, see_arguments
+from railtracks._sessions.session import Session
 from railtracks.exceptions import NodeCreationError
 
 P = ParamSpec("P")

@@ -62,12 +62,18 @@ class Drain:
             self._outer = root.outer.scope
         self._inside: dict[InnerDrain, None] = {}
         self._open: set[int] = set()
-        self._has_changed = trio.lowlevel.ParkingLot()
+        # Made by the first wait.
+        self._has_changed: trio.lowlevel.ParkingLot | None = None
         self._is_stopped = False
         self._is_ending = False
         self._has_sigterm = False
         # The scope of the task that waits for the end of the grace in a shutdown.
         self._grace: trio.CancelScope | None = None
+
+    @property
+    def token(self) -> trio.lowlevel.TrioToken:
+        """The Trio run of the session."""
+        return self.scope.token
 
     # What the session inside or around calls.
 
@@ -171,6 +177,8 @@ class Drain:
 
     async def _wait(self, around: Mapping[object, bool]) -> None:
         while not self._is_at_rest(around):
+            if self._has_changed is None:
+                self._has_changed = trio.lowlevel.ParkingLot()
             await self._has_changed.park()
 
     def _is_at_rest(self, around: Mapping[object, bool]) -> bool:
@@ -220,6 +228,7 @@ class Drain:
 
     def _look(self) -> None:
         """Have everything that waits for this session look again whether it is at rest."""
-        self._has_changed.unpark_all()
+        if self._has_changed is not None:
+            self._has_changed.unpark_all()
         if self._outer is not None:
             self._outer.recheck_drain()

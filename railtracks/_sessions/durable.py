@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from railtracks._calls.durable_protocol import DurableWing
 from railtracks._calls.frames import Frame
 from railtracks._extras import import_of_extra
+
+if TYPE_CHECKING:
+    from railtracks._calls.durable_protocol import DurableWing
 
 # What waits for the import of the durable package; `None` once that is imported.
 _waiting: list[Callable[[], object]] | None = []

@@ -55,14 +55,16 @@ def run_from_sync(
         ContextError: If this is a worker thread that may be left behind (`abandon_on_cancel=True`).
         SessionCancelledError: If this is the main thread, and SIGTERM has come during an earlier run.
     """
-    is_forked = in_parents_run()
-    if (trio.lowlevel.in_trio_run() and not is_forked) or is_asyncio_running():
+    is_in_run = trio.lowlevel.in_trio_run()
+    is_forked = is_in_run and in_parents_run()
+    if (is_in_run and not is_forked) or is_asyncio_running():
         raise RuntimeError("Cannot invoke flow synchronously within an active event loop. Use 'ainvoke' instead.")
     if is_forked:
         return _run_in_new_thread(_catching(work)).hand_over()
-    if _is_worker_thread():
-        return trio.from_thread.run(_run_in_waiting_task, _catching(work)).hand_over()
+    # Trio runs nothing for others in the main thread.
     is_main = threading.current_thread() is threading.main_thread()
+    if not is_main and _is_worker_thread():
+        return trio.from_thread.run(_run_in_waiting_task, _catching(work)).hand_over()
     if is_main:
         refuse_if_stopping()
     run: Runner = run_in_trio_thread if in_thread else _run_here

@@ -16,11 +16,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
-from railtracks._calls.durable_protocol import DurableRun
 from railtracks._calls.frames import Frame
 from railtracks._calls.session_control import WorkerProcesses
 from railtracks._config import required
@@ -36,6 +35,9 @@ from railtracks._sessions.resources import Resources
 from railtracks._sessions.run_processes import new_worker_pool
 from railtracks._workers.threads import in_thread_or_here, saving_limiter
 from railtracks.exceptions import FatalError
+
+if TYPE_CHECKING:
+    from railtracks._calls.durable_protocol import DurableRun
 
 _LOGGER: Final = "RT.Session"
 

@@ -5,23 +5,28 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Coroutine, Mapping
 from inspect import Signature
-from typing import Any, ClassVar, Final, Generic, Never, ParamSpec, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Never, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
-from railtracks._calls.durable_protocol import DurableFlow, DurableRun, Kwargs
+from railtracks._calls.durable_values import DurableFlow, Kwargs
 from railtracks._calls.frames import Frame
 from railtracks._checks import check_name, check_storable, exact
-from railtracks._config import chosen_in_thread, required, resolve
+from railtracks._config import chosen_in_thread, configuration, required, resolve
 from railtracks._copying import copied
 from railtracks._nodes.making import made_node
 from railtracks._nodes.node import Node
 from railtracks._nodes.signature import signature_of
 from railtracks._nodes.variables import Reduced, reduced
 from railtracks._option import check_options, documented, options_of, spelled_out
-from railtracks._options import FlowOptions, FlowRunOptions, SessionStore
+from railtracks._options import ConfigOptions, FlowOptions, FlowRunOptions, SessionStore
 from railtracks._records.files import current_folder
+from railtracks._sessions.access import session_of
 from railtracks._sessions.connection import Connection, ConnectionPlan, not_durable
 from railtracks._sessions.durable import durable_wing
-from railtracks._sessions.session import Session, session_of
+from railtracks._sessions.given import Given, given_to_flow
+from railtracks._sessions.session import Session
+
+if TYPE_CHECKING:
+    from railtracks._calls.durable_protocol import DurableRun
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,6 +64,7 @@ class Flow(Generic[P, R]):
         "_name",
         "_node",
         "_options",
+        "_resolved",
         "_run_options",
         "_session_name",
         "_store",
@@ -103,6 +109,8 @@ class Flow(Generic[P, R]):
         # For the session of each run, without the context.
         run_options = {name: value for name, value in options.items() if name in _RUN_OPTIONS}
         self._run_options = cast("FlowRunOptions", run_options)
+        # What each session is given, and the configuration that it was resolved with.
+        self._resolved: tuple[ConfigOptions, Given | None] = {}, None
 
     @property
     def name(self) -> str:
@@ -245,7 +253,7 @@ class Flow(Generic[P, R]):
             TypeError: If `session_id` is no string.
         """
         given = self._options.get("context")
-        context = (resolve({}).get("context") or {}) if given is None else copied(given)
+        context = copied(configuration().get("context") if given is None else given) or {}
         plan = ConnectionPlan(
             self._name,
             self._node,
@@ -280,7 +288,13 @@ class Flow(Generic[P, R]):
         return self.connect()
 
     def _session(self, run: DurableRun[Frame] | None, context: dict[str, object]) -> Session:
-        return session_of(self._folder, run, context, name=self._session_name, flow_name=self.name, **self._run_options)
+        configured, given = self._resolved
+        if given is None or configured is not configuration():
+            # In this order: a `set_config` in another thread meanwhile is met by the next run.
+            configured = configuration()
+            given = given_to_flow(self._session_name, self._name, self._run_options)
+            self._resolved = configured, given
+        return session_of(given, context, self._folder, run)
 
     def _durable(self) -> DurableFlow:
         """Return what the durable package needs to know of this flow."""
@@ -324,6 +338,11 @@ class Flow(Generic[P, R]):
     def cleanup_timeout(self) -> float:
         """The seconds that the cleanup of each run may take, see the option."""
         return required(resolve(self._run_options).get("cleanup_timeout"))
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether the broadcasts of each run have a callback of the flow or of this process."""
+        return resolve(self._run_options).get("broadcast_callback") is not None
 
     @property
     def entry(self) -> Node[..., R]:

@@ -11,11 +11,11 @@ import math
 from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import Token
 from functools import partial
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
 
-from railtracks._calls.durable_protocol import Args, DurableRun, Kwargs, SessionJournal
+from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._calls.frames import Frame, SessionScope, current_frame
 from railtracks._calls.here import admit_session, frame_in, this_task
 from railtracks._calls.session_control import InnerDrain, WorkerProcesses
@@ -25,8 +25,7 @@ from railtracks._records.data import CauseKind
 from railtracks._records.errors import bare, combined, is_fatal, members, raise_unchanged, without_cancelled
 from railtracks._records.events import BroadcastEvent, EventKind, SessionEvent, now
 from railtracks._records.log import SessionLog
-from railtracks._records.observers import EVERYWHERE, Audience, tell
-from railtracks._records.recording import start_recording
+from railtracks._records.observers import Audience, tell
 from railtracks._sessions.background import Background
 from railtracks._sessions.broadcast import Broadcaster, CallbackFailures
 from railtracks._sessions.cancellation import CancelWatcher
@@ -34,9 +33,13 @@ from railtracks._sessions.drain import Drain
 from railtracks._sessions.final_work import FinalWork
 from railtracks._sessions.plan import OpenNursery, SessionPlan
 from railtracks._sessions.resources import Resources
+from railtracks._sessions.root import root_frame
 from railtracks._sessions.run_processes import processes_of_run
 from railtracks._sessions.running import refuse_in_shutdown
 from railtracks.exceptions import FatalError
+
+if TYPE_CHECKING:
+    from railtracks._calls.durable_protocol import DurableRun, SessionJournal
 
 T = TypeVar("T")
 
@@ -89,7 +92,7 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
     plan.cancellation.scope.__enter__()
     inner_nursery = await OpenNursery.enter()
     try:
-        lifetime = Lifetime(plan, log, journal, outer_nursery, inner_nursery, outer, nursery_count)
+        lifetime = Lifetime(plan, log, journal, outer_nursery, inner_nursery, outer, task, nursery_count)
     except BaseException as error:
         # Nothing has begun in there: leaving waits for nothing, and raises nothing.
         await inner_nursery.leave(None)  # noqa: ASYNC102 - as just said
@@ -136,9 +139,25 @@ class Lifetime:
 
     Attributes:
         is_open: Whether the session takes background calls and resources.
+        is_heard: Whether there is a callback for its broadcasts.
         background: The background calls.
         resources: The resources.
     """
+
+    __slots__ = (
+        "_drain",
+        "_final_work",
+        "_inner_nursery",
+        "_outer_nursery",
+        "_plan",
+        "_root",
+        "_token",
+        "_watcher",
+        "background",
+        "is_heard",
+        "is_open",
+        "resources",
+    )
 
     def __init__(  # noqa: PLR0917 - what a session is opened with
         self,
@@ -148,17 +167,19 @@ class Lifetime:
         outer_nursery: OpenNursery,
         inner_nursery: OpenNursery,
         outer: Frame | None,
+        task: trio.lowlevel.Task,
         nursery_count: int,
     ) -> None:
         self.is_open = True
         self._plan = plan
         self._outer_nursery = outer_nursery
         self._inner_nursery = inner_nursery
-        self._root = _root_frame(plan, self, log, journal, outer, nursery_count)
+        self._root = root_frame(plan, self, log, journal, outer, task, nursery_count)
         self.resources = Resources(outer_nursery.nursery, plan.cancellation.fail)
         self.background = Background(inner_nursery.nursery, self._root, plan.cancellation.fail)
         broadcaster: Broadcaster | None = None
         callback = plan.settings.get("broadcast_callback")
+        self.is_heard = callback is not None
         if callback is not None:
             failures = CallbackFailures(plan.record, log)
             broadcaster = Broadcaster(callback, outer_nursery.nursery, failures, journal, plan.cancellation.fail)
@@ -182,17 +203,17 @@ class Lifetime:
         journal = self._root.scope.journal
         if plan.durable is not None and journal is not None:
             self._resume(plan.durable, journal)
-        self._tell(EventKind.SESSION_OPENED, observers.session_opened)
+        if observers.session_opened:
+            self._tell(EventKind.SESSION_OPENED, observers.session_opened)
         plan.state_file.warn_if_homeless(self._final_work.log)
 
     def _tell(self, kind: EventKind, audience: Audience) -> None:
-        """Tell observers, if there are any, that the session was opened or closed."""
-        if audience:
-            outer = self._root.outer
-            session_id, call_id = (None, None) if outer is None else (outer.scope.record.identifier, outer.call_id)
-            record = self._plan.record
-            parts = record.tree, record.ending.timeouts, record.head, self._plan.durable
-            tell(audience, SessionEvent(kind, self._plan.session, now(), session_id, call_id or None, *parts))
+        """Tell observers that the session was opened or closed."""
+        outer = self._root.outer
+        session_id, call_id = (None, None) if outer is None else (outer.scope.record.identifier, outer.call_id)
+        record = self._plan.record
+        parts = record.tree, record.ending.timeouts, record.head, self._plan.durable
+        tell(audience, SessionEvent(kind, self._plan.session, now(), session_id, call_id or None, *parts))
 
     def _resume(self, durable: DurableRun[Frame], journal: SessionJournal[Frame]) -> None:
         """Start the tasks of a durable session, and go on with what an earlier run has left: calls and broadcasts."""
@@ -288,11 +309,13 @@ class Lifetime:
 
     def _mark_over(self) -> None:
         """Report the end to observers, close the log, and mark the session as over."""
-        scope = self._root.scope
+        scope, log = self._root.scope, self._final_work.log
         try:
-            self._tell(EventKind.SESSION_CLOSED, scope.observers.session_closed)
+            audience = (*scope.observers.session_closed, log) if log.tells_end else scope.observers.session_closed
+            if audience:
+                self._tell(EventKind.SESSION_CLOSED, audience)
         finally:
-            self._final_work.log.close()
+            log.close()
             scope.record.ending.forget_heard()
             scope.close()
             self._drain.leave()
@@ -324,7 +347,8 @@ class Lifetime:
             if cancellation.scope.deadline != math.inf:
                 cancellation.scope.deadline = math.inf
             self._watcher.stop()
-            self._end_journal()
+            if self._root.scope.journal is not None:
+                self._end_journal(self._root.scope.journal)
         # Anything else cancels the scope, or comes from its cancel: leaving the inner nursery then waits for the calls.
         elif (real := without_cancelled(error)) is None:
             cancellation.note_source()
@@ -349,10 +373,7 @@ class Lifetime:
             # Their tracebacks hold this stack frame: without the `del` they and it would be reference cycles.
             del error, real, rest, interrupt
 
-    def _end_journal(self) -> None:
-        journal = self._root.scope.journal
-        if journal is None:
-            return
+    def _end_journal(self, journal: SessionJournal[Frame]) -> None:
         journal.stop_watching()
         # A session that was cancelled or failed need not have repeated all recorded calls.
         if self._plan.record.ending.cause is None:
@@ -459,34 +480,6 @@ class Lifetime:
         return await self.resources.enter(cm)
 
 
-def _root_frame(  # noqa: PLR0917 - as above
-    plan: SessionPlan,
-    control: Lifetime,
-    log: SessionLog,
-    journal: SessionJournal[Frame] | None,
-    outer: Frame | None,
-    nursery_count: int,
-) -> Frame:
-    """Return the root frame of a session: the parent of its top-level calls."""
-    task = this_task()
-    observers = EVERYWHERE.for_session()
-    log.observe(observers)
-    start_recording(plan.settings.get("record_events"), plan.record, plan.state_file.folder, observers, log)
-    scope = SessionScope(
-        record=plan.record,
-        end_on_error=bool(plan.settings.get("end_on_error")),
-        session=plan.session,
-        control=control,
-        observers=observers,
-        journal=journal,
-    )
-    depth = max(outer.depth, 0) if outer is not None and outer.task is task else -1 if plan.is_in_new_task else 0
-    slot = None if outer is None else outer.slot
-    root = Frame(scope, 0, outer, task, depth, nursery_count, 0, slot)
-    root.enter_strand(None if journal is None else journal.strand)
-    return root
-
-
 def _react_to_cancel(background: Background, scope: SessionScope, log: SessionLog) -> None:
     """Cancel the calls that are being started, and log a warning for each node that delays the session's end.
 
@@ -494,6 +487,5 @@ def _react_to_cancel(background: Background, scope: SessionScope, log: SessionLo
     """
     background.cancel_starting()
     for node in sorted(set(scope.workers.values())):
-        what = f"session {scope.label!r} is ending and waits for node {node!r}"
-        line = f"{what}: a worker thread cannot be stopped"
+        line = f"session {scope.label!r} is ending and waits for node {node!r}: a worker thread cannot be stopped"
         log.log(logging.WARNING, line, logger="RT.Session")

@@ -6,11 +6,10 @@ Called by `Session` and by the lifetime of the session.
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
-from railtracks._calls.durable_protocol import DurableRun
 from railtracks._calls.frames import Frame
 from railtracks._calls.nursery import leave
 from railtracks._options import Settings
@@ -18,6 +17,9 @@ from railtracks._records.events import ObservedSession
 from railtracks._records.session import SessionRecord
 from railtracks._records.state_file import StateFile
 from railtracks._sessions.cancellation import Cancellation
+
+if TYPE_CHECKING:
+    from railtracks._calls.durable_protocol import DurableRun
 
 
 class SessionPlan(NamedTuple):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import TypeVar, cast
+from typing import Final, TypeVar, cast
 
 import trio
 
@@ -99,6 +99,9 @@ class _ResourceTask:
         task_status.started(None)
 
 
+_ADVICE: Final = "call the function with @asynccontextmanager; enter a manager without async by 'with'"
+
+
 class _Struck(AbstractAsyncContextManager[object]):
     """A resource that Ctrl-C strikes while it opens, and not while it closes: half closed it would stay there."""
 
@@ -106,7 +109,10 @@ class _Struck(AbstractAsyncContextManager[object]):
         self._cm = cm
 
     async def __aenter__(self) -> object:
-        return await users_code(type(self._cm).__aenter__, self._cm)
+        kind = type(self._cm)
+        if not (hasattr(kind, "__aenter__") and hasattr(kind, "__aexit__")):
+            raise TypeError(f"a resource must be an async context manager, not {kind.__name__}: {_ADVICE}")
+        return await users_code(kind.__aenter__, self._cm)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

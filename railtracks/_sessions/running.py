@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from threading import Lock
 from typing import Final, Protocol, Self
-from weakref import WeakValueDictionary
+from weakref import ref
 
 import trio
 
@@ -22,14 +22,19 @@ from railtracks.exceptions import SessionCancelledError
 
 
 class OpenSession(Protocol):
-    """An outermost session that is open, as a shutdown knows it. `Drain` implements it.
+    """An outermost session that is open, or will be, as a shutdown knows it. `Drain` and `BeforeSession` implement it.
 
     The methods are for the Trio run of the session.
     """
 
     @property
-    def scope(self) -> SessionScope:
-        """The part of it that its calls share."""
+    def scope(self) -> SessionScope | None:
+        """The part of it that its calls share, `None` if it has not begun."""
+        ...
+
+    @property
+    def token(self) -> trio.lowlevel.TrioToken:
+        """The Trio run that it belongs to."""
         ...
 
     @property
@@ -112,8 +117,9 @@ class Shutdown:
         return [session for session in _opened() if session.scope not in self._spared]
 
 
-# By their ids. A session that is never closed, because its Trio run has crashed, leaves by itself.
-_sessions: Final[WeakValueDictionary[int, OpenSession]] = WeakValueDictionary()
+# A session that is never closed, because its Trio run has crashed, leaves by itself. Not a `WeakSet`, which takes ten
+# times as long for each session.
+_sessions: Final[set[ref[OpenSession]]] = set()
 _shutdowns: tuple[Shutdown, ...] = ()
 # The shutdown that SIGTERM has begun, if it has come. A signal handler sets it, so it is no part of the tuple.
 _of_sigterm: Shutdown | None = None
@@ -131,14 +137,14 @@ def refuse_in_shutdown() -> None:
 
 def enter(session: OpenSession) -> None:
     """Note that an outermost session was opened. One that no shutdown could find yet begins to end at once."""
-    _sessions[id(session)] = session
+    _sessions.add(ref(session, _sessions.discard))
     for shutdown in _under_way():
         shutdown.end(session)
 
 
 def leave(session: OpenSession) -> None:
     """Note that an outermost session is over."""
-    _sessions.pop(id(session), None)
+    _sessions.discard(ref(session))
     for shutdown in _shutdowns:
         shutdown.look()
 
@@ -170,15 +176,15 @@ def _under_way() -> tuple[Shutdown, ...]:
 
 
 def _opened() -> list[OpenSession]:
-    # One step for other threads, which open and close sessions meanwhile: a list is made of the values of a dict.
-    references = _sessions.valuerefs()
+    # The list is made in one step for other threads, which open and close sessions meanwhile.
+    references = list(_sessions)
     return [session for session in (reference() for reference in references) if session is not None]
 
 
 def _soon(session: OpenSession, act: Callable[[], None]) -> None:
     # Where the Trio run has ended, the session has, too.
     with suppress(trio.RunFinishedError):
-        session.scope.token.run_sync_soon(act)
+        session.token.run_sync_soon(act)
 
 
 def forget_parents_sessions() -> None:

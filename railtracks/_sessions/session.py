@@ -6,45 +6,38 @@ Called by users, by `Flow` and `@session`, and by calls that have no session aro
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Callable, Coroutine, Hashable, Mapping
 from contextlib import AbstractAsyncContextManager
 from inspect import Signature
 from pathlib import Path
-from typing import Any, ClassVar, Never, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Never, ParamSpec, Self, TypeVar, Unpack, overload
 
 import trio
 
 from railtracks._blocks import AsyncBlock
-from railtracks._calls.ctrl_c import users_code
-from railtracks._calls.durable_protocol import DurableRun
 from railtracks._calls.frames import Frame
-from railtracks._calls.here import current_scope, open_scope
 from railtracks._calls.pending import PendingCall
-from railtracks._checks import check_count, check_grace, check_storable, exact, is_text
-from railtracks._config import required, resolve
+from railtracks._checks import check_count, check_grace, exact
 from railtracks._extras import exports_package
 from railtracks._nodes.node import Node
 from railtracks._nodes.options import check_workers
-from railtracks._nodes.signature import SecretParameters
-from railtracks._option import check_options, documented, spelled_out
-from railtracks._options import DecoratorOptions, SessionOptions, SessionStore
+from railtracks._option import documented, spelled_out
+from railtracks._options import DecoratorOptions, SessionOptions
 from railtracks._records.context_view import ContextView
 from railtracks._records.data import CauseKind, Counts, EndCause, ExecutionInfo, Status
-from railtracks._records.ending import Ending
 from railtracks._records.error_parts import text_of
-from railtracks._records.files import check_session_id, current_folder
-from railtracks._records.history import BoundedCallTree
-from railtracks._records.session import SessionRecord
+from railtracks._records.files import current_folder
 from railtracks._records.state_file import StateFile
-from railtracks._records.tree import CallTree
 from railtracks._sessions.cancellation import Cancellation
 from railtracks._sessions.durable import durable_wing
+from railtracks._sessions.given import Given, given_to_session
 from railtracks._sessions.lifetime import Lifetime, open_lifetime
 from railtracks._sessions.plan import SessionPlan
-from railtracks._traces import trace_parent_of
-from railtracks.exceptions import ContextError, SessionCancelledError
+from railtracks._traces import TraceParent, trace_parent_of
+from railtracks.exceptions import ContextError
+
+if TYPE_CHECKING:
+    from railtracks._calls.durable_protocol import DurableRun
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -86,70 +79,49 @@ class Session(AsyncBlock):
     __slots__ = (
         "__weakref__",
         "_cancellation",
+        "_given",
         "_is_in_new_task",
         "_kept",
         "_lifetime",
-        "_may_be_new",
         "_record",
         "_run",
-        "_session_id",
-        "_settings",
         "_state_file",
-        "_store",
         "_trace",
     )
 
     def __init__(self, context: Mapping[str, Any] | None = None, **options: Unpack[SessionOptions]) -> None:
-        given: DecoratorOptions = {"context": context, **options}
-        check_options("Session()", DecoratorOptions, given)
-        self._settings = settings = resolve(given)
-        self._session_id = _given_identifier(options)
-        self._may_be_new = options.get("resume") is None
-        self._store = _store(options, self._session_id)
-        name, flow_name = _text(options.get("name")), _text(options.get("flow_name"))
-        identifier = self._session_id or os.urandom(16).hex()
-        ending = Ending(name or flow_name or identifier, required(settings.get("timeout")))
-        limit = required(settings.get("history_limit"))
-        tree = CallTree() if limit == math.inf else BoundedCallTree(int(limit))
-        values = {exact(key): value for key, value in (settings.get("context") or {}).items()}
-        self._record = SessionRecord(
-            identifier,
-            name,
-            flow_name,
-            _text(options.get("flow_id")),
-            ending,
-            values,
-            tree,
-            required(settings.get("value_limit")),
-        )
-        self._cancellation = Cancellation(self._record)
-        self._state_file = StateFile(self._record, bool(settings.get("save_state")), current_folder())
-        self._trace = trace_parent_of(options.get("trace_parent"))
-        self._run: DurableRun[Frame] | None = None
+        given = given_to_session({"context": context, **options})
+        values = {exact(key): value for key, value in (given.settings.get("context") or {}).items()}
+        self._make(given, values, current_folder(), trace_parent_of(options.get("trace_parent")))
+
+    def _make(
+        self,
+        given: Given,
+        values: dict[str, object],
+        folder: str | None,
+        trace: TraceParent,
+        run: DurableRun[Frame] | None = None,
+    ) -> None:
+        self._given = given
+        self._record = record = given.new_record(values)
+        self._cancellation = Cancellation(record)
+        self._state_file = StateFile(record, bool(given.settings.get("save_state")), folder)
+        self._trace = trace
+        self._run = run
         self._lifetime: Lifetime | None = None
         self._is_in_new_task = False
         self._kept: dict[Hashable, object] = {}
+        if run is not None:
+            record.identify(run.session_id)
 
     @classmethod
     def _of_flow(
-        cls,
-        folder: str | None,
-        run: DurableRun[Frame] | None,
-        context: dict[str, object],
-        **options: Unpack[SessionOptions],
+        cls, given: Given, context: dict[str, object], folder: str | None, run: DurableRun[Frame] | None
     ) -> Self:
-        """Return a session of a flow that was made in `folder`; with a run, that of the run in a store."""
-        session = cls(context, **options)
-        # This very dict: the connection shows it from before the start.
-        session._record.values = context
-        session._state_file.look_from(folder)
-        if run is not None:
-            session._begin_with(run)
+        """Return a session of a flow, see `session_of`."""
+        session = cls.__new__(cls)
+        session._make(given, context, folder, trace_parent_of(None), run)
         return session
-
-    def _begin_with(self, run: DurableRun[Frame]) -> None:
-        self._run = run
-        self._record.identify(run.session_id)
 
     @property
     def identifier(self) -> str:
@@ -172,7 +144,7 @@ class Session(AsyncBlock):
     @property
     def prompt_injection(self) -> bool:
         """Whether agents fill their prompts from the context."""
-        return bool(self._settings.get("prompt_injection"))
+        return bool(self._given.settings.get("prompt_injection"))
 
     @property
     def status(self) -> Status:
@@ -186,7 +158,8 @@ class Session(AsyncBlock):
         It is `None`, too, once saving has failed: after the end a path stands for a file that was written.
 
         Raises:
-            ValueError: Before the session is entered, if `$RAILTRACKS_SAVE_STATE` says neither yes nor no.
+            ValueError: Before the session is entered, if its state is to be saved, and `$RAILTRACKS_SAVE_STATE` says
+                neither yes nor no.
         """
         return self._state_file.path
 
@@ -410,6 +383,7 @@ class Session(AsyncBlock):
         Raises:
             ContextError: If the session was not entered or has ended, or ends before the resource is open. In a durable
                 session also inside a recorded call other than the entry point of a flow.
+            TypeError: If `cm` is no asynchronous context manager.
             BaseException: What `cm` raises while it is entered.
         """
         return await self._open().enter_resource(cm)
@@ -473,19 +447,20 @@ class Session(AsyncBlock):
             raise RuntimeError(
                 f"session {record.ending.label!r} was entered before: make a new rt.Session for each run"
             )
-        if self._store is not None and self._run is None:
-            run = durable_wing().run_of_block(
-                self._store,
-                self._session_id,
+        given = self._given
+        if given.store is not None and self._run is None:
+            self._run = durable_wing().run_of_block(
+                given.store,
+                given.session_id,
                 name=record.name,
                 flow_name=record.flow_name,
                 timeout=record.ending.timeout,
-                may_be_new=self._may_be_new,
+                may_be_new=given.may_be_new,
             )
-            self._begin_with(run)
+            record.identify(self._run.session_id)
         self._state_file.settle()
         plan = SessionPlan(
-            self, record, self._settings, self._cancellation, self._state_file, self._run, self._is_in_new_task
+            self, record, given.settings, self._cancellation, self._state_file, self._run, self._is_in_new_task
         )
         self._trace.join()
         try:
@@ -510,131 +485,3 @@ class Session(AsyncBlock):
 
 
 Session.__doc__ = documented(Session.__doc__ or "", DecoratorOptions)
-
-
-def _given_identifier(options: SessionOptions) -> str | None:
-    """Return the identifier given as `resume` or `session_id`, `None` if neither is given.
-
-    Raises:
-        ValueError: If both are given and differ.
-    """
-    session_id, resume = options.get("session_id"), options.get("resume")
-    if resume is not None and session_id is not None and resume != session_id:
-        raise ValueError(f"resume={resume!r} and session_id={session_id!r} name two sessions: give only one of them")
-    return _text(session_id if resume is None else resume)
-
-
-def _text(value: object) -> str | None:
-    """Return a name that was given to a session as a plain string."""
-    return exact(value) if is_text(value) else None
-
-
-def _store(options: SessionOptions, session_id: str | None) -> SessionStore | None:
-    """Return the store for the option `durable`, `None` if the session is not durable.
-
-    Raises:
-        ValueError: If a session that is not durable has an identifier, or the identifier is not allowed.
-        TypeError: If `durable` is no store, path, URL or bool.
-    """
-    durable = options.get("durable")
-    if durable is None or durable is False:
-        if session_id is not None:
-            raise ValueError(
-                "resume and session_id are for durable sessions: give durable=True, a path, a URL or a store as well"
-            )
-        return None
-    if session_id is not None:
-        check_session_id(session_id)
-    check_storable("the name of a durable session", options.get("name"))
-    check_storable("the name of the flow of a durable session", options.get("flow_name"))
-    return durable_wing().store_of(durable)
-
-
-# For flows, `@session` and agents: what they need of a session, and users do not.
-
-
-def see_arguments(
-    session: Session, parameters: SecretParameters | None, args: tuple[object, ...], kwargs: Mapping[str, object]
-) -> None:
-    """Have a session know the secrets among the arguments of the function that will run in its block."""
-    session._record.secrets.see_arguments(parameters, args, kwargs)  # noqa: SLF001 - as said above
-
-
-def session_of(
-    folder: str | None, run: DurableRun[Frame] | None, context: dict[str, object], **options: Unpack[SessionOptions]
-) -> Session:
-    """Return a new session of a flow; its context is this very dict.
-
-    Args:
-        folder: Where the flow was made.
-        run: The run of the session in a store, if it is durable.
-        context: The context.
-        **options: The other options.
-    """
-    return Session._of_flow(folder, run, context, **options)  # noqa: SLF001 - as said above
-
-
-def kept_by(session: Session) -> dict[Hashable, object]:
-    """Return what packages on top of the core keep for a session, by keys of theirs."""
-    return session._kept  # noqa: SLF001 - as said above
-
-
-def info_to_show(session: Session) -> ExecutionInfo:
-    """Return what files and pages may show of a session: its calls, and their errors without secrets."""
-    return session._record.shown_info()  # noqa: SLF001 - as said above
-
-
-def begin_in_new_task(session: Session) -> None:
-    """Note that the task that will enter a session was started for it: its first call need be no schedule point."""
-    session._is_in_new_task = True  # noqa: SLF001 - as said above
-
-
-def was_entered(session: Session) -> bool:
-    """Return whether a session was entered: it is open, or it has ended."""
-    return session._record.started_at is not None  # noqa: SLF001 - as said above
-
-
-def is_open(session: Session) -> bool:
-    """Return whether a session was entered and has not ended: something of it may still run."""
-    return session._lifetime is not None  # noqa: SLF001 - as said above
-
-
-def drain_soon(session: Session, grace: float) -> bool:
-    """Begin to drain a session because of SIGTERM; the second time, cancel it. See `Session._drain_soon`."""
-    return session._drain_soon(grace)  # noqa: SLF001 - the same
-
-
-def current_session() -> Session:
-    """Return the session that is open around this code. Works in worker threads of its calls, too.
-
-    Raises:
-        ContextError: If no session is open here, or it is over.
-    """
-    session = open_scope().session
-    assert isinstance(session, Session)  # noqa: S101 - no other class opens sessions
-    return session
-
-
-def session_id() -> str | None:
-    """Return the identifier of the session that is open around this code, `None` if none is."""
-    scope = current_scope()
-    return None if scope is None or scope.is_over else scope.record.identifier
-
-
-@trio.lowlevel.enable_ki_protection
-async def result_of(session: Session, work: Callable[[], Coroutine[object, Never, R]]) -> R:
-    """Run an async function in the block of a session, and return its result.
-
-    Called by `Flow` and `@session`.
-
-    Raises:
-        SessionCancelledError: If the session was cancelled, by `Session.cancel` or SIGTERM.
-        BaseException: As from the block of the session.
-    """
-    results: list[R] = []
-    async with session:
-        results.append(await users_code(work))
-    if session._record.ending.is_cancel:  # noqa: SLF001 - as said above
-        raise SessionCancelledError(session.cancel_reason)
-    # A session that has failed is left quietly, too, if the function dealt with the error that its call has raised.
-    return results[0]

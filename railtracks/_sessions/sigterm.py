@@ -10,8 +10,9 @@ import os
 import signal
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from importlib import import_module
 from types import FrameType, MethodType
-from typing import Final, Never, Protocol, TypeVar, TypeVarTuple, Unpack
+from typing import Final, Never, Protocol, TypeAlias, TypeVar, TypeVarTuple, Unpack, cast
 
 import trio
 
@@ -21,6 +22,14 @@ from railtracks.exceptions import SessionCancelledError
 
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
+
+_Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
+
+# Those of `signal` without the enums that it makes of numbers: a run calls each twice, and an enum takes ten times as
+# long as the call. So a handler that is a number is compared by `==`.
+_SYSTEM: Final = import_module("_signal")
+_handler_of: Final = cast("Callable[[int], _Handler]", _SYSTEM.getsignal)
+_set_handler: Final = cast("Callable[[int, _Handler], _Handler]", _SYSTEM.signal)
 
 # Whether the handler before that of the process is being called. It may lead to another such handler, for which this is
 # still the same signal.
@@ -73,7 +82,7 @@ class Sigterm:
     """
 
     def __init__(self, on_sigterm: Callable[[], bool], run: Runner) -> None:
-        self.previous = signal.getsignal(signal.SIGTERM)
+        self.previous: _Handler = _handler_of(signal.SIGTERM)
         self._on_sigterm = on_sigterm
         self._run = run
         self._token: trio.lowlevel.TrioToken | None = None
@@ -89,21 +98,21 @@ class Sigterm:
         its error, and a later run is refused. It does not matter whether the signal came too late to drain the run.
         """
         previous = self.previous
-        if previous is None or previous is signal.SIG_IGN:
+        if previous is None or previous == signal.SIG_IGN:
             # `None`: the handler was not set by Python, which could not set it again afterwards. SIG_IGN: the program
             # ignores the signal, and so does this run.
             return self._run(work)
-        signal.signal(signal.SIGTERM, self.receive)
+        _set_handler(signal.SIGTERM, self.receive)
         try:
             return self._run(self._main, work)
         finally:
             self._is_over = True
             # A handler that shuts the process down may have been set meanwhile, and stays.
             if _process_handler() is None:
-                signal.signal(signal.SIGTERM, previous)
+                _set_handler(signal.SIGTERM, previous)
             # Not in a process that was forked in the run and leaves it here.
             if self._has_come and self._process_id == os.getpid():
-                if previous is signal.SIG_DFL:
+                if previous == signal.SIG_DFL:
                     _set_stopping(is_stopping=True)
                 elif isinstance(owner := _owner(previous), ProcessSigterm):
                     # It has heard of the signal when that came.
@@ -208,7 +217,7 @@ def handle_for_process(grace: float) -> ProcessSigterm | None:
 
 def _process_handler() -> ProcessSigterm | None:
     """Return the handling for the whole process, if no other handler was set over it."""
-    owner = _owner(signal.getsignal(signal.SIGTERM))
+    owner = _owner(_handler_of(signal.SIGTERM))
     return owner if isinstance(owner, ProcessSigterm) else None
 
 
