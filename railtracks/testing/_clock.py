@@ -1,0 +1,66 @@
+"""A run of Trio by a clock that jumps.
+
+Called by tests.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Coroutine
+from typing import Any, Never, ParamSpec, TypeVar, overload
+
+import trio
+from trio.lowlevel import Task
+from trio.testing import MockClock
+
+from railtracks._sessions.flow import Flow
+from railtracks._workers.threads import busy_workers
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@overload
+def run_with_mock_clock(flow: Flow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+@overload
+def run_with_mock_clock(flow: Callable[P, Coroutine[object, Never, R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+def run_with_mock_clock(flow: Any, /, *args: Any, **kwargs: Any) -> Any:
+    """Run a flow, or an async function, in a new Trio run with a mock clock, and return its result.
+
+    When all tasks wait, the clock jumps to the next deadline, so sleeping and timeouts take no time. While a worker of
+    this library is busy, the clock stands still. So a sync node, or the saving of a state, never times out. A thread
+    that waits for Trio, for example for a call that it makes, does not count as busy.
+
+    Args:
+        flow: A flow, or an async function.
+        *args: Positional arguments of the flow or the function.
+        **kwargs: Keyword arguments of the flow or the function.
+
+    Returns:
+        What the flow or the function returns.
+
+    Raises:
+        RuntimeError: If Trio is running in this thread.
+        BaseException: Whatever the flow or the function raises.
+    """
+    if trio.lowlevel.in_trio_run():
+        raise RuntimeError(
+            "run_with_mock_clock starts a Trio run of its own: call it in a sync test, or await the flow's ainvoke here"
+        )
+    clock = MockClock()
+    run: Callable[..., Coroutine[object, Never, Any]] = flow.ainvoke if isinstance(flow, Flow) else flow
+    return trio.run(functools.partial(run, *args, **kwargs), clock=clock, instruments=[_HeldClock(clock)])
+
+
+class _HeldClock(trio.abc.Instrument):
+    """Stops the jumps of a mock clock while a worker is busy: a jump would let the worker's timeout expire."""
+
+    def __init__(self, clock: MockClock) -> None:
+        self._clock = clock
+
+    def after_task_step(self, task: Task) -> None:  # noqa: ARG002 - whichever task it was
+        # A worker becomes busy or idle only in a step of the task that waits for it.
+        threshold = math.inf if busy_workers() else 0
+        if self._clock.autojump_threshold != threshold:
+            self._clock.autojump_threshold = threshold
