@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import sqlite3
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -134,6 +137,92 @@ async def test_a_node_that_returns_an_answer_stores_it_whole(tmp_path: Path) -> 
     flow = rt.Flow("flow", main, durable=store, save_state=False)
     assert await testing.replay_at_every_prefix(flow) > 5
     assert await flow.ainvoke() == ["a", "x", "b", "x", "c", "x"]
+
+
+def stored_in(path: Path, text: bytes) -> int:
+    """Return how many outcomes of calls in a store have a text."""
+    with closing(sqlite3.connect(path)) as database:
+        return sum(
+            text in each
+            for (each,) in database.execute("select outcome from railtracks_calls where outcome is not null")
+        )
+
+
+@pytest.mark.parametrize(("size", "in_list"), [(100, False), (100, True), (1_000_000, False)])
+async def test_an_image_that_an_agent_was_given_is_not_stored_with_its_answer_again(
+    tmp_path: Path, size: int, in_list: bool
+) -> None:
+    data = b"\x89PNG\r\n\x1a\n" + b"i" * size
+    agent = rt.agent_node("A", llm=ScriptedModel("a cat"))
+    lives: list[list[Any]] = []
+
+    async def main() -> None:
+        picture = UserMessage("What is it?", [data, b"GIF89a"])
+        first = await rt.call(agent, [picture] if in_list else picture)
+        second = await rt.call(agent, [*first.message_history, UserMessage("Sure?", data)])
+        lives.append([*second.message_history])
+        await rt.wait_for_signal("go", park=True)
+
+    path = tmp_path / "store.db"
+    flow = rt.Flow("flow", main, durable=rt.DurableStore(path, durability="process"), save_state=False)
+    for begin in (lambda: flow.ainvoke(session_id="a"), lambda: flow.aresume("a")):
+        with pytest.raises(rt.SessionWaiting):
+            await begin()
+    assert stored_in(path, base64.b64encode(data)) == 0
+    first, second = lives
+    assert first == second
+    assert [len(each.attachment) for each in first if isinstance(each, UserMessage)] == [2, 1]
+
+
+async def test_an_image_of_a_tool_is_in_the_answer_once(tmp_path: Path) -> None:
+    data = b"\x89PNG\r\n\x1a\n" + b"i" * 100
+    path = tmp_path / "store.db"
+
+    async def shot() -> Attachment:
+        return Attachment("image/png", data=data)
+
+    agent = rt.agent_node("A", llm=ScriptedModel(("shot", {}), "a cat"), tool_nodes=[shot])
+
+    answers: list[rt.AgentResponse] = []
+
+    async def main() -> None:
+        answers.append(await rt.call(agent, "Look!"))
+        await rt.wait_for_signal("go", park=True)
+
+    flow = rt.Flow("flow", main, durable=rt.DurableStore(path, durability="process"), save_state=False)
+    for begin in (lambda: flow.ainvoke(session_id="a"), lambda: flow.aresume("a")):
+        with pytest.raises(rt.SessionWaiting):
+            await begin()
+    with closing(sqlite3.connect(path)) as database:
+        (outcome,) = database.execute("select outcome from railtracks_calls where node = 'A' and outcome is not null")
+    assert outcome[0].count(base64.b64encode(data)) == 1
+    assert answers[0] == answers[1]
+    (image,) = answers[1].tool_invocations[0][1].attachments
+    assert image.data == data
+
+
+async def test_the_answer_of_an_agent_that_is_the_whole_flow_is_read_without_its_input(tmp_path: Path) -> None:
+    store = rt.DurableStore(tmp_path / "store.db", durability="process")
+    inner = rt.Flow("inner", rt.agent_node("A", llm=ScriptedModel("a cat")), durable=store, save_state=False)
+    picture = UserMessage("What is it?", b"%PDF-1")
+    answer = await inner.ainvoke(picture, session_id="a")
+    assert (await inner.aresume("a")).message_history == answer.message_history
+
+    async def main() -> int:
+        histories.append((await inner.ainvoke(picture)).message_history)
+        return await rt.wait_for_signal("go", int, park=True)
+
+    histories: list[Any] = []
+    outer = rt.Flow("outer", main, durable=store, save_state=False)
+    for begin in (lambda: outer.ainvoke(session_id="b"), lambda: outer.aresume("b")):
+        with pytest.raises(rt.SessionWaiting):
+            await begin()
+    assert histories == [answer.message_history] * 2
+
+
+def test_an_attachment_that_no_input_has_is_told() -> None:
+    with pytest.raises(ValueError, match="attachment of an input that this run has not been given"):
+        Earlier().attachment("0")
 
 
 async def test_wrong_input_is_told_as_in_any_session(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import trio
+from postgres_server import url_of_store
 from stored_sessions import put
 
 import railtracks as rt
@@ -29,9 +30,7 @@ def _world() -> None:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[rt.DurableStore]:
-    is_sqlite = request.param == "sqlite"
-    url = tmp_path / "store.db" if is_sqlite else request.getfixturevalue("postgres").fresh_url()
-    with rt.DurableStore(url, durability="process") as opened:
+    with rt.DurableStore(url_of_store(request, tmp_path), durability="process") as opened:
         yield opened
 
 

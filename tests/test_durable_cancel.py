@@ -17,6 +17,7 @@ import pytest
 import sqlalchemy as sa
 import trio
 import trio.testing
+from postgres_server import url_of_store
 from stored_sessions import interrupt, put, until
 
 import railtracks as rt
@@ -36,9 +37,7 @@ def done() -> None:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[rt.DurableStore]:
-    is_file = request.param == "sqlite"
-    url = tmp_path / "store.db" if is_file else request.getfixturevalue("postgres").fresh_url()
-    with quick(rt.DurableStore(url, durability="process")) as made:
+    with quick(rt.DurableStore(url_of_store(request, tmp_path), durability="process")) as made:
         yield made
 
 

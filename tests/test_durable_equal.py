@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
+from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,8 @@ import railtracks as rt
 from railtracks.durable._sessions.store import access_of, store_with
 from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.schema import calls, sessions
+from railtracks.durable._values.sealing import Sealer
+from railtracks.durable._values.values import Values
 
 DONE: list[Any] = []
 
@@ -40,6 +46,38 @@ def flow_of(store: rt.DurableStore, fn: Callable[..., Any], **options: Any) -> r
 class Point:
     x: float
     labels: dict[str, int] = attrs.field(factory=dict, hash=False)
+
+
+# Scalars, in the stores of users: as JSON, by which they are known, too.
+
+
+@rt.function_node
+async def of_scalars(word: str, number: int, share: float, flag: bool, nothing: None) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("", 0, 0.5, True, None),
+        ('a "word" \\ \n', -(2**70), -0.0, False, None),
+        ("\u00e9", 1, math.inf, True, None),
+    ],
+)
+def test_arguments_that_are_scalars_are_kept_as_json_and_known_by_it(given: Sequence[Any]) -> None:
+    values = Values(Sealer(None))
+    by_name = dict(zip(["word", "number", "share", "flag", "nothing"], given, strict=True))
+    data, fingerprint = values.dump_arguments(of_scalars, tuple(given), {})
+    as_json = partial(json.dumps, separators=(",", ":"))
+    assert data.decode() == as_json([given])
+    assert fingerprint == blake2b(as_json([[], dict(sorted(by_name.items()))]).encode(), digest_size=16).hexdigest()
+    assert fingerprint == values.dump_arguments(of_scalars, given[:2], dict([*by_name.items()][2:]))[1]
+
+
+def test_an_argument_that_python_writes_no_text_of_is_refused() -> None:
+    async def count(most: int) -> None: ...
+
+    with pytest.raises(rt.DurableValueError, match="the arguments of 'count'"):
+        Values(Sealer(None)).dump_arguments(rt.function_node(count), (10**5_000,), {})
 
 
 class Call:

@@ -162,6 +162,7 @@ print(flow_in(quick(path)).invoke(session_id="s"))
 """
 
 
+@pytest.mark.proof
 def test_a_read_only_folder_is_told_and_used_when_it_is_none_any_more() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", READ_ONLY_SETUP], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from postgres_server import PostgresServer
+from postgres_server import url_of_store
 
 import railtracks as rt
 from railtracks.durable._sessions.store import access_of
@@ -18,10 +18,7 @@ from railtracks.durable._store.schema import calls, fences, sessions, signals
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> rt.DurableStore:
-    if request.param == "sqlite":
-        return rt.DurableStore(tmp_path / "store.db", durability="process")
-    server: PostgresServer = request.getfixturevalue("postgres")
-    return rt.DurableStore(server.fresh_url(), durability="process")
+    return rt.DurableStore(url_of_store(request, tmp_path), durability="process")
 
 
 def flow_of(store: rt.DurableStore, fn: Callable[..., Any], **options: Any) -> rt.Flow[..., Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import trio
-from postgres_server import PostgresServer
+from postgres_server import PostgresServer, url_of_store
 from stored_sessions import until_begun
 
 import railtracks as rt
@@ -21,10 +21,7 @@ UNSTORABLE = {"a\0b": "NUL", "a\ud83d": "half of a character", "\udc80é": "half
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> rt.DurableStore:
-    if request.param == "sqlite":
-        return rt.DurableStore(tmp_path / "store.db", durability="process")
-    server: PostgresServer = request.getfixturevalue("postgres")
-    return rt.DurableStore(server.fresh_url(), durability="process")
+    return rt.DurableStore(url_of_store(request, tmp_path), durability="process")
 
 
 def flow_of(store: rt.DurableStore, fn: Callable[..., Any], **options: Any) -> rt.Flow[..., Any]:

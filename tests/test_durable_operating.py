@@ -17,7 +17,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 import trio
-from postgres_server import PostgresServer
+from postgres_server import PostgresServer, url_of_store
 from stored_sessions import interrupt, put, put_calls, rows_in
 
 import railtracks as rt
@@ -30,10 +30,8 @@ HELD = Path(__file__).parent / "scripts" / "durable_held.py"
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[rt.DurableStore]:
-    is_file = request.param == "sqlite"
-    url = tmp_path / "store.db" if is_file else request.getfixturevalue("postgres").fresh_url()
     # Kept open: a person's tool would keep it open, too.
-    with rt.DurableStore(url, key="key", durability="process") as made:
+    with rt.DurableStore(url_of_store(request, tmp_path), key="key", durability="process") as made:
         yield made
 
 

@@ -182,6 +182,7 @@ def test_a_session_goes_on_from_the_disk_that_a_power_cut_has_left(tmp_path: Pat
         assert not {event[1] for event in again if event[0] == "begin"} & acknowledged
 
 
+@pytest.mark.proof
 def test_without_syncs_the_same_recording_shows_what_is_lost(tmp_path: Path) -> None:
     # What proves that the proof above can fail; and what `durability="process"` does not promise.
     events, _ = recorded(tmp_path, 1, "process")

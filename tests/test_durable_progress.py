@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 import trio
 import trio.testing
-from postgres_server import PostgresServer
+from postgres_server import url_of_store
 from proof_rounds import rounds
 
 import railtracks as rt
@@ -25,12 +25,9 @@ MAX = 2
 LIVES: list[int] = []
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.proof)])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/store.db"
-    server: PostgresServer = request.getfixturevalue("postgres")
-    return server.fresh_url()
+    return url_of_store(request, tmp_path)
 
 
 @pytest.fixture

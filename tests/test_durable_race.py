@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from postgres_server import url_of_store
 from proof_rounds import rounds
 
 import railtracks as rt
@@ -19,8 +20,7 @@ SCRIPT = Path(__file__).parent / "scripts" / "durable_race.py"
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    is_sqlite = request.param == "sqlite"
-    return str(tmp_path / "store.db") if is_sqlite else str(request.getfixturevalue("postgres").fresh_url())
+    return url_of_store(request, tmp_path)
 
 
 def raced(url: str, log: Path, sessions: int, seconds: float) -> Iterator[str]:

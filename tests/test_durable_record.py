@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import trio
-from postgres_server import PostgresServer
+from postgres_server import url_of_store
 from stored_sessions import interrupt, until
 
 import railtracks as rt
@@ -31,12 +31,9 @@ def fresh_lives() -> Iterator[None]:
     LIVES.clear()
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.proof)])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> rt.DurableStore:
-    if request.param == "sqlite":
-        return rt.DurableStore(tmp_path / "store.db", durability="process")
-    server: PostgresServer = request.getfixturevalue("postgres")
-    return rt.DurableStore(server.fresh_url(), durability="process")
+    return rt.DurableStore(url_of_store(request, tmp_path), durability="process")
 
 
 def flow_of(store: rt.DurableStore, fn: Callable[..., Any], **options: Any) -> rt.Flow[..., Any]:

@@ -24,10 +24,6 @@ from railtracks.durable._store.schema import CallRow, RowStatus, calls, sessions
 from railtracks.durable._store.table import RowTable
 
 
-class Killed(BaseException):
-    """Stands for the death of the process: nothing in the library may answer it."""
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> rt.DurableStore:
     return rt.DurableStore(tmp_path / "store.db", durability="process")
@@ -717,7 +713,7 @@ async def test_replay_at_every_prefix_compares_errors_too() -> None:
 
 async def test_a_call_that_is_asked_for_just_now_is_not_gone_on_without() -> None:
     told: list[str] = []
-    row: dict[str, Any] = new_row("s", "k", "root", RowStatus.COMPLETED, seq=1, node="slow")
+    row: dict[str, Any] = new_row("s", "k", "root", RowStatus.COMPLETED, node="slow") | {"seq": 1}
     record = RecordedSession(RowTable("s", [CallRow(**{name: row[name] for name in CallRow._fields})]))
     order = Order(Turns(record), told.append, Patience(order=0.01))
     order.claimed(record.calls["k"])

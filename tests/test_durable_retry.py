@@ -15,6 +15,7 @@ import sqlalchemy as sa
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from postgres_server import url_of_store
 from proof_rounds import rounds
 
 import railtracks as rt
@@ -35,8 +36,7 @@ def world() -> None:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[rt.DurableStore]:
-    is_sqlite = request.param == "sqlite"
-    url = tmp_path / "store.db" if is_sqlite else request.getfixturevalue("postgres").fresh_url()
+    url = url_of_store(request, tmp_path)
     # Where the recorded order is given up, a test has to wait for ever.
     with store_with(rt.DurableStore(url, durability="process"), patience=Patience(order=1000.0)) as opened:
         yield opened

@@ -395,7 +395,7 @@ def test_the_end_of_a_session_is_written_last(store: rt.DurableStore) -> None:
     )
     flow.invoke()
     assert seen == ["running"]
-    assert len(list(testing.Path(os.environ["RAILTRACKS_HOME"]).glob("flow-*.json"))) == 1
+    assert len(list(Path(os.environ["RAILTRACKS_HOME"]).glob("flow-*.json"))) == 1
 
 
 def test_a_crash_between_result_and_end_repeats_only_what_is_missing(store: rt.DurableStore) -> None:
@@ -578,6 +578,7 @@ def test_a_session_let_go_of_is_no_burden_on_its_next_owner(tmp_path: Path) -> N
     assert status_of(store) == "interrupted"
 
 
+@pytest.mark.proof
 def test_a_dead_owners_session_is_free_at_once(tmp_path: Path) -> None:
     code = (
         "import os, sys, railtracks as rt\n"

@@ -11,7 +11,7 @@ import attrs
 import pytest
 import sqlalchemy as sa
 import trio
-from postgres_server import PostgresServer
+from postgres_server import PostgresServer, url_of_store
 from stored_sessions import rows_in
 
 import railtracks as rt
@@ -21,8 +21,7 @@ from railtracks.durable._store.schema import calls
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[rt.DurableStore]:
-    url = tmp_path / "store.db" if request.param == "sqlite" else request.getfixturevalue("postgres").fresh_url()
-    with rt.DurableStore(url, key="key", durability="process") as made:
+    with rt.DurableStore(url_of_store(request, tmp_path), key="key", durability="process") as made:
         yield made
 
 

@@ -63,5 +63,5 @@ class AskedCall:
             context=context,
             began_after=self.began_after,
             began_at=self.began_at,
-            ended_at=None if status is RowStatus.OPENED else time.time(),
+            is_open=status is RowStatus.OPENED,
         )

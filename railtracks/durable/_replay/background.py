@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from railtracks._calls.durable_protocol import Args, Kwargs, Restart
+from railtracks._calls.durable_values import Args, Kwargs, Restart
 from railtracks._calls.frames import Frame
 from railtracks._nodes.lookup import address_of
 from railtracks._nodes.node import Node

@@ -45,10 +45,9 @@ class Broadcasts:
         if known.is_delivered(key) or (key in known and commits.is_over):
             return None
         if key not in known:
-            place = {"strand": strand_key, "position": number}
-            commits.submit(
-                [new_row(commits.session_id, key, strand.body.parent.key, RowStatus.BROADCAST, outcome=data, **place)]
-            )
+            parent, status = strand.body.parent.key, RowStatus.BROADCAST
+            row = new_row(commits.session_id, key, parent, status, strand=strand_key, position=number, outcome=data)
+            commits.submit([row])
         return key
 
     def undelivered(self) -> Iterator[tuple[str, object]]:

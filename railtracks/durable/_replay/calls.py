@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -16,7 +17,7 @@ import trio
 from railtracks._calls.attempt import run_attempt
 from railtracks._calls.cancel_causes import cause_here
 from railtracks._calls.ctrl_c import users_code
-from railtracks._calls.durable_protocol import Args, Kwargs, current_work
+from railtracks._calls.durable_values import Args, Kwargs, current_work
 from railtracks._calls.frames import Frame
 from railtracks._nodes.node import Node
 from railtracks._records.errors import came_from_cleanup, holds, is_ordinary, raise_unchanged, without_cancelled
@@ -198,7 +199,7 @@ class LiveCall(Call, RecordParent):
         node = self.asked.node
         try:
             kind, what = result_kind_of(node), f"the result of {node.name!r}"
-            data, _ = await self.parts.values.dump_aside(result, kind, what)
+            data = await self.parts.values.dump_aside(result, kind, what)
         except DurableValueError as error:
             await self._fail(error)  # noqa: ASYNC120 - shielded in there
             raise
@@ -220,16 +221,24 @@ class LiveCall(Call, RecordParent):
                 f"a failure of {self.asked.node.name!r} is recorded, but a resumed session would not see the whole of"
                 f" it: {'; '.join(lost)}"
             )
-        await self._settle(RowStatus.FAILED, data)
         cause = cause_here(error)
-        if cause is not None:
-            cause.recorded()
+        await self._settle(RowStatus.FAILED, data, None if cause is None else cause.recorded)
 
-    async def _settle(self, status: RowStatus, data: bytes) -> None:
+    async def _settle(self, status: RowStatus, data: bytes, recorded: Callable[[], None] | None = None) -> None:
         # Before the commit, which may fail: whether its rows were written, the store alone knows then. `left` must not
         # add a row that contradicts them.
         self.has_outcome = True
-        await self.parts.commits.commit([*self.parent.openings(), self.row(status, data)])
+        together, key = self.parts.together, self.asked.position.key
+        if together.hold(key, lambda: self._last_rows(status, data), recorded):
+            return
+        # In this order: a record that is cut between the two has the one of which the other can be made again.
+        await self.parts.commits.commit([*self._last_rows(status, data), *together.rows_after(key)])
+        together.recorded(key)
+        if recorded is not None:
+            recorded()
+
+    def _last_rows(self, status: RowStatus, data: bytes) -> list[NewRow]:
+        return [*self.parent.openings(), self.row(status, data)]
 
     def _is_outcome(self, error: BaseException, real: BaseException) -> bool:
         """Return whether an error is recorded as the outcome of this call.

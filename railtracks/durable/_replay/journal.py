@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 import trio
 from trio.lowlevel import Abort
 
-from railtracks._calls.durable_protocol import Args, DurableCall, Kwargs, LogLine
+from railtracks._calls.durable_protocol import DurableCall, LogLine
+from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._calls.frames import Frame
 from railtracks._nodes.node import Node
 from railtracks._records.past import PastRecord
@@ -36,6 +37,7 @@ from railtracks.durable._replay.recorded import RecordedSession
 from railtracks.durable._replay.replayed import RefusedCall, ReplayedCall
 from railtracks.durable._replay.startable import StartableNodes
 from railtracks.durable._replay.strands import ENTRY, CallBody, FanOut, Strand, Strands, key_of
+from railtracks.durable._replay.together import Together
 from railtracks.durable._replay.turns import Turns
 from railtracks.durable._store.lives import name_of_life
 from railtracks.durable._store.patience import Patience
@@ -94,6 +96,7 @@ class Journal:
             ),
             past=Past(record, values),
             session=session,
+            together=Together(),
         )
         self._record = record
         self._prints = prints
@@ -237,19 +240,20 @@ class Journal:
         await self.parts.order.until_live()
         return True
 
-    def has_outcome(self, start_frame: Frame) -> bool:
-        """Return whether the outcome of a call of a fan-out is recorded.
+    def record_together(self, first: Frame, second: Frame) -> bool:
+        """Have the outcome of one call of a fan-out recorded with that of another one; return whether it is already.
 
         Raises:
             ContextError: If the fan-out is the first thing in a task of a nursery, so that it cannot be found.
         """
-        only = self._strands.of(start_frame).only
-        if only is None:
+        ours, other = self._strands.of(first).only, self._strands.of(second).only
+        if ours is None or other is None:
             raise ContextError(
                 "a stream in a task of a plain nursery has no place in the record of a durable session: open it in a"
                 " node, and start that with rt.open_group() or rt.call_batch"
             )
-        recorded = self._record.calls.get(only.key)
+        self.parts.together.join(ours.key, other.key)
+        recorded = self._record.calls.get(other.key)
         return recorded is not None and recorded.has_outcome
 
     def refuse_calls(self, frame: Frame, reason: str | None) -> None:
@@ -280,6 +284,11 @@ class Journal:
                 f"{call.asked.node.name!r} is recorded: a resumed session would hand over its result, and open nothing."
                 " Open it in the entry point, or make the node with durable=False"
             )
+
+    def recorded_around(self, frame: Frame) -> str | None:
+        """Return the name of the recorded call around a frame, `None` in the session's own block."""
+        call = self._strands.of(frame).body.parent
+        return call.asked.node.name if isinstance(call, LiveCall) else None
 
     # What is known of a frame.
 

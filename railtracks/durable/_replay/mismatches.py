@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from railtracks._calls.durable_protocol import Args, Kwargs
+from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._nodes.node import Node
 from railtracks.durable._replay.asked import AskedCall
 from railtracks.durable._replay.attachment import AttachedSession

@@ -15,6 +15,7 @@ from railtracks.durable._replay.mismatches import Mismatches
 from railtracks.durable._replay.order import Order
 from railtracks.durable._replay.parking import Parking
 from railtracks.durable._replay.past import Past
+from railtracks.durable._replay.together import Together
 from railtracks.durable._values.values import Values
 
 
@@ -32,6 +33,7 @@ class JournalParts:
         mismatches: The comparison with the record.
         past: What earlier runs have left of the calls.
         session: The session in this process.
+        together: Which outcomes are recorded with others.
     """
 
     values: Values
@@ -43,3 +45,4 @@ class JournalParts:
     mismatches: Mismatches
     past: Past
     session: AttachedSession
+    together: Together

@@ -257,6 +257,9 @@ class RecordedSession:
 
     def at(self, strand: str, number: int) -> RecordedCall | None:
         """Return a recorded call that has a number in a strand, `None` if there is none."""
+        if number >= self._lengths.get(strand, 0):
+            # Quick, for all that is new.
+            return None
         found = self._fan_outs.get((strand, number))
         return self.calls.get(key_of(strand, "call", number)) if found is None else RecordedCall(self.calls, found)
 

@@ -42,6 +42,8 @@ class RecordedCalls:
         self.began_after = array("i", [0]) * count
         self._notes = bytearray(count)
         self._missed = 0
+        # The numbers of the calls that were made in a call, by its key; made when it is first asked for.
+        self._inside: dict[str, list[int]] | None = None
 
     def add(self, index: int) -> int:
         """Take up a row, which is about a call; return the number of the call."""
@@ -118,6 +120,18 @@ class RecordedCalls:
     def around(self, number: int) -> int | None:
         """Return the number of the call around another one, `None` if it is not in the record."""
         return self.table.numbers.get(self.table.parents[number])
+
+    def inside(self, number: int) -> Iterator[int]:
+        """Return the numbers of the calls that were made in a call, at any depth."""
+        if self._inside is None:
+            self._inside = {}
+            for each in self.numbers():
+                self._inside.setdefault(self.table.parents[each], []).append(each)
+        waiting = [number]
+        while waiting:
+            found = self._inside.get(self.table.keys[waiting.pop()], [])
+            yield from found
+            waiting += found
 
     def began_at(self, number: int) -> float:
         """Return the wall time when a call first began."""
@@ -231,6 +245,10 @@ class RecordedCall:
     def is_cancelled(self) -> bool:
         """Whether it ended by being cancelled, and so has no outcome that code could miss."""
         return self._calls.status(self.number) == RowStatus.CANCELLED
+
+    def inside(self) -> Iterator[RecordedCall]:
+        """Return the attempts of calls that were made in it, at any depth."""
+        return (RecordedCall(self._calls, number) for number in self._calls.inside(self.number))
 
     def claim(self) -> None:
         """Note that code has asked for this attempt in this run."""

@@ -6,13 +6,14 @@ end.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Never
 
 import trio
 
-from railtracks._calls.durable_protocol import Args, Kwargs
+from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._calls.frames import Frame
-from railtracks._calls.replays import tell_replayed
+from railtracks._calls.replays import InnerCall, Replayed, tell_replayed
 from railtracks._records.errors import raise_unchanged
 from railtracks.durable._replay.asked import AskedCall
 from railtracks.durable._replay.calls import Call
@@ -23,6 +24,7 @@ from railtracks.durable._replay.strands import Position, Strand
 from railtracks.durable._store.schema import CallRow, RowStatus
 from railtracks.durable._values.failures import load_failure
 from railtracks.durable._values.shapes import StandIn, result_kind_of
+from railtracks.durable._values.stored import parsed
 from railtracks.durable._values.values import as_store_error
 
 
@@ -56,6 +58,9 @@ class ReplayedCall(Call):
 
         A cancel that came after this call in the recorded run must not come before it now. The end of the session may.
         """
+        if self._recorded.is_cancelled:
+            # Before its cancel, which may have come.
+            tell_replayed(Replayed(None, None, self._inside))
         if self._parts.commits.is_cut or self._recorded.is_cancelled:
             await super().pass_checkpoint(is_new_task=False)
         else:
@@ -75,15 +80,24 @@ class ReplayedCall(Call):
             raise_unchanged(self._failure_of(row))
         with as_store_error(parts.commits.session_id):
             result = parts.values.load(outcome_of(row), result_kind_of(self._asked.node))
-        tell_replayed(result)
+        tell_replayed(Replayed(result, None, self._inside))
         return result
 
     def _failure_of(self, row: CallRow) -> BaseException:
         """Return the exception that the recorded call raised. In a function of its own: no frame here holds it."""
         with as_store_error(self._parts.commits.session_id):
             failure = load_failure(outcome_of(row), self._parts.values)
-        tell_replayed(None, failure)
+        tell_replayed(Replayed(None, failure, self._inside))
         return failure
+
+    def _inside(self) -> Iterator[InnerCall]:
+        """Return the recorded calls that were made in this one."""
+        for each in self._recorded.inside():
+            row = each.row
+            with as_store_error(self._parts.commits.session_id):
+                arguments = None if row.arguments is None else parsed(row.arguments)
+                result = parsed(outcome_of(row)) if row.status == RowStatus.COMPLETED else None
+            yield InnerCall(row.node, each.attempt, arguments, result)
 
     async def _take_turn(self, row: CallRow) -> None:
         """Wait until the outcome may be handed over, and note that it is."""

@@ -14,37 +14,67 @@ from railtracks.durable._store.schema import RowStatus
 NewRow: TypeAlias = dict[str, object]
 
 
-def new_row(session_id: str, key: str, parent: str, status: RowStatus, **more: object) -> NewRow:
-    """Return a row without its number.
+def new_row(
+    session_id: str,
+    key: str,
+    parent: str,
+    status: RowStatus,
+    *,
+    strand: str = "",
+    position: int = 0,
+    place: int = -1,
+    attempt: int = 1,
+    node: str = "",
+    fingerprint: str = "",
+    arguments: bytes | None = None,
+    outcome: bytes | None = None,
+    context: bytes | None = None,
+    began_after: int = 0,
+    began_at: float | None = None,
+    is_open: bool = False,
+) -> NewRow:
+    """Return a row without its number; each argument is the column of its name.
+
+    What is not given is as in a row that is about no call.
 
     Args:
         session_id: The session.
         key: The key of what the row is about.
         parent: The key of the parent record.
         status: What the row says.
-        **more: Other columns. Those that are not given have the values of a row that is about no call.
+        strand: The key of the strand.
+        position: The number in the strand.
+        place: The number in the fan-out.
+        attempt: Which attempt of a call it is about.
+        node: The name of the node.
+        fingerprint: The fingerprint of the arguments.
+        arguments: The arguments.
+        outcome: The result or the failure.
+        context: What was written to the context.
+        began_after: The number of the last commit whose outcome had been handed over then.
+        began_at: The wall time at which the call began; by default now.
+        is_open: Whether what the row is about has not ended.
     """
     now = time.time()
     return {
         "session_id": session_id,
         "key": key,
         "parent": parent,
-        "strand": "",
-        "position": 0,
-        "place": -1,
-        "attempt": 1,
-        "node": "",
-        "fingerprint": "",
-        "arguments": None,
+        "strand": strand,
+        "position": position,
+        "place": place,
+        "attempt": attempt,
+        "node": node,
+        "fingerprint": fingerprint,
+        "arguments": arguments,
         # The plain string: not every driver takes the member of an enum for one.
         "status": status.value,
-        "outcome": None,
-        "context": None,
-        "began_after": 0,
-        "began_at": now,
-        "ended_at": now,
+        "outcome": outcome,
+        "context": context,
+        "began_after": began_after,
+        "began_at": now if began_at is None else began_at,
+        "ended_at": None if is_open else now,
         "wanted": None,
-        **more,
     }
 
 

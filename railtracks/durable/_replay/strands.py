@@ -16,7 +16,7 @@ from typing import Final
 
 from attrs import define, field
 
-from railtracks._calls.durable_protocol import CallStrand
+from railtracks._calls.durable_values import CallStrand
 from railtracks._calls.frames import Frame
 from railtracks.durable._replay.rows import RecordParent
 from railtracks.durable._store.schema import ROOT

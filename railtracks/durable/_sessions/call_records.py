@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 
 from railtracks._records.data import CallError, CallRecord
 from railtracks._records.scrubbing import Scrubber
+from railtracks._records.slices import Pauses
 from railtracks.durable._replay.past import STATUS, error_in
 from railtracks.durable._store.schema import CallRow, RowStatus
+from railtracks.durable._values.slices import sorted_in_slices
 from railtracks.durable._values.values import Values
 
 
@@ -59,22 +61,24 @@ class Runs:
         """Return the ids by which users know calls, by their keys: of a call that was run again, the last one."""
         return {key: self._first[run] for key, run in self._last_runs.items()}
 
-    def records(self, rows: Iterable[CallRow], values: Values, scrubber: Scrubber) -> tuple[CallRecord, ...]:
+    def records(
+        self, rows: Iterable[CallRow], values: Values, scrubber: Scrubber, pauses: Pauses
+    ) -> tuple[CallRecord, ...]:
         """Return the records of all runs, in the order of their beginnings.
 
         Args:
             rows: The rows that were added, once more.
             values: What reads them.
             scrubber: What removes secrets from arguments, results and errors.
+            pauses: Lets other threads run meanwhile.
         """
-        around = [self._id_around(run) for run in range(len(self))]
-        began_at = self._beginnings(around)
-        order = sorted(range(len(self)), key=began_at.__getitem__)
-        places = array("i", order)
-        for place, run in enumerate(order):
+        around = [self._id_around(run) for run in pauses.between(range(len(self)))]
+        began_at = self._beginnings(around, pauses)
+        places = array("i", [0]) * len(self)
+        for place, run in enumerate(pauses.between(sorted_in_slices([*range(len(self))], began_at.__getitem__))):
             places[run] = place
         made: list[CallRecord | None] = [None] * len(self)
-        for row in rows:
+        for row in pauses.between(rows):
             ended = self._ended_by(row)
             if ended is not None:
                 made[places[ended]] = _record(row, self._first[ended], around[ended], began_at[ended], values, scrubber)
@@ -99,10 +103,10 @@ class Runs:
         before = [each for each in ids if each < began]
         return max(before) if before else min(ids)
 
-    def _beginnings(self, around: list[int | None]) -> array[float]:
+    def _beginnings(self, around: list[int | None], pauses: Pauses) -> array[float]:
         """Return when the runs began, none before the one around it: other machines have clocks of their own."""
         began_at, by_id = array("d", self._began_at), dict[int, float]()
-        for run, first in enumerate(self._first):
+        for run, first in enumerate(pauses.between(self._first)):
             began_at[run] = by_id[first] = max(began_at[run], by_id.get(around[run] or 0, 0.0))
         return began_at
 

@@ -46,7 +46,7 @@ def cancelled(access: Access, session_id: str, reason: str | None) -> None:
             end_inside(connection, session_id, row.cancel_reason if known else reason, access.values)
         elif row.cancel_asked_at is None:
             own = sa.update(sessions).where(sessions.c.session_id == session_id)
-            connection.execute(own.values(cancel_asked_at=clock_of(connection), cancel_reason=reason))
+            connection.execute(own.values(cancel_asked_at=clock_of(connection.dialect), cancel_reason=reason))
 
 
 def end_inside(connection: Connection, session_id: str, reason: str | None, values: Values) -> None:
@@ -66,7 +66,7 @@ def end_from_outside(connection: Connection, session_ids: Sequence[str], reason:
                 owner=None,
                 fence=sessions.c.fence + 1,
                 failure=failure,
-                ended_at=clock_of(connection),
+                ended_at=clock_of(connection.dialect),
                 wakes_at=None,
                 cause=json.dumps({"kind": CauseKind.CANCEL, "reason": reason}).encode(),
             )

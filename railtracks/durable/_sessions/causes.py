@@ -15,15 +15,14 @@ from railtracks.durable._values.stored import parsed
 from railtracks.exceptions import DurableValueError
 
 
-def dumped_cause(cause: EndCause, *, is_quiet: bool = False, trace: str | None = None) -> bytes:
+def dumped_cause(cause: EndCause, *, is_quiet: bool = False) -> bytes:
     """Return a cause as JSON. The id of a call is left out: calls have other numbers in a store.
 
     Args:
         cause: What ended the session.
         is_quiet: Whether the session raised nothing at its end, because its body has dealt with the error.
-        trace: The trace of the run that ends, for the run that goes on with the session.
     """
-    seldom = {**({"quiet": True} if is_quiet else {}), **({} if trace is None else {"trace": trace})}
+    seldom = {"quiet": True} if is_quiet else {}
     return json.dumps({"kind": cause.kind, "reason": cause.reason, **seldom}).encode()
 
 
@@ -45,12 +44,6 @@ def cause_of(row: SessionRow) -> EndCause | None:
 def ended_quietly(row: SessionRow) -> bool:
     """Return whether a session that has failed raised nothing, because its body has dealt with the error."""
     return row.cause is not None and _stored(row, row.cause).get("quiet") is True
-
-
-def trace_in(row: SessionRow) -> str | None:
-    """Return the trace of the run that has put a session aside, `None` if it had none, or died."""
-    trace = None if row.cause is None else _stored(row, row.cause).get("trace")
-    return trace if type(trace) is str else None
 
 
 def _stored(row: SessionRow, data: bytes) -> dict[object, object]:

@@ -16,7 +16,8 @@ import trio
 from attrs import define
 
 from railtracks._calls.call import call
-from railtracks._calls.durable_protocol import Args, DurableFlow, DurableRun, EndedSession, Kwargs
+from railtracks._calls.durable_protocol import DurableRun, EndedSession
+from railtracks._calls.durable_values import Args, DurableFlow, Kwargs
 from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import admit_session, frame_here
 from railtracks._nodes.making import function_node

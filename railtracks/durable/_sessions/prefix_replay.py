@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import sqlalchemy as sa
 import trio
 
-from railtracks._calls.durable_protocol import Args, Kwargs
+from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._records.error_parts import answer, line_of
 from railtracks._sessions.flow import Flow
 from railtracks._workers.threads import in_thread

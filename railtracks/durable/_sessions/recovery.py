@@ -91,8 +91,8 @@ async def recover(
 ) -> Recovery:
     """Resume the sessions of these flows that no process runs, and wait for them.
 
-    Left alone are sessions of another version than the flow's own, those that a live owner has, and those that are
-    stuck. A session inside another one is resumed by that one. A parked session is woken for a signal or for its
+    Left alone are sessions of other flows and of other versions of these, those that a live owner has, and those that
+    are stuck. A session inside another one is resumed by that one. A parked session is woken for a signal or for its
     deadline only. The error of a session is returned and cancels nothing. A checkpoint; a cancellation interrupts what
     was resumed.
 

@@ -27,12 +27,12 @@ from railtracks.durable._replay.recorded import RecordedSession
 from railtracks.durable._replay.startable import StartableNodes
 from railtracks.durable._replay.turns import Turns
 from railtracks.durable._sessions.cancelling import end_inside
-from railtracks.durable._sessions.causes import dumped_cause, ended_quietly, trace_in
+from railtracks.durable._sessions.causes import dumped_cause, ended_quietly
 from railtracks.durable._sessions.views import row_of
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.commit import Commit
-from railtracks.durable._store.database import clock_of
-from railtracks.durable._store.histories import History, outcome_number
+from railtracks.durable._store.ends import End
+from railtracks.durable._store.histories import History
 from railtracks.durable._store.schema import FINAL, DurableStatus, SessionRow, sessions
 from railtracks.durable._store.table import RowTable
 from railtracks.durable._store.wanted import Taken, Wanted, stuck
@@ -97,7 +97,6 @@ class Run:
         self._taken: Taken | None = None
         self._keeping = trio.CancelScope()
         self._kept = trio.Event()
-        self._trace: str | None = None
 
     @property
     def session_id(self) -> str:
@@ -111,12 +110,24 @@ class Run:
 
     @property
     def former_trace(self) -> str | None:
-        """The trace of the run that has put the session aside, as W3C's `traceparent`; `None` if that is not known."""
-        return None if self._taken is None else trace_in(self._taken.session)
+        """The trace of the last run of the session, as W3C's `traceparent`; `None` if that is not known."""
+        return None if self._taken is None else self._taken.session.trace
 
     def note_trace(self, trace: str) -> None:
-        """Note the trace of this run, for a run that goes on with the session later."""
-        self._trace = trace
+        """Have the trace of this run written to the store, for a run that goes on with the session later.
+
+        Nobody waits for that. It is there before any outcome of this run, and soon, should this process be killed.
+        """
+        if self._fence is None:
+            return
+        own = sa.update(sessions).where(sessions.c.session_id == self.session_id).values(trace=trace)
+
+        def note(connection: Connection) -> None:
+            connection.execute(own)
+
+        self._writer.submit(Commit(self.session_id, self._fence, work=note))
+        # A first call may take hours, and is no commit until it ends.
+        self._writer.write_soon()
 
     # Taking.
 
@@ -368,7 +379,7 @@ class Run:
         is_written = False
         # The body of a block may have dealt with the error that has ended it.
         is_quiet = raised is None and ending.status is Status.FAILED
-        cause = None if ending.cause is None else dumped_cause(ending.cause, is_quiet=is_quiet, trace=self._trace)
+        cause = None if ending.cause is None else dumped_cause(ending.cause, is_quiet=is_quiet)
         try:
             asked = await self._settle(ending, next(iter(_errors_of(ending, raised)), None), cause)
             if asked is not None:
@@ -401,33 +412,19 @@ class Run:
         reason = None if ending.cause is None else ending.cause.reason
         if status is DurableStatus.CANCELLED:
             error = SessionCancelledError(reason)
-        is_final = status in FINAL
-        if is_final and status is not DurableStatus.COMPLETED and error is not None:
+        if status in FINAL and status is not DurableStatus.COMPLETED and error is not None:
             failure, _ = self.journal.parts.failures.dump(error)
         has_outcome = self.wanted.entry_point is not None and status in {DurableStatus.COMPLETED, DurableStatus.FAILED}
         wakes_at = self.journal.parts.parking.wakes_at if status is DurableStatus.WAITING else None
+        end = End(status=status, failure=failure, wakes_at=wakes_at, cause=cause, has_outcome=has_outcome)
 
         def settle(connection: Connection) -> EndCause | None:
-            own = sessions.c.session_id == self.session_id
-            is_cancelled = status is DurableStatus.CANCELLED
-            # A request counts until the final status is committed.
-            written = connection.execute(
-                sa.update(sessions)
-                .where(own if is_cancelled else own & sessions.c.cancel_asked_at.is_(None))
-                .values(
-                    status=status,
-                    owner=None,
-                    failure=failure,
-                    ended_at=clock_of(connection) if is_final else None,
-                    wakes_at=wakes_at,
-                    cause=cause,
-                    outcome_seq=outcome_number(self.session_id) if has_outcome else None,
-                )
-            )
-            if is_cancelled:
+            is_written = end.write(connection, self.session_id)
+            if status is DurableStatus.CANCELLED:
                 end_inside(connection, self.session_id, reason, self.access.values)
-            if written.rowcount:
+            if is_written:
                 return None
+            own = sessions.c.session_id == self.session_id
             asked: str | None = connection.execute(sa.select(sessions.c.cancel_reason).where(own)).scalar_one()
             return EndCause(CauseKind.CANCEL, asked)
 

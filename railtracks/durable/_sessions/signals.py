@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from railtracks._calls.call import call
-from railtracks._calls.durable_protocol import Args, Kwargs
+from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._calls.here import IN_ANOTHER_PROCESS, frame_here, this_task
 from railtracks._checks import check_flag, check_name, check_storable, check_timeout
 from railtracks._nodes.making import function_node
@@ -304,7 +304,7 @@ class SignalWait:
             connection.execute(
                 sa.update(signals)
                 .where(signals.c.id == judged.id)
-                .values(consumed_by=self._call.key, consumed_at=clock_of(connection))
+                .values(consumed_by=self._call.key, consumed_at=clock_of(connection.dialect))
             )
         if signal is None and judged is None and self._until is not None and now_of(connection) >= self._until:
             failure, _ = dump_failure(self._timed_out(), self._call.parts.values)

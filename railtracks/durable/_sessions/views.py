@@ -20,6 +20,7 @@ from railtracks._records.data import CallError, EndCause, ExecutionInfo, Status
 from railtracks._records.files import is_safe_name
 from railtracks._records.known_secrets import KnownSecrets
 from railtracks._records.scrubbing import Scrubber
+from railtracks._records.slices import Pauses
 from railtracks.durable._replay.context import written_in
 from railtracks.durable._replay.past import error_in, values_in
 from railtracks.durable._sessions.call_records import Runs, moment, told_error
@@ -165,7 +166,8 @@ def info_of(row: SessionRow, rows: Iterable[CallRow], values: Values) -> Executi
     """
     with as_store_error(row.session_id):
         runs, secrets, names, began_at = Runs(), KnownSecrets(), set[str](), row.created_at
-        for each in rows:
+        pauses = Pauses()
+        for each in pauses.between(rows):
             runs.add(each)
             secrets.see_all(values_in(each, values))
             names.update(written_in(each))
@@ -183,7 +185,7 @@ def info_of(row: SessionRow, rows: Iterable[CallRow], values: Values) -> Executi
             timeout=row.timeout,
             error=told_error(row.failure, values, scrubber),
             context_keys=tuple(sorted(names)),
-            calls=runs.records(rows, values, scrubber),
+            calls=runs.records(rows, values, scrubber, pauses),
             cause=_cause(row, scrubber),
         )
 

@@ -23,7 +23,7 @@ from railtracks.durable._store.postgres import AdvisoryLocks, postgres_engine
 from railtracks.durable._store.reading import moment_in
 from railtracks.durable._store.schema import BACKUP, REVISION, REVISIONS, facts, owners
 from railtracks.durable._store.sqlite import LockFiles, sqlite_engine
-from railtracks.durable._store.statements import commit, roll_back
+from railtracks.durable._store.statements import commit, prepared, roll_back, rows_of
 from railtracks.durable._store.upgrade import prepared_upgrade, revision_of
 from railtracks.exceptions import StoreError
 
@@ -41,8 +41,7 @@ _CLOCKS: Final[dict[str, sa.ColumnElement[float]]] = {
     "sqlite": sa.literal_column("((julianday('now') - 2440587.5) * 86400.0)"),
     "postgresql": sa.literal_column("extract(epoch from clock_timestamp())"),
 }
-
-
+_TIMES: Final = {name: sa.select(clock) for name, clock in _CLOCKS.items()}
 _BACKUP: Final = sa.select(facts.c.value).where(facts.c.name == BACKUP)
 
 
@@ -251,7 +250,7 @@ class Database:
         """
         held = self._locks.is_held(connection, token)
         if held is False and connection is self._writer:
-            now = clock_of(connection)
+            now = clock_of(connection.dialect)
             dead = sa.update(owners).where(owners.c.token == token, owners.c.lease_until > now)
             connection.execute(dead.values(lease_until=now))
             self._dead.append(token)
@@ -282,9 +281,10 @@ def backup_refusal(store: str) -> StoreError:
 
 def now_of(connection: Connection) -> float:
     """Return the time of a database, in seconds since 1970: the one clock of all owners and waits."""
-    return float(connection.execute(sa.select(clock_of(connection))).scalar_one())
+    statement = _TIMES[connection.dialect.name]
+    return float(rows_of(connection, prepared(statement, connection.dialect), {})[0][0])
 
 
-def clock_of(connection: Connection) -> sa.ColumnElement[float]:
+def clock_of(dialect: sa.Dialect) -> sa.ColumnElement[float]:
     """Return the time of a database as a part of a statement, which saves the statement that asks for it."""
-    return _CLOCKS[connection.dialect.name]
+    return _CLOCKS[dialect.name]

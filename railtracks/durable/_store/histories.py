@@ -42,6 +42,8 @@ _ENTRY: Final = (
     .order_by(calls.c.seq.desc())
     .limit(1)
 )
+# The number of that row as a part of a statement that has the parameter `wanted`; null if there is no such row.
+OUTCOME_NUMBER: Final = _ENTRY.with_only_columns(calls.c.seq).scalar_subquery()
 _NUMBERED: Final = _ENTRY.where(calls.c.seq == sa.bindparam("number"))
 
 
@@ -121,8 +123,3 @@ def outcome_rows(connection: Connection, session: SessionRow) -> RowTable:
     )
     checked = CallRows(session.session_id)
     return RowTable(session.session_id, map(checked.row, found))
-
-
-def outcome_number(session_id: str) -> sa.ScalarSelect[int]:
-    """Return the number of that row as a part of a statement; null if there is no such row."""
-    return _ENTRY.with_only_columns(calls.c.seq).params(wanted=session_id).scalar_subquery()

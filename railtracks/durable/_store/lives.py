@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from railtracks.durable._store.schema import calls, fences, signals
+from railtracks.durable._store.statements import prepared, rows_of, run_for_each
 
 # `fences` may lag behind the row of the session: processes of the release before write only that. Without "returning",
 # which SQLite has from 3.35 on.
@@ -48,8 +49,9 @@ def next_fence(connection: Connection, session_id: str, last: int) -> int:
         session_id: The id.
         last: The number in the row of the session, 0 if there is none.
     """
-    connection.execute(_GIVE, {"session_id": session_id, "least": last + 1})
-    return int(connection.execute(_GIVEN, {"session": session_id}).scalar_one())
+    dialect = connection.dialect
+    run_for_each(connection, prepared(_GIVE, dialect), [{"session_id": session_id, "least": last + 1}])
+    return int(rows_of(connection, prepared(_GIVEN, dialect), {"session": session_id})[0][0])
 
 
 def empty(connection: Connection, session_id: str) -> None:
@@ -59,4 +61,4 @@ def empty(connection: Connection, session_id: str) -> None:
     it.
     """
     for statement in _EMPTY:
-        connection.execute(statement, {"session": session_id})
+        run_for_each(connection, prepared(statement, connection.dialect), [{"session": session_id}])

@@ -70,10 +70,14 @@ def looking(url: URL, durability: str, timeout: float, lease: float) -> Generato
 
 
 def is_there(url: URL, durability: str, timeout: float, lease: float) -> bool:
-    """Return whether there is a store at a URL: a file, or a database with its tables. Makes none."""
+    """Return whether there is a store at a URL: a file or a database with its tables. Makes none."""
     if url.get_backend_name() == "sqlite":
-        return Path(url.database or "").exists()
-    engine, _ = postgres_engine(url, durability, timeout, lease)
+        path = Path(url.database or "")
+        if not path.exists():
+            return False
+        engine = _file_engine(path, min(_PATIENCE, timeout))
+    else:
+        engine, _ = postgres_engine(url, durability, timeout, lease)
     with _disposed(engine), engine.connect() as connection:
         return revision_of(connection) is not None
 

@@ -24,6 +24,7 @@ from railtracks.durable._store.onlooking import Onlooker
 from railtracks.durable._store.progress import taken_over
 from railtracks.durable._store.reading import moment_after, owner_row, session_row
 from railtracks.durable._store.schema import FINAL, DurableStatus, OwnerRow, SessionRow, owners, sessions
+from railtracks.durable._store.statements import prepared, rows_of, run_for_each
 from railtracks.durable._store.table import RowTable
 from railtracks.durable._store.wanted import Taken, Wanted, refuse_other, stuck
 from railtracks.durable._values.prints import NEWEST
@@ -179,10 +180,10 @@ class ProcessOwner(Onlooker):
             SessionUnavailableError: If there is none and it may not be new, or it is stuck.
         """
         asked_at = self.lease.now()
-        row = connection.execute(_FIND, {"wanted": wanted.session_id}).one_or_none()
-        if row is None:
+        rows = rows_of(connection, prepared(_FIND, connection.dialect), {"wanted": wanted.session_id})
+        if not rows:
             return self._begun(connection, wanted, asked_at)
-        found = session_row(row)
+        found = session_row(rows[0])
         refuse_other(found, wanted)
         if found.status in FINAL:
             # Of a flow that is over only the result is wanted; a block runs again, and replays.
@@ -243,7 +244,7 @@ class ProcessOwner(Onlooker):
             inputs=None if inputs is None else inputs.data,
             inputs_print=None if inputs is None else inputs.fingerprint,
             seed=wanted.seed or name_of_life(wanted.session_id, life),
-            status=DurableStatus.RUNNING,
+            status=DurableStatus.RUNNING.value,
             timeout=wanted.timeout,
             created_at=now,
             ended_at=None,
@@ -258,7 +259,7 @@ class ProcessOwner(Onlooker):
             life=life,
             prints=NEWEST,
         )
-        connection.execute(_BEGIN, row._asdict())
+        run_for_each(connection, prepared(_BEGIN, connection.dialect), [row._asdict()])
         asked_at = asked_at if self._own(connection) else 0.0
         return Taken(row, RowTable(row.session_id), row.fence, wanted.timeout, asked_at)
 

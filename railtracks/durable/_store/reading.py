@@ -117,6 +117,7 @@ _SESSION: Final[dict[str, _Check]] = {
     "cause": _optional(_is_data),
     "outcome_seq": _optional(_is_number),
     "retried_at": _optional(_is_moment),
+    "trace": _optional(_is_text),
 }
 _STATUSES: Final = frozenset(RowStatus)
 # The columns with texts that many rows have in common.

@@ -25,10 +25,10 @@ from sqlalchemy import (
 )
 
 # The newest revision under `migrations`, which this library reads and writes.
-REVISION: Final = "0003"
+REVISION: Final = "0004"
 # Every revision up to it, oldest first: a store that is at none of these was made by a newer library. A revision only
 # adds tables, indexes and nullable columns: processes of the release before run their sessions to the end.
-REVISIONS: Final = ("0001", "0002", "0003")
+REVISIONS: Final = ("0001", "0002", "0003", "0004")
 
 metadata = MetaData()
 
@@ -137,6 +137,8 @@ sessions = Table(
     Column("outcome_seq", Integer),
     # When a person last had the session's failed calls run again.
     Column("retried_at", Float(53)),
+    # The trace of the last run that had one, as W3C's `traceparent`.
+    Column("trace", Text),
     Index("railtracks_sessions_by_status", "status", "flow_name"),
     Index("railtracks_sessions_by_parent", "parent"),
     Index("railtracks_sessions_by_creation", "created_at", "session_id"),
@@ -269,6 +271,7 @@ class SessionRow(NamedTuple):
     cause: bytes | None = None
     outcome_seq: int | None = None
     retried_at: float | None = None
+    trace: str | None = None
 
 
 class CallRow(NamedTuple):

@@ -1,13 +1,15 @@
 """What the driver gets as it is: SQLAlchemy's way to it takes several times as long as SQLite.
 
-Each recorded call waits for the transaction that writes it. Begin and end of transactions that write, and the writer's
-two statements in each, go this way. All other statements are SQLAlchemy's, in the same transactions.
+Each recorded call waits for the transaction that writes it. Begin and end of transactions that write, the writer's two
+statements in each, and what begins a session go this way. All other statements are SQLAlchemy's, in the same
+transactions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 import sqlalchemy as sa
 from attrs import frozen
@@ -16,10 +18,10 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
 
-T = TypeVar("T")
-
 # The values of one row by the names of the statement's parameters.
 RowValues: TypeAlias = Mapping[str, object]
+# In the `info` of a driver's connection: its cursor.
+_CURSOR: Final = "railtracks_cursor"
 
 
 @frozen(eq=False)
@@ -39,6 +41,8 @@ class Prepared:
         return values if self.order is None else tuple(map(values.__getitem__, self.order))
 
 
+# Of a statement that is made anew each time, the caller keeps what this returns.
+@functools.lru_cache(maxsize=128)
 def prepared(statement: sa.ClauseElement, dialect: sa.Dialect) -> Prepared:
     """Return a statement for the driver of a dialect. None of its parameters may be an expanding one."""
     compiled = statement.compile(dialect=dialect)
@@ -52,21 +56,24 @@ def run(connection: Connection, text: str) -> None:
     Raises:
         DBAPIError: As from SQLAlchemy.
     """
-    _with_cursor(connection, lambda cursor: cursor.execute(text))
+    try:
+        _cursor_of(connection).execute(text)
+    except _errors_of(connection) as error:
+        raise _told(connection, error) from error
 
 
 def rows_of(connection: Connection, statement: Prepared, values: RowValues) -> Sequence[Any]:
-    """Run a statement in a transaction, and return its rows.
+    """Run a statement that returns rows in a transaction, and return them.
 
     Raises:
         DBAPIError: As from SQLAlchemy.
     """
-
-    def fetched(cursor: DBAPICursor) -> Sequence[Any]:
+    cursor = _cursor_of(connection)
+    try:
         cursor.execute(statement.text, statement.given(values))
         return cursor.fetchall()
-
-    return _with_cursor(connection, fetched)
+    except _errors_of(connection) as error:
+        raise _told(connection, error) from error
 
 
 def run_for_each(connection: Connection, statement: Prepared, rows: Sequence[RowValues]) -> None:
@@ -75,12 +82,16 @@ def run_for_each(connection: Connection, statement: Prepared, rows: Sequence[Row
     Raises:
         DBAPIError: As from SQLAlchemy.
     """
+    cursor = _cursor_of(connection)
     given: list[Any] = [*map(statement.given, rows)]
-    # psycopg sends several in another way, which takes longer for one.
-    if len(given) == 1:
-        _with_cursor(connection, lambda cursor: cursor.execute(statement.text, given[0]))
-    else:
-        _with_cursor(connection, lambda cursor: cursor.executemany(statement.text, given))
+    try:
+        # psycopg sends several in another way, which takes longer for one.
+        if len(given) == 1:
+            cursor.execute(statement.text, given[0])
+        else:
+            cursor.executemany(statement.text, given)
+    except _errors_of(connection) as error:
+        raise _told(connection, error) from error
 
 
 def commit(connection: Connection) -> None:
@@ -112,14 +123,13 @@ def roll_back(connection: Connection) -> None:
         raise _told(connection, error) from error
 
 
-def _with_cursor(connection: Connection, use: Callable[[DBAPICursor], T]) -> T:
-    cursor = connection.connection.cursor()
-    try:
-        return use(cursor)
-    except _errors_of(connection) as error:
-        raise _told(connection, error) from error
-    finally:
-        cursor.close()
+def _cursor_of(connection: Connection) -> DBAPICursor:
+    """Return the one cursor that this module uses of a connection: making one costs as much as a statement."""
+    driver = connection.connection
+    cursor: DBAPICursor | None = driver.info.get(_CURSOR)
+    if cursor is None:
+        cursor = driver.info[_CURSOR] = driver.cursor()
+    return cursor
 
 
 def _errors_of(connection: Connection) -> type[Exception]:

@@ -40,9 +40,8 @@ class StoreFile:
         Raises:
             StoreError: If it does not.
         """
-        problem = self._lost or self._problem(self._path, self._found)
-        if problem is not None:
-            raise StoreError(problem)
+        if self._lost is not None or _identity(self._path) != self._found:
+            raise StoreError(self._lost or self._problem(self._path))
 
     def check_all(self, connection: Connection) -> None:
         """Check that what is written goes to the file, and that the next process to open it will find that.
@@ -52,8 +51,8 @@ class StoreFile:
         """
         self.check()
         for path, found in connection.info.get(_BESIDE, ()):
-            self._lost = self._problem(path, found)
-            if self._lost is not None:
+            if found is None or _identity(path) != found:
+                self._lost = self._problem(path)
                 raise StoreError(self._lost)
 
     def begin(self, connection: Connection) -> None:
@@ -62,11 +61,8 @@ class StoreFile:
             beside = [f"{self._path}{ending}" for ending in _ENDINGS]
             connection.info[_BESIDE] = [(each, _identity(each)) for each in beside]
 
-    def _problem(self, path: str, found: tuple[int, int] | None) -> str | None:
-        now = _identity(path)
-        if found is not None and now == found:
-            return None
-        happened = "was deleted or moved" if now is None else "was replaced by another file"
+    def _problem(self, path: str) -> str:
+        happened = "was deleted or moved" if _identity(path) is None else "was replaced by another file"
         return (
             f"{path} {happened} while the store {self._path} was open: nothing is written to it any more. Put the file"
             " back, and resume the sessions that were interrupted"

@@ -12,7 +12,6 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Final, TypeVar
 
@@ -35,6 +34,7 @@ from railtracks.exceptions import RailtracksError, SessionLostError, StoreError
 
 T = TypeVar("T")
 
+_INSERT: Final = sa.insert(calls)
 # Seconds between two tries of a transaction.
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 1.0
@@ -141,12 +141,10 @@ class Writer:
             return look(connection)
 
     def _taken(self) -> list[Commit]:
-        """Take all commits out of the queue, to which Trio's thread may add one at any moment."""
-        batch: list[Commit] = []
-        with suppress(IndexError):
-            while True:
-                batch.append(self._queue.popleft())
-        return batch
+        """Take all commits out of the queue."""
+        # Trio's thread may add one at any moment, and nobody else takes any.
+        take = self._queue.popleft
+        return [take() for _ in range(len(self._queue))]
 
     # In a thread from here on.
 
@@ -266,7 +264,7 @@ class Writer:
 def _written(connection: Connection, rows: list[dict[str, object]]) -> list[dict[str, object]]:
     """Insert rows of calls; return a list for the next ones."""
     if rows:
-        run_for_each(connection, _insert(connection.dialect), rows)
+        run_for_each(connection, prepared(_INSERT, connection.dialect), rows)
     return []
 
 
@@ -287,12 +285,6 @@ def _fences(dialect: sa.Dialect, count: int) -> tuple[Prepared, tuple[str, ...]]
     # No parameter more: the rest of the statement is text.
     query = sa.select(sessions.c.session_id, sessions.c.fence, sa.func.coalesce(last, sa.literal_column("0")))
     return prepared(query.where(sessions.c.session_id.in_(ids)).with_for_update(read=True), dialect), names
-
-
-@functools.lru_cache(maxsize=8)
-def _insert(dialect: sa.Dialect) -> Prepared:
-    """Return the statement that inserts a row of a call."""
-    return prepared(sa.insert(calls), dialect)
 
 
 def _is_passing(error: Exception) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from attrs import define
 from trio.lowlevel import enable_ki_protection
 
-from railtracks._calls.durable_protocol import Args, Kwargs
+from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._nodes.node import Node
 from railtracks._nodes.signature import ANYTHING
 from railtracks._records.known_secrets import KnownSecrets

@@ -45,6 +45,14 @@ _WANTED: Final[Mapping[str, str]] = {
     "array": "a list",
     "object": "an object",
 }
+_EXAMPLES: Final[Mapping[str, str]] = {
+    "date-time": "a date and time such as 2026-11-30T09:30",
+    "date": "a date such as 2026-11-30",
+    "time": "a time such as 09:30",
+    "uuid": "a UUID such as 3f2b8c1e-5d0a-4f6e-9b7c-2a1d0e9f8c7b",
+    "decimal": "a decimal number such as 9.90, as a text",
+    "base64": "a text in base64",
+}
 _FORMATS: Final[Mapping[str, Callable[[str], object]]] = {
     "date-time": datetime.fromisoformat,
     "date": date.fromisoformat,
@@ -80,7 +88,19 @@ _LIMITS: Final[tuple[tuple[str, Callable[[object], float | None], Callable[[floa
 
 
 class MisfitError(Exception):
-    """A value does not fit a schema. The text names the place and the problem."""
+    """A value does not fit a schema. The text names the place and the problem.
+
+    Attributes:
+        place: The place.
+        wanted: What is wanted in the place of the whole value, in words; `None` if the problem is another one.
+        given: The value, in short.
+    """
+
+    def __init__(self, problem: str, place: str = "", wanted: str | None = None, given: str = "") -> None:
+        self.place = place
+        self.wanted = wanted
+        self.given = given
+        super().__init__(problem)
 
 
 class _EndlessError(Exception):
@@ -202,13 +222,18 @@ class _Fitting:
         return self._fit_items(value, schema, place) if is_list(value) else value
 
     def _fit_one(self, value: object, choices: list[object], place: str) -> object:
-        problems: list[str] = []
+        problems: list[MisfitError] = []
         for each in choices:
             try:
                 return self.fit(value, each, place)
             except MisfitError as misfit:
-                problems.append(str(misfit))
-        raise MisfitError("; or ".join(dict.fromkeys(problems)))
+                problems.append(misfit)
+        # What is wrong inside a value tells for which choice it is meant.
+        inside = [str(each) for each in problems if each.wanted is None or each.place != place]
+        if inside:
+            raise MisfitError("; or ".join(dict.fromkeys(inside)), place)
+        wanted = " or ".join(dict.fromkeys(each.wanted for each in problems if each.wanted is not None))
+        raise _instead(place, problems[0].given, wanted)
 
     def _fit_object(self, value: dict[object, object], schema: Mapping[object, object], place: str) -> object:
         known, rest = schema.get("properties"), schema.get("additionalProperties")
@@ -237,8 +262,7 @@ def _check_type(value: object, wanted: object, place: str) -> None:
     names = [name for name in (wanted if is_list(wanted) else [wanted]) if is_text(name)]
     allowed = [kind for name in names for kind in _TYPES.get(name, (type(value),))]
     if allowed and type(value) not in allowed:
-        words = " or ".join(map(_WANTED.__getitem__, names))
-        _refuse(place, f"{_shown(value)} is given, where {words} is wanted")
+        raise _instead(place, _shown(value), " or ".join(map(_WANTED.__getitem__, names)))
 
 
 def _check_values(value: object, schema: Mapping[object, object], place: str) -> None:
@@ -246,7 +270,7 @@ def _check_values(value: object, schema: Mapping[object, object], place: str) ->
     allowed: list[object] = given if is_list(given) else [schema["const"]] if "const" in schema else []
     # `True` is no 1.
     if allowed and not any(type(each) is type(value) and each == value for each in allowed):
-        _refuse(place, f"{_shown(value)} is given, where one of these is wanted: {_named(allowed)}")
+        raise _instead(place, _shown(value), f"one of {_named(allowed)}")
 
 
 def _check_text(value: object, schema: Mapping[object, object], place: str) -> None:
@@ -260,7 +284,7 @@ def _check_text(value: object, schema: Mapping[object, object], place: str) -> N
         try:
             read(value)
         except (ArithmeticError, ValueError):
-            _refuse(place, f"{_shown(value)} is given, where a text of the form {form} is wanted")
+            raise _instead(place, _shown(value), _EXAMPLES.get(str(form), f"a text of the form {form}")) from None
 
 
 def _check_limits(value: object, schema: Mapping[object, object], place: str) -> None:
@@ -271,7 +295,12 @@ def _check_limits(value: object, schema: Mapping[object, object], place: str) ->
 
 
 def _refuse(place: str, problem: str) -> NoReturn:
-    raise MisfitError(f"{place.removeprefix('.')}: {problem}" if place else problem)
+    raise MisfitError(f"{place.removeprefix('.')}: {problem}" if place else problem, place)
+
+
+def _instead(place: str, given: str, wanted: str) -> MisfitError:
+    problem = f"{given} is given, where {wanted} is wanted"
+    return MisfitError(f"{place.removeprefix('.')}: {problem}" if place else problem, place, wanted, given)
 
 
 def _shown(value: object) -> str:

@@ -21,6 +21,7 @@ from railtracks.durable._values.plain import (
     Unordered,
     are_all,
 )
+from railtracks.durable._values.scalar_texts import dict_text, list_text
 from railtracks.durable._values.sealing import Sealer, encoded, fingerprint_of, has_secrets, laid_open, sealed
 from railtracks.durable._values.slices import encoded_in_slices, sorted_in_slices
 
@@ -111,7 +112,7 @@ def print_of(arguments: Bound[Plain], sealer: Sealer, *, hides: bool = True, is_
     has_pair = "value" in named and len(named) > 1
     if are_all(arguments.values()) and not has_pair:
         # Quick, for most calls: scalars are in their form, and none is secret. A "value" may be, by a name beside it.
-        return fingerprint_of(encoded([unnamed, dict(sorted(named.items()))]).encode())
+        return fingerprint_of(f"[{list_text(unnamed)},{dict_text(dict(sorted(named.items())))}]".encode())
     # A tuple is no pair of a name and a value: two arguments are two values.
     whole: Plain = [tuple(map(canonical, unnamed)), canonical(named)]
     text = cast("Json", whole)

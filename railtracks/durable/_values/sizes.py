@@ -31,7 +31,7 @@ def is_large(value: object) -> bool:
 
 
 def fits(value: object, most: int) -> bool:
-    """Return whether a value may take no more than so many bytes of JSON, by what it takes at least."""
+    """Return whether a value may fit into `most` bytes of JSON, by what it takes at least."""
     return _Measure(most, math.inf).of(value) <= most
 
 

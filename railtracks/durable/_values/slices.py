@@ -1,7 +1,7 @@
 """Large plain data as JSON, a slice at a time.
 
-Called by `values` for what is large. The encoder is code in C, which lets no other thread run: an event loop would wait
-until all is encoded.
+Called by `values` for what is large, and for the records of a session. The encoder and the sort are code in C, which
+lets no other thread run: an event loop would wait until all is done.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import TypeVar, cast
 from railtracks.durable._values.plain import SLICE, Json, are_all
 
 T = TypeVar("T")
+K = TypeVar("K", str, float)
 
 
-def sorted_in_slices(items: Sequence[T], key: Callable[[T], str]) -> list[T]:
+def sorted_in_slices(items: Sequence[T], key: Callable[[T], K]) -> list[T]:
     """Return items in the order of their keys. Code in C sorts, and lets no other thread run meanwhile."""
     slices = [sorted(items[start : start + 10 * SLICE], key=key) for start in range(0, len(items), 10 * SLICE)]
     return list(heapq.merge(*slices, key=key)) if slices[1:] else [each for part in slices for each in part]

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 from trio.lowlevel import enable_ki_protection
 
-from railtracks._calls.durable_protocol import Args, Kwargs
+from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._checks import is_ctrl_c, unstorable
 from railtracks._nodes.node import Node
 from railtracks._nodes.signature import ANYTHING, Kind, Signature
@@ -39,6 +39,7 @@ from railtracks.durable._values.plain import (
     parts_of,
 )
 from railtracks.durable._values.prints import NEWEST, bound, print_of
+from railtracks.durable._values.scalar_texts import call_texts, text_of_scalars
 from railtracks.durable._values.sealing import (
     Sealer,
     as_read,
@@ -94,17 +95,18 @@ class Values:
         return self._dump(value, kind, what, name, is_large=is_large(value))
 
     @enable_ki_protection
-    async def dump_aside(self, value: object, kind: Kind, what: str, name: str | None = None) -> tuple[bytes, str]:
-        """Return what `dump` returns; a large value is written in a worker thread, so that only this task waits for it.
+    async def dump_aside(self, value: object, kind: Kind, what: str) -> bytes:
+        """Return the bytes of `dump`; a large value is written in a worker thread, so that only this task waits for it.
 
         Nothing may change the value meanwhile. Shielded from cancellation and Ctrl-C, and no checkpoint.
 
         Raises:
             DurableValueError: As from `dump`.
         """
-        if not is_large(value):
-            return self._dump(value, kind, what, name, is_large=False)
-        return await self._aside.run(partial(self._dump, value, kind, what, name, is_large=True))
+        if is_large(value):
+            return (await self._aside.run(partial(self._dump, value, kind, what, None, is_large=True)))[0]
+        plain = self.plain(value, kind, what, None, is_large=False)
+        return self._stored(plain, what, hides=has_secrets(plain), is_large=False)
 
     def _dump(self, value: object, kind: Kind, what: str, name: str | None, *, is_large: bool) -> tuple[bytes, str]:
         return self._written(self.plain(value, kind, what, name, is_large=is_large), what, is_large=is_large)
@@ -197,14 +199,20 @@ class Values:
     def _dump_arguments(
         self, node: Node[..., object], args: Args, kwargs: Kwargs, prints: int | None, *, is_large: bool
     ) -> tuple[bytes, str]:
-        plain, named = self.plain_arguments(node, args, kwargs, is_large=is_large)
         what = f"the arguments of {node.name!r}"
+        texts = None if kwargs or is_large or prints is None else call_texts(shape_of(node), args)
+        if texts is not None and unstorable(node.name) is None:
+            # Quick, for most calls.
+            data = texts[0].encode()
+            self._check_size(data, what)
+            return data, fingerprint_of(texts[1].encode())
+        plain, named = self.plain_arguments(node, args, kwargs, is_large=is_large)
         # A tuple is no pair of a name and a value: two arguments are two values.
         whole: Plain = [tuple(plain), named] if named else [tuple(plain)]
         if prints is None:
             return self._written(whole, what, is_large=is_large)
         # The two parts are no pair of a name and a value.
-        hides = has_secrets(tuple(plain)) or has_secrets(named)
+        hides = has_secrets(tuple(plain)) or (bool(named) and has_secrets(named))
         data = self._stored(whole, what, hides=hides, is_large=is_large)
         return data, print_of(bound(shape_of(node), plain, named), self.sealer, hides=hides, is_large=is_large)
 
@@ -352,7 +360,8 @@ class Values:
         if not hides:
             try:
                 # Without secrets it is JSON as it is.
-                data = encode(laid_open(plain)).encode()
+                text = None if is_large else text_of_scalars(plain)
+                data = (encode(laid_open(plain)) if text is None else text).encode()
             except (ValueError, RecursionError) as error:
                 raise DurableValueError(what, str(error)) from None
             self._check_size(data, what)
@@ -390,7 +399,7 @@ class Values:
 
 
 def _is_any_large(args: tuple[object, ...], kwargs: Mapping[str, object]) -> bool:
-    return any(map(is_large, args)) or any(map(is_large, kwargs.values()))
+    return any(map(is_large, args)) or (bool(kwargs) and any(map(is_large, kwargs.values())))
 
 
 def _is_plain_scalar(value: object) -> TypeGuard[Scalar]:
