@@ -24,8 +24,9 @@ def anthropic(provider: testing.FakeProvider, **settings: Any) -> rt.llm.Anthrop
 both = pytest.mark.parametrize("make", [openai, anthropic])
 
 
-def load_sdks() -> None:
-    """Import both SDKs: a test with a limit on time is about something else."""
+@pytest.fixture(autouse=True, scope="module")
+def sdks() -> None:
+    """Import both SDKs before the tests of a module, and not as they are collected: a test is about something else."""
     for module in ("_openai_client", "_anthropic_client"):
         importlib.import_module(f"railtracks.llm.{module}")
 

@@ -195,9 +195,35 @@ async def not_recorded() -> str:
     return await rt.call(save, before)
 
 
+@rt.wrap_node
+async def first_fails(call: Any, user_input: str) -> Any:
+    response = await call(user_input)
+    if rt.current_call().attempt == 1:
+        raise ValueError("no luck")
+    return response
+
+
+Retried = Agent.with_options(name="Retried", middleware=[first_fails], retry=rt.Retry(attempts=2, wait_initial=0))
+Unrecorded = Agent.with_options(name="Unrecorded", durable=False)
+
+
+async def retried() -> str:
+    async with rt.astream(Retried, user_input="1 + 2?") as stream:
+        answer = await stream.finish()
+    return await rt.call(save, f"{answer.text}, {len(stream.history)} messages")
+
+
+async def of_an_agent_that_is_not_recorded() -> str:
+    async with rt.astream(Unrecorded, user_input="1 + 2?") as stream:
+        text = "".join([text async for text in stream.text])
+    return await rt.call(save, f"{text}, {stream.result.text}, {len(stream.history)} messages")
+
+
 @pytest.mark.parametrize(
     ("entry_point", "expected"),
     [
+        (retried, "it is 3, 4 messages"),
+        (of_an_agent_that_is_not_recorded, "let me seeit is 3, it is 3, 4 messages"),
         (read_whole, "let me seeit is 3it is 3, 4 messages"),
         (left_early, "True, True"),
         (left_in_a_tool, "3 messages"),
@@ -245,6 +271,40 @@ async def test_a_replay_hands_out_what_was_handed_over_and_asks_no_model(tmp_pat
         type(each) for each in first if not isinstance(each, TextPiece)
     ]
     assert any(isinstance(each, ReasoningPiece) for each in second)
+
+
+async def test_an_agent_whose_stream_was_read_does_not_run_again_whatever_its_prompt_is_by_then(tmp_path: Path) -> None:
+    prompts = ["Be kind.", "Be brief."]
+    runs: list[str] = []
+
+    @rt.wrap_node
+    async def noted(call: Any, user_input: str) -> Any:
+        runs.append(user_input)
+        return await call(user_input)
+
+    async def main() -> str:
+        prompt = prompts[min(len(runs), 1)]
+        agent = rt.agent_node("Agent", llm=TALKER, tool_nodes=[add], system_message=prompt, middleware=[noted])
+        async with rt.astream(agent, user_input="1 + 2?") as stream:
+            text = "".join([text async for text in stream.text])
+            calls = {each.call_id for each in [piece async for piece in stream]}
+        assert not calls
+        result = stream.result
+        history = [type(each).__name__ for each in stream.history]
+        await rt.wait_for_signal("go", park=True)
+        return f"{text}, {result.text}, {result.usage.calls}, {history}"
+
+    with rt.DurableStore(tmp_path / "store.db") as store:
+        with pytest.raises(rt.SessionWaiting):
+            await flow(main, store).ainvoke(session_id="s")
+        # The answer is one call in the record, and what was handed over is another one.
+        kinds = {each.node: each.status for each in store.load("s").calls}
+        await rt.send_signal("s", "go", None, store=store)
+        told = await flow(main, store).aresume("s")
+    assert (kinds["Agent"], kinds["stream of Agent"]) == ("completed", "completed")
+    history = ["UserMessage", "AssistantMessage", "ToolMessage", "AssistantMessage"]
+    assert told == f"let me seeit is 3, it is 3, 2, {history}"
+    assert runs == ["1 + 2?"]
 
 
 async def test_a_stream_that_was_being_read_goes_on_with_the_turns_that_were_complete(tmp_path: Path) -> None:
@@ -367,6 +427,18 @@ async def one_after_another_under_a_budget() -> str:
     return ""
 
 
+async def around_a_stream() -> str:
+    try:
+        with rt.Budget(calls=2):
+            async with rt.open_group() as group:
+                group.start_soon(wait_for_cancel)
+                async with rt.astream(Adder, user_input="x") as stream:
+                    await stream.finish()
+    except rt.BudgetExceededError as error:
+        return await rt.call(save, f"{error.where} {error.limit}")
+    return ""
+
+
 async def nested_under_a_budget() -> str:
     try:
         with rt.Budget(calls=8):
@@ -382,6 +454,7 @@ async def nested_under_a_budget() -> str:
         side_by_side_under_a_budget,
         one_after_another_under_a_budget,
         nested_under_a_budget,
+        around_a_stream,
         beside_a_call_that_waits,
         beside_one_that_is_not_recorded,
     ],

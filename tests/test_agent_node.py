@@ -60,6 +60,8 @@ async def test_with_options_makes_a_copy() -> None:
     assert (await rt.call(other, "a")).text == "Other!"
     assert (await rt.call(Hello, "a")).text == "Hello!"
     assert Hello.with_options().name == "Hello"
+    with pytest.raises(ValueError, match="must not be empty"):
+        Hello.with_options(name="")
     with pytest.raises(TypeError, match="output_schema"):
         Hello.with_options(output_schema=int)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="no option 'lllm'"):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 
 import attrs
 import pytest
@@ -86,6 +87,38 @@ async def test_tool_calls_that_cannot_be_made_open_no_call() -> None:
     async with rt.Session() as session:
         await rt.call(agent([("nope", {}), ("add", {}), ("add", "[1]")], "done"), "go")
     assert [call.node for call in session.info.calls] == ["Adder", "model scripted", "model scripted"]
+
+
+class Careless:
+    """A model whose tool calls all have one identifier, or none."""
+
+    name = "careless"
+    provider = "tests"
+
+    def __init__(self, identifier: str) -> None:
+        self._identifier = identifier
+
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[rt.llm.ModelConnection]:
+        yield self
+
+    async def respond(self, request: rt.llm.ModelRequest, _: object) -> rt.llm.Response:
+        await trio.lowlevel.checkpoint()
+        calls = [rt.llm.ToolCall(self._identifier, "add", {"a": n, "b": 0}) for n in range(3)]
+        message = rt.llm.AssistantMessage("" if request.turn < 3 else "done", tool_calls=calls * (request.turn < 3))
+        return rt.llm.Response(message)
+
+
+@pytest.mark.parametrize("identifier", ["", "call_0"])
+async def test_tool_calls_that_share_an_identifier_get_their_own_and_leave_a_valid_history(identifier: str) -> None:
+    agent = rt.agent_node("Careless", llm=Careless(identifier), tool_nodes=[add])
+    response = await rt.call(agent, "go")
+    assert [told.result for _, told in response.tool_invocations] == ["0", "1", "2"] * 2
+    for turn in (response.tool_invocations[:3], response.tool_invocations[3:]):
+        assert len({told.identifier for _, told in turn} - {""}) == 3
+    # It is taken as the input of another run.
+    again = await rt.call(agent, [*response.message_history, rt.llm.UserMessage("more")])
+    assert again.text == "done"
 
 
 async def test_the_tools_of_one_answer_run_side_by_side(autojump_clock: MockClock) -> None:

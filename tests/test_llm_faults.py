@@ -8,13 +8,11 @@ from typing import Any
 
 import pytest
 import trio
-from llm_wires import Make, asked, both, ignore, keep, load_sdks, openai
+from llm_wires import Make, asked, both, ignore, keep, openai, sdks  # noqa: F401 - a fixture
 from trio.testing import MockClock
 
 import railtracks as rt
 from railtracks import testing
-
-load_sdks()
 
 streamed_too = pytest.mark.parametrize("on_piece", [None, ignore], ids=["whole", "streamed"])
 

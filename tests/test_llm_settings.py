@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llm_wires import Make, both, load_sdks, openai
+from llm_wires import Make, both, openai, sdks  # noqa: F401 - a fixture
 
 import railtracks as rt
 from railtracks import testing
-
-load_sdks()
 
 KEYS = [
     "ANTHROPIC_API_KEY",

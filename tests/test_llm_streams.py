@@ -11,14 +11,12 @@ from typing import Any
 
 import pytest
 import trio
-from llm_wires import Make, asked, both, ignore, keep, load_sdks, openai
+from llm_wires import Make, asked, both, ignore, keep, openai, sdks  # noqa: F401 - a fixture
 from proof_rounds import rounds
 
 import railtracks as rt
 from railtracks import testing
 from railtracks.llm import Piece
-
-load_sdks()
 
 
 def count_descriptors() -> int:

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from llm_wires import load_sdks
+from llm_wires import sdks  # noqa: F401 - a fixture
 
 import railtracks as rt
 from railtracks.llm import (
@@ -19,12 +19,9 @@ from railtracks.llm import (
     Usage,
     UserMessage,
 )
-
-load_sdks()
-
-from railtracks.llm._anthropic_wire import AnthropicWire  # noqa: E402 - needs the SDKs
-from railtracks.llm._openai_wire import OpenAIWire  # noqa: E402 - the same
-from railtracks.llm._wire import RequestOptions  # noqa: E402 - the same
+from railtracks.llm._anthropic_wire import AnthropicWire
+from railtracks.llm._openai_wire import OpenAIWire
+from railtracks.llm._wire import RequestOptions
 
 HELLO = (UserMessage("Hello!"),)
 ADD = Tool("add", "Add.", {"type": "object", "properties": {"a": {"type": "integer"}}})
@@ -603,3 +600,8 @@ def test_an_error_says_what_the_provider_says(body: bytes, text: str) -> None:
     assert isinstance(error, rt.ModelNotFoundError)
     assert text in str(error)
     assert len(str(error)) < 1200
+
+
+def test_a_block_of_anthropic_without_its_text_adds_none() -> None:
+    body = b'{"content": [{"type": "text", "text": null}, {"type": "text", "text": "hi"}], "stop_reason": "end_turn"}'
+    assert anthropic().response(body, ModelRequest((UserMessage("hi"),))).message.content == "hi"

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Any, TypeAlias, get_args
 
+from railtracks._calls.here import current_call
 from railtracks._checks import is_tuple
 from railtracks._nodes.signature import Kind
 from railtracks.agents._input import AgentInput, UserInput
@@ -16,8 +18,10 @@ from railtracks.agents._response import AgentAnswer, AgentResponse
 from railtracks.agents._schemas import answer_schema
 from railtracks.llm import Message, MessageHistory, UserMessage
 from railtracks.llm._codec import (
+    attachments_in,
     dump_message,
     dump_messages,
+    dump_short,
     dump_tool_call,
     dump_tool_response,
     dump_usage,
@@ -36,11 +40,14 @@ def _dump_input(given: object) -> Json:
     if isinstance(given, str):
         return {"text": given}
     if isinstance(given, UserMessage):
+        earlier_here().see(given.attachment)
         return {"message": dump_message(given)}
     kind = "history" if isinstance(given, MessageHistory) else "tuple" if is_tuple(given) else "list"
     # Checked by the run, which tells more of what is wrong with it.
     messages: Any = given
-    return {kind: earlier_here().dump([*messages], dump_message)}
+    messages = [*messages]
+    earlier_here().see(each for message in messages for each in attachments_in(message))
+    return {kind: earlier_here().dump(messages, dump_message)}
 
 
 def _load_input(plain: Json, _: Kind) -> UserInput:
@@ -73,11 +80,17 @@ def _load_response(plain: Json, kind: Kind) -> AgentResponse[object]:
 
 
 def _dump_answer(response: AgentResponse[object]) -> Json:
-    return _dump_response(response) | {"messages": earlier_here().dump(response.own_messages, dump_message)}
+    # The attachments of messages are in the input, or else in the results of the tools. But the result of a session
+    # that is over is read without the input.
+    dump = dump_message if current_call().parent_id is None else dump_short
+    return _dump_response(response) | {"messages": earlier_here().dump(response.own_messages, dump)}
 
 
 def _load_answer(plain: Json, kind: Kind) -> AgentResponse[object]:
-    return _loaded(plain, kind, earlier_here().load(plain["messages"], load_message))
+    earlier = earlier_here()
+    told = [each for _, response in plain["tools"] for each in load_tool_response(response).attachments]
+    earlier.see(told)
+    return _loaded(plain, kind, earlier.load(plain["messages"], partial(load_message, known=earlier.attachment)))
 
 
 def _loaded(plain: Json, kind: Kind, messages: Iterable[Message]) -> AgentResponse[object]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from railtracks._calls.here import open_scope
-from railtracks._sessions.session import current_session, kept_by
+from railtracks._sessions.access import current_session, kept_by
 from railtracks.agents._toolbox import Toolbox
 from railtracks.exceptions import ContextError, DurableValueError
 from railtracks.llm import Model

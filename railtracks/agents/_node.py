@@ -12,7 +12,7 @@ from railtracks._nodes.making import function_node
 from railtracks._nodes.node import AsyncNode, Node
 from railtracks._nodes.variables import Reduced, reduced
 from railtracks._records.roles import AgentRole
-from railtracks._sessions.session import current_session, session_id
+from railtracks._sessions.access import current_session, session_id
 from railtracks.agents._answers import AnswerForm
 from railtracks.agents._as_tool import agent_tool
 from railtracks.agents._identity import check_identity, check_secret_parameters, model_of
@@ -145,8 +145,8 @@ class AgentNode(Generic[T]):
             raise TypeError("with_options() cannot change output_schema: make another agent with rt.agent_node()")
         fn: AgentFunction[T] = self._fn
         changes: dict[str, Any] = {**options}
-        name = changes.pop("name", None) or self.name
-        return AgentNode(name, {**fn.given, **changes})
+        name = changes.pop("name", None)
+        return AgentNode(self.name if name is None else name, {**fn.given, **changes})
 
     def __reduce__(self) -> Reduced:
         return reduced(self, f"agent {self.name!r}", "", "")

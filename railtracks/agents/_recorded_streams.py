@@ -2,9 +2,10 @@
 
 Called by streams.
 
-The record is the outcome of a call of its own, beside the agent's. It is made when the agent's call has ended, so the
-cancel of that is in the same commit. Its place in the record is known when the block is entered: a resume looks there
-first. If there is nothing, the process ended while the stream was read, and the run's own pieces are handed out.
+The record is the outcome of a call of its own, beside the agent's, whose outcome is in the same commit. Its place is
+known when the block is entered: a resume looks there first. If there is nothing, the process ended while the stream was
+read. Then there is no outcome of the agent either: it runs again, its recorded answers too, and its own pieces are
+handed out.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import trio
 from attrs import evolve
 from trio.lowlevel import Abort
 
-from railtracks._calls.durable_protocol import LeftWork, SessionJournal, current_work
+from railtracks._calls.durable_protocol import SessionJournal
+from railtracks._calls.durable_values import LeftWork, current_work
 from railtracks._calls.frames import Frame
 from railtracks._calls.nursery import CallNursery
 from railtracks._calls.pending import PendingCall
@@ -23,6 +25,7 @@ from railtracks._nodes.making import function_node
 from railtracks._records.data import Status
 from railtracks.agents._piece_records import HandedOver, Plain, dumped, loaded
 from railtracks.agents._pieces import PieceSink
+from railtracks.agents._response import AgentResponse
 from railtracks.llm import MessageHistory, Piece
 from railtracks.llm._codec import dump_message, load_message
 from railtracks.llm._earlier import earlier_here
@@ -40,7 +43,7 @@ class RecordedReading:
     Args:
         journal: The journal of the session.
         parent: The frame that the block is in.
-        start_frame: The frame of the call that records what was handed over.
+        frames: The frames of the agent's call, and of the call that records what was handed over.
         run: The agent's call.
         sink: Where the reader takes the pieces.
 
@@ -55,13 +58,13 @@ class RecordedReading:
         self,
         journal: SessionJournal[Frame],
         parent: Frame,
-        start_frame: Frame,
+        frames: tuple[Frame, Frame],
         run: PendingCall[Any],
         sink: PieceSink,
     ) -> None:
         self._journal = journal
         self._parent = parent
-        self._start_frame = start_frame
+        self._start_frame = frames[1]
         self._run = run
         self._sink = sink
         self._handed_over = HandedOver()
@@ -69,7 +72,7 @@ class RecordedReading:
         self.was_left: bool = False
         self._is_refusing = False
         self._work = LeftWork()
-        self._is_recorded = sink.is_dropping = journal.has_outcome(start_frame)
+        self._is_recorded = sink.is_dropping = journal.record_together(*frames)
 
     def begin(self, nursery: CallNursery) -> None:
         """Begin to hand over what is recorded, if anything is."""
@@ -132,10 +135,12 @@ class RecordedReading:
         return self._call.status is Status.COMPLETED
 
     async def _record(self) -> Plain:
+        # The messages of a run that has its answer are in that.
+        messages = MessageHistory() if self._run.status is Status.COMPLETED else self._sink.history()
         return {
             "status": str(self._run.status),
             "call": self._sink.outermost_id,
-            "history": earlier_here().dump(self._sink.history(), dump_message),
+            "history": earlier_here().dump(messages, dump_message),
             "pieces": [dumped(each) for each in self._handed_over.pieces],
         }
 
@@ -148,11 +153,16 @@ class RecordedReading:
             # Before anything else runs: what the run would do next it has not done the first time.
             self._work.is_left = True
             self._run.cancel()
-        self._sink.recorded_history = MessageHistory(earlier_here().load(record["history"], load_message))
+        if record["status"] == Status.COMPLETED:
+            await self._run.wait()
+            response: AgentResponse[object] = self._run.result()
+            self._sink.recorded_history = MessageHistory(response.own_messages)
+        else:
+            self._sink.recorded_history = MessageHistory(earlier_here().load(record["history"], load_message))
+        # Calls may have other ids in another run. That of the agent is known if it runs, those inside it are not.
+        agent = self._sink.outermost_id = self._sink.outermost_id or record["call"]
         for each in map(loaded, record["pieces"]):
-            # Calls have other ids in another run. That of the agent is known, those inside it may be of none.
-            is_outermost = each.call_id == record["call"]
-            await self._sink.send_to_reader(evolve(each, call_id=self._sink.outermost_id) if is_outermost else each)
+            await self._sink.send_to_reader(evolve(each, call_id=agent) if each.call_id == record["call"] else each)
         if not self.was_left:
             await self._run.wait()
         self._sink.close()

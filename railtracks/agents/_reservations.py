@@ -15,12 +15,12 @@ import trio
 from attrs import define, evolve, field
 
 from railtracks._calls.cancel_causes import CancelCause, register_cause_finder
-from railtracks._calls.replays import register_replay_observer
+from railtracks._calls.replays import Replayed, register_replay_observer
 from railtracks._nodes.retry import Outcome, Retry
 from railtracks.agents._budgets import Budget, Spent, budgets_here
 from railtracks.agents._prices import Price, price_of, unknown_price
-from railtracks.agents._response import AgentResponse
-from railtracks.exceptions import BudgetExceededError, LLMError
+from railtracks.agents._spendings import spent_in
+from railtracks.exceptions import BudgetExceededError
 from railtracks.llm import (
     AssistantMessage,
     Message,
@@ -76,25 +76,18 @@ def is_of_outer_budget(error: BaseException) -> bool:
     return any(each.is_exceeded_by(error) for each in budgets_here())
 
 
-def _count_replayed(result: object, error: BaseException | None) -> None:
+def _count_replayed(replayed: Replayed) -> None:
     """Count what a replay hands over in the budgets around it; the error of one of these cancels its block again."""
-    used = None
-    if isinstance(result, AgentResponse):
-        used = _spent(result.usage, result.cost, len(result.tool_invocations))
-    elif isinstance(error, LLMError) and error.usage is not None:
-        used = _spent(error.usage)
-    if used is not None:
-        for each in budgets_here():
-            each.settle(Spent(), used)
+    budgets = budgets_here()
+    if budgets:
+        for used, answer in spent_in(replayed):
+            for each in budgets:
+                each.settle(Spent(), used, answer)
+    error = replayed.error
     if isinstance(error, BudgetExceededError) and error.is_in_block:
-        around = (each for each in reversed(budgets_here()) if each.limits.get(error.where) == error.limit)
+        around = (each for each in reversed(budgets) if each.limits.get(error.where) == error.limit)
         for each in islice(around, 1):
             each.exceed(error).recorded()
-
-
-def _spent(usage: Usage, cost: Decimal | None = None, tool_calls: int = 0) -> Spent:
-    # Each answered request was a turn of an agent.
-    return Spent(usage.total_tokens, cost or Decimal(0), usage.calls, usage.calls, tool_calls)
 
 
 def _cause_here(error: BaseException | None) -> CancelCause | None:
@@ -123,10 +116,13 @@ class Reservation:
         # It failed or was cancelled: the request counts, and nobody knows its tokens.
         self._close(self._counted, 0)
 
+    def cost_of(self, response: Response) -> Decimal | None:
+        """Return what an answer has cost in dollars, `None` if the price is not known."""
+        return None if self._price is None else self._price.of(response.usage)
+
     def settle(self, response: Response) -> Decimal | None:
         """Replace the reservation by what the answer has used; return its cost, `None` if the price is not known."""
-        usage = response.usage
-        cost = None if self._price is None else self._price.of(usage)
+        usage, cost = response.usage, self.cost_of(response)
         self._close(evolve(self._counted, tokens=usage.total_tokens, cost=cost or Decimal(0)), usage.output_tokens)
         return cost
 

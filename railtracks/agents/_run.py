@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Generic, TypeAlias, TypeVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from railtracks._calls.call import call
 from railtracks._nodes.making import function_node
@@ -25,7 +25,7 @@ from railtracks.agents._reservations import Reservation, counted_retry, reserve,
 from railtracks.agents._response import AgentResponse
 from railtracks.agents._schemas import MisfitError
 from railtracks.agents._told import Teller, refusal
-from railtracks.agents._tool_calls import ToolCalls
+from railtracks.agents._tool_calls import ToolCalls, with_own_identifiers
 from railtracks.agents._toolbox import Toolbox
 from railtracks.exceptions import (
     AnswerCutError,
@@ -50,6 +50,7 @@ from railtracks.llm import (
     UserMessage,
     settings_of,
 )
+from railtracks.llm._asking import AsksModel
 from railtracks.llm._codec import NewMessages
 from railtracks.llm._model import ModelKey
 from railtracks.llm._substitutes import check_requests
@@ -216,7 +217,7 @@ class Run(Generic[T]):
         """
         model = self._parts.model
         retry = counted_retry(settings_of(model).retry, self._another_call)
-        node = function_node(self._respond, name=f"model {model.name}", retry=retry)
+        node = function_node(AsksModel(self._respond, NewMessages), name=f"model {model.name}", retry=retry)
         return node.with_role(ModelRole(model.name, model.provider))
 
     async def _ask_model(self, ask: _ModelNode, new: list[Message]) -> Response:
@@ -256,7 +257,8 @@ class Run(Generic[T]):
         send: Send = self._send
         for each in reversed(self._options.model_middleware):
             send = each.around(send)
-        return await send(self._request())
+        response = with_own_identifiers(await send(self._request()))
+        return evolve(response, cost=self._reservation.cost_of(response))
 
     async def _send(self, request: ModelRequest) -> Response:
         check_requests(self._parts.model)

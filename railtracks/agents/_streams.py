@@ -50,9 +50,10 @@ def astream(agent: AgentNode[T], user_input: UserInput) -> AbstractAsyncContextM
     An error of the agent is raised once: where the loop would go on, or else at the end of the block. Without a session
     around it, the block opens one.
 
-    In a durable session, what was handed over is recorded when the block is left, before the code after it goes on. A
-    resume hands the same text over, one piece for each turn, marked as `replayed`, and then ends the loop where the
-    block was left. So no recorded call can be made while the stream is read.
+    In a durable session, what was handed over is recorded when everything is read or the block is left, before the code
+    after it goes on, in one commit with the agent's answer. A resume hands the same text over, one piece for each turn,
+    marked as `replayed`, and then ends the loop where the block was left. An agent that had its answer does not run
+    again. So no recorded call can be made while the stream is read.
 
     Args:
         agent: The agent.
@@ -242,13 +243,10 @@ class _StreamBlock(CallBlock, ReadBlock, Generic[T]):
         slots = FanOutSlots(parent)
         start_frame = slots.next()
         self._sink = PieceSink(scope.record.identifier, parent.call_id or None)
-        if scope.journal is not None:
-            # What was handed over is recorded, and not the call as a whole. A resume makes it again, and so has its
-            # result or its error, and its history; the calls in it are recorded.
-            node = node.with_options(durable=False)
         self._pending = PendingCall(node, (self._user_input,), {})
         if scope.journal is not None:
-            self._reading = RecordedReading(scope.journal, parent, slots.next(), self._pending, self._sink)
+            frames = start_frame, slots.next()
+            self._reading = RecordedReading(scope.journal, parent, frames, self._pending, self._sink)
             self._reading.begin(self.nursery)
         self._stream = AgentStream(self._pending, self._sink, self._reading, self.nursery)
         self.nursery.start_soon(self._run, start_frame, name=node.name)

@@ -5,8 +5,11 @@ Called by the run of an agent.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from decimal import Decimal
+
+from attrs import evolve
 
 from railtracks._calls.group import open_group
 from railtracks._calls.pending import PendingCall
@@ -18,7 +21,21 @@ from railtracks.agents._response import AgentResponse
 from railtracks.agents._told import Teller, failure, is_told, refusal
 from railtracks.agents._toolbox import PreparedCall, Toolbox
 from railtracks.exceptions import LLMError
-from railtracks.llm import ToolCall, ToolResponse, Usage
+from railtracks.llm import Response, ToolCall, ToolResponse, Usage
+
+
+def with_own_identifiers(response: Response) -> Response:
+    """Return an answer in which each tool call has an identifier of its own.
+
+    Some servers give the same to all calls of an answer, or none. Providers refuse a history with two such calls.
+    """
+    seen = {""}
+    calls: list[ToolCall] = []
+    for each in response.message.tool_calls:
+        is_new = each.identifier not in seen
+        calls.append(each if is_new else evolve(each, identifier=f"call_{uuid.uuid4().hex}"))
+        seen.add(each.identifier)
+    return evolve(response, message=evolve(response.message, tool_calls=calls))
 
 
 class ToolCalls:

@@ -354,7 +354,7 @@ def _source(attachment: Attachment) -> _Block:
 
 
 def _joined(blocks: Iterable[_Block], kind: str) -> str:
-    return "".join(str(each.get(kind, "")) for each in blocks if each.get("type") == kind)
+    return "".join(str(each.get(kind) or "") for each in blocks if each.get("type") == kind)
 
 
 def _gist(blocks: Sequence[_Block]) -> tuple[str, list[object]]:

@@ -10,7 +10,8 @@ from attrs import evolve, frozen
 from railtracks._calls.call import call
 from railtracks._nodes.making import function_node
 from railtracks._nodes.retry import Retry
-from railtracks._sessions.session import current_session
+from railtracks._sessions.access import current_session
+from railtracks.llm._asking import AsksModel
 from railtracks.llm._data import ModelRequest, Response, Tool
 from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage
 from railtracks.llm._model import Model, ModelKey
@@ -40,7 +41,8 @@ class Chat:
     ) -> Response:
         """Send one request, as a call of the session, and return the answer. See `OpenAILLM.achat`."""
         request = ModelRequest(_messages(history), _tools(tools), schema)
-        node = function_node(self._respond, name=f"model {self.model.name}", retry=self.retry)
+        ask = AsksModel(self._respond, ModelRequest)
+        node = function_node(ask, name=f"model {self.model.name}", retry=self.retry)
         return await call(node, request)
 
     async def _respond(self, request: ModelRequest) -> Response:

@@ -6,11 +6,11 @@ Called by the durable package, by the registrations at the end, and by the codec
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
-from hashlib import sha256
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from typing import Any, TypeAlias
 
-from attrs import asdict
+from attrs import asdict, evolve
 
 from railtracks._nodes.signature import Kind
 from railtracks.llm._attachments import Attachment
@@ -29,6 +29,8 @@ from railtracks.llm._messages import (
 )
 
 Json: TypeAlias = Mapping[str, Any]
+# Returns the attachment with a hash.
+Known: TypeAlias = Callable[[str], Attachment]
 
 
 class NewMessages(list[Message]):
@@ -59,8 +61,12 @@ def dump_message(message: Message) -> dict[str, Any]:
     return plain
 
 
-def load_message(plain: Json) -> Message:
-    """Return the message that `dump_message` has written.
+def load_message(plain: Json, known: Known | None = None) -> Message:
+    """Return the message that `dump_message` has written, or with `known` the one of `dump_short`.
+
+    Args:
+        plain: The message as JSON.
+        known: Returns the attachment with a hash.
 
     Raises:
         ValueError: If it is none.
@@ -68,7 +74,7 @@ def load_message(plain: Json) -> Message:
     role, content = plain["role"], plain.get("content", "")
     is_injected = plain.get("inject_prompt", False)
     if role == "tool":
-        return ToolMessage(load_tool_response(plain))
+        return ToolMessage(load_tool_response(plain, known))
     if role == "assistant":
         data = plain.get("provider_data")
         return AssistantMessage(
@@ -78,7 +84,7 @@ def load_message(plain: Json) -> Message:
             provider_data=None if data is None else ProviderData(*data),
         )
     if role == "user":
-        return UserMessage(content, _attachments_in(plain), inject_prompt=is_injected)
+        return UserMessage(content, _attachments_in(plain, known), inject_prompt=is_injected)
     if role == "system":
         return SystemMessage(content, inject_prompt=is_injected)
     raise ValueError(f"there is no role {role!r}")
@@ -89,11 +95,13 @@ def _dump_attachment(attachment: Attachment) -> dict[str, Any]:
     return plain | ({"data": attachment.base64} if attachment.url is None else {"url": attachment.url})
 
 
-def _attachments_in(plain: Json) -> tuple[Attachment, ...]:
+def _attachments_in(plain: Json, known: Known | None) -> tuple[Attachment, ...]:
     return tuple(
         Attachment(
             each["media_type"], data=base64.b64decode(each.get("data", "")), url=each.get("url"), name=each["name"]
         )
+        if known is None or "sha256" not in each
+        else evolve(known(each["sha256"]), media_type=each["media_type"], name=each["name"])
         for each in plain.get("attachments", ())
     )
 
@@ -118,10 +126,11 @@ def dump_tool_response(response: ToolResponse) -> dict[str, Any]:
     return plain
 
 
-def load_tool_response(plain: Json) -> ToolResponse:
-    """Return the answer that `dump_tool_response` has written."""
+def load_tool_response(plain: Json, known: Known | None = None) -> ToolResponse:
+    """Return the answer that `dump_tool_response` has written; with `known` as in `load_message`."""
+    attachments = _attachments_in(plain, known)
     return ToolResponse(
-        plain["id"], plain["name"], plain["result"], plain.get("is_error", False), attachments=_attachments_in(plain)
+        plain["id"], plain["name"], plain["result"], plain.get("is_error", False), attachments=attachments
     )
 
 
@@ -140,15 +149,23 @@ def dump_new_messages(messages: Iterable[Message]) -> list[Any]:
 
     All of it is in the record already: in the input of the agent, and in the results of its tools.
     """
-    return earlier_here().dump([*messages], _dump_short)
+    return earlier_here().dump([*messages], dump_short)
 
 
-def _dump_short(message: Message) -> dict[str, Any]:
+def dump_short(message: Message) -> dict[str, Any]:
+    """Return a message as JSON, with the hashes of attachments in place of their bytes."""
     plain = dump_message(message)
-    for each in plain.get("attachments", ()):
-        if "data" in each:
-            each["sha256"] = sha256(each.pop("data").encode()).hexdigest()
+    for each, attachment in zip(plain.get("attachments", ()), attachments_in(message), strict=True):
+        if each.pop("data", None) is not None:
+            each["sha256"] = attachment.sha256
     return plain
+
+
+def attachments_in(message: Message) -> tuple[Attachment, ...]:
+    """Return the attachments of a message."""
+    if isinstance(message, ToolMessage):
+        return message.content.attachments
+    return message.attachment if isinstance(message, UserMessage) else ()
 
 
 def dump_usage(usage: Usage) -> dict[str, Any]:
@@ -163,13 +180,14 @@ def load_usage(plain: Json) -> Usage:
 
 def dump_response(response: Response) -> dict[str, Any]:
     """Return the answer of a model as JSON."""
-    return {
+    plain = {
         "message": dump_message(response.message),
         "usage": dump_usage(response.usage),
         "finish_reason": response.finish_reason,
         "model_name": response.model_name,
         "id": response.id,
     }
+    return plain if response.cost is None else plain | {"cost": str(response.cost)}
 
 
 def load_response(plain: Json) -> Response:
@@ -181,7 +199,15 @@ def load_response(plain: Json) -> Response:
     message = load_message(plain["message"])
     if not isinstance(message, AssistantMessage):
         raise ValueError("the message of an answer is not one of the model")  # noqa: TRY004 - what was stored is wrong
-    return Response(message, load_usage(plain["usage"]), plain["finish_reason"], plain["model_name"], plain["id"])
+    cost = plain.get("cost")
+    return Response(
+        message,
+        load_usage(plain["usage"]),
+        plain["finish_reason"],
+        plain["model_name"],
+        plain["id"],
+        None if cost is None else Decimal(cost),
+    )
 
 
 def dump_request(request: ModelRequest) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Used by agents, adapters and users; nothing here waits.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
 from attrs import frozen
@@ -100,6 +101,7 @@ class Response:
         finish_reason: Why the model stopped.
         model_name: The model that answered, as the provider names it.
         id: The provider's identifier of the answer, `None` if there is none.
+        cost: What it cost in dollars, in the run of an agent; `None` if the price of the model is not known.
     """
 
     message: AssistantMessage
@@ -107,6 +109,7 @@ class Response:
     finish_reason: FinishReason = "stop"
     model_name: str = ""
     id: str | None = None
+    cost: Decimal | None = None
 
 
 # Pieces of a stream. `call_id` is the call of the agent that a piece belongs to; adapters leave it empty.

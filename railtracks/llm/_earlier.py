@@ -1,7 +1,7 @@
 """Messages that a durable session has stored before: a later value says where they stand, and has them not once more.
 
-So a conversation of many runs grows with its length, and not with the square of it. Called by the codec, and by answers
-of agents as they hand out their history.
+So a conversation of many runs grows with its length, and not with the square of it, and an image is stored once. Called
+by the codecs, and by answers of agents as they hand out their history.
 
 A message is stored with the run of an agent that it is new in. Where code asks the answer of that run for its history,
 it gets copies of the messages, and these very objects are known here. Whether a message is one of them depends on the
@@ -15,11 +15,13 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final, TypeAlias
+from weakref import ref
 
 from attrs import frozen
 
 from railtracks._calls.here import current_scope
-from railtracks._sessions.session import current_session, kept_by
+from railtracks._sessions.access import current_session, kept_by
+from railtracks.llm._attachments import Attachment
 from railtracks.llm._messages import Message
 
 Dump: TypeAlias = Callable[[Message], Mapping[str, Any]]
@@ -46,9 +48,11 @@ class _Known:
 
 
 class Earlier:
-    """The messages that the code of one session was handed."""
+    """The messages that the code of one session was handed, and the attachments in the inputs of agents."""
 
     def __init__(self) -> None:
+        # By their hashes. Equal ones may stand in several inputs, and each lives as long as its own.
+        self._attachments: dict[str, list[ref[Attachment]]] = {}
         # By the id of the message, which is kept alive here.
         self._known: dict[int, _Known] = {}
         self._by_print: dict[str, _Known] = {}
@@ -67,6 +71,23 @@ class Earlier:
             handed.append(known.message)
             before = known
         return handed
+
+    def see(self, attachments: Iterable[Attachment]) -> None:
+        """Note attachments of an input, which the answer to it has by their hashes."""
+        for each in attachments:
+            alive = [known for known in self._attachments.get(each.sha256, ()) if known() is not None]
+            self._attachments[each.sha256] = [*alive, ref(each)]
+
+    def attachment(self, sha256: str) -> Attachment:
+        """Return an attachment of the input of an agent by its hash.
+
+        Raises:
+            ValueError: If the input has none with this hash.
+        """
+        found = next((each for known in self._attachments.get(sha256, ()) if (each := known()) is not None), None)
+        if found is None:
+            raise ValueError("it has an attachment of an input that this run has not been given")
+        return found
 
     def dump(self, messages: Sequence[Message], dump: Dump) -> list[Mapping[str, Any]]:
         """Return messages as JSON; in place of those that were handed out there is where they stand."""

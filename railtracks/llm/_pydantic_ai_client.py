@@ -69,15 +69,7 @@ class PydanticAIConnection:
     patience: Patience
 
     async def respond(self, request: ModelRequest, on_piece: OnPiece | None) -> Response:
-        """Send one request, and return the answer. Cancelling it ends the request on the wire.
-
-        Args:
-            request: What the model is asked.
-            on_piece: Takes the pieces of the answer as they come; `None` if nobody wants them.
-
-        Raises:
-            LLMError: If the model cannot be reached, refuses, or answers with what is no answer.
-        """
+        """Send one request, and return the answer, as `ModelConnection` says."""
         if on_piece is None:
             return await self._whole(request)
         # The reading task is the one that is cancelled: left in between, the streams below it would stay open. The

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 TOOLS = [
@@ -40,6 +41,21 @@ def call(name: str, arguments: dict[str, int], **_: object) -> dict[str, Any] | 
 
 
 behaviour = sys.argv[1]
+earlier = ""
+if len(sys.argv) > 2:
+    # The file has a line for each start; with a word in place of these it starts no more.
+    with Path(sys.argv[2]).open("a+", encoding="ascii") as starts:
+        starts.seek(0)
+        earlier = starts.read()
+        if "no more" in earlier:
+            sys.exit(7)
+        print(os.getpid(), file=starts)
+if behaviour in {"deaf", "unkillable"}:
+    # It goes on after the end of its input, with a child of its own; the second one also after SIGTERM.
+    if behaviour == "unkillable":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if os.fork() == 0:
+        time.sleep(100)
 if behaviour == "stuck":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if behaviour == "rubbish":
@@ -52,6 +68,10 @@ for line in sys.stdin:
     request = json.loads(line)
     if "id" not in request:
         continue
+    is_last = behaviour == "blind" and not earlier and "cursor" in request.get("params", {})
+    if is_last:
+        # The first time it reads nothing after its tools.
+        os.close(0)
     result = answer(request)
     if result == "later":
         continue
@@ -61,3 +81,7 @@ for line in sys.stdin:
     else:
         response["result"] = result
     print(json.dumps(response), flush=True)
+    if is_last:
+        time.sleep(100)
+if behaviour in {"deaf", "unkillable"}:
+    time.sleep(100)

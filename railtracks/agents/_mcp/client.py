@@ -9,9 +9,10 @@ from types import TracebackType
 from attrs import frozen
 
 from railtracks._blocks import AsyncBlock
-from railtracks.agents._mcp.connection import open_connection
+from railtracks.agents._mcp.link import Link, open_link
+from railtracks.agents._mcp.listing import seen_tools, wanted_tools
 from railtracks.agents._mcp.parameters import MCPParams, check_params
-from railtracks.agents._mcp.tools import MCPTool, tools_of
+from railtracks.agents._mcp.tools import MCPTool
 
 
 @frozen(eq=False)
@@ -31,8 +32,10 @@ def connect_mcp(
     """Connect to an MCP server for a block: `async with rt.connect_mcp(params) as server`, then `server.tools`.
 
     The tools are listed once. Leaving the block closes the connection, and ends a server that was started for it, with
-    all of its processes; a server that does not want to end takes up to 4 seconds. If the server ends before, calls of
-    its tools raise `MCPConnectionError`; the block goes on.
+    all of its processes; a server that does not want to end takes up to 2 seconds.
+
+    If the server ends before, the block goes on. A call that was under way raises `MCPConnectionError`, since it may
+    have had its effect; it is never made twice. The next call connects again, once, within the `timeout` of `params`.
 
     Args:
         params: Where the server is.
@@ -51,8 +54,13 @@ def connect_mcp(
 
 @asynccontextmanager
 async def _connected(params: MCPParams, tools: Iterable[str] | None, prefix: str | None) -> AsyncGenerator[MCPClient]:
-    async with open_connection(params.connection()) as connection:
-        yield MCPClient(tools_of(connection, params.timeout, tools, prefix))
+    async with open_link(params.connection, is_patient=True) as link:
+
+        async def same() -> Link:
+            return link
+
+        wanted = wanted_tools(seen_tools(await link.opened()), tools)
+        yield MCPClient(tuple(MCPTool(same, each, prefix or "", params.timeout) for each in wanted))
 
 
 class _ClientBlock(AsyncBlock, AbstractAsyncContextManager[MCPClient]):

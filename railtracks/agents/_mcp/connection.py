@@ -1,14 +1,15 @@
-"""An open connection to an MCP server, held by a task of its own. Called by `connect_mcp`, and by runs of agents.
+"""One connection to an MCP server, held open by a task of its own. Called by the link to the server.
 
-What breaks the connection breaks nothing else: from then on calls of its tools raise `MCPConnectionError`.
+What breaks the connection breaks nothing else: a call that was on its way fails with `MCPConnectionError`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import trio
 
@@ -21,9 +22,29 @@ if TYPE_CHECKING:
     from mcp import Client
     from mcp_types import CallToolResult, Tool
 
-# The seconds for a farewell to a server that does not answer. Then the connection is cut.
+# The seconds for a farewell to a server that does not answer. Then the connection is cut, and its process killed.
 _FAREWELL: Final = 2.0
+_CLOSED: Final = "the connection is closed"
 _ENDED: Final = "it has ended, or has closed the connection"
+_FORGOTTEN: Final = "it does not know this session any more"
+
+
+class NotTakenError(Exception):
+    """A server has not taken a call, because it does not know the session: it can be made in another connection."""
+
+
+class _Sent:
+    """A call on its way to a server.
+
+    Attributes:
+        is_refused: Whether the server does not know the session of the call.
+    """
+
+    is_refused = False
+
+
+# In the context of the request, which `mcp` makes in a task of its own.
+_sent: ContextVar[_Sent | None] = ContextVar("railtracks_mcp_call", default=None)
 
 
 class Connection:
@@ -32,30 +53,61 @@ class Connection:
     Args:
         label: The name of the server, for errors.
         timeout: The seconds in which the server must have told its tools.
-        transport: Returns the transport to the server, of the package `mcp`.
+        transport: Takes this connection, and returns the transport to the server, of the package `mcp`.
 
     Attributes:
+        label: The name of the server.
         tools: The tools of the server, once the connection is open.
         problem: Why the connection is not open.
     """
 
-    def __init__(self, label: str, timeout: float, transport: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
+    def __init__(self, label: str, timeout: float, transport: Transport) -> None:
+        self.label = label
         self.tools: Sequence[Tool] = ()
-        self.problem: str = "the connection is closed"
-        self._label = label
+        self.problem: str = _CLOSED
         self._timeout = timeout
         self._transport = transport
         self._client: Client | None = None
         self._closing = trio.Event()
+        self._is_patient = False
+        self._under_way = 0
 
-    def close(self) -> None:
-        """Have the connection closed by the task that holds it."""
-        self._client = None
-        self._closing.set()
+    @property
+    def is_open(self) -> bool:
+        """Whether calls can be made."""
+        return self._client is not None
 
     def error(self) -> MCPConnectionError:
         """Return the error that tells why the connection is not open."""
-        return MCPConnectionError(self._label, self.problem)
+        return MCPConnectionError(self.label, self.problem)
+
+    def close(self, *, is_patient: bool) -> None:
+        """Have the connection closed by the task that holds it.
+
+        Args:
+            is_patient: Whether the server has 2 seconds to end, also where the task is cancelled.
+        """
+        self._client = None
+        self._is_patient = is_patient
+        self._closing.set()
+
+    def lost(self) -> None:
+        """Note that the server has ended. Called by the transport."""
+        if not self._closing.is_set():
+            self._end_calls(_ENDED)
+            self.close(is_patient=True)
+
+    def forgotten(self) -> None:
+        """Note that the server does not know the session of a request, which it has not taken. Called in its task."""
+        if (sent := _sent.get()) is not None:
+            sent.is_refused = True
+        self._end_calls(_FORGOTTEN)
+
+    def _end_calls(self, problem: str) -> None:
+        """Let no more calls begin. The connection is closed when those under way have ended: they may have answers."""
+        if self._client is not None:
+            self._client = None
+            self.problem = problem
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> CallToolResult:
         """Call a tool of the server. A cancel reaches the tool.
@@ -63,19 +115,31 @@ class Connection:
         Raises:
             MCPConnectionError: If the connection is not open any more.
             MCPToolError: If the server refuses the call.
+            NotTakenError: If the server does not know the session any more.
         """
-        if self._client is None:
+        client = self._client
+        if client is None:
             raise self.error()
+        sent = _Sent()
+        token = _sent.set(sent)
+        self._under_way += 1
         try:
-            return await self._client.call_tool(name, dict(arguments))
+            return await client.call_tool(name, dict(arguments))
         except required("mcp").MCPError as error:
+            if sent.is_refused:
+                raise NotTakenError from None
             if _is_closed(error):
-                self.problem = _ENDED
-                raise self.error() from None
+                self._end_calls(_ENDED)
+                raise MCPConnectionError(self.label, _ENDED) from None
             raise MCPToolError(text_of(error)) from None
+        finally:
+            _sent.reset(token)
+            self._under_way -= 1
+            if self._client is None and not self._under_way:
+                self._closing.set()
 
     async def hold(self, *, task_status: trio.TaskStatus[bool]) -> None:
-        """Connect, and hold the connection open until `close` is called. Started with `nursery.start`.
+        """Connect, and hold the connection open until `close` is called, or the server ends. For `nursery.start`.
 
         It starts with whether the connection is open. It raises nothing but cancellation and what ends the program.
         """
@@ -83,13 +147,16 @@ class Connection:
         started = False
         with trio.CancelScope(deadline=trio.current_time() + self._timeout) as scope:
             try:
-                async with required("mcp").Client(self._transport()) as client:
+                async with required("mcp").Client(self._transport(self)) as client:
                     self.tools = await _listed(client)
                     scope.deadline = math.inf
+                    # What is cancelled around it may use the connection in its cleanup; then it is closed.
+                    scope.shield = True
                     self._client = client
                     started = True
                     task_status.started(started)
                     await self._closing.wait()
+                    scope.shield = self._is_patient
                     scope.deadline = trio.current_time() + _FAREWELL
             except BaseException as error:  # noqa: ASYNC103, BLE001 - Cancelled goes on, beside an error it is dropped
                 self._fail(error)
@@ -114,6 +181,9 @@ class Connection:
             del real, error
 
 
+Transport: TypeAlias = Callable[[Connection], AbstractAsyncContextManager[Any]]
+
+
 def _is_closed(error: BaseException) -> bool:
     code: int = required("mcp_types").CONNECTION_CLOSED
     return getattr(error, "code", None) == code
@@ -131,28 +201,3 @@ async def _listed(client: Client) -> list[Tool]:
         page = await client.list_tools(cursor=page.next_cursor)
         tools += page.tools
     return tools
-
-
-@asynccontextmanager
-async def open_connection(connection: Connection) -> AsyncGenerator[Connection]:
-    """Open a connection for a block. Errors of the block come out as they are.
-
-    Raises:
-        MCPConnectionError: If the server cannot be reached, or does not answer in time.
-        ImportError: If the extra `mcp` is not installed.
-    """
-    error: BaseException | None = None
-    async with trio.open_nursery() as nursery:
-        try:
-            if await nursery.start(connection.hold):
-                yield connection
-            else:
-                error = connection.error()
-        except BaseException as raised:  # noqa: ASYNC103, BLE001 - raised below: the nursery would put it into a group
-            error = raised
-        connection.close()
-    try:
-        if error is not None:
-            raise_unchanged(error)
-    finally:
-        del error

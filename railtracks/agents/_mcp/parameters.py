@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from attrs import field, frozen
 
 from railtracks._checks import check_timeout
 from railtracks._sessions.session import Session
-from railtracks.agents._mcp.connection import Connection, open_connection
+from railtracks.agents._mcp.connection import Connection
+from railtracks.agents._mcp.link import open_link
+from railtracks.agents._mcp.listing import listed_tools
 from railtracks.agents._mcp.loading import required
-from railtracks.agents._mcp.tools import tools_of
+from railtracks.agents._mcp.stdio import stdio_transport
+from railtracks.agents._mcp.tools import MCPTool
 from railtracks.agents._toolbox import AgentTool, tool_of
 from railtracks.llm._loading import tls
+
+_NOT_FOUND: Final = 404
 
 
 def _texts(given: Iterable[str]) -> tuple[str, ...]:
@@ -61,15 +67,10 @@ class MCPStdioParams:
         named = next((each for each in self.args if not each.startswith("-")), "")
         return Connection(f"{self.command} {named}".rstrip(), self.timeout, self._transport)
 
-    def _transport(self) -> AbstractAsyncContextManager[Any]:
-        mcp = required("mcp")
-        server = mcp.StdioServerParameters(
-            command=self.command, args=list(self.args), env=None if self.env is None else dict(self.env), cwd=self.cwd
-        )
-        # None: the server inherits stderr. By default it is what `sys.stderr` was when `mcp` was imported, which in a
-        # notebook, or where the output is captured, is no file of the system.
-        transport: AbstractAsyncContextManager[Any] = mcp.stdio_client(server, errlog=None)
-        return transport
+    def _transport(self, connection: Connection) -> AbstractAsyncContextManager[Any]:
+        # What is safe to inherit, says `mcp`.
+        inherited: dict[str, str] = required("mcp.client.stdio").get_default_environment()
+        return stdio_transport((self.command, *self.args), inherited | dict(self.env or {}), self.cwd, connection.lost)
 
 
 @frozen
@@ -103,13 +104,22 @@ class MCPHttpParams:
         return Connection(label, self.timeout, self._transport)
 
     @asynccontextmanager
-    async def _transport(self) -> AsyncGenerator[Any]:
+    async def _transport(self, connection: Connection) -> AsyncGenerator[Any]:
         httpx2 = required("httpx2")
+
+        async def look(response: Any) -> None:
+            # So says the protocol: the server has ended the session, or was restarted, and has done nothing.
+            asked = response.request
+            if response.status_code == _NOT_FOUND and asked.method == "POST" and "mcp-session-id" in asked.headers:
+                connection.forgotten()
+
         http = required("mcp.client.streamable_http")
         # Reading has no limit here: the calls have one, and a server may be silent while a tool works.
         timeout = httpx2.Timeout(min(self.timeout, 600), read=None)
         async with (
-            httpx2.AsyncClient(headers=self.headers, auth=self.auth, timeout=timeout, verify=tls()) as client,
+            httpx2.AsyncClient(
+                headers=self.headers, auth=self.auth, timeout=timeout, verify=tls(), event_hooks={"response": [look]}
+            ) as client,
             http.streamable_http_client(self.url, http_client=client) as streams,
         ):
             yield streams
@@ -129,5 +139,8 @@ def check_params(given: object) -> None:
 
 
 async def _shared_tools(params: MCPParams, session: Session, key: Hashable) -> Sequence[AgentTool]:
-    connection = await session.shared_resource(("railtracks mcp", key), lambda: open_connection(params.connection()))
-    return [tool_of(each) for each in tools_of(connection, params.timeout)]
+    # One link a session, and its resource: it is closed with that, and a cancel then comes when the time is up.
+    opened = partial(open_link, params.connection, is_patient=False)
+    link = partial(session.shared_resource, ("railtracks mcp", key), opened)
+    tools = await listed_tools(link, params.connection().label)
+    return [tool_of(MCPTool(link, each, "", params.timeout)) for each in tools]

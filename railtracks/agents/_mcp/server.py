@@ -12,7 +12,8 @@ import trio
 
 from railtracks._calls.call import call
 from railtracks._checks import check_name
-from railtracks._sessions.session import Session, session_id
+from railtracks._sessions.access import session_id
+from railtracks._sessions.session import Session
 from railtracks.agents._mcp.loading import required
 from railtracks.agents._told import Teller, failure
 from railtracks.agents._toolbox import AgentTool, PreparedCall, Toolbox, given_tools

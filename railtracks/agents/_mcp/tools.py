@@ -5,26 +5,27 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from railtracks._nodes.making import function_node
 from railtracks._nodes.node import Node
-from railtracks.agents._mcp.connection import Connection
+from railtracks.agents._mcp.link import Link
+from railtracks.agents._mcp.listing import SeenTool
 from railtracks.agents._schemas.manifests import JsonManifest
 from railtracks.exceptions import MCPToolError
 from railtracks.llm import Attachment
 from railtracks.llm._attachments import attachment
 
 if TYPE_CHECKING:
-    from mcp_types import CallToolResult, ContentBlock, Tool
+    from mcp_types import CallToolResult, ContentBlock
 
 
 class MCPTool:
     """A tool of an MCP server, as a node: `await rt.call(tool, city="Oslo")`, or one of the `tool_nodes` of an agent.
 
-    Its result is text; with images, a list of texts and `rt.llm.Attachment` objects. It is usable while the connection
-    is open.
+    Its result is text; with images, a list of texts and `rt.llm.Attachment` objects. It is usable until the block of
+    the connection is left, or the session of the agent ends. If the connection was lost, a call makes another one.
 
     Attributes:
         name: The name, with the prefix.
@@ -32,11 +33,11 @@ class MCPTool:
         parameters: The JSON Schema of its arguments, which the server checks.
     """
 
-    def __init__(self, connection: Connection, tool: Tool, prefix: str, timeout: float) -> None:
+    def __init__(self, link: Callable[[], Awaitable[Link]], tool: SeenTool, prefix: str, timeout: float) -> None:
         self.name: str = prefix + tool.name
-        self.description: str = tool.description or ""
-        self.parameters: Mapping[str, Any] = {"type": "object", "properties": {}, **tool.input_schema}
-        self._connection = connection
+        self.description: str = tool.description
+        self.parameters: Mapping[str, Any] = {"type": "object", "properties": {}, **tool.parameters}
+        self._link = link
         self._own_name = tool.name
         self._node: Node[..., object] = function_node(
             self._call,
@@ -53,7 +54,7 @@ class MCPTool:
 
         Raises:
             MCPToolError: If the tool fails, or the server refuses the arguments.
-            MCPConnectionError: If the connection is not open any more.
+            MCPConnectionError: If there is no connection, or it is lost while the call is made.
         """
         return await self._call(**arguments)
 
@@ -61,33 +62,12 @@ class MCPTool:
         return self._node
 
     async def _call(self, /, **arguments: Any) -> Any:
-        result = await self._connection.call(self._own_name, arguments)
+        link = await self._link()
+        result = await link.call(self._own_name, arguments)
         if result.is_error:
             raise MCPToolError("\n".join(map(str, _parts(result))) or "the tool has failed, and does not say why")
         parts = _parts(result)
         return "\n".join(map(str, parts)) if all(isinstance(each, str) for each in parts) else parts
-
-
-def tools_of(
-    connection: Connection, timeout: float, names: Iterable[str] | None = None, prefix: str | None = None
-) -> tuple[MCPTool, ...]:
-    """Return the tools of a server as nodes.
-
-    Args:
-        connection: The open connection.
-        timeout: The seconds that a call may take.
-        names: The tools that are wanted; by default all of them.
-        prefix: What is put before their names.
-
-    Raises:
-        ValueError: If the server does not have one of them.
-    """
-    known = {each.name: each for each in connection.tools}
-    wanted = [*known] if names is None else [*names]
-    for name in wanted:
-        if name not in known:
-            raise ValueError(f"the MCP server has no tool {name!r}; it has {', '.join(known) or 'none'}")
-    return tuple(MCPTool(connection, known[name], prefix or "", timeout) for name in wanted)
 
 
 def _parts(result: CallToolResult) -> list[str | Attachment]:

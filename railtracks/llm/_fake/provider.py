@@ -145,11 +145,11 @@ class FakeProvider:
         return tuple(self._seen.left)
 
     async def wait_requests(self, count: int = 1) -> None:
-        """Wait until so many requests have come, in any Trio run. A checkpoint."""
+        """Wait until `count` requests have come in all. Works in any Trio run. A checkpoint."""
         await self._seen.until(lambda: len(self._seen.requests) >= count)
 
     async def wait_left(self, count: int = 1) -> None:
-        """Wait until so many clients have left, in any Trio run. A checkpoint."""
+        """Wait until `count` clients have left in all. Works in any Trio run. A checkpoint."""
         await self._seen.until(lambda: len(self._seen.left) >= count)
 
     async def _converse(self, stream: trio.SocketStream) -> None:

@@ -1,0 +1,177 @@
+"""Budgets in durable sessions: after a resume they tell what they told before it, whatever was replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+import railtracks as rt
+from railtracks import testing
+from railtracks.testing import Answer, ScriptedModel
+
+ADD = ("add", {"a": 1, "b": 2})
+
+
+def priced(*entries: Any, **options: Any) -> ScriptedModel:
+    return ScriptedModel(*entries, price=(Decimal(2), Decimal(10)), **options)
+
+
+@rt.function_node
+async def add(a: int, b: int) -> int:
+    return a + b
+
+
+# Set by the tool below, anew in each run.
+STUCK = [trio.Event()]
+
+
+@rt.function_node
+async def wait_for_cancel() -> None:
+    STUCK[0].set()
+    await trio.sleep_forever()
+
+
+@rt.function_node
+async def until_stuck() -> None:
+    await STUCK[0].wait()
+
+
+Adder = rt.agent_node("Adder", llm=priced(ADD, "done"), tool_nodes=[add])
+Structured = rt.agent_node(
+    "Structured", llm=priced(Answer(calls=[("final_answer", {"value": 3})]), structured="tool"), output_schema=int
+)
+Lost = rt.agent_node("Lost", llm=priced(ADD, ADD, ADD), tool_nodes=[add], max_turns=2)
+Stuck = rt.agent_node("Stuck", llm=priced(("wait_for_cancel", {})), tool_nodes=[wait_for_cancel])
+Refused = rt.agent_node("Refused", llm=priced(rt.ModelTimeoutError("busy"), retry=rt.Retry(attempts=2, wait_initial=0)))
+
+
+@rt.function_node
+async def plan() -> str:
+    """Return a text: nothing in it tells of the agents that were asked."""
+    return (await rt.call(Adder, "x")).text
+
+
+@rt.function_node(name="model railway")
+async def build(parts: list[str]) -> str:
+    return "".join(parts)
+
+
+@rt.function_node(name="model car")
+async def drive(miles: int) -> dict[str, int]:
+    return {"miles": miles}
+
+
+@rt.function_node
+async def plan_and_build() -> None:
+    await rt.call(plan)
+    # These are no models of language.
+    await rt.call(build, ["a"])
+    await rt.call(drive, 3)
+
+
+@rt.wrap_node
+async def first_fails(call: Any, user_input: str) -> Any:
+    response = await call(user_input)
+    if rt.current_call().attempt == 1:
+        raise ValueError("no luck")
+    return response
+
+
+async def of_agents() -> None:
+    await rt.call(Adder, "x")
+    await rt.call(Structured, "x")
+
+
+async def of_agents_in_another_node() -> None:
+    await rt.call(plan_and_build)
+
+
+async def of_attempts_that_failed() -> None:
+    await rt.call(Adder.with_options(middleware=[first_fails], retry=rt.Retry(attempts=2, wait_initial=0)), "x")
+
+
+async def of_requests_that_failed() -> None:
+    with pytest.raises(rt.ModelTimeoutError):
+        await rt.call(Refused, "x")
+
+
+async def of_agents_that_failed() -> None:
+    with pytest.raises(rt.TurnLimitError):
+        await rt.call(Lost, "x")
+
+
+async def of_agents_that_were_cancelled() -> None:
+    @rt.function_node
+    async def cancelled() -> None:
+        await rt.call(Stuck, "x")
+
+    STUCK[0] = trio.Event()
+    async with rt.open_group() as group:
+        pending = group.start_soon(cancelled)
+        await rt.call(until_stuck)
+        pending.cancel()
+
+
+async def of_one_question() -> None:
+    # Not the request of an agent: a budget never counts it.
+    @rt.function_node
+    async def ask() -> str:
+        return (await priced("a").achat("x")).message.content
+
+    await rt.call(Adder, "x")
+    await rt.call(ask)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        of_agents,
+        of_agents_in_another_node,
+        of_attempts_that_failed,
+        of_requests_that_failed,
+        of_agents_that_failed,
+        of_agents_that_were_cancelled,
+        of_one_question,
+    ],
+)
+async def test_a_budget_tells_after_a_resume_what_it_told_before(work: Callable[[], Awaitable[None]]) -> None:
+    async def main() -> list[object]:
+        with rt.Budget(cost=Decimal(1), calls=99) as budget:
+            await work()
+        used = budget.used
+        assert used.calls
+        return [used.tokens, f"{used.cost:.6f}", used.calls, used.turns, used.tool_calls, budget.largest_answer]
+
+    assert await testing.replay_at_every_prefix(rt.Flow("flow", main, save_state=False)) > 3
+
+
+def test_agents_in_flows_inside_count_again(tmp_path: Path) -> None:
+    store = rt.DurableStore(tmp_path / "sessions.db")
+    told: list[tuple[int, int, int, int]] = []
+
+    @rt.function_node
+    async def limited(question: str) -> str:
+        return (await rt.call(Lost, question)).text
+
+    flows = [rt.Flow(f"Inner {n}", node, save_state=False, durable=store) for n, node in enumerate([Adder, limited])]
+
+    async def main() -> None:
+        with rt.Budget(calls=99) as budget:
+            await flows[0].ainvoke("x")
+            with pytest.raises(rt.TurnLimitError):
+                await flows[1].ainvoke("x")
+        used = budget.used
+        told.append((used.tokens, used.calls, used.turns, used.tool_calls))
+        await rt.wait_for_signal("go", park=True)
+
+    outer = rt.Flow("Outer", main, save_state=False, durable=store)
+    for begin in (lambda: outer.invoke(session_id="s"), lambda: outer.resume("s")):
+        with pytest.raises(rt.SessionWaiting):
+            begin()
+    assert told[0][:3] == told[1][:3]
+    assert told[0][1] == 4
