@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -40,6 +42,16 @@ async def refused(name: str) -> None:
 
 
 async def leaking() -> None:
+    await rt.call(born_there)
+
+
+async def hiding() -> None:
+    """Keep the secret of a call that fails to itself."""
+    await rt.call_batch(born_there_again, [1, 2])
+
+
+@rt.function_node
+async def born_there_again(_: int) -> None:
     await rt.call(born_there)
 
 
@@ -124,6 +136,112 @@ async def two_steps(folder: str, number: int) -> int:
     return first + await rt.call(mark, folder, number + 1000)
 
 
+LOG = logging.getLogger("shop.orders")
+
+
+@rt.function_node
+async def order(number: int) -> int:
+    rt.context.put("password", "canary-of-the-worker")
+    try:
+        {}["canary-of-the-worker"]
+    except LookupError:
+        LOG.exception("order %d of canary-of-the-worker", number, extra={"number": number, "token": "canary"})
+    return number
+
+
+@rt.function_node
+def order_in_thread(number: int) -> None:
+    LOG.warning("in a thread, %d", number)
+
+
+@rt.function_node(timeout=0.02)
+async def overrunning() -> None:
+    with trio.CancelScope(shield=True):
+        await trio.sleep(0.03)
+
+
+async def logging_lines(count: int) -> None:
+    await rt.call_batch(order, range(count), limit=1, return_exceptions=False)
+    await rt.call(order_in_thread, count)
+    # As a library does that knows no session.
+    thread = threading.Thread(target=LOG.warning, args=("of no session",))
+    thread.start()
+    thread.join()
+
+
+async def overran() -> None:
+    await rt.call(overrunning)
+
+
+async def chatty(count: int) -> None:
+    for number in range(count):
+        LOG.warning("line %d", number)
+
+
+async def telling(count: int) -> int:
+    for number in range(count):
+        await rt.broadcast(number)
+        LOG.warning("told %d", number)
+    return count
+
+
+async def telling_until_cancelled(folder: str) -> None:
+    for number in range(3):
+        await rt.broadcast(number)
+    Path(folder, "began").touch()
+    try:
+        await trio.sleep(60)
+    finally:
+        with trio.CancelScope(shield=True):
+            await rt.broadcast("cleaned")
+
+
+class Stuck:
+    """What can be pickled, and not be made again."""
+
+    def __reduce__(self) -> tuple[object, tuple[str, ...]]:
+        return int, ("no number",)
+
+
+async def telling_strange_things() -> None:
+    await rt.broadcast(threading.Lock())
+    await rt.broadcast(Stuck())
+    await rt.broadcast("plain")
+
+
+@rt.function_node
+async def no_work(number: int) -> int:
+    return number
+
+
+async def paced(count: int, each_second: int) -> int:
+    """Make so many calls, at so many in a second."""
+    begun = trio.current_time()
+    for number in range(count):
+        await rt.call(no_work, number)
+        await trio.sleep_until(begun + number / each_second)
+    return count
+
+
+@rt.function_node
+def keyed(folder: str, name: str, number: int) -> int:
+    """Note each time that this runs, under the key that an outside system would know it by."""
+    with Path(folder, name).open("a") as file:
+        file.write(f"{number} {rt.idempotency_key()}\n")
+    time.sleep(0.02)
+    return number
+
+
+async def keyed_steps(folder: str, name: str) -> int:
+    total = 0
+    for number in range(5):
+        total += await rt.call(keyed, folder, name, number)
+    return total
+
+
+HEARD: list[object] = []
+
+
 def _flow(name: str, fn: object) -> rt.Flow[..., object]:
     return rt.Flow(name, fn, save_state=False, logging_setting="NONE")  # type: ignore[arg-type]
 
@@ -131,6 +249,7 @@ def _flow(name: str, fn: object) -> rt.Flow[..., object]:
 total_flow = _flow("total", total)
 refused_flow = _flow("refused", refused)
 leaking_flow = _flow("leaking", leaking)
+hiding_flow = _flow("hiding", hiding)
 hanging_flow = _flow("hanging", hanging)
 pair_flow = _flow("pair", pair)
 sending_flow = _flow("sending", sending)
@@ -140,9 +259,19 @@ deadly_flow = _flow("deadly", deadly)
 always_deadly_flow = _flow("always deadly", always_deadly)
 stubborn_flow = rt.Flow("stubborn", stubborn, save_state=False, logging_setting="NONE", cleanup_timeout=0.1)
 large_flow = _flow("large", large)
+logging_flow = _flow("logging", logging_lines)
+overran_flow = _flow("overran", overran)
+chatty_flow = _flow("chatty", chatty)
+telling_flow = _flow("telling", telling)
+telling_until_cancelled_flow = _flow("telling until cancelled", telling_until_cancelled)
+paced_flow = _flow("paced", paced)
+strange_flow = _flow("strange", telling_strange_things)
+heard_flow = rt.Flow("heard", telling, save_state=False, logging_setting="NONE", broadcast_callback=HEARD.append)
 
 
 STORE = os.environ.get("REMOTE_FLOWS_STORE")
 durable_flow: rt.Flow[..., object] | None = None
+keyed_flow: rt.Flow[..., object] | None = None
 if STORE is not None:
+    keyed_flow = rt.Flow("keyed", keyed_steps, durable=STORE, save_state=False, logging_setting="NONE")
     durable_flow = rt.Flow("durable", two_steps, durable=STORE, save_state=False, logging_setting="NONE")

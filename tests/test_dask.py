@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,8 @@ import railtracks as rt
 if TYPE_CHECKING:
     from distributed import Client
 
-pytest.importorskip("distributed")
+# Looked for, not imported: each process that collects the tests would import it.
+pytestmark = pytest.mark.skipif(find_spec("distributed") is None, reason="needs distributed")
 
 # The workers import the flows from the folder of the tests, as their package is imported from here.
 HERE = str(Path(__file__).parent)
@@ -306,12 +308,23 @@ async def test_what_waited_for_a_scheduler_that_went_does_not_begin_when_that_co
     client: Any = ClosingClient({})
     async with session():
         async with rt.map_flow(client, flows.total_flow, [1]) as finished:
-            client.status, client.workers = "closing", None
+            client.status, client.workers = "connecting", None
             errors = [error_of(pending) async for pending in finished]
         client.status, client.workers = "running", {"tcp://worker": 1}
         await trio.sleep(5)
-    assert errors == ["ConnectionError(\"the Dask scheduler is gone that ran 'flow total'\")"]
+    assert errors == ["ConnectionError(\"the scheduler is gone: 'flow total' was sent there, and may run on\")"]
     assert client.sent == 0
+
+
+async def test_what_a_client_has_sent_that_is_closed_before_its_session_says_so(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    autojump_clock.autojump_threshold = 0.01
+    client: Any = ClosingClient({})
+    async with session(), rt.map_flow(client, flows.total_flow, [1]) as finished:
+        client.status, client.workers = "closing", None
+        (error,) = [error_of(pending) async for pending in finished]
+    assert "the Dask client was closed before its session: 'flow total' was sent there" in error
 
 
 async def test_an_error_of_dask_while_the_client_runs_is_raised() -> None:
@@ -409,3 +422,34 @@ async def test_a_flow_of_the_program_itself_is_refused_before_anything_is_sent()
         with pytest.raises(rt.NodeCreationError, match="assign it to a variable"):
             await rt.submit(Client(), flow.bind())  # type: ignore[arg-type]
     assert here.info.calls == ()
+
+
+@pytest.mark.proof
+async def test_lines_and_broadcasts_of_a_cluster_come_while_the_session_runs(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[object] = []
+    async with cluster() as client, session(broadcast_callback=heard.append) as here:
+        pending = await rt.submit(client, flows.telling_until_cancelled_flow.bind(str(folder)))
+        with trio.fail_after(30):
+            while heard != [0, 1, 2]:  # noqa: ASYNC110 - another process broadcasts
+                await trio.sleep(0.01)
+        assert str(pending.status) == "running"
+        pending.cancel()
+        # More than may be on their way at once: the workers hear how many were taken.
+        async with rt.map_flow(client, flows.telling_flow, [1_500, 1_500]) as finished:
+            assert [each.result() async for each in finished] == [1_500, 1_500]
+        async with rt.map_flow(client, flows.logging_flow, [1]) as finished:
+            async for _ in finished:
+                pass
+    told = [item for item in heard if item != "cleaned"][3:]
+    assert sorted(told, key=str) == sorted([*range(1_500)] * 2, key=str)
+    lines: dict[object, list[str]] = {}
+    for each in caplog.records:
+        if each.name == "shop.orders":
+            lines.setdefault(vars(each)["session_id"], []).append(each.getMessage())
+    ids = [each.remote.session_id for each in here.info.roots if each.node == "flow telling" and each.remote]
+    assert [lines[each] for each in ids] == [[f"told {number}" for number in range(1_500)]] * 2
+    texts = [text for each in lines.values() for text in each]
+    assert "order 0 of [redacted]" in texts
+    assert "canary" not in "".join(texts)

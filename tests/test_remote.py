@@ -203,9 +203,9 @@ async def test_what_cannot_be_sent_is_refused_before_anything_is_sent() -> None:
                 await rt.submit(pool, flow)  # type: ignore[arg-type]
             with pytest.raises(TypeError, match="not str"):
                 await rt.submit("tcp://127.0.0.1", flow.bind())  # type: ignore[arg-type]
-            with pytest.raises(TypeError, match="expected a Flow"):
-                async with rt.map_flow(pool, local, [1]):  # type: ignore[arg-type]
-                    pass
+            for options in ({}, {"session_ids": str}):
+                with pytest.raises(TypeError, match="takes a Flow"):
+                    rt.map_flow(pool, local, [1], **options)  # type: ignore[arg-type]
             with pytest.raises(ValueError, match="timeout"):
                 await rt.submit(pool, flow.bind(), timeout=0)
             with pytest.raises(ValueError, match="not durable"):
@@ -286,6 +286,53 @@ async def test_a_durable_session_is_sent_under_its_name(folder: Path) -> None:
     assert here.info.roots[0].remote.session_id == "first"
 
 
+async def test_a_recorded_call_may_not_send_a_session_that_could_outlive_it(folder: Path) -> None:
+    with rt.DurableStore(folder / "store.db") as store, ThreadPoolExecutor(1) as pool:
+
+        async def main() -> None:
+            await rt.submit(pool, flows.total_flow.bind(3))
+
+        flow = rt.Flow("main", main, durable=store, save_state=False)
+        with pytest.raises(rt.ContextError, match=r"from 'main', a recorded call .* Use 'async with rt\.map_flow"):
+            await flow.ainvoke()
+
+
+async def test_what_the_block_of_a_durable_session_sends_each_resume_sends_again(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with rt.DurableStore(folder / "store.db") as store, ThreadPoolExecutor(1) as pool:
+        with trio.move_on_after(60) as scope:
+            async with rt.Session(durable=store, session_id="one", save_state=False):
+                pending = await rt.submit(pool, flows.counted_flow.bind(str(folder), 7))
+                scope.cancel()
+                await pending.wait()
+        async with rt.Session(resume="one", durable=store, save_state=False):
+            pending = await rt.submit(pool, flows.counted_flow.bind(str(folder), 7))
+            await pending.wait()
+            assert pending.result() == 7
+    assert "could not start" not in caplog.text
+
+
+async def test_the_sessions_of_a_fan_out_in_a_durable_flow_are_sent_once(folder: Path) -> None:
+    dies = True
+    with rt.DurableStore(folder / "store.db") as store, ThreadPoolExecutor(1) as pool:
+
+        async def main() -> list[object]:
+            inputs = [rt.args(str(folder), number) for number in range(3)]
+            async with rt.map_flow(pool, flows.counted_flow, inputs, ordered=True) as finished:
+                results = [pending.result() async for pending in finished]
+            if dies:
+                await trio.sleep_forever()
+            return results
+
+        flow = rt.Flow("main", main, durable=store, save_state=False)
+        with trio.move_on_after(0.5):
+            await flow.ainvoke(session_id="one")
+        dies = False
+        assert await flow.aresume("one") == [0, 1, 2]
+    assert [(folder / str(number)).read_text() for number in range(3)] == ["x"] * 3
+
+
 async def test_other_sessions_of_a_worker_are_not_told(folder: Path) -> None:
     with ThreadPoolExecutor(1) as pool:
         async with session() as here, rt.map_flow(pool, flows.hanging_flow, [str(folder)]):
@@ -302,7 +349,7 @@ def test_a_job_that_was_cancelled_before_it_came_does_not_begin(folder: Path) ->
         bound = (flows.counted_flow, (str(folder), 1), {})
         return Job(name, "flow counted", bound, None, None, 1, 1.0)
 
-    # More than are remembered.
+    # One more than are remembered.
     assert cancel_jobs([f"job {number}" for number in range(10_001)], "enough") == []
     refused = run_job(job("job 7"), lambda _: None)
     assert not isinstance(refused.outcome, bytes)
@@ -310,7 +357,8 @@ def test_a_job_that_was_cancelled_before_it_came_does_not_begin(folder: Path) ->
         refused.outcome.hand_over()
     assert list(folder.iterdir()) == []
     assert refused.session_id == ""
-    assert run_job(job("job 10000"), lambda _: None).session_id
+    assert run_job(job("job 10000"), lambda _: None).session_id == ""
+    assert run_job(job("job 0"), lambda _: None).session_id
 
 
 def test_the_end_of_a_call_whose_start_got_lost_is_left_out() -> None:

@@ -51,6 +51,10 @@ ROWS = {
     "Flask on gunicorn, two workers": Row(
         [*GTHREAD[:-1], "--workers", "2", GTHREAD[-1]], ["gunicorn", "flask"], tells_of_clients=False
     ),
+    # The application has run a flow before its workers were forked.
+    "Flask on gunicorn, preloaded": Row(
+        [*GTHREAD[:-1], "--preload", "flask_warmed:app"], ["gunicorn", "flask"], tells_of_clients=False
+    ),
 }
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from typing import Annotated
 
 import psutil
@@ -16,16 +16,10 @@ from fastapi import BackgroundTasks, Depends, FastAPI, WebSocket
 from fastapi.testclient import TestClient
 
 import railtracks as rt
-from railtracks._sessions.trio_thread import forget_parents_thread, trio_thread
+
+pytestmark = pytest.mark.usefixtures("no_trio_thread_afterwards")
 
 WAIT = 10
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_trio_thread_afterwards() -> Iterator[None]:
-    yield
-    trio_thread().close()
-    forget_parents_thread()
 
 
 @rt.function_node

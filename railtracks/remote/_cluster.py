@@ -24,7 +24,7 @@ from railtracks._records.json_values import writable
 from railtracks.exceptions import WorkerLostError
 from railtracks.remote._dask_types import DaskClient, DaskFuture
 from railtracks.remote._engine import JobRecord
-from railtracks.remote._worker import Job, Reply, cancel_jobs, run_job
+from railtracks.remote._worker import Job, Reply, cancel_jobs, run_job, take_news
 
 R = TypeVar("R")
 
@@ -119,6 +119,9 @@ class ClusterEngine:
         self._done, self._to_gather = trio.open_memory_channel[_Task](math.inf)
         self._stopped, self._to_stop = trio.open_memory_channel[_Sent](math.inf)
         self._lost_tasks, self._to_forget = trio.open_memory_channel[_Task](math.inf)
+        # By the addresses of workers, how much of the news of their jobs was taken.
+        self._taken: dict[str, dict[str, int]] = {}
+        self._has_taken = trio.Event()
 
     async def run(self, job: Job, record: JobRecord) -> Reply:
         """Run a job on the worker with the most room. See `Engine.run`.
@@ -144,6 +147,22 @@ class ClusterEngine:
             raise sent.problem
         assert sent.reply is not None  # noqa: S101 - one of the two
         return sent.reply
+
+    def acknowledge(self, job: Job, position: int) -> None:
+        """Have a worker know how much of the news of a job was taken. See `Engine.acknowledge`."""
+        sent = self._sent.get(job.job_id)
+        if sent is not None and sent.task is not None:
+            self._taken.setdefault(sent.task.worker.address, {})[job.job_id] = position
+            self._has_taken.set()
+
+    async def _acknowledge_often(self) -> None:
+        """Tell workers how much was taken: all of the time that the last message took, in one message to each."""
+        while True:
+            await self._has_taken.wait()
+            self._has_taken = trio.Event()
+            taken, self._taken = self._taken, {}
+            for address, positions in taken.items():
+                await self._ask(partial(self._client.run, take_news, positions, workers=[address], on_error="return"))
 
     async def _stop(self, sent: _Sent) -> None:
         """Have a job that was cancelled not begin, or end; wait until it has."""
@@ -210,6 +229,7 @@ class ClusterEngine:
                 nursery.start_soon(self._cancel_on_workers)
                 nursery.start_soon(self._look_often)
                 nursery.start_soon(self._forget_often)
+                nursery.start_soon(self._acknowledge_often)
                 task_status.started()
         finally:
             for topic in (self._topic, *self._workers):
@@ -300,9 +320,12 @@ class ClusterEngine:
             with trio.move_on_after(_AWAY):
                 is_here = self._client.status == "running" and await self._look_at_workers()
             away = 0.0 if is_here else away + _LOOK
-            if away >= _AWAY:
+            # A client that has lost its scheduler is `connecting` for longer than this takes.
+            is_closed = self._client.status in {"closing", "closed"}
+            if is_closed or away >= _AWAY:
+                why = "the Dask client was closed before its session" if is_closed else "the scheduler is gone"
                 for each in [*self._sent.values()]:
-                    each.end(None, ConnectionError(f"the Dask scheduler is gone that ran {each.job.name!r}"))
+                    each.end(None, ConnectionError(f"{why}: {each.job.name!r} was sent there, and may run on"))
 
     async def _look_at_workers(self) -> bool:
         """Take note of workers that have come or gone; return whether the scheduler answers."""

@@ -39,3 +39,7 @@ class Engine(Protocol):
             WorkerLostError: If the worker is gone.
         """
         ...
+
+    def acknowledge(self, job: Job, position: int) -> None:
+        """Have the worker of a job know that all records before a number were taken."""
+        ...

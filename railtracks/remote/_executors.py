@@ -14,7 +14,7 @@ import trio
 from railtracks._workers.executors import outcome_of, shares_memory
 from railtracks.exceptions import WorkerLostError
 from railtracks.remote._engine import JobRecord
-from railtracks.remote._worker import Job, Reply, cancel_jobs, run_alone, run_job
+from railtracks.remote._worker import Job, Reply, cancel_jobs, run_alone, run_job, take_news
 
 
 class ExecutorEngine:
@@ -34,6 +34,10 @@ class ExecutorEngine:
         for message in messages:
             record.take(message)
         return reply
+
+    def acknowledge(self, job: Job, position: int) -> None:
+        """Tell a session in a thread of this process; no other waits for that. See `Engine.acknowledge`."""
+        take_news({job.job_id: position})
 
     async def _run_in_thread(self, job: Job, record: JobRecord) -> Reply:
         token = trio.lowlevel.current_trio_token()

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, TypeVar, cas
 import trio
 
 from railtracks._calls.as_completed import as_completed
+from railtracks._calls.here import frame_in, open_scope
 from railtracks._calls.pending import PendingCall
 from railtracks._checks import check_count, check_timeout
 from railtracks._nodes.worker_modules import MAIN
+from railtracks._sessions.access import current_session
 from railtracks._sessions.flow import BoundFlow, Flow
-from railtracks._sessions.session import Session, current_session
+from railtracks._sessions.session import Session
 from railtracks._workers.executors import shares_memory
-from railtracks.exceptions import NodeCreationError
+from railtracks.exceptions import ContextError, NodeCreationError
 from railtracks.remote._engine import Engine
 from railtracks.remote._executors import ExecutorEngine
 from railtracks.remote._sending import Sending
@@ -89,12 +91,13 @@ async def submit(
         session_id: The name of the session, of a durable flow.
 
     Returns:
-        The call; its `result()` raises the error of the session.
+        The call; its `result()` raises the error of the session, or a `TypeError` if an argument cannot be pickled.
 
     Raises:
-        ContextError: If no session is open here, or it drains.
+        ContextError: If no session is open here, or it drains; or if it is durable, and this is in a call of it that is
+            recorded, as all of a durable flow is: use `map_flow` there, which ends in that call.
         NodeCreationError: If the workers cannot import the flow: it is made in a program or a notebook.
-        TypeError: If an argument is of the wrong type, or cannot be pickled.
+        TypeError: If an argument of `submit` is of the wrong type, or the entry point does not take those of `bind`.
         ImportError: If the extra `retry` is not installed.
         ValueError: If `timeout` is impossible, or `session_id` is given and the flow is not durable.
     """
@@ -108,6 +111,7 @@ async def submit(
         return session_id or ""
 
     sending = _sending(session, workers, bound.flow, timeout, 1, None if session_id is None else name)
+    _refuse_in_recorded_call(bound.flow)
     pending = session.start_soon(sending.node(), *bound.args, **bound.kwargs)
     await trio.lowlevel.checkpoint()
     return cast("PendingCall[R]", pending)
@@ -149,8 +153,11 @@ def map_flow(
         NodeCreationError: As from `submit`.
         TypeError: If an argument is of the wrong type.
         ImportError: As from `submit`.
-        ValueError: If `limit`, `batch` or `timeout` is impossible.
+        ValueError: If `limit`, `batch` or `timeout` is impossible, or `session_ids` is given for a flow that is not
+            durable.
     """
+    if not isinstance(cast("object", flow), Flow):
+        raise TypeError(f"rt.map_flow takes a Flow, not {type(flow).__name__}")
     check_count("batch", batch)
     if limit is not None:
         check_count("limit", limit)
@@ -209,6 +216,19 @@ class _Order(Iterator[args]):
                 yield ended.pop(self._drawn.popleft())
 
 
+def _refuse_in_recorded_call(flow: Flow[..., Any]) -> None:
+    """Raise the error of `submit` in a recorded call, which may end before what it has sent."""
+    scope = open_scope()
+    frame = None if scope.journal is None else frame_in(scope)
+    node = None if scope.journal is None or frame is None else scope.journal.recorded_around(frame)
+    if node is not None:
+        raise ContextError(
+            f"rt.submit cannot send {flow.name!r} from {node!r}, a recorded call of durable session {scope.label!r}: no"
+            " resume could send it again if that call had ended before it. Use 'async with rt.map_flow(workers, flow,"
+            " [rt.args(...)]) as finished' there, which ends in the call"
+        )
+
+
 def _sending(  # noqa: PLR0917 - handed on
     session: Session,
     workers: Workers,
@@ -224,8 +244,6 @@ def _sending(  # noqa: PLR0917 - handed on
         TypeError: If the workers are neither an executor nor a Dask client, or the timeout is no number.
         ValueError: If the timeout is impossible.
     """
-    if not isinstance(cast("object", flow), Flow):
-        raise TypeError(f"expected a Flow, not {type(flow).__name__}")
     if timeout is not None:
         check_timeout("timeout", timeout)
     if isinstance(workers, Executor):

@@ -5,9 +5,11 @@ Called by engines, through what they carry: `run_job` in the thread of a task, `
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import time
+import uuid
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -20,6 +22,7 @@ from attrs import define
 
 from railtracks._forks import after_fork
 from railtracks._nodes.variables import in_variable
+from railtracks._options import FlowOptions
 from railtracks._records.data import CallError
 from railtracks._records.descriptions import known_description
 from railtracks._records.errors import Caught, caught
@@ -28,8 +31,9 @@ from railtracks._records.observers import EVERYWHERE
 from railtracks._sessions.event_loops import run_from_sync
 from railtracks._sessions.flow import Flow, flow_like
 from railtracks._traces import WithTrace
-from railtracks._workers.pickling import run_packed
+from railtracks._workers.pickling import packed_value, run_packed
 from railtracks.exceptions import SessionCancelledError
+from railtracks.remote._logged import LineCatcher, LoggedLine
 from railtracks.remote._wire import SECONDS, Feed, Line
 
 # A flow, with its positional and its keyword arguments.
@@ -67,6 +71,8 @@ class Job:
         batch: How many such jobs one task may run.
         cleanup_timeout: Seconds for which it is waited for once it is cancelled.
         trace: The trace that its session belongs to, if telemetry is used.
+        home: The process that has sent it: what is logged there need not go there.
+        is_heard: Whether its broadcasts are wanted there.
     """
 
     job_id: str
@@ -77,6 +83,8 @@ class Job:
     batch: int
     cleanup_timeout: float
     trace: dict[str, str] | None = None
+    home: str = ""
+    is_heard: bool = False
 
 
 @define(frozen=True)
@@ -109,10 +117,10 @@ class _Running:
         told: The error that it has ended with, as text without secrets.
     """
 
-    def __init__(self, job: Job, send: Send) -> None:
+    def __init__(self, job: Job, send: Send, *, is_taken: bool) -> None:
         self.job = job
         self.session_id = ""
-        self.feed = Feed(lambda first, lines: send(self.message(first, lines)))
+        self.feed = Feed(lambda first, lines: send(self.message(first, lines)), is_taken=is_taken)
         self._token: trio.lowlevel.TrioToken | None = None
         self._scope = trio.CancelScope()
         self.told: CallError | None = None
@@ -136,8 +144,10 @@ class _Running:
 
     async def _main(self, flow: Flow[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
         job = self.job
-        timed = flow if job.timeout is None else flow_like(flow, None, {"timeout": job.timeout})
-        connection = timed.connect(session_id=job.session_id)
+        options: FlowOptions = {} if job.timeout is None else {"timeout": job.timeout}
+        if job.is_heard and not flow.is_heard:
+            options["broadcast_callback"] = self._broadcast
+        connection = (flow_like(flow, None, options) if options else flow).connect(session_id=job.session_id)
         self._token = trio.lowlevel.current_trio_token()
         # Ends with the Trio run. A nursery around the session would wrap its error.
         trio.lowlevel.spawn_system_task(self._flush_often)
@@ -154,12 +164,23 @@ class _Running:
             await trio.sleep(SECONDS)
             self.feed.flush()
 
+    async def _broadcast(self, item: object) -> None:
+        await self.feed.broadcast(packed_value(item) if isinstance(self.job.payload, bytes) else item)
+
+    def take(self, position: int) -> None:
+        """Note that all records before a number were taken, in any thread."""
+        self.feed.take(position)
+        self._soon(self.feed.wake)
+
     def cancel(self, reason: str | None) -> None:
         """Cancel the session, from any thread; one that has not begun is cancelled as it begins."""
         self.is_cancelled, self.reason = True, reason
+        self._soon(self._scope.cancel, reason)
+
+    def _soon(self, act: Callable[..., object], *args: object) -> None:
         if self._token is not None:
             with suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(self._scope.cancel, reason)
+                self._token.run_sync_soon(act, *args)
 
 
 # The job whose session the running code is to open.
@@ -188,6 +209,7 @@ class _Reporter:
             self.feeds.pop(identifier, None)
         elif job is not None and not job.session_id and event.parent_session_id is None:
             job.session_id = identifier
+            job.feed.begin(identifier, event.tree)
             self.feeds[identifier] = job.feed
 
 
@@ -199,6 +221,8 @@ _KINDS: Final = (
     EventKind.CALL_FAILED,
     EventKind.CALL_RETRIED,
     EventKind.CALL_CANCELLED,
+    EventKind.CALL_OVERRAN,
+    EventKind.WORKER_LEFT_BEHIND,
 )
 # How many jobs that were cancelled before they began are remembered.
 _MOST_CANCELLED: Final = 10_000
@@ -213,6 +237,11 @@ class _Jobs:
         # Jobs that were cancelled before they came.
         self._cancelled: dict[str, str | None] = {}
         self._reporter = _Reporter()
+        # What catches the lines of the log of these jobs, while any run whose lines go to another process.
+        self._catcher = LineCatcher(_take_here)
+        self._caught = 0
+        # A process that is forked from this one is another one.
+        self.here = uuid.uuid4().hex
 
     @contextmanager
     def running(self, running: _Running) -> Generator[None]:
@@ -232,6 +261,35 @@ class _Jobs:
                 if not self._running:
                     EVERYWHERE.remove(self._reporter)
 
+    @contextmanager
+    def caught_lines(self, job: Job) -> Generator[None]:
+        """Hand on what is logged in the session of a job, while the block runs."""
+        if job.home == self.here:
+            yield
+            return
+        with self._lock:
+            self._caught += 1
+            # Once; again, if the program has configured its logging anew meanwhile.
+            logging.getLogger().addHandler(self._catcher)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._caught -= 1
+                if not self._caught:
+                    self.catch_no_lines()
+
+    def catch_no_lines(self) -> None:
+        """Take the handler away."""
+        logging.getLogger().removeHandler(self._catcher)
+
+    def take(self, positions: Mapping[str, int]) -> None:
+        """Note how much of the news of jobs was taken."""
+        for job_id, position in positions.items():
+            running = self._running.get(job_id)
+            if running is not None:
+                running.take(position)
+
     def cancel(self, job_ids: Iterable[str], reason: str | None) -> list[str]:
         """Cancel jobs, and return those that run here. The others never begin here."""
         found: list[str] = []
@@ -241,9 +299,17 @@ class _Jobs:
                 if running is not None:
                     running.cancel(reason)
                     found.append(job_id)
-                elif len(self._cancelled) < _MOST_CANCELLED:
+                else:
+                    # Of those that never come the oldest are forgotten first.
                     self._cancelled[job_id] = reason
+                    if len(self._cancelled) > _MOST_CANCELLED:
+                        del self._cancelled[next(iter(self._cancelled))]
         return found
+
+
+def _take_here() -> Callable[[LoggedLine], object] | None:
+    running = _job.get()
+    return None if running is None or running.job.home == _jobs.here else running.feed.log
 
 
 _jobs = _Jobs()
@@ -251,20 +317,22 @@ _jobs = _Jobs()
 
 def _begin_anew() -> None:
     global _jobs  # noqa: PLW0603 - set at the start of a process only
+    _jobs.catch_no_lines()
     _jobs = _Jobs()
 
 
 after_fork(_begin_anew)
 
 
-def run_job(job: Job, send: Send) -> Reply:
+def run_job(job: Job, send: Send, *, is_taken: bool = True) -> Reply:
     """Run a session in this thread, and return how it has ended; raise nothing.
 
     Args:
         job: What to run.
-        send: Sends records of its calls while it runs.
+        send: Sends records of its calls, and what else is told, while it runs.
+        is_taken: Whether `take_news` will be called for it.
     """
-    running = _Running(job, send)
+    running = _Running(job, send, is_taken=is_taken)
     with _jobs.running(running):
         if isinstance(job.payload, bytes):
             outcome: bytes | Caught[object] = run_packed(job.payload, partial(_run, running))
@@ -282,7 +350,9 @@ def _run(running: _Running, flow: object, args: tuple[object, ...], kwargs: Mapp
     found = flow.found() if isinstance(flow, FlowName) else flow
     run = partial(running.run, cast("Flow[..., object]", found), args, kwargs)
     try:
-        return WithTrace(run, running.job.trace)() if running.job.trace else run()
+        # Not around the import of the flow's module: it may configure the logging, if nobody has done that.
+        with _jobs.caught_lines(running.job):
+            return WithTrace(run, running.job.trace)() if running.job.trace else run()
     except BaseException as error:
         running.told = known_description(error)
         raise
@@ -293,8 +363,18 @@ def cancel_jobs(job_ids: Iterable[str], reason: str | None = None) -> list[str]:
     return _jobs.cancel(job_ids, reason)
 
 
+def take_news(positions: Mapping[str, int]) -> None:
+    """Note how much of the news of jobs of this process was taken: all before a number, by the ids of the jobs."""
+    _jobs.take(positions)
+
+
+def this_process() -> str:
+    """Return what tells this process from all others."""
+    return _jobs.here
+
+
 def run_alone(job: Job) -> tuple[Reply, list[dict[str, Any]]]:
     """Run a session, and return how it has ended with all records of its calls: for executors that carry no news."""
     news: list[dict[str, Any]] = []
-    reply = run_job(job, news.append)
+    reply = run_job(job, news.append, is_taken=False)
     return reply, news

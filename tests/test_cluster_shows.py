@@ -1,0 +1,286 @@
+"""Many sessions on real Dask clusters: a thousand of them, cancels by the hundred, kills for minutes, many records.
+
+The figures go to the report of pytest (`--junitxml`).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import remote_flows as flows
+import trio
+from postgres_server import PostgresServer
+from proof_rounds import rounds
+
+import railtracks as rt
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+pytest.importorskip("distributed")
+
+HERE = str(Path(__file__).parent)
+pytestmark = pytest.mark.proof
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = str(Path(rt.__file__).parent.parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([package, HERE, os.environ.get("PYTHONPATH", "")]))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "folder"
+    made.mkdir()
+    return made
+
+
+@asynccontextmanager
+async def cluster(workers: int = 2, threads: int = 2) -> AsyncGenerator[Client]:
+    async with rt.dask.open_cluster(workers, threads_per_worker=threads, silence_logs=50) as client:
+        yield client
+
+
+def session(**options: Any) -> rt.Session:
+    return rt.Session(save_state=False, **options)
+
+
+async def begun(folders: list[Path], count: int) -> None:
+    with trio.fail_after(60):
+        while sum((each / "began").exists() for each in folders) < count:  # noqa: ASYNC110 - other processes
+            await trio.sleep(0.01)
+
+
+def folders_in(folder: Path, count: int) -> list[Path]:
+    made = [folder / f"session-{number}" for number in range(count)]
+    for each in made:
+        each.mkdir()
+    return made
+
+
+async def test_a_thousand_sessions_with_a_complete_tree_and_one_that_is_cancelled_by_its_scope(
+    folder: Path, record_testsuite_property: Callable[[str, object], None]
+) -> None:
+    count = rounds(full=1_000, handful=100)
+    (one,) = folders_in(folder, 1)
+    async with cluster() as client, session() as here:
+        cancelled_after = 0.0
+
+        async def one_more() -> None:
+            nonlocal cancelled_after
+            with trio.CancelScope() as scope:
+                async with rt.map_flow(client, flows.hanging_flow, [str(one)]) as finished:
+                    await begun([one], 1)
+                    started = trio.current_time()
+                    scope.cancel()
+                    async for _ in finished:
+                        pass
+            cancelled_after = trio.current_time() - started
+            assert (one / "cleaned").exists()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one_more)
+            async with rt.map_flow(client, flows.total_flow, [3] * count) as finished:
+                assert [pending.result() async for pending in finished] == [3] * count
+        logs = "".join(str(each) for each in client.get_worker_logs().values())
+    record_testsuite_property("seconds until it was cancelled and cleaned up", cancelled_after)
+    # Two, and what a busy machine needs.
+    assert 0 < cancelled_after < 20
+    assert "Compute Failed" not in logs
+    roots = [each for each in here.info.roots if each.node == "flow total"]
+    assert len(roots) == count
+    below: dict[int | None, list[rt.CallRecord]] = {}
+    for each in here.info.calls:
+        below.setdefault(each.parent_id, []).append(each)
+    for root in roots:
+        (entry,) = below[root.id]
+        assert sorted(each.args[0] for each in below[entry.id]) == [0, 1, 2]
+        assert root.remote is not None
+        assert root.remote.missing == 0
+
+
+async def test_errors_of_sessions_are_no_errors_of_dask(folder: Path) -> None:
+    async with cluster() as client, session():
+        async with rt.map_flow(client, flows.refused_flow, ["Ada"] * 20) as finished:
+            assert {str(pending.status) async for pending in finished} == {"failed"}
+        logs = "".join(str(each) for each in client.get_worker_logs().values())
+    assert "Compute Failed" not in logs
+
+
+async def test_a_hundred_cancels_at_once_reach_a_hundred_sessions_and_those_that_wait_never_begin(
+    folder: Path, record_testsuite_property: Callable[[str, object], None]
+) -> None:
+    running, waiting = rounds(full=100, handful=20), 10
+    places = folders_in(folder, running + waiting)
+    async with cluster(threads=running // 2) as client, session() as here:
+        sent = [await rt.submit(client, flows.hanging_flow.bind(str(each))) for each in places]
+        await begun(places, running)
+        cancelled_at = trio.current_time()
+        for each in sent:
+            each.cancel()
+        for each in sent:
+            await each.wait()
+        took = trio.current_time() - cancelled_at
+        record_testsuite_property("seconds until all were cancelled and cleaned up", took)
+        # Two, and what a busy machine needs.
+        assert took < 30
+        await trio.sleep(0.3)
+    assert sum((each / "began").exists() for each in places) == running
+    assert sum((each / "cleaned").exists() for each in places) == running
+    assert {str(each.status) for each in here.info.calls} == {"cancelled"}
+
+
+@pytest.fixture
+def durable_flow(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> rt.Flow[..., object]:
+    url = postgres.fresh_url()
+    monkeypatch.setenv("REMOTE_FLOWS_STORE", url)
+    flow = rt.Flow("keyed", flows.keyed_steps, durable=url, save_state=False, logging_setting="NONE")
+    monkeypatch.setattr(flows, "keyed_flow", flow)
+    return flow
+
+
+async def test_while_workers_are_killed_no_call_that_was_acknowledged_runs_again(
+    folder: Path, durable_flow: rt.Flow[..., object], record_testsuite_property: Callable[[str, object], None]
+) -> None:
+    lasts, random_ = float(rounds(full=120, handful=6)), random.Random(15)
+    kills = 0
+
+    async def kill_workers(client: Client) -> None:
+        nonlocal kills
+        while trio.current_time() < ends_at:
+            await trio.sleep(random_.uniform(0.5, 2.0))
+            workers = await trio.to_thread.run_sync(client.nthreads)
+            # While one of them is begun anew the other one goes on, or a slow machine would get nothing done.
+            if len(workers) == 2:
+                nannies: list[Any] = list(client.cluster.workers.values())
+                with suppress(ProcessLookupError, TypeError):
+                    os.kill(random_.choice(nannies).pid, signal.SIGKILL)
+                    kills += 1
+
+    names = iter(f"session-{number}" for number in range(1_000_000))
+    done: dict[str, object] = {}
+    async with cluster() as client, session(), trio.open_nursery() as nursery:
+        left = list[str]()
+        ends_at = trio.current_time() + lasts
+        nursery.start_soon(kill_workers, client)
+        while left or trio.current_time() < ends_at:
+            batch = [*left, *(next(names) for _ in range(20 if trio.current_time() < ends_at else 0))]
+            inputs = [rt.args(str(folder), name) for name in batch]
+            left = []
+            async with rt.map_flow(client, durable_flow, inputs, session_ids=lambda _, name: name) as finished:
+                async for pending in finished:
+                    name = pending.args[1]
+                    try:
+                        done[name] = pending.result()
+                    except (rt.WorkerLostError, rt.SessionOwnedError, rt.SessionLostError):
+                        # Its workers died four times, or its owner's lease has not ended yet: the next round.
+                        left.append(name)
+        nursery.cancel_scope.cancel()
+    assert kills > lasts / 40
+    assert set(done.values()) == {10}
+    again = 0
+    for name in done:
+        lines = [line.split() for line in (folder / name).read_text().splitlines()]
+        numbers = [int(number) for number, _ in lines]
+        # A step begins when the one before it was acknowledged. So one that ran again after that would stand here.
+        assert numbers == sorted(numbers), name
+        assert set(numbers) == set(range(5))
+        assert len({key for _, key in lines}) == 5, "each step has one key, however often it runs"
+        again += len(numbers) - 5
+    record_testsuite_property("kills, sessions, steps that ran again unacknowledged", (kills, len(done), again))
+
+
+class Steps(trio.abc.Instrument):
+    """Measures how long the thread that runs Trio computes between two checkpoints, in seconds of its CPU."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self._begun = time.thread_time()
+
+    def before_task_step(self, _: object) -> None:
+        self._begun = time.thread_time()
+
+    def after_task_step(self, _: object) -> None:
+        self.longest = max(self.longest, time.thread_time() - self._begun)
+
+
+@pytest.mark.parametrize(("workers", "each_second"), [(2, 1_000), (4, 10_000)])
+async def test_records_of_many_calls_a_second_come_in_order_and_none_is_lost(
+    workers: int, each_second: int, record_testsuite_property: Callable[[str, object], None]
+) -> None:
+    calls = each_second // workers * rounds(full=5, handful=1)
+    steps = Steps()
+    async with cluster(workers, 1) as client, session() as here:
+        inputs = [rt.args(calls, each_second // workers)] * workers
+        async with rt.map_flow(client, flows.paced_flow, inputs, limit=workers) as finished:
+            begun_at = trio.current_time()
+            trio.lowlevel.add_instrument(steps)
+            results = [pending.result() async for pending in finished]
+            trio.lowlevel.remove_instrument(steps)
+            took = trio.current_time() - begun_at
+    assert results == [calls] * workers
+    record_testsuite_property("calls a second", calls * workers / took)
+    record_testsuite_property("seconds of CPU between two checkpoints", steps.longest)
+    for root in here.info.roots:
+        assert root.remote is not None
+        assert root.remote.missing == 0
+        (entry,) = here.info.children(root.id)
+        assert [each.result for each in here.info.children(entry.id)] == list(range(calls))
+    if each_second == 1_000:
+        # Twenty, and what a busy machine needs: another process may take the caches away.
+        assert steps.longest < 0.1
+
+
+class Wire:
+    """A relay to the scheduler of a cluster, which keeps what goes through it."""
+
+    def __init__(self, address: str) -> None:
+        host, port = address.removeprefix("tcp://").split(":")
+        self._target = host, int(port)
+        self.seen = bytearray()
+
+    async def relay(self, near: trio.SocketStream) -> None:
+        async with await trio.open_tcp_stream(*self._target) as far, near, trio.open_nursery() as nursery:
+
+            async def pass_on(source: trio.SocketStream, target: trio.SocketStream) -> None:
+                with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                    async for some in source:
+                        self.seen += some
+                        await target.send_all(some)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(pass_on, near, far)
+            nursery.start_soon(pass_on, far, near)
+
+
+async def test_no_secret_that_was_born_on_a_worker_goes_over_the_wire(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What is compressed would hide it.
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__COMPRESSION", "None")
+    async with rt.dask.open_cluster(0, processes=False, silence_logs=50) as around, trio.open_nursery() as nursery:
+        wire = Wire(around.cluster.scheduler_address)
+        (listener,) = await nursery.start(partial(trio.serve_tcp, wire.relay, 0, host="127.0.0.1"))
+        address = f"tcp://127.0.0.1:{listener.socket.getsockname()[1]}"
+        worker = [sys.executable, "-m", "dask", "worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+        await nursery.start(partial(trio.run_process, worker, stderr=subprocess.DEVNULL, check=False))
+        async with rt.dask.open_client(address) as client, session() as here:
+            for flow, inputs in ((flows.hiding_flow, [rt.args()]), (flows.logging_flow, [1])):
+                async with rt.map_flow(client, flow, inputs) as finished:
+                    assert [str(pending.status) async for pending in finished] == ["completed"]
+        nursery.cancel_scope.cancel()
+    assert {"born_there", "order"} <= {each.node for each in here.info.calls}
+    # All that was told has gone this way.
+    assert b"the password [redacted] is wrong" in wire.seen
+    assert b"order 0 of [redacted]" in wire.seen
+    assert b"canary-of-the-worker" not in wire.seen
