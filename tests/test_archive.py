@@ -20,7 +20,7 @@ from postgres_server import PostgresServer
 from proof_rounds import rounds
 
 import railtracks as rt
-from railtracks._archive import Archive, NoSessionError, Origin, SessionSummary
+from railtracks._archive import Archive, Elsewhere, NoSessionError, Origin, SessionSummary
 from railtracks._records.process_identity import own_identity
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -280,6 +280,46 @@ async def test_a_session_that_runs_is_running_and_one_whose_process_is_gone_has_
     recorded(home, "dead", process_start="1")
     found = Archive().find("dead")
     assert (found.status, found.ended_at) == ("died", None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"host": "elsewhere"}, {"host": "elsewhere", "boot_id": "other"}, {"host": "elsewhere", "process_id": None}],
+)
+def test_of_a_session_on_another_machine_it_is_told_where_and_when_it_was_last_heard_of(
+    home: Path, change: dict[str, Any]
+) -> None:
+    later = NOON + timedelta(minutes=5)
+    recorded(home, "s", {"seq": 2, "at": later.isoformat(), "kind": "broadcast", "item": 1}, **change)
+    found = only(Archive())
+    assert (found.status, found.elsewhere) == ("running", Elsewhere("elsewhere", later))
+
+
+def test_what_cannot_be_read_of_another_machine_is_left_out(home: Path) -> None:
+    recorded(home, "s", {"seq": 2, "at": "at noon", "kind": "broadcast", "item": 1}, host=None)
+    assert only(Archive()).elsewhere == Elsewhere("an unknown machine", None)
+    (path,) = (home / "events" / "s").iterdir()
+    path.write_text(f"{path.read_text()}no JSON\n")
+    assert only(Archive()).elsewhere == Elsewhere("an unknown machine", None)
+
+
+def test_a_session_on_this_machine_or_at_its_end_is_not_elsewhere(home: Path) -> None:
+    recorded(home, "dead", process_start="1")
+    recorded(home, "over", closed(NOON), host="elsewhere")
+    assert [each.elsewhere for each in Archive().summaries()] == [None, None]
+
+
+def test_a_store_knows_by_the_lease_whether_a_session_on_another_machine_has_died(home: Path) -> None:
+    flow = rt.Flow("asks", ask, durable=True, save_state=False).connect()
+    with pytest.raises(rt.SessionWaiting):
+        flow.invoke(None)
+    assert flow.session_id is not None
+    change_store(home, "update railtracks_sessions set status = 'running', owner = 'gone'")
+    change_store(home, "insert into railtracks_owners values ('gone', 'elsewhere', 1, 1.0)")
+    recorded(home, flow.session_id, host="elsewhere")
+    found = only(Archive())
+    assert (found.status, found.elsewhere) == ("interrupted", None)
+    assert [each.kind for each in found.origins] == ["store", "events"]
 
 
 # Several sources for one session.

@@ -118,8 +118,8 @@ def test_another_home_and_another_store_may_be_named(command: Command, tmp_path:
     other.mkdir()
     assert json.loads(command("list", "--json", "--home", str(other)).out) == []
 
-    flow = rt.Flow("Kept", report, durable=tmp_path / "kept.db", save_state=False)
-    flow.connect(session_id="kept-1").invoke()
+    flow = rt.Flow("Kept", parse, durable=tmp_path / "kept.db", save_state=False)
+    flow.connect(session_id="kept-1").invoke(1)
     listed = json.loads(command("list", "--json", "--store", str(tmp_path / "kept.db")).out)
     assert [(each["session_id"], each["origins"][0]["kind"]) for each in listed] == [
         ("kept-1", "store"),
@@ -127,7 +127,7 @@ def test_another_home_and_another_store_may_be_named(command: Command, tmp_path:
     ]
     code, out, _ = command("show", "kept-1", "--store", str(tmp_path / "kept.db"))
     assert code == 0
-    assert "report (1)" in out
+    assert "parse (1)" in out
 
 
 @pytest.mark.parametrize(

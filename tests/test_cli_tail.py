@@ -183,6 +183,30 @@ def test_tail_of_a_process_that_is_gone_ends_and_says_so(command: Command, home:
     assert "✗ died" in command("list").out
 
 
+def test_of_a_session_on_another_machine_it_is_told_that_nobody_here_knows_whether_it_runs(
+    command: Command, home: Path
+) -> None:
+    recorded("a")
+    (home / "mine.json").unlink()
+    (file,) = (home / "events").glob("*/*.jsonl")
+    head, *events = file.read_text().splitlines()
+    file.write_text("\n".join([json.dumps({**json.loads(head), "host": "far\x1b[2J"}), *events[:-1], ""]))
+    listed = command("list").out
+    assert "▸ running?  " in listed
+    assert "  on far\\x1b[2J, last event 2" in listed
+    assert "\n  on far\\x1b[2J, last event 2" in command("show", "last").out
+    told = json.loads(command("list", "--json", "--status", "running").out)[0]
+    assert (told["status"], told["elsewhere"]["host"]) == ("running", "far\x1b[2J")
+    assert told["elsewhere"]["last_event_at"] == json.loads(events[-2])["at"]
+    releaser = in_thread(lambda: (threading.Event().wait(0.2), file.write_text(f"{file.read_text()}{events[-1]}\n")))
+    code, out, err = command("tail", "mine")
+    releaser.join()
+    assert code == 0
+    assert without_clock(out)[-1] == "✓ the session completed"
+    assert "on far\\x1b[2J" in err
+    assert command("tail", "mine").err == ""
+
+
 def test_a_session_with_neither_events_nor_a_store_exits_with_3_and_says_how_to_get_them(command: Command) -> None:
     async def main() -> None:
         async with rt.Session(name="mine"):

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
+import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from contextvars import Context
 from pathlib import Path
 from typing import Any
@@ -218,7 +222,7 @@ async def test_a_failed_call_and_those_around_it_are_errors_that_name_the_error(
 async def test_an_attempt_that_is_tried_again_is_an_error_of_its_own() -> None:
     tries = 0
 
-    @rt.function_node(retry=rt.Retry(2, wait_initial=0.001))
+    @rt.function_node(retry=rt.Retry(2, wait_initial=0.001, jitter=0.0))
     async def shaky() -> str:
         nonlocal tries
         tries += 1
@@ -631,6 +635,81 @@ async def test_a_resumed_session_is_a_new_trace_with_a_link_to_the_former_one(tm
     assert second.get_span_context().trace_id != former.trace_id
     # The replayed call was told by the run before.
     assert [span.name for span in spans.spans].count("leaf") == 1
+
+
+async def test_the_trace_of_a_run_is_in_its_store_while_the_first_call_runs(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    known: list[str | None] = []
+
+    @rt.function_node
+    async def looks() -> None:
+        here = trace.format_trace_id(trace.get_current_span().get_span_context().trace_id)
+        with closing(sqlite3.connect(path)) as connection:
+            while True:
+                ((stored,),) = connection.execute("select trace from railtracks_sessions").fetchall()
+                if stored is not None:
+                    break
+                await trio.sleep(0.001)
+        known.extend([here, stored.split("-")[1]])
+
+    async def main() -> None:
+        await rt.call(looks)
+
+    with traced():
+        store = rt.DurableStore(path, durability="process")
+        await rt.Flow("f", main, durable=store, save_state=False).ainvoke()
+    here, stored = known
+    assert here == stored
+
+
+async def test_a_session_that_is_over_keeps_the_trace_of_its_run(tmp_path: Path) -> None:
+    store = rt.DurableStore(tmp_path / "store.db", durability="process")
+    with traced() as spans:
+        for _ in range(3):
+            async with rt.Session(durable=store, session_id="s", save_state=False):
+                await rt.call(leaf)
+    first, *again = (span for span in spans.spans if span.parent is None)
+    assert len(again) == 2
+    assert [[link.context.span_id for link in span.links] for span in again] == [[first.get_span_context().span_id]] * 2
+
+
+@pytest.mark.parametrize("again", ["retry", "fork"])
+async def test_a_session_that_has_ended_and_runs_again_has_a_link_to_its_former_trace(
+    tmp_path: Path, again: str
+) -> None:
+    store = rt.DurableStore(tmp_path / "store.db", durability="process")
+    is_open = False
+
+    @rt.function_node
+    async def door() -> None:
+        if not is_open:
+            raise LookupError("closed")
+
+    async def main() -> None:
+        await rt.call(door)
+
+    flow = rt.Flow("f", main, durable=store, save_state=False)
+    with traced() as spans:
+        with pytest.raises(LookupError):
+            await flow.ainvoke(session_id="s")
+        is_open = True
+        session_id = store.fork("s", before=2) if again == "fork" else "s"
+        if again == "retry":
+            store.retry("s")
+        await flow.aresume(session_id)
+    first, second = (span for span in spans.spans if span.name == "invoke_workflow f")
+    (link,) = second.links
+    assert link.context.span_id == first.get_span_context().span_id
+
+
+@pytest.mark.proof
+def test_after_a_sigkill_the_next_run_has_a_link_to_the_former_trace(tmp_path: Path) -> None:
+    words = [sys.executable, Path(__file__).parent / "scripts" / "killed_trace.py", tmp_path / "store.db"]
+    killed = subprocess.run([*words, "begin"], stdout=subprocess.PIPE, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    resumed = subprocess.run([*words, "resume"], stdout=subprocess.PIPE, text=True, check=True)
+    assert killed.stdout
+    assert resumed.stdout == killed.stdout
 
 
 def test_what_is_no_trace_gives_no_link() -> None:

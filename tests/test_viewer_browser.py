@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import trio
 from browser import LOOK, SCRIPTS, Watched, chromium, needs_chromium, viewer_of
 from playwright.sync_api import Browser, Locator, Page, expect
 from test_viewer_data import state, write
+
+import railtracks as rt
 
 pytestmark = [needs_chromium, pytest.mark.proof]
 
@@ -228,14 +231,16 @@ def test_a_signal_is_answered_in_its_form(seen: Watched, sessions: tuple[Path, d
     expect(form).to_contain_text("Sent")
 
 
-def test_a_run_of_another_process_grows_while_it_is_looked_at(browser: Browser, home: Path) -> None:
+def live_program(home: Path) -> subprocess.Popen[str]:
+    """Start a process with a session that goes on line by line, as it is told."""
     home.mkdir(exist_ok=True)
     environment = {**os.environ, "RAILTRACKS_HOME": str(home)}
     program = [sys.executable, SCRIPTS / "viewer_live.py"]
-    with (
-        subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as run,
-        viewer_of(home) as address,
-    ):
+    return subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def test_a_run_of_another_process_grows_while_it_is_looked_at(browser: Browser, home: Path) -> None:
+    with live_program(home) as run, viewer_of(home) as address:
         assert run.stdin is not None
         assert run.stdout is not None
 
@@ -290,6 +295,28 @@ def test_all_is_readable_and_nothing_is_cut(
     assert (sum(map(int, re.findall(r"\d+", back)[:3])) < 3 * 128) == (scheme == "dark")
     assert seen.wrong == []
     seen.page.context.close()
+
+
+def test_a_session_of_another_machine_is_shown_with_the_doubt(browser: Browser, home: Path) -> None:
+    async def main() -> None:
+        async with rt.Session(name="far away", record_events=True, save_state=False):
+            await rt.call(abs, -1)
+
+    trio.run(main)
+    (file,) = (home / "events").glob("*/*.jsonl")
+    head, *events = file.read_text().splitlines()
+    file.write_text("\n".join([json.dumps({**json.loads(head), "host": "far\u202e"}), *events[:-1], ""]))
+    with viewer_of(home) as address:
+        seen = watched(browser, address, "narrow")
+        expect(seen.page.locator(".session:not(.header)")).to_contain_text("running?")
+        expect(seen.page.locator(".session .detail")).to_contain_text("on far\\u202e, last event ")
+        seen.page.locator(".session .title").click()
+        expect(seen.page.locator(".banner")).to_contain_text("whether it still runs is not known on this machine")
+        expect(seen.page.locator(".head .badge")).to_have_text("running")
+        expect(seen.page.locator("span.note")).to_have_text("1 call")
+        assert seen.page.evaluate(LOOK) == []
+        assert seen.wrong == []
+        seen.page.context.close()
 
 
 HOSTILE: Final = [
@@ -383,6 +410,44 @@ def big_state(home: Path, count: int) -> None:
     )
 
 
+# What frames take on average while a box is scrolled from its beginning to its end, in milliseconds.
+FRAME = """selector => new Promise(resolve => {
+  const box = document.querySelector(selector);
+  const most = box.scrollHeight - box.clientHeight;
+  const began = performance.now();
+  let frames = 0;
+  const frame = now => {
+    box.scrollTop = Math.min(1, (now - began) / 1500) * most;
+    now - began > 1500 ? resolve((now - began) / frames) : requestAnimationFrame(frame);
+    frames++;
+  };
+  requestAnimationFrame(frame);
+})"""
+EMPTY = "<div id=empty style='height: 700px; overflow: auto'><div style='height: %dpx'></div></div>"
+
+
+def test_fifty_thousand_calls_scroll_in_twice_the_frame_time_of_an_empty_page(browser: Browser, home: Path) -> None:
+    """Both are scrolled over the same height by turns; of each the best of three counts."""
+    big_state(home, 50_000)
+    with viewer_of(home) as address:
+        seen = watched(browser, address)
+        page = seen.go("s/big")
+        rows(seen).first.wait_for()
+        height = page.evaluate("document.querySelector('.rows').scrollHeight")
+        empty = browser.new_page(viewport={"width": 1280, "height": 800})
+        empty.set_content(EMPTY % height)
+        ours, bare = list[float](), list[float]()
+        for _ in range(3):
+            page.bring_to_front()
+            ours.append(page.evaluate(FRAME, ".rows"))
+            empty.bring_to_front()
+            bare.append(empty.evaluate(FRAME, "#empty"))
+        assert min(ours) <= 2 * min(bare)
+        assert seen.wrong == []
+        page.context.close()
+        empty.close()
+
+
 SCROLL = """selector => new Promise(resolve => {
   const box = document.querySelector(selector);
   const most = box.scrollHeight - box.clientHeight;
@@ -416,13 +481,7 @@ def test_fifty_thousand_calls_are_scrolled_through_with_few_elements(browser: Br
 
 
 def test_many_tabs_on_running_sessions_all_load(browser: Browser, home: Path) -> None:
-    home.mkdir(exist_ok=True)
-    environment = {**os.environ, "RAILTRACKS_HOME": str(home)}
-    program = [sys.executable, SCRIPTS / "viewer_live.py"]
-    with (
-        subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as run,
-        viewer_of(home) as address,
-    ):
+    with live_program(home) as run, viewer_of(home) as address:
         assert run.stdout is not None
         session_id = run.stdout.readline().strip()
         first = watched(browser, address)

@@ -227,3 +227,9 @@ async def test_a_script_is_not_sent_again_while_it_is_the_same(client: Client) -
 def test_a_token_or_a_path_that_cannot_be_is_refused(home: Path, token: str, root_path: str) -> None:
     with pytest.raises(ValueError, match=r"token|root_path"):
         viewer.app(home, token, root_path=root_path)
+
+
+@pytest.mark.parametrize("name", ["hosts", "stores"])
+def test_one_host_or_store_outside_of_a_list_is_refused(home: Path, name: str) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be a list"):
+        viewer.app(home, TOKEN, **{name: "traces.example"})  # type: ignore[arg-type]

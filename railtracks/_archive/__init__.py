@@ -8,12 +8,13 @@ from __future__ import annotations
 from railtracks._archive.archive import Archive
 from railtracks._archive.deleting import DeletedFiles, delete_files, prune_files
 from railtracks._archive.event_reader import EventReader, RecordedEvent
-from railtracks._archive.summary import DIED, NoSessionError, Origin, SessionSummary
+from railtracks._archive.summary import DIED, Elsewhere, NoSessionError, Origin, SessionSummary
 
 __all__ = [
     "DIED",
     "Archive",
     "DeletedFiles",
+    "Elsewhere",
     "EventReader",
     "NoSessionError",
     "Origin",

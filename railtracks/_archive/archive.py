@@ -151,6 +151,10 @@ class Archive:
         """
         return self._stores.all()
 
+    def store_problems(self) -> tuple[str, ...]:
+        """Return why stores could not be looked at in the last look, as texts: they are among `problems`."""
+        return self._stores.problems
+
     def problems(self) -> tuple[str, ...]:
         """Return what the last look could not read, as texts."""
         return self._problems

@@ -24,7 +24,7 @@ from railtracks._archive.documents import (
     status_in,
     text_in,
 )
-from railtracks._archive.summary import DIED, Origin, SessionSummary
+from railtracks._archive.summary import DIED, Elsewhere, Origin, SessionSummary
 from railtracks._records.data import Status
 from railtracks._records.event_files import EVENTS_FOLDER, TAIL, segments_in
 from railtracks._records.event_lines import EVENT_SCHEMA, LONGEST_LINE
@@ -98,9 +98,22 @@ def event_head(folder: str) -> EventSummary | None:
         ended_at=None,
         origins=(Origin("events", folder),),
     )
-    end = _end_in(tail)
-    told = evolve(summary, status=DIED if is_gone(last) else Status.RUNNING) if end is None else _ended(summary, end)
+    event = _last_event(tail)
+    is_end = event.get("kind") == EventKind.SESSION_CLOSED
+    told = _ended(summary, event) if is_end else _without_end(summary, last, event)
     return EventSummary(told, optional_moment_in(last, "run_began_at"))
+
+
+def _without_end(summary: SessionSummary, head: Document, event: Document) -> SessionSummary:
+    """Return what is to be said of a session without an end: runs, has died, or runs for all that is known here."""
+    has_died = is_gone(head)
+    if has_died is not None:
+        return evolve(summary, status=DIED if has_died else Status.RUNNING)
+    try:
+        heard_at = optional_moment_in(event, "at")
+    except ValueError:
+        heard_at = None
+    return evolve(summary, elsewhere=Elsewhere(optional_text_in(head, "host") or "an unknown machine", heard_at))
 
 
 def _ended(summary: SessionSummary, end: Document) -> SessionSummary:
@@ -114,14 +127,13 @@ def _ended(summary: SessionSummary, end: Document) -> SessionSummary:
     )
 
 
-def _end_in(tail: bytes) -> Document | None:
-    """Return the event that ended the session, `None` if the last whole line is another event."""
+def _last_event(tail: bytes) -> Document:
+    """Return the last whole line, nothing if that is no event."""
     line = tail[: tail.rfind(b"\n") + 1].rstrip(b"\n").rpartition(b"\n")[2]
     try:
-        event = document_of(line)
+        return document_of(line)
     except ValueError:
-        return None
-    return event if event.get("kind") == EventKind.SESSION_CLOSED else None
+        return {}
 
 
 def _ends_of(path: str) -> tuple[Document, bytes]:

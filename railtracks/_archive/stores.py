@@ -6,7 +6,7 @@ Called by the archive, which opens a store only if one is named, or is there in 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -52,6 +52,12 @@ class Stores:
     def __init__(self, urls: Callable[[], Sequence[str | DurableStore]]) -> None:
         self._urls = urls
         self._opened: dict[str | DurableStore, tuple[str, DurableStore]] = {}
+        self._problems: list[str] = []
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why stores could not be looked at in the last look, as texts."""
+        return tuple(self._problems)
 
     def store(self, url: str) -> DurableStore:
         """Return a store by its URL, or by the place that an `Origin` names.
@@ -87,20 +93,32 @@ class Stores:
             since: That time; some sessions that began a little earlier may come, too.
             problem: Is called with a text for each store that cannot be read.
         """
+        self._problems.clear()
         for url in self._urls():
             try:
-                place, store = self._open(url)
-                found = store.sessions(since=None if since is None else since - _MARGIN)
-                waits = _waits_in(store)
-                if not found and not _is_there(store):
-                    problem(f"there is no store {place}")
+                place, found, waits = self._looked_at(url, since)
             except (ImportError, OSError, StoreError, ValueError) as error:
+                self._problems.append(str(error))
                 problem(str(error))
                 continue
             for each in found:
                 if each.problem is not None:
                     problem(f"session {each.session_id} in {place}: {each.problem}")
                 yield _summary(each, place, waits.get(each.session_id, ()))
+
+    def _looked_at(
+        self, url: str | DurableStore, since: datetime | None
+    ) -> tuple[str, Sequence[StoredSession], Mapping[str, tuple[str, ...]]]:
+        """Return the place of a store, its sessions, and the signals that these wait for.
+
+        Raises:
+            StoreError: If it is not there, or cannot be read.
+        """
+        place, store = self._open(url)
+        found = store.sessions(since=None if since is None else since - _MARGIN)
+        if not found and not _is_there(store):
+            raise StoreError(f"there is no store {place}")
+        return place, found, _waits_in(store)
 
     def with_errors(self, found: Sequence[SessionSummary]) -> list[SessionSummary]:
         """Return sessions with the errors that their stores have, where no other source has told them."""

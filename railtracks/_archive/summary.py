@@ -34,6 +34,19 @@ class Origin:
     place: str
 
 
+@define(frozen=True)
+class Elsewhere:
+    """Where a session without an end runs, if this machine cannot know whether its process is gone.
+
+    Attributes:
+        host: The machine, or the container, as it calls itself.
+        heard_at: When its last event was written, by its own clock; `None` if that cannot be read.
+    """
+
+    host: str
+    heard_at: datetime | None
+
+
 @define(frozen=True, kw_only=True)
 class SessionSummary:
     """One session, as a list shows it.
@@ -49,6 +62,7 @@ class SessionSummary:
         cause: What ended it before its time.
         calls: How many calls it has had; `None` if that is not known without reading all of them.
         waiting_for: The names of the signals that it waits for, of a session in a store.
+        elsewhere: Of a session that only its events tell of: where it may still run. Its status is `running` then.
         origins: Where it is kept, the place that tells the most first.
     """
 
@@ -62,6 +76,7 @@ class SessionSummary:
     cause: EndCause | None = None
     calls: int | None = None
     waiting_for: tuple[str, ...] = ()
+    elsewhere: Elsewhere | None = None
     origins: tuple[Origin, ...] = ()
 
 

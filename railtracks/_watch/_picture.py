@@ -127,7 +127,7 @@ class _Part:
         return 1 + len(self.running) + len(self.below)
 
     def lines(self, most: int) -> list[Line]:
-        """Return the rows, or so many of them: of the running calls only the first then."""
+        """Return the rows, `most` at most: of more running calls only the first have rows."""
         room = max(0, most - 1 - len(self.below))
         running = self.running
         if len(running) > room:

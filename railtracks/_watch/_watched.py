@@ -131,7 +131,7 @@ class Watched:
         return sessions
 
     def forget(self, keep: int = _MOST_ENDED) -> None:
-        """Drop the sessions that have ended, but for the last ones, of which so many are kept.
+        """Drop the sessions that have ended, but for the last `keep` of them.
 
         Sessions that were opened in others are not kept: what they were for is told by the calls of those.
         """

@@ -52,9 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0; 1 after a failure, if there is a difference or damage, or if stdout cannot be written; 2 for
-        wrong use, or if the user's code cannot be imported; 3 if there is no such session, or there are several; 4 if
-        the session waits or was interrupted, and can go on; 5 if another process runs it; 124 after a timeout; 130
-        after Ctrl-C; 141 if the program that reads stdout has ended; 143 after SIGTERM.
+        wrong use, if a store that is named cannot be looked at, or if the user's code cannot be imported; 3 if there is
+        no such session, or there are several; 4 if the session waits or was interrupted, and can go on; 5 if another
+        process runs it; 124 after a timeout; 130 after Ctrl-C; 141 if the program that reads stdout has ended; 143
+        after SIGTERM.
 
     Raises:
         SystemExit: From argparse, if the arguments are wrong, with code 2; and after `--help` and `--version`.

@@ -11,9 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from railtracks._archive import Archive
-from railtracks._records.scrubbing import secrets_in
-
 # The commands that a parser knows, to which each module adds its own.
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no public name
 
@@ -44,34 +41,6 @@ def add_target(command: argparse.ArgumentParser, text: str, *, nargs: str | None
 def _complete(action: argparse.Action, functions: dict[str, str]) -> None:
     """Have an argument completed by these functions of shells, in the way that shtab looks for."""
     action.complete = functions  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
-
-
-def add_places(command: argparse.ArgumentParser) -> None:
-    """Add the options that say where sessions are kept."""
-    command.add_argument("--home", metavar="DIR", type=folder, help="the folder of saved states and events")
-    command.add_argument(
-        "--store",
-        metavar="URL",
-        type=store_url,
-        action="append",
-        default=[],
-        help="a store of durable sessions; may be given several times (default: $RAILTRACKS_STORE, else that in home)",
-    )
-
-
-def store_url(text: str) -> str:
-    """Return the URL or the path of a store, without a password: all users of the machine see arguments."""
-    if any(secrets_in(text)):
-        raise argparse.ArgumentTypeError(
-            "a password in an argument is seen by all users of the machine: set $PGPASSWORD, or give the whole URL in"
-            " $RAILTRACKS_STORE"
-        )
-    return text
-
-
-def archive_of(arguments: argparse.Namespace) -> Archive:
-    """Return the sessions that are kept where the options of `add_places` say."""
-    return Archive(None if arguments.home is None else Path(arguments.home).absolute(), arguments.store)
 
 
 def folder(text: str) -> str:

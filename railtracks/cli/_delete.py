@@ -16,7 +16,8 @@ from railtracks._archive import DeletedFiles, delete_files, prune_files
 from railtracks._foreign_text import plain
 from railtracks.cli._arguments import Commands, add_session, span
 from railtracks.cli._output import FAILED, OWNED, WRONG_USE, CommandError, complain, put, put_json
-from railtracks.cli._stores import KEY_NOTE, add_command, add_consent, consent, found_in, note, refusals, stores_of
+from railtracks.cli._places import found
+from railtracks.cli._stores import KEY_NOTE, add_command, add_consent, consent, note, refusals, stores_of
 
 if TYPE_CHECKING:
     from railtracks.durable import DurableStore
@@ -71,7 +72,7 @@ def add(commands: Commands) -> None:
 
 def _delete(arguments: argparse.Namespace) -> int:
     archive, stores = stores_of(arguments)
-    summary = found_in(archive, arguments.id)
+    (summary,) = found(arguments, archive, arguments.id)
     shown, places = plain(summary.session_id), {each.place for each in summary.origins if each.kind == "store"}
     if not places and summary.status == rt.Status.RUNNING:
         raise CommandError(OWNED, f"session {shown} is running: it is not deleted")

@@ -16,9 +16,10 @@ from attrs import define
 
 from railtracks._foreign_text import plain
 from railtracks._records.data import CallError, CallRecord, ExecutionInfo, Status
-from railtracks.cli._arguments import Commands, add_places, add_session, archive_of
+from railtracks.cli._arguments import Commands, add_session
 from railtracks.cli._documents import saved_value
 from railtracks.cli._output import FAILED, put_json
+from railtracks.cli._places import add_places, archive_of, found
 from railtracks.cli._screen import Column, Line, put_lines, screen, table
 from railtracks.exports import calls_in_words, word
 from railtracks.exports._words import duration, error_text
@@ -58,21 +59,21 @@ def add(commands: Commands) -> None:
 
 def _diff(arguments: argparse.Namespace) -> int:
     archive, shown = archive_of(arguments), screen()
-    one, other = (archive.load(archive.find(wanted)) for wanted in (arguments.one, arguments.other))
-    found = [each for each in differences(one, other) if not (arguments.no_durations and each.what == _DURATION)]
+    one, other = map(archive.load, found(arguments, archive, arguments.one, arguments.other))
+    told = [each for each in differences(one, other) if not (arguments.no_durations and each.what == _DURATION)]
     if arguments.json:
         document = {
             "a": one.session_id,
             "b": other.session_id,
             "differences": [
-                {"what": each.what, "path": list(each.path), "a": each.one, "b": each.other} for each in found
+                {"what": each.what, "path": list(each.path), "a": each.one, "b": each.other} for each in told
             ],
         }
-        return put_json(document) or (FAILED if found else 0)
-    if not found:
+        return put_json(document) or (FAILED if told else 0)
+    if not told:
         return put_lines([Line(f"no difference in {calls_in_words(len(one.calls))}")], shown)
     columns = (Column("WHAT"), Column("CALL", widest=60), Column("A", widest=50), Column("B", widest=50))
-    rows = [(each.what, plain(" > ".join(each.path) or "(the session)"), each.one, each.other) for each in found]
+    rows = [(each.what, plain(" > ".join(each.path) or "(the session)"), each.one, each.other) for each in told]
     return put_lines(map(Line, table(columns, rows, shown)), shown) or FAILED
 
 

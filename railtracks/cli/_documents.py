@@ -9,7 +9,7 @@ import json
 import math
 from datetime import UTC, datetime
 
-from railtracks._archive import SessionSummary
+from railtracks._archive import Elsewhere, SessionSummary
 from railtracks._records.data import SCHEMA, CallError, CallRecord, EndCause, ExecutionInfo
 from railtracks._records.json_values import JsonValues
 from railtracks._records.scrubbing import Scrubber
@@ -29,6 +29,7 @@ def summary_document(summary: SessionSummary) -> dict[str, object]:
         "cause": _cause_document(summary.cause),
         "calls": summary.calls,
         "waiting_for": list(summary.waiting_for),
+        "elsewhere": _elsewhere_document(summary.elsewhere),
         "origins": [{"kind": each.kind, "place": each.place} for each in summary.origins],
     }
 
@@ -85,6 +86,10 @@ def saved_value(value: object, name: str | None = None) -> str:
 def moment_document(moment: datetime | None) -> str | None:
     """Return a time in UTC, in ISO format."""
     return None if moment is None else moment.astimezone(UTC).isoformat()
+
+
+def _elsewhere_document(place: Elsewhere | None) -> dict[str, object] | None:
+    return None if place is None else {"host": place.host, "last_event_at": moment_document(place.heard_at)}
 
 
 def _error_document(error: CallError | None) -> dict[str, str] | None:

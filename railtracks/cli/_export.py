@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
-from railtracks.cli._arguments import Commands, add_places, add_session, archive_of
+from railtracks.cli._arguments import Commands, add_session
 from railtracks.cli._output import FAILED, CommandError, put
+from railtracks.cli._places import add_places, archive_of, found
 from railtracks.exports import FORMATS, export
 
 _EXAMPLES: Final = """\
@@ -42,7 +43,8 @@ def add(commands: Commands) -> None:
 
 def _export(arguments: argparse.Namespace) -> int:
     archive = archive_of(arguments)
-    info = archive.load(archive.find(arguments.session))
+    (summary,) = found(arguments, archive, arguments.session)
+    info = archive.load(summary)
     if arguments.output is None:
         text = export(info, arguments.format)
         return put(text if text.endswith("\n") else f"{text}\n")

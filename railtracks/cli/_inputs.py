@@ -17,7 +17,8 @@ from railtracks._checks import is_dict, is_list
 from railtracks._foreign_text import plain
 from railtracks._nodes.signature import ANYTHING, Kind, Signature, signature_of
 from railtracks._records.secret_names import is_secret_name
-from railtracks.cli._kinds import MisfitError, from_json, from_text, may_be_secret
+from railtracks.cli._kinds import from_json, from_text, may_be_secret
+from railtracks.cli._misfits import MisfitError
 from railtracks.cli._output import WRONG_USE, CommandError
 
 # Positional and keyword arguments.

@@ -5,33 +5,26 @@ Called for the arguments of a flow, which `run` takes from its words or from JSO
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import is_dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path, PurePath
 from types import NoneType, UnionType
-from typing import Any, Final, Literal, TypeGuard, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, Final, Literal, TypeGuard, Union, get_args, get_origin, get_type_hints
 from uuid import UUID
-
-import attrs
 
 import railtracks as rt
 from railtracks._checks import is_dict, is_list
 from railtracks._nodes.signature import Kind
-
-
-class MisfitError(Exception):
-    """A text or a value is not what an annotation asks for."""
+from railtracks.cli._misfits import MisfitError, given_text, given_value, has_fields, name_of, problem_of, wanted_by
 
 
 def _bool(text: str) -> bool:
-    if text not in {"true", "false"}:
-        raise ValueError("expected true or false")
-    return text == "true"
+    return {"true": True, "false": False}[text]
 
 
 _ANYTHING: Final[frozenset[Kind]] = frozenset((Any, object))
@@ -77,20 +70,34 @@ def from_text(text: str, kind: Kind) -> object:
     if is_secret_kind(kind):
         return rt.Secret(from_text(text, _argument(kind)))
     if kind in _FROM_WORD:
-        return _made(_FROM_WORD[kind], text, kind)
-    is_text = kind is str or kind in _FROM_TEXT or _is_enum(kind)
-    if is_text or (get_origin(kind) is Literal and text in get_args(kind)):
+        return _read(_FROM_WORD[kind], text, kind)
+    if kind is str or kind in _FROM_TEXT or _is_enum(kind):
         return from_json(text, kind)
+    if get_origin(kind) is Literal:
+        return _literal_from(text, kind)
     return from_json(_parsed(text, kind), kind)
+
+
+def _literal_from(text: str, kind: Kind) -> object:
+    """Return the value of a `Literal` that is the text, or that the text is the JSON of."""
+    if text in get_args(kind):
+        return text
+    try:
+        return from_json(json.loads(text), kind)
+    except (ValueError, RecursionError, MisfitError):
+        raise MisfitError.of(kind, given_text(text)) from None
 
 
 def _parsed(text: str, kind: Kind) -> object:
     try:
         return json.loads(text)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
         if kind in _ANYTHING:
             return text
-        raise MisfitError(f"expected {_name(kind)} as JSON") from None
+        if text.lstrip()[:1] not in {"[", "{", '"'}:
+            raise MisfitError.of(kind, given_text(text)) from None
+        # It was meant as JSON.
+        raise MisfitError(f"expected {wanted_by(kind)} as JSON: {error}") from None
 
 
 def from_json(value: object, kind: Kind) -> object:
@@ -124,9 +131,9 @@ def _scalar_from(value: object, kind: Kind) -> object:
     elif _is_enum(kind):
         found = [each for name, each in kind.__members__.items() if name == value]
     elif isinstance(value, str):
-        found = [_made(_FROM_TEXT[kind], value, kind)]
+        found = [_read(_FROM_TEXT[kind], value, kind)]
     if not found:
-        raise _misfit(value, kind)
+        raise MisfitError.of(kind, given_value(value))
     return found[0]
 
 
@@ -146,13 +153,13 @@ def _whole_from(value: object, kind: Kind) -> object:
     origin, arguments = get_origin(kind) or kind, get_args(kind)
     if origin is tuple or origin in _FROM_LIST:
         if not is_list(value):
-            raise _misfit(value, kind)
+            raise MisfitError.of(kind, given_value(value))
         return _tuple_from(value, arguments) if origin is tuple else _list_from(value, kind, _FROM_LIST[origin])
     if not is_dict(value):
-        raise _misfit(value, kind)
+        raise MisfitError.of(kind, given_value(value))
     if origin in _FROM_OBJECT:
         key_kind, item_kind = arguments or (Any, Any)
-        return {from_text(str(key), key_kind): _item(item, item_kind, key) for key, item in value.items()}
+        return {_item(str(key), key_kind, key, from_text): _item(item, item_kind, key) for key, item in value.items()}
     validate: object = getattr(kind, "model_validate", None)
     return _made(validate, value, kind) if callable(validate) else _object_from(value, kind)
 
@@ -172,41 +179,55 @@ def _tuple_from(items: list[object], kinds: tuple[Kind, ...]) -> object:
 def _object_from(value: dict[object, object], kind: Kind) -> object:
     """Return an instance of a class with fields, or a typed dict."""
     cls: Any = get_origin(kind) or kind
-    if not _has_fields(cls):
-        raise _misfit(value, kind)
+    if not has_fields(cls):
+        raise MisfitError.of(kind, given_value(value))
     kinds = get_type_hints(cls)
     unknown = [str(key) for key in value if key not in kinds]
     if unknown:
-        raise MisfitError(f"{_name(kind)} has no field {unknown[0]!a}")
+        raise MisfitError(f"{name_of(kind)} has no field {unknown[0]!a}")
     fields = {str(key): _item(item, kinds[str(key)], key) for key, item in value.items()}
-    required: frozenset[str] = getattr(cls, "__required_keys__", frozenset())
-    missing = sorted(required - fields.keys())
+    missing = sorted(_required(cls) - fields.keys())
     if missing:
-        raise MisfitError(f"{_name(kind)} needs the key {missing[0]!a}")
+        raise MisfitError(f"{name_of(kind)} needs {', '.join(map(ascii, missing))}")
     return _made(lambda given: cls(**given), fields, kind)
 
 
-def _has_fields(cls: Any) -> bool:
-    if is_typeddict(cls) or is_dataclass(cls):
-        return True
-    return isinstance(cls, type) and (attrs.has(cls) or ("_fields" in vars(cls) and issubclass(cls, tuple)))
+def _required(cls: Any) -> frozenset[str]:
+    """Return the fields that a class cannot be made without."""
+    keys: frozenset[str] | None = getattr(cls, "__required_keys__", None)
+    if keys is not None:
+        return keys
+    return frozenset(
+        each.name
+        for each in inspect.signature(cls).parameters.values()
+        if each.default is each.empty and each.kind in {each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY}
+    )
 
 
-def _item(value: object, kind: Kind, place: object) -> object:
+def _item(value: object, kind: Kind, place: object, read: Callable[[Any, Kind], object] = from_json) -> object:
     try:
-        return from_json(value, kind)
+        return read(value, kind)
     except MisfitError as problem:
-        raise MisfitError(f"at {place!a}: {problem}") from None
+        where = f"item {place + 1}" if type(place) is int else ascii(place)
+        raise MisfitError(f"{where}: {problem}") from None
 
 
 def _first_fit(read: Callable[[Any, Kind], object], given: object, kinds: Sequence[Kind]) -> object:
-    problems: list[str] = []
+    problems: list[MisfitError] = []
     for kind in kinds:
         try:
             return read(given, kind)
         except MisfitError as problem:
-            problems.append(str(problem))
-    raise MisfitError(", or ".join(dict.fromkeys(problems)))
+            problems.append(problem)
+    raise MisfitError.of_union(problems)
+
+
+def _read(read: Callable[[str], object], text: str, kind: Kind) -> object:
+    """Return what a class of the standard library makes of a text."""
+    try:
+        return read(text)
+    except (ArithmeticError, LookupError, ValueError):
+        raise MisfitError.of(kind, given_text(text)) from None
 
 
 def _made(make: Callable[[Any], object], given: object, kind: Kind) -> object:
@@ -214,16 +235,7 @@ def _made(make: Callable[[Any], object], given: object, kind: Kind) -> object:
         return make(given)
     except Exception as error:
         # Classes of users refuse values with errors of any kind.
-        raise MisfitError(f"expected {_name(kind)}: {error}") from error
-
-
-def _misfit(value: object, kind: Kind) -> MisfitError:
-    if _is_enum(kind):
-        return MisfitError(f"expected one of {', '.join(kind.__members__)}")
-    if get_origin(kind) is Literal:
-        return MisfitError(f"expected one of {', '.join(map(str, get_args(kind)))}")
-    given = "null" if value is None else type(value).__name__
-    return MisfitError(f"expected {_name(kind)}, not {given}")
+        raise MisfitError(f"{name_of(kind)}: {problem_of(error)}") from error
 
 
 def _resolved(kind: Kind) -> Kind:
@@ -248,7 +260,3 @@ def _argument(kind: Kind) -> Kind:
 
 def _is_enum(kind: Kind) -> TypeGuard[type[Enum]]:
     return isinstance(kind, type) and issubclass(kind, Enum)
-
-
-def _name(kind: Kind) -> str:
-    return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)

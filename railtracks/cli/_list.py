@@ -16,10 +16,11 @@ from typing import Final
 from railtracks._archive import DIED, Archive, SessionSummary
 from railtracks._foreign_text import plain
 from railtracks._records.data import Status
-from railtracks.cli._arguments import Commands, add_places, archive_of, count, moment
+from railtracks.cli._arguments import Commands, count, moment
 from railtracks.cli._documents import summary_document
 from railtracks.cli._output import WRONG_USE, CommandError, complain, put, put_json
-from railtracks.cli._screen import Column, Line, Screen, local, painted, put_lines, screen, table
+from railtracks.cli._places import add_places, archive_of, check_stores, names_stores
+from railtracks.cli._screen import Column, Line, Screen, local, painted, place_text, put_lines, screen, table
 from railtracks.exports import lasted
 from railtracks.exports._words import error_text
 
@@ -74,7 +75,10 @@ def add(commands: Commands) -> None:
     )
     command.add_argument("--search", metavar="TEXT", help="only sessions with this text in a name, an id or an error")
     command.add_argument(
-        "--limit", metavar="N", type=count, help=f"at most so many (default: {_ON_TERMINAL} on a terminal, else all)"
+        "--limit",
+        metavar="N",
+        type=count,
+        help=f"the most sessions to list (default: {_ON_TERMINAL} on a terminal, else all)",
     )
     command.add_argument("--json", action="store_true", help="print a JSON array, with times in UTC")
     command.add_argument("--watch", action="store_true", help="show the list again and again, until Ctrl-C")
@@ -87,17 +91,20 @@ def _list(arguments: argparse.Namespace) -> int:
     if arguments.watch:
         if arguments.json or not shown.is_terminal:
             raise CommandError(WRONG_USE, "list --watch needs a terminal")
+        check_stores(arguments, archive)
         return _watch(archive, arguments)
     found = _found(archive, arguments)
     for problem in archive.problems():
         complain(f"railtracks: {plain(problem)}")
     most = arguments.limit or (_ON_TERMINAL if shown.is_terminal and not arguments.json else len(found))
+    # What could be read is shown all the same, as `ls` does it.
+    unread = WRONG_USE if archive.store_problems() and names_stores(arguments) else 0
     if arguments.json:
-        return put_json([summary_document(each) for each in found[:most]])
+        return put_json([summary_document(each) for each in found[:most]]) or unread
     if not found:
         complain(f"railtracks: no such session in {archive.home or 'any home'}")
-        return 0
-    code = put_lines(_lines(found[:most], shown), shown)
+        return unread
+    code = put_lines(_lines(found[:most], shown), shown) or unread
     if len(found) > most:
         complain(f"{most} of {len(found):,} sessions; --limit {len(found)} shows all")
     return code
@@ -130,7 +137,7 @@ def _lines(found: Sequence[SessionSummary], shown: Screen) -> list[Line]:
     shortest = _id_length(found) if shown.is_terminal else None
     rows = [
         (
-            f"{shown.mark(each.status)} {each.status.replace('_', ' ')}",
+            f"{shown.mark(each.status)} {each.status.replace('_', ' ')}{'' if each.elsewhere is None else '?'}",
             plain(each.session_id[:shortest]),
             local(each.started_at),
             _took(each),
@@ -165,6 +172,8 @@ def _what(summary: SessionSummary) -> str:
     """Return what is to be said of a session beside its status: what it waits for, its error, or its cause."""
     if summary.waiting_for:
         return plain(f"waits for {', '.join(summary.waiting_for)}")
+    if summary.elsewhere is not None:
+        return place_text(summary.elsewhere)
     if summary.error is not None:
         return error_text(summary.error)
     return plain(summary.cause.reason) if summary.cause is not None and summary.cause.reason else ""

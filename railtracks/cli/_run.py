@@ -17,9 +17,10 @@ from railtracks._options import DecoratorOptions, FlowOptions
 from railtracks._records.scrubbing import Scrubber
 from railtracks._sessions.decorator import with_options
 from railtracks._sessions.flow import flow_like
-from railtracks.cli._arguments import Commands, add_target, seconds, store_url
+from railtracks.cli._arguments import Commands, add_target, seconds
 from railtracks.cli._inputs import Inputs, context_from, inputs_from_json, inputs_from_words
 from railtracks.cli._output import WRONG_USE, CommandError
+from railtracks.cli._places import store_url
 from railtracks.cli._runs import Run, SessionRun, run_to_end
 from railtracks.cli._targets import TARGET_HELP, SessionFunction, load
 

@@ -17,8 +17,9 @@ from railtracks._foreign_text import plain
 from railtracks._records.data import ExecutionInfo
 from railtracks._records.events import Event, EventKind, SessionEvent
 from railtracks._records.observers import EVERYWHERE
+from railtracks._sessions.access import drain_soon
 from railtracks._sessions.event_loops import run_from_sync
-from railtracks._sessions.session import Session, drain_soon
+from railtracks._sessions.session import Session
 from railtracks._sessions.sigterm import is_stopping
 from railtracks.cli._documents import saved_value, value_document
 from railtracks.cli._output import (

@@ -18,7 +18,8 @@ from typing import Final
 
 from attrs import define
 
-from railtracks._archive import DIED
+from railtracks._archive import DIED, Elsewhere
+from railtracks._foreign_text import plain
 from railtracks._records.data import Status
 from railtracks.cli._output import encoding_of, put
 from railtracks.exports import MARKS
@@ -81,6 +82,11 @@ class Line:
 
     text: str
     style: str = ""
+
+
+def place_text(place: Elsewhere) -> str:
+    """Return where a session runs of which this machine cannot know whether its process is gone."""
+    return f"on {plain(place.host)}{'' if place.heard_at is None else f', last event {local(place.heard_at)}'}"
 
 
 def screen() -> Screen:

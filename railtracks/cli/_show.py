@@ -16,10 +16,11 @@ from typing import Final
 from railtracks._archive import SessionSummary
 from railtracks._foreign_text import plain
 from railtracks._records.data import CallError, CallRecord, EndCause, ExecutionInfo, Status
-from railtracks.cli._arguments import Commands, add_places, add_session, archive_of, count
+from railtracks.cli._arguments import Commands, add_session, count
 from railtracks.cli._documents import call_document, saved_value, session_document
 from railtracks.cli._output import NO_SESSION, CommandError, put_json
-from railtracks.cli._screen import Column, Line, Screen, local, put_lines, screen, table
+from railtracks.cli._places import add_places, archive_of, found
+from railtracks.cli._screen import Column, Line, Screen, local, place_text, put_lines, screen, table
 from railtracks.cli._slow import Times
 from railtracks.exports import MARKS, lasted, tree_text, word
 from railtracks.exports._words import call_name, duration, error_text
@@ -73,7 +74,7 @@ def add(commands: Commands) -> None:
 
 def _show(arguments: argparse.Namespace) -> int:
     archive, shown = archive_of(arguments), screen()
-    summary = archive.find(arguments.session)
+    (summary,) = found(arguments, archive, arguments.session)
     info = archive.load(summary)
     document: Callable[[], object]
     lines: Iterator[Line]
@@ -115,7 +116,10 @@ def _head_lines(summary: SessionSummary, info: ExecutionInfo, shown: Screen) -> 
         "error": None if error is None else error_text(error),
         "cause": None if cause is None else _cause_text(cause),
     }
-    yield Line(f"{shown.mark(status)} {status.replace('_', ' ')}  {plain(info.session_id)}", status)
+    doubt = "" if summary.elsewhere is None else "?"
+    yield Line(f"{shown.mark(status)} {status.replace('_', ' ')}{doubt}  {plain(info.session_id)}", status)
+    if summary.elsewhere is not None:
+        yield Line(f"  {place_text(summary.elsewhere)}; whether it still runs is not known on this machine")
     yield from (Line(f"  {label}: {plain(text)}") for label, text in told.items() if text)
     yield from (Line(f"  {origin.kind}: {plain(origin.place)}", "dim") for origin in summary.origins)
 

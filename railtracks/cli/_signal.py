@@ -42,6 +42,8 @@ examples:
 The value is checked against what the wait takes. Sent twice, an answer to one wait is one signal. A session that was
 put aside goes on when `railtracks recover` or `railtracks resume` finds the signal.
 {KEY_NOTE}"""
+# What JSON with parts, or a text in JSON, begins with.
+_BEGINNINGS: Final = frozenset('[{"')
 
 
 def add(commands: Commands) -> None:
@@ -139,7 +141,7 @@ def _value(arguments: argparse.Namespace, name: str, wait: StoredWait | None) ->
         CommandError: If there is none, or it does not fit.
     """
     is_secret = is_secret_name(name) if wait is None else wait.is_secret
-    value = _given(arguments, name, is_secret=is_secret, takes_text=wait is not None and wait.takes_text)
+    value = _given(arguments, name, wait, is_secret=is_secret)
     if wait is None:
         return value
     try:
@@ -150,7 +152,7 @@ def _value(arguments: argparse.Namespace, name: str, wait: StoredWait | None) ->
         raise CommandError(WRONG_USE, f"{plain(str(error))}{_KEY_HINT if wait.problem else _ANYWAY_HINT}") from None
 
 
-def _given(arguments: argparse.Namespace, name: str, *, is_secret: bool, takes_text: bool) -> object:
+def _given(arguments: argparse.Namespace, name: str, wait: StoredWait | None, *, is_secret: bool) -> object:
     if arguments.input is not None:
         if is_secret and not arguments.input.startswith("@"):
             raise CommandError(WRONG_USE, f"{plain(name)!r} is a secret: give it by --input @FILE")
@@ -158,15 +160,34 @@ def _given(arguments: argparse.Namespace, name: str, *, is_secret: bool, takes_t
     if arguments.value is None:
         return None
     text = secret_text(arguments.value, name) if is_secret else arguments.value
-    return text if takes_text else _json("VALUE", text)
+    if wait is not None and wait.takes_text:
+        return text
+    if wait is not None and not is_secret:
+        _refuse_word(text, wait)
+    return _json("VALUE", text)
+
+
+def _refuse_word(text: str, wait: StoredWait) -> None:
+    """Refuse a word that is no JSON, such as `maybe`, with what the wait wants in its place.
+
+    Raises:
+        CommandError: If it is such a word, and a text would not do.
+    """
+    if text.lstrip()[:1] in _BEGINNINGS:
+        return
+    try:
+        json.loads(text)
+    except ValueError:
+        try:
+            wait.checked(text)
+        except ValueError as error:
+            raise CommandError(WRONG_USE, plain(str(error))) from None
 
 
 def _json(what: str, text: str) -> object:
     try:
         found: object = json.loads(text)
     except (ValueError, RecursionError) as error:
-        # The text may be a secret.
-        raise CommandError(
-            WRONG_USE, f"{what} is no JSON, where a text stands in double quotes: {type(error).__name__}"
-        ) from None
+        # It says where, and quotes nothing: the text may be a secret.
+        raise CommandError(WRONG_USE, f"{what} is no JSON, in which a text stands in double quotes: {error}") from None
     return found

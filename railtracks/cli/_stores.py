@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, cast
 
 import railtracks as rt
-from railtracks._archive import Archive, NoSessionError, SessionSummary
+from railtracks._archive import Archive, SessionSummary
 from railtracks._foreign_text import plain
-from railtracks.cli._arguments import Commands, add_places, archive_of
+from railtracks.cli._arguments import Commands
 from railtracks.cli._output import FAILED, NO_SESSION, OWNED, WRONG_USE, CommandError, complain
+from railtracks.cli._places import add_places, archive_of, found, names_stores
 
 if TYPE_CHECKING:
     from railtracks.durable import DurableStore
@@ -70,17 +71,23 @@ def stores_of(
         is_look: Whether nothing is to be changed: then a store of an older release stays as it is.
 
     Raises:
-        CommandError: If a store that is named is none, or is not there, or if the extra is not installed.
+        CommandError: If a store that is named is none, is not there or cannot be read, or if the extra is not
+            installed.
+        StoreError: If another store cannot be read.
     """
     is_own = own is not None and arguments.home is None and not arguments.store
     archive = Archive(stores=[cast("DurableStore", own)]) if is_own else archive_of(arguments)
     try:
         stores = archive.stores()
+        missing = [place for place, store in stores if not _is_there(store)]
     except (ImportError, ValueError) as error:
         raise CommandError(WRONG_USE, plain(str(error))) from error
-    for place, store in stores:
-        if not _is_there(store):
-            raise CommandError(WRONG_USE, f"there is no store {plain(place)}")
+    except rt.StoreError as error:
+        if is_own or not names_stores(arguments):
+            raise
+        raise CommandError(WRONG_USE, plain(str(error))) from error
+    for place in missing:
+        raise CommandError(WRONG_USE, f"there is no store {plain(place)}")
     if is_look or not stores:
         return archive, stores
     changed = tuple((place, _to_be_changed(store)) for place, store in stores)
@@ -132,27 +139,13 @@ def stored(
         NoSessionError: If there is no such session, or there are several.
     """
     archive, stores = stores_of(arguments, own, is_look=is_look)
-    summary = found_in(archive, wanted)
+    (summary,) = found(arguments, archive, wanted)
     known = dict(stores)
     if not any(each.kind == "store" for each in summary.origins):
         raise CommandError(
             NO_SESSION, f"session {plain(summary.session_id)} is in no store: only sessions of durable flows are"
         )
     return summary, known[place_of(summary)]
-
-
-def found_in(archive: Archive, wanted: str) -> SessionSummary:
-    """Return the session that a user means.
-
-    Raises:
-        NoSessionError: If there is none, or there are several; what could not be read is told before.
-    """
-    try:
-        return archive.find(wanted)
-    except NoSessionError:
-        for problem in archive.problems():
-            complain(f"railtracks: {plain(problem)}")
-        raise
 
 
 def place_of(summary: SessionSummary) -> str:

@@ -17,10 +17,11 @@ from railtracks._archive.documents import error_in
 from railtracks._foreign_text import plain
 from railtracks._records.data import CallRecord, Status
 from railtracks._records.events import EventKind
-from railtracks.cli._arguments import Commands, add_places, add_session, archive_of, count
+from railtracks.cli._arguments import Commands, add_session, count
 from railtracks.cli._documents import call_document
 from railtracks.cli._output import FAILED, NO_SESSION, TIMED_OUT, WAITING, CommandError, complain
-from railtracks.cli._screen import Line, Screen, put_lines, screen
+from railtracks.cli._places import add_places, archive_of, found
+from railtracks.cli._screen import Line, Screen, place_text, put_lines, screen
 from railtracks.exports import lasted, word
 from railtracks.exports._words import error_text
 
@@ -86,9 +87,12 @@ class _Source(Protocol):
 
 def _tail(arguments: argparse.Namespace) -> int:
     archive, shown = archive_of(arguments), screen()
-    source = _source(archive, archive.find(arguments.session))
+    (summary,) = found(arguments, archive, arguments.session)
+    source = _source(archive, summary)
     if isinstance(source, _StoreSource):
         complain(f"railtracks: no events of it are recorded: its store is read each {_AT_STORE:g} seconds")
+    if summary.elsewhere is not None:
+        complain(f"railtracks: {place_text(summary.elsewhere)}; whether it still runs is not known on this machine")
     status = source.end()
     code = put_lines(source.news(shown, as_json=arguments.json)[-arguments.lines :], shown)
     while not code and status is None:

@@ -16,8 +16,9 @@ from typing import Final
 import trio
 
 from railtracks._extras import import_of_extra
-from railtracks.cli._arguments import Commands, add_places, archive_of, port
+from railtracks.cli._arguments import Commands, port
 from railtracks.cli._output import FAILED, WRONG_USE, CommandError, complain, put
+from railtracks.cli._places import add_places, archive_of, check_stores
 
 _EXAMPLES: Final = """\
 examples:
@@ -55,9 +56,11 @@ def _viz(arguments: argparse.Namespace) -> int:
         import_of_extra("railtracks.viewer._server", "the viewer needs", "viewer")
     except ImportError as error:
         raise CommandError(WRONG_USE, str(error)) from error
-    home = archive_of(arguments).home
+    archive = archive_of(arguments)
+    home = archive.home
     if home is None:
         raise CommandError(WRONG_USE, "there is no home to look at: give --home DIR")
+    check_stores(arguments, archive)
     problems: list[str] = []
     code = 0
     try:

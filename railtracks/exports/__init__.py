@@ -15,7 +15,8 @@ from typing import Final, Literal, TextIO, TypeAlias, get_args, overload
 from railtracks._checks import is_text_stream
 from railtracks._records.data import ExecutionInfo, Status
 from railtracks._records.files import write_whole
-from railtracks._sessions.session import Session, info_to_show
+from railtracks._sessions.access import info_to_show
+from railtracks._sessions.session import Session
 from railtracks.exports._chrome_trace import chrome_trace
 from railtracks.exports._dot import dot
 from railtracks.exports._html import cell, page

@@ -5,6 +5,7 @@ Called by `export`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -26,6 +27,9 @@ _STYLES: Final = {
 # All other characters that are no letters and no digits are written as entities: no link, no HTML, no Markdown and no
 # end of a label can be made of these.
 _HARMLESS: Final = frozenset(" .,-+✓✗▸⊘◷‖↯")
+# Entities or not, Mermaid reads what stands between two pairs of dollars as a formula, and one that is none costs the
+# whole graph; and it draws an icon for `fa:fa-car`. A blank takes the meaning from both.
+_MEANINGFUL: Final = re.compile(r"\$(?=\$)|:(?=fa-)")
 
 
 def mermaid(outline: Outline) -> Iterator[str]:
@@ -54,4 +58,5 @@ def _flowchart(outline: Outline, most: int) -> str:
 
 
 def _escaped(text: str) -> str:
-    return "".join(char if char.isalnum() or char in _HARMLESS else f"#{ord(char)};" for char in text)
+    apart = _MEANINGFUL.sub(r"\g<0> ", text)
+    return "".join(char if char.isalnum() or char in _HARMLESS else f"#{ord(char)};" for char in apart)

@@ -57,7 +57,7 @@ def calls_in_words(number: int) -> str:
 
 
 def short(text: str, longest: int = _LONGEST_NAME) -> str:
-    """Return the beginning of a foreign text, in one line: so many characters, and points if it is longer."""
+    """Return the beginning of a foreign text, in one line, with points behind it if the text is longer."""
     text = plain(text[: longest + 1].replace("\n", " "))
     return text if len(text) <= longest else f"{text[:longest]}..."
 

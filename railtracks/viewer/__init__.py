@@ -65,8 +65,8 @@ async def serve(  # noqa: ASYNC128 - the server that it imports does
 ) -> None:
     """Serve the viewer on this machine, at 127.0.0.1, until it is cancelled. A checkpoint.
 
-    With `await nursery.start(railtracks.viewer.serve, home)` one gets the address to open. It has a new token in its
-    fragment, so whoever knows the address can see the sessions. Cancelled, it ends the open streams.
+    `await nursery.start(railtracks.viewer.serve, home)` returns the address to open. The address has a new token in its
+    fragment, so whoever knows it can see the sessions. A cancel ends the open streams.
 
     Args:
         home: As for `app`.

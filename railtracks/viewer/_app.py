@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from railtracks._archive import Archive
-from railtracks._checks import check_flag, check_text
+from railtracks._checks import check_flag, check_text, is_text
 from railtracks._records.data import ExecutionInfo
 from railtracks.exceptions import DurableValueError
 from railtracks.viewer._assets import Assets
@@ -64,6 +64,10 @@ def application(
     if root_path and (not root_path.startswith("/") or root_path.endswith("/")):
         raise ValueError(f"root_path must begin with a slash and end without one, not {root_path!r}")
     check_flag("allow_signals", allow_signals)
+    for name, given in (("hosts", hosts), ("stores", stores)):
+        # One text would count as a list of characters. It is not quoted: the address of a store may have a password.
+        if is_text(given):
+            raise TypeError(f"{name} must be a list of texts, also of one: write it in brackets")
     assets, api = Assets(), _Api(Archive(Path(home), tuple(stores)), may_signal=allow_signals)
     return Starlette(
         routes=[

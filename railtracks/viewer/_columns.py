@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 
-from railtracks._archive import RecordedEvent, SessionSummary
+from railtracks._archive import Elsewhere, RecordedEvent, SessionSummary
 from railtracks._checks import is_dict, is_list
 from railtracks._records.data import CallError, CallRecord, EndCause, ExecutionInfo, Status
 
@@ -40,6 +40,7 @@ def list_columns(summaries: Iterable[SessionSummary]) -> Json:
         "error": [_error_line(each.error, _IN_LIST) for each in listed],
         "calls": [each.calls for each in listed],
         "waits": [each.waiting_for for each in listed],
+        "elsewhere": [_elsewhere(each.elsewhere) for each in listed],
         "from": [[origin.kind for origin in each.origins] for each in listed],
     }
 
@@ -66,8 +67,13 @@ def session_head(summary: SessionSummary, info: ExecutionInfo) -> Json:
         "context_keys": info.context_keys,
         "left_behind": info.left_behind,
         "dropped": info.dropped_calls,
+        "elsewhere": _elsewhere(summary.elsewhere),
         "origins": [{"kind": origin.kind, "place": origin.place} for origin in summary.origins],
     }
+
+
+def _elsewhere(place: Elsewhere | None) -> Json | None:
+    return None if place is None else {"host": place.host, "heard": _milliseconds(place.heard_at)}
 
 
 def call_columns(info: ExecutionInfo) -> Json:

@@ -28,13 +28,11 @@ class Listed:
     Attributes:
         sessions: The sessions by their identifiers as an address has them, the newest first.
         problems: What could not be read.
-        read_at: When, by the monotonic clock.
-        renewed_at: From when on it is read again, if somebody asks.
+        renewed_at: From when on it is read again, if somebody asks, by the monotonic clock.
     """
 
     sessions: Mapping[str, SessionSummary]
     problems: tuple[str, ...]
-    read_at: float
     renewed_at: float
 
 
@@ -44,7 +42,7 @@ class Listing:
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
         self._lock = Lock()
-        self._listed = Listed({}, (), 0.0, 0.0)
+        self._listed = Listed({}, (), 0.0)
 
     def listed(self) -> Listed:
         """Return the list, which may be some moments old. Blocks."""
@@ -61,9 +59,7 @@ class Listing:
         began = time.monotonic()
         sessions = {_addressed(each.session_id): each for each in self._archive.summaries()}
         ended = time.monotonic()
-        self._listed = Listed(
-            sessions, self._archive.problems(), ended, ended + max(_SHORTEST, (ended - began) / _SHARE)
-        )
+        self._listed = Listed(sessions, self._archive.problems(), ended + max(_SHORTEST, (ended - began) / _SHARE))
 
 
 def _addressed(session_id: str) -> str:

@@ -135,7 +135,7 @@ class Shelf:
             return None
         with self._lock:
             opened = self._opened.get(session_id)
-            if opened is None or _without_count(opened.summary) != _without_count(summary):
+            if opened is None or _without_news(opened.summary) != _without_news(summary):
                 opened = self._opened[session_id] = Opened(self._archive, summary)
             self._opened.move_to_end(session_id)
             while len(self._opened) > _HELD:
@@ -143,6 +143,6 @@ class Shelf:
             return opened
 
 
-def _without_count(summary: SessionSummary) -> SessionSummary:
-    """Return what the list says of a session, but for the number of its calls, which grows while it runs."""
-    return evolve(summary, calls=None)
+def _without_news(summary: SessionSummary) -> SessionSummary:
+    """Return what the list says of a session, but for what changes while it runs."""
+    return evolve(summary, calls=None, elsewhere=None)

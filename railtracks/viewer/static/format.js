@@ -52,6 +52,9 @@ export function moment(ms) {
 }
 export const wholeMoment = ms => (ms === null ? '' : WHOLE.format(new Date(ms)));
 
+// Where a session runs of which this machine cannot know whether its process is gone.
+export const placeOf = ({host, heard}) => `on ${plain(host)}${heard === null ? '' : `, last event ${moment(heard)}`}`;
+
 // The marks are told apart by their forms, not by their colours alone.
 const MARKS = {
   completed: 'M3.5 8.6 6.6 11.7 12.5 4.8',

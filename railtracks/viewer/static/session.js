@@ -2,7 +2,7 @@
 
 import {html, useEffect, useMemo, useRef, useState} from './htm-preact.js';
 import {follow, load, sessionPath, whileFree} from './api.js';
-import {duration, kindOf, labelOf, number, plain, wholeMoment} from './format.js';
+import {duration, kindOf, labelOf, number, placeOf, plain, wholeMoment} from './format.js';
 import {Calls} from './model.js';
 import {CallPanel, SessionPanel} from './panel.js';
 import {Badge, Chips, go, Link, Mark, Problem, useKeys, useMedia, useVisible, useWindow} from './parts.js';
@@ -159,7 +159,7 @@ function Tree({calls, version, here, status, text, isNarrow, present, zoom, setZ
     <div class="strip"><div class="cell tools">
         <button type="button" class="tool-button" onClick=${() => setClosed(new Set())} title="Open all calls">Open all</button>
         <button type="button" class="tool-button" onClick=${() => setClosed(new Set(calls.first.flatMap((first, place) => (first >= 0 ? [place] : []))))} title="Close all calls">Close all</button>
-        <span class="note" role="status">${fits ? `${number(rows.length)} of ` : ''}${number(calls.length)} calls</span>
+        <span class="note" role="status">${fits ? `${number(rows.length)} of ` : ''}${number(calls.length)} ${calls.length === 1 ? 'call' : 'calls'}</span>
       </div><div class="time"><${Overview} calls=${calls} version=${version} present=${present} whole=${whole} range=${range} choose=${part => setZoom(part ?? 'whole')} /></div></div>
     <div class="strip thin"><div class="cell tools"><div class="switch" role="group" aria-label="Time that is shown">
         <button type="button" aria-pressed=${zoom === 'rows'} onClick=${() => setZoom('rows')}>Rows in view</button><button type="button" aria-pressed=${zoom === 'whole'} onClick=${() => setZoom('whole')}>Whole run</button></div></div>
@@ -178,12 +178,13 @@ const CAUSES = {
 };
 
 const Banner = ({session, calls, id, waits}) => {
-  const {error, cause, status} = session;
+  const {error, cause, status, elsewhere} = session;
   // That it was put aside for a signal is told by the form for that.
+  if (elsewhere && status === 'running') return html`<div class="banner unknown"><${Mark} status=${status} quiet /><div><strong>${placeOf(elsewhere)}</strong> <span>whether it still runs is not known on this machine</span></div></div>`;
   if ((!error && !cause && !['died', 'failed'].includes(status)) || waits.length) return null;
   const place = calls.firstFailure(cause?.call ?? null);
   const text = error ? `${plain(error.type.split('.').pop())}: ${plain(error.message)}` : '';
-  const why = cause ? `${Object.hasOwn(CAUSES, cause.kind) ? CAUSES[cause.kind] : plain(cause.kind)}${cause.reason ? `: ${plain(cause.reason)}` : ''}` : status === 'died' ? 'its process is gone; this is all that it has told' : '';
+  const why = cause ? `${Object.hasOwn(CAUSES, cause.kind) ? CAUSES[cause.kind] : plain(cause.kind)}${cause.reason && !error?.message.includes(cause.reason) ? `: ${plain(cause.reason)}` : ''}` : status === 'died' ? 'its process is gone; this is all that it has told' : '';
   return html`<div class=${`banner ${kindOf(status)}`}><${Mark} status=${status} quiet /><div><strong>${text || labelOf(status)}</strong>${why && why !== text && html` <span>${why}</span>`}</div>
     ${place >= 0 && html`<${Link} class="button" to=${`${sessionAddress(id)}/c/${calls.id[place]}`}>Show ${plain(calls.nameOf(place))}</${Link}>`}</div>`;
 };

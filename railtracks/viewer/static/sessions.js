@@ -2,7 +2,7 @@
 
 import {html, useEffect, useMemo, useRef, useState} from './htm-preact.js';
 import {encoded, loadChanged} from './api.js';
-import {duration, labelOf, moment, number, plain, wholeMoment} from './format.js';
+import {duration, labelOf, moment, number, placeOf, plain, wholeMoment} from './format.js';
 import {Chips, go, Link, Mark, Problem, useKeys, useMedia, useVisible, useWindow} from './parts.js';
 
 const AGES = [['', 'any time'], ['1h', 'last hour'], ['12h', 'last 12 hours'], ['24h', 'last 24 hours'], ['7d', 'last 7 days'], ['30d', 'last 30 days']];
@@ -85,11 +85,12 @@ const Row = ({sessions, row, place, height, isHere, chosen, choose}) => {
   const id = sessions.id[row];
   const error = sessions.error[row];
   const waits = sessions.waits[row];
+  const elsewhere = sessions.elsewhere[row];
   return html`<div class="session" role="row" id=${`session-${row}`} aria-rowindex=${place + 2} aria-selected=${isHere} style=${{top: `${place * height}px`, height: `${height}px`}}>
     <span role="cell" class="pick"><input type="checkbox" aria-label="Compare ${titleOf(sessions, row)}" checked=${chosen.includes(id)} onChange=${() => choose(id)} /></span>
-    <span role="cell" class="status"><${Mark} status=${sessions.status[row]} quiet /><span class="label">${labelOf(sessions.status[row])}</span></span>
+    <span role="cell" class="status"><${Mark} status=${sessions.status[row]} quiet /><span class="label">${labelOf(sessions.status[row])}${elsewhere ? '?' : ''}</span></span>
     <span role="cell" class="what"><${Link} to=${sessionAddress(id)} class="title">${titleOf(sessions, row)}</${Link}>
-      <span class="detail">${waits.length ? `waits for ${waits.map(plain).join(', ')}` : error ? html`<span class="failed-text">${plain(error)}</span>` : html`${sessions.name[row] && sessions.flow[row] ? `${plain(sessions.flow[row])} · ` : ''}<span class="id">${plain(id)}</span>`}</span></span>
+      <span class="detail">${waits.length ? `waits for ${waits.map(plain).join(', ')}` : error ? html`<span class=${sessions.status[row] === 'cancelled' ? '' : 'failed-text'}>${plain(error)}</span>` : elsewhere ? placeOf(elsewhere) : html`${sessions.name[row] && sessions.flow[row] ? `${plain(sessions.flow[row])} · ` : ''}<span class="id">${plain(id)}</span>`}</span></span>
     <span role="cell" class="count">${number(sessions.calls[row])}</span>
     <span role="cell" class="from">${sessions.from[row].map(each => ORIGINS[each]).join(' + ')}</span>
     <span role="cell" class="took">${tookOf(sessions, row)}</span>
