@@ -16,6 +16,7 @@ from typing import Literal
 
 import sqlalchemy as sa
 import trio
+from sqlalchemy.dialects import sqlite
 
 import railtracks as rt
 from benchmarks.samples import SUBJECT, Plan, main, note, progress, take
@@ -50,7 +51,11 @@ def _flow(store: rt.DurableStore) -> rt.Flow[[int, str], int]:
 
 # A step beside the same commit in a thread.
 
-_INSERT = "insert into railtracks_calls values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_SELECT = (
+    "select session_id, fence, (select coalesce(max(seq), 0) from railtracks_calls where session_id = ?)"
+    " from railtracks_sessions where session_id in (?)"
+)
+_INSERT = str(sa.insert(calls).compile(dialect=sqlite.dialect()))
 
 
 def hop(durability: Durability, plan: Plan) -> None:
@@ -100,9 +105,9 @@ class _Bare:
         self._seq += 1
         connection, key = self._connection, "k" * 32
         connection.execute("begin immediate")
-        connection.execute("select session_id, fence from railtracks_sessions where session_id in (?)", ("bare",))
+        connection.execute(_SELECT, ("bare", "bare")).fetchall()
         row = ("bare", self._seq, key, key, "root", self._seq, -1, 1, "step", key, b"[[1]]", "completed", b"1", None)
-        connection.execute(_INSERT, (*row, 0, time.time(), time.time()))
+        connection.execute(_INSERT, (*row, 0, time.time(), time.time(), None))
         connection.execute("commit")
 
 
