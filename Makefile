@@ -7,6 +7,8 @@ VENV ?= .venv
 LOWEST ?= .venv-lowest
 SHARE ?= 1
 BIN := $(VENV)/bin
+# The tests wait for a third of their time: for databases, processes and threads.
+PROCESSES ?= $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) * 3 + 1) / 2 )))
 # With --verifytypes, pyright looks for the package beside the first python of PATH, and ignores --pythonpath.
 ON_PATH := PATH="$(abspath $(BIN)):$$PATH"
 
@@ -32,16 +34,16 @@ demo: $(VENV)/cli.stamp ## run the main job: survey the standard library
 	$(BIN)/python -m railtracks demo
 
 test: $(VENV)/test.stamp ## run the tests, without the long proofs
-	$(BIN)/python -m pytest -m "not proof" --numprocesses=logical --dist=worksteal
+	$(BIN)/python -m pytest -m "not proof" --numprocesses=$(PROCESSES) --dist=worksteal
 
 cover: $(VENV)/test.stamp ## run the tests and a few rounds of each proof, with branch coverage at 100 %
-	$(BIN)/python -m pytest --cov --numprocesses=logical --dist=worksteal
+	$(BIN)/python -m pytest --cov --numprocesses=$(PROCESSES) --dist=worksteal
 
 prove: $(VENV)/test.stamp ## run the long proofs with all of their rounds
 	RAILTRACKS_PROOF=$(SHARE) $(BIN)/python -m pytest -m proof --numprocesses=logical --dist=worksteal --durations=0 -o faulthandler_timeout=1800
 
 lowest: $(LOWEST)/test.stamp ## run the tests with the lowest versions of all that the package depends on
-	$(LOWEST)/bin/python -m pytest -m "not proof" --numprocesses=logical --dist=worksteal
+	$(LOWEST)/bin/python -m pytest -m "not proof" --numprocesses=$(PROCESSES) --dist=worksteal
 
 # uv resolves to the lowest versions; pip cannot. Made anew each time, so that nothing newer is left in it.
 $(LOWEST)/test.stamp: pyproject.toml

@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from hypothesis.strategies import none
 
 # The fixture stands here for all tests: imported by each module that asks for it, it would be a server for each.
 from postgres_server import MEMORY, has_room, postgres  # noqa: F401 - as said above
+
+from railtracks._sessions.trio_thread import forget_parents_thread, trio_thread
 
 # A shell ignores SIGINT for what it runs in the background, and that is inherited. Here it has to interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -39,10 +42,25 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 
+# The collector has nothing to find in what is imported and collected, about a million objects: it stays to the end.
+gc.disable()
+
+
 def pytest_collection_finish() -> None:
-    """Have no garbage collection look again at what was imported and collected: it all stays to the end."""
     # With its first example Hypothesis asks the collector who holds its random numbers; what is frozen is not found.
     find(none(), lambda _: True)
+    put_aside()
+    gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    if nextitem is not None and nextitem.path != item.path:
+        put_aside()
+
+
+def put_aside() -> None:
+    """Have the garbage collector never look again at what is there now: many tests collect garbage, and time it."""
     gc.collect()
     gc.freeze()
 
@@ -62,6 +80,14 @@ def page_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(folder)
     monkeypatch.delenv("RAILTRACKS_HOME")
     return folder
+
+
+@pytest.fixture(scope="module")
+def no_trio_thread_afterwards() -> Iterator[None]:
+    """End the process's Trio thread when the tests of a module have used it."""
+    yield
+    trio_thread().close()
+    forget_parents_thread()
 
 
 @pytest.fixture

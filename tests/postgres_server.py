@@ -149,6 +149,14 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
+def url_of_store(request: pytest.FixtureRequest, folder: Path) -> str:
+    """Return where there is no store yet, in the database that the parameter of a fixture names."""
+    if request.param == "sqlite":
+        return str(folder / "store.db")
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.fresh_url()
+
+
 def has_room(folder: Path) -> bool:
     """Return whether there is such a folder, with room for all that the tests write."""
     return folder.is_dir() and os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > ROOM

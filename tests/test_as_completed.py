@@ -8,47 +8,10 @@ from typing import Any
 
 import pytest
 import trio
+from plain_nodes import Crowd, IterableError, broken, double, forever, nap, odd, statuses
 from trio.testing import MockClock, assert_checkpoints, assert_no_checkpoints, wait_all_tasks_blocked
 
 import railtracks as rt
-
-
-@rt.function_node
-async def double(number: int) -> int:
-    return 2 * number
-
-
-@rt.function_node
-async def nap(seconds: float) -> float:
-    await trio.sleep(seconds)
-    return seconds
-
-
-@rt.function_node
-async def odd(number: int) -> int:
-    if number % 2 == 0:
-        raise ValueError(number)
-    return number
-
-
-@rt.function_node
-async def forever(*_: object) -> None:
-    await trio.sleep_forever()
-
-
-class IterableError(Exception):
-    pass
-
-
-def broken(count: int, error: BaseException) -> Iterator[int]:
-    yield from range(count)
-    raise error
-
-
-def statuses(session: rt.Session) -> list[str]:
-    """Return the statuses of all calls, in no order: side by side, any call may come first."""
-    return sorted(call.status for call in session.info.calls)
-
 
 with_and_without_a_limit = pytest.mark.parametrize("limit", [None, 3])
 
@@ -436,19 +399,10 @@ async def test_a_limiter_without_tokens_is_waited_for() -> None:
 
 @pytest.mark.parametrize("limit", [1, 2, 5])
 async def test_at_most_as_many_as_the_limit_run_at_once(limit: int, autojump_clock: MockClock) -> None:
-    running: set[int] = set()
-    most = 0
-
-    async def work(number: int) -> None:
-        nonlocal most
-        running.add(number)
-        most = max(most, len(running))
-        await trio.sleep(number % 3)
-        running.remove(number)
-
-    async with rt.as_completed(work, range(20), limit=limit) as finished:
+    crowd = Crowd()
+    async with rt.as_completed(crowd, range(20), limit=limit) as finished:
         assert len([pending async for pending in finished]) == 20
-    assert most == limit
+    assert crowd.most == limit
 
 
 async def test_a_limiter_is_shared_and_gets_everything_back() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, MutableMapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -19,17 +19,11 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocket
 
 import railtracks as rt
-from railtracks._sessions.trio_thread import forget_parents_thread, trio_thread
+
+pytestmark = pytest.mark.usefixtures("no_trio_thread_afterwards")
 
 WAIT = 10
 Message = MutableMapping[str, Any]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_trio_thread_afterwards() -> Iterator[None]:
-    yield
-    trio_thread().close()
-    forget_parents_thread()
 
 
 class Hanging:

@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -19,6 +19,8 @@ import trio
 import railtracks as rt
 from railtracks._sessions.trio_thread import TrioThread, forget_parents_thread, trio_thread
 from railtracks.testing import opened_sessions, run_with_mock_clock
+
+pytestmark = pytest.mark.usefixtures("no_trio_thread_afterwards")
 
 USER: ContextVar[str] = ContextVar("user", default="nobody")
 
@@ -104,12 +106,6 @@ def end_trio_thread() -> None:
     """End the Trio thread, as the end of the interpreter does; the next flow starts another one, as after a fork."""
     trio_thread().close()
     forget_parents_thread()
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_trio_thread_afterwards() -> Iterator[None]:
-    yield
-    end_trio_thread()
 
 
 # Results, errors, context variables.

@@ -35,6 +35,7 @@ def ended(script: str, *args: str, **environ: str) -> subprocess.CompletedProces
         ("nested", 0),
         pytest.param("stops", 0, marks=PROOF),
         pytest.param("exits", 3, marks=PROOF),
+        pytest.param("exits beside", 0, marks=PROOF),
         pytest.param("fails", 1, marks=PROOF),
         pytest.param("works", 0, marks=PROOF),
     ],

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,10 @@ import trio
 from proof_rounds import rounds
 
 import railtracks as rt
-from railtracks._sessions.trio_thread import forget_parents_thread, trio_thread
+
+pytestmark = pytest.mark.usefixtures("no_trio_thread_afterwards")
 
 SCRIPTS = Path(__file__).parent / "scripts"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_trio_thread_afterwards() -> Iterator[None]:
-    yield
-    trio_thread().close()
-    forget_parents_thread()
 
 
 class Counted:

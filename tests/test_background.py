@@ -4,6 +4,7 @@ from contextvars import ContextVar
 
 import pytest
 import trio
+from plain_nodes import fail_in_cleanup
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import railtracks as rt
@@ -254,16 +255,9 @@ async def test_failure_of_a_service_fails_the_session() -> None:
 
 
 async def test_error_in_the_cleanup_of_a_service_is_raised() -> None:
-    @rt.function_node
-    async def work() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            raise ValueError("cleanup")
-
     with pytest.raises(ValueError, match="cleanup"):
         async with rt.Session() as session:
-            session.start_service(work)
+            session.start_service(fail_in_cleanup, ValueError("cleanup"))
             await wait_all_tasks_blocked()
     assert session.status == "failed"
 

@@ -8,38 +8,10 @@ from typing import Any
 
 import pytest
 import trio
+from plain_nodes import Crowd, IterableError, broken, double, forever, nap, odd, statuses
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 import railtracks as rt
-
-
-@rt.function_node
-async def double(number: int) -> int:
-    return 2 * number
-
-
-@rt.function_node
-async def nap(seconds: float) -> float:
-    await trio.sleep(seconds)
-    return seconds
-
-
-@rt.function_node
-async def odd(number: int) -> int:
-    if number % 2 == 0:
-        raise ValueError(number)
-    return number
-
-
-@rt.function_node
-async def forever(*_: object) -> None:
-    await trio.sleep_forever()
-
-
-def statuses(session: rt.Session) -> list[str]:
-    """Return the statuses of all calls, in no order: side by side, any call may come first."""
-    return sorted(call.status for call in session.info.calls)
-
 
 # call_batch: results and errors.
 
@@ -184,15 +156,6 @@ async def test_an_item_is_the_nodes_own_error_and_keeps_no_context() -> None:
 # call_batch: inputs.
 
 
-class IterableError(Exception):
-    pass
-
-
-def broken(count: int, error: BaseException) -> Iterator[int]:
-    yield from range(count)
-    raise error
-
-
 @pytest.mark.parametrize("limit", [None, 10])
 @pytest.mark.parametrize("return_exceptions", [True, False])
 async def test_an_error_of_the_iterable_cancels_the_rest_and_is_raised(
@@ -286,18 +249,9 @@ async def test_a_batch_is_a_checkpoint_even_an_empty_one(limit: float | None, in
 
 @pytest.mark.parametrize("limit", [1, 2, 5])
 async def test_at_most_as_many_as_the_limit_run_at_once(limit: float, autojump_clock: MockClock) -> None:
-    running: set[int] = set()
-    most = 0
-
-    async def work(number: int) -> None:
-        nonlocal most
-        running.add(number)
-        most = max(most, len(running))
-        await trio.sleep(number % 3)
-        running.remove(number)
-
-    await rt.call_batch(work, range(20), limit=limit)
-    assert most == limit
+    crowd = Crowd()
+    await rt.call_batch(crowd, range(20), limit=limit)
+    assert crowd.most == limit
 
 
 async def test_a_limiter_is_shared_and_the_pending_call_is_its_borrower() -> None:

@@ -10,6 +10,7 @@ import attrs
 import pytest
 from doc_blocks import LANGUAGES, MARKS, PAGES, ROOT, Page, blocks_of
 from postgres_server import PostgresServer
+from proof_rounds import proved
 
 import railtracks as rt
 
@@ -20,13 +21,16 @@ GUARANTEES = ROOT / "docs" / "guarantees.md"
 TROUBLES = ROOT / "docs" / "troubleshooting.md"
 NEEDS_A_SERVER = ROOT / "docs" / "how-to" / "postgresql.md"
 RUN_ELSEWHERE = {TROUBLES, NEEDS_A_SERVER, ROOT / "README.md"}
+# Of these several blocks are programs or tests of their own.
+START_PROCESSES = [ROOT / "docs" / page for page in ("agents.md", "how-to/tests.md", "how-to/workers.md")]
+RUN_HERE = [page for page in PAGES if page not in RUN_ELSEWHERE and page not in START_PROCESSES]
 
 
 def named(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page not in RUN_ELSEWHERE], ids=named)
+@pytest.mark.parametrize("page", [*RUN_HERE, *proved(*START_PROCESSES)], ids=named)
 def test_the_blocks_of_a_page_run_and_print_what_it_says(page: Path, page_folder: Path) -> None:
     for _block, _ran in Page(page).run():
         pass

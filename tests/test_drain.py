@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import railtracks as rt
-from railtracks._sessions.session import drain_soon
+from railtracks._sessions.access import drain_soon
 
 REFUSED = "is draining: it takes no new top-level calls"
 

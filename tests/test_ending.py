@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from plain_nodes import fail_in_cleanup
 from trio.lowlevel import enable_ki_protection
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -169,16 +170,9 @@ async def test_error_in_cleanup_replaces_the_timeout_error_which_becomes_its_con
 ) -> None:
     failure = ValueError("cleanup")
 
-    @rt.function_node
-    async def work() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            raise failure
-
     with pytest.raises(ValueError, match="cleanup") as caught:
         async with rt.Session(name="run", timeout=1) as session:
-            await rt.call(work)
+            await rt.call(fail_in_cleanup, failure)
     assert caught.value is failure
     assert isinstance(failure.__context__, rt.SessionTimeoutError)
     assert failure.__context__.session == "run"
@@ -187,17 +181,10 @@ async def test_error_in_cleanup_replaces_the_timeout_error_which_becomes_its_con
 
 
 async def test_errors_of_several_cleanups_are_a_group_over_the_timeout_error(autojump_clock: MockClock) -> None:
-    @rt.function_node
-    async def work(error: Exception) -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            raise error
-
     with pytest.RaisesGroup(ValueError, KeyError) as caught:
         async with rt.Session(timeout=1) as session:
-            session.start_soon(work, ValueError("one"))
-            await rt.call(work, KeyError("two"))
+            session.start_soon(fail_in_cleanup, ValueError("one"))
+            await rt.call(fail_in_cleanup, KeyError("two"))
     assert isinstance(caught.value.__context__, rt.SessionTimeoutError)
     assert session.status == "timed_out"
 
@@ -206,49 +193,28 @@ async def test_errors_of_several_cleanups_are_a_group_over_the_timeout_error(aut
 async def test_timeout_is_the_first_cause_in_whatever_order_tasks_wake(
     end_on_error: bool, autojump_clock: MockClock
 ) -> None:
-    @rt.function_node
-    async def fail_in_cleanup() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            raise ValueError("cleanup")
-
     # Trio tosses a coin on it.
     for _ in range(8):
         with pytest.raises(ValueError, match="cleanup") as caught:
             async with rt.Session(timeout=1, end_on_error=end_on_error, save_state=False) as session:
-                session.start_soon(fail_in_cleanup)
+                session.start_soon(fail_in_cleanup, ValueError("cleanup"))
         assert isinstance(caught.value.__context__, rt.SessionTimeoutError)
         assert session.status == "timed_out"
 
 
 async def test_cancel_from_outside_is_the_first_cause_though_a_background_call_fails_in_its_cleanup() -> None:
-    @rt.function_node
-    async def fail_in_cleanup() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            raise ValueError("cleanup")
-
     with trio.CancelScope() as outside, pytest.raises(ValueError, match="cleanup"):
         async with rt.Session() as session:
-            session.start_soon(fail_in_cleanup)
+            session.start_soon(fail_in_cleanup, ValueError("cleanup"))
             await wait_all_tasks_blocked()
             outside.cancel()
     assert session.status == "cancelled"
 
 
 async def test_fatal_error_in_the_cleanup_of_a_group_that_failed_is_a_failure_of_the_session() -> None:
-    @rt.function_node
-    async def fail_fatally_in_cleanup() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            raise rt.FatalError("cleanup")
-
     with pytest.raises(rt.FatalError, match="cleanup"):
         async with rt.Session() as session, rt.open_group() as group:
-            group.start_soon(fail_fatally_in_cleanup)
+            group.start_soon(fail_in_cleanup, rt.FatalError("cleanup"))
             await wait_all_tasks_blocked()
             group.cancel_scope.cancel()
     assert session.status == "failed"
@@ -379,17 +345,10 @@ async def test_scope_outside_over_a_session_that_was_cancelled_too_goes_on() -> 
 
 
 async def test_error_in_cleanup_after_a_cancel_from_outside_is_raised() -> None:
-    @rt.function_node
-    async def work() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            raise ValueError("cleanup")
-
     with trio.CancelScope() as outside, pytest.raises(ValueError, match="cleanup"):
         async with rt.Session() as session:
             outside.cancel()
-            await rt.call(work)
+            await rt.call(fail_in_cleanup, ValueError("cleanup"))
     assert session.status == "cancelled"
 
 
@@ -964,15 +923,8 @@ def test_ctrl_c_while_the_payload_is_handed_out_lets_the_callback_run_to_its_end
 
 
 def test_ctrl_c_beside_other_errors_is_raised_bare() -> None:
-    @rt.function_node
-    async def fail_in_cleanup() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            raise ValueError("cleanup")
-
     async def body(session: rt.Session) -> None:
-        session.start_soon(fail_in_cleanup)
+        session.start_soon(fail_in_cleanup, ValueError("cleanup"))
         await wait_all_tasks_blocked()
         press_ctrl_c()
         await trio.sleep_forever()

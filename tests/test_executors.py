@@ -189,6 +189,7 @@ async def test_no_exception_breaks_a_pool_of_processes() -> None:
         await trio.to_thread.run_sync(executor.shutdown)
 
 
+@pytest.mark.proof
 def test_no_exception_breaks_a_pool_of_lokys() -> None:
     # In an interpreter of its own: loky keeps processes for the next pool.
     code = "import loky, trio, test_executors as t; trio.run(t.use_a_pool, loky.ProcessPoolExecutor(1))"

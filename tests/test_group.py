@@ -4,31 +4,10 @@ from typing import Any, cast
 
 import pytest
 import trio
+from plain_nodes import Crowd, double, forever, nap, statuses
 from trio.testing import MockClock, assert_checkpoints, assert_no_checkpoints, wait_all_tasks_blocked
 
 import railtracks as rt
-
-
-@rt.function_node
-async def double(number: int) -> int:
-    return 2 * number
-
-
-@rt.function_node
-async def nap(seconds: float) -> float:
-    await trio.sleep(seconds)
-    return seconds
-
-
-@rt.function_node
-async def forever(*_: object) -> None:
-    await trio.sleep_forever()
-
-
-def statuses(session: rt.Session) -> list[str]:
-    """Return the statuses of all calls, in no order: side by side, any call may come first."""
-    return sorted(call.status for call in session.info.calls)
-
 
 # Calls side by side.
 
@@ -207,20 +186,11 @@ async def test_entering_a_group_is_no_checkpoint() -> None:
 
 @pytest.mark.parametrize("limit", [1, 2, 5])
 async def test_at_most_as_many_calls_of_a_group_as_its_limit_run_at_once(limit: int, autojump_clock: MockClock) -> None:
-    running: set[int] = set()
-    most = 0
-
-    async def work(number: int) -> None:
-        nonlocal most
-        running.add(number)
-        most = max(most, len(running))
-        await trio.sleep(number % 3)
-        running.remove(number)
-
+    crowd = Crowd()
     async with rt.open_group(limit=limit) as group:
         for number in range(20):
-            group.start_soon(work, number)
-    assert most == limit
+            group.start_soon(crowd, number)
+    assert crowd.most == limit
 
 
 async def test_a_call_of_a_group_that_waits_for_room_has_no_record_yet(autojump_clock: MockClock) -> None:

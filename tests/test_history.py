@@ -415,6 +415,17 @@ async def test_a_session_that_forgets_does_not_grow() -> None:
 steps = st.lists(st.tuples(st.sampled_from(["open", "complete", "fail", "cancel"]), st.integers(0, 20)), max_size=60)
 
 
+def close(tree: CallTree, call_id: int, what: str, pick: int) -> None:
+    """Close a call as a step of a test says."""
+    match what:
+        case "complete":
+            tree.complete(call_id, pick)
+        case "fail":
+            tree.fail(call_id, CallError("ValueError", str(pick)))
+        case _:
+            tree.cancel(call_id)
+
+
 @given(steps=steps, limit=st.integers(0, 5))
 def test_a_bounded_tree_is_the_whole_one_without_what_finished_long_ago(
     steps: list[tuple[str, int]], limit: int
@@ -437,13 +448,7 @@ def test_a_bounded_tree_is_the_whole_one_without_what_finished_long_ago(
             continue
         call_id = leaves[pick % len(leaves)]
         for tree in (whole, bounded):
-            match what:
-                case "complete":
-                    tree.complete(call_id, pick)
-                case "fail":
-                    tree.fail(call_id, CallError("ValueError", str(pick)))
-                case _:
-                    tree.cancel(call_id)
+            close(tree, call_id, what, pick)
         del children[call_id]
         for brothers in children.values():
             brothers.discard(call_id)
@@ -513,13 +518,7 @@ def test_counts_are_right_at_any_moment(steps: list[tuple[str, int]], limit: int
         elif running:
             call_id = running.pop(pick % len(running))
             for each in (tree, whole):
-                match what:
-                    case "complete":
-                        each.complete(call_id, pick)
-                    case "fail":
-                        each.fail(call_id, CallError("ValueError", str(pick)))
-                    case _:
-                        each.cancel(call_id)
+                close(each, call_id, what, pick)
     check_counts(tree, whole)
     tree.cancel_what_is_open()
     whole.cancel_what_is_open()

@@ -18,6 +18,8 @@ import railtracks as rt
 from railtracks._sessions.in_trio_thread import run_in_trio_thread
 from railtracks._sessions.trio_thread import forget_parents_thread, trio_thread
 
+pytestmark = pytest.mark.usefixtures("no_trio_thread_afterwards")
+
 WAIT = 10
 USER: ContextVar[str] = ContextVar("user", default="nobody")
 
@@ -25,13 +27,6 @@ USER: ContextVar[str] = ContextVar("user", default="nobody")
 @rt.function_node
 async def where() -> str:
     return threading.current_thread().name
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_trio_thread_afterwards() -> Iterator[None]:
-    yield
-    trio_thread().close()
-    forget_parents_thread()
 
 
 class SoftLimitError(Exception):

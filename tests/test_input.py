@@ -717,6 +717,7 @@ def test_a_live_owner_keeps_its_session_when_its_lock_file_is_deleted(tmp_path: 
         assert told == "1\n"
 
 
+@pytest.mark.proof
 def test_what_a_killed_owner_had_is_free_at_once_and_its_lease_ends_before_its_file_is_deleted(tmp_path: Path) -> None:
     async def entry() -> int:
         return 2
@@ -756,6 +757,7 @@ def test_an_owner_whose_lease_cannot_be_read_is_judged_by_its_lock(tmp_path: Pat
     assert flow.resume("s") == 2
 
 
+@pytest.mark.proof
 def test_lock_files_of_owners_that_died_are_deleted_by_the_next_one(tmp_path: Path) -> None:
     path, locks = tmp_path / "store.db", tmp_path / "store.db-owners"
     with owner_of(path) as process:

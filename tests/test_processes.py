@@ -157,6 +157,7 @@ async def test_what_a_process_node_has_started_is_gone_when_it_crashes(how: str,
         assert is_gone(left)
 
 
+@pytest.mark.proof
 async def test_a_timeout_does_not_wait_for_a_shell_that_the_node_waits_for() -> None:
     async with rt.Session(save_state=False):
         await rt.call(functions.double, 1)
@@ -192,12 +193,14 @@ async def test_a_worker_that_is_lost_costs_its_own_call(how: str, code: int) -> 
         assert [each.result() for each in others] == [2 * each for each in range(8)]
 
 
+@pytest.mark.proof
 async def test_multiprocessing_works_in_a_process_node() -> None:
     async with rt.Session(save_state=False):
         assert await rt.call(functions.square_in_a_pool, [1, 2, 3]) == [1, 4, 9]
         assert await rt.call(functions.double, 4) == 8
 
 
+@pytest.mark.proof
 async def test_a_call_that_is_cancelled_as_it_waits_leaves_the_starting_worker_to_the_next() -> None:
     with pytest.MonkeyPatch.context() as patch:
         import slow_to_import  # noqa: PLC0415
@@ -212,6 +215,7 @@ async def test_a_call_that_is_cancelled_as_it_waits_leaves_the_starting_worker_t
             assert results[0] == results[1]
 
 
+@pytest.mark.proof
 async def test_a_session_timeout_says_what_was_waited_for(tmp_path: Path) -> None:
     rt.set_config(process_limit=1)
     path = tmp_path / "told"
@@ -223,6 +227,7 @@ async def test_a_session_timeout_says_what_was_waited_for(tmp_path: Path) -> Non
         group.cancel_scope.cancel()
 
 
+@pytest.mark.proof
 async def test_a_call_that_is_cancelled_in_the_line_leaves_other_workers_alone(tmp_path: Path) -> None:
     rt.set_config(process_limit=1)
     path = tmp_path / "told"
@@ -240,6 +245,7 @@ async def test_a_call_that_is_cancelled_in_the_line_leaves_other_workers_alone(t
     assert all(is_gone(each) for each in processes)
 
 
+@pytest.mark.proof
 async def test_a_cancel_while_a_worker_starts_leaves_nothing() -> None:
     async with rt.Session(save_state=False):
         with trio.move_on_after(0.01):
@@ -250,6 +256,7 @@ async def test_a_cancel_while_a_worker_starts_leaves_nothing() -> None:
             await rt.call(functions.double, 1)
 
 
+@pytest.mark.proof
 async def test_a_worker_that_ends_as_it_is_prepared_costs_one_call_each_time() -> None:
     with pytest.MonkeyPatch.context() as patch:
         import ends_as_imported  # noqa: PLC0415
@@ -266,6 +273,7 @@ async def test_a_worker_that_ends_as_it_is_prepared_costs_one_call_each_time() -
     worker_modules.PROCESS_MODULES.discard("ends_as_imported")
 
 
+@pytest.mark.proof
 async def test_workers_that_were_started_before_serve_the_first_calls() -> None:
     rt.set_config(process_limit=3)
     async with rt.Session(save_state=False) as session:
@@ -288,6 +296,7 @@ async def test_no_more_workers_than_the_limit_run_at_once() -> None:
         assert len(set(await rt.call_batch(functions.process_id, range(20)))) <= 2
 
 
+@pytest.mark.proof
 async def test_a_worker_that_was_killed_while_it_was_idle_is_replaced() -> None:
     async with rt.Session(save_state=False):
         worker = await rt.call(functions.process_id)
@@ -298,6 +307,7 @@ async def test_a_worker_that_was_killed_while_it_was_idle_is_replaced() -> None:
         assert await rt.call(functions.process_id) != worker
 
 
+@pytest.mark.proof
 async def test_when_the_guardian_is_killed_its_workers_end_and_the_next_call_gets_another() -> None:
     async with rt.Session(save_state=False):
         worker = await rt.call(functions.process_id)
@@ -318,6 +328,7 @@ async def test_when_the_guardian_is_killed_its_workers_end_and_the_next_call_get
         assert await rt.call(functions.double, 2) == 4
 
 
+@pytest.mark.proof
 async def test_a_call_whose_guardian_has_just_been_killed_crashes_or_gets_another_worker() -> None:
     async with rt.Session(save_state=False):
         worker = await rt.call(functions.process_id)
@@ -333,6 +344,7 @@ async def test_a_call_whose_guardian_has_just_been_killed_crashes_or_gets_anothe
         assert await rt.call(functions.double, 2) == 4
 
 
+@pytest.mark.proof
 async def test_a_worker_of_a_guardian_that_has_ended_may_be_killed_again() -> None:
     guardian_process = await Guardian.open(sys.path)
     worker = guardian_process.start_worker()
@@ -347,6 +359,7 @@ async def test_a_worker_of_a_guardian_that_has_ended_may_be_killed_again() -> No
     await guardian_process.close()
 
 
+@pytest.mark.proof
 async def test_a_call_that_is_cancelled_as_it_gets_a_worker_gives_the_worker_back() -> None:
     rt.set_config(process_limit=1)
     async with rt.Session(save_state=False):
@@ -408,6 +421,7 @@ async def test_workers_have_the_folder_and_the_environment_of_the_program(
         assert await rt.call(functions.surroundings, "FOR_WORKERS") == ["seen", str(tmp_path)]
 
 
+@pytest.mark.proof
 async def test_workers_start_when_the_current_folder_was_deleted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -419,6 +433,7 @@ async def test_workers_start_when_the_current_folder_was_deleted(
         assert await rt.call(functions.double, 2) == 4
 
 
+@pytest.mark.proof
 async def test_when_no_process_can_be_started_the_call_fails_and_later_ones_may_succeed() -> None:
     async with rt.Session(save_state=False):
         with pytest.MonkeyPatch.context() as patch:
@@ -449,6 +464,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.proof
 def test_a_process_that_the_program_forks_has_no_socket_of_the_workers(tmp_path: Path) -> None:
     (tmp_path / "forking.py").write_text(FORK, "utf-8")
     assert run("forking.py", cwd=tmp_path).startswith("closed 2\n")
@@ -542,6 +558,7 @@ def run(*arguments: str, text: str | None = None, cwd: Path | None = None) -> st
     return done.stdout + done.stderr
 
 
+@pytest.mark.proof
 def test_functions_and_classes_of_the_main_module_work_in_workers(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(program(), "utf-8")
     # A worker leaves nothing unclosed either.

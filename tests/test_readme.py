@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
 from doc_blocks import ROOT, Page
 
 README = ROOT / "README.md"
@@ -35,8 +34,9 @@ def test_the_pages_that_the_readme_names_are_there() -> None:
 PACKAGE = ROOT / "railtracks"
 
 
-@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_contributing_says_what_each_file_holds(file: Path) -> None:
-    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
-    known = file.stem in {"__init__", "__main__"} or "migrations" in file.parts
-    assert known or re.search(rf"`(?:[\w/]*/)?{file.stem}(?:\.py)?`", page)
+def test_contributing_says_what_each_file_holds() -> None:
+    named = set(re.findall(r"`(?:[\w/]*/)?(\w+)(?:\.py)?`", (ROOT / "CONTRIBUTING.md").read_text("utf-8")))
+    known = named | {"__init__", "__main__"}
+    files = [file for file in sorted(PACKAGE.rglob("*.py")) if "migrations" not in file.parts]
+    assert len(files) > 300
+    assert [str(file.relative_to(PACKAGE)) for file in files if file.stem not in known] == []

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import trio
+from plain_nodes import fail, give
 from trio.testing import MockClock
 
 import railtracks as rt
@@ -23,16 +24,6 @@ from railtracks._forks import count_fork
 from railtracks._records.event_files import EventFiles
 
 CANARY = "c4nary-of-the-events"
-
-
-@rt.function_node
-async def give(value: object) -> object:
-    return value
-
-
-@rt.function_node
-async def fail(message: str) -> None:
-    raise ValueError(message)
 
 
 @rt.function_node(retry=rt.Retry(2, wait_initial=0.01, jitter=0))
@@ -244,11 +235,8 @@ class Hostile:
 
 
 class Deep:
-    def __init__(self) -> None:
-        self.parts = [[number] for number in range(100_000)]
-
     def __repr__(self) -> str:
-        return repr(self.parts)
+        return repr([[number] for number in range(100_000)])
 
 
 RECURSIVE: list[object] = []

@@ -26,6 +26,7 @@ import trio
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from plain_nodes import fail, give
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import railtracks as rt
@@ -37,16 +38,6 @@ from railtracks._records.tree import CallTree
 GOLDEN = sorted((Path(__file__).parent / "states" / "v1").glob("*.json"))
 SCHEMA = json.loads((files(rt) / "state.schema.json").read_text())
 VALIDATOR = Draft202012Validator(SCHEMA)
-
-
-@rt.function_node
-async def give(value: object) -> object:
-    return value
-
-
-@rt.function_node
-async def fail(message: str) -> None:
-    raise ValueError(message)
 
 
 @rt.function_node

@@ -224,6 +224,15 @@ def _pickled(value: object) -> bytes | None:
     return None
 
 
+def packed_value(value: object) -> bytes:
+    """Return a value as bytes for `unpacked`.
+
+    Raises:
+        Exception: Whatever pickling it raises.
+    """
+    return _dumped((True, value))
+
+
 def unpacked(name: str, reply: bytes) -> object:
     """Return the result that came back from a worker, or raise the error that did.
 

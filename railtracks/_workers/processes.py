@@ -155,7 +155,7 @@ class WorkerPool:
         """Start workers until there are `count`, and import in all of them the modules of the nodes for processes.
 
         Raises:
-            ValueError: If there may not be so many.
+            ValueError: If `count` is more than `process_limit`.
             WorkerCrashedError: If a worker ended as it started.
         """
         limit = configured_process_limit()

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,10 @@ def live(*, may_kill: bool) -> int:
     return 0
 
 
+# Here, and not in each life: these imports take longer than all else that a life does.
+import_module("railtracks.durable")
+if not URL.startswith("sqlite"):
+    import_module("psycopg")
 killed = 0
 while True:
     # Each life in a child that was forked before anything was opened: that is quicker than a new Python.

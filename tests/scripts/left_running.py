@@ -1,8 +1,9 @@
 """Ends while a flow runs that asyncio code has invoked, and says what the flow did at the end.
 
-Usage: left_running.py HOW. HOW is `returns` (the program ends), `exits` (with `sys.exit(3)`), `fails` (with an error),
-`stops` (the loop of the main thread is stopped, and the task left pending), `nested` (the flow waits in a sync node for
-a flow of asyncio) or `works` (a worker process is idle). Prints a line for each event.
+Usage: left_running.py HOW. HOW is `returns` (the program ends), `exits` (with `sys.exit(3)`), `exits beside` (another
+thread does), `fails` (with an error), `stops` (the loop of the main thread is stopped, and the task left pending),
+`nested` (the flow waits in a sync node for a flow of asyncio) or `works` (a worker process is idle). Prints a line for
+each event.
 """
 
 from __future__ import annotations
@@ -104,6 +105,11 @@ def main() -> None:
     else:
         threading.Thread(target=invoke, daemon=True).start()
         began.wait()
+    if HOW == "exits beside":
+        # Ends that thread, and nothing else.
+        thread = threading.Thread(target=sys.exit, args=(3,))
+        thread.start()
+        thread.join()
     say("main ends")
     if HOW == "exits":
         sys.exit(3)
