@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from enum import IntEnum
 from pathlib import Path
 
 import trio
@@ -169,6 +170,25 @@ async def logging_lines(count: int) -> None:
     thread.join()
 
 
+async def detailed(word: str, number: int) -> None:
+    deep = {"words": ["plain", f"a {word}"], word: [number, 7, None, True]}
+    LOG.warning("paid by %s", word, extra={"word": word, "deep": deep})
+
+
+class Level(IntEnum):
+    LOUD = 35
+
+
+async def loud(own: dict[str, object]) -> None:
+    LOG.log(Level.LOUD, "paid", extra={**own, "is_loud": True})
+
+
+async def nested() -> None:
+    await rt.call(step, 0)
+    async with rt.Session(save_state=False):
+        await rt.call(order_in_thread, 1)
+
+
 async def overran() -> None:
     await rt.call(overrunning)
 
@@ -261,6 +281,9 @@ stubborn_flow = rt.Flow("stubborn", stubborn, save_state=False, logging_setting=
 large_flow = _flow("large", large)
 logging_flow = _flow("logging", logging_lines)
 overran_flow = _flow("overran", overran)
+detailed_flow = _flow("detailed", detailed)
+loud_flow = _flow("loud", loud)
+nested_flow = _flow("nested", nested)
 chatty_flow = _flow("chatty", chatty)
 telling_flow = _flow("telling", telling)
 telling_until_cancelled_flow = _flow("telling until cancelled", telling_until_cancelled)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import pickle
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,19 @@ async def test_a_line_logged_on_a_worker_is_logged_here_on_the_same_logger_with_
     assert first.created <= second.created <= third.created
 
 
+async def test_secrets_of_the_sending_session_are_taken_out_of_extra_at_any_depth(
+    elsewhere: Executor, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with session():
+        rt.context.put("token", "hunter2-of-the-sender")
+        rt.context.put("pin", rt.Secret(12345678))
+        await outcome_of(elsewhere, flows.detailed_flow.bind("hunter2-of-the-sender", 12345678))
+    (line,) = came_back(caplog, "shop.orders")
+    assert line.getMessage() == "paid by [redacted]"
+    assert vars(line)["word"] == "[redacted]"
+    assert vars(line)["deep"] == {"words": ["plain", "a [redacted]"], "[redacted]": ["[redacted]", 7, None, True]}
+
+
 async def test_what_is_logged_in_this_process_is_not_logged_twice(caplog: pytest.LogCaptureFixture) -> None:
     with ThreadPoolExecutor(1) as pool:
         async with session():
@@ -121,27 +135,40 @@ async def test_the_program_logs_each_call_of_a_worker_once(
     assert {"STARTED" in each.getMessage() for each in came_back(caplog, "RT.Session")} == {True, False}
 
 
-async def test_observers_hear_of_the_lines_of_a_worker(elsewhere: Executor) -> None:
-    class Hears:
-        """Keeps what is logged."""
+class Hears:
+    """Keeps what is logged."""
 
-        def __init__(self) -> None:
-            self.events: list[LogEvent] = []
+    def __init__(self) -> None:
+        self.events: list[LogEvent] = []
 
-        def on_event(self, event: object, /) -> None:
-            assert isinstance(event, LogEvent)
-            self.events.append(event)
+    def on_event(self, event: object, /) -> None:
+        assert isinstance(event, LogEvent)
+        self.events.append(event)
 
-    hears = Hears()
+
+@pytest.fixture
+def hears() -> Iterator[Hears]:
+    made = Hears()
+    EVERYWHERE.add(made, [EventKind.LOGGED])
+    yield made
+    EVERYWHERE.remove(made)
+
+
+async def test_observers_hear_of_the_lines_of_a_worker(elsewhere: Executor, hears: Hears) -> None:
     async with session() as here:
-        EVERYWHERE.add(hears, [EventKind.LOGGED])
-        try:
-            await outcome_of(elsewhere, flows.logging_flow.bind(1))
-        finally:
-            EVERYWHERE.remove(hears)
+        await outcome_of(elsewhere, flows.logging_flow.bind(1))
     told = [(each.session_id, each.text, each.call_id) for each in hears.events if each.logger == "shop.orders"]
     # By the ids of the calls here.
     assert told == [(here.identifier, "order 0 of [redacted]", 3), (here.identifier, "in a thread, 1", 4)]
+
+
+async def test_a_line_of_a_session_inside_the_sent_one_is_told_of_the_call_that_has_sent_it(
+    elsewhere: Executor, hears: Hears
+) -> None:
+    async with session() as here:
+        await outcome_of(elsewhere, flows.nested_flow.bind())
+    told = [(each.session_id, each.call_id) for each in hears.events if each.text == "in a thread, 1"]
+    assert told == [(here.identifier, here.info.roots[0].id)]
 
 
 async def test_a_line_that_no_logger_here_wants_is_not_logged(
@@ -302,6 +329,62 @@ def test_lines_go_on_once_they_are_taken() -> None:
     assert (told.text, told.extra) == ("\\udc80", {"a": {"b": 1}})
 
 
+def test_keys_of_any_kind_in_extra_come_as_texts() -> None:
+    feed = feed_of([])
+    LineCatcher(lambda: feed.log).handle(record_with({1: "one", ("a",): "pair", "plain": 2}))
+    (told,) = told_at_the_end_of(feed)
+    assert told.extra == {"1": "one", "('a',)": "pair", "plain": 2}
+
+
+async def test_users_own_values_of_extra_win_over_the_ids_and_the_worker(
+    elsewhere: Executor, caplog: pytest.LogCaptureFixture
+) -> None:
+    own: dict[str, object] = {"session_id": "web-123", "run_id": "nightly", "node_id": 4.5, "worker": "gunicorn-3"}
+    async with session():
+        await outcome_of(elsewhere, flows.loud_flow.bind(own))
+    (line,) = [each for each in caplog.records if vars(each).get("is_loud") and each.threadName == "MainThread"]
+    assert {name: vars(line)[name] for name in own} == own
+
+
+def test_a_level_of_an_enumeration_goes_as_a_number() -> None:
+    feed = feed_of([])
+    LineCatcher(lambda: feed.log).handle(record_with({"levelno": flows.Level.LOUD}))
+    _, ((*_, level, _, _, _, _, _, _),) = feed.rest()
+    assert (type(level), level) == (int, 35)
+
+
+def test_a_line_that_cannot_be_sent_costs_nothing_but_itself() -> None:
+    feed = feed_of([])
+    catcher = LineCatcher(lambda: feed.log)
+    # As a record factory of users may make it.
+    catcher.handle(record_with({"pathname": Path("shop.py")}))
+    catcher.handle(record_with({"lineno": [1]}))
+    catcher.handle(record_with({"msg": "the next one"}))
+    *failed, last = told_at_the_end_of(feed)
+    assert [(each.logger, each.level) for each in failed] == [("RT.Session", logging.WARNING)] * 2
+    assert "AttributeError" in failed[0].text
+    assert last.text == "the next one"
+
+
+def test_ids_of_users_on_a_logger_below_that_of_the_library_are_not_taken_for_ids_of_calls() -> None:
+    feed = feed_of([])
+    strange = {"name": "RT.mine", "session_id": 7, "node_id": ["a"], "run_id": object()}
+    LineCatcher(lambda: feed.log).handle(record_with(strange))
+    (told,) = told_at_the_end_of(feed)
+    assert told.ids == (None, None, None)
+
+
+def record_with(attributes: dict[Any, object]) -> logging.LogRecord:
+    record = logging.makeLogRecord({"name": "shop", "levelno": logging.INFO})
+    vars(record).update(attributes)
+    return record
+
+
+def told_at_the_end_of(feed: Feed) -> list[LoggedLine]:
+    _, rest = feed.rest()
+    return [each for each in read(rest) if isinstance(each, LoggedLine)]
+
+
 def test_lines_of_many_threads_go_at_most_fifty_at_once() -> None:
     sent: list[int] = []
     feed = Feed(lambda _, lines: sent.append(len(lines)), is_taken=True)
@@ -331,6 +414,47 @@ def test_a_line_that_no_call_has_logged_names_none() -> None:
     (line,) = taken
     assert line.ids == (None, None, None)
     assert len(line.text) < 9_000
+
+
+@contextmanager
+def caught_only() -> Generator[logging.Logger]:
+    """Give a logger below one whose only handler catches lines for another process."""
+    above = logging.getLogger("shop.alone")
+    # Not in a fixture: pytest adds handlers of its own to loggers that do not propagate.
+    above.propagate = False
+    above.addHandler(LineCatcher(lambda: None))
+    try:
+        yield logging.getLogger("shop.alone.orders")
+    finally:
+        above.handlers.clear()
+        above.propagate = True
+
+
+def test_without_a_handler_of_the_program_warnings_of_a_worker_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with caught_only() as logger:
+        logger.setLevel(logging.INFO)
+        logger.info("for information")
+        logger.warning("first warning")
+        # As lines of a session that shows them itself.
+        logger.warning("shown elsewhere", extra={"has_display": True})
+        logger.addHandler(logging.NullHandler())
+        logger.warning("handled")
+        logger.handlers.clear()
+        logger.setLevel(logging.NOTSET)
+    # A logger of the program that reaches up to the root.
+    logging.getLogger("shop").addHandler(catcher := LineCatcher(lambda: None))
+    logging.getLogger("shop").warning("captured by pytest")
+    logging.getLogger("shop").removeHandler(catcher)
+    assert capsys.readouterr().err == "first warning\n"
+
+
+def test_a_program_that_wants_no_last_resort_gets_none(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "lastResort", None)
+    with caught_only() as logger:
+        logger.warning("a warning")
+    assert capsys.readouterr().err == ""
 
 
 def test_what_happened_to_a_call_that_is_not_known_is_left_out() -> None:

@@ -45,8 +45,8 @@ async def cancel_on_disconnect(request: Request, awaitable: Awaitable[R]) -> R:
 
     Raises:
         ClientDisconnectedError: If the client has left.
-        TypeError: If `request` is no request of Starlette or FastAPI, or a part of its body was streamed before. Of a
-            body in chunks, which tells no length, that cannot be seen: nothing may have streamed a part of it.
+        TypeError: If `request` is no request of Starlette or FastAPI, or a part of its body was streamed before. For
+            a chunked body this cannot be checked: do not stream any of it before.
         RuntimeError: If the request is watched already.
         BaseException: What the awaitable raises, as the same object.
     """

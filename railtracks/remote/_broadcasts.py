@@ -26,12 +26,12 @@ _LOG: Final = logging.getLogger("RT.Session")
 
 
 class Broadcasts:
-    """The broadcasts of one session on a worker. They wait here while the buffer of the session here is full.
+    """The broadcasts of one session on a worker. They wait while the buffer of the sending session is full.
 
     Args:
-        scope: The session here.
-        job: The session there.
-        took: Called for each broadcast that the session here has taken.
+        scope: The sending session.
+        job: What was sent: the session on the worker.
+        took: Called for each broadcast that the sending session has taken.
     """
 
     def __init__(self, scope: SessionScope, job: Job, took: Callable[[], object]) -> None:
@@ -56,9 +56,9 @@ class Broadcasts:
         self._has_come.set()
 
     async def delivered_beside(self, run: Callable[[], Coroutine[object, Never, R]]) -> Caught[R]:
-        """Await an async function, and hand the broadcasts that come meanwhile to the session here, in their order.
+        """Await an async function, and hand the broadcasts that come meanwhile to the sending session, in their order.
 
-        After a cancel they are handed on for the cleanup timeout of the session there at most.
+        After a cancel they are handed on for the cleanup timeout of the session on the worker at most.
         """
         came: Caught[R] | None = None
         delivery = trio.CancelScope(shield=True)
@@ -92,7 +92,7 @@ class Broadcasts:
                     self._has_come = trio.Event()
                     if not self._is_over:
                         await self._has_come.wait()
-        except Exception as error:  # noqa: BLE001 - raised by the call: the session here cannot take the item
+        except Exception as error:  # noqa: BLE001 - raised by the call: the sending session cannot take the item
             self._failure = error
             around.cancel()
         self._has_delivered.set()

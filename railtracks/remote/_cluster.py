@@ -28,7 +28,7 @@ from railtracks.remote._worker import Job, Reply, cancel_jobs, run_job, take_new
 
 R = TypeVar("R")
 
-# Seconds in which a worker has to take note of a cancel.
+# Seconds in which a worker has to take note of a cancel, and of how much was taken.
 _CANCEL: Final = 2.0
 # Seconds between two looks at the cluster, and how long its scheduler may be away.
 _LOOK: Final = 0.5
@@ -156,13 +156,22 @@ class ClusterEngine:
             self._has_taken.set()
 
     async def _acknowledge_often(self) -> None:
-        """Tell workers how much was taken: all of the time that the last message took, in one message to each."""
-        while True:
-            await self._has_taken.wait()
-            self._has_taken = trio.Event()
-            taken, self._taken = self._taken, {}
-            for address, positions in taken.items():
-                await self._ask(partial(self._client.run, take_news, positions, workers=[address], on_error="return"))
+        """Tell workers how much was taken: one message at a time to each, and none waits for another worker."""
+        being_told: set[str] = set()
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._has_taken.wait()
+                self._has_taken = trio.Event()
+                for address in self._taken.keys() - being_told:
+                    being_told.add(address)
+                    nursery.start_soon(self._acknowledge_to, address, self._taken.pop(address), being_told)
+
+    async def _acknowledge_to(self, address: str, positions: dict[str, int], being_told: set[str]) -> None:
+        with trio.move_on_after(_CANCEL):
+            await self._ask(partial(self._client.run, take_news, positions, workers=[address], on_error="return"))
+        being_told.discard(address)
+        # All that was taken meanwhile goes in one message.
+        self._has_taken.set()
 
     async def _stop(self, sent: _Sent) -> None:
         """Have a job that was cancelled not begin, or end; wait until it has."""

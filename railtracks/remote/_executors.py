@@ -36,7 +36,10 @@ class ExecutorEngine:
         return reply
 
     def acknowledge(self, job: Job, position: int) -> None:
-        """Tell a session in a thread of this process; no other waits for that. See `Engine.acknowledge`."""
+        """Tell a session in a thread of this process. See `Engine.acknowledge`.
+
+        A session in another process is told nothing: its lines and broadcasts come at its end, and wait for nobody.
+        """
         take_news({job.job_id: position})
 
     async def _run_in_thread(self, job: Job, record: JobRecord) -> Reply:

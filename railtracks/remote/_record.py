@@ -55,7 +55,7 @@ class RemoteRecord:
         self._worker = ""
         self._calls: RemoteCalls | None = None
         self._arrived = 0
-        # By so much at most the clock of the worker is ahead: the smallest delay of a message until now.
+        # The most by which the worker's clock can be ahead, in seconds: the smallest delay of a message until now.
         self._shift = math.inf
         self._came = trio.Event()
         self._acknowledge = acknowledge
@@ -83,7 +83,10 @@ class RemoteRecord:
             elif isinstance(each, Note):
                 calls.note(each.call_id, partial(self._scope.tell_of, each.kind))
             elif isinstance(each, LoggedLine):
-                log_again(each, self._worker, self._shift, self._scope, calls.here(each.ids[1]))
+                session_id, call_id, _ = each.ids
+                # A session inside the sent one has ids of its own, and the sending session does not know its calls.
+                known = calls.here(call_id if session_id == message["session"] else None)
+                log_again(each, self._worker, self._shift, self._scope, known)
                 self._took_news()
             else:
                 self.broadcasts.add(number, each.item)

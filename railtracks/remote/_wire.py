@@ -1,6 +1,6 @@
 """What a worker tells of its sessions, as every engine can carry it: plain data without secrets, and broadcasts.
 
-`Feed` is filled on the worker. `read` is called where the session was sent from.
+`Feed` is filled on the worker. `read` is called by the sending session.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import trio
 
 from railtracks._records.data import CallError, CallRecord, Status
+from railtracks._records.error_parts import answer, class_name
 from railtracks._records.events import CallEvent, EventKind
 from railtracks._records.json_values import JsonValues, writable
 from railtracks._records.known_secrets import SEEN_AT_ONCE
@@ -52,7 +53,7 @@ class Note(NamedTuple):
     """Something that has happened to a call between its start and its end.
 
     Attributes:
-        call_id: The call there.
+        call_id: The id of the call in the session on the worker.
         kind: What has happened.
     """
 
@@ -121,7 +122,7 @@ class Feed:
         """Take up a line of the log, or count it among those that were dropped. For all threads, one after another."""
         session_id, node_id, _ = line.ids
         if self._session is None or (line.logger == ROOT and node_id is not None and session_id == self._session[0]):
-            # Where the calls are recorded their lines are logged anyway.
+            # The sending session records the calls, and logs these lines by itself.
             return
         if len(self._held) + len(self._lines_away) >= _MOST_LINES:
             self._dropped += 1
@@ -190,10 +191,21 @@ class Feed:
 
     def _shown(self, line: LoggedLine) -> Line:
         assert self._session is not None  # noqa: S101 - else it would have been dropped
-        return [_LOGGED, *line.without_secrets(_values(self._session[1]))]
+        values = _values(self._session[1])
+
+        def failed(error: BaseException) -> LoggedLine:
+            # In its place, since its number is given away. Not the text of the error: it may hold secrets.
+            text = f"a line of the log cannot be sent: telling its parts raised {class_name(error)}"
+            return self._warning(text).without_secrets(values)
+
+        return [_LOGGED, *answer(lambda: line.without_secrets(values), failed)]
 
     def _told_of(self, dropped: int) -> LoggedLine:
-        text = f"{dropped} lines of the log were dropped here: there were more than were taken where they go to"
+        return self._warning(
+            f"{dropped} lines of the log were dropped on the worker: the sending session took fewer than were logged"
+        )
+
+    def _warning(self, text: str) -> LoggedLine:
         session_id = None if self._session is None else self._session[0]
         ids = session_id, None, None
         return LoggedLine("RT.Session", logging.WARNING, text, "", time.time(), (__file__, 0, ""), ids, {})

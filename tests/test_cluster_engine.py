@@ -1,0 +1,113 @@
+"""What the engine for clusters does when a worker hangs: on a client that stands in for Dask's."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from railtracks.remote._cluster import open_engine
+from railtracks.remote._worker import Job, take_news
+
+
+class Future:
+    """A task that never ends by itself."""
+
+    key = "task"
+    status = "pending"
+
+    def add_done_callback(self, fn: Callable[[object], object], /) -> None: ...
+
+    def exception(self) -> Exception:
+        raise AssertionError
+
+    def release(self) -> None: ...
+
+
+class TwoWorkers:
+    """A client of a cluster of two workers, of which one answers nothing while it hangs."""
+
+    status = "running"
+
+    def __init__(self) -> None:
+        self.told, self.heard = trio.open_memory_channel[tuple[str, dict[str, int]]](100)
+        self.hanging = ""
+        self.goes_on = threading.Event()
+
+    def submit(self, fn: Callable[..., object], *args: object, **options: Any) -> Future:
+        return Future()
+
+    def gather(self, futures: Sequence[object], *, errors: str) -> list[Any]:
+        raise AssertionError
+
+    def cancel(self, futures: Sequence[object], *, force: bool) -> None: ...
+
+    def run(self, fn: Callable[..., object], *args: Any, workers: list[str], on_error: str) -> dict[str, Any]:
+        (address,) = workers
+        if fn is take_news:
+            trio.from_thread.run_sync(self.told.send_nowait, (address, args[0]))
+            if address == self.hanging:
+                self.goes_on.wait()
+        # No job that was cancelled has begun.
+        return {address: []}
+
+    def nthreads(self) -> dict[str, int]:
+        return {"first": 1, "second": 1}
+
+    def subscribe_topic(self, topic: str, handler: Callable[[tuple[float, Any]], object], /) -> None: ...
+
+    def unsubscribe_topic(self, topic: str, /) -> None: ...
+
+
+class Record:
+    """What is told of a job."""
+
+    def __init__(self) -> None:
+        self.worker = ""
+
+    def took(self, worker: str) -> None:
+        self.worker = worker
+
+    def take(self, message: dict[str, Any]) -> None:
+        raise AssertionError
+
+    def lose(self, worker: str) -> None: ...
+
+
+def job(job_id: str) -> Job:
+    return Job(job_id, "flow", b"", None, None, 1, 5.0)
+
+
+async def test_a_worker_that_hangs_holds_up_the_broadcasts_of_no_other_and_is_told_again(mock_clock: MockClock) -> None:
+    mock_clock.rate = 1.0
+    client, one, two = TwoWorkers(), Record(), Record()
+    try:
+        with trio.fail_after(10):
+            async with open_engine(client) as engine, trio.open_nursery() as nursery:
+                for name, record in (("one", one), ("two", two)):
+                    nursery.start_soon(engine.run, job(name), record)
+                    await trio.testing.wait_all_tasks_blocked()
+                # Each goes to the worker that has more room.
+                client.hanging = one.worker
+                assert {one.worker, two.worker} == {"first", "second"}
+                engine.acknowledge(job("one"), 50)
+                assert await client.heard.receive() == (one.worker, {"one": 50})
+                for position in (50, 100, 150):
+                    engine.acknowledge(job("two"), position)
+                    assert await client.heard.receive() == (two.worker, {"two": position})
+                engine.acknowledge(job("one"), 100)
+                engine.acknowledge(job("one"), 150)
+                engine.acknowledge(job("two"), 200)
+                # Not while the one that hangs has not answered.
+                assert await client.heard.receive() == (two.worker, {"two": 200})
+                await trio.testing.wait_all_tasks_blocked()
+                assert client.heard.statistics().current_buffer_used == 0
+                mock_clock.jump(2)
+                assert await client.heard.receive() == (one.worker, {"one": 150})
+                nursery.cancel_scope.cancel()
+    finally:
+        client.goes_on.set()
