@@ -49,6 +49,19 @@ Lost = rt.agent_node("Lost", llm=priced(ADD, ADD, ADD), tool_nodes=[add], max_tu
 Stuck = rt.agent_node("Stuck", llm=priced(("wait_for_cancel", {})), tool_nodes=[wait_for_cancel])
 Refused = rt.agent_node("Refused", llm=priced(rt.ModelTimeoutError("busy"), retry=rt.Retry(attempts=2, wait_initial=0)))
 
+Bounded = rt.agent_node("Bounded", llm=priced([ADD, ADD, ADD], "done"), tool_nodes=[add], max_tool_calls=1)
+Unbounded = rt.agent_node("Unbounded", llm=priced([ADD], [ADD, ADD]), tool_nodes=[add], max_tool_calls=1)
+Cut = rt.agent_node("Cut", llm=priced(Answer("x", calls=[ADD], finish_reason="length")), tool_nodes=[add])
+
+
+@rt.function_node
+async def final_answer(a: int) -> int:
+    """Add nothing: a tool that has the name of the one for structured answers."""
+    return a
+
+
+Own = rt.agent_node("Own", llm=priced(("final_answer", {"a": 1}), "done"), tool_nodes=[final_answer])
+
 
 @rt.function_node
 async def plan() -> str:
@@ -66,12 +79,29 @@ async def drive(miles: int) -> dict[str, int]:
     return {"miles": miles}
 
 
+@rt.function_node(name="model train")
+async def depart(parts: list[str]) -> None:
+    """Return nothing, as a request that has failed."""
+
+
+@rt.function_node(name="model plane")
+async def answers(messages: list[dict[str, str]]) -> dict[str, Any]:
+    """Return almost what a request returns."""
+    message = messages[0]["content"]
+    if message == "short":
+        return {"message": {"role": "assistant"}, "usage": {}}
+    return {"message": message, "usage": {}, "finish_reason": "stop", "model_name": "", "id": None}
+
+
 @rt.function_node
 async def plan_and_build() -> None:
     await rt.call(plan)
     # These are no models of language.
     await rt.call(build, ["a"])
     await rt.call(drive, 3)
+    await rt.call(depart, ["a"])
+    await rt.call(answers, [{"role": "user", "content": "short"}])
+    await rt.call(answers, [{"role": "user", "content": "long"}])
 
 
 @rt.wrap_node
@@ -117,6 +147,26 @@ async def of_agents_that_were_cancelled() -> None:
         pending.cancel()
 
 
+async def of_tool_calls_that_were_asked_for_and_not_made() -> None:
+    @rt.function_node
+    async def bounded() -> None:
+        await rt.call(Bounded, "x")
+        with pytest.raises(rt.TurnLimitError):
+            await rt.call(Unbounded, "x")
+        with pytest.raises(rt.AnswerCutError):
+            await rt.call(Cut, "x")
+
+    await rt.call(bounded)
+
+
+async def of_a_tool_that_is_named_like_the_answer() -> None:
+    @rt.function_node
+    async def asks() -> None:
+        await rt.call(Own, "x")
+
+    await rt.call(asks)
+
+
 async def of_one_question() -> None:
     # Not the request of an agent: a budget never counts it.
     @rt.function_node
@@ -136,6 +186,8 @@ async def of_one_question() -> None:
         of_requests_that_failed,
         of_agents_that_failed,
         of_agents_that_were_cancelled,
+        of_tool_calls_that_were_asked_for_and_not_made,
+        of_a_tool_that_is_named_like_the_answer,
         of_one_question,
     ],
 )

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from mcp.client.streamable_http import streamable_http_client
 from mcp_listener import listening
 from trio.testing import wait_all_tasks_blocked
 
 import railtracks as rt
 from railtracks import testing
+from railtracks.agents._mcp.connection import Connection
+from railtracks.agents._mcp.link import open_link
 from railtracks.testing import ScriptedModel
 
 SCRIPT = str(Path(__file__).parent / "scripts" / "mcp_tools.py")
@@ -199,6 +204,16 @@ async def test_a_block_that_is_cancelled_gives_a_server_time_to_end(tmp_path: Pa
 # Over HTTP.
 
 
+async def fails(function: Callable[[], Awaitable[object]], problem: str) -> None:
+    with pytest.raises(rt.MCPConnectionError, match=problem):
+        await function()
+
+
+async def set_when_all_wait(event: trio.Event) -> None:
+    await wait_all_tasks_blocked()
+    event.set()
+
+
 class Shop:
     """A server over HTTP with sessions, as before 2026: it forgets them when it is started again."""
 
@@ -207,6 +222,10 @@ class Shop:
         self.calls: list[int] = []
         self.begun = 0
         self.forgets = ""
+        self.ended: list[str] = []
+        # The answers to the requests for these wait.
+        self.holds: dict[str, trio.Event] = {}
+        self.held = trio.Event()
 
     async def __call__(self, scope: Any, receive: Callable[[], Any], send: Callable[[Any], Any]) -> None:
         if scope["type"] == "lifespan":
@@ -221,7 +240,11 @@ class Shop:
             if not event.get("more_body"):
                 break
         session = dict(scope["headers"]).get(b"mcp-session-id", b"").decode()
-        status, answer, headers = self._answer(scope["method"], session, json.loads(body or "{}"))
+        asked = json.loads(body or "{}")
+        if (hold := self.holds.pop(asked.get("method"), None)) is not None:
+            self.held.set()
+            await hold.wait()
+        status, answer, headers = self._answer(scope["method"], session, asked)
         content = b"" if answer is None else json.dumps(answer).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content)), *headers]
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -229,10 +252,10 @@ class Shop:
 
     def _answer(self, verb: str, session: str, asked: Any) -> tuple[int, Any, list[tuple[bytes, bytes]]]:
         """Return a status, a body and headers."""
+        if verb == "DELETE":
+            self.ended.append(session)
         if verb != "POST":
             return (405 if verb == "GET" else 204), None, []
-        if "id" not in asked:
-            return 202, None, []
         method, headers = asked["method"], []
         if method == "initialize":
             self.begun += 1
@@ -245,12 +268,14 @@ class Shop:
             result = {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": info}
         elif method == "tools/list" and self.forgets != "before the list":
             result = {"tools": [{"name": "buy", "inputSchema": {"type": "object"}}]}
+        elif "id" not in asked and (session in self.sessions or method == "notifications/initialized"):
+            return 202, None, []
         elif method.startswith("tools/") and session in self.sessions:
             self.calls.append(asked["params"]["arguments"]["n"])
             result = {"content": [{"type": "text", "text": session}]}
         else:
             error = {"code": -32600, "message": "Session not found"}
-            return 404, {"jsonrpc": "2.0", "id": asked["id"], "error": error}, []
+            return 404, {"jsonrpc": "2.0", "id": asked.get("id", "server-error"), "error": error}, []
         return 200, {"jsonrpc": "2.0", "id": asked["id"], "result": result}, headers
 
 
@@ -280,6 +305,69 @@ async def test_a_server_that_forgets_each_session_is_asked_in_two_and_no_more(mo
             await rt.call(server.tools[0], n=1)
         assert shop.begun == 2
         assert shop.calls == []
+
+
+async def test_a_call_that_is_cancelled_after_the_server_forgot_the_session_leaves_no_connection() -> None:
+    shop = Shop()
+    async with listening(shop) as url, rt.connect_mcp(rt.MCPHttpParams(url)) as server:
+        (buy,) = server.tools
+        shop.holds["tools/call"] = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(buy, n=1))
+            await shop.held.wait()
+            shop.sessions.clear()
+            nursery.cancel_scope.cancel()
+        # The server is told of the cancel, and knows nothing of the session.
+        await wait_all_tasks_blocked(0.05)
+        assert await buy(n=2) == "s2"
+    assert sorted(shop.ended) == ["s1", "s2"]
+    assert shop.calls == [2]
+
+
+async def test_a_block_ends_what_is_under_way_in_a_connection_that_was_replaced() -> None:
+    shop = Shop()
+    async with listening(shop) as url, trio.open_nursery() as nursery:
+        async with rt.connect_mcp(rt.MCPHttpParams(url)) as server:
+            (buy,) = server.tools
+            shop.holds["tools/call"] = trio.Event()
+            nursery.start_soon(fails, partial(buy, n=1), "has ended")
+            await shop.held.wait()
+            shop.sessions.clear()
+            assert await buy(n=2) == "s2"
+        assert sorted(shop.ended) == ["s1", "s2"]
+
+
+async def test_a_block_that_is_left_while_another_connection_is_made_closes_that() -> None:
+    shop = Shop()
+    async with listening(shop) as url, trio.open_nursery() as nursery:
+        async with rt.connect_mcp(rt.MCPHttpParams(url)) as server:
+            shop.sessions.clear()
+            shop.holds["initialize"] = answer = trio.Event()
+            nursery.start_soon(fails, partial(server.tools[0], n=1), "the connection is closed")
+            await shop.held.wait()
+            nursery.start_soon(set_when_all_wait, answer)
+        assert sorted(shop.ended) == ["s1", "s2"]
+
+
+class CancelledAsToolsCome(Connection):
+    """A connection whose maker is cancelled in the step in which the server has told its tools."""
+
+    scope: trio.CancelScope
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if name == "tools" and value:
+            self.scope.cancel()
+
+
+async def test_a_cancel_in_the_step_in_which_the_tools_come_ends_the_connecting() -> None:
+    async with listening(Shop()) as url:
+        connection = CancelledAsToolsCome("shop", math.inf, lambda _: streamable_http_client(url))
+        with trio.CancelScope() as connection.scope:
+            async with open_link(lambda: connection, is_patient=True) as link:
+                await link.opened()
+        assert connection.scope.cancelled_caught
+        assert not connection.is_open
 
 
 async def test_a_server_over_http_that_was_away_is_connected_to_again() -> None:

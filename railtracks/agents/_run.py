@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Generic, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from attrs import evolve, frozen
 
@@ -57,6 +57,8 @@ from railtracks.llm._substitutes import check_requests
 
 T = TypeVar("T")
 
+# How answers end whose tool calls are not made.
+_NOT_WHOLE: Final = frozenset({"length", "refusal"})
 
 _ModelNode: TypeAlias = AsyncNode[[NewMessages], Response]
 
@@ -217,7 +219,7 @@ class Run(Generic[T]):
         """
         model = self._parts.model
         retry = counted_retry(settings_of(model).retry, self._another_call)
-        node = function_node(AsksModel(self._respond, NewMessages), name=f"model {model.name}", retry=retry)
+        node = function_node(AsksModel(self._respond, NewMessages, "new"), name=f"model {model.name}", retry=retry)
         return node.with_role(ModelRole(model.name, model.provider))
 
     async def _ask_model(self, ask: _ModelNode, new: list[Message]) -> Response:
@@ -237,7 +239,7 @@ class Run(Generic[T]):
             self.cost = total_cost(self.cost, self._reservation.settle(response))
         self.usage += response.usage
         message = response.message
-        is_whole = response.finish_reason not in {"length", "refusal"}
+        is_whole = response.finish_reason not in _NOT_WHOLE
         if not is_whole and message.content:
             self.history.append(AssistantMessage(message.content))
         elif is_whole and (message.tool_calls or message.content.strip()):
@@ -258,7 +260,9 @@ class Run(Generic[T]):
         for each in reversed(self._options.model_middleware):
             send = each.around(send)
         response = with_own_identifiers(await send(self._request()))
-        return evolve(response, cost=self._reservation.cost_of(response))
+        # For budgets: a replay of the agent knows nothing of its options.
+        to_call = [] if response.finish_reason in _NOT_WHOLE else self._to_call(response.message.tool_calls)
+        return evolve(response, cost=self._reservation.cost_of(response), tool_call_count=len(to_call))
 
     async def _send(self, request: ModelRequest) -> Response:
         check_requests(self._parts.model)
@@ -298,21 +302,19 @@ class Run(Generic[T]):
         """Make the tool calls of one answer, and return what comes of the structured answer among them, if it is."""
         options = self._options
         self._open = opened = ToolCalls(calls, Teller(options.tool_result_limit))
-        answers = [place for place, each in enumerate(calls) if self._form is not None and self._form.is_answer(each)]
-        others = [place for place in range(len(calls)) if place not in answers]
+        answers = [place for place, each in enumerate(calls) if self._is_answer(each)]
+        others = self._to_call(calls)
+        too_many = [place for place in range(len(calls)) if place not in answers and place not in others]
         made = len(self._invocations)
-        if others and self._is_last:
+        if too_many and self._is_last:
             raise TurnLimitError(
                 f"agent {self._name!r} has made the {made} tool calls that max_tool_calls allows, and its model asks"
                 " for more in place of an answer",
                 made,
             )
-        if options.max_tool_calls is not None:
-            too_many = others[options.max_tool_calls - made :]
-            others = others[: options.max_tool_calls - made]
-            for place in too_many:
-                text = f"not called: a run may make {options.max_tool_calls} tool calls"
-                opened.answer(place, refusal(calls[place], text))
+        for place in too_many:
+            text = f"not called: a run may make {options.max_tool_calls} tool calls"
+            opened.answer(place, refusal(calls[place], text))
         await reserve_tool_calls(len(others))
         await opened.run(others, self._parts.toolbox, options)
         self.usage += opened.usage
@@ -330,6 +332,15 @@ class Run(Generic[T]):
         if self._pieces is not None:
             await self._pieces.tools_answered(opened.responses())
         return outcome
+
+    def _is_answer(self, tool_call: ToolCall) -> bool:
+        return self._form is not None and self._form.is_answer(tool_call)
+
+    def _to_call(self, calls: Sequence[ToolCall]) -> list[int]:
+        """Return the places of the tool calls that are made: no structured answers, and as many as the run may make."""
+        limit = self._options.max_tool_calls
+        others = [place for place, each in enumerate(calls) if not self._is_answer(each)]
+        return others if limit is None else others[: limit - len(self._invocations)]
 
     def _close_tool_calls(self) -> list[Message]:
         """Return the answers to the tool calls, as the next messages."""

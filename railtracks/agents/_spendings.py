@@ -2,6 +2,9 @@
 
 Called by reservations, which count it in the budgets around the call. A request counts as it did in the run that was
 recorded: also one that failed or was cancelled, and those of agents that failed, or were called by some other node.
+
+Tool calls count with the answer that asks for them, as many as its run makes: also where a cancel or a budget came
+between the two.
 """
 
 from __future__ import annotations
@@ -12,12 +15,12 @@ from typing import Any
 
 from railtracks._calls.replays import InnerCall, Replayed
 from railtracks._checks import is_list, is_mapping
-from railtracks.agents._answers import FINAL_ANSWER
 from railtracks.agents._budgets import Spent
 from railtracks.agents._response import AgentResponse
 from railtracks.exceptions import LLMError
 from railtracks.llm import Usage
 from railtracks.llm._codec import load_response
+from railtracks.llm._earlier import EARLIER
 
 
 def spent_in(replayed: Replayed) -> Iterator[tuple[Spent, int]]:
@@ -36,14 +39,21 @@ def spent_in(replayed: Replayed) -> Iterator[tuple[Spent, int]]:
 
 
 def _is_request(call: InnerCall) -> bool:
-    """Return whether a call is a request of an agent: by its name, its one argument, and its answer."""
+    """Return whether a call is a request of an agent. Users' nodes may have such names, too."""
     if not call.node.startswith("model "):
         return False
     given = call.arguments[0] if is_list(call.arguments) and call.arguments else None
-    has_messages = is_list(given) and len(given) == 1 and is_list(given[0])
-    return has_messages and (
-        call.result is None or (is_mapping(call.result) and {"message", "usage"} <= {*call.result})
-    )
+    messages = given[0] if is_list(given) and len(given) == 1 else None
+    has_messages = is_list(messages) and all(is_mapping(each) and {"role", EARLIER} & {*each} for each in messages)
+    return has_messages and (call.result is None or _is_answer(call.result))
+
+
+def _is_answer(result: object) -> bool:
+    """Return whether a recorded result is what `dump_response` has written."""
+    if not is_mapping(result) or not {"message", "usage", "finish_reason", "model_name", "id"} <= {*result}:
+        return False
+    message = result["message"]
+    return is_mapping(message) and message.get("role") == "assistant"
 
 
 def _spent_by(call: InnerCall) -> tuple[Spent, int]:
@@ -52,9 +62,8 @@ def _spent_by(call: InnerCall) -> tuple[Spent, int]:
         return sent, 0
     plain: Any = call.result
     response = load_response(plain)
-    tools = sum(each.name != FINAL_ANSWER for each in response.message.tool_calls)
     usage = response.usage
-    used = Spent(tokens=usage.total_tokens, cost=response.cost or Decimal(0), tool_calls=tools)
+    used = Spent(usage.total_tokens, response.cost or Decimal(0), tool_calls=response.tool_call_count or 0)
     return sent + used, usage.output_tokens
 
 

@@ -243,9 +243,12 @@ class _StreamBlock(CallBlock, ReadBlock, Generic[T]):
         slots = FanOutSlots(parent)
         start_frame = slots.next()
         self._sink = PieceSink(scope.record.identifier, parent.call_id or None)
+        frames = None if scope.journal is None else (start_frame, slots.next())
+        if scope.journal is not None and frames is not None and scope.journal.has_only(*frames):
+            # The record was made when the agent's call was not recorded: the calls in it stand where they did then.
+            node = node.with_options(durable=False)
         self._pending = PendingCall(node, (self._user_input,), {})
-        if scope.journal is not None:
-            frames = start_frame, slots.next()
+        if scope.journal is not None and frames is not None:
             self._reading = RecordedReading(scope.journal, parent, frames, self._pending, self._sink)
             self._reading.begin(self.nursery)
         self._stream = AgentStream(self._pending, self._sink, self._reading, self.nursery)

@@ -7,6 +7,7 @@ ask the same model in one session, both are calls of this function, whatever the
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from inspect import Parameter, Signature
 from typing import Generic, TypeVar
 
 from railtracks.llm._data import Response
@@ -20,11 +21,13 @@ class AsksModel(Generic[G]):
     Args:
         respond: Sends what is given to the model, and returns the answer.
         kind: What is given. A durable session stores it by this.
+        name: The name of the parameter. Fingerprints in stores are made with it, so it stays as it is.
     """
 
-    def __init__(self, respond: Callable[[G], Awaitable[Response]], kind: type[G]) -> None:
+    def __init__(self, respond: Callable[[G], Awaitable[Response]], kind: type[G], name: str) -> None:
         self._respond = respond
-        self.__annotations__ = {"given": kind, "return": Response}
+        self.__annotations__ = {name: kind, "return": Response}
+        self.__signature__ = Signature([Parameter(name, Parameter.POSITIONAL_OR_KEYWORD)])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, AsksModel)

@@ -41,7 +41,7 @@ class Chat:
     ) -> Response:
         """Send one request, as a call of the session, and return the answer. See `OpenAILLM.achat`."""
         request = ModelRequest(_messages(history), _tools(tools), schema)
-        ask = AsksModel(self._respond, ModelRequest)
+        ask = AsksModel(self._respond, ModelRequest, "request")
         node = function_node(ask, name=f"model {self.model.name}", retry=self.retry)
         return await call(node, request)
 

@@ -180,14 +180,18 @@ def load_usage(plain: Json) -> Usage:
 
 def dump_response(response: Response) -> dict[str, Any]:
     """Return the answer of a model as JSON."""
-    plain = {
+    plain: dict[str, Any] = {
         "message": dump_message(response.message),
         "usage": dump_usage(response.usage),
         "finish_reason": response.finish_reason,
         "model_name": response.model_name,
         "id": response.id,
     }
-    return plain if response.cost is None else plain | {"cost": str(response.cost)}
+    if response.cost is not None:
+        plain["cost"] = str(response.cost)
+    if response.tool_call_count is not None:
+        plain["tool_call_count"] = response.tool_call_count
+    return plain
 
 
 def load_response(plain: Json) -> Response:
@@ -207,6 +211,7 @@ def load_response(plain: Json) -> Response:
         plain["model_name"],
         plain["id"],
         None if cost is None else Decimal(cost),
+        plain.get("tool_call_count"),
     )
 
 

@@ -102,6 +102,7 @@ class Response:
         model_name: The model that answered, as the provider names it.
         id: The provider's identifier of the answer, `None` if there is none.
         cost: What it cost in dollars, in the run of an agent; `None` if the price of the model is not known.
+        tool_call_count: How many of its tool calls the run of an agent makes; `None` outside of one.
     """
 
     message: AssistantMessage
@@ -110,6 +111,7 @@ class Response:
     model_name: str = ""
     id: str | None = None
     cost: Decimal | None = None
+    tool_call_count: int | None = None
 
 
 # Pieces of a stream. `call_id` is the call of the agent that a piece belongs to; adapters leave it empty.

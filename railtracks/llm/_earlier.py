@@ -29,7 +29,7 @@ Load: TypeAlias = Callable[[Mapping[str, Any]], Message]
 
 _KEY: Final = "railtracks earlier messages"
 # In place of messages that stand one after another: the print of the last of them, and how many they are.
-_EARLIER: Final = "earlier"
+EARLIER: Final = "earlier"
 
 
 @frozen(eq=False)
@@ -98,10 +98,10 @@ class Earlier:
             known = self._known.get(id(each))
             if known is not None and before is not None and known.before is before:
                 count += 1
-                plain[-1] = {_EARLIER: known.print, "count": count}
+                plain[-1] = {EARLIER: known.print, "count": count}
             elif known is not None:
                 count = 1
-                plain.append({_EARLIER: known.print, "count": count})
+                plain.append({EARLIER: known.print, "count": count})
             else:
                 plain.append(dump(each))
             before = known
@@ -115,11 +115,11 @@ class Earlier:
         """
         messages: list[Message] = []
         for each in plain:
-            if _EARLIER not in each:
+            if EARLIER not in each:
                 messages.append(load(each))
                 continue
             found: list[Message] = []
-            known = self._by_print.get(each[_EARLIER])
+            known = self._by_print.get(each[EARLIER])
             while known is not None and len(found) < each["count"]:
                 found.append(known.message)
                 known = known.before

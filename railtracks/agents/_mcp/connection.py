@@ -77,6 +77,11 @@ class Connection:
         """Whether calls can be made."""
         return self._client is not None
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether the task that holds it closes it, or has."""
+        return self._closing.is_set()
+
     def error(self) -> MCPConnectionError:
         """Return the error that tells why the connection is not open."""
         return MCPConnectionError(self.label, self.problem)
@@ -108,6 +113,8 @@ class Connection:
         if self._client is not None:
             self._client = None
             self.problem = problem
+            if not self._under_way:
+                self._closing.set()
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> CallToolResult:
         """Call a tool of the server. A cancel reaches the tool.
@@ -150,6 +157,8 @@ class Connection:
                 async with required("mcp").Client(self._transport(self)) as client:
                     self.tools = await _listed(client)
                     scope.deadline = math.inf
+                    # Trio does not take over a task whose starter is cancelled: the shield would hold up both for ever.
+                    await trio.lowlevel.checkpoint_if_cancelled()
                     # What is cancelled around it may use the connection in its cleanup; then it is closed.
                     scope.shield = True
                     self._client = client

@@ -28,7 +28,10 @@ class Link:
         self._nursery = nursery
         self._lock = trio.Lock()
         self._connection: Connection | None = None
+        # Also those that were replaced while calls were under way in them.
+        self._connections: list[Connection] = []
         self._is_closed = False
+        self._is_patient = False
 
     async def opened(self) -> Connection:
         """Return the open connection, and make one first if there is none; one attempt. A checkpoint.
@@ -41,9 +44,14 @@ class Link:
             if self._connection is not None and (self._connection.is_open or self._is_closed):
                 return self._connection
             connection = self._connect()
-            if self._is_closed or not await self._nursery.start(connection.hold):
+            is_open = not self._is_closed and await self._nursery.start(connection.hold)
+            if not is_open:
                 raise connection.error()
+            if self._is_closed:
+                # While it was made. Nobody else would close it.
+                connection.close(is_patient=self._is_patient)
             self._connection = connection
+            self._connections = [each for each in self._connections if not each.is_closing] + [connection]
             return connection
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> CallToolResult:
@@ -67,10 +75,10 @@ class Link:
             raise connection.error() from None
 
     def close(self, *, is_patient: bool) -> None:
-        """Have the connection closed. From now on there is no other one."""
-        self._is_closed = True
-        if self._connection is not None:
-            self._connection.close(is_patient=is_patient)
+        """Have all connections closed. From now on there is no other one."""
+        self._is_closed, self._is_patient = True, is_patient
+        for each in self._connections:
+            each.close(is_patient=is_patient)
 
 
 @asynccontextmanager
