@@ -19,6 +19,8 @@ T = TypeVar("T")
 # in place, so that a session in another thread reads either the old configuration or the new one.
 UNCONFIGURED: Final[ConfigOptions] = {}
 _configured = UNCONFIGURED
+# Another object for each configuration.
+_mark = object()
 
 
 def set_config(**options: Unpack[ConfigOptions]) -> None:
@@ -45,14 +47,21 @@ set_config.__doc__ = documented(set_config.__doc__ or "", ConfigOptions)
 
 def configure(options: ConfigOptions) -> ConfigOptions:
     """Replace the whole configuration; return the one before."""
-    global _configured
+    global _configured, _mark  # noqa: PLW0603 - the configuration of the process, and what stands for it
     before, _configured = _configured, options
+    # Last: who has read this one reads these options or later ones.
+    _mark = object()
     return before
 
 
 def configuration() -> ConfigOptions:
     """Return the whole configuration: the same object until it is replaced."""
     return _configured
+
+
+def configuration_mark() -> object:
+    """Return an object that stands for the configuration until it is replaced, and holds nothing of it."""
+    return _mark
 
 
 def configured_thread_limit() -> int:

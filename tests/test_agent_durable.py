@@ -18,7 +18,8 @@ from proof_rounds import rounds
 
 import railtracks as rt
 from railtracks import testing
-from railtracks.llm import MessageHistory, UserMessage
+from railtracks.llm import MessageHistory, Response, UserMessage
+from railtracks.llm._asking import AsksModel
 from railtracks.testing import Answer, ScriptedModel
 
 
@@ -70,6 +71,26 @@ async def limited() -> list[object]:
     error = caught.value
     again = await rt.call(Adder, error.message_history or [])
     return [error.limit, error.usage, len(again.message_history)]
+
+
+async def test_an_agent_and_questions_without_one_may_ask_one_model_in_a_durable_session(tmp_path: Path) -> None:
+    model = ScriptedModel("answer")
+    agent = rt.agent_node("Agent", llm=model)
+
+    async def main() -> list[str]:
+        texts = [(await model.achat("question")).message.content, (await rt.call(agent, "go")).text]
+        return [*texts, (await model.achat("question")).message.content]
+
+    flow = rt.Flow("flow", main, durable=tmp_path / "store.db")
+    assert await flow.ainvoke() == ["answer"] * 3
+    assert await testing.replay_at_every_prefix(flow) > 3
+
+
+def test_functions_that_ask_models_are_equal_and_so_are_their_hashes() -> None:
+    async def respond(_: object) -> Response:
+        raise NotImplementedError
+
+    assert len({AsksModel(respond, str), AsksModel(respond, int), respond}) == 2
 
 
 @pytest.mark.proof

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Never, cast
 
 import pytest
 import trio
+from stored_sessions import until
 
 import railtracks as rt
 from railtracks import testing
+from railtracks.durable._replay.calls import LiveCall
 from railtracks.llm import (
     AssistantMessage,
     ModelConnection,
@@ -528,3 +532,41 @@ def test_a_piece_that_cannot_be_stored_is_told_at_the_end_of_the_stream_in_each_
         flow(read, store).invoke(session_id="s")
     trio.run(partial(rt.send_signal, "s", "go", "told", store=store))
     assert flow(read, store).resume("s") == "told"
+
+
+async def test_a_long_session_keeps_no_outcomes_of_its_streams(tmp_path: Path) -> None:
+    agent = rt.agent_node("Agent", llm=ScriptedModel("answer"))
+    live: list[int] = []
+
+    async def main() -> None:
+        for _ in range(5):
+            async with rt.astream(agent, "go") as stream:
+                async for _ in stream:
+                    pass
+            gc.collect()
+            live.append(sum(type(each) is LiveCall for each in gc.get_objects()))
+
+    await rt.Flow("flow", main, durable=tmp_path / "store.db", save_state=False, history_limit=1).ainvoke()
+    assert live[1] == live[-1]
+
+
+async def test_the_call_of_a_streamed_agent_ends_in_the_store_when_it_ends_and_not_when_its_reader_is_done(
+    tmp_path: Path,
+) -> None:
+    agent = rt.agent_node("Agent", llm=ScriptedModel("some words of an answer"))
+    ended: list[datetime] = []
+
+    def has_ended() -> bool:
+        return any(each.node == "Agent" and each.ended_at for each in rt.current_session().info.calls)
+
+    async def main() -> None:
+        async with rt.astream(agent, "go") as stream:
+            async for _ in stream:
+                await until(has_ended)
+                ended.append(datetime.now(UTC))
+
+    flow = rt.Flow("flow", main, durable=tmp_path / "store.db", save_state=False)
+    await flow.ainvoke(session_id="s")
+    (stored,) = (each for each in flow.store.load("s").calls if each.node == "Agent")
+    assert stored.ended_at is not None
+    assert stored.ended_at <= ended[0]

@@ -298,6 +298,8 @@ def test_of_a_session_on_another_machine_it_is_told_where_and_when_it_was_last_h
 def test_what_cannot_be_read_of_another_machine_is_left_out(home: Path) -> None:
     recorded(home, "s", {"seq": 2, "at": "at noon", "kind": "broadcast", "item": 1}, host=None)
     assert only(Archive()).elsewhere == Elsewhere("an unknown machine", None)
+    recorded(home, "s", {"seq": 2, "at": "at noon", "kind": "broadcast", "item": 1}, host=5)
+    assert only(Archive()).elsewhere == Elsewhere("an unknown machine", None)
     (path,) = (home / "events" / "s").iterdir()
     path.write_text(f"{path.read_text()}no JSON\n")
     assert only(Archive()).elsewhere == Elsewhere("an unknown machine", None)

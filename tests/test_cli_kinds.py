@@ -57,6 +57,30 @@ class Several(pydantic.BaseModel):
     many: list[int]
 
 
+class _ToldError(ValueError):
+    """An error whose `errors` is not that of pydantic."""
+
+    def errors(self, locale: str) -> list[str]:
+        return [locale]
+
+
+class Untold:
+    @classmethod
+    def model_validate(cls, _: object) -> object:
+        raise _ToldError("no")
+
+
+class _Odd(type):
+    @property
+    def __signature__(cls) -> int:
+        return 5
+
+
+@dataclasses.dataclass
+class Unsigned(metaclass=_Odd):
+    x: int
+
+
 @attrs.define
 class Refusing:
     def __attrs_post_init__(self) -> None:
@@ -172,6 +196,8 @@ def test_a_text_becomes_what_the_annotation_asks_for(text: str, kind: object, va
         ("x" * 100, int, f"expected a whole number, not '{'x' * 60}...'"),
         ("\x1b[2J", int, r"expected a whole number, not '\x1b[2J'"),
         ("{}", Refusing, "Refusing: LookupError"),
+        ("{}", Untold, "Untold: no"),
+        ("{}", Unsigned, "Unsigned: "),
     ],
 )
 def test_a_text_that_does_not_fit_says_what_is_expected(text: str, kind: object, problem: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 import trio
+from plain_nodes import which_session
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import railtracks as rt
@@ -589,3 +590,10 @@ def test_a_damaged_context_of_an_ended_session_costs_the_context_only(store: rt.
         _ = held.context
     with pytest.raises(rt.StoreError, match="session s"):
         _ = held.info
+
+
+def test_the_context_of_a_run_is_one_object() -> None:
+    connection = rt.Flow("flow", which_session, save_state=False).connect()
+    before = connection.context
+    connection.invoke()
+    assert connection.context is before

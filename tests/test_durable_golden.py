@@ -10,6 +10,7 @@ from typing import Any
 
 import golden_flows
 import pytest
+import stored_agents
 
 import railtracks as rt
 from railtracks.durable._store.schema import REVISIONS
@@ -140,3 +141,11 @@ def test_every_schema_has_its_golden_stores() -> None:
         for name in names:
             with closing(sqlite3.connect(f"file:{STATES}/store-{revision}/{name}?immutable=1", uri=True)) as connection:
                 assert connection.execute("select version_num from railtracks_version").fetchall() == [(revision,)]
+
+
+async def test_a_golden_session_that_asked_models_resumes_without_asking_one_again(tmp_path: Path) -> None:
+    place = tmp_path / "store.db"
+    shutil.copy(STATES / "agents-0003.db", place)
+    flow = stored_agents.flow_of(place, ["again"], "again")
+    await rt.send_signal(stored_agents.SESSION, "approved", True, store=flow.store)
+    assert await flow.aresume(stored_agents.SESSION) == ["three", "asked", "three", "three"]

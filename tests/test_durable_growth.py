@@ -10,6 +10,7 @@ from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 import sqlalchemy as sa
@@ -592,3 +593,26 @@ def test_the_result_of_a_finished_session_is_one_row(store: rt.DurableStore, *, 
     assert connection_of_run.status is rt.Status.COMPLETED
     with pytest.raises(rt.StoreError, match="damaged"):
         store.load("s")
+
+
+class _Works:
+    """Work of one session, which holds the session."""
+
+    def __init__(self, made: WeakSet[object]) -> None:
+        self.session = rt.current_session()
+        made.add(self)
+
+    async def step(self) -> int:
+        return 1
+
+
+def test_a_durable_session_is_freed_after_its_end_although_the_function_of_a_call_holds_it(tmp_path: Path) -> None:
+    made = WeakSet[object]()
+
+    async def main() -> int:
+        return await rt.call(_Works(made).step)
+
+    flow = rt.Flow("flow", main, durable=tmp_path / "store.db", save_state=False)
+    assert [flow.invoke() for _ in range(2)] == [1, 1]
+    gc.collect()
+    assert not made

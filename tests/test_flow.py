@@ -1,8 +1,10 @@
 """A flow: an entry point with its options, of which every invocation is a fresh session."""
 
+import gc
 import hashlib
 import math
 import threading
+import weakref
 from pathlib import Path
 
 import attrs
@@ -98,6 +100,25 @@ def test_runs_of_one_flow_share_no_options() -> None:
     rt.set_config(context={"configured": True})
     flow = rt.Flow("put", entry_point=put)
     assert [flow.invoke("first"), flow.invoke("second")] == [["configured", "first"], ["configured", "second"]]
+
+
+def test_a_flow_keeps_no_context_that_it_ran_with() -> None:
+    class Client:
+        pass
+
+    async def nothing() -> None:
+        pass
+
+    client = Client()
+    held = weakref.ref(client)
+    rt.set_config(context={"client": client})
+    flow = rt.Flow("flow", nothing, save_state=False)
+    flow.invoke()
+    rt.set_config(context=None)
+    del client
+    gc.collect()
+    assert held() is None
+    assert flow.name == "flow"
 
 
 async def test_error_of_the_entry_point_is_raised_as_it_is() -> None:

@@ -450,3 +450,25 @@ async def test_a_failure_that_a_group_keeps_is_a_warning(
         async with rt.Session(), rt.open_group(return_exceptions=keeps) as group:
             group.start_soon(fail)
     assert [record.levelname for record in caplog.records if "FAILED" in record.message] == [level]
+
+
+def test_a_logger_that_raises_at_the_end_changes_nothing_of_what_the_session_gives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> bool:
+        raise OSError("the logger is broken")
+
+    async def main(error: Exception | None) -> str:
+        patch.setattr(logging.Logger, "isEnabledFor", fail)
+        if error is not None:
+            raise error
+        return "result"
+
+    flow = rt.Flow("flow", main, save_state=False, logging_setting="ERROR")
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    with monkeypatch.context() as patch:
+        assert flow.invoke(None) == "result"
+    error = ValueError("of the user")
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="of the user") as caught:
+        flow.invoke(error)
+    assert caught.value is error

@@ -54,6 +54,19 @@ async def test_what_is_no_async_context_manager_is_refused_and_costs_the_session
     assert session.status == "completed"
 
 
+class _Nameless(type):
+    @property
+    def __name__(cls) -> str:
+        raise RuntimeError("no name")
+
+
+async def test_a_class_without_a_name_is_refused_as_a_resource_all_the_same() -> None:
+    async with rt.Session() as session:
+        with pytest.raises(TypeError, match="must be an async context manager"):
+            await session.enter_async_context(_Nameless("Odd", (), {})())
+    assert session.status == "completed"
+
+
 async def test_resources_close_in_reverse_order(resource: Resource, log: list[str]) -> None:
     async with rt.Session() as session:
         for name in "abc":

@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from railtracks._sessions.access import drain_soon
 from railtracks._sessions.before_session import BeforeSession
 from railtracks._sessions.event_loops import leave_parents_run
 from railtracks._sessions.running import Shutdown, enter, forget_parents_sessions, leave, shut_down_for_sigterm
+from railtracks.durable._sessions import run as run_room
 
 pytestmark = pytest.mark.usefixtures("no_trio_thread_afterwards")
 
@@ -632,3 +634,42 @@ async def test_a_run_whose_session_has_begun_is_ended_by_that_session_alone() ->
     before.end()
     assert before.cancel_scope.cancel_called
     assert before.reason == "SIGTERM"
+
+
+def test_a_shutdown_finds_a_durable_run_while_its_record_is_made_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a long record a thread makes what a replay needs. The test holds that thread: nothing else tells of it."""
+    begun, may_go, ran = threading.Event(), threading.Event(), list[int]()
+
+    @rt.function_node
+    async def step(number: int) -> int:
+        ran.append(number)
+        return number
+
+    async def main() -> None:
+        await rt.call_batch(step, range(1_001))
+        await rt.wait_for_signal("go", park=True)
+        await rt.call(step, -1)
+
+    def held(rows: Any) -> Any:
+        begun.set()
+        may_go.wait(WAIT)
+        return prepared(rows)
+
+    flow = rt.Flow("flow", main, durable=tmp_path / "store.db", save_state=False)
+    with pytest.raises(rt.SessionWaiting):
+        flow.invoke(session_id="s")
+    trio.run(partial(rt.send_signal, "s", "go", store=flow.store))
+    prepared = run_room._prepared_slowly  # noqa: SLF001 - as said above
+    monkeypatch.setattr(run_room, "_prepared_slowly", held)
+    with ThreadPoolExecutor(2) as pool:
+        resumed = pool.submit(flow.resume, "s")
+        assert begun.wait(WAIT)
+        shut = pool.submit(rt.shutdown, WAIT)
+        has_returned_early = bool(wait([shut], 0.1).done)
+        may_go.set()
+        shut.result(WAIT)
+        assert isinstance(resumed.exception(WAIT), rt.SessionCancelledError)
+    assert not has_returned_early
+    assert -1 not in ran

@@ -96,6 +96,37 @@ def test_a_process_that_ignores_it_goes_on_to() -> None:
         signal.signal(signal.SIGTERM, before)
 
 
+class _Odd:
+    """A handler of the program that answers every comparison, or none."""
+
+    def __init__(self, *, is_equal: bool) -> None:
+        self._is_equal = is_equal
+        self.heard = 0
+
+    def __call__(self, *_: object) -> None:
+        self.heard += 1
+
+    def __eq__(self, _: object) -> bool:
+        if self._is_equal:
+            return True
+        raise RuntimeError("no comparing")
+
+    __hash__ = object.__hash__
+
+
+@pytest.mark.parametrize("is_equal", [True, False])
+def test_a_handler_of_the_program_is_never_compared(is_equal: bool) -> None:
+    handler = _Odd(is_equal=is_equal)
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        with pytest.raises(rt.SessionCancelledError, match="SIGTERM"):
+            rt.Flow("told", told_to_stop(5).entry_point, save_state=False, stop_on_sigterm=0.01).invoke()
+        assert signal.getsignal(signal.SIGTERM) is handler
+        assert handler.heard == 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_an_error_brings_the_old_handler_back_too(received: list[int]) -> None:
     async def fail() -> None:
         raise OSError("down")

@@ -113,7 +113,8 @@ def _without_end(summary: SessionSummary, head: Document, event: Document) -> Se
         heard_at = optional_moment_in(event, "at")
     except ValueError:
         heard_at = None
-    return evolve(summary, elsewhere=Elsewhere(optional_text_in(head, "host") or "an unknown machine", heard_at))
+    host = head.get("host")
+    return evolve(summary, elsewhere=Elsewhere(host if type(host) is str and host else "an unknown machine", heard_at))
 
 
 def _ended(summary: SessionSummary, end: Document) -> SessionSummary:

@@ -1,7 +1,7 @@
 """The interface between the core and `railtracks.durable`: protocols that the durable package implements.
 
-For the type checkers alone: the modules of `_calls` and `_sessions` import it under `TYPE_CHECKING`, wherever a session
-may be durable, since each protocol costs time as it is made. Knows nothing of databases.
+The modules of `_calls` and `_sessions` import it under `TYPE_CHECKING`, wherever a session may be durable: each
+protocol costs time as it is made. Knows nothing of databases.
 `F_contra` stands for `frames.Frame`: importing that class here would close an import circle.
 """
 
@@ -205,8 +205,12 @@ class SessionJournal(Protocol[F_contra]):
         """Begin a fan-out in a frame, and return what numbers its calls."""
         ...
 
+    def has_only(self, first: F_contra, second: F_contra, /) -> bool:
+        """Return whether only the second of two calls of a fan-out is in the record, as streams were recorded once."""
+        ...
+
     def record_together(self, first: F_contra, second: F_contra, /) -> bool:
-        """Have the outcome of one call of a fan-out recorded with that of another one; return whether it is already.
+        """Have the outcomes of two calls recorded in one commit; return whether that of the second one is there.
 
         Neither was made in this run. Nobody may have the outcome of the first one before that of the other.
 

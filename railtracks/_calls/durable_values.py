@@ -1,6 +1,7 @@
 """What the core and `railtracks.durable` hand each other: plain data and small objects, beside the protocols.
 
-Called by the modules of `_calls`, `_sessions` and `railtracks.durable`. `durable_protocol` is what they call.
+Called by the modules of `_calls`, `_sessions` and `railtracks.durable`.
+The protocols of what these call are in `durable_protocol`.
 """
 
 from __future__ import annotations

@@ -277,6 +277,14 @@ class Node(Generic[P, R_co]):
         """Return the name that tells whether a keyword argument is secret."""
         return self._signature.keyword_name(name)
 
+    def running_signature(self) -> Signature:
+        """Return the signature of the function that a call runs now: `testing.replace_node` may have replaced it."""
+        # Kept by the node itself. A weak table would keep each node whose function leads to it, as a bound method may.
+        known: Signature | None = self.__dict__.get("_running_signature")
+        if known is None or known.fn is not self.fn:
+            known = self.__dict__["_running_signature"] = signature_of(self.fn)
+        return known
+
     @functools.cached_property
     def _signature(self) -> Signature:
         return signature_of(self.__wrapped__)
@@ -308,7 +316,7 @@ class Node(Generic[P, R_co]):
 
 
 # The attributes that a copy with another function does not have from the node.
-_OF_ONE_FUNCTION: Final = frozenset({"_signature", "_within", "_origin", "_descriptor"})
+_OF_ONE_FUNCTION: Final = frozenset({"_signature", "_running_signature", "_within", "_origin", "_descriptor"})
 
 
 def _arguments(*args: object, **kwargs: object) -> tuple[tuple[object, ...], dict[str, object]]:

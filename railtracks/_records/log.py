@@ -17,6 +17,7 @@ from functools import partial
 from typing import Final, get_args
 
 from railtracks._options import LoggingSetting, Settings
+from railtracks._records.error_parts import answer
 from railtracks._records.events import CallEvent, Event, EventKind, LogEvent, now
 from railtracks._records.log_files import LogFileHandler
 from railtracks._records.log_lines import (
@@ -148,7 +149,8 @@ class SessionLog:
 
         It does not observe the end: without a line to write, each session would make an event for nobody.
         """
-        return not self._record.is_inherited and self._is_wanted(self._level())
+        # A logger of the program's own is asked. If it raises, `tell` reports that, and the end goes on.
+        return not self._record.is_inherited and answer(lambda: self._is_wanted(self._level()), lambda _: True)
 
     def _level(self) -> int:
         """Return the level of the line for the session as it stands now."""

@@ -1,4 +1,4 @@
-"""Sessions for those who work with them inside the package: what flows, `@session` and agents need, and users do not.
+"""What flows, `@session` and agents ask of a session, and users do not.
 
 Also the way from running code to its session, and `result_of`, which runs a function in a session.
 """

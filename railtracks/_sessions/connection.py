@@ -85,6 +85,7 @@ class Connection(Generic[P, R]):
         "_plan",
         "_session",
         "_session_id",
+        "_view",
         "_waiting",
     )
 
@@ -101,6 +102,7 @@ class Connection(Generic[P, R]):
         self._is_in_new_task = False
         self._is_stopping = False
         self._waiting: BeforeSession | None = None
+        self._view: ContextView | None = None
 
     def invoke(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the flow from sync code, and return its result. Like `Flow.invoke`, but once.
@@ -213,7 +215,9 @@ class Connection(Generic[P, R]):
         """
         if self._ended is not None:
             self._ended.restore(self._plan.context)
-        return ContextView(self._plan.context)
+        if self._view is None:
+            self._view = ContextView(self._plan.context)
+        return self._view
 
     def __repr__(self) -> str:
         return f"<railtracks.Connection to {self._plan.name!r}: {self.status or 'not started'}>"
@@ -315,13 +319,19 @@ class Connection(Generic[P, R]):
     async def _run(self, run: DurableRun[Frame] | None, args: Args, kwargs: Kwargs) -> R:
         """Run the session. Called by the durable package with a run whose lease was taken."""
         self._session = session = self._plan.new_session(run, self._plan.context)
-        if self._waiting is not None:
-            self._waiting.end()
         if self._is_in_new_task:
             begin_in_new_task(session)
         if self._is_stopping:
             self._drain_soon()
-        return cast("R", await result_of(session, partial(_call, self._plan.node.core, *args, **kwargs)))
+        work = partial(_call, self._plan.node.core, *args, **kwargs)
+        return cast("R", await result_of(session, work if self._waiting is None else partial(self._in_session, work)))
+
+    async def _in_session(self, work: Callable[[], Coroutine[object, Never, object]]) -> object:
+        """Do the work in the block of the session, which a shutdown finds from now on."""
+        assert self._waiting is not None  # noqa: S101 - checked before
+        # Not earlier: a long record is prepared in a thread before the session is open.
+        self._waiting.end()
+        return await work()
 
     def _found_ended(self, ended: EndedSession) -> None:
         """Take note of a durable session that does not run, because it has ended. Called by the durable package."""

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Never, ParamSpe
 from railtracks._calls.durable_values import DurableFlow, Kwargs
 from railtracks._calls.frames import Frame
 from railtracks._checks import check_name, check_storable, exact
-from railtracks._config import chosen_in_thread, configuration, required, resolve
+from railtracks._config import chosen_in_thread, configuration, configuration_mark, required, resolve
 from railtracks._copying import copied
 from railtracks._nodes.making import made_node
 from railtracks._nodes.node import Node
 from railtracks._nodes.signature import signature_of
 from railtracks._nodes.variables import Reduced, reduced
 from railtracks._option import check_options, documented, options_of, spelled_out
-from railtracks._options import ConfigOptions, FlowOptions, FlowRunOptions, SessionStore
+from railtracks._options import FlowOptions, FlowRunOptions, SessionStore
 from railtracks._records.files import current_folder
 from railtracks._sessions.access import session_of
 from railtracks._sessions.connection import Connection, ConnectionPlan, not_durable
@@ -109,8 +109,8 @@ class Flow(Generic[P, R]):
         # For the session of each run, without the context.
         run_options = {name: value for name, value in options.items() if name in _RUN_OPTIONS}
         self._run_options = cast("FlowRunOptions", run_options)
-        # What each session is given, and the configuration that it was resolved with.
-        self._resolved: tuple[ConfigOptions, Given | None] = {}, None
+        # What each session is given, and the mark of the configuration that it was resolved with.
+        self._resolved: tuple[object, Given | None] = None, None
 
     @property
     def name(self) -> str:
@@ -288,12 +288,12 @@ class Flow(Generic[P, R]):
         return self.connect()
 
     def _session(self, run: DurableRun[Frame] | None, context: dict[str, object]) -> Session:
-        configured, given = self._resolved
-        if given is None or configured is not configuration():
+        mark, given = self._resolved
+        if given is None or mark is not configuration_mark():
             # In this order: a `set_config` in another thread meanwhile is met by the next run.
-            configured = configuration()
+            mark = configuration_mark()
             given = given_to_flow(self._session_name, self._name, self._run_options)
-            self._resolved = configured, given
+            self._resolved = mark, given
         return session_of(given, context, self._folder, run)
 
     def _durable(self) -> DurableFlow:

@@ -77,7 +77,10 @@ def given_to_session(options: DecoratorOptions) -> Given:
 
 def given_to_flow(session_name: str | None, flow_name: str, options: FlowRunOptions) -> Given:
     """Return what each session of a flow is given. The options were checked when the flow was made."""
-    return _given(resolve(options), session_name, flow_name, options.get("flow_id"))
+    settings = resolve(options)
+    # Each run has a copy of its own, and the flow keeps none.
+    settings["context"] = None
+    return _given(settings, session_name, flow_name, options.get("flow_id"))
 
 
 def _given(settings: Settings, name: str | None, flow_name: str | None, flow_id: str | None) -> Given:

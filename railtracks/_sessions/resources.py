@@ -18,6 +18,7 @@ import trio
 from railtracks._calls.ctrl_c import users_code
 from railtracks._records.error_parts import answer, shown_name
 from railtracks._records.errors import raise_cancelled, raise_unchanged, without_cancelled
+from railtracks._records.value_texts import class_name
 from railtracks.exceptions import ContextError
 
 T = TypeVar("T")
@@ -111,7 +112,7 @@ class _Struck(AbstractAsyncContextManager[object]):
     async def __aenter__(self) -> object:
         kind = type(self._cm)
         if not (hasattr(kind, "__aenter__") and hasattr(kind, "__aexit__")):
-            raise TypeError(f"a resource must be an async context manager, not {kind.__name__}: {_ADVICE}")
+            raise TypeError(f"a resource must be an async context manager, not {class_name(self._cm)}: {_ADVICE}")
         return await users_code(kind.__aenter__, self._cm)
 
     async def __aexit__(

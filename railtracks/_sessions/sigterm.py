@@ -26,10 +26,13 @@ Ts = TypeVarTuple("Ts")
 _Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 
 # Those of `signal` without the enums that it makes of numbers: a run calls each twice, and an enum takes ten times as
-# long as the call. So a handler that is a number is compared by `==`.
+# long as the call. For SIG_DFL and SIG_IGN they return these two numbers, compared by `is`: `==` would run code of the
+# program's own handler.
 _SYSTEM: Final = import_module("_signal")
 _handler_of: Final = cast("Callable[[int], _Handler]", _SYSTEM.getsignal)
 _set_handler: Final = cast("Callable[[int, _Handler], _Handler]", _SYSTEM.signal)
+_DEFAULT: Final[object] = _SYSTEM.SIG_DFL
+_IGNORED: Final[object] = _SYSTEM.SIG_IGN
 
 # Whether the handler before that of the process is being called. It may lead to another such handler, for which this is
 # still the same signal.
@@ -98,7 +101,7 @@ class Sigterm:
         its error, and a later run is refused. It does not matter whether the signal came too late to drain the run.
         """
         previous = self.previous
-        if previous is None or previous == signal.SIG_IGN:
+        if previous is None or previous is _IGNORED:
             # `None`: the handler was not set by Python, which could not set it again afterwards. SIG_IGN: the program
             # ignores the signal, and so does this run.
             return self._run(work)
@@ -112,7 +115,7 @@ class Sigterm:
                 _set_handler(signal.SIGTERM, previous)
             # Not in a process that was forked in the run and leaves it here.
             if self._has_come and self._process_id == os.getpid():
-                if previous == signal.SIG_DFL:
+                if previous is _DEFAULT:
                     _set_stopping(is_stopping=True)
                 elif isinstance(owner := _owner(previous), ProcessSigterm):
                     # It has heard of the signal when that came.

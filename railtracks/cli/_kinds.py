@@ -197,9 +197,14 @@ def _required(cls: Any) -> frozenset[str]:
     keys: frozenset[str] | None = getattr(cls, "__required_keys__", None)
     if keys is not None:
         return keys
+    try:
+        parameters = inspect.signature(cls).parameters.values()
+    except (TypeError, ValueError):
+        # Python cannot tell them. The class refuses what it lacks as it is called.
+        return frozenset()
     return frozenset(
         each.name
-        for each in inspect.signature(cls).parameters.values()
+        for each in parameters
         if each.default is each.empty and each.kind in {each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY}
     )
 

@@ -120,7 +120,10 @@ def given_value(value: object) -> str:
 def problem_of(error: Exception) -> str:
     """Return what a class of a user's says of the value that it refuses; of a model of pydantic's in one line."""
     told: Any = getattr(type(error), "errors", None) if isinstance(error, ValueError) else None
-    problems: object = told(error) if callable(told) else None
+    try:
+        problems: object = told(error) if callable(told) else None
+    except Exception:  # noqa: BLE001 - an error of another library than pydantic may have an `errors` of its own
+        problems = None
     if not is_list(problems):
         return str(error) or type(error).__name__
     return "; ".join(_problem_in(each) for each in problems if is_dict(each))

@@ -7,6 +7,7 @@ the store before the caller has it.
 from __future__ import annotations
 
 import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
@@ -229,16 +230,20 @@ class LiveCall(Call, RecordParent):
         # add a row that contradicts them.
         self.has_outcome = True
         together, key = self.parts.together, self.asked.position.key
-        if together.hold(key, lambda: self._last_rows(status, data), recorded):
+        last_rows = partial(self._last_rows, status, data, time.time())
+        if together.hold(key, last_rows, recorded):
             return
         # In this order: a record that is cut between the two has the one of which the other can be made again.
-        await self.parts.commits.commit([*self._last_rows(status, data), *together.rows_after(key)])
+        await self.parts.commits.commit([*last_rows(), *together.rows_after(key)])
         together.recorded(key)
         if recorded is not None:
             recorded()
 
-    def _last_rows(self, status: RowStatus, data: bytes) -> list[NewRow]:
-        return [*self.parent.openings(), self.row(status, data)]
+    def _last_rows(self, status: RowStatus, data: bytes, ended_at: float) -> list[NewRow]:
+        row = self.row(status, data)
+        # It may be written later than the call ends: together with another outcome.
+        row["ended_at"] = ended_at
+        return [*self.parent.openings(), row]
 
     def _is_outcome(self, error: BaseException, real: BaseException) -> bool:
         """Return whether an error is recorded as the outcome of this call.

@@ -241,7 +241,7 @@ class Journal:
         return True
 
     def record_together(self, first: Frame, second: Frame) -> bool:
-        """Have the outcome of one call of a fan-out recorded with that of another one; return whether it is already.
+        """Have the outcomes of two calls recorded in one commit; return whether that of the second one is there.
 
         Raises:
             ContextError: If the fan-out is the first thing in a task of a nursery, so that it cannot be found.
@@ -255,6 +255,14 @@ class Journal:
         self.parts.together.join(ours.key, other.key)
         recorded = self._record.calls.get(other.key)
         return recorded is not None and recorded.has_outcome
+
+    def has_only(self, first: Frame, second: Frame) -> bool:
+        """Return whether only the second of two calls of a fan-out is in the record, as streams were recorded once."""
+        ours, other = self._strands.of(first).only, self._strands.of(second).only
+        if ours is None or other is None:
+            return False
+        recorded = self._record.calls.get(other.key)
+        return recorded is not None and recorded.has_outcome and ours.key not in self._record.calls
 
     def refuse_calls(self, frame: Frame, reason: str | None) -> None:
         """Refuse recorded calls in a frame with a reason, until there is none. Broadcasts take no numbers meanwhile."""

@@ -1,6 +1,6 @@
 """Outcomes of calls that are recorded together with that of another call, in one transaction.
 
-Joined by the journal for streams: asked by calls as they come to their outcomes.
+The journal joins the two calls of a stream; each call asks here when it has its outcome.
 """
 
 from __future__ import annotations
@@ -63,6 +63,10 @@ class Together:
 
     def recorded(self, key: str) -> None:
         """Note that the outcome of a call is recorded, with what has waited for it."""
-        held = self._after.get(key)
-        for each in () if held is None else held.recorded:
+        held = self._after.pop(key, None)
+        if held is None:
+            return
+        # A long session must not keep the values of all its streams.
+        self._held = {first: each for first, each in self._held.items() if each is not held}
+        for each in held.recorded:
             each()

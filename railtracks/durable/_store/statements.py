@@ -41,7 +41,7 @@ class Prepared:
         return values if self.order is None else tuple(map(values.__getitem__, self.order))
 
 
-# Of a statement that is made anew each time, the caller keeps what this returns.
+# By statement: a caller that makes its statement anew each time keeps what this returns.
 @functools.lru_cache(maxsize=128)
 def prepared(statement: sa.ClauseElement, dialect: sa.Dialect) -> Prepared:
     """Return a statement for the driver of a dialect. None of its parameters may be an expanding one."""

@@ -40,7 +40,7 @@ class StoreFile:
         Raises:
             StoreError: If it does not.
         """
-        if self._lost is not None or _identity(self._path) != self._found:
+        if self._lost is not None or self._found is None or _identity(self._path) != self._found:
             raise StoreError(self._lost or self._problem(self._path))
 
     def check_all(self, connection: Connection) -> None:

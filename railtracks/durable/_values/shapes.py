@@ -5,11 +5,8 @@ Called by `values`, and by calls and sessions that store a result.
 
 from __future__ import annotations
 
-from typing import Final
-from weakref import WeakKeyDictionary
-
 from railtracks._nodes.node import Node
-from railtracks._nodes.signature import ANYTHING, Kind, Signature, signature_of
+from railtracks._nodes.signature import ANYTHING, Kind, Signature
 
 
 class StandIn:
@@ -31,18 +28,9 @@ class StandIn:
         """
 
 
-# By node, and weakly: a function may be made for one call, as a bound method is, and hold what that call works on.
-_known: Final[WeakKeyDictionary[Node[..., object], Signature]] = WeakKeyDictionary()
-
-
 def shape_of(node: Node[..., object]) -> Signature:
     """Return the signature by which the arguments of a node, and the result of its function, are stored."""
-    node = _meant(node)
-    known = _known.get(node)
-    # `testing.replace_node` replaces the function of a node.
-    if known is None or known.fn is not node.fn:
-        known = _known[node] = signature_of(node.fn)
-    return known
+    return _meant(node).running_signature()
 
 
 def result_kind_of(node: Node[..., object]) -> Kind:

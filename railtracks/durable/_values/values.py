@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final, TypeGuard
-from weakref import WeakKeyDictionary
+from weakref import WeakSet
 
 from trio.lowlevel import enable_ki_protection
 
@@ -73,8 +73,8 @@ class Values:
         self.sealer = sealer
         self._largest = largest
         self._aside = Aside()
-        # The nodes whose results can be stored, weakly.
-        self._storable = WeakKeyDictionary[Node[..., object], Signature]()
+        # The signatures of the nodes whose results can be stored, each of one node.
+        self._storable = WeakSet[Signature]()
         self._converter = CONVERTER
 
     # Values are asked for their parts, and whatever their code raises is theirs, a `KeyboardInterrupt` included. So the
@@ -154,7 +154,7 @@ class Values:
             DurableValueError: If its annotation says so. Without an annotation only a value tells.
         """
         signature = shape_of(node)
-        if self._storable.get(node) is signature:
+        if signature in self._storable:
             return
         kind = result_kind_of(node)
         problem = signature.lost_result if kind is ANYTHING else problem_of(kind, self._converter)
@@ -164,7 +164,7 @@ class Values:
                 f"{problem}. Annotate it with a class that can be, add that one with rt.register_durable_value(), or"
                 " make the node with durable=False",
             )
-        self._storable[node] = signature
+        self._storable.add(signature)
 
     @enable_ki_protection
     def dump_arguments(
