@@ -90,7 +90,7 @@ def test_functions_that_ask_models_are_equal_and_so_are_their_hashes() -> None:
     async def respond(_: object) -> Response:
         raise NotImplementedError
 
-    assert len({AsksModel(respond, str), AsksModel(respond, int), respond}) == 2
+    assert len({AsksModel(respond, str, "new"), AsksModel(respond, int, "request"), respond}) == 2
 
 
 @pytest.mark.proof
