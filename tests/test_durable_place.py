@@ -15,6 +15,7 @@ from trio.testing import MockClock
 
 import railtracks as rt
 from railtracks.durable._sessions.store import store_with
+from railtracks.durable._store.store_file import StoreFile
 from railtracks.exceptions import SessionLostError, StoreError
 
 RAN: list[int] = []
@@ -246,3 +247,8 @@ def execute(place: Path | str, statement: str) -> None:
     else:
         with psycopg.connect(place, autocommit=True) as connection:
             connection.execute(statement)  # type: ignore[arg-type]
+
+
+def test_a_file_that_never_was_there_is_no_place_of_a_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="deleted or moved"):
+        StoreFile(tmp_path / "none.db").check()
