@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
@@ -114,6 +115,26 @@ def end_trio_thread() -> None:
 def test_ainvoke_in_asyncio_returns_the_result() -> None:
     assert asyncio.run(DOUBLE.ainvoke(4)) == 8
     assert asyncio.run(DOUBLE.ainvoke(number=5)) == 10
+
+
+def test_the_event_loop_has_a_turn_while_many_flows_begin_and_end_and_one_alone_does_not_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses, real = list[str](), time.sleep
+
+    def sleep(seconds: float) -> None:
+        pauses.append(threading.current_thread().name)
+        real(seconds)
+
+    monkeypatch.setattr(time, "sleep", sleep)
+
+    async def main(count: int) -> None:
+        await asyncio.gather(*[DOUBLE.ainvoke(number) for number in range(count)])
+
+    asyncio.run(main(1))
+    assert "railtracks: Trio" not in pauses
+    asyncio.run(main(100))
+    assert "railtracks: Trio" in pauses
 
 
 def test_two_hundred_flows_at_once_are_right_and_run_in_one_trio_run() -> None:

@@ -150,6 +150,7 @@ class _Crossing(Generic[R]):
 
     async def _run(self) -> None:
         came: Caught[R] | None = None
+        self._thread.rest()
         try:
             with self._scope:
                 # Nothing of it runs if the cancel was quicker.
@@ -157,6 +158,7 @@ class _Crossing(Generic[R]):
                 came = await caught_in_scope(self._work)
         finally:
             self._set_soon(self._came, came)
+            self._thread.rest()
 
     def _set_soon(self, future: asyncio.Future[T], result: T) -> None:
         # The event loop may have been closed meanwhile. Then nobody waits for this.
