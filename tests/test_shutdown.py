@@ -330,17 +330,40 @@ async def test_a_cancelled_ashutdown_refuses_no_more_and_what_it_has_begun_goes_
         hanging.let_it_end()
 
 
-def test_two_shutdowns_at_once_both_wait() -> None:
+def test_of_two_shutdowns_at_once_both_wait_and_the_shorter_grace_counts() -> None:
     hanging = Hanging()
     thread = hanging.run_by(hanging.flow.invoke)
-    endings = [threading.Thread(target=rt.shutdown, args=(grace,)) for grace in (0, math.inf)]
-    for ending in endings:
-        ending.start()
-    for ending in endings:
-        ending.join(WAIT)
-        assert not ending.is_alive()
-    thread.join(WAIT)
-    assert hanging.events[0] == "cleaned up"
+    ending = threading.Thread(target=rt.shutdown, args=(math.inf,))
+    ending.start()
+    flow = rt.Flow("other", lambda: 3, save_state=False)
+
+    def ask_until_refused() -> None:
+        while True:
+            flow.invoke()
+
+    with pytest.raises(rt.SessionCancelledError):
+        ask_until_refused()
+    rt.shutdown(0)
+    for each in (ending, thread):
+        each.join(WAIT)
+        assert not each.is_alive()
+    reason = "the program is shutting down, and the session still ran after 0 seconds"
+    assert hanging.events == ["cleaned up", reason]
+
+
+@pytest.mark.parametrize("graces", [(5, 9), (9, 5)])
+async def test_of_two_ashutdowns_at_once_the_shorter_grace_counts(
+    graces: tuple[float, float], autojump_clock: trio.testing.MockClock
+) -> None:
+    hanging = Hanging(save_state=False)
+    with pytest.RaisesGroup(rt.SessionCancelledError):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hanging.flow.ainvoke)
+            await trio.testing.wait_all_tasks_blocked()
+            for grace in graces:
+                nursery.start_soon(rt.ashutdown, grace)
+    assert hanging.events == ["cleaned up"]
+    assert trio.current_time() == 5
 
 
 @pytest.mark.parametrize(

@@ -67,8 +67,9 @@ class Drain:
         self._is_stopped = False
         self._is_ending = False
         self._has_sigterm = False
-        # The scope of the task that waits for the end of the grace in a shutdown.
+        # The scope of the task that waits for the end of the grace in a shutdown, and what it does then.
         self._grace: trio.CancelScope | None = None
+        self._cause = EndCause(CauseKind.CANCEL)
 
     @property
     def token(self) -> trio.lowlevel.TrioToken:
@@ -206,11 +207,18 @@ class Drain:
         return f"session {self.scope.label!r}{waits}"
 
     def shut_down(self, grace: float, kind: CauseKind) -> None:
-        """Begin, and cancel the session if it has not ended after `grace` seconds. Does it once only."""
-        if self._grace is None and not self._is_ending:
+        """Begin, and cancel the session if it has not ended after `grace` seconds. Of several the earliest counts."""
+        if self._is_ending:
+            return
+        if self._grace is None:
             self._grace = trio.CancelScope()
             self.begin()
-            self._nursery.start_soon(self._wait_out, self._grace, grace, kind, name="railtracks: grace of a shutdown")
+            self._nursery.start_soon(self._wait_out, self._grace, name="railtracks: grace of a shutdown")
+        deadline = trio.current_time() + grace
+        if deadline < self._grace.deadline:
+            self._grace.deadline = deadline
+            why = "SIGTERM" if kind is CauseKind.SIGTERM else "the program is shutting down"
+            self._cause = EndCause(kind, f"{why}, and the session still ran after {grace:g} seconds")
 
     def end_grace(self) -> None:
         """End the task that waits for the end of the grace: the block was left, and what still runs is cancelled."""
@@ -220,11 +228,11 @@ class Drain:
             self._grace.cancel()
 
     @trio.lowlevel.enable_ki_protection
-    async def _wait_out(self, scope: trio.CancelScope, grace: float, kind: CauseKind) -> None:
-        with scope:
-            await trio.sleep(grace)
-            why = "SIGTERM" if kind is CauseKind.SIGTERM else "the program is shutting down"
-            self.cancel(EndCause(kind, f"{why}, and the session still ran after {grace:g} seconds"))
+    async def _wait_out(self, grace: trio.CancelScope) -> None:
+        with grace:
+            await trio.sleep_forever()
+        if not self._is_ending:
+            self.cancel(self._cause)
 
     def _look(self) -> None:
         """Have everything that waits for this session look again whether it is at rest."""

@@ -48,7 +48,7 @@ class OpenSession(Protocol):
         ...
 
     def shut_down(self, grace: float, kind: CauseKind) -> None:
-        """Refuse new work, and cancel the session if it has not ended after `grace` seconds. Does it once only."""
+        """Refuse new work, and cancel the session if it has not ended after `grace` seconds. The earliest counts."""
         ...
 
     def cancel(self, cause: EndCause) -> None:

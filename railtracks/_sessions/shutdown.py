@@ -38,7 +38,8 @@ def shutdown(grace: float = GRACE) -> None:
     cleanup, as long as the longest `cleanup_timeout` of these sessions. What is left even then is named in a WARNING.
 
     Until it returns, a new session is refused with `SessionCancelledError`, but for sessions inside running calls. A
-    session around the code that calls this goes on, because it could not end before.
+    session around the code that calls this goes on, because it could not end before. Of several shutdowns at the same
+    time the grace that ends first counts.
 
     Args:
         grace: Seconds, 0 or more; `math.inf` for no limit.
