@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -314,20 +315,23 @@ async def test_what_the_block_of_a_durable_session_sends_each_resume_sends_again
 
 
 async def test_the_sessions_of_a_fan_out_in_a_durable_flow_are_sent_once(folder: Path) -> None:
-    dies = True
+    dies, is_done = True, trio.Event()
     with rt.DurableStore(folder / "store.db") as store, ThreadPoolExecutor(1) as pool:
 
         async def main() -> list[object]:
             inputs = [rt.args(str(folder), number) for number in range(3)]
             async with rt.map_flow(pool, flows.counted_flow, inputs, ordered=True) as finished:
                 results = [pending.result() async for pending in finished]
+            is_done.set()
             if dies:
                 await trio.sleep_forever()
             return results
 
         flow = rt.Flow("main", main, durable=store, save_state=False)
-        with trio.move_on_after(0.5):
-            await flow.ainvoke(session_id="one")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(flow.ainvoke, session_id="one"))
+            await is_done.wait()
+            nursery.cancel_scope.cancel()
         dies = False
         assert await flow.aresume("one") == [0, 1, 2]
     assert [(folder / str(number)).read_text() for number in range(3)] == ["x"] * 3
