@@ -7,6 +7,7 @@ import gc
 import math
 import sys
 import threading
+import time
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
@@ -338,8 +339,8 @@ def counted_only() -> Iterator[None]:
     gc.enable()
 
 
-async def held_after(way: Callable[[Document], Awaitable[object]], documents: int = 10) -> int:
-    """Return how many documents are there after each was worked on in a way, and dropped."""
+async def held_after(way: Callable[[Document], Awaitable[object]], documents: int = 10, limit: int = 0) -> int:
+    """Return how many documents are there after each was worked on in a way, and dropped; at most so many are right."""
     seen: list[ref[Document]] = []
     for _ in range(documents):
         document = Document()
@@ -348,7 +349,15 @@ async def held_after(way: Callable[[Document], Awaitable[object]], documents: in
         del document
     # Trio itself keeps the last `Cancelled` of a task until the task goes on.
     await wait_all_tasks_blocked()
-    return sum(document() is not None for document in seen)
+
+    def held() -> int:
+        return sum(document() is not None for document in seen)
+
+    # A thread that has just handed over its result may hold what it ran for a moment.
+    deadline = time.monotonic() + 10
+    while held() > limit and time.monotonic() < deadline:
+        time.sleep(0.01)  # noqa: ASYNC251 - it is about that thread; the clock of the test would jump
+    return held()
 
 
 @pytest.mark.parametrize("limit", [0, 3])
@@ -358,7 +367,7 @@ async def test_of_calls_without_a_record_nothing_is_held(
 ) -> None:
     autojump_clock.autojump_threshold = 0.001
     async with rt.Session(history_limit=limit, save_state=False, logging_setting="NONE") as session:
-        assert await held_after(WAYS[way]) <= limit
+        assert await held_after(WAYS[way], limit=limit) <= limit
         assert len(session.info.calls) == limit
         assert session.info.dropped_calls >= 10 - limit
 
