@@ -31,6 +31,24 @@ _KINDS: Final = (
 )
 
 
+class _Grace:
+    """The time that shutdowns give a session to end by itself.
+
+    Attributes:
+        scope: The scope of the task that waits for its end.
+        cause: What to record for a session that is cancelled then.
+    """
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self.cause = EndCause(CauseKind.CANCEL)
+
+    def end_by(self, deadline: float, cause: EndCause) -> None:
+        """End at this time for this cause, unless it ends before."""
+        if deadline < self.scope.deadline:
+            self.scope.deadline, self.cause = deadline, cause
+
+
 class Drain:
     """The drain of one session, made with the session.
 
@@ -67,9 +85,8 @@ class Drain:
         self._is_stopped = False
         self._is_ending = False
         self._has_sigterm = False
-        # The scope of the task that waits for the end of the grace in a shutdown, and what it does then.
-        self._grace: trio.CancelScope | None = None
-        self._cause = EndCause(CauseKind.CANCEL)
+        # The grace that shutdowns give it.
+        self._grace: _Grace | None = None
 
     @property
     def token(self) -> trio.lowlevel.TrioToken:
@@ -211,28 +228,26 @@ class Drain:
         if self._is_ending:
             return
         if self._grace is None:
-            self._grace = trio.CancelScope()
+            self._grace = _Grace()
             self.begin()
             self._nursery.start_soon(self._wait_out, self._grace, name="railtracks: grace of a shutdown")
-        deadline = trio.current_time() + grace
-        if deadline < self._grace.deadline:
-            self._grace.deadline = deadline
-            why = "SIGTERM" if kind is CauseKind.SIGTERM else "the program is shutting down"
-            self._cause = EndCause(kind, f"{why}, and the session still ran after {grace:g} seconds")
+        why = "SIGTERM" if kind is CauseKind.SIGTERM else "the program is shutting down"
+        cause = EndCause(kind, f"{why}, and the session still ran after {grace:g} seconds")
+        self._grace.end_by(trio.current_time() + grace, cause)
 
     def end_grace(self) -> None:
         """End the task that waits for the end of the grace: the block was left, and what still runs is cancelled."""
         # From here on the nursery may close before this code takes its next step, and refuses further tasks then.
         self._is_ending = True
         if self._grace is not None:
-            self._grace.cancel()
+            self._grace.scope.cancel()
 
     @trio.lowlevel.enable_ki_protection
-    async def _wait_out(self, grace: trio.CancelScope) -> None:
-        with grace:
+    async def _wait_out(self, grace: _Grace) -> None:
+        with grace.scope:
             await trio.sleep_forever()
         if not self._is_ending:
-            self.cancel(self._cause)
+            self.cancel(grace.cause)
 
     def _look(self) -> None:
         """Have everything that waits for this session look again whether it is at rest."""
