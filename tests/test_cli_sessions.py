@@ -3,9 +3,11 @@
 import json
 import os
 import pty
+import re
 import signal
 import sys
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -101,6 +103,7 @@ def test_list_in_json_has_times_in_utc_and_all_that_is_known(command: Command, h
 def test_list_of_nothing_says_where_it_looked_and_is_no_failure(command: Command, home: Path) -> None:
     assert command("list") == (0, "", f"railtracks: no such session in {home}\n")
     assert command("list", "--json") == (0, "[]\n", "")
+    assert command("show", "last") == (3, "", "railtracks: there is no session yet\n")
 
 
 def test_list_names_files_that_cannot_be_read_and_shows_the_others(command: Command, home: Path) -> None:
@@ -110,6 +113,34 @@ def test_list_names_files_that_cannot_be_read_and_shows_the_others(command: Comm
     assert code == 0
     assert session_id in out
     assert "torn.json" in err
+
+
+@pytest.mark.parametrize(
+    ("zone", "told"), [("America/New_York", "1-01-01 00:00:00 UTC"), ("Asia/Tokyo", "9999-12-31 23:59:59 UTC")]
+)
+def test_a_time_that_this_zone_has_not_is_told_in_utc(
+    zone: str, told: str, command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved("a", name="good")
+    text = (home / "good.json").read_text()
+    for place, moment in enumerate(("0001-01-01T00:00:00", "9999-12-31T23:59:59.5")):
+        odd = re.sub(r'(_at": ")[^"]+', rf"\g<1>{moment}+00:00", text)
+        odd = re.sub(r'("session_id": ")[^"]+', rf"\g<1>odd{place}", odd)
+        (home / f"odd{place}.json").write_text(odd)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setenv("TZ", zone)
+            time.tzset()
+            listed = command("list")
+            shown = [
+                command("show", *words) for words in (["odd0"], ["odd1"], ["odd0", "--call", "1"], ["odd1", "--slow"])
+            ]
+    finally:
+        time.tzset()
+    assert (listed.code, len(listed.out.splitlines())) == (0, 4)
+    assert [each.code for each in shown] == [0] * 4
+    assert told in listed.out
+    assert told in "".join(each.out for each in shown)
 
 
 def test_another_home_and_another_store_may_be_named(command: Command, tmp_path: Path) -> None:
@@ -136,6 +167,7 @@ def test_another_home_and_another_store_may_be_named(command: Command, tmp_path:
         ["list", "--status", "nowhere"],
         ["list", "--since", "yesterday"],
         ["list", "--since", "9999999d"],
+        ["list", "--since", "800000d"],
         ["list", "--limit", "0"],
         ["list", "--home", "/no/such/folder"],
         ["list", "--watch"],

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -213,6 +215,26 @@ def test_fork_prints_the_new_id_alone(run: Out, store: rt.DurableStore) -> None:
     assert run.document()["forked_from"] == "s"
     assert run("fork", "s", "--before", "99") == 1
     assert "has no call 99" in run.err
+
+
+def test_the_command_to_go_on_can_be_typed_where_an_identifier_begins_with_a_dash(run: Out, folder: Path) -> None:
+    store = rt.DurableStore(folder / "orders.db")
+
+    async def approve() -> bool:
+        return await rt.wait_for_signal("approved", bool, park=True)
+
+    async def fail() -> None:
+        raise ValueError
+
+    with suppress(rt.SessionWaiting):
+        flow_of(store, approve, "approvals").invoke(session_id="-s")
+    with suppress(ValueError):
+        flow_of(store, fail).invoke(session_id="-f")
+    told = "go on with it:  railtracks "
+    assert run("resume", "store_flows.py:approvals", "--", "-s") == 4
+    assert run(*shlex.split(run.err.rpartition(told)[2])) == 4
+    assert run("retry", "--store", "orders.db", "--", "-f") == 0
+    assert shlex.split(run.err.rpartition(told)[2])[-3:] == ["TARGET", "--", "-f"]
 
 
 # Signal.
@@ -514,7 +536,9 @@ def test_prune_of_one_store_leaves_files_alone(run: Out, store: rt.DurableStore,
     assert "can go on: give --files" in run.err
 
 
-@pytest.mark.parametrize("words", [["--older-than", "soon"], [], ["--older-than", "1d", "--status", "running"]])
+@pytest.mark.parametrize(
+    "words", [["--older-than", "soon"], [], ["--older-than", "1d", "--status", "running"], ["--older-than", "999999w"]]
+)
 def test_prune_takes_no_wrong_arguments(words: list[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["prune", *words])

@@ -1,6 +1,7 @@
 """`railtracks tail`: what it prints of a session, from events and from a store, and how it ends."""
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -181,6 +182,22 @@ def test_tail_of_a_process_that_is_gone_ends_and_says_so(command: Command, home:
     assert "the process of this session is gone" in err
     assert command("tail", "mine").code == 0
     assert "✗ died" in command("list").out
+
+
+def test_events_that_are_deleted_meanwhile_end_tail(command: Command, home: Path) -> None:
+    recorded("a")
+    (file,) = home.glob("events/*/*.jsonl")
+    head, *events = file.read_text().splitlines(keepends=True)
+    # As on another machine: nobody here knows whether it still runs.
+    head = json.dumps({**json.loads(head), "host": "far"})
+    file.write_text("".join([f"{head}\n", *events[:-1]]))
+    (home / "mine.json").unlink()
+    deleter = in_thread(lambda: (threading.Event().wait(0.2), shutil.rmtree(file.parent)))
+    code, _, err = command("tail", "mine")
+    deleter.join()
+    # 3 where the thread was quicker than the search.
+    assert code in {1, 3}
+    assert err
 
 
 def test_of_a_session_on_another_machine_it_is_told_that_nobody_here_knows_whether_it_runs(

@@ -115,9 +115,10 @@ def test_a_reader_of_the_address_that_has_ended_ends_the_server(
 
 
 def test_without_what_serves_the_command_names_the_extra(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "railtracks.viewer._server", raising=False)
+    for module in ("railtracks.viewer._server", "railtracks._serving"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setitem(sys.modules, "hypercorn", None)
-    monkeypatch.setitem(sys.modules, "hypercorn.trio", None)
+    monkeypatch.setitem(sys.modules, "hypercorn.app_wrappers", None)
     code, _, err = command("viz")
     assert code == 2
     assert "railtracks-trio[viewer]" in err

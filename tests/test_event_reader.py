@@ -18,6 +18,7 @@ import railtracks as rt
 from railtracks._archive import EventReader
 from railtracks._archive.event_segments import Place, lines_after
 from railtracks._records.process_identity import own_identity
+from railtracks.exceptions import StateError
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -249,7 +250,7 @@ def test_a_file_that_is_deleted_or_replaced_meanwhile_has_no_lines(tmp_path: Pat
 
 
 def test_a_folder_that_is_gone_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="gone"):
+    with pytest.raises(StateError, match="gone"):
         EventReader(tmp_path / "gone").read()
 
 

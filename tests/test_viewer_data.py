@@ -195,6 +195,8 @@ async def test_a_value_is_told_exactly_or_as_its_beginning(
     [
         ("/api/s/none", 404, "no such session"),
         ("/api/s/one/c/2", 404, "no call 2"),
+        ("/api/s/one/c/x", 404, "no call x"),
+        pytest.param(f"/api/s/one/c/{'9' * 5_000}", 404, "no call 999", id="a number that is too long"),
         ("/api/s/none/c/1", 404, "no such session"),
         ("/api/s/none/events?after=0", 404, "no such session"),
         ("/api/s/one/events", 400, "?after="),
@@ -314,6 +316,10 @@ async def served(home: Path, use: Callable[[str], Awaitable[None]]) -> None:
         nursery.cancel_scope.cancel()
 
 
+# A change to HTTP/2 whose settings are none: hypercorn raises an error of its own for that.
+_BROKEN = b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade\r\nHTTP2-Settings: AAAA\r\n\r\n"
+
+
 async def raw(address: str, path: str, token: str) -> bytes:
     host = address.removeprefix("http://").partition("/")[0]
     name, port = host.split(":")
@@ -341,6 +347,23 @@ async def test_the_server_gives_its_address_with_a_new_token_and_ends_when_it_is
     assert addresses[0].partition("#")[2] != addresses[1].partition("#")[2]
     with pytest.raises(OSError, match="connect"):
         await raw(addresses[0], "/", "")
+
+
+async def test_what_breaks_one_connection_ends_no_other(home: Path) -> None:
+    write(home, state("one"))
+
+    async def use(address: str) -> None:
+        host, _, token = address.removeprefix("http://").partition("/#token=")
+        name, _, port = host.partition(":")
+        for _ in range(3):
+            async with await trio.open_tcp_stream(name, int(port)) as stream:
+                await stream.send_all(_BROKEN)
+                async for _ in stream:
+                    pass
+        assert (await raw(address, "/api/s/one", token)).startswith(b"HTTP/1.1 200")
+
+    with trio.fail_after(60):
+        await served(home, use)
 
 
 async def test_a_port_in_use_is_an_error(home: Path) -> None:

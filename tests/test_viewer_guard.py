@@ -77,7 +77,17 @@ async def test_a_host_that_was_allowed_is_answered(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", ["https://evil.example", "null", "http://127.0.0.1:8001", "http://localhost:8000", "file://", "x"]
+    "origin",
+    [
+        "https://evil.example",
+        "null",
+        "http://127.0.0.1:8001",
+        "http://localhost:8000",
+        "file://",
+        "x",
+        "http://[",
+        HOST,
+    ],
 )
 @pytest.mark.parametrize("path", ["/api/sessions", "/"])
 async def test_a_page_of_another_origin_is_refused(client: Client, path: str, origin: str) -> None:

@@ -17,7 +17,7 @@ from railtracks._archive.event_reader import EventReader
 from railtracks._archive.joining import joined
 from railtracks._archive.state_heads import states_in
 from railtracks._archive.stores import Stores, urls_of
-from railtracks._archive.summary import NoSessionError, SessionSummary
+from railtracks._archive.summary import LAST, NoSessionError, SessionSummary
 from railtracks._records.data import ExecutionInfo
 from railtracks._records.files import current_folder, home
 from railtracks._records.loading import load_state
@@ -96,7 +96,7 @@ class Archive:
         alike = [each for each in found if wanted and each.session_id.startswith(wanted)]
         named = [each for each in found if each.name == wanted]
         exact = [each for each in alike if each.session_id == wanted]
-        for candidates in (exact, alike if len(alike) == 1 else [], named, found if wanted == "last" else []):
+        for candidates in (exact, alike if len(alike) == 1 else [], named, found if wanted == LAST else []):
             if candidates:
                 return candidates[0]
         raise NoSessionError(wanted, alike)

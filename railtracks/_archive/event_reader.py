@@ -26,6 +26,7 @@ from railtracks._records.event_files import SegmentName, segments_in
 from railtracks._records.event_lines import EVENT_SCHEMA
 from railtracks._records.events import EventKind
 from railtracks._records.process_identity import is_gone
+from railtracks.exceptions import StateError
 
 _KINDS: Final = frozenset(EventKind)
 
@@ -78,10 +79,14 @@ class EventReader:
         """Return the events that have come since the last read, in their order.
 
         Raises:
-            OSError: If the folder cannot be read.
+            StateError: If the folder cannot be read, for example because somebody has deleted it.
         """
         events: list[RecordedEvent] = []
-        for name in segments_in(self.folder):
+        try:
+            names = segments_in(self.folder)
+        except OSError as error:
+            raise StateError(str(self.folder), "$", f"its events cannot be read: {error.strerror}") from error
+        for name in names:
             place = self._places.setdefault(name, Place())
             for line in lines_after(self.folder / name.file, place):
                 if not place.has_head:

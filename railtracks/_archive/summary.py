@@ -18,6 +18,9 @@ from railtracks._records.data import CallError, EndCause
 # store those of `DurableStatus`.
 DIED: Final = "died"
 
+# What the newest session of all is called, if no session has this name.
+LAST: Final = "last"
+
 Kind: TypeAlias = Literal["store", "events", "state"]
 
 
@@ -94,4 +97,6 @@ class NoSessionError(RailtracksError):
         super().__init__(wanted, self.candidates)
 
     def __str__(self) -> str:
+        if self.wanted == LAST and not self.candidates:
+            return "there is no session yet"
         return f"{'several sessions begin' if self.candidates else 'no session begins'} with {self.wanted!r}"

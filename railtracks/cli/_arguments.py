@@ -16,6 +16,8 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # n
 
 
 _LARGEST_PORT: Final = 65535
+# Before the year 1 there are no dates.
+_LONGEST_SPAN: Final = timedelta(days=365_000)
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 SESSION_HELP: Final = "an identifier or the beginning of one, a name, or 'last'"
@@ -79,9 +81,10 @@ def seconds(text: str) -> float:
 def span(text: str) -> timedelta:
     """Return a time that has passed, such as `90s`, `15m`, `2h`, `3d` or `1w`."""
     found = re.fullmatch(r"(\d{1,6})([smhdw])", text)
-    if found is None:
+    passed = None if found is None else timedelta(**{_UNITS[found[2]]: int(found[1])})
+    if passed is None or passed > _LONGEST_SPAN:
         raise argparse.ArgumentTypeError(f"not a time such as 15m, 2h, 3d or 1w: {text!r}")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    return passed
 
 
 def moment(text: str) -> datetime:

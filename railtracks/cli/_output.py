@@ -6,6 +6,7 @@ Called by every command.
 import atexit
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Generator
@@ -99,6 +100,11 @@ def _is_standard(stream: TextIO | None, descriptor: int) -> bool:
         return stream is not None and stream.fileno() == descriptor
     except (OSError, ValueError):
         return False
+
+
+def typed(*words: str, session_id: str) -> str:
+    """Return a command on a session as somebody would type it. Some identifiers look like options."""
+    return shlex.join(["railtracks", *words, *(["--"] if session_id.startswith("-") else []), session_id])
 
 
 def die_by(number: int) -> None:

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Callable
 from functools import partial
 from typing import Final
 
 from railtracks._foreign_text import plain
 from railtracks.cli._arguments import Commands, add_session, add_target, seconds
-from railtracks.cli._output import complain, put, put_json
+from railtracks.cli._output import complain, put, put_json, typed
 from railtracks.cli._runs import run_to_end
 from railtracks.cli._stores import KEY_NOTE, add_command, go_on_line, place_of, refusals, stored
 from railtracks.cli._targets import TARGET_HELP, load_flow
@@ -94,4 +93,4 @@ def _retry(arguments: argparse.Namespace) -> int:
 def _go_on(arguments: argparse.Namespace, target: str) -> Callable[[str], str]:
     """Return a function from the identifier of a session to the command that resumes it."""
     stores = [word for each in arguments.store for word in ("--store", each)]
-    return lambda session_id: shlex.join(["railtracks", "resume", *stores, target, session_id])
+    return lambda session_id: typed("resume", *stores, target, session_id=session_id)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Callable
 from functools import partial
 from typing import Final, cast
@@ -19,7 +18,7 @@ from railtracks._sessions.decorator import with_options
 from railtracks._sessions.flow import flow_like
 from railtracks.cli._arguments import Commands, add_target, seconds
 from railtracks.cli._inputs import Inputs, context_from, inputs_from_json, inputs_from_words
-from railtracks.cli._output import WRONG_USE, CommandError
+from railtracks.cli._output import WRONG_USE, CommandError, typed
 from railtracks.cli._places import store_url
 from railtracks.cli._runs import Run, SessionRun, run_to_end
 from railtracks.cli._targets import TARGET_HELP, SessionFunction, load
@@ -125,4 +124,4 @@ def _inputs(fn: Callable[..., object], arguments: argparse.Namespace) -> Inputs:
 
 def _resume(arguments: argparse.Namespace, session_id: str) -> str:
     store = [] if arguments.durable is None else ["--store", Scrubber().text(arguments.durable)]
-    return shlex.join(["railtracks", "resume", *store, arguments.target, session_id])
+    return typed("resume", *store, arguments.target, session_id=session_id)

@@ -33,6 +33,7 @@ from railtracks.cli._output import (
     put,
     put_json,
     stdout_for_result,
+    typed,
 )
 from railtracks.cli._targets import SessionFunction
 
@@ -191,7 +192,7 @@ def _tell(run: Run, error: BaseException, code: int, go_on: Callable[[str], str]
     if run.status in _CAN_GO_ON:
         complain(f"go on with it:  {go_on(run.session_id)}")
     elif run.state_path is not None:
-        complain(f"look at it:  railtracks show {run.session_id}")
+        complain(f"look at it:  {typed('show', session_id=run.session_id)}")
 
 
 def _text_of(error: BaseException, info: ExecutionInfo | None) -> str:

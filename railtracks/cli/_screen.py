@@ -181,7 +181,15 @@ def _padded(text: str, width: int, *, is_number: bool) -> str:
 
 def local(moment: datetime | None) -> str:
     """Return a time as people read it: local, with its zone."""
-    return "" if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+    return "" if moment is None else f"{in_zone(moment):%Y-%m-%d %H:%M:%S %Z}"
+
+
+def in_zone(moment: datetime) -> datetime:
+    """Return a time in the zone of this machine; as it is where that would be before the year 1 or after 9999."""
+    try:
+        return moment.astimezone()
+    except OverflowError:
+        return moment
 
 
 def put_lines(lines: Iterable[Line], shown: Screen) -> int:

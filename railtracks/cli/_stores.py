@@ -6,7 +6,6 @@ Called by each command that changes something in a store.
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import railtracks as rt
 from railtracks._archive import Archive, SessionSummary
 from railtracks._foreign_text import plain
 from railtracks.cli._arguments import Commands
-from railtracks.cli._output import FAILED, NO_SESSION, OWNED, WRONG_USE, CommandError, complain
+from railtracks.cli._output import FAILED, NO_SESSION, OWNED, WRONG_USE, CommandError, complain, typed
 from railtracks.cli._places import add_places, archive_of, found, names_stores
 
 if TYPE_CHECKING:
@@ -191,4 +190,4 @@ def note(text: str) -> None:
 
 def go_on_line(session_id: str, place: str) -> str:
     """Return the command that resumes a session, with a word for the flow, which only the user knows."""
-    return f"railtracks resume --store {shlex.quote(plain(place))} TARGET {shlex.quote(plain(session_id))}"
+    return typed("resume", "--store", plain(place), "TARGET", session_id=plain(session_id))

@@ -21,7 +21,7 @@ from railtracks.cli._arguments import Commands, add_session, count
 from railtracks.cli._documents import call_document
 from railtracks.cli._output import FAILED, NO_SESSION, TIMED_OUT, WAITING, CommandError, complain
 from railtracks.cli._places import add_places, archive_of, found
-from railtracks.cli._screen import Line, Screen, place_text, put_lines, screen
+from railtracks.cli._screen import Line, Screen, in_zone, place_text, put_lines, screen
 from railtracks.exports import lasted, word
 from railtracks.exports._words import error_text
 
@@ -224,4 +224,4 @@ def _call_line(call: CallRecord, shown: Screen) -> Line:
 
 
 def _clock(at: datetime) -> str:
-    return f"{at.astimezone():%H:%M:%S.%f}"[:-3]
+    return f"{in_zone(at):%H:%M:%S.%f}"[:-3]

@@ -39,6 +39,8 @@ from railtracks.viewer._stream import Stream
 from railtracks.viewer._values import call_values
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~-]{16,}")
+# Digits of the number of a call or an event.
+_LONGEST_NUMBER: Final = len(str(2**63))
 # Bytes of the body of a request.
 _LARGEST: Final = 2**20
 # Bytes from which on an answer is compressed, and how much trouble is taken over it.
@@ -78,7 +80,7 @@ def application(
             Route("/favicon.ico", assets.icon),
             Route("/api/sessions", api.sessions),
             Route("/api/diff", api.diff),
-            Route("/api/s/{id:path}/c/{call:int}", api.call),
+            Route("/api/s/{id:path}/c/{call}", api.call),
             Route("/api/s/{id:path}/events", api.events),
             Route("/api/s/{id:path}/signals", api.signal, methods=["POST"]),
             Route("/api/s/{id:path}", api.session),
@@ -131,12 +133,14 @@ class _Api:
 
     def call(self, request: Request) -> Response:
         """Return the values of a call."""
-        number = request.path_params["call"]
+        asked = request.path_params["call"]
+        # Of a longer text Python makes no number.
+        number = int(asked) if asked.isdecimal() and len(asked) <= _LONGEST_NUMBER else 0
         info = self._opened(request.path_params["id"]).read().info
         for call in info.calls:
             if call.id == number:
                 return _json(request, _encode(call_values(call)).encode())
-        raise HTTPException(404, f"the session has no call {number}")
+        raise HTTPException(404, f"the session has no call {asked[:_LONGEST_NUMBER]}")
 
     def diff(self, request: Request) -> Response:
         """Return what differs in two sessions."""
@@ -152,7 +156,7 @@ class _Api:
         """Stream what happens in a session."""
         opened = await run_in_threadpool(self._opened, request.path_params["id"])
         after = request.headers.get("last-event-id") or request.query_params.get("after", "")
-        if not after.removeprefix("-").isdecimal() or len(after) > len(str(2**63)):
+        if not after.removeprefix("-").isdecimal() or len(after) > _LONGEST_NUMBER:
             raise HTTPException(400, "the number of an event is missing: ?after=...")
         return StreamingResponse(Stream(opened, self._listing, int(after)), media_type="text/event-stream")
 

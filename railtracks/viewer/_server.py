@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import secrets
-import socket
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
 
-import hypercorn.trio
 import trio
-from hypercorn.config import Config
 
+from railtracks._serving import listening_at, serve_at
 from railtracks.viewer._app import application
 
 
@@ -29,16 +26,7 @@ async def serve(
     token = secrets.token_urlsafe(24)
     served = application(home, token, hosts=hosts, root_path="", stores=stores, allow_signals=allow_signals)
     # Bound here: from inside of the server an error would come as a group of errors.
-    listening = socket.create_server(("127.0.0.1", port))
-    address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    config = Config()
-    config.bind = [f"fd://{listening.detach()}"]
-    config.include_server_header = False
-    # What goes wrong is told by the answers; the terminal is the user's.
-    config.accesslog = config.errorlog = None
-    # The types of hypercorn tell apart what Starlette's leave open, and do not tell all of WSGI.
-    server = cast("Callable[..., Awaitable[None]]", hypercorn.trio.serve)  # pyright: ignore[reportUnknownMemberType]
-    serving = partial(server, served, config, shutdown_trigger=trio.sleep_forever)
+    listening, address = listening_at("127.0.0.1", port)
     async with trio.open_nursery() as nursery:
-        await nursery.start(serving)
+        await nursery.start(partial(serve_at, listening, served))
         task_status.started(f"{address}/#token={token}")

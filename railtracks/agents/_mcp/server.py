@@ -98,14 +98,11 @@ class MCPServer:
         if transport == "stdio":
             await self.run_stdio()
             return
-        serve, config = required("hypercorn.trio").serve, required("hypercorn.config").Config()
-        config.bind = [f"{host}:{port}"]
-        config.accesslog = config.errorlog = None
+        serving, app = required("railtracks._serving"), self.app()
+        listening, url = serving.listening_at(host, port)
         async with trio.open_nursery() as nursery:
-            bound: list[str] = await nursery.start(
-                functools.partial(serve, self.app(), config, shutdown_trigger=trio.sleep_forever)
-            )
-            task_status.started(f"{bound[0]}/mcp")
+            await nursery.start(functools.partial(serving.serve_at, listening, app))
+            task_status.started(f"{url}/mcp")
 
     async def _list(self, _context: object, _params: object) -> ListToolsResult:
         types = required("mcp_types")

@@ -1,0 +1,62 @@
+"""An application of Starlette on hypercorn, under Trio: what breaks one connection ends that one, not the server.
+
+Called by the viewer, and by servers of tools over HTTP. Imported on first use, since hypercorn comes with their extras.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+
+def listening_at(host: str, port: int) -> tuple[socket.socket, str]:
+    """Return a socket that listens at a numeric address or a name, and its URL.
+
+    Raises:
+        OSError: If it cannot listen there.
+    """
+    is_ipv6 = ":" in host
+    listening = socket.create_server((host, port), family=socket.AF_INET6 if is_ipv6 else socket.AF_INET)
+    name, bound = listening.getsockname()[:2]
+    return listening, f"http://{f'[{name}]' if is_ipv6 else name}:{bound}"
+
+
+async def serve_at(  # noqa: ASYNC128 - what it is handed on to does
+    listening: socket.socket,
+    app: Starlette,
+    *,
+    task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve an application at a socket until this is cancelled, and close the socket. A checkpoint.
+
+    Not by `hypercorn.trio.serve`: there an error in a connection, such as a request to change to HTTP/2 with settings
+    that are none, ends the server.
+    """
+    config = Config()
+    config.include_server_header = False
+    # What goes wrong is told by the answers; the terminal is the user's.
+    config.accesslog = config.errorlog = None
+    # The types of hypercorn tell apart what Starlette's leave open.
+    wrapped = cast("Callable[[Starlette], object]", ASGIWrapper)(app)
+    connection = partial(cast("Callable[..., Awaitable[None]]", TCPServer), wrapped, config, WorkerContext(None), {})
+
+    async def answer(stream: trio.SocketStream) -> None:
+        try:
+            await connection(stream)
+        except* Exception:  # noqa: BLE001, S110 - bytes of a stranger cost the connection on which they came
+            pass
+
+    listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+    async with listener, app.router.lifespan_context(app):
+        await trio.serve_listeners(answer, [listener], task_status=task_status)
