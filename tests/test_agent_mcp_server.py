@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import trio
@@ -128,6 +129,20 @@ async def test_a_cancel_by_the_client_reaches_the_node() -> None:
                 calls.cancel_scope.cancel()
             with trio.fail_after(5):
                 await ended.wait()
+            assert await asked(client, "add", a=1) == (False, "3")
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_connection_that_breaks_ends_no_other() -> None:
+    upgrade = b"GET /mcp HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade\r\nHTTP2-Settings: AAAA\r\n\r\n"
+    async with trio.open_nursery() as nursery:
+        url = await nursery.start(functools.partial(rt.create_mcp_server([add]).run, host="localhost", port=0))
+        assert url.startswith("http://127.0.0.1:")
+        async with await trio.open_tcp_stream("127.0.0.1", urlsplit(url).port or 0) as stream:
+            await stream.send_all(upgrade)
+            async for _ in stream:
+                pass
+        async with Client(url) as client:
             assert await asked(client, "add", a=1) == (False, "3")
         nursery.cancel_scope.cancel()
 
