@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import enum
 import types
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
@@ -76,6 +77,14 @@ class Box(Generic[T]):
     content: T
 
 
+class Span(NamedTuple, Generic[T]):
+    first: T
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
 @attrs.define
 class Lost:
     report: Report
@@ -138,6 +147,9 @@ UNSTORABLE: list[Any] = [
     Deep,
     Pair,
     Row,
+    Span[Array],
+    # Which of the two it was, no store could tell.
+    Literal["RED", Colour.RED],
     Box[Array],
     Shape,
     Callable[[int], int],

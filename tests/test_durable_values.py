@@ -27,8 +27,11 @@ from typing import (
     NotRequired,
     Optional,
     Required,
+    TypeAlias,
     TypedDict,
     TypeVar,
+    Union,
+    get_type_hints,
 )
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -113,6 +116,30 @@ class Still:
 class Pair(NamedTuple):
     left: int
     right: str = ""
+
+
+class Span(NamedTuple, Generic[T]):
+    first: T
+    rest: list[T]
+
+
+@attrs.define
+class Shelf(Generic[T]):
+    box: Box[T]
+    named: dict[str, T]
+
+
+@dataclasses.dataclass
+class Painted:
+    colour: Literal[Colour.RED]
+
+
+# What JSON can be, as programs spell it.
+Anyhow: TypeAlias = Union[dict[str, "Anyhow"], list["Anyhow"], str, int, None]  # noqa: UP007 - Python reads it
+
+
+def anyhow() -> Anyhow:
+    """Have an annotation that names itself."""
 
 
 class Movie(TypedDict):
@@ -234,6 +261,21 @@ SOME: list[tuple[Any, Any]] = [
     (NAIVE, date | datetime),
     (1, Literal[1, "a"]),
     ("a", Literal[1, "a"]),
+    (Colour.RED, Literal[Colour.RED]),
+    (Secrecy.PASSWORD, Literal[Secrecy.PASSWORD]),
+    (Level.LOW, Literal[Level.LOW, "low"]),
+    (None, Literal[Colour.RED, "red"] | None),
+    (b"a", Literal[b"a", "a"]),
+    ([Colour.RED, 1], list[Literal[Colour.RED, 1]]),
+    (Painted(Colour.RED), Painted),
+    (Span(date(2026, 1, 2), [date(2026, 1, 3)]), Span[date]),
+    (Span(1, ["a"]), Span),
+    ([Span(Box(date(2026, 1, 2)), [])], list[Span[Box[date]]]),
+    (Box(Box(date(2026, 1, 2))), Box[Box[date]]),
+    ({"a": Box([Box(b"a")])}, dict[str, Box[list[Box[bytes]]]]),
+    (Shelf(Box(Box(Colour.RED)), {"a": Box(Colour.RED)}), Shelf[Box[Colour]]),
+    ({"a": [{"b": [1, None]}]}, get_type_hints(anyhow)["return"]),
+    ([[[["a"]]]], get_type_hints(anyhow)["return"]),
     (1, Annotated[int, "metres"]),
     (Name("a"), Name),
     ({"a": [1, 2.5, None]}, Any),

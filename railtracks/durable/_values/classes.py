@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ForwardRef, Literal, TypeGuard, get_args, get_origin, get_type_hints
 
@@ -20,6 +21,7 @@ from railtracks.durable._values.plain import (
     Sealed,
     ValueMismatchError,
     check_names,
+    filled_in,
     has_parameters_left,
     mismatch_of,
     unfit,
@@ -74,7 +76,7 @@ def _is_class(kind: Kind) -> TypeGuard[type[object]]:
 
 def _class_writer(hooks: Hooks, kind: type[object]) -> Write:
     origin: type[object] = get_origin(kind) or kind
-    write_fields = hooks.fields_writer(_filled(kind), _forward_kinds(origin))
+    write_fields = hooks.fields_writer(_filled(kind), _forward_kinds(origin) | _repeated_kinds(kind, origin))
 
     def write(value: object) -> Plain:
         if type(value) is not origin:
@@ -104,7 +106,8 @@ def _step_to(value: object, is_it: Callable[[object], bool]) -> str:
 def _class_reader(hooks: Hooks, kind: type[object]) -> Read:
     origin: type[object] = get_origin(kind) or kind
     names = {each.name: each.is_required for each in stored_fields(origin)}
-    read_fields = hooks.fields_reader(_filled(kind), _forward_kinds(origin), _fields_that_cannot_be_set(origin))
+    kinds = _forward_kinds(origin) | _repeated_kinds(kind, origin)
+    read_fields = hooks.fields_reader(_filled(kind), kinds, _fields_that_cannot_be_set(origin))
 
     def read(plain: object, _: Kind) -> object:
         check_names(plain, origin, names)
@@ -161,11 +164,30 @@ def field_kinds(origin: type[object]) -> Mapping[str, Kind]:
             return {}
 
 
-def _forward_kinds(origin: type[object]) -> Mapping[str, Kind]:
+def _forward_kinds(origin: type[object]) -> dict[str, Kind]:
     """Return the annotations of those fields that have a part in quotes, as `Optional["Node"]` has."""
     fields = [each.name for each in stored_fields(origin) if _has_quotes(each.kind)]
     kinds: Mapping[str, Kind] = field_kinds(origin) if fields else {}
     return {name: kinds[name] for name in fields if name in kinds}
+
+
+def _repeated_kinds(kind: type[object], origin: type[object]) -> dict[str, Kind]:
+    """Return the annotations of the fields of a generic class that has itself as a parameter, as `Box[Box[int]]`.
+
+    cattrs would take the inner one for a class without parameters. Fields of a base are not among them: a type variable
+    of the base may stand for something else there.
+    """
+    given = dict[object, Kind](zip(getattr(origin, "__parameters__", ()), get_args(kind), strict=False))
+    if not any(_has_class(each, origin) for each in given.values()):
+        return {}
+    own = inspect.get_annotations(origin)
+    return {name: filled_in(each, given) for name, each in field_kinds(origin).items() if name in own}
+
+
+def _has_class(kind: Kind, origin: type[object]) -> bool:
+    """Return whether an annotation is a class, or has it in a part."""
+    parts: tuple[Kind, ...] = () if get_origin(kind) is Literal else get_args(kind)
+    return get_origin(kind) is origin or any(_has_class(part, origin) for part in parts)
 
 
 def _has_quotes(kind: Kind) -> bool:

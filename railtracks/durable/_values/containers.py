@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import NotRequired, Required, TypeGuard, TypeVar, get_args, get_origin, get_type_hints, is_typeddict
+from typing import NotRequired, Required, TypeGuard, get_args, get_origin, get_type_hints, is_typeddict
 
 from railtracks._nodes.signature import ANYTHING, Kind
 from railtracks._records.secrets import is_secret, key_name
@@ -21,7 +21,7 @@ from railtracks.durable._values.plain import (
     check_keys,
     check_names,
     exactly,
-    has_parameters_left,
+    filled_in,
     is_dict,
     is_list,
     is_tuple,
@@ -133,35 +133,47 @@ def _tuple_reader(hooks: Hooks, kind: Kind) -> Read:
 
 
 def is_named_tuple(kind: Kind) -> TypeGuard[type[tuple[object, ...]]]:
-    """Return whether an annotation is a named tuple."""
-    return isinstance(kind, type) and hasattr(kind, "_fields") and issubclass(kind, tuple)
+    """Return whether an annotation is a named tuple, which may have parameters."""
+    origin: Kind = get_origin(kind) or kind
+    return isinstance(origin, type) and hasattr(origin, "_fields") and issubclass(origin, tuple)
+
+
+def named_tuple_kinds(kind: type[object]) -> Mapping[str, Kind]:
+    """Return the annotations of the fields of a named tuple, in their order."""
+    origin: type[object] = get_origin(kind) or kind
+    given: dict[object, Kind] = dict(zip(getattr(origin, "__parameters__", ()), get_args(kind), strict=False))
+    kinds: Mapping[str, Kind] = get_type_hints(origin)
+    names: tuple[str, ...] = getattr(origin, "_fields", ())
+    return {name: filled_in(kinds.get(name, ANYTHING), given) for name in names}
 
 
 def _named_tuple_writer(hooks: Hooks, kind: type[tuple[object, ...]]) -> Write:
-    kinds: Mapping[str, Kind] = get_type_hints(kind)
-    names: tuple[str, ...] = getattr(kind, "_fields", ())
+    origin: type[object] = get_origin(kind) or kind
+    kinds = named_tuple_kinds(kind)
+
+    def is_one(value: object) -> TypeGuard[tuple[object, ...]]:
+        return type(value) is origin
 
     def write(value: object) -> Plain:
-        if type(value) is not kind:
+        if not is_one(value):
             raise unfit(value, kind)
         return {
-            name: stepped(value, f".{name}", None, hooks.writer(kinds.get(name, ANYTHING)), item)
-            for name, item in zip(names, value, strict=True)
+            name: stepped(value, f".{name}", None, hooks.writer(below), item)
+            for (name, below), item in zip(kinds.items(), value, strict=True)
         }
 
     return write
 
 
 def _named_tuple_reader(hooks: Hooks, kind: type[tuple[object, ...]]) -> Read:
-    kinds: Mapping[str, Kind] = get_type_hints(kind)
-    names: tuple[str, ...] = getattr(kind, "_fields", ())
+    kinds = named_tuple_kinds(kind)
     defaults: Mapping[str, object] = getattr(kind, "_field_defaults", {})
-    known = {name: name not in defaults for name in names}
-    build: Callable[..., object] = kind
+    known = {name: name not in defaults for name in kinds}
+    build: Callable[..., object] = get_origin(kind) or kind
 
     def read(plain: object, _: Kind) -> object:
         fields = check_names(plain, kind, known)
-        return build(**{name: hooks.read(item, kinds.get(name, ANYTHING)) for name, item in fields.items()})
+        return build(**{name: hooks.read(item, kinds[name]) for name, item in fields.items()})
 
     return read
 
@@ -182,16 +194,9 @@ def typed_dict_kinds(kind: type[object]) -> tuple[Mapping[str, Kind], Mapping[st
     }
     kinds: Mapping[str, Kind] = get_type_hints(origin)
     return (
-        {name: _filled_in(each, given) for name, each in kinds.items()},
+        {name: filled_in(each, given) for name, each in kinds.items()},
         {name: mark is Required or (mark is not NotRequired and name in required) for name, mark in marks.items()},
     )
-
-
-def _filled_in(kind: Kind, given: Mapping[object, Kind]) -> Kind:
-    """Return an annotation with what was given for its type variables."""
-    if isinstance(kind, TypeVar):
-        return given.get(kind, ANYTHING)
-    return kind[tuple(given.get(each, ANYTHING) for each in kind.__parameters__)] if has_parameters_left(kind) else kind
 
 
 def _typed_dict_writer(hooks: Hooks, kind: type[dict[str, object]]) -> Write:

@@ -12,6 +12,7 @@ from typing import Final
 from railtracks.durable._values.classes import add_classes
 from railtracks.durable._values.containers import add_containers
 from railtracks.durable._values.hooks import Hooks
+from railtracks.durable._values.literals import add_literals
 from railtracks.durable._values.models import add_models
 from railtracks.durable._values.scalars import add_scalars
 from railtracks.durable._values.unions import add_unions
@@ -24,6 +25,7 @@ def _made_converter() -> Hooks:
     add_containers(hooks)
     add_classes(hooks)
     add_models(hooks)
+    add_literals(hooks)
     add_unions(hooks)
     return hooks
 

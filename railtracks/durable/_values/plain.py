@@ -155,6 +155,13 @@ def has_parameters_left(kind: Kind) -> TypeGuard[_Generic]:
     return bool(getattr(kind, "__parameters__", ()))
 
 
+def filled_in(kind: Kind, given: Mapping[object, Kind]) -> Kind:
+    """Return an annotation with what was given for its type variables."""
+    if isinstance(kind, TypeVar):
+        return given.get(kind, ANYTHING)
+    return kind[tuple(given.get(each, ANYTHING) for each in kind.__parameters__)] if has_parameters_left(kind) else kind
+
+
 def _stored_otherwise(plain: object, kind: type[object]) -> ValueMismatchError:
     return ValueMismatchError(plain, f"a {type(plain).__name__} was stored, not a {kind.__name__}")
 

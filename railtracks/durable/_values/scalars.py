@@ -8,7 +8,7 @@ from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
-from typing import Final, TypeGuard, TypeVar
+from typing import Final, ForwardRef, TypeGuard, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -56,7 +56,8 @@ def add_scalars(hooks: Hooks) -> None:
 
 
 def _is_anything(kind: Kind) -> TypeGuard[Kind]:
-    return kind is ANYTHING or kind is object or isinstance(kind, TypeVar)
+    # Python leaves an annotation that names itself in quotes unread at some depth, as one of all JSON values does.
+    return kind is ANYTHING or kind is object or isinstance(kind, TypeVar | ForwardRef)
 
 
 def _scalar_check(scalar: type[Scalar]) -> Callable[[object], Scalar]:

@@ -13,13 +13,18 @@ from collections.abc import Set as AbstractSet
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Flag
-from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 from uuid import UUID
 
 from railtracks._nodes.signature import ANYTHING, Kind
 from railtracks._records.secrets import Secret, is_secret
 from railtracks.durable._values.classes import field_kinds, has_fields, stored_fields
-from railtracks.durable._values.containers import is_named_tuple, is_typed_dict, typed_dict_kinds
+from railtracks.durable._values.containers import (
+    is_named_tuple,
+    is_typed_dict,
+    named_tuple_kinds,
+    typed_dict_kinds,
+)
 from railtracks.durable._values.converter import CONVERTER
 from railtracks.durable._values.hooks import is_kind_of
 from railtracks.durable._values.models import is_model
@@ -186,11 +191,9 @@ class _Description:
     def of_named_tuple(self, kind: Kind) -> Schema:
         """Return the schema of a named tuple, which is stored by names."""
         assert is_named_tuple(kind)  # noqa: S101 - it was chosen by this
-        kinds, names = get_type_hints(kind), getattr(kind, "_fields", ())
+        kinds = named_tuple_kinds(kind)
         defaults: Mapping[str, object] = getattr(kind, "_field_defaults", {})
-        return self._of_fields(
-            kind, {name: kinds.get(name, ANYTHING) for name in names}, {name: name not in defaults for name in names}
-        )
+        return self._of_fields(kind, kinds, {name: name not in defaults for name in kinds})
 
     def of_class(self, kind: Kind) -> Schema:
         """Return the schema of an attrs class or a dataclass."""

@@ -103,6 +103,7 @@ class _Search:
         if origin is Literal:
             return ()
         if isinstance(origin, type) and (is_typeddict(origin) or hasattr(origin, "_fields")):
-            return get_type_hints(origin).values()
+            # Of a generic one its fields have type variables, and the parameters say what these stand for.
+            return (*get_type_hints(origin).values(), *get_args(kind))
         # Of an annotation with remarks, the first part is the annotation.
         return get_args(kind)[:1] if origin is Annotated else get_args(kind)

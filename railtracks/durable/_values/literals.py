@@ -1,0 +1,63 @@
+"""Literals: a value is written as its own class is, and read as the one literal that is written so.
+
+Called by `converter`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from railtracks._nodes.signature import Kind
+from railtracks.durable._values.hooks import Hooks, Read, Write, is_kind_of
+from railtracks.durable._values.plain import SCALARS, Plain, ValueMismatchError, unfit
+
+
+def add_literals(hooks: Hooks) -> None:
+    """Add how values of `Literal` are written and read."""
+    part = functools.partial
+    hooks.add(is_kind_of(Literal), part(_literal_writer, hooks), part(_literal_reader, hooks))
+
+
+def _literal_writer(hooks: Hooks, kind: Kind) -> Write:
+    literals: tuple[object, ...] = get_args(kind)
+
+    def write(value: object) -> Plain:
+        if type(value) in SCALARS:
+            # The reader refuses what is none of the literals.
+            plain: Plain = hooks.write(value, type(value))
+            return plain
+        if not any(type(value) is type(each) and value == each for each in literals):
+            raise unfit(value, kind)
+        return hooks.write(value, type(value))
+
+    return write
+
+
+def _literal_reader(hooks: Hooks, kind: Kind) -> Read:
+    literals: tuple[object, ...] = get_args(kind)
+    written = [(hooks.write(each, type(each)), each) for each in literals]
+    _refuse_alike(kind, [plain for plain, _ in written])
+
+    def read(plain: object, _: Kind) -> object:
+        for stored, each in written:
+            if type(plain) is type(stored) and plain == stored:
+                return each
+        # As to Python, `True` is the literal 1.
+        if type(plain) in SCALARS and any(type(each) in SCALARS and plain == each for each in literals):
+            return plain
+        raise ValueMismatchError(plain, f"it is none of {kind}")
+
+    return read
+
+
+def _refuse_alike(kind: Kind, written: Sequence[Plain]) -> None:
+    """Refuse literals that would be taken for each other when they are read.
+
+    Raises:
+        ValueError: If two of them are stored alike, as a member of an enum is and its name.
+    """
+    for place, plain in enumerate(written):
+        if any(type(plain) is type(other) and plain == other for other in written[:place]):
+            raise ValueError(f"two of the literals of {kind} are stored alike, as {plain!r}")
