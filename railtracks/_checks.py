@@ -95,7 +95,8 @@ class Number(NamedTuple):
             raise ValueError(f"{name} must be {self._range()}, not {value!r}")
 
     def _range(self) -> str:
-        unit = f" {self.unit.removesuffix('s') if self.least == 1 else self.unit}" if self.unit else ""
+        one = self.unit.removesuffix("es" if self.unit.endswith("sses") else "s")
+        unit = f" {one if self.least == 1 else self.unit}" if self.unit else ""
         if self.is_more:
             text = f"more than {self.least:g}{unit}"
         else:

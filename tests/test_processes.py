@@ -329,6 +329,29 @@ async def test_when_the_guardian_is_killed_its_workers_end_and_the_next_call_get
 
 
 @pytest.mark.proof
+async def test_a_node_that_kills_the_guardian_costs_its_own_call_only() -> None:
+    async with rt.Session(save_state=False):
+        with pytest.raises(rt.WorkerCrashedError):
+            await rt.call(functions.kill_the_parent)
+        assert await rt.call_batch(functions.double, range(3)) == [0, 2, 4]
+
+
+@pytest.mark.parametrize("timer", [signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF])
+async def test_a_timer_that_a_node_has_left_running_strikes_no_later_call(timer: int) -> None:
+    async with rt.Session(save_state=False):
+        worker = await rt.call(functions.leave_a_timer, timer)
+        assert await rt.call(functions.timer_left, timer) == (worker, 0)
+
+
+async def test_a_result_that_ends_the_program_as_it_is_pickled_is_an_error_that_says_so() -> None:
+    async with rt.Session(save_state=False):
+        with pytest.raises(TypeError, match=r"'make_a_result_that_leaves' cannot be pickled .*: SystemExit: no result"):
+            await rt.call(functions.make_a_result_that_leaves)
+        with pytest.raises(functions.LeavingError, match="not this time") as caught:
+            await rt.call(functions.fail_with_a_detail_that_leaves)
+    assert not hasattr(caught.value, "detail")
+
+
 async def test_a_call_whose_guardian_has_just_been_killed_crashes_or_gets_another_worker() -> None:
     async with rt.Session(save_state=False):
         worker = await rt.call(functions.process_id)
@@ -564,6 +587,21 @@ def test_functions_and_classes_of_the_main_module_work_in_workers(tmp_path: Path
     # A worker leaves nothing unclosed either.
     assert run("-W", "error", "program.py", cwd=tmp_path) == "8 True\nbusy 503 503\n"
     assert run("-m", "program", cwd=tmp_path) == "8 True\nbusy 503 503\n"
+
+
+@pytest.mark.proof
+def test_a_node_in_a_worker_has_workers_of_its_own_for_nodes_of_the_main_module(tmp_path: Path) -> None:
+    inner = """
+@rt.function_node(run_in="process")
+def through_a_worker(number):
+    return rt.Flow("inner", double, save_state=False, logging_setting="NONE").invoke(number)
+
+if __name__ == "__main__":
+    print(rt.Flow("outer", through_a_worker, save_state=False).invoke(21))
+"""
+    (tmp_path / "program.py").write_text(PROGRAM.partition("async def main")[0] + inner, "utf-8")
+    assert run("program.py", cwd=tmp_path) == "42\n"
+    assert run("-m", "program", cwd=tmp_path) == "42\n"
 
 
 @pytest.mark.parametrize("how", ["no guard", *proved("-c", "stdin", "__main__.py")])

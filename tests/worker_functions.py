@@ -8,6 +8,7 @@ import functools
 import multiprocessing
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -193,6 +194,45 @@ def hand_on_a_coroutine() -> Any:
 @rt.function_node(run_in="process")
 def crash(code: int) -> NoReturn:
     os._exit(code)
+
+
+@rt.function_node(run_in="process")
+def kill_the_parent() -> NoReturn:
+    os.kill(os.getppid(), signal.SIGKILL)
+    while True:
+        signal.pause()
+
+
+@rt.function_node(run_in="process")
+def leave_a_timer(timer: int) -> int:
+    signal.setitimer(timer, 1000)
+    return os.getpid()
+
+
+@rt.function_node(run_in="process")
+def timer_left(timer: int) -> tuple[int, float]:
+    return os.getpid(), signal.getitimer(timer)[0]
+
+
+class LeavingResult:
+    def __reduce__(self) -> NoReturn:
+        raise SystemExit("no result")
+
+
+class LeavingError(Exception):
+    def __init__(self) -> None:
+        super().__init__("not this time")
+        self.detail = LeavingResult()
+
+
+@rt.function_node(run_in="process")
+def make_a_result_that_leaves() -> LeavingResult:
+    return LeavingResult()
+
+
+@rt.function_node(run_in="process")
+def fail_with_a_detail_that_leaves() -> NoReturn:
+    raise LeavingError
 
 
 @rt.function_node(run_in="process")

@@ -5,6 +5,7 @@ Called by `call_batch`, `as_completed` and `open_group`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
@@ -40,7 +41,8 @@ def limiter_of(limit: object) -> trio.CapacityLimiter | None:
     if limit is None or isinstance(limit, trio.CapacityLimiter):
         return limit
     _check_limit("limit", limit)
-    # A float such as 2.5 is refused by Trio.
+    if isinstance(limit, float) and limit != math.inf:
+        raise TypeError(f"limit must be a whole number or math.inf, not {limit!r}")
     return trio.CapacityLimiter(cast("float", limit))
 
 

@@ -9,16 +9,13 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from types import ModuleType
-from typing import Final, TypeAlias, TypeGuard
+from typing import TypeAlias, TypeGuard
 
 from railtracks._nodes.lookup import named, names_in_class, names_in_module
-from railtracks._nodes.worker_modules import MAIN
+from railtracks._nodes.worker_modules import MAINS
 
 _Names: TypeAlias = list[tuple[str, object]]
 Reduced: TypeAlias = tuple[Callable[[str, str], object], tuple[str, str]]
-
-# The names of the main module, in the program and in a worker of `multiprocessing`.
-_MAINS: Final = (MAIN, "__mp_main__")
 
 
 def reduced(thing: object, what: str, module: str, qualname: str) -> Reduced:
@@ -57,7 +54,7 @@ def _modules(first: str) -> Iterator[tuple[str, _Names]]:
     A program that is run as `__main__` can be imported from elsewhere only by its file, or not at all.
     """
     modules = list(sys.modules.items())
-    modules.sort(key=lambda item: (item[0] != first, item[0] in _MAINS))
+    modules.sort(key=lambda item: (item[0] != first, item[0] in MAINS))
     for name, module in modules:
         # Anything may stand in `sys.modules`.
         if _is_module(module):

@@ -19,6 +19,8 @@ from railtracks._records.files import current_folder
 from railtracks.exceptions import ContextError
 
 MAIN: Final = "__main__"
+# Its names in pickled functions: in the program, and in a worker, whose nodes may have workers of their own.
+MAINS: Final = (MAIN, "__mp_main__")
 # The modules with nodes for worker processes: workers that are started before the first call import them.
 PROCESS_MODULES: Final = set[str]()
 

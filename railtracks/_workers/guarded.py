@@ -132,9 +132,14 @@ class Worker:
 
 
 class Guardian:
-    """The guardian of one pool, a process beside the program. `open` starts it."""
+    """The guardian of one pool, a process beside the program. `open` starts it.
+
+    Attributes:
+        has_ended: Whether it was seen that the process has ended.
+    """
 
     def __init__(self, control: socket.socket, process: trio.Process) -> None:
+        self.has_ended = False
         self._control = control
         self._process = process
         self._workers: dict[int, Worker] = {}
@@ -191,7 +196,12 @@ class Guardian:
         try:
             socket.send_fds(self._control, [ORDER.pack(kind, worker.number)], descriptors)
         except OSError:
-            # The guardian has ended, and its workers with it.
+            self._mark_all_ended()
+
+    def _mark_all_ended(self) -> None:
+        """Note that the guardian has ended, and its workers with it."""
+        self.has_ended = True
+        for worker in self.workers:
             self._mark_ended(worker.number, None)
 
     def _mark_ended(self, number: int, exit_code: int | None) -> None:
@@ -215,8 +225,7 @@ class Guardian:
                     number, code = ENDED.unpack_from(received)
                     del received[: ENDED.size]
                     self._mark_ended(number, None if code == NOT_STARTED else code)
-        for worker in self.workers:
-            self._mark_ended(worker.number, None)
+        self._mark_all_ended()
 
     async def _next_piece(self) -> bytes:
         while True:

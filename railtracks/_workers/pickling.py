@@ -31,6 +31,7 @@ from railtracks._records.error_parts import (
     context_of,
     is_context_suppressed,
     is_group,
+    line_of,
     members_of,
     set_cause,
     set_context,
@@ -185,9 +186,10 @@ def run_packed(
         return _dumped((False, _packed_error(error, _LONGEST_CHAIN)))  # noqa: ASYNC104 - the same
     try:
         return _dumped((True, result))
-    except Exception as error:  # noqa: BLE001 - users' code, whatever it raises
-        problem = TypeError(f"the result of node {name!r} cannot be pickled in its worker: {error}")
-        return _dumped((False, _packed_error(problem, 0)))
+    except BaseException as error:  # noqa: ASYNC103, BLE001 - users' code, whatever it raises
+        text = str(error) if isinstance(error, Exception) else line_of(error)
+        problem = TypeError(f"the result of node {name!r} cannot be pickled in its worker: {text}")
+        return _dumped((False, _packed_error(problem, 0)))  # noqa: ASYNC104 - the same
 
 
 def _packed_error(error: BaseException, levels: int) -> _PackedError:
@@ -217,7 +219,8 @@ def _pickled_or_repr(value: object) -> bytes:
 
 def _pickled(value: object) -> bytes | None:
     """Return a part of an error as bytes, `None` if it cannot go to another process and be made there."""
-    with suppress(Exception):
+    # Users' code: whatever it raises, the error that it is a part of must reach the caller.
+    with suppress(BaseException):
         pickled = _dumped(value)
         pickle.loads(pickled)  # noqa: S301 - made in the line above
         return pickled

@@ -25,6 +25,7 @@ from railtracks._config import configured_process_limit
 from railtracks._nodes.node import Node
 from railtracks._nodes.worker_modules import (
     MAIN,
+    MAINS,
     PROCESS_MODULES,
     main_location,
     main_problem,
@@ -40,8 +41,6 @@ from railtracks.exceptions import WorkerCrashedError
 
 # Seconds that idle workers get at the end of a session, to run what a program runs at its end.
 _GRACE: Final = 0.5
-# What stands in pickled functions and objects of the main module.
-_MAIN: Final = MAIN.encode()
 
 
 @define(eq=False, repr=False)
@@ -84,6 +83,7 @@ class WorkerPool:
         self._is_closed = False
         # Set while there is no guardian.
         self._is_deserted = trio.Event()
+        self._is_deserted.set()
 
     @trio.lowlevel.enable_ki_protection
     async def run(
@@ -109,7 +109,7 @@ class WorkerPool:
         """
         payload = packed(node.name, with_trace(fn), args, kwargs)
         found = {_module_of(value) for value in (node.fn, *args, *kwargs.values())}
-        if _MAIN in payload:
+        if any(name.encode() in payload for name in MAINS if name in sys.modules):
             found.add(MAIN)
         # A name that is no module here, is none in a worker.
         modules = frozenset(each for each in found if each in sys.modules)
@@ -240,11 +240,14 @@ class WorkerPool:
             if self._is_closed:
                 # The call was cancelled, and its session has ended, before this task had begun.
                 raise RuntimeError("the worker processes of this session have ended")
-            if self._guardian is None:
-                self._guardian = await Guardian.open(search_path())
+            guardian = self._guardian
+            if guardian is None or guardian.has_ended:
+                # One that was killed, by a node say, is waited for.
+                await self._is_deserted.wait()
+                guardian = self._guardian = await Guardian.open(search_path())
                 self._is_deserted = trio.Event()
-                self._start_soon(partial(self._listen, self._guardian), "listen to the guardian")
-            return self._guardian
+                self._start_soon(partial(self._listen, guardian), "listen to the guardian")
+            return guardian
 
     @trio.lowlevel.enable_ki_protection
     async def _listen(self, guardian: Guardian) -> None:

@@ -6,6 +6,7 @@ Run in the processes that the guardian starts. Here it is called by the command 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import traceback
@@ -71,6 +72,9 @@ class Worker:
             self._prepare(preparation_from(frame.content))
             return Frame(REPLY, frame.number, b"")
         content = run_packed(frame.content, self._run)
+        for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+            # One that the node has left running would strike the next call.
+            signal.setitimer(timer, 0)
         for stream in (sys.stdout, sys.stderr):
             # Whatever the node has done to them.
             with suppress(Exception):
