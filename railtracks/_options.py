@@ -59,6 +59,8 @@ def _check_level(name: str, value: object) -> None:
 def _check_path(name: str, value: object) -> None:
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"{name} must be a path, not {type(value).__name__}")
+    if str(value) == "" or "\0" in str(value):
+        raise ValueError(f"{name} must be the path of a file, not {str(value)!r}")
 
 
 def _check_record_events(name: str, value: object) -> None:

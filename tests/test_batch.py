@@ -317,7 +317,7 @@ async def test_a_batch_without_the_result_of_a_call_that_was_cancelled_alone_fai
 
 @pytest.mark.parametrize("limit", ["2", True, [2], 2.5, 2.0])
 async def test_a_limit_that_is_no_whole_number_and_no_limiter_is_a_type_error(limit: Any) -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="limit must be a"):
         await rt.call_batch(double, [1], limit=limit)
 
 

@@ -149,6 +149,8 @@ def test_making_a_node_of_a_node_gives_a_copy_with_the_options() -> None:
         pytest.param(functools.partial(counted), "counted is a generator function", id="partial of a generator"),
         pytest.param(NotCallable(), "what was given", id="not callable"),
         pytest.param("greet", "'greet'", id="string"),
+        pytest.param(property(len), "above a plain method that uses it", id="property"),
+        pytest.param(functools.singledispatchmethod(len), "above a plain method that uses it", id="dispatching"),
     ],
 )
 @pytest.mark.parametrize("make", [rt.function_node, rt.function_node(timeout=1)])

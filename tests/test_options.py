@@ -80,7 +80,7 @@ WRONG: dict[str, list[tuple[Any, type[Exception]]]] = {
     "prompt_injection": [(0, TypeError), ("no", TypeError)],
     "save_state": [(0, TypeError), ([], TypeError)],
     "logging_setting": [("info", ValueError), ("", ValueError), (20, ValueError), (["INFO"], ValueError)],
-    "log_file": [(1, TypeError), (True, TypeError), (b"file.log", TypeError)],
+    "log_file": [(1, TypeError), (True, TypeError), (b"file.log", TypeError), ("", ValueError), ("a\0b", ValueError)],
     "broadcast_callback": [("print", TypeError), (1, TypeError)],
     "payload_callback": [({}, TypeError), (False, TypeError)],
     "value_limit": [(0, ValueError), (True, TypeError), (2.0, TypeError), ("5", TypeError), (math.nan, TypeError)],
@@ -382,8 +382,12 @@ def test_the_process_limit_is_of_the_process_and_no_option_of_a_session() -> Non
     assert _config.configured_process_limit() == os.cpu_count()
     set_config(process_limit=3)
     assert _config.configured_process_limit() == 3
-    for wrong, error in ((0, ValueError), (1.5, TypeError), (True, TypeError)):
-        with pytest.raises(error, match="process_limit"):
+    for wrong, error, told in (
+        (0, ValueError, "at least 1 process, not 0"),
+        (1.5, TypeError, "whole number of processes"),
+        (True, TypeError, "whole number of processes"),
+    ):
+        with pytest.raises(error, match=f"process_limit must be .*{told}"):
             set_config(process_limit=wrong)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="process_limit"):
         rt.Session(process_limit=2)  # type: ignore[call-arg]

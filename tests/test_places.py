@@ -564,7 +564,36 @@ def test_a_link_that_was_planted_beside_a_store_is_refused(ending: str, tmp_path
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("ending", ["", "-wal", "-owners"])
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_a_path_that_is_no_file_is_refused_and_nobody_is_told_to_remove_it(is_folder: bool, tmp_path: Path) -> None:
+    place = tmp_path / "data"
+    place.mkdir() if is_folder else os.mkfifo(place)
+    what = "it is a folder" if is_folder else "it is no regular file"
+    with pytest.raises(rt.StoreError, match=what) as caught, rt.DurableStore(place):
+        pass
+    assert "Name the file" in str(caught.value)
+    assert "Remove" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a\ud800b.db", "a\udcffb.db", "a\0b.db", "sqlite:///a\udcffb.db"])
+def test_a_path_that_is_no_text_is_refused_as_that(name: str) -> None:
+    with pytest.raises(ValueError, match=r"^the path of a store cannot be "):
+        rt.DurableStore(name)
+
+
+def test_a_home_whose_name_is_no_text_keeps_states_and_no_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAILTRACKS_HOME", f"{tmp_path}/a\udcffb")
+    connection = rt.Flow("flow", greet).connect()
+    assert connection.invoke(ADA) == connection.info.answer  # type: ignore[union-attr]
+    assert connection.state_path is not None
+    assert connection.state_path.exists()
+    with pytest.raises(ValueError, match=r"^the path of a store cannot be "):
+        rt.Flow("flow", greet, durable=True).invoke(ADA)
+
+
+@pytest.mark.parametrize("ending", ["-wal", "-owners"])
 def test_what_is_no_file_of_a_stores_is_refused(ending: str, tmp_path: Path) -> None:
     place = tmp_path / f"store.db{ending}"
     if ending == "-owners":

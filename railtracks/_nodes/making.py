@@ -109,7 +109,9 @@ def _node_of(fn: object, options: NodeOptions) -> Node[..., object]:
             f" {fn.__name__}(...), and its arguments separately"
         )
     if not callable(fn):
-        raise NodeCreationError(f"a node is made of a function, not of {_shown(fn)}")
+        # A property, say, or the method of a class that `functools.singledispatchmethod` made.
+        advice = ": put @rt.function_node above a plain method that uses it" if hasattr(type(fn), "__get__") else ""
+        raise NodeCreationError(f"a node is made of a function, not of {_shown(fn)}{advice}")
     refuse_wrapped(fn)
     return AsyncNode(fn, **options) if is_coroutine_function(fn) else SyncNode(fn, **options)
 

@@ -13,6 +13,7 @@ from typing import Final
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from railtracks._checks import check_storable
 from railtracks._records.files import current_folder, home, why_no_home
 from railtracks._records.scrubbing import Scrubber, secrets_in
 from railtracks.exceptions import StoreError
@@ -158,8 +159,10 @@ def _local(url: URL) -> URL:
         raise ValueError("a store in memory would not outlive its process: name a file")
     if name.lower().startswith("file:"):
         raise ValueError(_no_file_uri())
-    if "\0" in name:
-        raise ValueError("the path of a store must not have a NUL character in it")
+    check_storable("the path of a store", name)
     if url.host or url.username or url.password or url.query or url.get_driver_name() != "pysqlite":
         raise ValueError(f"a store in SQLite is a path and nothing else, not {shown(url)}")
-    return URL.create("sqlite", database=os.path.realpath(os.path.expanduser(name)))  # noqa: PTH111 - may be no `Path`
+    path = os.path.realpath(os.path.expanduser(name))  # noqa: PTH111 - may be no `Path`
+    # A link, or the folder that a relative path starts in, may have any name.
+    check_storable("the path of a store", path)
+    return URL.create("sqlite", database=path)

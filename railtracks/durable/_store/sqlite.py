@@ -281,6 +281,9 @@ def _keep_private(store: Path, part: Path, mode: int) -> None:
     except FileNotFoundError:
         return
     is_expected = stat.S_ISDIR if mode & stat.S_IXUSR else stat.S_ISREG
+    if not is_expected(status.st_mode) and part == store:
+        what = "it is a folder" if stat.S_ISDIR(status.st_mode) else "it is no regular file"
+        raise StoreError(f"the store {store} cannot be opened: {what}. Name the file that the store is to be in")
     if not is_expected(status.st_mode):
         what = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "not what a store has there"
         raise StoreError(
