@@ -19,6 +19,7 @@ from typing import (
     TypeAlias,
     TypedDict,
     TypeVar,
+    cast,
     get_args,
 )
 
@@ -59,8 +60,9 @@ def _check_level(name: str, value: object) -> None:
 def _check_path(name: str, value: object) -> None:
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"{name} must be a path, not {type(value).__name__}")
-    if str(value) == "" or "\0" in str(value):
-        raise ValueError(f"{name} must be the path of a file, not {str(value)!r}")
+    text = str(cast("object", value))
+    if not text or "\0" in text:
+        raise ValueError(f"{name} must be the path of a file, not {text!r}")
 
 
 def _check_record_events(name: str, value: object) -> None:

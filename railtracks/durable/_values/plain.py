@@ -244,7 +244,8 @@ def unannotated(value: object) -> Plain:
     if is_secret_object(value):
         return Sealed(unannotated(value.reveal()), is_secret=True)
     raise ValueMismatchError(
-        value, f"a {class_name(value)} is not a JSON value: annotate it with a class that can be stored"
+        value,
+        f"a {class_name(value)} is not a JSON value: annotate it with a class that can be stored, or make a text of it",
     )
 
 
