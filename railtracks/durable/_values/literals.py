@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from railtracks._nodes.signature import Kind
 from railtracks.durable._values.hooks import Hooks, Read, Write, is_kind_of
-from railtracks.durable._values.plain import SCALARS, Plain, ValueMismatchError, unfit
+from railtracks.durable._values.plain import SCALARS, Plain, ValueMismatchError
 
 
 def add_literals(hooks: Hooks) -> None:
@@ -24,12 +24,8 @@ def _literal_writer(hooks: Hooks, kind: Kind) -> Write:
     literals: tuple[object, ...] = get_args(kind)
 
     def write(value: object) -> Plain:
-        if type(value) in SCALARS:
-            # The reader refuses what is none of the literals.
-            plain: Plain = hooks.write(value, type(value))
-            return plain
-        if not any(type(value) is type(each) and value == each for each in literals):
-            raise unfit(value, kind)
+        if not _is_among(value, literals):
+            raise ValueMismatchError(value, f"it is none of {kind}")
         return hooks.write(value, type(value))
 
     return write
@@ -44,12 +40,17 @@ def _literal_reader(hooks: Hooks, kind: Kind) -> Read:
         for stored, each in written:
             if type(plain) is type(stored) and plain == stored:
                 return each
-        # As to Python, `True` is the literal 1.
-        if type(plain) in SCALARS and any(type(each) in SCALARS and plain == each for each in literals):
+        if _is_among(plain, literals):
             return plain
         raise ValueMismatchError(plain, f"it is none of {kind}")
 
     return read
+
+
+def _is_among(value: object, literals: Sequence[object]) -> bool:
+    """Return whether a value is one of some literals; as to Python, `True` is the literal 1."""
+    kinds = SCALARS if type(value) in SCALARS else {type(value)}
+    return any(type(each) in kinds and value == each for each in literals)
 
 
 def _refuse_alike(kind: Kind, written: Sequence[Plain]) -> None:
