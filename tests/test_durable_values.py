@@ -504,6 +504,13 @@ def test_more_than_a_row_may_have_is_refused(kind: Any, keyed: Values) -> None:
         small.dump(value, kind, "it")
 
 
+@pytest.mark.parametrize("value", ["a", Colour.RED, b"a"])
+def test_a_stored_literal_that_the_annotation_has_no_more_is_refused(value: Any, values: Values) -> None:
+    data, _ = values.dump(value, Literal["a", Colour.RED, b"a"], "it")
+    with pytest.raises(rt.DurableValueError, match=r"any more: .*it is none of"):
+        values.load(data, Literal["b", Colour.BLUE, b"b"])
+
+
 def test_a_stored_value_that_the_annotation_does_not_fit_any_more_is_told(values: Values) -> None:
     data, _ = values.dump([1, 2], list[int], "it")
     with pytest.raises(rt.DurableValueError, match=r"it is no list.* any more"):
