@@ -207,7 +207,7 @@ async def first_fails(call: Any, user_input: str) -> Any:
     return response
 
 
-Retried = Agent.with_options(name="Retried", middleware=[first_fails], retry=rt.Retry(attempts=2, wait_initial=0))
+Retried = Agent.with_options(name="Retried", middleware=[first_fails], retry=rt.Retry(attempts=2, wait_initial=0, jitter=0))
 Unrecorded = Agent.with_options(name="Unrecorded", durable=False)
 
 
