@@ -47,7 +47,9 @@ Structured = rt.agent_node(
 )
 Lost = rt.agent_node("Lost", llm=priced(ADD, ADD, ADD), tool_nodes=[add], max_turns=2)
 Stuck = rt.agent_node("Stuck", llm=priced(("wait_for_cancel", {})), tool_nodes=[wait_for_cancel])
-Refused = rt.agent_node("Refused", llm=priced(rt.ModelTimeoutError("busy"), retry=rt.Retry(attempts=2, wait_initial=0, jitter=0)))
+Refused = rt.agent_node(
+    "Refused", llm=priced(rt.ModelTimeoutError("busy"), retry=rt.Retry(attempts=2, wait_initial=0, jitter=0))
+)
 
 Bounded = rt.agent_node("Bounded", llm=priced([ADD, ADD, ADD], "done"), tool_nodes=[add], max_tool_calls=1)
 Unbounded = rt.agent_node("Unbounded", llm=priced([ADD], [ADD, ADD]), tool_nodes=[add], max_tool_calls=1)
@@ -122,7 +124,9 @@ async def of_agents_in_another_node() -> None:
 
 
 async def of_attempts_that_failed() -> None:
-    await rt.call(Adder.with_options(middleware=[first_fails], retry=rt.Retry(attempts=2, wait_initial=0, jitter=0)), "x")
+    await rt.call(
+        Adder.with_options(middleware=[first_fails], retry=rt.Retry(attempts=2, wait_initial=0, jitter=0)), "x"
+    )
 
 
 async def of_requests_that_failed() -> None:

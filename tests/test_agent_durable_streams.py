@@ -202,12 +202,14 @@ async def not_recorded() -> str:
 @rt.wrap_node
 async def first_fails(call: Any, user_input: str) -> Any:
     response = await call(user_input)
-    if rt.current_call().attempt == 1:
+    if rt.current_call().attempt < 3:
         raise ValueError("no luck")
     return response
 
 
-Retried = Agent.with_options(name="Retried", middleware=[first_fails], retry=rt.Retry(attempts=2, wait_initial=0, jitter=0))
+Retried = Agent.with_options(
+    name="Retried", middleware=[first_fails], retry=rt.Retry(attempts=3, wait_initial=0, jitter=0)
+)
 Unrecorded = Agent.with_options(name="Unrecorded", durable=False)
 
 
@@ -241,6 +243,26 @@ async def test_a_stream_goes_on_from_every_point_at_which_its_process_could_end(
     entry_point: Any, expected: str
 ) -> None:
     assert await testing.replay_at_every_prefix(flow(told(entry_point, expected))) > 3
+
+
+async def test_the_stream_of_an_agent_that_was_tried_again_is_replayed_in_its_order(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> str:
+        answer = await retried()
+        if is_first:
+            raise KeyboardInterrupt
+        return answer
+
+    with rt.DurableStore(tmp_path / "store.db") as store:
+        is_first = True
+        with pytest.raises(KeyboardInterrupt):
+            await flow(main, store).ainvoke(session_id="s")
+        is_first, begun = False, TALKER.begun
+        assert await flow(main, store).aresume("s") == "it is 3, 4 messages"
+    assert TALKER.begun == begun
+    # Nothing has waited for a call that could not come.
+    assert not [each for each in caplog.messages if "going on without the recorded order" in each]
 
 
 # What a replay hands over.

@@ -101,6 +101,7 @@ class RecordedSession:
         starts: The starts of background calls.
         broadcasts: The broadcasts.
         outcomes: The indexes of the rows with outcomes, in the order of the commits.
+        late_ends: The numbers of the attempts whose outcomes have no place in this order, see `_find_late_ends`.
     """
 
     def __init__(self, rows: RowTable, pauses: Pauses | None = None) -> None:
@@ -110,6 +111,7 @@ class RecordedSession:
         self.starts = RecordedStarts()
         self.broadcasts = RecordedBroadcasts()
         self.outcomes = array("i")
+        self.late_ends: set[int] = set()
         # Of the calls in which code runs again, those that `is_closed` has seen.
         self._open = bytearray(len(rows.calls))
         # By strand, the number behind the last one.
@@ -130,6 +132,8 @@ class RecordedSession:
                 self._find_place(number)
         if self._retried:
             self._forget_ends()
+        if any(attempt > 1 for attempt in rows.calls.attempts):
+            self._find_late_ends(pauses)
         # The positions of background calls that have ended well. Their attempts share a position.
         self._ended = {
             rows.calls.position(number)
@@ -181,6 +185,22 @@ class RecordedSession:
                     self.calls.set_aside(number, retried[around])
                     break
                 around = table.numbers.get(table.parents[around])
+
+    def _find_late_ends(self, pauses: Pauses) -> None:
+        """Find the attempts of calls that were recorded with their outcomes when the next attempt had long begun.
+
+        The outcomes of an agent that is read as a stream are recorded at the end of the stream, behind the record of
+        it. Waiting for a turn there, the outcome would hold up the next attempt, which all other outcomes wait for.
+        """
+        calls, rows = self.calls, self.rows
+        before: dict[tuple[str, int, int], int] = {}
+        for number in pauses.between(calls.numbers()):
+            position = rows.calls.position(number)
+            last = before.get(position)
+            has_late_end = last is not None and rows.seq(calls.last[last]) > calls.began_after[number]
+            if last is not None and has_late_end and calls.status(last) in OUTCOMES and not calls.is_aside(number):
+                self.late_ends.add(last)
+            before[position] = number
 
     def is_closed(self, key: str) -> bool:
         """Return whether a call, or one around it, is recorded with its outcome: then no code runs again in it.

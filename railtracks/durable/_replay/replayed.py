@@ -104,7 +104,8 @@ class ReplayedCall(Call):
         parts = self._parts
         turn = parts.order.turns.of(self._recorded)
         if turn is None:
-            # It was set aside: its place among the other outcomes was that of an attempt that counts no more.
+            # It was set aside: its place among the other outcomes was that of an attempt that counts no more. Or it was
+            # recorded later than it was handed over.
             with as_store_error(parts.commits.session_id):
                 parts.context.apply([row])
             return

@@ -131,7 +131,7 @@ class Turns:
         before: list[CallRow] = []
         for index in pauses.between(record.outcomes):
             number = rows.about[index]
-            if record.calls.is_aside(number):
+            if record.calls.is_aside(number) or number in record.late_ends:
                 continue
             # No task waits for the turn of a cancelled call. What was written in it is applied with the next outcome
             # (test_durable_resume.py::test_what_was_written_in_a_call_that_was_cancelled_is_there_again).
