@@ -56,8 +56,8 @@ def forked(place: str, how: str, what: str, folder: Path) -> Any:
 
 def ways(*more: str) -> pytest.MarkDecorator:
     """Return the parameters of a test: every place with a plain fork, and two of them with other ways to fork."""
-    pairs = [("sync", "fork"), ("async", more[0])]
-    further = [(place, "fork") for place in ("async", *FURTHER_PLACES)] + [("async", how) for how in more[1:]]
+    pairs = [*((place, "fork") for place in PLACES), ("async", more[0])]
+    further = [(place, "fork") for place in FURTHER_PLACES] + [("async", how) for how in more[1:]]
     further += [("sync", how) for how in more]
     return pytest.mark.parametrize(("place", "how"), [*pairs, *proved(*further)])
 
@@ -91,7 +91,7 @@ def test_a_store_that_was_made_before_a_fork_is_used_in_both_processes(place: st
     assert names == (["outer", "durable"] if place == "durable" else ["durable"])
 
 
-@pytest.mark.parametrize("place", ["sync", *proved("async")])
+@pytest.mark.parametrize("place", PLACES)
 def test_a_flow_can_be_invoked_in_a_child_of_a_forked_process(place: str, tmp_path: Path) -> None:
     assert forked(place, "grandchild", "invoke", tmp_path) == 2
 
@@ -101,7 +101,7 @@ def test_the_error_of_a_flow_comes_out_in_a_forked_process(place: str, tmp_path:
     assert forked(place, "fork", "fail", tmp_path) == "from the flow"
 
 
-@pytest.mark.parametrize("place", ["sync", *proved("async", "before", *FURTHER_PLACES)])
+@pytest.mark.parametrize("place", [*PLACES, *proved("before", *FURTHER_PLACES)])
 def test_the_signal_handlers_of_the_parents_run_do_not_count_in_a_forked_process(place: str, tmp_path: Path) -> None:
     default = [str(signal.SIG_DFL), str(signal.default_int_handler), "-1"]
     handlers = forked(place, "fork", "handlers", tmp_path)
@@ -126,7 +126,7 @@ def test_sigterm_drains_the_flow_of_a_child_of_a_worker_thread(tmp_path: Path) -
     assert "SessionCancelledError" in forked("sync", "fork", "wait_in_a_flow", tmp_path)
 
 
-@pytest.mark.parametrize("place", ["sync", *proved("async", "before")])
+@pytest.mark.parametrize("place", [*PLACES, *proved("before")])
 def test_ctrl_c_cleans_up_the_flow_of_a_forked_process(place: str, tmp_path: Path) -> None:
     assert forked(place, "fork", "interrupt_a_flow", tmp_path) == ["KeyboardInterrupt", "cleaned"]
 
