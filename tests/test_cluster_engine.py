@@ -35,6 +35,7 @@ class TwoWorkers:
 
     def __init__(self) -> None:
         self.told, self.heard = trio.open_memory_channel[tuple[str, dict[str, int]]](100)
+        self.topics: dict[str, Callable[[tuple[float, Any]], object]] = {}
         self.hanging = ""
         self.goes_on = threading.Event()
 
@@ -58,7 +59,8 @@ class TwoWorkers:
     def nthreads(self) -> dict[str, int]:
         return {"first": 1, "second": 1}
 
-    def subscribe_topic(self, topic: str, handler: Callable[[tuple[float, Any]], object], /) -> None: ...
+    def subscribe_topic(self, topic: str, handler: Callable[[tuple[float, Any]], object], /) -> None:
+        self.topics[topic] = handler
 
     def unsubscribe_topic(self, topic: str, /) -> None: ...
 
@@ -66,14 +68,16 @@ class TwoWorkers:
 class Record:
     """What is told of a job."""
 
-    def __init__(self) -> None:
+    def __init__(self, takes: Callable[[dict[str, Any]], object] | None = None) -> None:
         self.worker = ""
+        self._takes = takes
 
     def took(self, worker: str) -> None:
         self.worker = worker
 
     def take(self, message: dict[str, Any]) -> None:
-        raise AssertionError
+        assert self._takes is not None
+        self._takes(message)
 
     def lose(self, worker: str) -> None: ...
 
@@ -111,3 +115,29 @@ async def test_a_worker_that_hangs_holds_up_the_broadcasts_of_no_other_and_is_to
                 nursery.cancel_scope.cancel()
     finally:
         client.goes_on.set()
+
+
+async def test_many_messages_of_one_moment_come_in_their_order_and_hold_up_no_other_task() -> None:
+    client, turns = TwoWorkers(), list[object]()
+    record = Record(lambda message: turns.append(message["number"]))
+
+    async def other() -> None:
+        while True:
+            turns.append("other")
+            await trio.lowlevel.checkpoint()
+
+    async with open_engine(client) as engine, trio.open_nursery() as nursery:
+        nursery.start_soon(engine.run, job("one"), record)
+        await trio.testing.wait_all_tasks_blocked()
+        (tell,) = (each for topic, each in client.topics.items() if topic.startswith("railtracks"))
+        for number in range(100):
+            tell((0.0, {"job": "one", "number": number}))
+        nursery.start_soon(other)
+        with trio.fail_after(10):
+            while 99 not in turns:
+                await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert [each for each in turns if each != "other"] == list(range(100))
+    places = [place for place, each in enumerate(turns) if each != "other"]
+    # Trio wakes the tasks of one moment in any order. So two messages may follow each other, and no three.
+    assert all(third - first > 2 for first, third in zip(places, places[2:], strict=False))

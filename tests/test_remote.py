@@ -20,7 +20,7 @@ import railtracks as rt
 from railtracks._records.past import PastNode
 from railtracks._records.remote_calls import RemoteCalls, RemoteEnd
 from railtracks._records.tree import CallTree
-from railtracks.remote._worker import Job, cancel_jobs, run_job
+from railtracks.remote._worker import Job, Reply, cancel_jobs, run_job
 
 
 class Carrying(Executor):
@@ -235,6 +235,86 @@ def test_a_flow_is_bound_to_arguments_that_it_takes() -> None:
     assert (bound.flow, bound.args, bound.kwargs) == (flows.pair_flow, (1,), {"second": 2})
     with pytest.raises(TypeError, match="second"):
         flows.pair_flow.bind(1)
+
+
+class Telling(trio.abc.Instrument):
+    """Counts the calls of a node that were recorded in each step of a task."""
+
+    def __init__(self, here: rt.Session, node: str) -> None:
+        self._here, self._node = here, node
+        self._before = 0
+        self.most = 0
+
+    def count(self) -> int:
+        return self._here.counts.by_node.get(self._node, 0)
+
+    def before_task_step(self, _: object) -> None:
+        self._before = self.count()
+
+    def after_task_step(self, _: object) -> None:
+        self.most = max(self.most, self.count() - self._before)
+
+
+async def test_the_records_of_a_long_session_that_come_with_its_end_hold_up_no_other_task() -> None:
+    async with session() as here:
+        with Carrying() as pool:
+            steps = Telling(here, "step")
+            trio.lowlevel.add_instrument(steps)
+            pending = await rt.submit(pool, flows.total_flow.bind(300))
+            await pending.wait()
+            trio.lowlevel.remove_instrument(steps)
+    assert pending.result() == 44_850
+    assert steps.count() == 300
+    # Fifty records go at once.
+    assert 0 < steps.most <= 50
+
+
+class Silent(Executor):
+    """An executor that begins what it gets, and does not tell that its worker has died."""
+
+    def __init__(self) -> None:
+        self.sent: Future[Any] = Future()
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.work = partial(fn, *args, **kwargs)
+        self.sent.set_running_or_notify_cancel()
+        return self.sent
+
+
+async def test_a_cancelled_session_with_a_timeout_whose_executor_stays_silent_is_given_up(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with session() as here:
+        pending = await rt.submit(Silent(), flows.total_flow.bind(3), timeout=20)
+        await trio.testing.wait_all_tasks_blocked()
+        cancelled_at = trio.current_time()
+        pending.cancel()
+        await pending.wait()
+    # Not before it ought to have ended: its timeout, and the 5 seconds of its cleanup.
+    assert 25 <= trio.current_time() - cancelled_at < 100
+    assert pending.status == "cancelled"
+    assert [each.status for each in here.info.roots] == ["cancelled"]
+    assert "Silent does not tell how the session of 'flow total' that was cancelled has ended" in caplog.text
+
+
+@pytest.mark.parametrize("has_opened", [True, False])
+async def test_a_cancelled_session_that_another_process_runs_is_waited_for_and_its_records_come(
+    has_opened: bool,
+) -> None:
+    executor = Silent()
+    async with session() as here:
+        pending = await rt.submit(executor, flows.total_flow.bind(3))
+        await trio.testing.wait_all_tasks_blocked()
+        pending.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        assert pending.status == "running"
+        unopened = Reply("", "worker", 0, b"", None, {}), list[dict[str, Any]]()
+        # In a thread that belongs to no Trio run, as the worker's.
+        with ThreadPoolExecutor(1) as worker:
+            executor.sent.set_result(worker.submit(executor.work).result() if has_opened else unopened)
+        await pending.wait()
+    assert pending.status == "cancelled"
+    assert here.counts.by_node.get("step", 0) == (3 if has_opened else 0)
 
 
 class Losing(Carrying):

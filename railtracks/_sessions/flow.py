@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Coroutine, Mapping
 from inspect import Signature
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Never, ParamSpec, Self, TypeVar, Unpack, cast, overload
@@ -338,6 +339,12 @@ class Flow(Generic[P, R]):
     def cleanup_timeout(self) -> float:
         """The seconds that the cleanup of each run may take, see the option."""
         return required(resolve(self._run_options).get("cleanup_timeout"))
+
+    @property
+    def timeout(self) -> float:
+        """The seconds that each run may take, see the option: infinite if it has no timeout."""
+        seconds = resolve(self._run_options).get("timeout")
+        return math.inf if seconds is None else seconds
 
     @property
     def is_heard(self) -> bool:

@@ -119,6 +119,8 @@ class ClusterEngine:
         self._done, self._to_gather = trio.open_memory_channel[_Task](math.inf)
         self._stopped, self._to_stop = trio.open_memory_channel[_Sent](math.inf)
         self._lost_tasks, self._to_forget = trio.open_memory_channel[_Task](math.inf)
+        # What threads of Dask's want to be done here, in the order in which it came.
+        self._acts, self._to_do = trio.open_memory_channel[Callable[[], object]](math.inf)
         # By the addresses of workers, how much of the news of their jobs was taken.
         self._taken: dict[str, dict[str, int]] = {}
         self._has_taken = trio.Event()
@@ -226,7 +228,15 @@ class ClusterEngine:
     def soon(self, act: Callable[..., object], *args: object) -> None:
         """Do something in the thread that runs Trio. Called in threads of Dask's."""
         with suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(_unless_closed, act, *args)
+            self._token.run_sync_soon(self._acts.send_nowait, partial(act, *args))
+
+    async def _act_often(self) -> None:
+        """Do what threads of Dask's want to be done, one thing in each turn.
+
+        Trio would do all that has come in one turn, and hold up all tasks meanwhile: workers may send many messages.
+        """
+        async for act in self._to_do:
+            act()
 
     async def serve(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Do what belongs to no job, until it is cancelled."""
@@ -234,6 +244,7 @@ class ClusterEngine:
         self._client.subscribe_topic(self._topic, partial(self._heard, self._take))
         try:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._act_often)
                 nursery.start_soon(self._gather_often)
                 nursery.start_soon(self._cancel_on_workers)
                 nursery.start_soon(self._look_often)
@@ -373,11 +384,6 @@ class ClusterEngine:
                 sent.end(None, WorkerLostError(sent.job.name, address))
             # Dask would begin it again if a worker with that address came back.
             self._lost_tasks.send_nowait(task)
-
-
-def _unless_closed(act: Callable[..., object], *args: object) -> None:
-    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-        act(*args)
 
 
 def _fetched(client: DaskClient, future: DaskFuture) -> dict[str, Reply] | Exception:

@@ -1,13 +1,15 @@
 """Sessions in any `concurrent.futures.Executor`, one after another in each of its workers.
 
 A cancel reaches a session that has begun only in a pool of threads. Of other executors a session that has begun is
-waited for: its own timeout ends it. The records of its calls come with its end.
+waited for: its own timeout ends it. One with a timeout is given up if its end is not told long after that. The records
+of its calls come with its end.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import BrokenExecutor, Executor
-from typing import Any
+import logging
+from concurrent.futures import BrokenExecutor, Executor, Future
+from typing import Any, Final
 
 import trio
 
@@ -16,24 +18,50 @@ from railtracks.exceptions import WorkerLostError
 from railtracks.remote._engine import JobRecord
 from railtracks.remote._worker import Job, Reply, cancel_jobs, run_alone, run_job, take_news
 
+# Seconds that an executor has to begin a worker, and to tell of an end.
+_LATE: Final = 5.0
+
+_LOG: Final = logging.getLogger("RT")
+
 
 class ExecutorEngine:
     """Runs jobs in an executor."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
+        self._name = type(executor).__name__
 
     async def run(self, job: Job, record: JobRecord) -> Reply:
         """Run a job in the executor. See `Engine.run`."""
         try:
             if shares_memory(self._executor):
                 return await self._run_in_thread(job, record)
-            reply, messages = await outcome_of(self._executor.submit(run_alone, job), None)
+            return await self._run_elsewhere(job, record)
         except BrokenExecutor as error:
-            raise WorkerLostError(job.name, type(self._executor).__name__) from error
-        for message in messages:
-            record.take(message)
+            raise WorkerLostError(job.name, self._name) from error
+
+    async def _run_elsewhere(self, job: Job, record: JobRecord) -> Reply:
+        future = self._executor.submit(run_alone, job)
+        try:
+            reply, messages = await outcome_of(future, _go_on)
+        except trio.Cancelled:
+            if not future.cancelled():
+                await self._await_end(job, record, future)
+            raise
+        await _take(record, messages)
         return reply
+
+    async def _await_end(self, job: Job, record: JobRecord, future: Future[tuple[Reply, list[dict[str, Any]]]]) -> None:
+        """Wait for a session that was cancelled after it had begun; give it up if it ought to have ended long ago."""
+        # The executor may count it as begun while it runs another one, which may take as long.
+        with trio.move_on_after(2 * job.longest + _LATE, shield=True):
+            reply, messages = await outcome_of(future, _go_on)
+            await _take(record, [*messages, reply.rest] if reply.session_id else messages)
+            return
+        record.lose(self._name)
+        _LOG.warning(
+            "%s does not tell how the session of %r that was cancelled has ended: it may run on", self._name, job.name
+        )
 
     def acknowledge(self, job: Job, position: int) -> None:
         """Tell a session in a thread of this process. See `Engine.acknowledge`.
@@ -50,3 +78,15 @@ class ExecutorEngine:
 
         future = self._executor.submit(run_job, job, send)
         return await outcome_of(future, None, lambda: cancel_jobs([job.job_id]))
+
+
+def _go_on() -> None:
+    """Do nothing: what was left behind is waited for once more."""
+
+
+async def _take(record: JobRecord, messages: list[dict[str, Any]]) -> None:
+    """Take what a worker has told, one message in each turn: all at once would hold up all other tasks."""
+    for message in messages:
+        record.take(message)
+        # The session has ended: a cancel loses none of them.
+        await trio.lowlevel.cancel_shielded_checkpoint()

@@ -85,6 +85,7 @@ class Sending:
             self.timeout,
             self.batch,
             self.flow.cleanup_timeout,
+            (self.flow.timeout if self.timeout is None else self.timeout) + self.flow.cleanup_timeout,
             carrier_here(),
             this_process(),
             frame.scope.control.is_heard or bool(frame.scope.observers.broadcast),

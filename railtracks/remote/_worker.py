@@ -6,6 +6,7 @@ Called by engines, through what they carry: `run_job` in the thread of a task, `
 from __future__ import annotations
 
 import logging
+import math
 import os
 import platform
 import time
@@ -70,6 +71,7 @@ class Job:
         timeout: The timeout of the session in seconds, in place of that of the flow.
         batch: How many such jobs one task may run.
         cleanup_timeout: Seconds for which it is waited for once it is cancelled.
+        longest: Seconds that the session takes at most with its cleanup, infinite without a timeout.
         trace: The trace that its session belongs to, if telemetry is used.
         home: The process that has sent it: what is logged there need not go there.
         is_heard: Whether its broadcasts are wanted there.
@@ -82,6 +84,7 @@ class Job:
     timeout: float | None
     batch: int
     cleanup_timeout: float
+    longest: float = math.inf
     trace: dict[str, str] | None = None
     home: str = ""
     is_heard: bool = False
