@@ -7,10 +7,14 @@ import contextlib
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable
+from importlib.util import find_spec
+from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import Annotated
 
 import psutil
 import pytest
+import remote_flows as flows
 import trio
 from fastapi import BackgroundTasks, Depends, FastAPI, WebSocket
 from fastapi.testclient import TestClient
@@ -170,6 +174,51 @@ def test_a_flow_that_is_cancelled_by_its_host_leaves_no_worker_behind() -> None:
     rt.shutdown(0)
     thread.join(WAIT)
     _, left = psutil.wait_procs(set(psutil.Process().children(recursive=True)) - before, timeout=WAIT)
+    assert left == []
+
+
+# The same where the workers are a Dask cluster's.
+@pytest.mark.proof
+@pytest.mark.skipif(find_spec("distributed") is None, reason="needs distributed")
+def test_a_flow_that_is_cancelled_by_its_host_leaves_no_process_of_its_dask_cluster_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = str(Path(rt.__file__).parent.parent), str(Path(__file__).parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*ours, os.environ.get("PYTHONPATH", "")]))
+    folders = [tmp_path / "one", tmp_path / "two"]
+    began = threading.Event()
+
+    async def survey() -> None:
+        async with (
+            rt.dask.open_cluster(2, threads_per_worker=1, silence_logs=50) as client,
+            rt.map_flow(client, flows.hanging_flow, [str(each) for each in folders]) as finished,
+        ):
+            while not all((each / "began").exists() for each in folders):  # noqa: ASYNC110 - other processes
+                await trio.sleep(0.01)
+            began.set()
+            async for _ in finished:
+                raise AssertionError
+
+    def serve() -> None:
+        with pytest.raises(rt.SessionCancelledError):
+            rt.Flow("survey", survey, save_state=False).invoke()
+
+    for each in folders:
+        each.mkdir()
+    # Python has one process of its own for all that are spawned, until the program ends.
+    resource_tracker.ensure_running()
+    here = psutil.Process()
+    before = set(here.children(recursive=True))
+    thread = threading.Thread(target=serve)
+    thread.start()
+    assert began.wait(6 * WAIT)
+    workers = set(here.children(recursive=True)) - before
+    assert len(workers) >= 2
+    rt.shutdown(0)
+    thread.join(6 * WAIT)
+    assert not thread.is_alive()
+    assert all((each / "cleaned").exists() for each in folders)
+    _, left = psutil.wait_procs(workers | (set(here.children(recursive=True)) - before), timeout=WAIT)
     assert left == []
 
 
