@@ -82,7 +82,8 @@ async def submit(
     more than once. Only a durable flow, in a store that all workers reach, resumes where it was.
 
     A cancel reaches a running session on a Dask cluster and in a pool of threads. Other executors only drop one that
-    has not begun; one that runs is waited for, and its own timeout ends it.
+    has not begun; one that runs is waited for, and its own timeout ends it. If its end is not told after twice that
+    timeout and `cleanup_timeout`, it is given up with a WARNING.
 
     Args:
         workers: A `concurrent.futures.Executor`, or a Dask client.
