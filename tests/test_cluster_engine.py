@@ -118,8 +118,12 @@ async def test_a_worker_that_hangs_holds_up_the_broadcasts_of_no_other_and_is_to
 
 
 async def test_many_messages_of_one_moment_come_in_their_order_and_hold_up_no_other_task() -> None:
-    client, turns = TwoWorkers(), list[object]()
-    record = Record(lambda message: turns.append(message["number"]))
+    client, turns, last_came = TwoWorkers(), list[object](), trio.Event()
+
+    def take(message: dict[str, Any]) -> None:
+        turns.append(message["number"])
+        if message["number"] == 99:
+            last_came.set()
 
     async def other() -> None:
         while True:
@@ -127,15 +131,14 @@ async def test_many_messages_of_one_moment_come_in_their_order_and_hold_up_no_ot
             await trio.lowlevel.checkpoint()
 
     async with open_engine(client) as engine, trio.open_nursery() as nursery:
-        nursery.start_soon(engine.run, job("one"), record)
+        nursery.start_soon(engine.run, job("one"), Record(take))
         await trio.testing.wait_all_tasks_blocked()
         (tell,) = (each for topic, each in client.topics.items() if topic.startswith("railtracks"))
         for number in range(100):
             tell((0.0, {"job": "one", "number": number}))
         nursery.start_soon(other)
         with trio.fail_after(10):
-            while 99 not in turns:
-                await trio.lowlevel.checkpoint()
+            await last_came.wait()
         nursery.cancel_scope.cancel()
     assert [each for each in turns if each != "other"] == list(range(100))
     places = [place for place, each in enumerate(turns) if each != "other"]

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import trio
 from attrs import define, field
@@ -27,6 +27,7 @@ from railtracks.remote._engine import JobRecord
 from railtracks.remote._worker import Job, Reply, cancel_jobs, run_job, take_news
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 # Seconds in which a worker has to take note of a cancel, and of how much was taken.
 _CANCEL: Final = 2.0
@@ -103,6 +104,13 @@ class _Task:
     future: DaskFuture
 
 
+class _Channel(NamedTuple, Generic[T]):
+    """A channel by its two ends."""
+
+    into: trio.MemorySendChannel[T]
+    out: trio.MemoryReceiveChannel[T]
+
+
 class ClusterEngine:
     """Runs jobs on the workers of a Dask cluster."""
 
@@ -114,13 +122,11 @@ class ClusterEngine:
         self._waiting: deque[_Sent] = deque()
         self._sent: dict[str, _Sent] = {}
         # Unbounded, but what goes through them is bounded by the room of the workers.
-        self._done: trio.MemorySendChannel[_Task]
-        self._to_gather: trio.MemoryReceiveChannel[_Task]
-        self._done, self._to_gather = trio.open_memory_channel[_Task](math.inf)
-        self._stopped, self._to_stop = trio.open_memory_channel[_Sent](math.inf)
-        self._lost_tasks, self._to_forget = trio.open_memory_channel[_Task](math.inf)
+        self._done = _Channel(*trio.open_memory_channel[_Task](math.inf))
+        self._stopped = _Channel(*trio.open_memory_channel[_Sent](math.inf))
+        self._lost_tasks = _Channel(*trio.open_memory_channel[_Task](math.inf))
         # What threads of Dask's want to be done here, in the order in which it came.
-        self._acts, self._to_do = trio.open_memory_channel[Callable[[], object]](math.inf)
+        self._acts = _Channel(*trio.open_memory_channel[Callable[[], object]](math.inf))
         # By the addresses of workers, how much of the news of their jobs was taken.
         self._taken: dict[str, dict[str, int]] = {}
         self._has_taken = trio.Event()
@@ -179,7 +185,7 @@ class ClusterEngine:
         """Have a job that was cancelled not begin, or end; wait until it has."""
         if sent.task is None:
             return
-        self._stopped.send_nowait(sent)
+        self._stopped.into.send_nowait(sent)
         with trio.move_on_after(_CANCEL + sent.job.cleanup_timeout, shield=True):
             await sent.is_over.wait()
             return
@@ -223,19 +229,19 @@ class ClusterEngine:
         for each in jobs:
             each.task = task
             each.record.took(worker.address)
-        future.add_done_callback(lambda _: self.soon(self._done.send_nowait, task))
+        future.add_done_callback(lambda _: self.soon(self._done.into.send_nowait, task))
 
     def soon(self, act: Callable[..., object], *args: object) -> None:
         """Do something in the thread that runs Trio. Called in threads of Dask's."""
         with suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(self._acts.send_nowait, partial(act, *args))
+            self._token.run_sync_soon(self._acts.into.send_nowait, partial(act, *args))
 
     async def _act_often(self) -> None:
         """Do what threads of Dask's want to be done, one thing in each turn.
 
         Trio would do all that has come in one turn, and hold up all tasks meanwhile: workers may send many messages.
         """
-        async for act in self._to_do:
+        async for act in self._acts.out:
             act()
 
     async def serve(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -276,7 +282,7 @@ class ClusterEngine:
     async def _gather_often(self) -> None:
         """Let go of tasks that are done, and fetch the outcomes that were too large to be told."""
         async with trio.open_nursery() as nursery:
-            async for task in self._to_gather:
+            async for task in self._done.out:
                 task.worker.tasks.discard(task)
                 self._token.run_sync_soon(self._assign, idempotent=True)
                 if all(each.is_over.is_set() for each in task.jobs):
@@ -303,12 +309,12 @@ class ClusterEngine:
     async def _cancel_on_workers(self) -> None:
         """Tell workers of jobs that were cancelled: those of one moment in one message to each worker."""
         async with trio.open_nursery() as nursery:
-            async for sent in self._to_stop:
+            async for sent in self._stopped.out:
                 await trio.lowlevel.checkpoint()
                 found = [sent]
                 with suppress(trio.WouldBlock):
                     while True:
-                        found.append(self._to_stop.receive_nowait())
+                        found.append(self._stopped.out.receive_nowait())
                 for address in {each.task.worker.address for each in found if each.task is not None}:
                     there = [each for each in found if each.task is not None and each.task.worker.address == address]
                     nursery.start_soon(self._cancel_on, address, there)
@@ -328,7 +334,7 @@ class ClusterEngine:
 
     async def _forget_often(self) -> None:
         """Have Dask forget the tasks of workers that are gone."""
-        async for task in self._to_forget:
+        async for task in self._lost_tasks.out:
             forget = partial(self._client.cancel, [task.future], force=True)
             await self._ask(forget)
 
@@ -383,7 +389,7 @@ class ClusterEngine:
             for sent in task.jobs:
                 sent.end(None, WorkerLostError(sent.job.name, address))
             # Dask would begin it again if a worker with that address came back.
-            self._lost_tasks.send_nowait(task)
+            self._lost_tasks.into.send_nowait(task)
 
 
 def _fetched(client: DaskClient, future: DaskFuture) -> dict[str, Reply] | Exception:

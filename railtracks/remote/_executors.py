@@ -46,7 +46,7 @@ class ExecutorEngine:
             reply, messages = await outcome_of(future, _go_on)
         except trio.Cancelled:
             if not future.cancelled():
-                await self._await_end(job, record, future)
+                await self._await_end(job, record, future)  # noqa: ASYNC102 - shielded there
             raise
         await _take(record, messages)
         return reply
