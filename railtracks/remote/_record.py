@@ -24,7 +24,7 @@ from railtracks.remote._logged import LoggedLine, log_again
 from railtracks.remote._wire import AT_ONCE, Note, read
 from railtracks.remote._worker import Job, Reply
 
-# Seconds for which the next of the records that are on their way is waited for, after the end of the session.
+# Seconds for which records that are on their way are waited for, after the end of the session.
 _LATE: Final = 2.0
 _KINDS: Final = {
     Status.RUNNING: EventKind.CALL_STARTED,
@@ -102,11 +102,10 @@ class RemoteRecord:
 
     async def complete(self, reply: Reply) -> None:
         """Wait for the records that are on their way, and note how many have not come. The session has ended."""
-        with trio.move_on_after(_LATE) as waiting:
+        with trio.move_on_after(_LATE):
             while self._arrived < reply.count:
                 self._came = trio.Event()
                 await self._came.wait()
-                waiting.deadline = trio.current_time() + _LATE
         if reply.session_id:
             self._calls_of(reply.session_id).finish(max(0, reply.count - self._arrived))
 
