@@ -1,10 +1,12 @@
 """The two wires of models, for tests that hold for both."""
 
 import importlib
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+import trio
 
 import railtracks as rt
 from railtracks import testing
@@ -44,3 +46,48 @@ def keep(pieces: list[Piece]) -> Callable[[Piece], Awaitable[None]]:
         pieces.append(piece)
 
     return add
+
+
+# What providers send for "Hello.", streamed and whole.
+OPENAI_EVENTS = (
+    {"choices": [{"delta": {"role": "assistant", "content": ""}}]},
+    {"choices": [{"delta": {"content": "Hello."}}]},
+    {"choices": [{"delta": {}, "finish_reason": "stop"}]},
+    {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}},
+)
+ANTHROPIC_EVENTS = (
+    {"type": "message_start", "message": {"id": "1", "content": [], "usage": {"input_tokens": 3, "output_tokens": 1}}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello."}},
+    {"type": "content_block_stop", "index": 0},
+    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}},
+    {"type": "message_stop"},
+)
+OPENAI_STREAM = "".join(f"data: {json.dumps(each)}\n\n" for each in OPENAI_EVENTS) + "data: [DONE]\n\n"
+ANTHROPIC_STREAM = "".join(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n" for each in ANTHROPIC_EVENTS)
+OPENAI_WHOLE = json.dumps({"choices": [{"message": {"content": "Hello."}, "finish_reason": "stop"}]})
+ANTHROPIC_WHOLE = json.dumps({"content": [{"type": "text", "text": "Hello."}], "stop_reason": "end_turn"})
+
+
+async def serve_unframed(nursery: trio.Nursery, kind: str, *bodies: str) -> str:
+    """Serve answers with neither a length nor chunks, which end with their connection; return the address.
+
+    Args:
+        nursery: Where the server runs.
+        kind: The type of the content.
+        *bodies: The first one for the first request, and so on; the last one stays.
+    """
+    left = list(bodies)
+
+    async def serve(stream: trio.SocketStream) -> None:
+        received = bytearray()
+        while b"\r\n\r\n" not in received:
+            received += await stream.receive_some()
+        body = left.pop(0) if len(left) > 1 else left[0]
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\n\r\n"
+        await stream.send_all(head.encode() + body.encode())
+        await stream.send_eof()
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    nursery.start_soon(trio.serve_listeners, serve, listeners)
+    return f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"

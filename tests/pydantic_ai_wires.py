@@ -30,6 +30,14 @@ MAKERS: dict[str, Make] = {
     "groq": lambda fake: GroqModel("m", provider=GroqProvider(base_url=fake.groq_url, api_key="k")),
 }
 
+
+def model_at(name: str, base: str) -> Model[Any]:
+    """Return a model of a server at an address."""
+    if name == "openai":
+        return OpenAIChatModel("m", provider=OpenAIProvider(base_url=base, api_key="k"))
+    return AnthropicModel("m", provider=AnthropicProvider(base_url=base, api_key="k"))
+
+
 ERRORS: dict[str, Exception] = {
     "timeout": ModelTimeoutError("f", "slow"),
     "filter": ContentFilterError("no"),

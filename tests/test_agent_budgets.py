@@ -23,6 +23,7 @@ from railtracks.llm import (
     OnPiece,
     Response,
     SystemMessage,
+    ToolMessage,
     Usage,
     UserMessage,
 )
@@ -90,6 +91,32 @@ async def test_each_limit_ends_the_block_before_it_is_exceeded(name: str, limit:
     assert error.used == getattr(budget.used, name) <= limit
     assert error.usage is not None
     assert error.message_history
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_the_error_of_a_budget_has_what_nested_agents_have_used_and_no_model_is_told_of_it(
+    is_streamed: bool,
+) -> None:
+    inner = rt.agent_node("Inner", llm=ScriptedModel(*[ADD] * 9), tool_nodes=[add])
+    outer = rt.agent_node("Outer", llm=ScriptedModel([INNER, ADD], "done"), tool_nodes=[inner, add])
+    histories: list[rt.llm.MessageHistory | None] = []
+
+    async def run() -> None:
+        if not is_streamed:
+            await rt.call(outer, "hi")
+        async with rt.astream(outer, "hi") as stream:
+            try:
+                await stream.finish()
+            finally:
+                histories.append(stream.history)
+
+    error = await exceeded(rt.Budget(calls=4), run)
+    assert error.usage is not None
+    assert error.usage.calls == 4
+    histories.append(error.message_history)
+    for history in histories:
+        results = [each.content for each in history or () if isinstance(each, ToolMessage)]
+        assert [each.result for each in results] == ["cancelled: the run ended before this call did", "3"]
 
 
 async def test_what_fits_exactly_is_not_refused() -> None:

@@ -8,7 +8,20 @@ from typing import Any
 
 import pytest
 import trio
-from llm_wires import Make, asked, both, ignore, keep, openai, sdks  # noqa: F401 - a fixture
+from llm_wires import (  # noqa: F401 - a fixture
+    ANTHROPIC_STREAM,
+    ANTHROPIC_WHOLE,
+    OPENAI_STREAM,
+    OPENAI_WHOLE,
+    Make,
+    asked,
+    both,
+    ignore,
+    keep,
+    openai,
+    sdks,
+    serve_unframed,
+)
 from trio.testing import MockClock
 
 import railtracks as rt
@@ -219,6 +232,66 @@ async def test_a_stream_that_ends_without_saying_so_is_whole_if_the_model_has_st
                 with pytest.raises(rt.LLMError, match="in the middle"):
                     await connection.respond(asked(), ignore)
         nursery.cancel_scope.cancel()
+
+
+unframed = pytest.mark.parametrize(
+    ("make", "said"), [(rt.llm.OpenAILLM, OPENAI_STREAM), (rt.llm.AnthropicLLM, ANTHROPIC_STREAM)]
+)
+
+
+@pytest.mark.parametrize(("make", "said"), [(rt.llm.OpenAILLM, OPENAI_WHOLE), (rt.llm.AnthropicLLM, ANTHROPIC_WHOLE)])
+async def test_an_answer_without_a_length_that_ends_too_early_is_a_lost_connection(make: Any, said: str) -> None:
+    for end in (0, 1, len(said) // 2, len(said) - 1):
+        async with trio.open_nursery() as nursery:
+            model = make("m", api_base=await serve_unframed(nursery, "application/json", said[:end]))
+            async with model.open() as connection:
+                with pytest.raises(rt.LLMError) as caught:
+                    await connection.respond(asked(), None)
+            nursery.cancel_scope.cancel()
+        assert (caught.value.reason, caught.value.is_retryable) == ("connection", True)
+
+
+@unframed
+async def test_a_stream_without_chunks_that_ends_too_early_is_a_lost_connection(make: Any, said: str) -> None:
+    stopped = said.index('stop"') if "stop_reason" not in said else said.index('end_turn"')
+    for end in (0, 3, said.index("{") + 1, said.index("Hello.") + 3, stopped):
+        async with trio.open_nursery() as nursery:
+            model = make("m", api_base=await serve_unframed(nursery, "text/event-stream", said[:end]))
+            async with model.open() as connection:
+                with pytest.raises(rt.LLMError) as caught:
+                    await connection.respond(asked(), ignore)
+            nursery.cancel_scope.cancel()
+        assert (caught.value.reason, caught.value.is_retryable) == ("connection", True)
+
+
+@unframed
+async def test_a_stream_without_chunks_that_ends_after_the_model_has_stopped_is_whole(make: Any, said: str) -> None:
+    for end in (said.rindex("{") + 1, said.rindex("data:") + 8, len(said) - 3):
+        async with trio.open_nursery() as nursery:
+            model = make("m", api_base=await serve_unframed(nursery, "text/event-stream", said[:end]))
+            async with model.open() as connection:
+                assert (await connection.respond(asked(), ignore)).message.content == "Hello."
+            nursery.cancel_scope.cancel()
+
+
+@unframed
+@pytest.mark.parametrize("is_handed_out", [False, True])
+async def test_an_agent_asks_again_after_such_an_end_unless_a_piece_was_handed_out(
+    make: Any, said: str, is_handed_out: bool
+) -> None:
+    end = said.index("\n\n", said.index("Hello.")) + 12 if is_handed_out else said.index("Hello.")
+    async with trio.open_nursery() as nursery:
+        base = await serve_unframed(nursery, "text/event-stream", said[:end], said)
+        agent = rt.agent_node(llm=make("m", api_base=base, retry_approach=rt.Retry(2, wait_initial=0, jitter=0)))
+        async with rt.Session(save_state=False) as session, rt.astream(agent, "Hi") as stream:
+            texts = aiter(stream.text)
+            assert await anext(texts) == "Hello."
+            with pytest.raises(rt.LLMError if is_handed_out else StopAsyncIteration) as caught:
+                await anext(texts)
+        nursery.cancel_scope.cancel()
+    if is_handed_out:
+        assert getattr(caught.value, "reason", None) == "connection"
+    assert session.info.calls[-1].attempt == (1 if is_handed_out else 2)
 
 
 @streamed_too

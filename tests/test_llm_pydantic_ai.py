@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import trio
+from llm_wires import ANTHROPIC_STREAM, OPENAI_STREAM, serve_unframed
 from trio.testing import MockClock
 
 import railtracks as rt
@@ -208,6 +209,22 @@ async def test_failures_are_errors_of_ours(
     assert len(fake.requests) == 1
     if isinstance(caught.value, rt.ModelRateLimitError):
         assert caught.value.retry_after == 2
+
+
+@pytest.mark.parametrize(("name", "said"), [("openai", OPENAI_STREAM), ("anthropic", ANTHROPIC_STREAM)])
+@leaves_generators
+async def test_a_stream_that_ends_before_the_model_has_stopped_is_a_lost_connection(name: str, said: str) -> None:
+    async with trio.open_nursery() as nursery:
+        begun = said[: said.index("\n\n", said.index("Hello.")) + 2]
+        base = await serve_unframed(nursery, "text/event-stream", begun, said)
+        model = PydanticAIModel(partial(wires().model_at, name, base), name="m")
+        pieces: list[Piece] = []
+        with pytest.raises(rt.LLMError) as caught:
+            await ask(model, ModelRequest(HI), pieces)
+        assert (await ask(model, ModelRequest(HI), [])).message.content == "Hello."
+        nursery.cancel_scope.cancel()
+    assert [str(each) for each in pieces] == ["Hello."]
+    assert (caught.value.reason, caught.value.is_retryable) == ("connection", True)
 
 
 @every_wire

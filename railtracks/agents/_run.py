@@ -316,9 +316,12 @@ class Run(Generic[T]):
             text = f"not called: a run may make {options.max_tool_calls} tool calls"
             opened.answer(place, refusal(calls[place], text))
         await reserve_tool_calls(len(others))
-        await opened.run(others, self._parts.toolbox, options)
-        self.usage += opened.usage
-        self.cost = total_cost(self.cost, opened.cost)
+        try:
+            await opened.run(others, self._parts.toolbox, options)
+        finally:
+            # Also for the error that ends this run.
+            self.usage += opened.usage
+            self.cost = total_cost(self.cost, opened.cost)
         told = opened.responses()
         self._invocations += [(calls[place], told[place]) for place in others]
         outcome: _Final[T] | _Misfit | None = None

@@ -72,15 +72,23 @@ class ToolCalls:
         """
         for place in places:
             self._outcomes[place] = toolbox.prepare(self._calls[place])
-        async with open_group(limit=options.tool_limit, return_exceptions=True) as group:
-            for place, each in enumerate(self._outcomes):
-                if isinstance(each, PreparedCall):
-                    self._outcomes[place] = each.start(group, options.tool_timeout)
-        self._settle()
+        try:
+            async with open_group(limit=options.tool_limit, return_exceptions=True) as group:
+                for place, each in enumerate(self._outcomes):
+                    if isinstance(each, PreparedCall):
+                        self._outcomes[place] = each.start(group, options.tool_timeout)
+        except BaseException:
+            # A cancel, or the budget around this: what the tools have come to and used by then counts all the same.
+            self._settled_all()
+            raise
+        self._raise_untold()
 
-    def _settle(self) -> None:
-        """Take the outcomes of the calls as answers, and raise the errors that no model is told of."""
-        untold = [error for place in range(len(self._calls)) if (error := self._settled(place)) is not None]
+    def _settled_all(self) -> list[BaseException]:
+        """Take the outcomes of the calls as answers, and return the errors that no model is told of."""
+        return [error for place in range(len(self._calls)) if (error := self._settled(place)) is not None]
+
+    def _raise_untold(self) -> None:
+        untold = self._settled_all()
         raised = combined(untold)
         try:
             if raised is not None:
@@ -120,10 +128,16 @@ class ToolCalls:
         if isinstance(outcome, ToolResponse):
             return outcome
         if isinstance(outcome, PreparedCall) or outcome.status in {Status.RUNNING, Status.CANCELLED}:
-            return refusal(call, "cancelled: the run ended before this call did")
+            return _ended(call)
         try:
             return self._teller.result(call, outcome.result())
         except BaseException as error:  # noqa: ASYNC103, BLE001 - told to the model; raised where it is not
-            return failure(call, error)  # noqa: ASYNC104 - the same
+            # An error that ends the run is no model's business in a next run either.
+            return failure(call, error) if is_told(error) else _ended(call)  # noqa: ASYNC104 - the same
         finally:
             del outcome
+
+
+def _ended(call: ToolCall) -> ToolResponse:
+    """Return what a model is told of a tool call that the end of the run has cut off."""
+    return refusal(call, "cancelled: the run ended before this call did")

@@ -25,10 +25,19 @@ from railtracks.llm._wire import Reader, Wire
 
 # How long a stream that has said everything may take to end, in seconds. Then its connection is not used again.
 _END: Final = 1.0
+# What msgspec says of JSON that ends too early. It has no class of its own.
+_TRUNCATED: Final = "Input data was truncated"
 
 
 class Lines(Protocol):
-    """An open stream, as the SDKs hand it out."""
+    """An open stream, as the SDKs hand it out.
+
+    Attributes:
+        headers: The headers of the answer.
+    """
+
+    @property
+    def headers(self) -> httpx2.Headers: ...
 
     def iter_lines(self) -> AsyncIterator[str]:
         """Return the lines as they come."""
@@ -45,8 +54,8 @@ class Client(Protocol):
     @property
     def errors(self) -> type[Exception]: ...
 
-    async def post(self, body: Mapping[str, object]) -> bytes:
-        """Send a request, and return the body of the answer."""
+    async def post(self, body: Mapping[str, object]) -> httpx2.Response:
+        """Send a request, and return the answer, which was read."""
         ...
 
     def stream(self, body: Mapping[str, object]) -> AbstractAsyncContextManager[Lines]:
@@ -79,12 +88,20 @@ class Connection:
         body = self.wire.body(request, is_streamed=on_piece is not None)
         try:
             if on_piece is None:
-                return self.wire.response(await self._whole(body), request)
+                return self._response(await self._whole(body), request)
             return await self._streamed(body, self.wire.reader(request), on_piece)
         except msgspec.MsgspecError as error:
             raise _failures.malformed(self.where, str(error)) from None
 
-    async def _whole(self, body: Mapping[str, object]) -> bytes:
+    def _response(self, answer: httpx2.Response, request: ModelRequest) -> Response:
+        try:
+            return self.wire.response(answer.content, request)
+        except msgspec.DecodeError as error:
+            if _is_cut(error, answer.headers):
+                raise _failures.cut(self.where) from None
+            raise
+
+    async def _whole(self, body: Mapping[str, object]) -> httpx2.Response:
         failure: LLMError | None = None
         with trio.move_on_after(self.patience.answering):
             try:
@@ -97,11 +114,18 @@ class Connection:
     async def _streamed(self, body: Mapping[str, object], reader: Reader, on_piece: OnPiece) -> Response:
         # Without a limit: the reading task must never wait for this one, see `_read`.
         send, receive = trio.open_memory_channel[str | LLMError](math.inf)
+        headers = httpx2.Headers()
         async with CallNursery() as nursery:
-            nursery.start_soon(self._read, body, send)
+            nursery.start_soon(self._read, body, headers, send)
             deadline = trio.current_time() + self.patience.answering
             while not reader.is_complete and (event := await self._next(receive, deadline)) is not None:
-                pieces = reader.feed(event)
+                try:
+                    pieces = reader.feed(event)
+                except msgspec.DecodeError as error:
+                    if not _is_cut(error, headers):
+                        raise
+                    # Nothing follows. What came before may be all that matters: the reader knows.
+                    break
                 for piece in pieces or ():
                     await on_piece(piece)
                 if pieces is not None:
@@ -128,8 +152,10 @@ class Connection:
             raise event
         return event
 
-    async def _read(self, body: Mapping[str, object], send: trio.MemorySendChannel[str | LLMError]) -> None:
-        """Read a stream, and hand its events over.
+    async def _read(
+        self, body: Mapping[str, object], headers: httpx2.Headers, send: trio.MemorySendChannel[str | LLMError]
+    ) -> None:
+        """Read a stream, and hand its headers and its events over.
 
         The SDK reads by generators inside of generators. Left between two lines, they would stay open, with a warning
         for each. So this task waits for nothing but the next line. It ends by the stream's end, or by a cancel or an
@@ -138,6 +164,7 @@ class Connection:
         with send:
             try:
                 async with self.client.stream(body) as stream:
+                    headers.update(stream.headers)
                     async for line in stream.iter_lines():
                         if line.startswith("data:"):
                             send.send_nowait(line.removeprefix("data:").strip())
@@ -162,6 +189,15 @@ class Connection:
         # Not tried again: whoever has waited for so long would wait three times as long.
         seconds = self.patience.answering
         return _failures.too_slow(self.where, f"did not answer in {seconds:g} seconds", is_retryable=False)
+
+
+def _is_cut(error: msgspec.DecodeError, headers: httpx2.Headers) -> bool:
+    """Return whether JSON has ended in the middle because its connection has.
+
+    HTTP tells that itself, unless an answer has neither a length nor chunks: such a one ends where the server dies.
+    """
+    is_framed = "content-length" in headers or "transfer-encoding" in headers
+    return not is_framed and str(error) == _TRUNCATED
 
 
 def timeout_of(patience: Patience, *, is_streamed: bool) -> httpx2.Timeout:

@@ -32,10 +32,10 @@ class OpenAIClient:
 
     # The body is complete. As `extra_body` it is sent as it is; in the arguments the SDK would walk through it.
 
-    async def post(self, body: Mapping[str, object]) -> bytes:
-        """Send a request, and return the body of the answer."""
+    async def post(self, body: Mapping[str, object]) -> httpx2.Response:
+        """Send a request, and return the answer, which was read."""
         answer = await self._completions.with_raw_response.create(model="", messages=[], extra_body=body)
-        return answer.http_response.content
+        return answer.http_response
 
     def stream(self, body: Mapping[str, object]) -> AbstractAsyncContextManager[Lines]:
         """Send a request whose answer is a stream."""

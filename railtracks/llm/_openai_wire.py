@@ -222,7 +222,8 @@ class OpenAIReader:
 
     def feed(self, data: str) -> Sequence[Piece]:
         """Take the data of one event, and return the pieces that it adds."""
-        if data == _DONE:
+        if data and _DONE.startswith(data):
+            # Also where it is cut.
             self.is_complete = True
             return [ToolCallPiece(each) for each in self._answer.calls()]
         return self._answer.add(data)

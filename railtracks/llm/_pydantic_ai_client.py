@@ -113,7 +113,8 @@ class PydanticAIConnection:
                         if piece is not None:
                             send.send_nowait(piece)
                     answer = stream.get()
-                send.send_nowait(response_of(answer, request, self.options.provider))
+                response = response_of(answer, request, self.options.provider)
+                send.send_nowait(_failures.cut(self.where) if _is_cut(answer) else response)
             except _ERRORS as error:
                 send.send_nowait(self._failure(error))
 
@@ -179,6 +180,14 @@ class PydanticAIConnection:
     def _too_slow(self) -> LLMError:
         seconds = self.patience.answering
         return _failures.too_slow(self.where, f"did not answer in {seconds:g} seconds", is_retryable=False)
+
+
+def _is_cut(answer: parts.ModelResponse) -> bool:
+    """Return whether a provider's stream has ended before the model said that it has stopped."""
+    # Where no reason was told, pydantic-ai leaves it out, or takes "stop" for OpenAI's wire. A model without an address
+    # is in this process, such as pydantic-ai's own for tests, and tells none.
+    is_told = answer.finish_reason not in {None, "stop"} or "finish_reason" in (answer.provider_details or {})
+    return answer.provider_url is not None and not is_told
 
 
 def _text(error: Exception) -> str:
