@@ -86,6 +86,11 @@ async def depart(parts: list[str]) -> None:
     """Return nothing, as a request that has failed."""
 
 
+@rt.function_node(name="model bus")
+async def note(messages: list[rt.llm.UserMessage]) -> None:
+    """Return nothing of real messages, as a request that has failed."""
+
+
 @rt.function_node(name="model plane")
 async def answers(messages: list[dict[str, str]]) -> dict[str, Any]:
     """Return almost what a request returns."""
@@ -102,6 +107,7 @@ async def plan_and_build() -> None:
     await rt.call(build, ["a"])
     await rt.call(drive, 3)
     await rt.call(depart, ["a"])
+    await rt.call(note, [rt.llm.UserMessage("hi")])
     await rt.call(answers, [{"role": "user", "content": "short"}])
     await rt.call(answers, [{"role": "user", "content": "long"}])
 

@@ -16,13 +16,15 @@ class InnerCall(NamedTuple):
         node: The name of its node.
         attempt: Which attempt it is, from 1.
         arguments: Its arguments, as JSON values in the form of the store.
-        result: Its result likewise; `None` if it failed or was cancelled.
+        result: Its result likewise; `None` without one.
+        has_result: Whether it has one, and has neither failed nor was cancelled.
     """
 
     node: str
     attempt: int
     arguments: object
     result: object
+    has_result: bool
 
 
 class Replayed(NamedTuple):

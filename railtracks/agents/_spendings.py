@@ -39,13 +39,17 @@ def spent_in(replayed: Replayed) -> Iterator[tuple[Spent, int]]:
 
 
 def _is_request(call: InnerCall) -> bool:
-    """Return whether a call is a request of an agent. Users' nodes may have such names, too."""
+    """Return whether a call is a request of an agent. Users' nodes may have such names and messages, too.
+
+    What tells them apart is the answer, which each request that has not failed has. Where a node of such a name fails,
+    the record is that of a request.
+    """
     if not call.node.startswith("model "):
         return False
     given = call.arguments[0] if is_list(call.arguments) and call.arguments else None
     messages = given[0] if is_list(given) and len(given) == 1 else None
     has_messages = is_list(messages) and all(is_mapping(each) and {"role", EARLIER} & {*each} for each in messages)
-    return has_messages and (call.result is None or _is_answer(call.result))
+    return has_messages and (not call.has_result or _is_answer(call.result))
 
 
 def _is_answer(result: object) -> bool:
@@ -58,7 +62,7 @@ def _is_answer(result: object) -> bool:
 
 def _spent_by(call: InnerCall) -> tuple[Spent, int]:
     sent = Spent(calls=1, turns=int(call.attempt == 1))
-    if call.result is None:
+    if not call.has_result:
         return sent, 0
     plain: Any = call.result
     response = load_response(plain)

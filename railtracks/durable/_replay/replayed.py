@@ -96,8 +96,9 @@ class ReplayedCall(Call):
             row = each.row
             with as_store_error(self._parts.commits.session_id):
                 arguments = None if row.arguments is None else parsed(row.arguments)
-                result = parsed(outcome_of(row)) if row.status == RowStatus.COMPLETED else None
-            yield InnerCall(row.node, each.attempt, arguments, result)
+                has_result = row.status == RowStatus.COMPLETED
+                result = parsed(outcome_of(row)) if has_result else None
+            yield InnerCall(row.node, each.attempt, arguments, result, has_result)
 
     async def _take_turn(self, row: CallRow) -> None:
         """Wait until the outcome may be handed over, and note that it is."""
