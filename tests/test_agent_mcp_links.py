@@ -7,6 +7,7 @@ import json
 import math
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -452,3 +453,47 @@ async def test_an_agent_with_a_server_goes_on_from_every_point(starts: Starts) -
     agent = rt.agent_node("A", llm=ScriptedModel([ADD, ADD], ("nope", {}), "done"), tool_nodes=[starts.server()])
     flow = rt.Flow("flow", agent, save_state=False)
     assert await testing.replay_at_every_prefix(flow, "Hi") > 3
+
+
+@pytest.mark.parametrize("is_call", [False, True])
+async def test_agents_of_one_server_side_by_side_in_a_plain_nursery_go_on_from_every_point(
+    starts: Starts, is_call: bool
+) -> None:
+    server = starts.server()
+    agents = [rt.agent_node(name, llm=ScriptedModel(f"{name} is done"), tool_nodes=[server]) for name in "AB"]
+
+    async def main() -> list[str]:
+        answers: list[str] = []
+
+        async def ask(agent: rt.AgentNode[Any], question: str) -> None:
+            response = await (rt.call(agent, question) if is_call else agent(question))
+            answers.append(f"{question}: {response.text}")
+
+        async with trio.open_nursery() as nursery:
+            for agent in agents:
+                nursery.start_soon(ask, agent, "x")
+            # The same agent once more, with something else to do.
+            nursery.start_soon(ask, agents[0], "y")
+        return sorted(answers)
+
+    flow = rt.Flow("flow", main, save_state=False)
+    assert await testing.replay_at_every_prefix(flow) > 6
+    assert await flow.ainvoke() == ["x: A is done", "x: B is done", "y: A is done"]
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("victim", ["A", "B"])
+def test_agents_of_one_server_in_a_plain_nursery_go_on_in_another_process_after_a_kill(
+    tmp_path: Path, victim: str
+) -> None:
+    environment = {**os.environ, "RAILTRACKS_HOME": str(tmp_path)}
+    script = str(Path(__file__).parent / "scripts" / "killed_mcp_agents.py")
+    command = [sys.executable, script, str(tmp_path), sys.executable, SCRIPT]
+    killed = subprocess.run([*command, victim], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    resumed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert resumed.stdout.split() == ["A", "B"]
+    asked = (tmp_path / "asked").read_text("ascii").split()
+    assert {*asked} == {"A1", "A2", "A3", "B1", "B2", "B3"}
+    # Its first answer was there. What the other one was at when the process was killed, nobody knows.
+    assert [asked.count(f"{victim}{turn}") for turn in (1, 2, 3)] == [1, 2, 1]

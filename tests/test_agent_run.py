@@ -401,7 +401,7 @@ async def test_a_result_whose_class_raises_is_told_as_an_error() -> None:
 
 async def test_tools_may_come_from_a_source_that_is_asked_in_the_session() -> None:
     class Source:
-        async def __railtracks_tools__(self, session: rt.Session) -> list[AgentTool]:
+        async def __railtracks_tools__(self, session: rt.Session, run_key: object) -> list[AgentTool]:
             return [tool_of(add)]
 
     response = await rt.call(

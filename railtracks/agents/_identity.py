@@ -5,13 +5,16 @@ Called by each run of an agent, as it begins.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
+from hashlib import sha256
 
 from railtracks._calls.here import open_scope
 from railtracks._sessions.access import current_session, kept_by
 from railtracks.agents._toolbox import Toolbox
 from railtracks.exceptions import ContextError, DurableValueError
-from railtracks.llm import Model
+from railtracks.llm import Message, Model
+from railtracks.llm._codec import dump_short
 from railtracks.llm._substitutes import substitute_for
 
 
@@ -66,3 +69,9 @@ def model_of(agent: object, llm: Model | Callable[[], Model]) -> Model:
         raise TypeError(f"the function given as llm must return a model, not {type(made).__name__}")
     kept[key] = made
     return made
+
+
+def run_key(name: str, messages: Iterable[Message]) -> str:
+    """Return a text that tells a run from others by its agent and its input, the same in every process."""
+    text = json.dumps([name, *map(dump_short, messages)], sort_keys=True)
+    return sha256(text.encode()).hexdigest()[:32]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Generic, Never, Self, TypeVar, Unpack, overload
 
 from attrs import evolve
@@ -15,7 +16,7 @@ from railtracks._records.roles import AgentRole
 from railtracks._sessions.access import current_session, session_id
 from railtracks.agents._answers import AnswerForm
 from railtracks.agents._as_tool import agent_tool
-from railtracks.agents._identity import check_identity, check_secret_parameters, model_of
+from railtracks.agents._identity import check_identity, check_secret_parameters, model_of, run_key
 from railtracks.agents._input import AgentInput, UserInput, messages_of
 from railtracks.agents._options import DEFAULT_NAME, NODE_OPTIONS, AgentChanges, AgentOptions, NewAgent, checked_options
 from railtracks.agents._prompts import filled
@@ -66,7 +67,7 @@ class AgentFunction(Generic[T]):
         options, session = self.options, current_session()
         messages = messages_of(user_input)
         check_identity(self.name, self)
-        toolbox = await options.tools.toolbox(session)
+        toolbox = await options.tools.toolbox(session, partial(run_key, self.name, tuple(messages)))
         check_secret_parameters(self.name, toolbox)
         model = model_of(self, options.llm)
         form = None if options.schema is None else AnswerForm(options.schema, structured_mode(model))

@@ -52,8 +52,8 @@ class AgentTool:
 class ToolSource(Protocol):
     """What is given as a tool and stands for tools that are only known once a session is open, such as a server."""
 
-    async def __railtracks_tools__(self, session: Session, /) -> Sequence[AgentTool]:
-        """Return the tools, at the first turn of each run."""
+    async def __railtracks_tools__(self, session: Session, run_key: Callable[[], str], /) -> Sequence[AgentTool]:
+        """Return the tools, at the first turn of each run, which `run_key` tells from others."""
         ...
 
 
@@ -153,15 +153,19 @@ class GivenTools:
     tools: tuple[AgentTool, ...]
     sources: tuple[ToolSource, ...]
 
-    async def toolbox(self, session: Session) -> Toolbox:
+    async def toolbox(self, session: Session, run_key: Callable[[], str]) -> Toolbox:
         """Return the tools for a run.
+
+        Args:
+            session: The session.
+            run_key: Returns a text that tells the run from others: equal ones have the same agent and input.
 
         Raises:
             NodeCreationError: If two tools have one name.
         """
         tools = [*self.tools]
         for source in self.sources:
-            tools += await source.__railtracks_tools__(session)
+            tools += await source.__railtracks_tools__(session, run_key)
         return Toolbox(tools)
 
 

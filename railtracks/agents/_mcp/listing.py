@@ -42,7 +42,7 @@ def wanted_tools(tools: Sequence[SeenTool], names: Iterable[str] | None) -> list
     return [known[name] for name in wanted]
 
 
-async def listed_tools(link: Callable[[], Awaitable[Link]], label: str) -> list[SeenTool]:
+async def listed_tools(link: Callable[[], Awaitable[Link]], label: str, run_key: Callable[[], str]) -> list[SeenTool]:
     """Return the tools of a server for a run of an agent.
 
     In a durable session they are recorded. So a resume does not connect before a call is to be made, and it offers the
@@ -51,6 +51,8 @@ async def listed_tools(link: Callable[[], Awaitable[Link]], label: str) -> list[
     Args:
         link: Returns the link to the server.
         label: The name of the server, for the record.
+        run_key: Returns what tells the run from others. Agents that tasks of a plain nursery await without calls of
+            their own may have this server at once, and a resume has to tell which of them has listed its tools.
 
     Raises:
         MCPConnectionError: If the server cannot be reached, or does not tell its tools in time.
@@ -63,5 +65,5 @@ async def listed_tools(link: Callable[[], Awaitable[Link]], label: str) -> list[
     scope = current_scope()
     if scope is None or scope.journal is None:
         return seen_tools(await (await link()).opened())
-    text = await call(function_node(tools, name=f"tools of {label}"))
+    text = await call(function_node(tools, name=f"tools of {label}", key=run_key()))
     return [SeenTool(*each) for each in json.loads(text)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Hashable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -56,10 +56,10 @@ class MCPStdioParams:
     cwd: str | Path | None = None
     timeout: float = field(default=30.0, validator=_check_seconds)
 
-    async def __railtracks_tools__(self, session: Session, /) -> Sequence[AgentTool]:
+    async def __railtracks_tools__(self, session: Session, run_key: Callable[[], str], /) -> Sequence[AgentTool]:
         """Return the tools of the server for a run."""
         key = (self.command, self.args, tuple(sorted((self.env or {}).items())), self.cwd, self.timeout)
-        return await _shared_tools(self, session, key)
+        return await _shared_tools(self, session, key, run_key)
 
     def connection(self) -> Connection:
         """Return a new connection to the server, which is not open yet."""
@@ -92,10 +92,10 @@ class MCPHttpParams:
     timeout: float = field(default=30.0, validator=_check_seconds)
     auth: Any = field(default=None, repr=False)
 
-    async def __railtracks_tools__(self, session: Session, /) -> Sequence[AgentTool]:
+    async def __railtracks_tools__(self, session: Session, run_key: Callable[[], str], /) -> Sequence[AgentTool]:
         """Return the tools of the server for a run."""
         key = (self.url, tuple(sorted((self.headers or {}).items())), self.timeout, id(self.auth))
-        return await _shared_tools(self, session, key)
+        return await _shared_tools(self, session, key, run_key)
 
     def connection(self) -> Connection:
         """Return a new connection to the server, which is not open yet."""
@@ -138,9 +138,11 @@ def check_params(given: object) -> None:
         raise TypeError(f"connect_mcp() takes rt.MCPStdioParams(...) or rt.MCPHttpParams(...), not {given!r}")
 
 
-async def _shared_tools(params: MCPParams, session: Session, key: Hashable) -> Sequence[AgentTool]:
+async def _shared_tools(
+    params: MCPParams, session: Session, key: Hashable, run_key: Callable[[], str]
+) -> Sequence[AgentTool]:
     # One link a session, and its resource: it is closed with that, and a cancel then comes when the time is up.
     opened = partial(open_link, params.connection, is_patient=False)
     link = partial(session.shared_resource, ("railtracks mcp", key), opened)
-    tools = await listed_tools(link, params.connection().label)
+    tools = await listed_tools(link, params.connection().label, run_key)
     return [tool_of(MCPTool(link, each, "", params.timeout)) for each in tools]
