@@ -455,7 +455,7 @@ async def test_an_agent_with_a_server_goes_on_from_every_point(starts: Starts) -
     assert await testing.replay_at_every_prefix(flow, "Hi") > 3
 
 
-@pytest.mark.parametrize("is_call", [False, True])
+@pytest.mark.parametrize("is_call", [False, pytest.param(True, marks=pytest.mark.proof)])
 async def test_agents_of_one_server_side_by_side_in_a_plain_nursery_go_on_from_every_point(
     starts: Starts, is_call: bool
 ) -> None:
