@@ -387,6 +387,20 @@ async def test_errors_are_told_short_and_without_secrets() -> None:
     assert len(text) == 2_000
 
 
+@pytest.mark.parametrize("is_error", [False, True])
+async def test_half_a_character_in_what_a_tool_tells_is_replaced(is_error: bool) -> None:
+    # As in names of files that are in no encoding.
+    async def listed() -> list[str]:
+        if is_error:
+            raise ValueError("\ud800.txt")
+        return ["\udcff.txt", "ü.txt"]
+
+    async with testing.FakeProvider(("listed", {}), "x") as fake:
+        llm = rt.llm.OpenAILLM("m", api_base=fake.openai_url)
+        response = await rt.call(rt.agent_node("L", llm=llm, tool_nodes=[listed]), "go")
+    assert told(response) == (["ValueError: ?.txt"] if is_error else ['["?.txt","ü.txt"]'])
+
+
 async def test_a_result_whose_class_raises_is_told_as_an_error() -> None:
     class Hostile:
         def model_dump(self, mode: str) -> object:

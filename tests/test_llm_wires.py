@@ -454,6 +454,33 @@ def test_tokens_that_nobody_tells_are_estimated_and_marked() -> None:
     assert response.usage.is_estimated
 
 
+@pytest.mark.parametrize("told", [{}, {"input": 3}, {"output": 2}, {"input": None, "output": None}])
+def test_tokens_that_are_told_in_part_are_estimated(told: dict[str, int | None]) -> None:
+    for wire, names, answer in (
+        (
+            openai(),
+            {"input": "prompt_tokens", "output": "completion_tokens"},
+            {"choices": [{"message": {"content": "Hi."}}]},
+        ),
+        (
+            anthropic(),
+            {"input": "input_tokens", "output": "output_tokens"},
+            {"content": [{"type": "text", "text": "Hi."}]},
+        ),
+    ):
+        usage = {names[each]: count for each, count in told.items()}
+        counted = read(wire, {**answer, "usage": usage}).usage
+        assert counted.is_estimated
+        assert counted.output_tokens > 0
+
+
+@pytest.mark.parametrize("text", ['{"a": NaN}', '{"a": 1e999}', '{"a": "\\ud800"}', "[1]", "null", '"hi"', "3", "{"])
+def test_arguments_that_a_provider_would_not_take_back_stay_text(text: str) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": text}}
+    response = read(openai(), {"choices": [{"message": {"tool_calls": [call]}}]})
+    assert [each.arguments for each in response.message.tool_calls] == [text]
+
+
 def chunk(delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
     return {"choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]}
 

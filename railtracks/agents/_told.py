@@ -5,6 +5,7 @@ Called by the run of an agent.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -65,6 +66,7 @@ def failure(call: ToolCall, error: BaseException) -> ToolResponse:
 
 def refusal(call: ToolCall, text: str) -> ToolResponse:
     """Return what a model is told of a tool call that has not come to a result."""
+    text = _sendable(text)
     if len(text) > _LONGEST_FAILURE:
         text = text[: _LONGEST_FAILURE - len(CUT)] + CUT
     return ToolResponse(call.identifier, call.name, text, is_error=True)
@@ -84,12 +86,17 @@ class Teller:
         """Return what a model is told of the result of a tool."""
         attachments = _attachments_in(value)
         try:
-            text = result_text(_without(attachments, value))
+            text = _sendable(result_text(_without(attachments, value)))
         except Exception as error:  # noqa: BLE001 - the class of a value may raise anything as it is written
             return failure(call, error)
         if len(text) > self.limit:
             text = f"{text[: self.limit]}\n[cut: the result has {len(text):,} characters, and {self.limit:,} are shown]"
         return ToolResponse(call.identifier, call.name, text, attachments=attachments)
+
+
+def _sendable(text: str) -> str:
+    """Return a text without halves of characters, as names of files may have them: they cannot be sent."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _attachments_in(value: object) -> tuple[Attachment, ...]:
@@ -114,7 +121,12 @@ def result_text(value: object) -> str:
         return value.text
     if isinstance(value, str):
         return value
-    return msgspec.json.encode(value, enc_hook=_plain).decode()
+    try:
+        return msgspec.json.encode(value, enc_hook=_plain).decode()
+    except UnicodeEncodeError:
+        # Half a character in it.
+        plain = msgspec.to_builtins(value, str_keys=True, enc_hook=_plain)
+        return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
 
 
 def _plain(value: Any) -> object:

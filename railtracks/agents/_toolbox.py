@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+import msgspec
 from attrs import frozen
 
 from railtracks._calls.group import CallGroup
@@ -120,10 +121,12 @@ class Toolbox:
 
 
 def _problem_of(text: str) -> str:
-    try:
-        json.loads(text)
-    except ValueError as error:
-        return str(error)
+    # Python's parser tells more, and takes what is no JSON.
+    for parse in (json.loads, msgspec.json.decode):
+        try:
+            parse(text)
+        except ValueError as error:
+            return str(error)
     return "they are another JSON value"
 
 

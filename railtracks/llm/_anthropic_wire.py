@@ -195,10 +195,9 @@ class AnthropicWire:
             reasoning=_joined(blocks, "thinking") or None,
             provider_data=self._provider_data(blocks),
         )
-        told = answer.usage
         return Response(
             message,
-            estimated_usage(request, message) if told is None else _usage(told),
+            _usage(answer.usage) or estimated_usage(request, message),
             _FINISH_REASONS.get(answer.stop_reason or "", "other"),
             answer.model or self._options.model,
             answer.id,
@@ -302,11 +301,14 @@ def _merged(usage: _Usage | None, later: _Usage | None) -> _Usage | None:
     return msgspec.convert(msgspec.to_builtins(usage) | given(msgspec.to_builtins(later)), _Usage)
 
 
-def _usage(told: _Usage) -> Usage:
+def _usage(told: _Usage | None) -> Usage | None:
+    """Return what an answer says that it has used, `None` if it does not say it."""
+    if told is None or told.input_tokens is None or told.output_tokens is None:
+        return None
     cached, written = told.cache_read_input_tokens or 0, told.cache_creation_input_tokens or 0
     return Usage(
-        (told.input_tokens or 0) + cached + written,
-        told.output_tokens or 0,
+        told.input_tokens + cached + written,
+        told.output_tokens,
         cached_tokens=cached,
         cache_write_tokens=written,
         calls=1,

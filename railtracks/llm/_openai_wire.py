@@ -86,8 +86,8 @@ class _OutputDetails(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: float | None = None
+    completion_tokens: float | None = None
     prompt_tokens_details: _InputDetails | None = None
     completion_tokens_details: _OutputDetails | None = None
 
@@ -370,12 +370,12 @@ class _Answer:
 
     def _usage(self, message: AssistantMessage) -> Usage:
         told = self._last.usage
-        if told is None:
+        if told is None or told.prompt_tokens is None or told.completion_tokens is None:
             return estimated_usage(self._request, message)
         asked, answered = told.prompt_tokens_details, told.completion_tokens_details
         return Usage(
-            told.prompt_tokens,
-            told.completion_tokens,
+            int(told.prompt_tokens),
+            int(told.completion_tokens),
             cached_tokens=(asked and asked.cached_tokens) or 0,
             reasoning_tokens=(answered and answered.reasoning_tokens) or 0,
             calls=1,

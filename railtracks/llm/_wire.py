@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
+import msgspec
 from attrs import frozen
 
 from railtracks._checks import is_dict
@@ -114,8 +115,9 @@ def arguments_in(text: str) -> Mapping[str, Any] | str:
         # Where a tool has no parameters, some models send nothing.
         return {}
     try:
-        found: object = json.loads(text)
-    except ValueError:
+        # What Python's own parser takes beside JSON, such as `NaN` and half a character, no provider takes back.
+        found: object = msgspec.json.decode(text)
+    except msgspec.MsgspecError:
         return text
     return {str(name): value for name, value in found.items()} if is_dict(found) else text
 
