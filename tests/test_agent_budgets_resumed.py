@@ -212,6 +212,43 @@ async def test_a_budget_tells_after_a_resume_what_it_told_before(work: Callable[
     assert await testing.replay_at_every_prefix(rt.Flow("flow", main, save_state=False)) > 3
 
 
+@pytest.mark.parametrize("is_deep", [False, True])
+def test_requests_in_flows_that_a_replayed_node_has_run_count_as_they_did(tmp_path: Path, is_deep: bool) -> None:
+    store = rt.DurableStore(tmp_path / "sessions.db")
+    told: list[tuple[int, str, int, int, int]] = []
+
+    def flow_of(name: str, node: Callable[..., Any]) -> rt.Flow[..., Any]:
+        return rt.Flow(name, node, save_state=False, durable=store)
+
+    inner = flow_of("Inner", plan)
+
+    async def around() -> str:
+        return f"{await inner.ainvoke()}, {(await rt.call(Adder, 'x')).text}"
+
+    called = flow_of("Around", around) if is_deep else inner
+
+    @rt.function_node
+    async def both() -> None:
+        await called.ainvoke()
+        with pytest.raises(rt.ModelTimeoutError):
+            await rt.call(Refused, "x")
+
+    async def main() -> None:
+        with rt.Budget(calls=99) as budget:
+            await rt.call(both)
+            await called.ainvoke()
+        used = budget.used
+        told.append((used.tokens, f"{used.cost:.6f}", used.calls, used.turns, used.tool_calls))
+        await rt.wait_for_signal("go", park=True)
+
+    outer = flow_of("Outer", main)
+    for begin in (lambda: outer.invoke(session_id="s"), lambda: outer.resume("s")):
+        with pytest.raises(rt.SessionWaiting):
+            begin()
+    assert told[0] == told[1]
+    assert told[0][2] == (10 if is_deep else 6)
+
+
 def test_agents_in_flows_inside_count_again(tmp_path: Path) -> None:
     store = rt.DurableStore(tmp_path / "sessions.db")
     told: list[tuple[int, int, int, int]] = []

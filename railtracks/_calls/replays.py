@@ -33,7 +33,7 @@ class Replayed(NamedTuple):
     Attributes:
         result: Its result, `None` without one.
         error: Its error, `None` without one. If it has neither, it was cancelled.
-        inside: Returns the calls that were made in it, at any depth.
+        inside: Returns the calls that were made in it, at any depth, those in the sessions of flows in it included.
     """
 
     result: object
@@ -44,15 +44,25 @@ class Replayed(NamedTuple):
 # Called with the outcome of a replayed call, in the task of the caller.
 ReplayObserver: TypeAlias = Callable[[Replayed], None]
 
-_observers: list[ReplayObserver] = []
+_observers: list[tuple[ReplayObserver, Callable[[], bool]]] = []
 
 
-def register_replay_observer(observer: ReplayObserver) -> None:
-    """Have a function called for each outcome that a replay hands over. Called once, as a package is imported."""
-    _observers.append(observer)
+def register_replay_observer(observer: ReplayObserver, is_interested: Callable[[], bool]) -> None:
+    """Have a function called for each outcome that a replay hands over. Called once, as a package is imported.
+
+    Args:
+        observer: The function.
+        is_interested: Returns whether it wants to know of the calls that the running code makes.
+    """
+    _observers.append((observer, is_interested))
+
+
+def are_replays_watched() -> bool:
+    """Return whether anybody wants to know of the calls that the running code makes."""
+    return any(is_interested() for _, is_interested in _observers)
 
 
 def tell_replayed(replayed: Replayed) -> None:
     """Tell of an outcome that is about to be handed over, or of a call that waits for its cancel."""
-    for each in _observers:
-        each(replayed)
+    for observer, _ in _observers:
+        observer(replayed)

@@ -96,7 +96,7 @@ def _cause_here(error: BaseException | None) -> CancelCause | None:
     return next((each.cause for each in exceeded if each.cause is not None), None)
 
 
-register_replay_observer(_count_replayed)
+register_replay_observer(_count_replayed, lambda: bool(budgets_here()))
 register_cause_finder(_cause_here)
 
 

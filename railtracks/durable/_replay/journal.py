@@ -7,7 +7,7 @@ this one and whether it runs, and hands everything else on to its parts.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import trio
 from trio.lowlevel import Abort
@@ -15,6 +15,7 @@ from trio.lowlevel import Abort
 from railtracks._calls.durable_protocol import DurableCall, LogLine
 from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._calls.frames import Frame
+from railtracks._calls.replays import InnerCall
 from railtracks._nodes.node import Node
 from railtracks._records.past import PastRecord
 from railtracks._records.session import SessionRecord
@@ -73,7 +74,10 @@ class Journal:
         patience: Patience,
         began_at: float | None,
         failure: bytes | None,
+        calls_in_sessions: Callable[[Sequence[str]], Sequence[InnerCall]],
     ) -> None:
+        self._strands = Strands()
+        identities = Identities(name_of_life(session_id, life), seed, self._strands)
         session = AttachedSession()
         order = Order(turns, session.warn, patience)
         context = RecordedContext(values, order)
@@ -97,12 +101,12 @@ class Journal:
             past=Past(record, values),
             session=session,
             together=Together(),
+            calls_in_flows=lambda keys: calls_in_sessions([identities.of_flow(each)[0] for each in keys]),
         )
         self._record = record
         self._prints = prints
-        self._strands = Strands()
         self._names = FunctionNames()
-        self.identities = Identities(name_of_life(session_id, life), seed, self._strands)
+        self.identities = identities
         self.background = BackgroundCalls(record, self._strands, self.parts, startable, prints)
         self.broadcasts = Broadcasts(record, self._strands, values, commits)
         self._has_entry_point = has_entry_point

@@ -5,8 +5,11 @@ Made by the journal, and held by each of its calls.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from attrs import define
 
+from railtracks._calls.replays import InnerCall
 from railtracks.durable._replay.attachment import AttachedSession
 from railtracks.durable._replay.commits import Commits
 from railtracks.durable._replay.context import RecordedContext
@@ -34,6 +37,7 @@ class JournalParts:
         past: What earlier runs have left of the calls.
         session: The session in this process.
         together: Which outcomes are recorded with others.
+        calls_in_flows: Returns what was called in the sessions of flows, by the keys of the calls of these. Blocks.
     """
 
     values: Values
@@ -46,3 +50,4 @@ class JournalParts:
     past: Past
     session: AttachedSession
     together: Together
+    calls_in_flows: Callable[[Sequence[str]], Sequence[InnerCall]]

@@ -6,26 +6,39 @@ end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Never
 
 import trio
 
 from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._calls.frames import Frame
-from railtracks._calls.replays import InnerCall, Replayed, tell_replayed
+from railtracks._calls.replays import InnerCall, Replayed, are_replays_watched, tell_replayed
 from railtracks._records.errors import raise_unchanged
+from railtracks._workers.threads import in_thread
 from railtracks.durable._replay.asked import AskedCall
 from railtracks.durable._replay.calls import Call
 from railtracks.durable._replay.parts import JournalParts
 from railtracks.durable._replay.recorded import outcome_of
 from railtracks.durable._replay.recorded_calls import RecordedCall
 from railtracks.durable._replay.strands import Position, Strand
-from railtracks.durable._store.schema import CallRow, RowStatus
+from railtracks.durable._store.schema import FLOW, CallRow, RowStatus
 from railtracks.durable._values.failures import load_failure
 from railtracks.durable._values.shapes import StandIn, result_kind_of
 from railtracks.durable._values.stored import parsed
 from railtracks.durable._values.values import as_store_error
+
+
+def inner_call(recorded: RecordedCall) -> InnerCall:
+    """Return a recorded call as it is told of to those who count what a replayed call has made.
+
+    Raises:
+        StoreError: If it is damaged.
+    """
+    row = recorded.row
+    arguments = None if row.arguments is None else parsed(row.arguments)
+    has_result = row.status == RowStatus.COMPLETED
+    return InnerCall(row.node, recorded.attempt, arguments, parsed(outcome_of(row)) if has_result else None, has_result)
 
 
 class ReplayedCall(Call):
@@ -52,12 +65,15 @@ class ReplayedCall(Call):
         self.past = parts.past.of(recorded.number)
         self._parts = parts
         self._cancel_patience = cancel_patience
+        # What was called in the sessions of flows that this call has made, or is.
+        self._in_flows: Sequence[InnerCall] = ()
 
     async def pass_checkpoint(self, *, is_new_task: bool) -> None:  # noqa: ARG002 - its order is the recorded one
         """Pass the checkpoint of the call, which is a cancellation point only if the call was cancelled.
 
         A cancel that came after this call in the recorded run must not come before it now. The end of the session may.
         """
+        await self._look_into_flows()
         if self._recorded.is_cancelled:
             # Before its cancel, which may have come.
             tell_replayed(Replayed(None, None, self._inside))
@@ -93,12 +109,22 @@ class ReplayedCall(Call):
     def _inside(self) -> Iterator[InnerCall]:
         """Return the recorded calls that were made in this one."""
         for each in self._recorded.inside():
-            row = each.row
             with as_store_error(self._parts.commits.session_id):
-                arguments = None if row.arguments is None else parsed(row.arguments)
-                has_result = row.status == RowStatus.COMPLETED
-                result = parsed(outcome_of(row)) if has_result else None
-            yield InnerCall(row.node, each.attempt, arguments, result, has_result)
+                found = inner_call(each)
+            yield found
+        yield from self._in_flows
+
+    async def _look_into_flows(self) -> None:
+        """Read what was called in flows, which have sessions of their own, if anybody counts it.
+
+        Not a cancellation point: a cancel that came after this call in the recorded run must not come before it now.
+        """
+        around = [self._recorded, *self._recorded.inside()] if are_replays_watched() else []
+        # Further attempts of a call have the session of the first one.
+        keys = [each.key for each in around if each.node.startswith(FLOW) and each.attempt == 1]
+        if keys:
+            with as_store_error(self._parts.commits.session_id), trio.CancelScope(shield=True):
+                self._in_flows = await in_thread(self._parts.calls_in_flows, keys)
 
     async def _take_turn(self, row: CallRow) -> None:
         """Wait until the outcome may be handed over, and note that it is."""

@@ -34,7 +34,7 @@ from railtracks.durable._sessions.views import row_of
 from railtracks.durable._sessions.wakeups import is_due
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
-from railtracks.durable._store.schema import RowStatus
+from railtracks.durable._store.schema import FLOW, RowStatus
 from railtracks.durable._store.wanted import Taken, Wanted
 from railtracks.durable._values.alike import Given, Inputs
 from railtracks.durable._values.shapes import StandIn, result_kind_of
@@ -98,7 +98,7 @@ async def run_flow(
     journal = None if session_id is not None else _journal_of(frame_here())
     if journal is not None:
         inner = InnerFlow(access, flow, journal, partial(_invoke, access, flow, start, ended), ended)
-        node: Node[..., object] = function_node(inner, name=f"flow {flow.name}")
+        node: Node[..., object] = function_node(inner, name=f"{FLOW}{flow.name}")
         return await call(node, *args, **kwargs)
     return await _invoke(access, flow, start, ended, args, kwargs, Identity(session_id or _fresh()))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import sqlalchemy as sa
@@ -28,6 +29,7 @@ from railtracks.durable._replay.startable import StartableNodes
 from railtracks.durable._replay.turns import Turns
 from railtracks.durable._sessions.cancelling import end_inside
 from railtracks.durable._sessions.causes import dumped_cause, ended_quietly
+from railtracks.durable._sessions.inner_calls import calls_in_sessions
 from railtracks.durable._sessions.views import row_of
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.commit import Commit
@@ -222,6 +224,7 @@ class Run:
             patience=self.access.patience,
             began_at=_first_beginning(taken) if taken.rows or taken.fence != 1 else None,
             failure=taken.session.failure if taken.fence is None and ended_quietly(taken.session) else None,
+            calls_in_sessions=partial(calls_in_sessions, self.access),
         )
         if self.asked_end is not None:
             # Nothing of it runs any more.

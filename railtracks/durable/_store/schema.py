@@ -36,6 +36,8 @@ metadata = MetaData()
 ROOT: Final = "root"
 # The name of the node of a wait for a signal is this, and then the name of the signal.
 WAIT: Final = "wait for signal "
+# The name of the node of a flow that is invoked inside a session is this, and then the name of the flow.
+FLOW: Final = "flow "
 
 
 # The name of the fact that a store is a backup. Its value is the moment of which it is, by the clock of the original.
