@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
-import msgspec
 from attrs import frozen
 
 from railtracks._checks import is_dict
@@ -114,6 +113,8 @@ def arguments_in(text: str) -> Mapping[str, Any] | str:
     if not text.strip():
         # Where a tool has no parameters, some models send nothing.
         return {}
+    import msgspec  # noqa: PLC0415 - to make a model must not load it
+
     try:
         # What Python's own parser takes beside JSON, such as `NaN` and half a character, no provider takes back.
         found: object = msgspec.json.decode(text)
