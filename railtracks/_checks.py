@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
-from typing import Final, NamedTuple, TypeGuard
+from typing import Final, NamedTuple, TypeGuard, cast
 
 # `isinstance` tells that a value is a list, and not of what. To the type checkers its items are objects.
 
@@ -123,6 +123,15 @@ def check_name(what: str, value: object) -> None:
     check_text(what, value)
     if not (is_text(value) and exact(value).strip()):
         raise ValueError(f"{what} must not be empty")
+
+
+def check_path(name: str, value: object) -> None:
+    """Raise `TypeError` or `ValueError` unless the value is a path that a file can have."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a path, not {type(value).__name__}")
+    text = os.fsdecode(cast("str | os.PathLike[str]", value))
+    if not text or "\0" in text:
+        raise ValueError(f"{name} must be the path of a file, not {text!r}")
 
 
 def unstorable(text: str) -> str | None:

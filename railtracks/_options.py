@@ -19,11 +19,19 @@ from typing import (
     TypeAlias,
     TypedDict,
     TypeVar,
-    cast,
     get_args,
 )
 
-from railtracks._checks import Number, check_flag, check_text, check_timeout, check_values, is_list, is_tuple
+from railtracks._checks import (
+    Number,
+    check_flag,
+    check_path,
+    check_text,
+    check_timeout,
+    check_values,
+    is_list,
+    is_tuple,
+)
 from railtracks._option import Option
 from railtracks._traces import check_carrier
 
@@ -55,14 +63,6 @@ def _check_callback(name: str, value: object) -> None:
 def _check_level(name: str, value: object) -> None:
     if value not in get_args(LoggingSetting):
         raise ValueError(f"{name} must be one of {', '.join(get_args(LoggingSetting))}, not {value!r}")
-
-
-def _check_path(name: str, value: object) -> None:
-    if not isinstance(value, str | os.PathLike):
-        raise TypeError(f"{name} must be a path, not {type(value).__name__}")
-    text = str(cast("object", value))
-    if not text or "\0" in text:
-        raise ValueError(f"{name} must be the path of a file, not {text!r}")
 
 
 def _check_record_events(name: str, value: object) -> None:
@@ -133,7 +133,7 @@ class CommonOptions(TypedDict, total=False):
     log_file: Annotated[
         str | os.PathLike[str] | None,
         Option(
-            _check_path,
+            check_path,
             "A file to which this session's log records are appended, each with its date and session: those of"
             " `INFO` and higher, or of `logging_setting` and higher.",
         ),

@@ -249,15 +249,16 @@ def test_requests_in_flows_that_a_replayed_node_has_run_count_as_they_did(tmp_pa
     assert told[0][2] == (10 if is_deep else 6)
 
 
-def test_agents_in_flows_inside_count_again(tmp_path: Path) -> None:
-    store = rt.DurableStore(tmp_path / "sessions.db")
+@pytest.mark.parametrize("inner_store", ["sessions.db", "others.db"])
+def test_agents_in_flows_inside_count_again(tmp_path: Path, inner_store: str) -> None:
+    store, other = rt.DurableStore(tmp_path / "sessions.db"), rt.DurableStore(tmp_path / inner_store)
     told: list[tuple[int, int, int, int]] = []
 
     @rt.function_node
     async def limited(question: str) -> str:
         return (await rt.call(Lost, question)).text
 
-    flows = [rt.Flow(f"Inner {n}", node, save_state=False, durable=store) for n, node in enumerate([Adder, limited])]
+    flows = [rt.Flow(f"Inner {n}", node, save_state=False, durable=other) for n, node in enumerate([Adder, limited])]
 
     async def main() -> None:
         with rt.Budget(calls=99) as budget:

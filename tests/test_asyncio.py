@@ -126,7 +126,7 @@ def test_the_event_loop_has_a_turn_while_many_flows_begin_and_end_and_one_alone_
         pauses.append(threading.current_thread().name)
         real(seconds)
 
-    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr("railtracks._sessions.trio_thread.sleep", sleep)
 
     async def main(count: int) -> None:
         await asyncio.gather(*[DOUBLE.ainvoke(number) for number in range(count)])

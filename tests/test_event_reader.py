@@ -250,7 +250,7 @@ def test_a_file_that_is_deleted_or_replaced_meanwhile_has_no_lines(tmp_path: Pat
 
 
 def test_a_folder_that_is_gone_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(StateError, match="gone"):
+    with pytest.raises(StateError, match="events cannot be read"):
         EventReader(tmp_path / "gone").read()
 
 

@@ -329,7 +329,7 @@ async def test_when_the_guardian_is_killed_its_workers_end_and_the_next_call_get
 
 
 @pytest.mark.proof
-async def test_a_node_that_kills_the_guardian_costs_its_own_call_only() -> None:
+async def test_a_node_that_kills_the_guardian_costs_no_call_that_begins_later() -> None:
     async with rt.Session(save_state=False):
         with pytest.raises(rt.WorkerCrashedError):
             await rt.call(functions.kill_the_parent)
@@ -352,6 +352,7 @@ async def test_a_result_that_ends_the_program_as_it_is_pickled_is_an_error_that_
     assert not hasattr(caught.value, "detail")
 
 
+@pytest.mark.proof
 async def test_a_call_whose_guardian_has_just_been_killed_crashes_or_gets_another_worker() -> None:
     async with rt.Session(save_state=False):
         worker = await rt.call(functions.process_id)

@@ -56,8 +56,9 @@ class Sender(SpanExporter):
     is_closed: bool = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        may_go_on = self.may_go_on
         self.is_sending.set()
-        self.may_go_on.wait()
+        may_go_on.wait()
         if self.says:
             EXPORTER_LOG.error(self.says)
         if self.fails == "raises":

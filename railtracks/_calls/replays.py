@@ -33,7 +33,8 @@ class Replayed(NamedTuple):
     Attributes:
         result: Its result, `None` without one.
         error: Its error, `None` without one. If it has neither, it was cancelled.
-        inside: Returns the calls that were made in it, at any depth, those in the sessions of flows in it included.
+        inside: Returns the calls that were made in it, at any depth. Those in the sessions of flows are among them if
+            these are in the same store, but not in a fork.
     """
 
     result: object

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Final, get_args
 
+from railtracks._checks import check_path
 from railtracks._options import LoggingSetting, Settings
 from railtracks._records.error_parts import answer
 from railtracks._records.events import CallEvent, Event, EventKind, LogEvent, now
@@ -50,9 +51,12 @@ def enable_logging(level: LoggingSetting | None = None, log_file: str | os.PathL
         log_file: A file to append to as well, by default `$RT_LOG_FILE`, else none.
 
     Raises:
-        ValueError: If there is no such level.
+        TypeError: If `log_file` is no path.
+        ValueError: If there is no such level, or no file can have that path.
         OSError: If the file cannot be opened.
     """
+    if log_file is not None:
+        check_path("log_file", log_file)
     chosen = level if level is not None else os.environ.get("RT_LOG_LEVEL") or "INFO"
     if chosen not in get_args(LoggingSetting):
         raise ValueError(f"the level must be one of {', '.join(get_args(LoggingSetting))}, not {chosen!r}")

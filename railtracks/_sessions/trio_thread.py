@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import atexit
 import threading
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from functools import partial
+
+# The functions themselves: a test of the program's may put others into the module.
+from time import perf_counter, sleep
 from typing import Final, Never, TypeVar
 
 import trio
@@ -54,7 +56,7 @@ class TrioThread:
         # Held where a task is started and where the end begins: no task is started after that.
         self._starting = threading.Lock()
         self._is_closed = False
-        # Of `time.perf_counter`.
+        # Of `perf_counter`.
         self._rested_at = 0.0
 
     def begin(self) -> None:
@@ -86,9 +88,9 @@ class TrioThread:
     def rest(self) -> None:
         """Let other threads run for a moment if many flows begin and end one after another. In the Trio thread."""
         assert self._nursery is not None  # noqa: S101 - set by `begin`
-        if time.perf_counter() - self._rested_at > _LONG and len(self._nursery.child_tasks) > 1:
-            time.sleep(_SHORT)
-            self._rested_at = time.perf_counter()
+        if perf_counter() - self._rested_at > _LONG and len(self._nursery.child_tasks) > 1:
+            sleep(_SHORT)
+            self._rested_at = perf_counter()
 
     def call_soon(self, fn: Callable[[], object]) -> bool:
         """Have the Trio run call a function that raises no errors, and return at once. For all threads.

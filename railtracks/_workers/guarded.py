@@ -195,8 +195,11 @@ class Guardian:
     def _order(self, kind: bytes, worker: Worker, descriptors: list[int]) -> None:
         try:
             socket.send_fds(self._control, [ORDER.pack(kind, worker.number)], descriptors)
-        except OSError:
+        except (BrokenPipeError, ConnectionResetError):
             self._mark_all_ended()
+        except OSError:
+            # The socket is closed, or the system has no room for the order: the guardian may live.
+            self._mark_ended(worker.number, None)
 
     def _mark_all_ended(self) -> None:
         """Note that the guardian has ended, and its workers with it."""

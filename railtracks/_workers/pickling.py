@@ -35,6 +35,7 @@ from railtracks._records.error_parts import (
     members_of,
     set_cause,
     set_context,
+    text_of,
 )
 from railtracks._records.rebuilding import rebuilt, state_of
 from railtracks.exceptions import RemoteError
@@ -187,7 +188,7 @@ def run_packed(
     try:
         return _dumped((True, result))
     except BaseException as error:  # noqa: ASYNC103, BLE001 - users' code, whatever it raises
-        text = str(error) if isinstance(error, Exception) else line_of(error)
+        text = text_of(error) if isinstance(error, Exception) else line_of(error)
         problem = TypeError(f"the result of node {name!r} cannot be pickled in its worker: {text}")
         return _dumped((False, _packed_error(problem, 0)))  # noqa: ASYNC104 - the same
 

@@ -16,7 +16,7 @@ from importlib import import_module
 from multiprocessing import current_process
 from multiprocessing.spawn import prepare
 from types import ModuleType
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from railtracks._forks import after_fork
 from railtracks._nodes.worker_modules import MAIN, importing_main
@@ -32,6 +32,8 @@ from railtracks._workers.messages import (
     receive,
 )
 from railtracks._workers.pickling import run_packed
+
+_TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
 
 def start(control: int, program: int) -> None:
@@ -71,8 +73,10 @@ class Worker:
         if frame.kind == PREPARE:
             self._prepare(preparation_from(frame.content))
             return Frame(REPLY, frame.number, b"")
+        # Not those that run now, of a profiler say.
+        idle = [timer for timer in _TIMERS if not signal.getitimer(timer)[0]]
         content = run_packed(frame.content, self._run)
-        for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+        for timer in idle:
             # One that the node has left running would strike the next call.
             signal.setitimer(timer, 0)
         for stream in (sys.stdout, sys.stderr):

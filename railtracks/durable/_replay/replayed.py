@@ -123,7 +123,7 @@ class ReplayedCall(Call):
         # Further attempts of a call have the session of the first one.
         keys = [each.key for each in around if each.node.startswith(FLOW) and each.attempt == 1]
         if keys:
-            with as_store_error(self._parts.commits.session_id), trio.CancelScope(shield=True):
+            with trio.CancelScope(shield=True):
                 self._in_flows = await in_thread(self._parts.calls_in_flows, keys)
 
     async def _take_turn(self, row: CallRow) -> None:

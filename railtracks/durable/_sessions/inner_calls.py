@@ -15,6 +15,7 @@ from railtracks.durable._store.access import Access
 from railtracks.durable._store.families import inside
 from railtracks.durable._store.reading import rows_of
 from railtracks.durable._store.table import RowTable
+from railtracks.durable._values.values import as_store_error
 
 
 def calls_in_sessions(access: Access, session_ids: Sequence[str]) -> list[InnerCall]:
@@ -23,9 +24,13 @@ def calls_in_sessions(access: Access, session_ids: Sequence[str]) -> list[InnerC
     Blocks.
 
     Raises:
-        StoreError: If the store cannot be read.
+        StoreError: If the store, or a value in one of these sessions, cannot be read.
     """
     with access.reading() as (connection, _, _):
         found = {each: rows_of(connection, each) for each in (*session_ids, *inside(connection, session_ids))}
-    calls = (RecordedSession(RowTable(each, rows)).calls for each, rows in found.items())
-    return [inner_call(RecordedCall(each, number)) for each in calls for number in each.numbers()]
+    made: list[InnerCall] = []
+    for session_id, rows in found.items():
+        with as_store_error(session_id):
+            calls = RecordedSession(RowTable(session_id, rows)).calls
+            made += [inner_call(RecordedCall(calls, number)) for number in calls.numbers()]
+    return made

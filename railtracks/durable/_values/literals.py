@@ -24,9 +24,13 @@ def _literal_writer(hooks: Hooks, kind: Kind) -> Write:
     literals: tuple[object, ...] = get_args(kind)
 
     def write(value: object) -> Plain:
-        if not _is_among(value, literals):
-            raise ValueMismatchError(value, f"it is none of {kind}")
-        return hooks.write(value, type(value))
+        if _is_among(value, literals):
+            return hooks.write(value, type(value))
+        for each in literals:
+            # A member of a `StrEnum`, say, comes back as the text that it is equal to.
+            if type(each) in SCALARS and isinstance(value, type(each)) and value == each:
+                return hooks.write(each, type(each))
+        raise ValueMismatchError(value, f"it is none of {kind}")
 
     return write
 
