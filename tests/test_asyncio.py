@@ -137,6 +137,19 @@ def test_the_event_loop_has_a_turn_while_many_flows_begin_and_end_and_one_alone_
     assert "railtracks: Trio" in pauses
 
 
+def test_a_sleep_that_a_test_of_the_program_replaces_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sleep(_: float) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    flow = rt.Flow("flow", double, save_state=False)
+
+    async def main() -> list[int]:
+        return await asyncio.gather(*[flow.ainvoke(number) for number in range(100)])
+
+    assert asyncio.run(main()) == [2 * number for number in range(100)]
+
+
 def test_two_hundred_flows_at_once_are_right_and_run_in_one_trio_run() -> None:
     @rt.function_node
     async def rest(number: int) -> tuple[int, object]:

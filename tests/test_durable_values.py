@@ -60,6 +60,10 @@ class Mood(StrEnum):
     GOOD = "good"
 
 
+class Word(str):
+    __slots__ = ()
+
+
 class Secrecy(StrEnum):
     PASSWORD = "password"
 
@@ -502,6 +506,17 @@ def test_more_than_a_row_may_have_is_refused(kind: Any, keyed: Values) -> None:
     value = {str: long, list[str]: [long], Account: Account("a", long)}[kind]
     with pytest.raises(rt.DurableValueError, match="bytes are more than the 100 that a row may have"):
         small.dump(value, kind, "it")
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "expected"),
+    [(Mood.GOOD, Literal["good", "bad"], "good"), (Level.LOW, Literal[1], 1), (Word("a"), Literal["b", "a"], "a")],
+)
+def test_what_is_equal_to_a_literal_and_of_a_subclass_comes_back_as_the_literal(
+    value: Any, kind: Any, expected: object, values: Values
+) -> None:
+    found = again(values, value, kind)
+    assert (type(found), found) == (type(expected), expected)
 
 
 @pytest.mark.parametrize("value", ["a", Colour.RED, b"a"])

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -359,6 +360,12 @@ def test_enable_logging_writes_a_file_too(tmp_path: Path, capsys: pytest.Capture
     rt.enable_logging("INFO", tmp_path / "file.log")
     run_all()
     assert lines_of((tmp_path / "file.log").read_text()) == lines_of(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(("path", "error"), [("", ValueError), ("a\0b", ValueError), (3, TypeError)])
+def test_enable_logging_refuses_what_is_no_path_of_a_file(path: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="log_file must be"):
+        rt.enable_logging(log_file=path)
 
 
 def test_enable_logging_takes_the_environment(

@@ -53,6 +53,20 @@ def settings_of(given: dict[str, Any]) -> dict[str, Any]:
 every_door = pytest.mark.parametrize("door", [in_session, in_decorator, in_flow, in_config])
 Door = Callable[..., object]
 
+
+class At:
+    """A path of a class of its own, whose `str` says nothing."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __fspath__(self) -> str:
+        return self._path
+
+    def __str__(self) -> str:
+        return ""
+
+
 RIGHT: dict[str, list[Any]] = {
     "context": [{}, {"a": 1}, MappingProxyType({"a": 1})],
     "timeout": [1, 0.5, math.inf, 10**300],
@@ -61,7 +75,7 @@ RIGHT: dict[str, list[Any]] = {
     "prompt_injection": [True, False],
     "save_state": [True, False],
     "logging_setting": ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "NONE"],
-    "log_file": ["file.log", Path("file.log")],
+    "log_file": ["file.log", Path("file.log"), At("file.log")],
     "broadcast_callback": [print, work],
     "payload_callback": [print, work],
     "history_limit": [0, 1, 10**9, math.inf],
@@ -80,7 +94,15 @@ WRONG: dict[str, list[tuple[Any, type[Exception]]]] = {
     "prompt_injection": [(0, TypeError), ("no", TypeError)],
     "save_state": [(0, TypeError), ([], TypeError)],
     "logging_setting": [("info", ValueError), ("", ValueError), (20, ValueError), (["INFO"], ValueError)],
-    "log_file": [(1, TypeError), (True, TypeError), (b"file.log", TypeError), ("", ValueError), ("a\0b", ValueError)],
+    "log_file": [
+        (1, TypeError),
+        (True, TypeError),
+        (b"file.log", TypeError),
+        ("", ValueError),
+        ("a\0b", ValueError),
+        (At(""), ValueError),
+        (At("a\0b"), ValueError),
+    ],
     "broadcast_callback": [("print", TypeError), (1, TypeError)],
     "payload_callback": [({}, TypeError), (False, TypeError)],
     "value_limit": [(0, ValueError), (True, TypeError), (2.0, TypeError), ("5", TypeError), (math.nan, TypeError)],

@@ -24,6 +24,7 @@ import psutil
 import pytest
 import trio
 import worker_functions as functions
+import worker_with_timer
 from proof_rounds import proved
 from trio.testing import wait_all_tasks_blocked
 
@@ -341,6 +342,40 @@ async def test_a_timer_that_a_node_has_left_running_strikes_no_later_call() -> N
         for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
             worker = await rt.call(functions.leave_a_timer, timer)
             assert await rt.call(functions.timer_left, timer) == (worker, 0)
+
+
+async def test_a_timer_that_a_module_has_begun_runs_on_in_later_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKER_TIMER", "1")
+    async with rt.Session(save_state=False):
+        for _ in range(2):
+            assert await rt.call(worker_with_timer.timer_left) > 0
+
+
+async def test_an_order_for_which_the_system_has_no_room_costs_that_call_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    orders, send = 0, socket.send_fds
+
+    def send_fds(*args: Any) -> int:
+        nonlocal orders
+        orders += 1
+        # The first worker is started, and not killed for its timeout; the second one is not started.
+        if orders in {2, 3}:
+            raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+        return send(*args)
+
+    monkeypatch.setattr(socket, "send_fds", send_fds)
+    async with rt.Session(save_state=False):
+        await rt.call(functions.process_id)
+        with pytest.raises(rt.NodeTimeoutError):
+            await rt.call(functions.hang_for_half_a_second)
+        with pytest.raises(rt.WorkerCrashedError):
+            await rt.call(functions.double, 1)
+        assert await rt.call(functions.double, 2) == 4
+
+
+async def test_a_problem_of_pickling_that_has_no_text_is_told_without_one() -> None:
+    async with rt.Session(save_state=False):
+        with pytest.raises(TypeError, match=r"cannot be pickled in its worker: <no text: ValueError in __str__>"):
+            await rt.call(functions.make_a_result_whose_problem_has_no_text)
 
 
 async def test_a_result_that_ends_the_program_as_it_is_pickled_is_an_error_that_says_so() -> None:

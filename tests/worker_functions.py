@@ -214,6 +214,26 @@ def timer_left(timer: int) -> tuple[int, float]:
     return os.getpid(), signal.getitimer(timer)[0]
 
 
+@rt.function_node(run_in="process", timeout=0.1)
+def hang_for_half_a_second() -> None:
+    time.sleep(0.5)
+
+
+class SilentResult:
+    def __reduce__(self) -> NoReturn:
+        raise SilentError
+
+
+class SilentError(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+@rt.function_node(run_in="process")
+def make_a_result_whose_problem_has_no_text() -> SilentResult:
+    return SilentResult()
+
+
 class LeavingResult:
     def __reduce__(self) -> NoReturn:
         raise SystemExit("no result")
