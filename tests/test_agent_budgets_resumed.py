@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -275,3 +277,27 @@ def test_agents_in_flows_inside_count_again(tmp_path: Path, inner_store: str) ->
             begin()
     assert told[0][:3] == told[1][:3]
     assert told[0][1] == 4
+
+
+def test_a_damaged_call_of_a_flow_inside_is_told_with_the_session_that_it_is_in(tmp_path: Path) -> None:
+    store = rt.DurableStore(tmp_path / "sessions.db")
+    inner = rt.Flow("Inner", Adder, save_state=False, durable=store)
+
+    @rt.function_node
+    async def around() -> None:
+        await inner.ainvoke("x")
+
+    async def main() -> None:
+        with rt.Budget(calls=99):
+            await rt.call(around)
+        await rt.wait_for_signal("go", park=True)
+
+    outer = rt.Flow("Outer", main, save_state=False, durable=store)
+    with pytest.raises(rt.SessionWaiting):
+        outer.invoke(session_id="s")
+    (inside,) = store.sessions(flow_name="Inner")
+    with closing(sqlite3.connect(tmp_path / "sessions.db", isolation_level=None)) as connection:
+        damage = "UPDATE railtracks_calls SET arguments = ? WHERE session_id = ?"
+        connection.execute(damage, [b"{not json", inside.session_id])
+    with pytest.raises(rt.StoreError, match=f"session {inside.session_id}"):
+        outer.resume("s")
