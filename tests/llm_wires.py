@@ -2,7 +2,9 @@
 
 import importlib
 import json
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -48,8 +50,13 @@ def keep(pieces: list[Piece]) -> Callable[[Piece], Awaitable[None]]:
     return add
 
 
+def sse(events: Iterable[dict[str, Any]]) -> str:
+    """Return the events of a stream as OpenAI sends them."""
+    return "".join(f"data: {json.dumps(each)}\n\n" for each in events) + "data: [DONE]\n\n"
+
+
 # What providers send for "Hello.", streamed and whole.
-OPENAI_EVENTS = (
+OPENAI_EVENTS: tuple[dict[str, Any], ...] = (
     {"choices": [{"delta": {"role": "assistant", "content": ""}}]},
     {"choices": [{"delta": {"content": "Hello."}}]},
     {"choices": [{"delta": {}, "finish_reason": "stop"}]},
@@ -63,7 +70,7 @@ ANTHROPIC_EVENTS = (
     {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}},
     {"type": "message_stop"},
 )
-OPENAI_STREAM = "".join(f"data: {json.dumps(each)}\n\n" for each in OPENAI_EVENTS) + "data: [DONE]\n\n"
+OPENAI_STREAM = sse(OPENAI_EVENTS)
 ANTHROPIC_STREAM = "".join(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n" for each in ANTHROPIC_EVENTS)
 OPENAI_WHOLE = json.dumps({"choices": [{"message": {"content": "Hello."}, "finish_reason": "stop"}]})
 ANTHROPIC_WHOLE = json.dumps({"content": [{"type": "text", "text": "Hello."}], "stop_reason": "end_turn"})
@@ -81,13 +88,25 @@ async def serve_unframed(nursery: trio.Nursery, kind: str, *bodies: str) -> str:
 
     async def serve(stream: trio.SocketStream) -> None:
         received = bytearray()
-        while b"\r\n\r\n" not in received:
-            received += await stream.receive_some()
-        body = left.pop(0) if len(left) > 1 else left[0]
-        head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\n\r\n"
-        await stream.send_all(head.encode() + body.encode())
-        await stream.send_eof()
+        # A client may end early. All of its request is read: a socket that is closed with unread data resets.
+        with suppress(trio.BrokenResourceError):
+            while not _is_whole(received):
+                data = await stream.receive_some()
+                if not data:
+                    return
+                received += data
+            body = left.pop(0) if len(left) > 1 else left[0]
+            head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\n\r\n"
+            await stream.send_all(head.encode() + body.encode())
+            await stream.send_eof()
 
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     nursery.start_soon(trio.serve_listeners, serve, listeners)
     return f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+
+
+def _is_whole(request: bytes) -> bool:
+    """Return whether a request was received to the end of its body, by the length in its head."""
+    head, end, body = request.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+    return bool(end) and (length is None or len(body) >= int(length[1]))

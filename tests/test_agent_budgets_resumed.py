@@ -93,6 +93,12 @@ async def note(messages: list[rt.llm.UserMessage]) -> None:
     """Return nothing of real messages, as a request that has failed."""
 
 
+@rt.function_node(name="model ship")
+async def christen(messages: list[rt.llm.UserMessage]) -> str:
+    """Return a text of real messages, which no request does."""
+    return messages[0].content
+
+
 @rt.function_node(name="model plane")
 async def answers(messages: list[dict[str, str]]) -> dict[str, Any]:
     """Return almost what a request returns."""
@@ -129,6 +135,15 @@ async def of_agents() -> None:
 
 async def of_agents_in_another_node() -> None:
     await rt.call(plan_and_build)
+
+
+async def of_nodes_that_are_named_like_requests() -> None:
+    @rt.function_node
+    async def builds() -> str:
+        return await rt.call(christen, [rt.llm.UserMessage("Ada")])
+
+    await rt.call(Adder, "x")
+    await rt.call(builds)
 
 
 async def of_attempts_that_failed() -> None:
@@ -194,6 +209,7 @@ async def of_one_question() -> None:
     [
         of_agents,
         of_agents_in_another_node,
+        of_nodes_that_are_named_like_requests,
         of_attempts_that_failed,
         of_requests_that_failed,
         of_agents_that_failed,

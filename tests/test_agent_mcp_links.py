@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -453,6 +454,28 @@ async def test_an_agent_with_a_server_goes_on_from_every_point(starts: Starts) -
     agent = rt.agent_node("A", llm=ScriptedModel([ADD, ADD], ("nope", {}), "done"), tool_nodes=[starts.server()])
     flow = rt.Flow("flow", agent, save_state=False)
     assert await testing.replay_at_every_prefix(flow, "Hi") > 3
+
+
+@pytest.mark.parametrize("arguments", [{1: 2, "a": 3}, {"a": date(2026, 1, 1)}])
+async def test_an_agent_with_a_server_names_what_cannot_be_stored_of_its_history(
+    tmp_path: Path, starts: Starts, arguments: dict[Any, Any]
+) -> None:
+    agent = rt.agent_node("A", llm=ScriptedModel("done"), tool_nodes=[starts.server()])
+    history = rt.llm.MessageHistory(
+        [
+            rt.llm.AssistantMessage("", tool_calls=(rt.llm.ToolCall("1", "add", arguments),)),
+            rt.llm.ToolMessage(rt.llm.ToolResponse("1", "add", "3")),
+            rt.llm.UserMessage("hi"),
+        ]
+    )
+
+    async def main() -> str:
+        return (await agent(history)).text
+
+    with rt.DurableStore(tmp_path / "store.db") as store:
+        flow = rt.Flow("flow", main, save_state=False, durable=store)
+        with pytest.raises(rt.DurableValueError, match="'tool_calls'"):
+            await flow.ainvoke()
 
 
 @pytest.mark.parametrize("is_call", [False, pytest.param(True, marks=pytest.mark.proof)])

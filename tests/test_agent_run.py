@@ -221,6 +221,22 @@ async def test_what_no_model_can_mend_is_raised(error: BaseException) -> None:
     assert caught.value is error
 
 
+@pytest.mark.parametrize("kind", [rt.ContextError, rt.StoreError])
+async def test_the_history_tells_why_a_tool_has_failed_that_ended_the_run(kind: type[Exception]) -> None:
+    async def broken() -> None:
+        raise kind("no such key")
+
+    histories: list[rt.llm.MessageHistory] = []
+    with pytest.raises(kind):
+        async with rt.astream(agent(("broken", {}), "never", tools=[broken]), "go") as stream:
+            try:
+                await stream.finish()
+            finally:
+                histories.append(stream.history)
+    results = [each.content.result for each in histories[0] if isinstance(each, rt.llm.ToolMessage)]
+    assert results == [f"{kind.__name__}: no such key"]
+
+
 async def test_end_on_error_ends_the_session_at_a_failing_tool() -> None:
     with pytest.raises(ValueError, match="no luck"):
         async with rt.Session(end_on_error=True):
@@ -399,6 +415,30 @@ async def test_half_a_character_in_what_a_tool_tells_is_replaced(is_error: bool)
         llm = rt.llm.OpenAILLM("m", api_base=fake.openai_url)
         response = await rt.call(rt.agent_node("L", llm=llm, tool_nodes=[listed]), "go")
     assert told(response) == (["ValueError: ?.txt"] if is_error else ['["?.txt","ü.txt"]'])
+
+
+async def test_half_a_character_beside_what_is_no_json_is_told_as_json() -> None:
+    async def measured() -> dict[str, object]:
+        return {"name": "\udcff", "size": float("nan")}
+
+    response = await rt.call(agent(("measured", {}), "x", tools=[measured]), "go")
+    assert told(response) == ['{"name":"?","size":null}']
+
+
+async def test_a_text_with_methods_of_its_own_is_told_as_the_text_that_it_is() -> None:
+    class Odd(str):
+        __slots__ = ()
+
+        def isascii(self) -> bool:
+            return True
+
+        def encode(self, encoding: str = "", errors: str = "") -> bytes:
+            return b"else"
+
+    async def named() -> str:
+        return Odd("\udcff.txt")
+
+    assert told(await rt.call(agent(("named", {}), "x", tools=[named]), "go")) == ["?.txt"]
 
 
 async def test_a_result_whose_class_raises_is_told_as_an_error() -> None:

@@ -251,6 +251,40 @@ async def test_an_answer_without_a_length_that_ends_too_early_is_a_lost_connecti
         assert (caught.value.reason, caught.value.is_retryable) == ("connection", True)
 
 
+def with_numbers(said: str) -> str:
+    """Return an answer with numbers of each form in front of its other fields."""
+    return '{"logprobs": [-0.31, 2.5e-7, 1E+4], ' + said.removeprefix("{")
+
+
+@pytest.mark.parametrize(("make", "said"), [(rt.llm.OpenAILLM, OPENAI_WHOLE), (rt.llm.AnthropicLLM, ANTHROPIC_WHOLE)])
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_an_answer_that_ends_in_a_number_is_a_lost_connection(make: Any, said: str, is_streamed: bool) -> None:
+    text = ("data: " if is_streamed else "") + with_numbers(said)
+    kind = "text/event-stream" if is_streamed else "application/json"
+    for place in range(text.index("["), text.index("]")):
+        async with trio.open_nursery() as nursery:
+            model = make("m", api_base=await serve_unframed(nursery, kind, text[:place]))
+            async with model.open() as connection:
+                with pytest.raises(rt.LLMError) as caught:
+                    await connection.respond(asked(), ignore if is_streamed else None)
+            nursery.cancel_scope.cancel()
+        assert (caught.value.reason, caught.value.is_retryable) == ("connection", True), text[:place]
+
+
+@pytest.mark.parametrize(
+    "said", ["[1]", "-", "<html>Try again, please", '{"choices": e', '{"choices": [1]}-', "[" * 9_999]
+)
+@pytest.mark.parametrize("make", [rt.llm.OpenAILLM, rt.llm.AnthropicLLM])
+async def test_an_answer_without_a_length_that_is_none_is_not_tried_again(make: Any, said: str) -> None:
+    async with trio.open_nursery() as nursery:
+        model = make("m", api_base=await serve_unframed(nursery, "application/json", said))
+        async with model.open() as connection:
+            with pytest.raises(rt.LLMError) as caught:
+                await connection.respond(asked(), None)
+        nursery.cancel_scope.cancel()
+    assert (caught.value.reason, caught.value.is_retryable) == ("malformed", False)
+
+
 @unframed
 async def test_a_stream_without_chunks_that_ends_too_early_is_a_lost_connection(make: Any, said: str) -> None:
     stopped = said.index('stop"') if "stop_reason" not in said else said.index('end_turn"')

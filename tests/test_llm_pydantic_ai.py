@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 import trio
-from llm_wires import ANTHROPIC_STREAM, OPENAI_STREAM, serve_unframed
+from llm_wires import ANTHROPIC_STREAM, OPENAI_EVENTS, OPENAI_STREAM, serve_unframed, sse
 from trio.testing import MockClock
 
 import railtracks as rt
@@ -225,6 +226,33 @@ async def test_a_stream_that_ends_before_the_model_has_stopped_is_a_lost_connect
         nursery.cancel_scope.cancel()
     assert [str(each) for each in pieces] == ["Hello."]
     assert (caught.value.reason, caught.value.is_retryable) == ("connection", True)
+
+
+@leaves_generators
+async def test_a_stream_that_tells_what_was_used_is_whole_also_without_a_reason() -> None:
+    # As Snowflake's Cortex sends answers of Claude.
+    said = sse(each for each in OPENAI_EVENTS if not any(c.get("finish_reason") for c in each["choices"]))
+    async with trio.open_nursery() as nursery:
+        base = await serve_unframed(nursery, "text/event-stream", said)
+        model = PydanticAIModel(partial(wires().model_at, "openai", base), name="m")
+        response = await ask(model, ModelRequest(HI), [])
+        nursery.cancel_scope.cancel()
+    assert (response.message.content, response.finish_reason, response.usage.output_tokens) == ("Hello.", "stop", 2)
+
+
+@pytest.mark.parametrize("text", ['{"a": "\ud83d"}', '"\ud83d'])
+async def test_half_a_character_in_arguments_is_replaced(text: str) -> None:
+    # The text as a provider sends it. It is escaped once, so the SDK hands out the half character itself.
+    call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": text}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    choice = {"index": 0, "finish_reason": "tool_calls", "message": message}
+    said = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+    async with trio.open_nursery() as nursery:
+        base = await serve_unframed(nursery, "application/json", json.dumps(said))
+        model = PydanticAIModel(partial(wires().model_at, "openai", base), name="m")
+        response = await ask(model, ModelRequest(HI, (ADD,)))
+        nursery.cancel_scope.cancel()
+    assert [each.arguments for each in response.message.tool_calls] == [text.replace("\ud83d", "?")]
 
 
 @every_wire

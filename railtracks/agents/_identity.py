@@ -73,5 +73,9 @@ def model_of(agent: object, llm: Model | Callable[[], Model]) -> Model:
 
 def run_key(name: str, messages: Iterable[Message]) -> str:
     """Return a text that tells a run from others by its agent and its input, the same in every process."""
-    text = json.dumps([name, *map(dump_short, messages)], sort_keys=True)
+    try:
+        text = json.dumps([name, *map(dump_short, messages)], sort_keys=True)
+    except TypeError:
+        # No JSON: the first request of the run is refused, with the path to what is none.
+        text = json.dumps(name)
     return sha256(text.encode()).hexdigest()[:32]

@@ -96,7 +96,8 @@ class Teller:
 
 def _sendable(text: str) -> str:
     """Return a text without halves of characters, as names of files may have them: they cannot be sent."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+    # Of `str` itself: a subclass may have methods of its own.
+    return str.encode(text, "utf-8", "replace").decode()
 
 
 def _attachments_in(value: object) -> tuple[Attachment, ...]:
@@ -124,9 +125,9 @@ def result_text(value: object) -> str:
     try:
         return msgspec.json.encode(value, enc_hook=_plain).decode()
     except UnicodeEncodeError:
-        # Half a character in it.
+        # Half a character in it. Python's own JSON takes that, but also what is none, such as `NaN`.
         plain = msgspec.to_builtins(value, str_keys=True, enc_hook=_plain)
-        return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+        return msgspec.json.encode(json.loads(_sendable(json.dumps(plain, ensure_ascii=False)))).decode()
 
 
 def _plain(value: Any) -> object:

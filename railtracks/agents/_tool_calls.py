@@ -17,6 +17,7 @@ from railtracks._records.data import Status
 from railtracks._records.errors import combined, raise_unchanged
 from railtracks.agents._options import AgentOptions
 from railtracks.agents._prices import total_cost
+from railtracks.agents._reservations import is_of_outer_budget
 from railtracks.agents._response import AgentResponse
 from railtracks.agents._told import Teller, failure, is_told, refusal
 from railtracks.agents._toolbox import PreparedCall, Toolbox
@@ -132,8 +133,8 @@ class ToolCalls:
         try:
             return self._teller.result(call, outcome.result())
         except BaseException as error:  # noqa: ASYNC103, BLE001 - told to the model; raised where it is not
-            # An error that ends the run is no model's business in a next run either.
-            return failure(call, error) if is_told(error) else _ended(call)  # noqa: ASYNC104 - the same
+            # The budget of the program around this is no model's business in a next run either.
+            return _ended(call) if is_of_outer_budget(error) else failure(call, error)  # noqa: ASYNC104 - the same
         finally:
             del outcome
 

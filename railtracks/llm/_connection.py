@@ -96,8 +96,8 @@ class Connection:
     def _response(self, answer: httpx2.Response, request: ModelRequest) -> Response:
         try:
             return self.wire.response(answer.content, request)
-        except msgspec.DecodeError as error:
-            if _is_cut(error, answer.headers):
+        except msgspec.DecodeError:
+            if _is_cut(answer.content, answer.headers):
                 raise _failures.cut(self.where) from None
             raise
 
@@ -121,8 +121,8 @@ class Connection:
             while not reader.is_complete and (event := await self._next(receive, deadline)) is not None:
                 try:
                     pieces = reader.feed(event)
-                except msgspec.DecodeError as error:
-                    if not _is_cut(error, headers):
+                except msgspec.DecodeError:
+                    if not _is_cut(event.encode(), headers):
                         raise
                     # Nothing follows. What came before may be all that matters: the reader knows.
                     break
@@ -191,13 +191,23 @@ class Connection:
         return _failures.too_slow(self.where, f"did not answer in {seconds:g} seconds", is_retryable=False)
 
 
-def _is_cut(error: msgspec.DecodeError, headers: httpx2.Headers) -> bool:
+def _is_cut(data: bytes, headers: httpx2.Headers) -> bool:
     """Return whether JSON has ended in the middle because its connection has.
 
     HTTP tells that itself, unless an answer has neither a length nor chunks: such a one ends where the server dies.
     """
     is_framed = "content-length" in headers or "transfer-encoding" in headers
-    return not is_framed and str(error) == _TRUNCATED
+    # A number that ends behind its sign, point or exponent is malformed to msgspec, until there is a digit.
+    return not is_framed and any(map(_is_truncated, (data, data + b"0")))
+
+
+def _is_truncated(data: bytes) -> bool:
+    """Return whether JSON has no mistake but its early end."""
+    try:
+        msgspec.json.decode(data, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        return str(error) == _TRUNCATED
+    return False
 
 
 def timeout_of(patience: Patience, *, is_streamed: bool) -> httpx2.Timeout:

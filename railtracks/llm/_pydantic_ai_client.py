@@ -187,6 +187,8 @@ def _is_cut(answer: parts.ModelResponse) -> bool:
     # Where no reason was told, pydantic-ai leaves it out, or takes "stop" for OpenAI's wire. A model without an address
     # is in this process, such as pydantic-ai's own for tests, and tells none.
     is_told = answer.finish_reason not in {None, "stop"} or "finish_reason" in (answer.provider_details or {})
+    # xAI's reason is not among the details, and Cortex has none for Claude. What was used is told at the end.
+    is_told = is_told or (answer.finish_reason == "stop" and answer.usage.output_tokens > 0)
     return answer.provider_url is not None and not is_told
 
 

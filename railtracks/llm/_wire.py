@@ -118,8 +118,9 @@ def arguments_in(text: str) -> Mapping[str, Any] | str:
     try:
         # What Python's own parser takes beside JSON, such as `NaN` and half a character, no provider takes back.
         found: object = msgspec.json.decode(text)
-    except msgspec.MsgspecError:
-        return text
+    except ValueError:
+        # Also for half a character that is no escape: as SDKs hand it out, but it cannot be sent back.
+        return text.encode("utf-8", "replace").decode()
     return {str(name): value for name, value in found.items()} if is_dict(found) else text
 
 
