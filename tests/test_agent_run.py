@@ -221,20 +221,19 @@ async def test_what_no_model_can_mend_is_raised(error: BaseException) -> None:
     assert caught.value is error
 
 
-@pytest.mark.parametrize("kind", [rt.ContextError, rt.StoreError])
-async def test_the_history_tells_why_a_tool_has_failed_that_ended_the_run(kind: type[Exception]) -> None:
+async def test_the_history_tells_why_a_tool_has_failed_that_ended_the_run() -> None:
     async def broken() -> None:
-        raise kind("no such key")
+        raise rt.ContextError("no such key")
 
     histories: list[rt.llm.MessageHistory] = []
-    with pytest.raises(kind):
+    with pytest.raises(rt.ContextError):
         async with rt.astream(agent(("broken", {}), "never", tools=[broken]), "go") as stream:
             try:
                 await stream.finish()
             finally:
                 histories.append(stream.history)
     results = [each.content.result for each in histories[0] if isinstance(each, rt.llm.ToolMessage)]
-    assert results == [f"{kind.__name__}: no such key"]
+    assert results == ["ContextError: no such key"]
 
 
 async def test_end_on_error_ends_the_session_at_a_failing_tool() -> None:
