@@ -119,8 +119,8 @@ def arguments_in(text: str) -> Mapping[str, Any] | str:
         # What Python's own parser takes beside JSON, such as `NaN` and half a character, no provider takes back.
         found: object = msgspec.json.decode(text)
     except ValueError:
-        # Also for half a character that is no escape: as SDKs hand it out, but it cannot be sent back.
-        return text.encode("utf-8", "replace").decode()
+        # An SDK may have read the escape of half a character. The character itself cannot be sent: its escape can.
+        return text.encode("utf-8", "backslashreplace").decode()
     return {str(name): value for name, value in found.items()} if is_dict(found) else text
 
 
