@@ -6,12 +6,14 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 from trio.testing import MockClock
 
-from railtracks.remote._cluster import open_engine
-from railtracks.remote._worker import Job, take_news
+import railtracks as rt
+from railtracks.remote._cluster import ClusterEngine, open_engine
+from railtracks.remote._worker import Job, Reply, take_news
 
 
 class Future:
@@ -37,6 +39,9 @@ class TwoWorkers:
         self.told, self.heard = trio.open_memory_channel[tuple[str, dict[str, int]]](100)
         self.topics: dict[str, Callable[[tuple[float, Any]], object]] = {}
         self.hanging = ""
+        self.threads = {"first": 1, "second": 1}
+        # What the cluster does in a thread of Dask's before it answers about its workers, or a cancel.
+        self.before_answer: Callable[[], object] = lambda: None
         self.goes_on = threading.Event()
 
     def submit(self, fn: Callable[..., object], *args: object, **options: Any) -> Future:
@@ -53,11 +58,14 @@ class TwoWorkers:
             trio.from_thread.run_sync(self.told.send_nowait, (address, args[0]))
             if address == self.hanging:
                 self.goes_on.wait()
+        else:
+            self.before_answer()
         # No job that was cancelled has begun.
         return {address: []}
 
     def nthreads(self) -> dict[str, int]:
-        return {"first": 1, "second": 1}
+        self.before_answer()
+        return self.threads
 
     def subscribe_topic(self, topic: str, handler: Callable[[tuple[float, Any]], object], /) -> None:
         self.topics[topic] = handler
@@ -80,6 +88,12 @@ class Record:
         self._takes(message)
 
     def lose(self, worker: str) -> None: ...
+
+
+def teller_of(client: TwoWorkers) -> Callable[[dict[str, Any]], object]:
+    """Return what a worker tells messages by."""
+    (tell,) = (each for topic, each in client.topics.items() if topic.startswith("railtracks"))
+    return lambda message: tell((0.0, message))
 
 
 def job(job_id: str) -> Job:
@@ -133,9 +147,9 @@ async def test_many_messages_of_one_moment_come_in_their_order_and_hold_up_no_ot
     async with open_engine(client) as engine, trio.open_nursery() as nursery:
         nursery.start_soon(engine.run, job("one"), Record(take))
         await trio.testing.wait_all_tasks_blocked()
-        (tell,) = (each for topic, each in client.topics.items() if topic.startswith("railtracks"))
+        tell = teller_of(client)
         for number in range(100):
-            tell((0.0, {"job": "one", "number": number}))
+            tell({"job": "one", "number": number})
         nursery.start_soon(other)
         with trio.fail_after(10):
             await last_came.wait()
@@ -144,3 +158,65 @@ async def test_many_messages_of_one_moment_come_in_their_order_and_hold_up_no_ot
     places = [place for place, each in enumerate(turns) if each != "other"]
     # Trio wakes the tasks of one moment in any order. So two messages may follow each other, and no three.
     assert all(third - first > 2 for first, third in zip(places, places[2:], strict=False))
+
+
+@pytest.mark.parametrize("why", ["its worker has left", "the client was closed"])
+async def test_a_session_whose_end_was_told_behind_many_messages_has_ended_whatever_becomes_of_the_cluster(
+    why: str, mock_clock: MockClock
+) -> None:
+    client, replies = TwoWorkers(), dict[str, Reply | Exception]()
+
+    async def run(engine: ClusterEngine, name: str) -> None:
+        try:
+            replies[name] = await engine.run(job(name), Record(take))
+        except (rt.WorkerLostError, ConnectionError) as error:
+            replies[name] = error
+
+    def take(message: dict[str, Any]) -> None:
+        if message["number"] == 0 and why == "the client was closed":
+            client.status = "closed"
+            mock_clock.jump(0.5)
+
+    def tell_all() -> None:
+        for number in range(300):
+            tell({"job": "two", "number": number})
+        tell({"job": "one", "reply": ["session", "worker", 0, b""], "told": None, "rest": {}})
+
+    def leave() -> None:
+        client.before_answer = lambda: None
+        tell_all()
+        client.threads = {}
+
+    with trio.fail_after(1_000):
+        async with open_engine(client) as engine:
+            async with trio.open_nursery() as nursery:
+                for name in ("one", "two"):
+                    nursery.start_soon(run, engine, name)
+                await trio.testing.wait_all_tasks_blocked()
+                tell = teller_of(client)
+                if why == "its worker has left":
+                    client.before_answer = leave
+                    # The next look at the cluster.
+                    mock_clock.jump(0.5)
+                else:
+                    tell_all()
+    assert isinstance(replies["one"], Reply)
+    assert isinstance(replies["two"], rt.WorkerLostError if why == "its worker has left" else ConnectionError)
+
+
+async def test_the_records_that_a_cancelled_session_has_told_are_taken_though_it_has_ended_by_then(
+    mock_clock: MockClock,  # noqa: ARG001 - no time passes: nothing else is asked
+) -> None:
+    client, numbers = TwoWorkers(), list[int]()
+
+    def tell_all() -> None:
+        for number in range(300):
+            tell({"job": "one", "number": number})
+
+    async with open_engine(client) as engine, trio.open_nursery() as nursery:
+        nursery.start_soon(engine.run, job("one"), Record(lambda message: numbers.append(message["number"])))
+        await trio.testing.wait_all_tasks_blocked()
+        tell = teller_of(client)
+        client.before_answer = tell_all
+        nursery.cancel_scope.cancel()
+    assert (len(numbers), sorted(numbers) == numbers) == (300, True)

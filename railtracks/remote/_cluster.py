@@ -304,7 +304,7 @@ class ClusterEngine:
         # The task was taken away, or what it has told got lost.
         await trio.sleep(_CANCEL)
         for each in task.jobs:
-            each.end(None, WorkerLostError(each.job.name, task.worker.address))
+            self._fail(each, WorkerLostError(each.job.name, task.worker.address))
 
     async def _cancel_on_workers(self) -> None:
         """Tell workers of jobs that were cancelled: those of one moment in one message to each worker."""
@@ -330,7 +330,7 @@ class ClusterEngine:
         for each in jobs:
             # What was not running will not begin.
             if running is not None and each.job.job_id not in running:
-                each.end(None, WorkerLostError(each.job.name, address))
+                self._fail(each, WorkerLostError(each.job.name, address))
 
     async def _forget_often(self) -> None:
         """Have Dask forget the tasks of workers that are gone."""
@@ -351,7 +351,8 @@ class ClusterEngine:
             if is_closed or away >= _AWAY:
                 why = "the Dask client was closed before its session" if is_closed else "the scheduler is gone"
                 for each in [*self._sent.values()]:
-                    each.end(None, ConnectionError(f"{why}: {each.job.name!r} was sent there, and may run on"))
+                    problem = ConnectionError(f"{why}: {each.job.name!r} was sent there, and may run on")
+                    self._fail(each, problem)
 
     async def _look_at_workers(self) -> bool:
         """Take note of workers that have come or gone; return whether the scheduler answers."""
@@ -383,13 +384,17 @@ class ClusterEngine:
             self._lost(address)
 
     def _lost(self, address: str) -> None:
-        """Give up the jobs of a worker that is gone."""
+        """Give no job to a worker any more that is gone, and give up those that it has."""
         worker = self._workers.pop(address, None)
         for task in [] if worker is None else [*worker.tasks]:
             for sent in task.jobs:
-                sent.end(None, WorkerLostError(sent.job.name, address))
+                self._fail(sent, WorkerLostError(sent.job.name, address))
             # Dask would begin it again if a worker with that address came back.
             self._lost_tasks.into.send_nowait(task)
+
+    def _fail(self, sent: _Sent, problem: Exception) -> None:
+        """End a job with an error, behind all that workers have told: its own end may be there."""
+        self._acts.into.send_nowait(partial(sent.end, None, problem))
 
 
 def _fetched(client: DaskClient, future: DaskFuture) -> dict[str, Reply] | Exception:
