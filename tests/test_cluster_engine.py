@@ -188,24 +188,23 @@ async def test_a_session_whose_end_was_told_behind_many_messages_has_ended_whate
         client.threads = {}
 
     with trio.fail_after(1_000):
-        async with open_engine(client) as engine:
-            async with trio.open_nursery() as nursery:
-                for name in ("one", "two"):
-                    nursery.start_soon(run, engine, name)
-                await trio.testing.wait_all_tasks_blocked()
-                tell = teller_of(client)
-                if why == "its worker has left":
-                    client.before_answer = leave
-                    # The next look at the cluster.
-                    mock_clock.jump(0.5)
-                else:
-                    tell_all()
+        async with open_engine(client) as engine, trio.open_nursery() as nursery:
+            for name in ("one", "two"):
+                nursery.start_soon(run, engine, name)
+            await trio.testing.wait_all_tasks_blocked()
+            tell = teller_of(client)
+            if why == "its worker has left":
+                client.before_answer = leave
+                # The next look at the cluster.
+                mock_clock.jump(0.5)
+            else:
+                tell_all()
     assert isinstance(replies["one"], Reply)
     assert isinstance(replies["two"], rt.WorkerLostError if why == "its worker has left" else ConnectionError)
 
 
 async def test_the_records_that_a_cancelled_session_has_told_are_taken_though_it_has_ended_by_then(
-    mock_clock: MockClock,  # noqa: ARG001 - no time passes: nothing else is asked
+    mock_clock: MockClock,
 ) -> None:
     client, numbers = TwoWorkers(), list[int]()
 

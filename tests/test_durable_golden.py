@@ -11,6 +11,7 @@ from typing import Any
 import golden_flows
 import pytest
 import stored_agents
+import stored_mcp_agents
 
 import railtracks as rt
 from railtracks.durable._store.schema import REVISIONS
@@ -149,3 +150,13 @@ async def test_a_golden_session_that_asked_models_resumes_without_asking_one_aga
     flow = stored_agents.flow_of(place, ["again"], "again")
     await rt.send_signal(stored_agents.SESSION, "approved", True, store=flow.store)
     assert await flow.aresume(stored_agents.SESSION) == ["three", "asked", "three", "three"]
+
+
+async def test_a_golden_session_whose_tasks_listed_the_tools_of_a_server_resumes_without_the_server(
+    tmp_path: Path,
+) -> None:
+    place = tmp_path / "store.db"
+    shutil.copy(STATES / "mcp-agents-0003.db", place)
+    flow = stored_mcp_agents.flow_of(place)
+    await rt.send_signal(stored_mcp_agents.SESSION, "approved", True, store=flow.store)
+    assert await flow.aresume(stored_mcp_agents.SESSION) == ["one: three", "two: three"]

@@ -42,6 +42,7 @@ from railtracks.durable._replay.together import Together
 from railtracks.durable._replay.turns import Turns
 from railtracks.durable._store.lives import name_of_life
 from railtracks.durable._store.patience import Patience
+from railtracks.durable._store.schema import TOOLS
 from railtracks.durable._store.writer import Writer
 from railtracks.durable._values.values import Values, as_store_error
 from railtracks.exceptions import ContextError, DurableValueError
@@ -177,7 +178,7 @@ class Journal:
             return self._not_durable(strand, node, attempt)
         try:
             # A refused call takes its position, too: the next one is the next one, whatever became of this.
-            position = strand.take(attempt, node.name, fingerprint, node.key)
+            position = strand.take(attempt, node.name, fingerprint, self._own_key(strand, node, fingerprint))
             # Waits for one signal are functions of their own each time, as each may want a value of another kind.
             if not isinstance(node.fn, SelfRecording):
                 self._names.check(node)
@@ -195,6 +196,18 @@ class Journal:
             # The error's traceback leads to this stack frame, on newer Pythons by way of `f_back`: without the `del`
             # the two would be a reference cycle.
             del refusal, found
+
+    def _own_key(self, strand: Strand, node: Node[..., object], fingerprint: str) -> str | None:
+        """Return the option `key` of a node, without which lists of tools were recorded once.
+
+        Of the nodes of users none is looked for without its key: that would be the call of another task.
+        """
+        own_key = node.key
+        if own_key is None or strand.is_known or not node.name.startswith(TOOLS):
+            return own_key
+        calls = self._record.calls
+        is_here, was_keyless = (strand.first_key(node.name, fingerprint, each) in calls for each in (own_key, None))
+        return None if was_keyless and not is_here else own_key
 
     async def _dumped(
         self, node: Node[..., object], args: Args, kwargs: Kwargs

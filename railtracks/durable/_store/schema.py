@@ -38,6 +38,8 @@ ROOT: Final = "root"
 WAIT: Final = "wait for signal "
 # The name of the node of a flow that is invoked inside a session is this, and then the name of the flow.
 FLOW: Final = "flow "
+# The name of the node that lists the tools of an MCP server is this, and then the name of the server.
+TOOLS: Final = "tools of "
 
 
 # The name of the fact that a store is a backup. Its value is the moment of which it is, by the clock of the original.
