@@ -23,11 +23,16 @@ if TYPE_CHECKING:
 def listening_at(host: str, port: int) -> tuple[socket.socket, str]:
     """Return a socket that listens at a numeric address or a name, and its URL.
 
+    An address of IPv6 may have brackets, as in a URL. `::` stands for all addresses, also those of IPv4.
+
     Raises:
         OSError: If it cannot listen there.
     """
+    host = host.removeprefix("[").removesuffix("]")
     is_ipv6 = ":" in host
-    listening = socket.create_server((host, port), family=socket.AF_INET6 if is_ipv6 else socket.AF_INET)
+    family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
+    is_dual = host == "::" and socket.has_dualstack_ipv6()
+    listening = socket.create_server((host, port), family=family, dualstack_ipv6=is_dual)
     name, bound = listening.getsockname()[:2]
     return listening, f"http://{f'[{name}]' if is_ipv6 else name}:{bound}"
 

@@ -1,4 +1,4 @@
-"""A flow whose agents have an MCP server, in tasks of a nursery. `python stored_mcp_agents.py FILE` makes a store of it.
+"""A flow whose agents have an MCP server, in tasks of a nursery. `python stored_mcp_agents.py FILE` makes a store.
 
 `tests/states/mcp-agents-0003.db` was made with the last commit that gave the calls which list the tools of a server no
 key of their own, and then packed (`pragma page_size=1024; vacuum`). There the session waits for a person.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,29 @@ async def test_a_connection_that_breaks_ends_no_other() -> None:
                 pass
         async with Client(url) as client:
             assert await asked(client, "add", a=1) == (False, "3")
+        nursery.cancel_scope.cancel()
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return socket.has_dualstack_ipv6()
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="needs IPv6")
+@pytest.mark.parametrize(
+    ("host", "reached"), [("::", ["127.0.0.1", "::1"]), ("::1", ["::1"]), ("[::1]", ["::1"])], ids=str
+)
+async def test_an_address_of_ipv6_may_have_brackets_and_the_one_that_stands_for_all_is_also_ipv4(
+    host: str, reached: list[str]
+) -> None:
+    async with trio.open_nursery() as nursery:
+        url = await nursery.start(functools.partial(rt.create_mcp_server([add]).run, host=host, port=0))
+        assert url.startswith(f"http://[{host.strip('[]')}]:")
+        for each in reached:
+            await (await trio.open_tcp_stream(each, urlsplit(url).port or 0)).aclose()
         nursery.cancel_scope.cancel()
 
 

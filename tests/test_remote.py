@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import remote_flows as flows
 import trio
+from telling import Telling
 
 import railtracks as rt
 from railtracks._records.past import PastNode
@@ -237,24 +238,6 @@ def test_a_flow_is_bound_to_arguments_that_it_takes() -> None:
         flows.pair_flow.bind(1)
 
 
-class Telling(trio.abc.Instrument):
-    """Counts the calls of a node that were recorded in each step of a task."""
-
-    def __init__(self, here: rt.Session, node: str) -> None:
-        self._here, self._node = here, node
-        self._before = 0
-        self.most = 0
-
-    def count(self) -> int:
-        return self._here.counts.by_node.get(self._node, 0)
-
-    def before_task_step(self, _: object) -> None:
-        self._before = self.count()
-
-    def after_task_step(self, _: object) -> None:
-        self.most = max(self.most, self.count() - self._before)
-
-
 async def test_the_records_of_a_long_session_that_come_with_its_end_hold_up_no_other_task() -> None:
     async with session() as here:
         with Carrying() as pool:
@@ -270,22 +253,28 @@ async def test_the_records_of_a_long_session_that_come_with_its_end_hold_up_no_o
 
 
 class Silent(Executor):
-    """An executor that begins what it gets, and does not tell that its worker has died."""
+    """An executor that begins what it gets, or does not, and tells no end."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, begins: bool = True) -> None:
         self.sent: Future[Any] = Future()
+        self._begins = begins
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         self.work = partial(fn, *args, **kwargs)
-        self.sent.set_running_or_notify_cancel()
+        if self._begins:
+            self.sent.set_running_or_notify_cancel()
         return self.sent
 
 
+@pytest.mark.parametrize(("flow", "seconds"), [(flows.total_flow, 20), (flows.limited_flow, None)])
 async def test_a_cancelled_session_with_a_timeout_whose_executor_stays_silent_is_given_up(
-    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+    flow: rt.Flow[..., int],
+    seconds: float | None,
+    autojump_clock: trio.testing.MockClock,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with session() as here:
-        pending = await rt.submit(Silent(), flows.total_flow.bind(3), timeout=20)
+        pending = await rt.submit(Silent(), flow.bind(3), timeout=seconds)
         await trio.testing.wait_all_tasks_blocked()
         cancelled_at = trio.current_time()
         pending.cancel()
@@ -294,7 +283,37 @@ async def test_a_cancelled_session_with_a_timeout_whose_executor_stays_silent_is
     assert 25 <= trio.current_time() - cancelled_at < 100
     assert pending.status == "cancelled"
     assert [each.status for each in here.info.roots] == ["cancelled"]
-    assert "Silent does not tell how the session of 'flow total' that was cancelled has ended" in caplog.text
+    assert f"Silent does not tell how the session of 'flow {flow.name}' that was cancelled has ended" in caplog.text
+
+
+async def test_a_timeout_that_is_set_in_this_process_alone_gives_up_no_session_of_another(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    rt.set_config(timeout=20)
+    executor = Silent()
+    async with session(timeout=1e9):
+        pending = await rt.submit(executor, flows.total_flow.bind(3))
+        await trio.testing.wait_all_tasks_blocked()
+        pending.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(10_000)
+        await trio.testing.wait_all_tasks_blocked()
+        assert pending.status == "running"
+        executor.sent.set_result((Reply("", "worker", 0, b"", None, {}), []))
+        await pending.wait()
+    assert pending.status == "cancelled"
+
+
+async def test_a_cancelled_session_that_its_executor_has_not_begun_never_begins() -> None:
+    executor = Silent(begins=False)
+    async with session():
+        pending = await rt.submit(executor, flows.total_flow.bind(3))
+        await trio.testing.wait_all_tasks_blocked()
+        pending.cancel()
+        with trio.fail_after(60):
+            await pending.wait()
+    assert pending.status == "cancelled"
+    assert executor.sent.cancelled()
 
 
 @pytest.mark.parametrize("has_opened", [True, False])

@@ -195,7 +195,7 @@ async def test_a_value_is_told_exactly_or_as_its_beginning(
     [
         ("/api/s/none", 404, "no such session"),
         ("/api/s/one/c/2", 404, "no call 2"),
-        ("/api/s/one/c/x", 404, "no call x"),
+        ("/api/s/one/c/x", 404, "no such session"),
         pytest.param(f"/api/s/one/c/{'9' * 5_000}", 404, "no call 999", id="a number that is too long"),
         ("/api/s/none/c/1", 404, "no such session"),
         ("/api/s/none/events?after=0", 404, "no such session"),
@@ -347,6 +347,14 @@ async def test_the_server_gives_its_address_with_a_new_token_and_ends_when_it_is
     assert addresses[0].partition("#")[2] != addresses[1].partition("#")[2]
     with pytest.raises(OSError, match="connect"):
         await raw(addresses[0], "/", "")
+
+
+@pytest.mark.parametrize("name", ["batch/c/late", "a/c"])
+async def test_an_identifier_may_look_like_the_address_of_a_call(client: Client, home: Path, name: str) -> None:
+    (home / "odd.json").write_text(json.dumps(state(name, calls=[{"result": 3}])))
+    address = f"/api/s/{name.replace('/', '%2F')}"
+    assert (await client.ask(address)).json["session"]["id"] == name
+    assert (await client.ask(f"{address}/c/1")).json["result"] == {"json": "3"}
 
 
 async def test_what_breaks_one_connection_ends_no_other(home: Path) -> None:

@@ -166,6 +166,20 @@ async def test_nothing_but_reading_is_done(client: Client) -> None:
             assert (await client.ask(path, method=method)).status == 405
 
 
+async def test_a_server_may_tell_the_viewer_of_its_start_and_its_end(home: Path) -> None:
+    heard = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+    told: list[Message] = []
+
+    async def receive() -> Message:
+        return next(heard)
+
+    async def send(message: Message) -> None:
+        told.append(message)
+
+    await viewer.app(home, TOKEN)({"type": "lifespan"}, receive, send)
+    assert [each["type"] for each in told] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
 async def test_a_web_socket_is_refused(home: Path) -> None:
     told: list[Message] = []
 

@@ -191,7 +191,7 @@ def test_a_flow_that_is_cancelled_by_its_host_leaves_no_process_of_its_dask_clus
     async def survey() -> None:
         async with (
             rt.dask.open_cluster(2, threads_per_worker=1, silence_logs=50) as client,
-            rt.map_flow(client, flows.hanging_flow, [str(each) for each in folders]) as finished,
+            rt.map_flow(client, flows.patient_flow, [str(each) for each in folders]) as finished,
         ):
             while not all((each / "began").exists() for each in folders):  # noqa: ASYNC110 - other processes
                 await trio.sleep(0.01)

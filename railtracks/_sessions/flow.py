@@ -341,12 +341,6 @@ class Flow(Generic[P, R]):
         return required(resolve(self._run_options).get("cleanup_timeout"))
 
     @property
-    def timeout(self) -> float:
-        """The seconds that each run may take, see the option: infinite if it has no timeout."""
-        seconds = resolve(self._run_options).get("timeout")
-        return math.inf if seconds is None else seconds
-
-    @property
     def is_heard(self) -> bool:
         """Whether the broadcasts of each run have a callback of the flow or of this process."""
         return resolve(self._run_options).get("broadcast_callback") is not None
@@ -391,6 +385,15 @@ def flow_like(flow: Flow[P, R], session_name: str | None, options: FlowOptions) 
     changed = flow._like_this({**flow._options, "durable": flow._store, **options})  # noqa: SLF001 - as said above
     changed._session_name = session_name  # noqa: SLF001 - the same
     return changed
+
+
+def own_timeout_of(flow: Flow[..., object]) -> float:
+    """Return the option `timeout` of a flow, infinite if it has none of its own.
+
+    Called for flows that run in other processes, which have not what `set_config` has set in this one.
+    """
+    seconds = flow._run_options.get("timeout")  # noqa: SLF001 - as said above
+    return math.inf if seconds is None else seconds
 
 
 class BoundFlow(Generic[R]):

@@ -16,7 +16,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # n
 
 
 _LARGEST_PORT: Final = 65535
-# Before the year 1 there are no dates.
+# About a thousand years: far less than would lead behind the year 1, where there are no dates.
 _LONGEST_SPAN: Final = timedelta(days=365_000)
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 

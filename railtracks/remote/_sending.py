@@ -20,7 +20,7 @@ from railtracks._nodes.making import function_node
 from railtracks._nodes.node import Node
 from railtracks._nodes.retry import Retry
 from railtracks._records.descriptions import describe_once
-from railtracks._sessions.flow import Flow
+from railtracks._sessions.flow import Flow, own_timeout_of
 from railtracks._traces import carrier_here
 from railtracks._workers.pickling import packed, unpacked
 from railtracks.exceptions import WorkerLostError
@@ -85,7 +85,7 @@ class Sending:
             self.timeout,
             self.batch,
             self.flow.cleanup_timeout,
-            (self.flow.timeout if self.timeout is None else self.timeout) + self.flow.cleanup_timeout,
+            (own_timeout_of(self.flow) if self.timeout is None else self.timeout) + self.flow.cleanup_timeout,
             carrier_here(),
             this_process(),
             frame.scope.control.is_heard or bool(frame.scope.observers.broadcast),

@@ -71,7 +71,8 @@ class Job:
         timeout: The timeout of the session in seconds, in place of that of the flow.
         batch: How many such jobs one task may run.
         cleanup_timeout: Seconds for which it is waited for once it is cancelled.
-        longest: Seconds that the session takes at most with its cleanup, infinite without a timeout.
+        longest: Seconds that the session takes at most with its cleanup, infinite if neither it nor its flow was given
+            a timeout.
         trace: The trace that its session belongs to, if telemetry is used.
         home: The process that has sent it: what is logged there need not go there.
         is_heard: Whether its broadcasts are wanted there.

@@ -18,6 +18,7 @@ from typing import Final
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -47,6 +48,21 @@ _LARGEST: Final = 2**20
 _LARGE: Final = 2_000
 _LEVEL: Final = 3
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+class _Digits(Convertor[str]):
+    """A part of a path that has digits only, as text: an identifier of a session may have `/c/` in it."""
+
+    regex = "[0-9]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("digits", _Digits())
 
 
 def application(
@@ -80,7 +96,7 @@ def application(
             Route("/favicon.ico", assets.icon),
             Route("/api/sessions", api.sessions),
             Route("/api/diff", api.diff),
-            Route("/api/s/{id:path}/c/{call}", api.call),
+            Route("/api/s/{id:path}/c/{call:digits}", api.call),
             Route("/api/s/{id:path}/events", api.events),
             Route("/api/s/{id:path}/signals", api.signal, methods=["POST"]),
             Route("/api/s/{id:path}", api.session),
@@ -135,7 +151,7 @@ class _Api:
         """Return the values of a call."""
         asked = request.path_params["call"]
         # Of a longer text Python makes no number.
-        number = int(asked) if asked.isdecimal() and len(asked) <= _LONGEST_NUMBER else 0
+        number = int(asked) if len(asked) <= _LONGEST_NUMBER else 0
         info = self._opened(request.path_params["id"]).read().info
         for call in info.calls:
             if call.id == number:
