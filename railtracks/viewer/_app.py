@@ -18,7 +18,7 @@ from typing import Final
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.convertors import Convertor, register_url_convertor
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -50,16 +50,10 @@ _LEVEL: Final = 3
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
-class _Digits(Convertor[str]):
+class _Digits(StringConvertor):
     """A part of a path that has digits only, as text: an identifier of a session may have `/c/` in it."""
 
     regex = "[0-9]+"
-
-    def convert(self, value: str) -> str:
-        return value
-
-    def to_string(self, value: str) -> str:
-        return value
 
 
 register_url_convertor("digits", _Digits())
