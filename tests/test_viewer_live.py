@@ -136,6 +136,22 @@ async def test_an_event_that_is_not_known_makes_the_page_load_again(client: Clie
             assert [event.kind for event in await until_end(stream)] == ["reset"]
 
 
+async def test_a_stream_without_news_begins_with_a_comment_and_looks_again(client: Client) -> None:
+    async with rt.Session(record_events=True, save_state=False) as session:
+        await rt.call(quick, 1)
+        await listed(client, session.identifier, "running")
+        path = f"/api/s/{session.identifier}"
+        last = (await client.ask(path)).json["seq"]
+        with trio.fail_after(SECONDS):
+            async with client.stream(f"{path}/events?after={last}", has_comments=True) as stream:
+                # So that a connection that is gone is noticed.
+                assert (await stream.__anext__()).kind == "comment"
+                await rt.call(quick, 2)
+                while (event := await stream.__anext__()).kind == "comment":
+                    pass
+    assert event.kind == "calls"
+
+
 async def test_a_session_that_is_over_ends_its_stream_at_once(client: Client) -> None:
     async with rt.Session() as session:
         await rt.call(quick, 1)

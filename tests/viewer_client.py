@@ -60,12 +60,17 @@ class Client:
         return Answer(start["status"], named, content)
 
     @asynccontextmanager
-    async def stream(self, path: str, headers: Sequence[tuple[str, str]] = ()) -> AsyncGenerator[AsyncIterator[Event]]:
-        """Read a stream of events; the connection is closed at the end of the block."""
+    async def stream(
+        self, path: str, headers: Sequence[tuple[str, str]] = (), *, has_comments: bool = False
+    ) -> AsyncGenerator[AsyncIterator[Event]]:
+        """Read a stream of events; the connection is closed at the end of the block.
+
+        Comments, which a page does not see, are events of that kind if they are wanted.
+        """
         async with self._exchange(path, "GET", headers, b"") as messages:
             start = await messages.__anext__()
             assert start["status"] == 200, start
-            async with aclosing(_events(messages)) as events:
+            async with aclosing(_events(messages, has_comments=has_comments)) as events:
                 yield events
 
     def _scope(self, path: str, method: str, headers: Sequence[tuple[str, str]]) -> Scope:
@@ -119,13 +124,13 @@ class Event(NamedTuple):
     data: Any
 
 
-async def _events(messages: AsyncIterator[Message]) -> AsyncGenerator[Event]:
+async def _events(messages: AsyncIterator[Message], *, has_comments: bool) -> AsyncGenerator[Event]:
     text = ""
     async for message in messages:
         text += message.get("body", b"").decode()
         while "\n\n" in text:
             frame, text = text.split("\n\n", 1)
             fields = dict(line.split(": ", 1) for line in frame.splitlines() if not line.startswith(":"))
-            if fields:
+            if fields or has_comments:
                 seq = int(fields["id"]) if "id" in fields else None
-                yield Event(fields["event"], seq, json.loads(fields["data"]))
+                yield Event(fields.get("event", "comment"), seq, json.loads(fields.get("data", "null")))
