@@ -78,6 +78,17 @@ async def block(flow: rt.Flow[[], str]) -> str:
     return str(result)
 
 
+def until_refused(flow: rt.Flow[[], int]) -> None:
+    """Run a flow again and again until a shutdown refuses it."""
+
+    def ask() -> None:
+        while True:
+            flow.invoke()
+
+    with pytest.raises(rt.SessionCancelledError, match=r"cancelled: the program is shutting down$"):
+        ask()
+
+
 WAYS: dict[str, Callable[[rt.Flow[[], str]], Callable[[], object]]] = {
     "invoke": lambda flow: flow.invoke,
     "ainvoke in asyncio": lambda flow: lambda: asyncio.run(flow.ainvoke()),
@@ -156,13 +167,7 @@ def test_sessions_are_refused_until_it_returns_and_begin_again_afterwards() -> N
     ending = threading.Thread(target=rt.shutdown, args=(math.inf,))
     ending.start()
     flow = rt.Flow("other", lambda: 3, save_state=False)
-
-    def ask_until_refused() -> None:
-        while True:
-            flow.invoke()
-
-    with pytest.raises(rt.SessionCancelledError, match=r"cancelled: the program is shutting down$"):
-        ask_until_refused()
+    until_refused(flow)
     with pytest.raises(rt.SessionCancelledError):
         asyncio.run(flow.ainvoke())
     hanging.let_it_end()
@@ -335,14 +340,7 @@ def test_of_two_shutdowns_at_once_both_wait_and_the_shorter_grace_counts() -> No
     thread = hanging.run_by(hanging.flow.invoke)
     ending = threading.Thread(target=rt.shutdown, args=(math.inf,))
     ending.start()
-    flow = rt.Flow("other", lambda: 3, save_state=False)
-
-    def ask_until_refused() -> None:
-        while True:
-            flow.invoke()
-
-    with pytest.raises(rt.SessionCancelledError):
-        ask_until_refused()
+    until_refused(rt.Flow("other", lambda: 3, save_state=False))
     rt.shutdown(0)
     for each in (ending, thread):
         each.join(WAIT)
