@@ -180,6 +180,17 @@ def test_a_schema_that_cannot_be_read_is_none(store: rt.DurableStore, wanted: by
     assert store.check() == ()
 
 
+@pytest.mark.parametrize("wanted", ["", "text", 3, 0.5])
+def test_a_fork_leaves_out_a_schema_that_is_no_bytes(tmp_path: Path, wanted: object) -> None:
+    store = rt.DurableStore(tmp_path / "store.db")
+    parked(store, waiting_for(int))
+    # SQLite keeps values of any type in a column for bytes.
+    with access_of(store).writing() as (connection, _, _owner):
+        connection.exec_driver_sql("update railtracks_calls set wanted = ?", (wanted,))
+    forked = store.fork("s")
+    assert [(wait.session_id, wait.schema) for wait in store.waits(forked)] == [(forked, None)]
+
+
 @pytest.mark.parametrize("outcome", [b"nonsense", b"true", b"-1", b"1e400", b'"soon"'])
 def test_a_deadline_that_cannot_be_read_is_none(store: rt.DurableStore, outcome: bytes) -> None:
     parked(store, waiting_for(int))
