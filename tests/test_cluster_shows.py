@@ -12,8 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ import remote_flows as flows
 import trio
 from postgres_server import PostgresServer
 from proof_rounds import rounds
+from remote_sessions import cluster, folder_fixture, importable_flows_fixture, session  # noqa: F401 - fixtures
 from telling import Telling
 
 import railtracks as rt
@@ -32,31 +33,7 @@ if TYPE_CHECKING:
 
 pytest.importorskip("distributed")
 
-HERE = str(Path(__file__).parent)
 pytestmark = pytest.mark.proof
-
-
-@pytest.fixture(autouse=True)
-def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    package = str(Path(rt.__file__).parent.parent)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([package, HERE, os.environ.get("PYTHONPATH", "")]))
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "folder"
-    made.mkdir()
-    return made
-
-
-@asynccontextmanager
-async def cluster(workers: int = 2, threads: int = 2) -> AsyncGenerator[Client]:
-    async with rt.dask.open_cluster(workers, threads_per_worker=threads, silence_logs=50) as client:
-        yield client
-
-
-def session(**options: Any) -> rt.Session:
-    return rt.Session(save_state=False, **options)
 
 
 async def begun(folders: list[Path], count: int) -> None:

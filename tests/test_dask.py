@@ -6,51 +6,22 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import remote_flows as flows
 import trio
 from postgres_server import PostgresServer
+from remote_sessions import cluster, folder_fixture, importable_flows_fixture, session  # noqa: F401 - fixtures
 
 import railtracks as rt
 
-if TYPE_CHECKING:
-    from distributed import Client
-
 # Looked for, not imported: each process that collects the tests would import it.
 pytestmark = pytest.mark.skipif(find_spec("distributed") is None, reason="needs distributed")
-
-# The workers import the flows from the folder of the tests, as their package is imported from here.
-HERE = str(Path(__file__).parent)
-
-
-@pytest.fixture(autouse=True)
-def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    package = str(Path(rt.__file__).parent.parent)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([package, HERE, os.environ.get("PYTHONPATH", "")]))
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "folder"
-    made.mkdir()
-    return made
-
-
-@asynccontextmanager
-async def cluster(**options: Any) -> AsyncGenerator[Client]:
-    async with rt.dask.open_cluster(2, threads_per_worker=2, silence_logs=50, **options) as client:
-        yield client
-
-
-def session(**options: Any) -> rt.Session:
-    return rt.Session(save_state=False, **options)
 
 
 async def until_there(path: Path) -> None:

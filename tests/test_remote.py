@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import remote_flows as flows
 import trio
+from remote_sessions import folder_fixture, session  # noqa: F401 - a fixture
 from telling import Telling
 
 import railtracks as rt
@@ -47,17 +48,6 @@ class Carrying(Executor):
 def pool(request: pytest.FixtureRequest) -> Iterator[Executor]:
     with ThreadPoolExecutor(2) if request.param == "threads" else Carrying() as made:
         yield made
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "folder"
-    made.mkdir()
-    return made
-
-
-def session(**options: object) -> rt.Session:
-    return rt.Session(save_state=False, **options)  # type: ignore[arg-type]
 
 
 async def test_a_sent_session_is_a_call_with_the_calls_of_that_session_below(pool: Executor) -> None:

@@ -15,6 +15,7 @@ import pytest
 import remote_flows as flows
 import trio
 from attrs import evolve
+from remote_sessions import session
 
 import railtracks as rt
 from railtracks._records.events import EventKind, LogEvent
@@ -58,10 +59,6 @@ def elsewhere() -> Iterator[Executor]:
 def pool(request: pytest.FixtureRequest) -> Iterator[Executor]:
     with ThreadPoolExecutor(2) if request.param == "threads" else Elsewhere() as made:
         yield made
-
-
-def session(**options: Any) -> rt.Session:
-    return rt.Session(save_state=False, **options)
 
 
 async def outcome_of(pool: Executor, bound: rt.BoundFlow[Any]) -> rt.PendingCall[Any]:

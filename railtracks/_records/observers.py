@@ -31,6 +31,9 @@ class Observer(Protocol):
 
 Audience: TypeAlias = tuple[Observer, ...]
 
+# The kinds of `SessionEvent` and `CallEvent`, for observers that want nothing else.
+SESSION_AND_CALL_KINDS: Final = tuple(kind for kind in EventKind if kind not in (EventKind.BROADCAST, EventKind.LOGGED))
+
 # Held while observers are added or removed, which may be done in any thread.
 _changing = RLock()
 

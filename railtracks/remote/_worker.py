@@ -28,7 +28,7 @@ from railtracks._records.data import CallError
 from railtracks._records.descriptions import known_description
 from railtracks._records.errors import Caught, caught
 from railtracks._records.events import CallEvent, Event, EventKind, SessionEvent
-from railtracks._records.observers import EVERYWHERE
+from railtracks._records.observers import EVERYWHERE, SESSION_AND_CALL_KINDS
 from railtracks._sessions.event_loops import run_from_sync
 from railtracks._sessions.flow import Flow, flow_like
 from railtracks._traces import WithTrace
@@ -204,7 +204,7 @@ class _Reporter:
             if feed is not None:
                 feed.add(event)
         else:
-            assert isinstance(event, SessionEvent)  # noqa: S101 - see `_KINDS`
+            assert isinstance(event, SessionEvent)  # noqa: S101 - see `SESSION_AND_CALL_KINDS`
             self._take(event)
 
     def _take(self, event: SessionEvent) -> None:
@@ -217,17 +217,6 @@ class _Reporter:
             self.feeds[identifier] = job.feed
 
 
-_KINDS: Final = (
-    EventKind.SESSION_OPENED,
-    EventKind.SESSION_CLOSED,
-    EventKind.CALL_STARTED,
-    EventKind.CALL_COMPLETED,
-    EventKind.CALL_FAILED,
-    EventKind.CALL_RETRIED,
-    EventKind.CALL_CANCELLED,
-    EventKind.CALL_OVERRAN,
-    EventKind.WORKER_LEFT_BEHIND,
-)
 # How many jobs that were cancelled before they began are remembered.
 _MOST_CANCELLED: Final = 10_000
 
@@ -255,7 +244,7 @@ class _Jobs:
             if job_id in self._cancelled:
                 running.cancel(self._cancelled.pop(job_id))
             if not self._running:
-                EVERYWHERE.add(self._reporter, _KINDS)
+                EVERYWHERE.add(self._reporter, SESSION_AND_CALL_KINDS)
             self._running[job_id] = running
         try:
             yield

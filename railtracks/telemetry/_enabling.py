@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider as SDKTracerProvider
 from opentelemetry.trace import TracerProvider
 
 from railtracks._checks import Number, check_duration, check_flag
-from railtracks._records.observers import EVERYWHERE
+from railtracks._records.observers import EVERYWHERE, SESSION_AND_CALL_KINDS
 from railtracks._traces import register_carrier
 from railtracks.telemetry._carriers import carrier_here
 from railtracks.telemetry._metrics import Metrics
@@ -21,7 +21,7 @@ from railtracks.telemetry._names import SCHEMA_URL
 from railtracks.telemetry._places import note_child
 from railtracks.telemetry._providers import meter_provider as global_meter_provider
 from railtracks.telemetry._providers import tracer_provider as global_tracer_provider
-from railtracks.telemetry._tracing import KINDS, Tracing
+from railtracks.telemetry._tracing import Tracing
 from railtracks.telemetry._vocabulary import Vocabulary
 
 # The name under which spans and metrics of ours are made: their instrumentation scope.
@@ -104,4 +104,4 @@ def _replace(tracing: Tracing | None) -> None:
         before.end_all()
     if tracing is not None:
         register_carrier(carrier_here)
-        EVERYWHERE.add(tracing, KINDS)
+        EVERYWHERE.add(tracing, SESSION_AND_CALL_KINDS)

@@ -31,18 +31,6 @@ from railtracks.telemetry._outcomes import error_type_of, set_end_of_session, se
 from railtracks.telemetry._places import Place, current_place
 from railtracks.telemetry._vocabulary import Beginning, Vocabulary, genai_of
 
-# The kinds of events that it is told of.
-KINDS: Final = (
-    EventKind.SESSION_OPENED,
-    EventKind.SESSION_CLOSED,
-    EventKind.CALL_STARTED,
-    EventKind.CALL_COMPLETED,
-    EventKind.CALL_FAILED,
-    EventKind.CALL_RETRIED,
-    EventKind.CALL_CANCELLED,
-    EventKind.CALL_OVERRAN,
-    EventKind.WORKER_LEFT_BEHIND,
-)
 # Happens to a call that goes on, or whose end is told by another event.
 _MOMENTS: Final = {
     EventKind.CALL_OVERRAN: names.OVERRAN_EVENT,
@@ -117,7 +105,7 @@ class Tracing:
             else:
                 self._close(event)
             return
-        assert isinstance(event, CallEvent)  # noqa: S101 - `KINDS` has no others
+        assert isinstance(event, CallEvent)  # noqa: S101 - see `SESSION_AND_CALL_KINDS`
         session = self._session_of(event)
         if session is None:
             return

@@ -1,0 +1,43 @@
+"""What the tests of executors and clusters have in common: a session that is not saved, a folder, a Dask cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import railtracks as rt
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+@pytest.fixture(name="folder")
+def folder_fixture(tmp_path: Path) -> Path:
+    """Return an empty folder, in which the flows of `remote_flows` leave their files."""
+    made = tmp_path / "folder"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture(autouse=True)
+def importable_flows_fixture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers import the flows from the folder of the tests, and the package as it is imported here."""
+    package = str(Path(rt.__file__).parent.parent)
+    tests = str(Path(__file__).parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([package, tests, os.environ.get("PYTHONPATH", "")]))
+
+
+def session(**options: Any) -> rt.Session:
+    return rt.Session(save_state=False, **options)
+
+
+@asynccontextmanager
+async def cluster(workers: int = 2, threads: int = 2, **options: Any) -> AsyncGenerator[Client]:
+    """Open a Dask cluster on this machine that writes no lines of its own."""
+    async with rt.dask.open_cluster(workers, threads_per_worker=threads, silence_logs=50, **options) as client:
+        yield client
