@@ -40,3 +40,13 @@ def test_contributing_says_what_each_file_holds() -> None:
     files = [file for file in sorted(PACKAGE.rglob("*.py")) if "migrations" not in file.parts]
     assert len(files) > 300
     assert [str(file.relative_to(PACKAGE)) for file in files if file.stem not in known] == []
+
+
+def test_contributing_says_of_each_file_once_what_it_holds() -> None:
+    files = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("\n## The files\n")[2].partition("\n## ")[0]
+    tables = re.findall(r"^\| file .*\n(?:\|.*\n)+", files, re.MULTILINE)
+    assert len(tables) > 15
+    for table in tables:
+        cells = [row.split("|")[1] for row in table.splitlines()[2:]]
+        told = [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+        assert sorted(set(told)) == sorted(told), table
