@@ -79,6 +79,16 @@ def test_an_extra_that_a_block_names_is_one() -> None:
     assert all(re.search(rf"^{extra} = \[", project, re.MULTILINE) for extra in extras)
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_the_first_page_names_each_extra(page: str) -> None:
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    table = project.partition("[project.optional-dependencies]\n")[2].partition("\n[")[0]
+    extras = set(re.findall(r"^([\w-]+) = \[", table, re.MULTILINE)) - {"check", "docs", "hosts", "test"}
+    assert len(extras) > 10
+    text = (ROOT / page).read_text("utf-8")
+    assert {extra for extra in extras if f"`{extra}`" not in text} == set()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_the_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
