@@ -28,6 +28,6 @@ class NodeCreationError(RailtracksError, TypeError):
 
 
 class FatalError(RailtracksError):
-    """For users to raise in a node: it ends the session, even if a parent node catches it."""
+    """An error for users to raise in a node. It ends the session, even if a parent node catches it."""
 
     __module__ = _PUBLIC

@@ -168,7 +168,7 @@ class BudgetExceededError(LLMError):
 
 
 class PriceUnknownError(LLMError):
-    """A budget has a limit on cost, and nobody knows the price of the model: give it `price=(input, output)`."""
+    """A budget has a limit on cost, and the price of the model is not known: give it `price=(input, output)`."""
 
     __module__ = _PUBLIC
     default_reason = "price"

@@ -193,10 +193,11 @@ GlobalTimeOutError = SessionTimeoutError
 
 
 class SessionCancelledError(RailtracksError):
-    """A session was cancelled by `Session.cancel`, a drain or SIGTERM, where its result was asked for.
+    """A session was cancelled, and its result was asked for: by `Session.cancel`, a drain, `rt.shutdown` or SIGTERM.
 
     Attributes:
-        reason: The reason given to `Session.cancel`, if one was given.
+        reason: The reason that `Session.cancel` or `DurableStore.cancel` was given, or a text about the drain, the
+            shutdown or SIGTERM; `None` if there is none.
     """
 
     _fields = ("reason",)

@@ -111,7 +111,7 @@ class CallRecord:
         id: Unique in the session; calls are numbered from 1 in the order of their start.
         parent_id: The call this one was made in, `None` for a top-level call.
         node: The node's name.
-        status: Where the call stands.
+        status: The status of the call.
         attempt: Which attempt of the call this is, counted from 1.
         started_at: When the record was opened, in UTC.
         ended_at: When it was closed, in UTC; `None` while the call runs.
@@ -167,7 +167,7 @@ class ExecutionInfo:
         session_name: Its name, if it has one.
         flow_name: The name of the flow it is a run of, if it is.
         flow_id: The id that was given for the flow, if one was.
-        status: Where the session stands.
+        status: The status of the session.
         started_at: When it was entered, in UTC; `None` before that.
         ended_at: When its block was left and everything in it had ended, in UTC; `None` while it runs.
         timeout: Its timeout in seconds, `None` if it has none.

@@ -200,7 +200,8 @@ class Flow(Generic[P, R]):
 
         Raises:
             SessionTimeoutError: If the session took longer than its timeout.
-            SessionCancelledError: If the session was cancelled by `Session.cancel` or SIGTERM.
+            SessionCancelledError: If the session was cancelled by `Session.cancel`, a drain, `rt.shutdown` or SIGTERM.
+            SessionWaiting: If a durable session was parked: it only waits for signals.
             RuntimeError: If neither Trio nor asyncio is running, or the interpreter is shutting down.
             ContextError: In asyncio, if this is the thread of a node with `abandon_on_cancel=True`.
             BaseException: Whatever the entry point raises, as the same object.
@@ -236,7 +237,9 @@ class Flow(Generic[P, R]):
             TypeError: If `session_id` or `wait` is of the wrong type.
             SessionOwnedError: If another live process still owns the session.
             ReplayMismatchError: If the code, the flow or its version is not the one that began it.
-            StoreError: If there is no such session, it is stuck, or the store cannot be used.
+            SessionUnavailableError: If there is no such session, or it is stuck.
+            SessionLostError: If this process lost the session meanwhile: its lease ended, or another owner took it over.
+            StoreError: If the store cannot be used, or the record of the session is damaged.
             BaseException: As from `ainvoke`.
         """
         return await self.connect().aresume(session_id, wait=wait)
@@ -244,7 +247,7 @@ class Flow(Generic[P, R]):
     def connect(self, *, session_id: str | None = None) -> Connection[P, R]:
         """Return one run of the flow, not begun yet, which can be held: watched while it runs, read after its end.
 
-        The context is copied here.
+        The flow's context is copied for it by this call.
 
         Args:
             session_id: In a durable flow, the name of the session, as for `invoke`.

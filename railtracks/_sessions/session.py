@@ -193,7 +193,7 @@ class Session(AsyncBlock):
 
     @property
     def counts(self) -> Counts:
-        """How many calls there are by status and by node, and which run.
+        """How many calls there are by status and by node, and which calls are running.
 
         Quick at any size, as each look counts only the calls made since the last one. Right in any thread.
         """

@@ -32,8 +32,8 @@ GRACE: Final = 4.0
 def shutdown(grace: float = GRACE) -> None:
     """End every session of this process, and return when they have ended. Blocks.
 
-    It is about the outermost sessions, however they were opened: by `Flow.invoke` in any thread, by `ainvoke` in Trio
-    or asyncio, or with `async with`. Each is drained as by `Session.drain`. What has not ended after the grace is
+    It begins with the outermost sessions, however they were opened: by `Flow.invoke` in any thread, by `ainvoke` in
+    Trio or asyncio, or with `async with`. Each is drained as by `Session.drain`. What has not ended after the grace is
     cancelled, and `SessionCancelledError` is raised where its result was waited for. Then this function waits for the
     cleanup, as long as the longest `cleanup_timeout` of these sessions. What is left even then is named in a WARNING.
 

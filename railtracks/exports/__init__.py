@@ -65,8 +65,8 @@ def export(
 
     Args:
         info: The session: one that runs or has ended, or what is known of one, for example from `load_state`.
-        format: `mermaid` and `dot`: a graph, in which calls alike share a box if there are more than 300. `html`: one
-            page without scripts, in which calls alike are folded if there are more than 2,000. `chrome-trace`: every
+        format: `mermaid` and `dot`: a graph, in which similar calls share a box if there are more than 300. `html`: one
+            page without scripts, in which similar calls are folded if there are more than 2,000. `chrome-trace`: every
             call, for Perfetto, speedscope and `chrome://tracing`. `otlp-json`: every call as a span, for collectors of
             OpenTelemetry.
         to: The file to write, whole or not at all, which only its owner may read; a device or a pipe; or a text stream.

@@ -25,7 +25,7 @@ class ModelConnection(Protocol):
     """An open client of a model. Several tasks may use it at once."""
 
     async def respond(self, request: ModelRequest, on_piece: OnPiece | None) -> Response:
-        """Send one request, and return the answer. Cancelling it ends the request on the wire.
+        """Send one request, and return the answer. A checkpoint. A cancel ends the request on the wire.
 
         Args:
             request: What the model is asked.

@@ -22,7 +22,7 @@ async def replay_at_every_prefix(flow: Flow[P, Any], /, *args: P.args, **kwargs:
     """Check that a durable flow can be killed anywhere: run it, cut its journal after each row, and resume each cut.
 
     This finds nodes that depend on something that is not recorded: the time, random numbers, other systems. The flow
-    runs in a temporary store. The nodes run many times, and so do their effects outside. Waits in Trio.
+    runs in a temporary store. The nodes run many times, and so do their effects outside. A checkpoint.
 
     Args:
         flow: The durable flow.

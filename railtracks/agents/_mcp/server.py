@@ -64,7 +64,10 @@ class MCPServer:
         return self.server.streamable_http_app()
 
     async def run_stdio(self) -> None:
-        """Serve one client over the standard input and output of this process, until the client ends.
+        """Serve one client over the standard input and output of this process, until the client ends. A checkpoint.
+
+        A thread reads the standard input, and cannot be stopped. So a cancel ends the calls at once, and this function
+        when the client sends a message or ends.
 
         Raises:
             ImportError: If the extra `mcp` is not installed.
@@ -80,7 +83,9 @@ class MCPServer:
         port: int = 8000,
         task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Serve clients until it is cancelled; over stdio until the client ends.
+        """Serve clients until it is cancelled; over stdio until the client ends, see `run_stdio`. A checkpoint.
+
+        A cancel closes the connections, and cancels the calls that run for their clients.
 
         Args:
             transport: `"streamable-http"`, at `/mcp`, or `"stdio"`.

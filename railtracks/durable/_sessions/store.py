@@ -210,8 +210,8 @@ class DurableStore(PlainBlock):
         Sessions inside it that are stuck are freed, too.
 
         Raises:
-            SessionUnavailableError: If there is no such session, it is not stuck and none inside it is, or it is inside
-                another one, which the error names.
+            SessionUnavailableError: If there is no such session, or neither it nor a session inside it is stuck. Also
+                if it is inside another session, which the error names.
             StoreError: If the store cannot be written.
         """
         freed(self._access, session_id)
@@ -286,10 +286,10 @@ class DurableStore(PlainBlock):
     def retry(self, session_id: str) -> None:
         """Open a session again that has failed or timed out. Blocks.
 
-        Resume it with its flow, or let `recover` do so: then those failed calls run again, with their idempotency keys,
-        after which nothing is recorded in their strand, and around which every call failed, too. All else that is
-        recorded stays. Attempts begin anew; the session, those inside it and the waits that are opened again get their
-        whole timeout from now.
+        Resume it with its flow, or let `recover` do so. Then a failed call runs again, with its idempotency key, if
+        its task has recorded nothing after it, and every call around it has failed, too. All else that is recorded
+        stays. Attempts begin anew. The session, those inside it, and the waits that are opened again get their whole
+        timeout from now.
 
         Raises:
             SessionUnavailableError: If there is no such session, it has not failed or timed out, or it is inside
@@ -302,9 +302,9 @@ class DurableStore(PlainBlock):
     def backup(self, path: str | os.PathLike[str]) -> None:
         """Write a copy of the store into a new SQLite file, of one moment, while sessions go on. Blocks.
 
-        The file knows that it is a backup: a store opened there can be looked at, and refuses to run or to change
-        anything until `restore`. Nobody finds it half-written. It holds everything that the store holds: keep it as
-        secret.
+        The file is marked as a backup: a store opened there can be looked at, and refuses to run or to change
+        anything until `restore`. The file appears when it is complete. It holds everything that the store holds: keep
+        it as secret.
 
         Args:
             path: The file, on a local disk. It may not be there yet; its folder is there.

@@ -62,7 +62,7 @@ class StoredSession:
 
     Attributes:
         session_id: Its identifier.
-        status: Where it stands; `interrupted` if its owner died while it was running.
+        status: Its status; `interrupted` if its owner died while it was running.
         flow_name: The flow that it is a run of.
         version: The version of that flow.
         session_name: Its name.

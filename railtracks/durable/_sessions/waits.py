@@ -93,7 +93,7 @@ class StoredWait:
 
     @property
     def wanted(self) -> str:
-        """What it waits for, in a few words, or as a schema where a few words do not do."""
+        """What it waits for, in a few words; or as a schema, if that cannot be said in a few words."""
         return "any JSON value" if self.schema is None else told(self.schema)
 
     @property
