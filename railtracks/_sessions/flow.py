@@ -238,7 +238,7 @@ class Flow(Generic[P, R]):
             SessionOwnedError: If another live process still owns the session.
             ReplayMismatchError: If the code, the flow or its version is not the one that began it.
             SessionUnavailableError: If there is no such session, or it is stuck.
-            SessionLostError: If this process lost the session meanwhile: its lease ended, or another owner took it over.
+            SessionLostError: If this process lost the session meanwhile: its lease ended, or another owner has it.
             StoreError: If the store cannot be used, or the record of the session is damaged.
             BaseException: As from `ainvoke`.
         """

@@ -24,7 +24,7 @@ class AgentResponse(Generic[T_co]):
         cost: What they cost in dollars; `None` if the price of a model is not known.
         turns: How many times the agent asked its model.
         tool_invocations: The tool calls of the run and what they came to, in their order.
-        finish_reason: Why the model stopped.
+        finish_reason: Why the model stopped: `stop`, `tools`, `length`, `refusal` or `other`.
     """
 
     text: str

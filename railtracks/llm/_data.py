@@ -98,7 +98,7 @@ class Response:
     Attributes:
         message: The answer itself.
         usage: Its tokens.
-        finish_reason: Why the model stopped.
+        finish_reason: Why the model stopped: `stop`, `tools`, `length`, `refusal` or `other`.
         model_name: The model that answered, as the provider names it.
         id: The provider's identifier of the answer, `None` if there is none.
         cost: What it cost in dollars, in the run of an agent; `None` if the price of the model is not known.

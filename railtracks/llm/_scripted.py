@@ -45,7 +45,7 @@ class ScriptedModel:
         *entries: The script.
         name: The name of the model.
         shared: Whether the entries are handed out in the order of asking, whichever run asks.
-        structured: How it is asked for a structured answer.
+        structured: How it is asked for a structured answer, as in `OpenAILLM`.
         retry: How often a request that failed is sent again.
         price: The dollars for a million tokens of input, and of output.
         max_tokens: The most tokens of an answer, for budgets.

@@ -1,7 +1,7 @@
 """How requests to models are tried again: `rt.llm.retries`. Given to models as `retry_approach`.
 
-Each attempt is a call of its own in the record. Another one follows only where it makes sense: the error says that the
-request may succeed a little later, and nobody has been handed a piece of the answer.
+Each attempt is a call of its own in the record. Another attempt follows only if the error says that the request may
+succeed a little later, and no piece of the answer has been handed out.
 """
 
 from __future__ import annotations
