@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 import trio
+from durable_nodes import store_fixture  # noqa: F401 - a fixture
 from plain_nodes import which_session
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -389,11 +390,6 @@ def test_sigterm_drains_it() -> None:
 
 
 # Durable flows.
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> rt.DurableStore:
-    return rt.DurableStore(tmp_path / "store.db", durability="process")
 
 
 @rt.function_node

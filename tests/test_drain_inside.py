@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 import trio
+from durable_nodes import store_fixture  # noqa: F401 - a fixture
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import railtracks as rt
@@ -343,11 +343,6 @@ def test_sigterm_drains_what_was_opened_inside_a_session_of_the_flow() -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     assert results == [0.02]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> rt.DurableStore:
-    return rt.DurableStore(tmp_path / "store.db", durability="process")
 
 
 async def forever() -> None:

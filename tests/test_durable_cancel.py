@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 import trio
 import trio.testing
+from durable_nodes import DONE, done_fixture, flow_of  # noqa: F401 - one is a fixture
 from postgres_server import url_of_store
 from stored_sessions import interrupt, put, until
 
@@ -26,12 +27,6 @@ from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.schema import FINAL, sessions
 
 HELD = Path(__file__).parent / "scripts" / "durable_held.py"
-DONE: list[Any] = []
-
-
-@pytest.fixture(autouse=True)
-def done() -> None:
-    DONE.clear()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)])
@@ -48,10 +43,6 @@ def file(tmp_path: Path) -> Iterator[rt.DurableStore]:
 
 def quick(store: rt.DurableStore) -> rt.DurableStore:
     return store_with(store, patience=Patience(request=0.01, look=0.01))
-
-
-def flow_of(store: rt.DurableStore, fn: Callable[..., Any], **options: Any) -> rt.Flow[..., Any]:
-    return rt.Flow(options.pop("name", "flow"), fn, durable=store, **{"save_state": False, **options})
 
 
 def status_of(store: rt.DurableStore, session_id: str = "s") -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 import trio
+from durable_nodes import DONE, add, done_fixture, flow_of, hang, store_fixture  # noqa: F401 - two are fixtures
 from stored_sessions import interrupt, statuses, until
 
 import railtracks as rt
@@ -19,34 +18,6 @@ from railtracks import testing
 from railtracks.durable._sessions.store import access_of, store_with
 from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.schema import calls
-
-DONE: list[Any] = []
-
-
-@pytest.fixture(autouse=True)
-def done() -> None:
-    DONE.clear()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> rt.DurableStore:
-    return rt.DurableStore(tmp_path / "store.db", durability="process")
-
-
-def flow_of(store: rt.DurableStore, fn: Callable[..., Any]) -> rt.Flow[..., Any]:
-    return rt.Flow("flow", fn, durable=store, save_state=False)
-
-
-@rt.function_node
-async def add(number: int) -> int:
-    DONE.append(number)
-    return number + 1
-
-
-@rt.function_node
-async def hang() -> None:
-    DONE.append("hang")
-    await trio.sleep_forever()
 
 
 def test_ctrl_c_leaves_nobody_waiting_for_a_commit(store: rt.DurableStore) -> None:

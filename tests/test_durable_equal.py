@@ -16,6 +16,7 @@ import attrs
 import pytest
 import sqlalchemy as sa
 import trio
+from durable_nodes import DONE, done_fixture, flow_of  # noqa: F401 - one is a fixture
 
 import railtracks as rt
 from railtracks.durable._sessions.store import access_of, store_with
@@ -24,22 +25,10 @@ from railtracks.durable._store.schema import calls, sessions
 from railtracks.durable._values.sealing import Sealer
 from railtracks.durable._values.values import Values
 
-DONE: list[Any] = []
-
-
-@pytest.fixture(autouse=True)
-def done() -> list[Any]:
-    DONE.clear()
-    return DONE
-
 
 @pytest.fixture
 def store(tmp_path: Path) -> rt.DurableStore:
     return rt.DurableStore(tmp_path / "store.db", durability="process", key="a key")
-
-
-def flow_of(store: rt.DurableStore, fn: Callable[..., Any], **options: Any) -> rt.Flow[..., Any]:
-    return rt.Flow("flow", fn, durable=store, save_state=False, **options)
 
 
 @attrs.frozen

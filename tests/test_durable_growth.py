@@ -16,6 +16,7 @@ from weakref import WeakSet
 import pytest
 import sqlalchemy as sa
 import trio
+from durable_nodes import flow_of
 from proof_rounds import rounds
 from sqlalchemy.engine import Engine
 from stored_sessions import until
@@ -35,10 +36,6 @@ def store_in(folder: Path, **options: Any) -> rt.DurableStore:
 @pytest.fixture
 def store(tmp_path: Path) -> rt.DurableStore:
     return store_in(tmp_path)
-
-
-def flow_of(store: rt.DurableStore, fn: Callable[..., Any], name: str = "flow") -> rt.Flow[..., Any]:
-    return rt.Flow(name, fn, durable=store, save_state=False)
 
 
 @rt.function_node

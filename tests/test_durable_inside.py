@@ -8,32 +8,16 @@ from typing import Any
 
 import pytest
 import trio
+from durable_nodes import DONE, done_fixture, flow_of, store_fixture  # noqa: F401 - two are fixtures
 from trio.testing import wait_all_tasks_blocked
 
 import railtracks as rt
-
-DONE: list[object] = []
-
-
-@pytest.fixture(autouse=True)
-def done() -> list[object]:
-    DONE.clear()
-    return DONE
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> rt.DurableStore:
-    return rt.DurableStore(tmp_path / "store.db", durability="process")
 
 
 @rt.function_node
 async def leaf(number: int) -> int:
     DONE.append(number)
     return number
-
-
-def flow_of(store: rt.DurableStore, fn: Callable[..., Any], name: str = "flow", **options: Any) -> rt.Flow[..., Any]:
-    return rt.Flow(name, fn, durable=store, save_state=False, **options)
 
 
 def outline(info: rt.ExecutionInfo) -> list[tuple[str, str, str | None]]:

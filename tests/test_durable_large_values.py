@@ -7,12 +7,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 import trio
+from durable_nodes import flow_of, store_fixture  # noqa: F401 - one is a fixture
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,17 +27,8 @@ ERRORS = (RuntimeError, SystemExit, KeyboardInterrupt, GeneratorExit, MemoryErro
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> rt.DurableStore:
-    return rt.DurableStore(tmp_path / "store.db", durability="process")
-
-
-@pytest.fixture
 def values() -> Values:
     return Values(Sealer(None))
-
-
-def flow_of(store: rt.DurableStore, fn: Callable[..., Any]) -> rt.Flow[..., Any]:
-    return rt.Flow("flow", fn, durable=store, save_state=False)
 
 
 @attrs.define

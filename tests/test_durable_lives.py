@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from durable_nodes import flow_of
 from postgres_server import url_of_store
 
 import railtracks as rt
@@ -19,10 +20,6 @@ from railtracks.durable._store.schema import calls, fences, sessions, signals
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> rt.DurableStore:
     return rt.DurableStore(url_of_store(request, tmp_path), durability="process")
-
-
-def flow_of(store: rt.DurableStore, fn: Callable[..., Any], **options: Any) -> rt.Flow[..., Any]:
-    return rt.Flow("flow", fn, durable=store, save_state=False, **options)
 
 
 def change(store: rt.DurableStore, *statements: sa.Executable) -> None:

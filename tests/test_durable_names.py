@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 import trio
+from durable_nodes import flow_of
 from postgres_server import PostgresServer, url_of_store
 from stored_sessions import until_begun
 
@@ -22,10 +22,6 @@ UNSTORABLE = {"a\0b": "NUL", "a\ud83d": "half of a character", "\udc80é": "half
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> rt.DurableStore:
     return rt.DurableStore(url_of_store(request, tmp_path), durability="process")
-
-
-def flow_of(store: rt.DurableStore, fn: Callable[..., Any], **options: Any) -> rt.Flow[..., Any]:
-    return rt.Flow("flow", fn, durable=store, save_state=False, **options)
 
 
 async def echo(value: str, **more: str) -> str:

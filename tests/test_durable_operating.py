@@ -17,6 +17,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 import trio
+from durable_nodes import flow_of
 from postgres_server import PostgresServer, url_of_store
 from stored_sessions import interrupt, put, put_calls, rows_in
 
@@ -39,10 +40,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[rt.Durable
 def file(tmp_path: Path) -> Iterator[rt.DurableStore]:
     with rt.DurableStore(tmp_path / "store.db", durability="process") as made:
         yield made
-
-
-def flow_of(store: rt.DurableStore, fn: Callable[..., Any], **options: Any) -> rt.Flow[..., Any]:
-    return rt.Flow(options.pop("name", "flow"), fn, durable=store, **{"save_state": False, **options})
 
 
 def set_columns(store: rt.DurableStore, session_id: str, **columns: object) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import trio
+from durable_nodes import DONE, add, done_fixture  # noqa: F401 - one is a fixture
 from postgres_server import PostgresServer
 from stored_sessions import flowing_clock, renewed, until  # noqa: F401 - one is a fixture
 from trio.testing import MockClock
@@ -28,19 +29,6 @@ from railtracks.durable._sessions.store import access_of, store_with
 from railtracks.durable._store.database import Database, Purpose, now_of
 from railtracks.durable._store.schema import owners, sessions
 from railtracks.durable._store.sqlite import LockFiles
-
-DONE: list[Any] = []
-
-
-@pytest.fixture(autouse=True)
-def done() -> None:
-    DONE.clear()
-
-
-@rt.function_node
-async def add(number: int) -> int:
-    DONE.append(number)
-    return number + 1
 
 
 async def sleeping() -> None:

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 import trio
 import trio.testing
+from durable_nodes import flow_of
 from postgres_server import url_of_store
 from proof_rounds import rounds
 
@@ -39,10 +40,6 @@ def store(url: str) -> rt.DurableStore:
 def fresh_lives() -> Iterator[None]:
     yield
     LIVES.clear()
-
-
-def flow_of(store: rt.DurableStore, fn: Callable[..., Any], name: str = "flow", **options: Any) -> rt.Flow[..., Any]:
-    return rt.Flow(name, fn, durable=store, save_state=False, **options)
 
 
 def die(flow: rt.Flow[..., Any]) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 import trio
+from durable_nodes import DONE, add, done_fixture, flow_of, hang, store_fixture  # noqa: F401 - two are fixtures
 
 import railtracks as rt
 from railtracks import testing
@@ -22,15 +22,6 @@ from railtracks.durable._sessions.store import access_of, store_with
 from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.schema import CallRow, RowStatus, calls, sessions
 from railtracks.durable._store.table import RowTable
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> rt.DurableStore:
-    return rt.DurableStore(tmp_path / "store.db", durability="process")
-
-
-def flow_of(store: rt.DurableStore, fn: Callable[..., Any], **options: Any) -> rt.Flow[..., Any]:
-    return rt.Flow("flow", fn, durable=store, save_state=False, **options)
 
 
 def forget(store: rt.DurableStore, session_id: str, kept: Callable[[Any], bool]) -> None:
@@ -47,33 +38,12 @@ def not_main(row: Any) -> bool:
     return not (row.node == "main" and row.status in {"completed", "failed"})
 
 
-DONE: list[Any] = []
-
-
-@pytest.fixture(autouse=True)
-def done() -> list[Any]:
-    DONE.clear()
-    return DONE
-
-
-@rt.function_node
-async def add(number: int) -> int:
-    DONE.append(number)
-    return number + 1
-
-
 @rt.function_node
 async def fail(number: int) -> int:
     DONE.append(number)
     error = LookupError("no such number", number)
     error.add_note("a note")
     raise error from ValueError("the cause")
-
-
-@rt.function_node
-async def hang() -> None:
-    DONE.append("hang")
-    await trio.sleep_forever()
 
 
 def resumed(store: rt.DurableStore, fn: Callable[..., Any], *args: Any, **options: Any) -> Any:

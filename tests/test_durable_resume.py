@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import trio
+from durable_nodes import DONE, add, done_fixture, flow_of  # noqa: F401 - one is a fixture
 from stored_sessions import interrupt, statuses, until
 
 import railtracks as rt
@@ -19,29 +20,12 @@ from railtracks.durable._sessions.store import access_of, store_with
 from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.schema import calls, sessions
 
-DONE: list[Any] = []
-
-
-@pytest.fixture(autouse=True)
-def done() -> None:
-    DONE.clear()
-
 
 @pytest.fixture
 def store(tmp_path: Path) -> rt.DurableStore:
     store = rt.DurableStore(tmp_path / "store.db", durability="process")
     # No test is to pass because a replay has given up the recorded order.
     return store_with(store, patience=Patience(order=1000.0))
-
-
-def flow_of(store: rt.DurableStore, fn: Callable[..., Any], **options: Any) -> rt.Flow[..., Any]:
-    return rt.Flow(options.pop("name", "flow"), fn, durable=store, save_state=False, **options)
-
-
-@rt.function_node
-async def add(number: int) -> int:
-    DONE.append(number)
-    return number + 1
 
 
 @rt.function_node

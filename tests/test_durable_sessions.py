@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import trio
+from durable_nodes import DONE, add, done_fixture, flow_of, store_fixture  # noqa: F401 - two are fixtures
 from stored_sessions import due_in, flowing_clock, interrupt, renewed, until, until_begun  # noqa: F401 - one is a fixture
 from trio.testing import MockClock
 
@@ -29,33 +30,10 @@ from railtracks._sessions.durable import imported
 from railtracks.durable._sessions.store import access_of, store_with
 from railtracks.durable._store.schema import calls, owners, sessions
 
-DONE: list[Any] = []
-
-
-@pytest.fixture(autouse=True)
-def done() -> list[Any]:
-    DONE.clear()
-    return DONE
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> rt.DurableStore:
-    return rt.DurableStore(tmp_path / "store.db", durability="process")
-
-
-def flow_of(store: Any, fn: Callable[..., Any], **options: Any) -> rt.Flow[..., Any]:
-    return rt.Flow(options.pop("name", "flow"), fn, durable=store, **{"save_state": False, **options})
-
 
 def status_of(store: rt.DurableStore, session_id: str = "s") -> str:
     (found,) = [each for each in store.sessions() if each.session_id == session_id]
     return str(found.status)
-
-
-@rt.function_node
-async def add(number: int) -> int:
-    DONE.append(number)
-    return number + 1
 
 
 @rt.function_node

@@ -13,6 +13,7 @@ import attrs
 import pytest
 import sqlalchemy as sa
 import trio
+from durable_nodes import flow_of
 from stored_sessions import due_in, interrupt, statuses, until, until_begun
 
 import railtracks as rt
@@ -34,10 +35,6 @@ def store_in(folder: Path, fault: Callable[[str], object] | None = None, **optio
 @pytest.fixture
 def store(tmp_path: Path) -> rt.DurableStore:
     return store_in(tmp_path)
-
-
-def flow_of(store: rt.DurableStore, fn: Callable[..., Any], **options: Any) -> rt.Flow[..., Any]:
-    return rt.Flow("flow", fn, durable=store, save_state=False, **options)
 
 
 def status_of(store: rt.DurableStore) -> str:

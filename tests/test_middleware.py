@@ -5,11 +5,11 @@ import gc
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 import trio
+from durable_nodes import store_fixture  # noqa: F401 - a fixture
 
 import railtracks as rt
 from railtracks import testing
@@ -406,11 +406,6 @@ def as_price(result: int) -> Price:
 async def typed(call: Callable[..., Awaitable[T]], *args: Any) -> T | None:
     LOG.append("ran")
     return await call(*args)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> rt.DurableStore:
-    return rt.DurableStore(tmp_path / "store.db", durability="process")
 
 
 def test_a_replay_skips_it_and_hands_over_what_it_returned(store: rt.DurableStore) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from durable_nodes import store_fixture  # noqa: F401 - a fixture
 from plain_nodes import fail_in_cleanup
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -524,11 +525,6 @@ def without_garbage_collection() -> Iterator[None]:
 
 
 # Durable sessions: a resume does the same.
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> rt.DurableStore:
-    return rt.DurableStore(tmp_path / "store.db", durability="process")
 
 
 @pytest.mark.parametrize(
