@@ -117,7 +117,7 @@ class CommonOptions(TypedDict, total=False):
         Option(
             check_flag,
             "Whether a call that fails ends the session with its error, even if its caller catches the error;"
-            " by default it does not. The body of a session hears of the error, see there.",
+            " by default it does not. A body of a session that awaits the call itself gets the error, too.",
             default=False,
         ),
     ]

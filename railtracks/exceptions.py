@@ -111,7 +111,7 @@ class WorkerCrashedError(RailtracksError):
 class WorkerLostError(RailtracksError):
     """A worker of an executor or a cluster went away while it ran a session.
 
-    Nobody knows how far the session came. With a durable flow and a store that outlives the worker, the next attempt
+    It is not known how far the session came. With a durable flow and a store that outlives the worker, the next attempt
     resumes it.
 
     Attributes:

@@ -389,7 +389,7 @@ class Session(AsyncBlock):
         return await self._open().enter_resource(cm)
 
     async def shared_resource(self, key: Hashable, factory: Callable[[], AbstractAsyncContextManager[T]]) -> T:
-        """Return a resource that only carries requests, such as a client: opened once, on first use, by whoever asks.
+        """Return a resource that only carries requests, such as a client: opened once, on first use, by any call.
 
         The end of the session closes it, as with `enter_async_context`. It is no part of a durable session's record. So
         it may also be asked for inside recorded calls, and a replay does not open it.

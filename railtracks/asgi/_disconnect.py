@@ -28,7 +28,7 @@ async def cancel_on_disconnect(request: Request, awaitable: Awaitable[R]) -> R:
     """Await something for a request, and cancel it if the client leaves.
 
     The cancel is that of a flow: this function goes on when the cleanup is done. An endpoint that does not catch
-    `ClientDisconnectedError` fails with it, and nobody reads the answer.
+    `ClientDisconnectedError` fails with it, and no client reads the answer.
 
     The body of the request is read first, and `request.body()` has it afterwards. Not for an endpoint that returns a
     `StreamingResponse`, which watches for its client itself. Servers that cancel the endpoint when the client leaves

@@ -138,7 +138,7 @@ class ProviderData:
     """What one provider wants to have back in the next request: thinking blocks and signatures, for example.
 
     Attributes:
-        provider: The provider that gave it; nobody else gets it.
+        provider: The provider that gave it; no other provider gets it.
         data: JSON values, sent back as they came.
     """
 

@@ -29,7 +29,7 @@ class ModelConnection(Protocol):
 
         Args:
             request: What the model is asked.
-            on_piece: Takes the pieces of the answer as they come; `None` if nobody wants them.
+            on_piece: Takes the pieces of the answer as they come; `None` if no caller wants them.
 
         Raises:
             LLMError: If the model cannot be reached, refuses, or answers with what is no answer.

@@ -39,7 +39,7 @@ class StoreProblem:
     Attributes:
         kind: `file`: the database itself is corrupt. `setting`: it does not keep what it has acknowledged. `damaged`:
             rows of a session cannot be read. `orphan`: rows whose session, or sessions whose parent, is not there.
-            `dead owner`: a process died with sessions that nobody has resumed. `lock file`: the file of a process that
+            `dead owner`: a process died with sessions that are not resumed yet. `lock file`: the file of a process that
             is gone.
         session_id: The session that it is about; `None` if it is about the store.
         problem: What is wrong.

@@ -73,7 +73,7 @@ class StoredWait:
         call: The call that waits, by its id in `DurableStore.load`.
         begun_at: When the wait was begun, in UTC.
         until: When it times out, in UTC; `None` if it does not.
-        key: The signal key of its answer. Whoever sends a signal with it, in whichever process, sends one signal.
+        key: The signal key of its answer. All signals that are sent with this key, in any process, are one signal.
         schema: The JSON Schema of what it waits for; `None` if nothing is known of that. Secrets are `writeOnly`.
         is_secret: Whether the answer, or a part of it, is a secret.
         is_answered: Whether a signal is there that it will hear.
