@@ -174,6 +174,104 @@ async def test_an_image_that_an_agent_was_given_is_not_stored_with_its_answer_ag
     assert [len(each.attachment) for each in first if isinstance(each, UserMessage)] == [2, 1]
 
 
+def rows_with(path: Path, text: bytes) -> list[tuple[str, str]]:
+    """Return the node and the status of each row in whose arguments or outcome a text is."""
+    with closing(sqlite3.connect(path)) as database:
+        rows = database.execute("select node, status, arguments, outcome from railtracks_calls order by seq")
+        return [(node, status) for node, status, *parts in rows for part in parts if part is not None and text in part]
+
+
+async def test_an_image_that_an_agent_was_given_is_stored_once_and_stays_in_the_views_of_its_call(
+    tmp_path: Path,
+) -> None:
+    data = b"\x89PNG\r\n\x1a\n" + b"i" * 1_000
+    picture = UserMessage("What is it?", data)
+    model = ScriptedModel("a cat")
+    agent = rt.agent_node("A", llm=model)
+    lives = iter([ValueError, None])
+
+    async def main() -> str:
+        answer = (await rt.call(agent, picture)).text
+        if (error := next(lives)) is not None:
+            raise error
+        return answer
+
+    path = tmp_path / "store.db"
+    store = rt.DurableStore(path, durability="process")
+    flow = rt.Flow("flow", main, durable=store, save_state=False)
+    with pytest.raises(ValueError):
+        await flow.ainvoke(session_id="a")
+    encoded = base64.b64encode(data)
+    assert rows_with(path, encoded) == [("A", "opened")]
+    (call,) = (each for each in store.load("a").calls if each.node == "A")
+    assert encoded.decode() in str(call.args)
+    assert call.result is not None
+    # A replay knows the arguments, and a fork has them.
+    fork = store.fork("a")
+    store.retry("a")
+    assert await flow.aresume("a") == "a cat"
+    lives = iter([None])
+    assert await flow.aresume(fork) == "a cat"
+    assert len(model.asked) == 1
+
+
+async def test_a_call_whose_beginning_was_recorded_by_an_earlier_run_has_its_large_arguments_once(
+    tmp_path: Path,
+) -> None:
+    lives = iter([SystemExit, None])
+
+    @rt.function_node
+    async def inner() -> int:
+        return 1
+
+    @rt.function_node
+    async def outer(text: str, *, more: int = 0) -> int:
+        found = await rt.call(inner)
+        if (error := next(lives)) is not None:
+            raise error
+        return found + more
+
+    async def main(text: str) -> int:
+        return await rt.call(outer, text)
+
+    path, text = tmp_path / "store.db", "t" * 2_000
+    flow = rt.Flow("flow", main, durable=rt.DurableStore(path, durability="process"), save_state=False)
+    with pytest.raises(SystemExit):
+        await flow.ainvoke(text, session_id="a")
+    assert await flow.aresume("a") == 1
+    assert rows_with(path, text.encode()) == [("main", "opened"), ("outer", "opened")]
+    # The result of a session that is over is one row, whose arguments are the inputs of the session.
+    assert await flow.ainvoke(text, session_id="a") == 1
+
+
+async def test_a_replay_tells_large_arguments_from_others_by_the_row_of_the_beginning(tmp_path: Path) -> None:
+    text = "t" * 2_000
+    given: list[Any] = []
+
+    @rt.function_node
+    async def inner() -> None: ...
+
+    @rt.function_node
+    async def outer(text: str, number: int = 1) -> None:
+        await rt.call(inner)
+
+    async def main() -> None:
+        await rt.call(outer, *given[-1])
+        await rt.wait_for_signal("go", park=True)
+
+    store = rt.DurableStore(tmp_path / "store.db", durability="process")
+    flow = rt.Flow("flow", main, durable=store, save_state=False)
+    # The default, left out and given, is no difference. Another value is one, and named.
+    for session_id, first, second in (("a", (text,), (text, 1)), ("b", (text, 2), (text, 2))):
+        for arguments in (first, second):
+            given.append(arguments)
+            with pytest.raises(rt.SessionWaiting):
+                await flow.ainvoke(session_id=session_id)
+    given.append((text, 3))
+    with pytest.raises(rt.ReplayMismatchError, match=r"number = 2.*number = 3"):
+        await flow.aresume("b")
+
+
 async def test_an_image_of_a_tool_is_in_the_answer_once(tmp_path: Path) -> None:
     data = b"\x89PNG\r\n\x1a\n" + b"i" * 100
     path = tmp_path / "store.db"

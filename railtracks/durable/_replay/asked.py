@@ -6,6 +6,7 @@ Made by the journal for each recorded call, compared in `mismatches`, and writte
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from attrs import define, field
 
@@ -13,6 +14,10 @@ from railtracks._nodes.node import Node
 from railtracks.durable._replay.rows import NewRow, new_row
 from railtracks.durable._replay.strands import Position
 from railtracks.durable._store.schema import RowStatus
+
+# Bytes of arguments from which on the row of an end leaves them to the row of the beginning. Smaller ones are in both:
+# processes of the release before tell them by the last row.
+_LARGE: Final = 1_000
 
 
 @define(eq=False)
@@ -43,9 +48,25 @@ class AskedCall:
         self.key = self.position.attempt_key(self.attempt)
 
     def row(
-        self, session_id: str, parent: str, status: RowStatus, outcome: bytes | None, context: bytes | None
+        self,
+        session_id: str,
+        parent: str,
+        status: RowStatus,
+        outcome: bytes | None,
+        context: bytes | None,
+        *,
+        has_beginning: bool,
     ) -> NewRow:
-        """Return a new row of this attempt, with its end time unless it only begins."""
+        """Return a new row of this attempt, with its end time unless it only begins.
+
+        Args:
+            session_id: The session.
+            parent: The key of the parent record.
+            status: What the row says.
+            outcome: The result or the failure.
+            context: What was written to the context.
+            has_beginning: Whether an earlier row has the arguments. An image in them is stored once then.
+        """
         position = self.position
         return new_row(
             session_id,
@@ -58,7 +79,7 @@ class AskedCall:
             attempt=self.attempt,
             node=self.node.name,
             fingerprint=self.fingerprint,
-            arguments=self.arguments,
+            arguments=None if has_beginning and len(self.arguments) > _LARGE else self.arguments,
             outcome=outcome,
             context=context,
             began_after=self.began_after,

@@ -262,7 +262,10 @@ class LiveCall(Call, RecordParent):
         """Return a new row of the call; one with its end has what was written to the context in it."""
         is_end = status is not RowStatus.OPENED
         context = json.dumps(self.writes).encode() if self.writes and is_end else None
-        return self.asked.row(self.parts.commits.session_id, self.parent.key, status, outcome, context)
+        has_beginning = is_end and (self._is_opened or (self.recorded is not None and self.recorded.has_beginning))
+        return self.asked.row(
+            self.parts.commits.session_id, self.parent.key, status, outcome, context, has_beginning=has_beginning
+        )
 
     def open(self, rows: list[NewRow]) -> RecordParent | None:
         """Add the row of the beginning if the store has none; return the parent record, `None` if it has its own."""

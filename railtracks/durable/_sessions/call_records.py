@@ -78,10 +78,16 @@ class Runs:
         for place, run in enumerate(pauses.between(sorted_in_slices([*range(len(self))], began_at.__getitem__))):
             places[run] = place
         made: list[CallRecord | None] = [None] * len(self)
+        # By key, of the calls that have not ended yet.
+        begun: dict[str, bytes | None] = {}
         for row in pauses.between(rows):
+            before = begun.pop(row.key, None)
+            arguments = before if row.arguments is None else row.arguments
+            if row.status == RowStatus.OPENED:
+                begun[row.key] = arguments
             ended = self._ended_by(row)
             if ended is not None:
-                made[places[ended]] = _record(row, self._first[ended], around[ended], began_at[ended], values, scrubber)
+                made[places[ended]] = _record(row._replace(arguments=arguments), self._first[ended], around[ended], began_at[ended], values, scrubber)
         return tuple(each for each in made if each is not None)
 
     def _ended_by(self, row: CallRow) -> int | None:

@@ -110,7 +110,9 @@ def _add(checks: RecordChecks, row: CallRow) -> None:
 
 
 def outcome_rows(connection: Connection, session: SessionRow) -> RowTable:
-    """Return the row with the outcome of a session's entry point, if there is one, as a table.
+    """Return the row with the outcome of a flow's entry point, if there is one, as a table.
+
+    Large arguments are in the row of its beginning, and with the session as its inputs.
 
     Raises:
         StoreError: If it is damaged.
@@ -122,4 +124,6 @@ def outcome_rows(connection: Connection, session: SessionRow) -> RowTable:
         else connection.execute(_NUMBERED, {**wanted, "number": session.outcome_seq})
     )
     checked = CallRows(session.session_id)
-    return RowTable(session.session_id, map(checked.row, found))
+    rows = map(checked.row, found)
+    inputs = session.inputs
+    return RowTable(session.session_id, (each._replace(arguments=each.arguments or inputs) for each in rows))

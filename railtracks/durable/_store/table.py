@@ -115,6 +115,8 @@ class RowTable:
         self.first_beginning = math.inf
         self._session_id = session_id
         self._numbers = array("i")
+        # By the numbers of what rows are about: the index of the first row, which has the arguments of a call.
+        self._first = array("i")
         # Not a number where there is no end.
         self._ended_at = array("d")
         self._values = _PartsOfRows()
@@ -130,6 +132,8 @@ class RowTable:
     def __getitem__(self, index: int) -> CallRow:
         about, calls = self.about[index], self.calls
         arguments, outcome, context, fingerprint = self._values[index]
+        if arguments is None:
+            arguments = self._values[self._first[about]][0]
         return CallRow(
             session_id=self._session_id,
             seq=self._numbers[index],
@@ -152,7 +156,10 @@ class RowTable:
 
     def append(self, row: CallRow) -> None:
         """Add a row at the end."""
-        self.about.append(self.calls.number_of(row))
+        about = self.calls.number_of(row)
+        while len(self._first) <= about:
+            self._first.append(len(self))
+        self.about.append(about)
         self.statuses.append(row.status)
         self.began_after.append(row.began_after)
         self.began_at.append(row.began_at)
