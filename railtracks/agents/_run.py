@@ -27,6 +27,7 @@ from railtracks.agents._schemas import MisfitError
 from railtracks.agents._told import Teller, refusal
 from railtracks.agents._tool_calls import ToolCalls, with_own_identifiers
 from railtracks.agents._toolbox import Toolbox
+from railtracks.agents._usage import usage_goes_to
 from railtracks.exceptions import (
     AnswerCutError,
     BudgetExceededError,
@@ -163,11 +164,18 @@ class Run(Generic[T]):
             LLMError: If there is none; it has the history and the usage of the run.
             BaseException: What a tool or the session raises that no model is told of.
         """
-        try:
-            final, response = await self._final_answer(messages)
-        except LLMError as error:
-            error.message_history, error.usage = self.closed_history(), self.usage
-            raise
+        with usage_goes_to(None) as around:
+            cost = None
+            try:
+                final, response = await self._final_answer(messages)
+                cost = self.cost
+            except LLMError as error:
+                error.message_history, error.usage = self.closed_history(), self.usage
+                raise
+            finally:
+                if around is not None:
+                    # What a request has cost that was not answered, nobody knows.
+                    around.add(self.usage, cost)
         return AgentResponse[T](
             text=final.text,
             usage=self.usage,

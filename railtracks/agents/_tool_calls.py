@@ -12,15 +12,18 @@ from decimal import Decimal
 from attrs import evolve
 
 from railtracks._calls.group import open_group
+from railtracks._calls.here import current_call, open_scope
 from railtracks._calls.pending import PendingCall
 from railtracks._records.data import Status
 from railtracks._records.errors import combined, raise_unchanged
+from railtracks._records.roles import AgentRole, ToolRole
 from railtracks.agents._options import AgentOptions
 from railtracks.agents._prices import total_cost
 from railtracks.agents._reservations import is_of_outer_budget
 from railtracks.agents._response import AgentResponse
 from railtracks.agents._told import Teller, failure, is_told, refusal
 from railtracks.agents._toolbox import PreparedCall, Toolbox
+from railtracks.agents._usage import RunsUsage, usage_goes_to
 from railtracks.exceptions import LLMError
 from railtracks.llm import Response, ToolCall, ToolResponse, Usage
 
@@ -55,6 +58,8 @@ class ToolCalls:
         self._outcomes: list[ToolResponse | PreparedCall | PendingCall[object]] = [
             refusal(call, "cancelled: the run ended before this call") for call in calls
         ]
+        # By their places: what the runs of the agents among the tools tell of themselves.
+        self._runs: dict[int, RunsUsage] = {}
 
     def answer(self, place: int, response: ToolResponse) -> None:
         """Give the tool call at a place its answer, without a call of a node."""
@@ -77,7 +82,9 @@ class ToolCalls:
             async with open_group(limit=options.tool_limit, return_exceptions=True) as group:
                 for place, each in enumerate(self._outcomes):
                     if isinstance(each, PreparedCall):
-                        self._outcomes[place] = each.start(group, options.tool_timeout)
+                        runs = self._runs.setdefault(place, RunsUsage()) if each.is_of_agent else None
+                        with usage_goes_to(runs):
+                            self._outcomes[place] = each.start(group, options.tool_timeout)
         except BaseException:
             # A cancel, or the budget around this: what the tools have come to and used by then counts all the same.
             self._settled_all()
@@ -107,19 +114,25 @@ class ToolCalls:
         try:
             if not isinstance(outcome, PendingCall):
                 return None
-            self._outcomes[place] = self._told(call, outcome)
+            self._outcomes[place] = _ending_told(call, outcome) or self._told(call, outcome)
             result: object = outcome.result()
         except BaseException as error:  # noqa: ASYNC103, BLE001 - raised by the caller, unless it is told
-            if isinstance(error, LLMError) and error.usage is not None:
-                self.usage += error.usage
-                self.cost = None
+            used = error.usage if isinstance(error, LLMError) else None
+            self._count(place, used or Usage(), Decimal(0) if used is None else None)
             return None if is_told(error) else error  # noqa: ASYNC104 - the same
         finally:
             del outcome
         if isinstance(result, AgentResponse):
-            self.usage += result.usage
-            self.cost = total_cost(self.cost, result.cost)
+            self._count(place, result.usage, result.cost)
         return None
+
+    def _count(self, place: int, usage: Usage, cost: Decimal | None) -> None:
+        """Count what the runs in the call at a place have told; if there were none, what its outcome tells."""
+        runs = self._runs.get(place)
+        if runs is not None and runs.has_runs:
+            usage, cost = runs.usage, runs.cost
+        self.usage += usage
+        self.cost = total_cost(self.cost, cost)
 
     def responses(self) -> list[ToolResponse]:
         """Return what the model is told of each, in its order. Calls that have not ended are told as cancelled."""
@@ -137,6 +150,27 @@ class ToolCalls:
             return _ended(call) if is_of_outer_budget(error) else failure(call, error)  # noqa: ASYNC104 - the same
         finally:
             del outcome
+
+
+def _ending_told(call: ToolCall, outcome: PendingCall[object]) -> ToolResponse | None:
+    """Return what a model is told of a tool call that has ended the session, `None` if another one has, or nothing.
+
+    The error of such a call is no outcome of it: the call waits for the cancel of the session, which raises the error.
+    """
+    if outcome.status is not Status.CANCELLED:
+        return None
+    scope, run_id = open_scope(), current_call().id
+    for error in scope.record.ending.errors:
+        # The node of the tool may have called the one that failed.
+        inner = scope.record.call_of(error) or 0
+        while inner and scope.tree.parent(inner) != run_id:
+            inner = scope.tree.parent(inner)
+        match scope.tree.role(inner):
+            case ToolRole(call_id=identifier) | AgentRole(tool_call_id=identifier) if identifier == call.identifier:
+                return failure(call, error)
+            case _:
+                pass
+    return None
 
 
 def _ended(call: ToolCall) -> ToolResponse:

@@ -66,14 +66,18 @@ class PreparedCall(NamedTuple):
     args: Args
     kwargs: Kwargs
 
+    @property
+    def is_of_agent(self) -> bool:
+        """Whether the node is an agent."""
+        return isinstance(self.node.role, AgentRole)
+
     def start(self, group: CallGroup, timeout: float | None) -> PendingCall[object]:
         """Start the call in a group. The timeout is for nodes that have none of their own."""
         node = (
             self.node if timeout is None or self.node.timeout is not None else self.node.with_options(timeout=timeout)
         )
         call = self.call
-        is_agent = isinstance(node.role, AgentRole)
-        role = AgentRole(call.identifier) if is_agent else ToolRole(call.name, call.identifier)
+        role = AgentRole(call.identifier) if self.is_of_agent else ToolRole(call.name, call.identifier)
         return group.start_soon(node.with_role(role), *self.args, **self.kwargs)
 
 
