@@ -70,7 +70,9 @@ async def test_the_usage_of_a_run_has_that_of_an_agent_that_took_too_long_and_of
         return [Answer(calls=asks("slow"), usage=Usage(100, 10, calls=1)), Delay(seconds, "x")]
 
     late = rt.agent_node("Late", llm=ScriptedModel(*answers(9)), tool_nodes=[slow], timeout=2)
-    fails = rt.agent_node("Fails", llm=ScriptedModel(*answers(0)[:1], rt.LLMError("no")), tool_nodes=[slow], retry=rt.Retry(3))
+    fails = rt.agent_node(
+        "Fails", llm=ScriptedModel(*answers(0)[:1], rt.LLMError("no")), tool_nodes=[slow], retry=rt.Retry(3)
+    )
     price = (Decimal(1), Decimal(1))
     for inner, calls in ((late, 1), (fails, 3)):
         model = ScriptedModel((inner.name, {"user_input": "x"}), "done", price=price)
@@ -100,7 +102,9 @@ async def test_an_agent_that_a_function_calls_for_itself_is_not_in_the_usage_of_
 async def test_the_history_tells_which_tool_has_ended_the_session_and_by_which_error(
     name: str, autojump_clock: MockClock
 ) -> None:
-    agent = rt.agent_node("A", llm=ScriptedModel(asks("slow", name, "slow"), "x"), tool_nodes=[slow, fatal, calls_fatal])
+    agent = rt.agent_node(
+        "A", llm=ScriptedModel(asks("slow", name, "slow"), "x"), tool_nodes=[slow, fatal, calls_fatal]
+    )
     with pytest.raises(rt.FatalError):
         async with rt.astream(agent, "hi") as stream:
             await stream.finish()
@@ -114,7 +118,7 @@ async def test_the_history_tells_which_tool_has_ended_a_session_that_ends_on_any
         raise ValueError("no")
 
     agent = rt.agent_node("A", llm=ScriptedModel(asks("boom"), "x"), tool_nodes=[boom])
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="no"):
         async with rt.Session(end_on_error=True), rt.astream(agent, "hi") as stream:
             await stream.finish()
     assert results(stream.history) == ["ValueError: no"]
@@ -127,3 +131,45 @@ async def test_an_agent_as_a_tool_that_has_ended_the_session_is_told_so_in_each_
         async with rt.astream(outer, "hi") as stream:
             await stream.finish()
     assert results(stream.history) == ["FatalError: the disk is gone"]
+
+
+# Data that is nested too deeply.
+
+DEEP = "[" * 10_000 + "]" * 10_000
+
+
+def nested(levels: int) -> Any:
+    value: Any = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@rt.function_node
+async def takes(x: Any) -> str:
+    return str(x)
+
+
+@pytest.mark.parametrize("arguments", [f'{{"x": {DEEP}}}', DEEP, {"x": nested(100)}, {"x": nested(10_000)}])
+async def test_a_model_is_told_that_its_arguments_are_nested_too_deeply(arguments: Any) -> None:
+    model = ScriptedModel(("takes", arguments), ("takes", {"x": nested(97)}), "done")
+    answer = await rt.call(rt.agent_node("A", llm=model, tool_nodes=[takes]), "hi")
+    assert results(answer.message_history) == ["the arguments have more than 100 levels", str(nested(97))]
+    # What is sent to providers, and stored, is no deep value.
+    assert isinstance(answer.tool_invocations[0][0].arguments, str)
+
+
+async def test_a_structured_answer_that_is_nested_too_deeply_is_sent_back() -> None:
+    model = ScriptedModel(DEEP, '{"value": []}')
+    answer = await rt.call(rt.agent_node("A", llm=model, output_schema=list[Any]), "hi")
+    assert answer.structured == []
+    assert "nested too deeply" in str(model.asked[1].messages[-1].content)
+
+
+async def test_a_result_that_is_nested_too_deeply_is_told_as_a_failure_of_the_tool() -> None:
+    @rt.function_node
+    async def deep() -> Any:
+        return nested(10_000)
+
+    answer = await rt.call(rt.agent_node("A", llm=ScriptedModel(asks("deep"), "done"), tool_nodes=[deep]), "hi")
+    assert results(answer.message_history)[0].startswith("RecursionError")

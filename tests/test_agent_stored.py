@@ -188,7 +188,7 @@ async def test_an_image_that_an_agent_was_given_is_stored_once_and_stays_in_the_
     picture = UserMessage("What is it?", data)
     model = ScriptedModel("a cat")
     agent = rt.agent_node("A", llm=model)
-    lives = iter([ValueError, None])
+    lives = iter([ValueError("no"), None])
 
     async def main() -> str:
         answer = (await rt.call(agent, picture)).text
@@ -199,7 +199,7 @@ async def test_an_image_that_an_agent_was_given_is_stored_once_and_stays_in_the_
     path = tmp_path / "store.db"
     store = rt.DurableStore(path, durability="process")
     flow = rt.Flow("flow", main, durable=store, save_state=False)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="no"):
         await flow.ainvoke(session_id="a")
     encoded = base64.b64encode(data)
     assert rows_with(path, encoded) == [("A", "opened")]

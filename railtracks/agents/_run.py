@@ -25,7 +25,7 @@ from railtracks.agents._reservations import Reservation, counted_retry, reserve,
 from railtracks.agents._response import AgentResponse
 from railtracks.agents._schemas import MisfitError
 from railtracks.agents._told import Teller, refusal
-from railtracks.agents._tool_calls import ToolCalls, with_own_identifiers
+from railtracks.agents._tool_calls import ToolCalls, with_fit_calls
 from railtracks.agents._toolbox import Toolbox
 from railtracks.agents._usage import usage_goes_to
 from railtracks.exceptions import (
@@ -267,7 +267,7 @@ class Run(Generic[T]):
         send: Send = self._send
         for each in reversed(self._options.model_middleware):
             send = each.around(send)
-        response = with_own_identifiers(await send(self._request()))
+        response = with_fit_calls(await send(self._request()))
         # For budgets: a replay of the agent knows nothing of its options.
         to_call = [] if response.finish_reason in _NOT_WHOLE else self._to_call(response.message.tool_calls)
         return evolve(response, cost=self._reservation.cost_of(response), tool_call_count=len(to_call))

@@ -26,10 +26,11 @@ from railtracks.agents._toolbox import PreparedCall, Toolbox
 from railtracks.agents._usage import RunsUsage, usage_goes_to
 from railtracks.exceptions import LLMError
 from railtracks.llm import Response, ToolCall, ToolResponse, Usage
+from railtracks.llm._wire import shallow
 
 
-def with_own_identifiers(response: Response) -> Response:
-    """Return an answer in which each tool call has an identifier of its own.
+def with_fit_calls(response: Response) -> Response:
+    """Return an answer in which each tool call has an identifier of its own, and no arguments that are nested deeply.
 
     Some servers give the same to all calls of an answer, or none. Providers refuse a history with two such calls.
     """
@@ -37,7 +38,9 @@ def with_own_identifiers(response: Response) -> Response:
     calls: list[ToolCall] = []
     for each in response.message.tool_calls:
         is_new = each.identifier not in seen
-        calls.append(each if is_new else evolve(each, identifier=f"call_{uuid.uuid4().hex}"))
+        arguments = each.arguments if isinstance(each.arguments, str) else shallow(each.arguments)
+        identifier = each.identifier if is_new else f"call_{uuid.uuid4().hex}"
+        calls.append(evolve(each, identifier=identifier, arguments=arguments))
         seen.add(each.identifier)
     return evolve(response, message=evolve(response.message, tool_calls=calls))
 

@@ -25,6 +25,7 @@ from railtracks.agents._schemas import MisfitError, parameters_of
 from railtracks.agents._told import refusal
 from railtracks.exceptions import NodeCreationError
 from railtracks.llm import Tool, ToolCall, ToolResponse
+from railtracks.llm._wire import MOST_LEVELS
 
 Args: TypeAlias = tuple[Any, ...]
 Kwargs: TypeAlias = dict[str, Any]
@@ -117,7 +118,7 @@ class Toolbox:
         if tool is None:
             return refusal(call, f"there is no tool {call.name!r}; there are: {', '.join(self._tools) or 'none'}")
         if not isinstance(call.arguments, Mapping):
-            return refusal(call, f"the arguments are no JSON object: {_problem_of(call.arguments)}")
+            return refusal(call, _problem_of(call.arguments))
         try:
             return PreparedCall(call, tool.node, *tool.bind(call.arguments))
         except MisfitError as error:
@@ -125,13 +126,18 @@ class Toolbox:
 
 
 def _problem_of(text: str) -> str:
+    found: object = {}
     # Python's parser tells more, and takes what is no JSON.
     for parse in (json.loads, msgspec.json.decode):
         try:
-            parse(text)
+            found = parse(text)
         except ValueError as error:
-            return str(error)
-    return "they are another JSON value"
+            return f"the arguments are no JSON object: {error}"
+        except RecursionError:
+            break
+    if is_mapping(found):
+        return f"the arguments have more than {MOST_LEVELS} levels"
+    return "the arguments are no JSON object: they are another JSON value"
 
 
 def _names_in(schema: object) -> Iterator[str]:

@@ -31,7 +31,15 @@ from railtracks.llm._messages import (
     UserMessage,
 )
 from railtracks.llm._strict import ANTHROPIC
-from railtracks.llm._wire import RequestOptions, arguments_in, arguments_of, estimated_usage, given, schema_in_words
+from railtracks.llm._wire import (
+    RequestOptions,
+    arguments_in,
+    arguments_of,
+    estimated_usage,
+    given,
+    schema_in_words,
+    shallow,
+)
 
 _FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
     "end_turn": "stop",
@@ -366,7 +374,7 @@ def _gist(blocks: Sequence[_Block]) -> tuple[str, list[object]]:
 
 def _call_of(block: _Block) -> ToolCall:
     given_ = block.get("input", {})
-    arguments = {str(name): value for name, value in given_.items()} if is_dict(given_) else str(given_)
+    arguments = shallow({str(name): value for name, value in given_.items()}) if is_dict(given_) else str(given_)
     return ToolCall(str(block.get("id", "")), str(block.get("name", "")), arguments)
 
 

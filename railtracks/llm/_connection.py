@@ -27,6 +27,7 @@ from railtracks.llm._wire import Reader, Wire
 _END: Final = 1.0
 # What msgspec says of JSON that ends too early. It has no class of its own.
 _TRUNCATED: Final = "Input data was truncated"
+_TOO_DEEP: Final = "JSON that is nested too deeply"
 
 
 class Lines(Protocol):
@@ -100,6 +101,8 @@ class Connection:
             if _is_cut(answer.content, answer.headers):
                 raise _failures.cut(self.where) from None
             raise
+        except RecursionError:
+            raise _failures.malformed(self.where, _TOO_DEEP) from None
 
     async def _whole(self, body: Mapping[str, object]) -> httpx2.Response:
         failure: LLMError | None = None
@@ -126,6 +129,8 @@ class Connection:
                         raise
                     # Nothing follows. What came before may be all that matters: the reader knows.
                     break
+                except RecursionError:
+                    raise _failures.malformed(self.where, _TOO_DEEP) from None
                 for piece in pieces or ():
                     await on_piece(piece)
                 if pieces is not None:

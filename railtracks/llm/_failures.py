@@ -100,7 +100,7 @@ def refusal_in(body: bytes | str) -> Refusal | None:
     """Return what a body says of an error, `None` if it is none."""
     try:
         found = msgspec.json.decode(body, type=_Body)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return None
     match found.error:
         case None:

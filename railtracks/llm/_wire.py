@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from attrs import frozen
 
-from railtracks._checks import is_dict
+from railtracks._checks import is_dict, is_list, is_mapping
 from railtracks.llm._data import ModelRequest, Piece, Response, Usage
 from railtracks.llm._messages import AssistantMessage, ToolCall, ToolMessage
 
 # The name under which providers are told of arguments that are no JSON object: they take nothing but objects.
 INVALID_JSON: Final = "INVALID_JSON"
+# The most levels of arguments. More are no data that a tool wants, and whatever goes through them may fill the stack.
+MOST_LEVELS: Final = 100
+# Stands for arguments of more levels that cannot be written either.
+_DEEP: Final = '{"...":' * (MOST_LEVELS + 1) + "null" + "}" * (MOST_LEVELS + 1)
 # A careful guess for texts in European languages and JSON.
 _CHARACTERS_OF_A_TOKEN: Final = 3
 
@@ -118,10 +122,34 @@ def arguments_in(text: str) -> Mapping[str, Any] | str:
     try:
         # What Python's own parser takes beside JSON, such as `NaN` and half a character, no provider takes back.
         found: object = msgspec.json.decode(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         # An SDK may have read the escape of half a character. The character itself cannot be sent: its escape can.
         return text.encode("utf-8", "backslashreplace").decode()
-    return {str(name): value for name, value in found.items()} if is_dict(found) else text
+    return shallow({str(name): value for name, value in found.items()}, text) if is_dict(found) else text
+
+
+def shallow(arguments: Mapping[str, Any], text: str | None = None) -> Mapping[str, Any] | str:
+    """Return arguments as they are; where they are nested too deeply, as a text, which is no JSON object.
+
+    Args:
+        arguments: The arguments.
+        text: The text that the model sent for them, if that is known.
+    """
+    level: list[object] = [arguments]
+    for _ in range(MOST_LEVELS):
+        level = [part for each in level for part in _parts_of(each)]
+    if not level:
+        return arguments
+    try:
+        return json.dumps(arguments) if text is None else text
+    except (TypeError, ValueError, RecursionError):
+        return _DEEP
+
+
+def _parts_of(value: object) -> Iterable[object]:
+    if is_mapping(value):
+        return value.values()
+    return value if is_list(value) else ()
 
 
 def arguments_of(call: ToolCall) -> Mapping[str, Any]:

@@ -42,9 +42,11 @@ class AnswerSchema(Generic[T]):
         """
         try:
             given: object = msgspec.json.decode(text)
+            found = converted(given, self._adapted) if self._holder is None else self._holder.value_in(given)
         except msgspec.DecodeError as error:
             raise MisfitError(str(error)) from None
-        found = converted(given, self._adapted) if self._holder is None else self._holder.value_in(given)
+        except RecursionError:
+            raise MisfitError("it is nested too deeply") from None
         return cast("T", found)
 
 

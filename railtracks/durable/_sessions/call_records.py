@@ -87,7 +87,14 @@ class Runs:
                 begun[row.key] = arguments
             ended = self._ended_by(row)
             if ended is not None:
-                made[places[ended]] = _record(row._replace(arguments=arguments), self._first[ended], around[ended], began_at[ended], values, scrubber)
+                made[places[ended]] = _record(
+                    row._replace(arguments=arguments),
+                    self._first[ended],
+                    around[ended],
+                    began_at[ended],
+                    values,
+                    scrubber,
+                )
         return tuple(each for each in made if each is not None)
 
     def _ended_by(self, row: CallRow) -> int | None:
