@@ -76,14 +76,16 @@ OPENAI_WHOLE = json.dumps({"choices": [{"message": {"content": "Hello."}, "finis
 ANTHROPIC_WHOLE = json.dumps({"content": [{"type": "text", "text": "Hello."}], "stop_reason": "end_turn"})
 
 
-async def serve_unframed(nursery: trio.Nursery, kind: str, *bodies: str) -> str:
+async def serve_unframed(nursery: trio.Nursery, kind: str, *bodies: str, is_chunked: bool = False) -> str:
     """Serve answers with neither a length nor chunks, which end with their connection; return the address.
 
     Args:
         nursery: Where the server runs.
         kind: The type of the content.
         *bodies: The first one for the first request, and so on; the last one stays.
+        is_chunked: Whether the answers have chunks all the same, and end as whole ones do.
     """
+    framing = "transfer-encoding: chunked\r\n" * is_chunked
     left = list(bodies)
 
     async def serve(stream: trio.SocketStream) -> None:
@@ -96,8 +98,10 @@ async def serve_unframed(nursery: trio.Nursery, kind: str, *bodies: str) -> str:
                     return
                 received += data
             body = left.pop(0) if len(left) > 1 else left[0]
-            head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\n\r\n"
-            await stream.send_all(head.encode() + body.encode())
+            head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\n{framing}connection: close\r\n\r\n"
+            data = body.encode()
+            chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data)
+            await stream.send_all(head.encode() + (chunks if is_chunked else data))
             await stream.send_eof()
 
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")

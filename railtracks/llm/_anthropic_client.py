@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import anthropic
 import httpx2
 
-from railtracks.llm._connection import Lines, timeout_of
+from railtracks.llm._connection import Chunks, timeout_of
 from railtracks.llm._endpoint import Address, Transport
 from railtracks.llm._loading import tls
 
@@ -37,7 +37,7 @@ class AnthropicClient:
         answer = await self._messages.with_raw_response.create(model="", max_tokens=1, messages=[], extra_body=body)
         return answer.http_response
 
-    def stream(self, body: Mapping[str, object]) -> AbstractAsyncContextManager[Lines]:
+    def stream(self, body: Mapping[str, object]) -> AbstractAsyncContextManager[Chunks]:
         """Send a request whose answer is a stream."""
         return self._messages.with_streaming_response.create(
             model="", max_tokens=1, messages=[], stream=True, extra_body=body, timeout=self._between_bytes

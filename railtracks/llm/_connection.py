@@ -6,7 +6,8 @@ It knows the wire of its provider and the client of its SDK, and neither agents 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Mapping
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
@@ -25,23 +26,16 @@ from railtracks.llm._wire import Reader, Wire
 
 # How long a stream that has said everything may take to end, in seconds. Then its connection is not used again.
 _END: Final = 1.0
-# What msgspec says of JSON that ends too early. It has no class of its own.
-_TRUNCATED: Final = "Input data was truncated"
+_LINE_END: Final = re.compile(rb"[\r\n]")
+_DATA: Final = b"data:"
 _TOO_DEEP: Final = "JSON that is nested too deeply"
 
 
-class Lines(Protocol):
-    """An open stream, as the SDKs hand it out.
+class Chunks(Protocol):
+    """An open stream, as the SDKs hand it out."""
 
-    Attributes:
-        headers: The headers of the answer.
-    """
-
-    @property
-    def headers(self) -> httpx2.Headers: ...
-
-    def iter_lines(self) -> AsyncIterator[str]:
-        """Return the lines as they come."""
+    def iter_bytes(self) -> AsyncIterator[bytes]:
+        """Return the bytes as they come."""
         ...
 
 
@@ -59,7 +53,7 @@ class Client(Protocol):
         """Send a request, and return the answer, which was read."""
         ...
 
-    def stream(self, body: Mapping[str, object]) -> AbstractAsyncContextManager[Lines]:
+    def stream(self, body: Mapping[str, object]) -> AbstractAsyncContextManager[Chunks]:
         """Send a request whose answer is a stream."""
         ...
 
@@ -117,18 +111,12 @@ class Connection:
     async def _streamed(self, body: Mapping[str, object], reader: Reader, on_piece: OnPiece) -> Response:
         # Without a limit: the reading task must never wait for this one, see `_read`.
         send, receive = trio.open_memory_channel[str | LLMError](math.inf)
-        headers = httpx2.Headers()
         async with CallNursery() as nursery:
-            nursery.start_soon(self._read, body, headers, send)
+            nursery.start_soon(self._read, body, send)
             deadline = trio.current_time() + self.patience.answering
             while not reader.is_complete and (event := await self._next(receive, deadline)) is not None:
                 try:
                     pieces = reader.feed(event)
-                except msgspec.DecodeError:
-                    if not _is_cut(event.encode(), headers):
-                        raise
-                    # Nothing follows. What came before may be all that matters: the reader knows.
-                    break
                 except RecursionError:
                     raise _failures.malformed(self.where, _TOO_DEEP) from None
                 for piece in pieces or ():
@@ -157,22 +145,24 @@ class Connection:
             raise event
         return event
 
-    async def _read(
-        self, body: Mapping[str, object], headers: httpx2.Headers, send: trio.MemorySendChannel[str | LLMError]
-    ) -> None:
-        """Read a stream, and hand its headers and its events over.
+    async def _read(self, body: Mapping[str, object], send: trio.MemorySendChannel[str | LLMError]) -> None:
+        """Read a stream, and hand its events over.
 
         The SDK reads by generators inside of generators. Left between two lines, they would stay open, with a warning
-        for each. So this task waits for nothing but the next line. It ends by the stream's end, or by a cancel or an
-        error that strikes while it waits for a line (test_llm_streams.py).
+        for each. So this task waits for nothing but the next bytes. It ends by the stream's end, or by a cancel or an
+        error that strikes while it waits for them (test_llm_streams.py).
         """
         with send:
             try:
+                events = _Events()
                 async with self.client.stream(body) as stream:
-                    headers.update(stream.headers)
-                    async for line in stream.iter_lines():
-                        if line.startswith("data:"):
-                            send.send_nowait(line.removeprefix("data:").strip())
+                    async for chunk in stream.iter_bytes():
+                        for event in events.fed(chunk):
+                            send.send_nowait(event)
+                for event in events.fed(b"\n"):
+                    # The last line has no end. What came before may be all that matters: the reader knows.
+                    if not _failures.is_truncated(event.encode()):
+                        send.send_nowait(event)
             except (self.client.errors, httpx2.HTTPError) as error:
                 send.send_nowait(self._failure(error))
 
@@ -196,23 +186,34 @@ class Connection:
         return _failures.too_slow(self.where, f"did not answer in {seconds:g} seconds", is_retryable=False)
 
 
+class _Events:
+    """The data of the events of a stream. An event is one line here, as all providers send it.
+
+    The SDKs end a line at each character that Python takes for an end, such as U+2028. In a stream that is none, and
+    may stand in the JSON.
+    """
+
+    def __init__(self) -> None:
+        self._begun: list[bytes] = []
+
+    def fed(self, chunk: bytes) -> Iterator[str]:
+        """Take the next bytes, and return the data of the events that end in them."""
+        *ended, rest = _LINE_END.split(chunk)
+        for each in ended:
+            line = b"".join([*self._begun, each])
+            self._begun.clear()
+            if line.startswith(_DATA):
+                yield line.removeprefix(_DATA).decode("utf-8", "replace").strip()
+        self._begun.append(rest)
+
+
 def _is_cut(data: bytes, headers: httpx2.Headers) -> bool:
-    """Return whether JSON has ended in the middle because its connection has.
+    """Return whether a whole answer has ended in the middle because its connection has.
 
     HTTP tells that itself, unless an answer has neither a length nor chunks: such a one ends where the server dies.
     """
     is_framed = "content-length" in headers or "transfer-encoding" in headers
-    # A number that ends behind its sign, point or exponent is malformed to msgspec, until there is a digit.
-    return not is_framed and any(map(_is_truncated, (data, data + b"0")))
-
-
-def _is_truncated(data: bytes) -> bool:
-    """Return whether JSON has no mistake but its early end."""
-    try:
-        msgspec.json.decode(data, type=msgspec.Raw)
-    except (msgspec.DecodeError, RecursionError) as error:
-        return str(error) == _TRUNCATED
-    return False
+    return not is_framed and _failures.is_truncated(data)
 
 
 def timeout_of(patience: Patience, *, is_streamed: bool) -> httpx2.Timeout:

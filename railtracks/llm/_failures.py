@@ -50,6 +50,8 @@ _TOO_LONG: Final = (
     "input is too long",
     "input token count",
 )
+# What msgspec says of JSON that ends too early. It has no class of its own.
+_TRUNCATED: Final = "Input data was truncated"
 # Another attempt does not fill an account.
 _NO_QUOTA: Final = "insufficient_quota"
 
@@ -146,6 +148,20 @@ def _is_too_long(status: int, said: Refusal) -> bool:
 def malformed(where: str, problem: str) -> LLMError:
     """Return the error of an answer that is no answer."""
     return LLMError(f"{where} sent what is no answer: {_short(problem)}", reason="malformed")
+
+
+def is_truncated(data: bytes) -> bool:
+    """Return whether JSON has no mistake but its early end."""
+    # A number that ends behind its sign, point or exponent is malformed to msgspec, until there is a digit.
+    return any(map(_ends_early, (data, data + b"0")))
+
+
+def _ends_early(data: bytes) -> bool:
+    try:
+        msgspec.json.decode(data, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        return str(error) == _TRUNCATED
+    return False
 
 
 def cut(where: str) -> LLMError:

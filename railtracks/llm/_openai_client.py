@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import httpx2
 import openai
 
-from railtracks.llm._connection import Lines, timeout_of
+from railtracks.llm._connection import Chunks, timeout_of
 from railtracks.llm._endpoint import Address, Transport
 from railtracks.llm._loading import tls
 
@@ -37,7 +37,7 @@ class OpenAIClient:
         answer = await self._completions.with_raw_response.create(model="", messages=[], extra_body=body)
         return answer.http_response
 
-    def stream(self, body: Mapping[str, object]) -> AbstractAsyncContextManager[Lines]:
+    def stream(self, body: Mapping[str, object]) -> AbstractAsyncContextManager[Chunks]:
         """Send a request whose answer is a stream."""
         return self._completions.with_streaming_response.create(
             model="", messages=[], stream=True, extra_body=body, timeout=self._between_bytes

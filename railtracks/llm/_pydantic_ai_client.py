@@ -105,9 +105,11 @@ class PydanticAIConnection:
 
     async def _read(self, request: ModelRequest, send: trio.MemorySendChannel[Piece | Response | LLMError]) -> None:
         """Read a stream, and hand over its pieces, and the answer or the error at its end."""
+        has_begun = False
         with send:
             try:
                 async with model_request_stream(self.model, **self._arguments(request)) as stream:
+                    has_begun = True
                     async for event in stream:
                         piece = _piece(event)
                         if piece is not None:
@@ -116,7 +118,9 @@ class PydanticAIConnection:
                 response = response_of(answer, request, self.options.provider)
                 send.send_nowait(_failures.cut(self.where) if _is_cut(answer) else response)
             except _ERRORS as error:
-                send.send_nowait(self._failure(error))
+                # Without a first event there is no stream to pydantic-ai.
+                is_empty = not has_begun and type(error) is theirs.UnexpectedModelBehavior
+                send.send_nowait(_failures.cut(self.where) if is_empty else self._failure(error))
 
     def _arguments(self, request: ModelRequest) -> _Arguments:
         messages = conversation(request.messages, self.options.provider)
