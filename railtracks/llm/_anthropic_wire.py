@@ -181,7 +181,7 @@ class AnthropicWire:
         if _gist(blocks) == _gist(plain):
             return blocks
         # Somebody has changed the message since: what only the provider understands goes first.
-        return [each for each in blocks if each.get("type") not in _PLAIN] + plain
+        return [each for each in blocks if _kind(each) not in _PLAIN] + plain
 
     def response(self, body: bytes, request: ModelRequest) -> Response:
         """Return the answer in the body of one that was not streamed."""
@@ -199,7 +199,7 @@ class AnthropicWire:
     def _response(self, answer: _Answer, blocks: list[_Block], request: ModelRequest) -> Response:
         message = AssistantMessage(
             _joined(blocks, "text"),
-            tool_calls=tuple(_call_of(each) for each in blocks if each.get("type") == "tool_use"),
+            tool_calls=tuple(_call_of(each) for each in blocks if _kind(each) == "tool_use"),
             reasoning=_joined(blocks, "thinking") or None,
             provider_data=self._provider_data(blocks),
         )
@@ -212,7 +212,7 @@ class AnthropicWire:
         )
 
     def _provider_data(self, blocks: Sequence[_Block]) -> ProviderData | None:
-        if all(each.get("type") in _PLAIN for each in blocks):
+        if all(_kind(each) in _PLAIN for each in blocks):
             return None
         return ProviderData(self._options.provider, [_storable(each) for each in blocks])
 
@@ -243,7 +243,7 @@ class AnthropicReader:
                 return self._part(event.index).add(event.delta)
             case "content_block_stop":
                 block = self._part(event.index).block()
-                return [ToolCallPiece(_call_of(block))] if block.get("type") == "tool_use" else []
+                return [ToolCallPiece(_call_of(block))] if _kind(block) == "tool_use" else []
             case "message_delta":
                 self._answer.stop_reason = event.delta.stop_reason or self._answer.stop_reason
                 self._answer.usage = _merged(self._answer.usage, event.usage)
@@ -314,6 +314,8 @@ def _usage(told: _Usage | None) -> Usage | None:
     if told is None or told.input_tokens is None or told.output_tokens is None:
         return None
     cached, written = told.cache_read_input_tokens or 0, told.cache_creation_input_tokens or 0
+    if min(told.input_tokens, told.output_tokens, cached, written) < 0:
+        return None
     return Usage(
         told.input_tokens + cached + written,
         told.output_tokens,
@@ -337,8 +339,14 @@ def _tool_choice(choice: str) -> _Block | None:
 
 def _cache(blocks: list[_Block]) -> None:
     """Have the provider keep everything down to the last of the blocks."""
-    if blocks and blocks[-1].get("type", "tool") in {*_CACHEABLE, "tool"}:
+    # Tools have no type.
+    if blocks and ("type" not in blocks[-1] or _kind(blocks[-1]) in _CACHEABLE):
         blocks[-1] = {**blocks[-1], **_CACHED}
+
+
+def _kind(block: _Block) -> str:
+    """Return the type of a block, an unknown one if it is no text."""
+    return str(block.get("type"))
 
 
 def _text(text: str) -> _Block:
@@ -364,12 +372,12 @@ def _source(attachment: Attachment) -> _Block:
 
 
 def _joined(blocks: Iterable[_Block], kind: str) -> str:
-    return "".join(str(each.get(kind) or "") for each in blocks if each.get("type") == kind)
+    return "".join(str(each.get(kind) or "") for each in blocks if _kind(each) == kind)
 
 
 def _gist(blocks: Sequence[_Block]) -> tuple[str, list[object]]:
     """Return what all providers understand of a message, to compare."""
-    return _joined(blocks, "text"), [each.get("id") for each in blocks if each.get("type") == "tool_use"]
+    return _joined(blocks, "text"), [each.get("id") for each in blocks if _kind(each) == "tool_use"]
 
 
 def _call_of(block: _Block) -> ToolCall:
@@ -380,4 +388,4 @@ def _call_of(block: _Block) -> ToolCall:
 
 def _storable(block: _Block) -> _Block:
     """Return a block as the provider takes it back."""
-    return {**block, "input": arguments_of(_call_of(block))} if block.get("type") == "tool_use" else block
+    return {**block, "input": arguments_of(_call_of(block))} if _kind(block) == "tool_use" else block

@@ -373,11 +373,15 @@ class _Answer:
         if told is None or told.prompt_tokens is None or told.completion_tokens is None:
             return estimated_usage(self._request, message)
         asked, answered = told.prompt_tokens_details, told.completion_tokens_details
+        cached, reasoning = (asked and asked.cached_tokens) or 0, (answered and answered.reasoning_tokens) or 0
+        # Some servers say -1 of what they do not know. Counted, it would give something back to budgets.
+        if min(told.prompt_tokens, told.completion_tokens, cached, reasoning) < 0:
+            return estimated_usage(self._request, message)
         return Usage(
             int(told.prompt_tokens),
             int(told.completion_tokens),
-            cached_tokens=(asked and asked.cached_tokens) or 0,
-            reasoning_tokens=(answered and answered.reasoning_tokens) or 0,
+            cached_tokens=cached,
+            reasoning_tokens=reasoning,
             calls=1,
         )
 

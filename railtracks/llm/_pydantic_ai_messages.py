@@ -118,9 +118,10 @@ def response_of(answer: parts.ModelResponse, request: ModelRequest, provider: st
         reasoning_tokens=usage.output_reasoning_tokens,
         calls=1,
     )
+    is_told = bool(counted.total_tokens) and min(usage.input_tokens, usage.output_tokens) >= 0
     return Response(
         message,
-        counted if usage.input_tokens or usage.output_tokens else estimated_usage(request, message),
+        counted if is_told else estimated_usage(request, message),
         reason,
         answer.model_name or "",
         answer.provider_response_id,

@@ -1,0 +1,96 @@
+"""What no provider should send: nested more deeply than any parser goes, blocks of no type, counts below zero."""
+
+import json
+from typing import Any
+
+import pytest
+import trio
+from llm_wires import Make, asked, both, ignore, openai, sdks, serve_unframed  # noqa: F401 - a fixture
+from pydantic_ai import messages as parts
+from pydantic_ai.usage import RequestUsage
+
+import railtracks as rt
+from railtracks.llm import ModelRequest, UserMessage, _failures
+from railtracks.llm._anthropic_wire import AnthropicWire
+from railtracks.llm._openai_wire import OpenAIWire
+from railtracks.llm._pydantic_ai_messages import response_of
+from railtracks.llm._wire import RequestOptions
+
+# Deeper than the stack of any parser.
+DEEP = "[" * 100_000 + "]" * 100_000
+DEEP_OPENAI = {"choices": [{"message": {"reasoning_details": "DEEP"}, "finish_reason": "stop"}]}
+DEEP_ANTHROPIC = {"content": [{"type": "tool_use", "id": "1", "name": "a", "input": "DEEP"}], "stop_reason": "tool_use"}
+
+
+@both
+@pytest.mark.parametrize("on_piece", [None, ignore], ids=["whole", "streamed"])
+async def test_an_answer_that_is_nested_too_deeply_is_malformed(make: Make, on_piece: Any) -> None:
+    answer = json.dumps(DEEP_OPENAI if make is openai else DEEP_ANTHROPIC).replace('"DEEP"', DEEP)
+    body = answer if on_piece is None else f"data: {answer}\n\n"
+    async with trio.open_nursery() as nursery:
+        address = await serve_unframed(nursery, "application/json", body)
+        kind = rt.llm.OpenAILLM if make is openai else rt.llm.AnthropicLLM
+        async with kind("test", api_base=address, api_key="k").open() as connection:
+            with pytest.raises(rt.LLMError, match="nested too deeply") as caught:
+                await connection.respond(asked(), on_piece)
+        nursery.cancel_scope.cancel()
+    assert (caught.value.reason, caught.value.is_retryable) == ("malformed", False)
+
+
+def test_an_error_whose_text_is_nested_too_deeply_is_that_of_its_status() -> None:
+    error = _failures.of_status("here", 401, f'{{"error": {DEEP}}}'.encode(), {})
+    assert type(error) is rt.ModelAuthError
+
+
+OPTIONS = RequestOptions("m", "p", max_tokens=5)
+REQUEST = ModelRequest((UserMessage("hi"),))
+
+
+@pytest.mark.parametrize("kind", [[], {}, None, 1, True])
+def test_a_block_of_anthropic_whose_type_is_no_text_is_one_that_nobody_knows(kind: Any) -> None:
+    wire = AnthropicWire("here", OPTIONS, is_cached=True)
+    blocks = [{"type": "text", "text": "hi"}, {"type": kind, "text": "no", "input": {}}]
+    whole = wire.response(json.dumps({"content": blocks, "stop_reason": "end_turn"}).encode(), REQUEST)
+    reader = wire.reader(REQUEST)
+    for place, block in enumerate(blocks):
+        reader.feed(json.dumps({"type": "content_block_start", "index": place, "content_block": block}))
+        assert reader.feed(json.dumps({"type": "content_block_stop", "index": place})) == []
+    reader.feed(json.dumps({"type": "message_delta", "delta": {"stop_reason": "end_turn"}}))
+    assert whole.message == reader.response().message
+    assert whole.message.content == "hi"
+    # It goes back as it came, also where the cache ends with it.
+    body: Any = wire.body(ModelRequest((*REQUEST.messages, whole.message)), is_streamed=False)
+    assert body["messages"][-1]["content"] == blocks
+
+
+@pytest.mark.parametrize("field", ["prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens"])
+def test_a_count_below_zero_of_openai_is_not_told(field: str) -> None:
+    told = {"prompt_tokens": 3, "completion_tokens": 2, "cached_tokens": 1, "reasoning_tokens": 1} | {field: -1}
+    usage = {
+        **told,
+        "prompt_tokens_details": {"cached_tokens": told["cached_tokens"]},
+        "completion_tokens_details": {"reasoning_tokens": told["reasoning_tokens"]},
+    }
+    said = {"choices": [{"message": {"content": "hi"}}], "usage": usage}
+    answered = OpenAIWire("here", OPTIONS, is_original=True).response(json.dumps(said).encode(), REQUEST).usage
+    assert answered.is_estimated
+    assert answered.total_tokens > 0
+
+
+@pytest.mark.parametrize(
+    "field", ["input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"]
+)
+def test_a_count_below_zero_of_anthropic_is_not_told(field: str) -> None:
+    usage = {"input_tokens": 3, "output_tokens": 2} | {field: -1}
+    said = {"content": [{"type": "text", "text": "hi"}], "stop_reason": "end_turn", "usage": usage}
+    answered = AnthropicWire("here", OPTIONS, is_cached=True).response(json.dumps(said).encode(), REQUEST).usage
+    assert answered.is_estimated
+    assert answered.total_tokens > 0
+
+
+@pytest.mark.parametrize(("asked_for", "answered"), [(-1, 2), (3, -1), (0, 0)])
+def test_counts_of_pydantic_ai_that_are_none_are_not_told(asked_for: int, answered: int) -> None:
+    answer = parts.ModelResponse(
+        [parts.TextPart("hi")], usage=RequestUsage(input_tokens=asked_for, output_tokens=answered)
+    )
+    assert response_of(answer, REQUEST, "p").usage.is_estimated
