@@ -54,6 +54,7 @@ class Connection:
         label: The name of the server, for errors.
         timeout: The seconds in which the server must have told its tools.
         transport: Takes this connection, and returns the transport to the server, of the package `mcp`.
+        tells_of_end: Whether the transport calls `lost` before any call hears of the end.
 
     Attributes:
         label: The name of the server.
@@ -61,12 +62,13 @@ class Connection:
         problem: Why the connection is not open.
     """
 
-    def __init__(self, label: str, timeout: float, transport: Transport) -> None:
+    def __init__(self, label: str, timeout: float, transport: Transport, *, tells_of_end: bool = False) -> None:
         self.label = label
         self.tools: Sequence[Tool] = ()
         self.problem: str = _CLOSED
         self._timeout = timeout
         self._transport = transport
+        self._tells_of_end = tells_of_end
         self._client: Client | None = None
         self._closing = trio.Event()
         self._is_patient = False
@@ -135,7 +137,8 @@ class Connection:
         except required("mcp").MCPError as error:
             if sent.is_refused:
                 raise NotTakenError from None
-            if _is_closed(error):
+            # A server may give its own errors the same code.
+            if _is_closed(error) and not (self._tells_of_end and self._client is client):
                 self._end_calls(_ENDED)
                 raise MCPConnectionError(self.label, _ENDED) from None
             raise MCPToolError(text_of(error)) from None

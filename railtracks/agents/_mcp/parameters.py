@@ -65,7 +65,7 @@ class MCPStdioParams:
         """Return a new connection to the server, which is not open yet."""
         # Without options, whose values may be secrets: `npx` alone would say too little.
         named = next((each for each in self.args if not each.startswith("-")), "")
-        return Connection(f"{self.command} {named}".rstrip(), self.timeout, self._transport)
+        return Connection(f"{self.command} {named}".rstrip(), self.timeout, self._transport, tells_of_end=True)
 
     def _transport(self, connection: Connection) -> AbstractAsyncContextManager[Any]:
         # What is safe to inherit, says `mcp`.

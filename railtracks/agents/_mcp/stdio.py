@@ -5,7 +5,9 @@ This is in place of the transport that `mcp` has, which holds up a cancelled tas
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -15,10 +17,13 @@ from typing import Any, Final
 
 import trio
 
+from railtracks._checks import is_dict
 from railtracks.agents._mcp.loading import required
 
 # The seconds that a server has to end after the end of its input, and once more after SIGTERM.
 _GRACE: Final = 0.9
+# An answer to a request, as servers write one. The client gives requests numbers.
+_ANSWER: Final = re.compile(rb'\s*\{"jsonrpc": *"2\.0", *"id": *(\d{1,18}), *"(?:result|error)"')
 
 
 @asynccontextmanager
@@ -76,22 +81,50 @@ async def stdio_transport(
 
 async def _read(process: trio.Process, incoming: Any, ended: Callable[[], None]) -> None:
     """Hand on the messages that a server writes, each in a line, until its output ends."""
-    anyio, types = required("anyio"), required("mcp_types")
-    message = required("mcp.shared.message").SessionMessage
+    anyio = required("anyio")
     assert process.stdout is not None  # noqa: S101 - a pipe
-    rest = b""
+    begun: list[bytes] = []
     with incoming:
         async for chunk in process.stdout:
-            *lines, rest = (rest + chunk).split(b"\n")
+            *lines, rest = chunk.split(b"\n")
             for line in lines:
-                try:
-                    read: object = message(types.jsonrpc_message_adapter.validate_json(line, by_name=False))
-                except ValueError as error:
-                    # It is for the client to say what it does with rubbish.
-                    read = error
+                read = _message_in(b"".join([*begun, line]))
+                begun.clear()
                 with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
                     await incoming.send(read)
+            begun.append(bytes(rest))
         ended()
+
+
+def _message_in(line: bytes) -> object:
+    """Return the message in a line; where it is none, the error that says so, as the answer to a request if it is one.
+
+    Without an answer the request would wait until its time is up, and without a limit for ever.
+    """
+    types, message = required("mcp_types"), required("mcp.shared.message").SessionMessage
+    try:
+        return message(types.jsonrpc_message_adapter.validate_json(line, by_name=False))
+    except ValueError as error:
+        answered = _answered(line)
+        if answered is None:
+            # It is for the client to say what it does with rubbish.
+            return error
+        told = types.ErrorData(code=types.PARSE_ERROR, message="the server has sent an answer that is none")
+        return message(types.JSONRPCError(jsonrpc="2.0", id=answered, error=told))
+
+
+def _answered(line: bytes) -> int | None:
+    """Return the number of the request that a line answers, `None` if it is no answer, such as a line of a log."""
+    try:
+        found: object = json.loads(line)
+    except (ValueError, RecursionError):
+        # It may be nested too deeply, or be no UTF-8.
+        answer = _ANSWER.match(line)
+        return None if answer is None else int(answer[1])
+    if not is_dict(found) or "jsonrpc" not in found or "method" in found:
+        return None
+    number = found.get("id")
+    return number if isinstance(number, int) else None
 
 
 async def _write(process: trio.Process, outgoing: Any, ended: Callable[[], None]) -> None:
