@@ -11,8 +11,9 @@ from typing import Any
 from railtracks._nodes.node import Node
 from railtracks.agents._schemas import ToolManifest, parameters_of
 from railtracks.agents._told import result_text
-from railtracks.agents._toolbox import AgentTool, Args, Kwargs, tool_name
+from railtracks.agents._toolbox import AgentTool, Args, Kwargs
 from railtracks.llm import Tool, UserMessage
+from railtracks.llm._wire import name_to_send
 
 
 def agent_tool(node: Node[..., object]) -> AgentTool:
@@ -32,7 +33,7 @@ def agent_tool(node: Node[..., object]) -> AgentTool:
         args, kwargs = parameters.bind(arguments)
         return (args, kwargs) if takes_text else ((UserMessage(result_text(kwargs)),), {})
 
-    return AgentTool(Tool(tool_name(node.name), parameters.detail, parameters.schema), node, bind)
+    return AgentTool(Tool(name_to_send(node.name), parameters.detail, parameters.schema), node, bind)
 
 
 # The signatures that stand for those of agents. Nobody calls them.

@@ -6,7 +6,6 @@ Called where an agent is made, and by its run.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -25,14 +24,13 @@ from railtracks.agents._schemas import MisfitError, parameters_of
 from railtracks.agents._told import refusal
 from railtracks.exceptions import NodeCreationError
 from railtracks.llm import Tool, ToolCall, ToolResponse
-from railtracks.llm._wire import MOST_LEVELS
+from railtracks.llm._wire import MOST_LEVELS, name_to_send
 
 Args: TypeAlias = tuple[Any, ...]
 Kwargs: TypeAlias = dict[str, Any]
 
 # An object with this method stands for a tool: an agent, for example. The method returns the `AgentTool`.
 TOOL_HOOK: Final = "__railtracks_tool__"
-_LONGEST_NAME: Final = 64
 
 
 @frozen(eq=False)
@@ -217,9 +215,4 @@ def tool_of(given: object) -> AgentTool:
         assert isinstance(tool, AgentTool)  # noqa: S101 - what the method is there for
         return tool
     parameters = parameters_of(node.fn, name=node.name, manifest=node.manifest)
-    return AgentTool(Tool(tool_name(node.name), parameters.detail, parameters.schema), node, parameters.bind)
-
-
-def tool_name(name: str) -> str:
-    """Return the name of a node as providers take it: letters, digits, `_` and `-`, at most 64."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:_LONGEST_NAME]
+    return AgentTool(Tool(name_to_send(node.name), parameters.detail, parameters.schema), node, parameters.bind)

@@ -37,6 +37,8 @@ from railtracks.llm._wire import (
     arguments_of,
     estimated_usage,
     given,
+    name_to_send,
+    plain_text,
     schema_in_words,
     shallow,
 )
@@ -166,7 +168,11 @@ class AnthropicWire:
                 return "user", [*(_source(each) for each in attachments), *_texts(content)]
             case ToolMessage(response):
                 shown = [*_texts(response.result), *(_source(each) for each in response.attachments)]
-                result: _Block = {"type": "tool_result", "tool_use_id": response.identifier, "content": shown}
+                result: _Block = {
+                    "type": "tool_result",
+                    "tool_use_id": plain_text(response.identifier),
+                    "content": shown,
+                }
                 return "user", [result | ({"is_error": True} if response.is_error else {})]
             case _:
                 return "assistant", self._answer(message)
@@ -359,7 +365,13 @@ def _texts(text: str) -> list[_Block]:
 
 
 def _tool_use(call: ToolCall) -> _Block:
-    return {"type": "tool_use", "id": call.identifier, "name": call.name, "input": arguments_of(call)}
+    return {
+        "type": "tool_use",
+        # Another provider may have given it.
+        "id": plain_text(call.identifier),
+        "name": name_to_send(call.name),
+        "input": arguments_of(call),
+    }
 
 
 def _source(attachment: Attachment) -> _Block:
@@ -388,4 +400,7 @@ def _call_of(block: _Block) -> ToolCall:
 
 def _storable(block: _Block) -> _Block:
     """Return a block as the provider takes it back."""
-    return {**block, "input": arguments_of(_call_of(block))} if _kind(block) == "tool_use" else block
+    if _kind(block) != "tool_use":
+        return block
+    call = _call_of(block)
+    return {**block, "name": name_to_send(call.name), "input": arguments_of(call)}

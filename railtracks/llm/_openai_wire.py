@@ -33,7 +33,7 @@ from railtracks.llm._messages import (
     UserMessage,
 )
 from railtracks.llm._strict import OPENAI
-from railtracks.llm._wire import RequestOptions, arguments_in, arguments_of, estimated_usage, given
+from railtracks.llm._wire import RequestOptions, arguments_in, arguments_of, estimated_usage, given, name_to_send
 
 _FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
     "content_filter": "refusal",
@@ -391,6 +391,6 @@ def _text(text: str) -> dict[str, object]:
 
 
 def _call(call: ToolCall, extra_content: object) -> dict[str, object]:
-    function = {"name": call.name, "arguments": json.dumps(arguments_of(call))}
+    function = {"name": name_to_send(call.name), "arguments": json.dumps(arguments_of(call))}
     written: dict[str, object] = {"id": call.identifier, "type": "function", "function": function}
     return written if extra_content is None else written | {"extra_content": extra_content}

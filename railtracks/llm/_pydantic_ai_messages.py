@@ -18,7 +18,7 @@ from railtracks.llm._messages import (
     ToolMessage,
     UserMessage,
 )
-from railtracks.llm._wire import arguments_in, arguments_of, estimated_usage
+from railtracks.llm._wire import arguments_in, arguments_of, estimated_usage, name_to_send
 
 _FINISH_REASONS: Final[Mapping[str | None, FinishReason]] = {
     "content_filter": "refusal",
@@ -54,7 +54,7 @@ def _said(message: SystemMessage | UserMessage | ToolMessage) -> Iterable[parts.
         outcome: Literal["failed", "success"] = "failed" if response.is_error else "success"
         files = [_file(each) for each in response.attachments]
         content = [response.result, *files] if files else response.result
-        yield parts.ToolReturnPart(response.name, content, response.identifier, outcome=outcome)
+        yield parts.ToolReturnPart(name_to_send(response.name), content, response.identifier, outcome=outcome)
 
 
 def _file(attachment: Attachment) -> parts.MultiModalContent:
@@ -69,9 +69,15 @@ def _answer(message: AssistantMessage, provider: str) -> parts.ModelResponse:
     if kept is not None and kept.provider == provider:
         [answer] = parts.ModelMessagesTypeAdapter.validate_python([kept.data])
         if isinstance(answer, parts.ModelResponse) and message_of(answer, provider) == message:
+            for each in answer.parts:
+                if isinstance(each, parts.ToolCallPart):
+                    each.tool_name = name_to_send(each.tool_name)
             return answer
     plain: list[parts.ModelResponsePart] = [parts.TextPart(message.content)] if message.content else []
-    plain += [parts.ToolCallPart(each.name, dict(arguments_of(each)), each.identifier) for each in message.tool_calls]
+    plain += [
+        parts.ToolCallPart(name_to_send(each.name), dict(arguments_of(each)), each.identifier)
+        for each in message.tool_calls
+    ]
     return parts.ModelResponse(parts=plain)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -22,6 +23,8 @@ INVALID_JSON: Final = "INVALID_JSON"
 MOST_LEVELS: Final = 100
 # Stands for arguments of more levels that cannot be written either.
 _DEEP: Final = '{"...":' * (MOST_LEVELS + 1) + "null" + "}" * (MOST_LEVELS + 1)
+_NOT_PLAIN: Final = re.compile(r"[^A-Za-z0-9_-]")
+_LONGEST_NAME: Final = 64
 # A careful guess for texts in European languages and JSON.
 _CHARACTERS_OF_A_TOKEN: Final = 3
 
@@ -155,6 +158,19 @@ def _parts_of(value: object) -> Iterable[object]:
 def arguments_of(call: ToolCall) -> Mapping[str, Any]:
     """Return the arguments of a tool call as a provider takes them back."""
     return call.arguments if isinstance(call.arguments, Mapping) else {INVALID_JSON: call.arguments}
+
+
+def name_to_send(name: str) -> str:
+    """Return the name of a tool as providers take it: letters, digits, `_` and `-`, at most 64.
+
+    A model may ask for a tool by any name. The answer to it says that there is none, and the next request must be taken.
+    """
+    return plain_text(name)[:_LONGEST_NAME] or "_"
+
+
+def plain_text(text: str) -> str:
+    """Return a text with `_` in place of each character that stands in no name and in no identifier."""
+    return _NOT_PLAIN.sub("_", text)
 
 
 def schema_in_words(schema: Mapping[str, Any]) -> str:

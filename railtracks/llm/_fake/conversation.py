@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from railtracks.llm._fake.fields import Refused
+from railtracks.llm._fake.schemas import check_name
 from railtracks.llm._fake.wire import signature_of
 from railtracks.llm._messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage
 
@@ -31,6 +32,8 @@ def check_conversation(messages: Sequence[Message]) -> None:
         if isinstance(each, AssistantMessage):
             identifiers = [call.identifier for call in each.tool_calls]
             is_open = dict.fromkeys(identifiers)
+            for call in each.tool_calls:
+                check_name(call.name, f"messages[{number}]: the name of a tool call")
             if len(is_open) < len(identifiers):
                 raise Refused(f"messages[{number}]: two tool calls have one identifier")
     _refuse_open(is_open, len(messages))

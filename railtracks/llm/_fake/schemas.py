@@ -11,7 +11,14 @@ from railtracks.llm._fake.fields import Refused
 
 _TYPES: Final = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_PATTERN: Final = "^[a-zA-Z0-9_-]{1,64}$"
 _BRANCHES: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
+
+
+def check_name(name: str, what: str) -> None:
+    """Refuse the name of a tool that providers do not take: of one that there is, and of one that was called."""
+    if not _NAME.fullmatch(name):
+        raise Refused(f"{what} {name!r} does not match {_PATTERN}")
 
 
 def check_tools(tools: Iterable[Tool], choice: str, *, strict: Iterable[str] = ()) -> None:
@@ -24,8 +31,7 @@ def check_tools(tools: Iterable[Tool], choice: str, *, strict: Iterable[str] = (
     """
     names: set[str] = set()
     for each in tools:
-        if not _NAME.fullmatch(each.name):
-            raise Refused(f"the name of tool {each.name!r} does not match ^[a-zA-Z0-9_-]{{1,64}}$")
+        check_name(each.name, "the name of tool")
         if each.name in names:
             raise Refused(f"two tools have the name {each.name!r}")
         names.add(each.name)
