@@ -21,7 +21,7 @@ from pydantic_ai_wires import model_at
 
 import railtracks as rt
 from railtracks.llm import Piece, PydanticAIModel
-from railtracks.llm._connection import _Events  # pyright: ignore[reportPrivateUsage]
+from railtracks.llm._connection import _Events
 
 both_streams = pytest.mark.parametrize(
     ("make", "said"), [(rt.llm.OpenAILLM, OPENAI_STREAM), (rt.llm.AnthropicLLM, ANTHROPIC_STREAM)]

@@ -70,7 +70,8 @@ def _answer(message: AssistantMessage, provider: str) -> parts.ModelResponse:
         [answer] = parts.ModelMessagesTypeAdapter.validate_python([kept.data])
         if isinstance(answer, parts.ModelResponse) and message_of(answer, provider) == message:
             for each in answer.parts:
-                if isinstance(each, parts.ToolCallPart):
+                # Its subclasses are calls of pydantic-ai's own tools.
+                if type(each) is parts.ToolCallPart:
                     each.tool_name = name_to_send(each.tool_name)
             return answer
     plain: list[parts.ModelResponsePart] = [parts.TextPart(message.content)] if message.content else []

@@ -163,7 +163,7 @@ def arguments_of(call: ToolCall) -> Mapping[str, Any]:
 def name_to_send(name: str) -> str:
     """Return the name of a tool as providers take it: letters, digits, `_` and `-`, at most 64.
 
-    A model may ask for a tool by any name. The answer to it says that there is none, and the next request must be taken.
+    A model may ask for a tool by any name. The answer to that says that there is none, and the next request has both.
     """
     return plain_text(name)[:_LONGEST_NAME] or "_"
 
