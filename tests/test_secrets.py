@@ -1,6 +1,7 @@
 """What is secret, and that no output shows it."""
 
 import copy
+import functools
 import json
 import logging
 import os
@@ -216,14 +217,37 @@ def test_numbers_are_known_as_well() -> None:
     assert known_secrets([("password", 12345678), ("secret", 0.123456)]) == {"12345678", "0.123456"}
 
 
-@pytest.mark.parametrize("secret", ["line one\nline two", "tab\tand 'quote'", 'ümlaut "quoted"', "back\\slash"])
+ESCAPED = [
+    "line one\nline two",
+    "tab\tand 'quote'",
+    'ümlaut "quoted"',
+    "back\\slash",
+    "it's pässwörd\nline two ä",
+    "\U0001f511 of a door",
+]
+
+
+def as_bytes(text: object) -> bytes:
+    return str(text).encode()
+
+
+def bytearray_of(text: object) -> bytearray:
+    return bytearray(as_bytes(text))
+
+
+@pytest.mark.parametrize("secret", ESCAPED)
 def test_secrets_are_known_as_reprs_json_and_lines_spell_them(secret: str) -> None:
     scrubber = Scrubber(known_secrets([("token", secret)]))
     indented = "\n  | ".join(secret.splitlines())
-    for spelled in (secret, repr(secret), repr({"x": secret}), json.dumps(secret), indented):
+    written = [str, repr, ascii, json.dumps, functools.partial(json.dumps, ensure_ascii=False), as_bytes, bytearray_of]
+    once = [secret, repr({"x": secret}), indented, *(str(write(secret)) for write in written)]
+    # Beside a quote of the other kind, and inside of another text.
+    once += [str(write(f"{secret}{quote}")) for write in written for quote in ("'", '"')]
+    twice = [str(write(each)) for each in once for write in written]
+    words = {"line one", "line two", "and", "quoted", "slash", "rd", "door"}
+    for spelled in (*once, *twice):
         text = scrubber.text(f"before {spelled} after")
-        assert secret not in text
-        assert all(line not in text for line in secret.splitlines())
+        assert not any(word in text for word in words), spelled
         assert text.startswith("before ")
         assert text.endswith(" after")
 

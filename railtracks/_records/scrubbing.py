@@ -23,6 +23,8 @@ _START: Final = 4
 # Characters. A line of a secret that is shorter is no secret by itself, nor is a bare value in a user's text.
 _SHORTEST: Final = 8
 _FEW: Final = 32
+# Characters. Of a longer secret no text inside of a text is searched for.
+_LONGEST_INNER: Final = 10_000
 
 # What stands before a value in reprs, messages and headers: `name=`, `name: `, `'name': `, `"two words": `, in JSON
 # inside of JSON `\"name\": `, and in the repr of a pair `('name', `. The possessive quantifiers bound how often each
@@ -150,14 +152,30 @@ class Scrubber:
 
 
 def _spellings(text: str) -> set[str]:
-    """Return how a secret may stand in a text: as it is, each line of it, and as reprs and JSON escape it."""
+    """Return how a secret may stand in a text: as it is, each line of it, and as reprs and JSON escape these."""
     if text.isascii() and text.isprintable() and not _compiled(_ESCAPED).search(text):
         return {text, text.strip()} - {""}
+    parts = {text, text.strip(), *(line for line in text.splitlines() if len(line) >= _SHORTEST)} - {""}
+    once = {spelling for part in parts for spelling in _escaped(part)}
+    # A text inside of a text, as a JSON document in the message of an error that is quoted.
+    inner = {spelling for part in once if len(part) <= _LONGEST_INNER for spelling in _escaped(part)}
+    return parts | once | inner
+
+
+def _escaped(text: str) -> set[str]:
+    """Return how reprs and JSON escape a text, and its UTF-8."""
     # Nothing else needs it before the end of a session: no work for `import railtracks`.
     import json  # noqa: PLC0415
 
-    lines = {line for line in text.splitlines() if len(line) >= _SHORTEST}
-    return {text, text.strip(), repr(text)[1:-1], json.dumps(text)[1:-1], *lines} - {""}
+    # A repr escapes single quotes only if double ones stand in the whole text, too.
+    quoted = f'{text}"'
+    data, quoted_data = text.encode("utf-8", "surrogatepass"), quoted.encode("utf-8", "surrogatepass")
+    return {
+        *(each[1:-1] for each in (repr(text), ascii(text), json.dumps(text), json.dumps(text, ensure_ascii=False))),
+        *(each[1:-2] for each in (repr(quoted), ascii(quoted))),
+        repr(data)[2:-1],
+        repr(quoted_data)[2:-2],
+    }
 
 
 def may_show_secrets(text: str) -> bool:
