@@ -119,6 +119,30 @@ def test_a_result_that_cannot_be_unpickled_is_a_type_error(monkeypatch: pytest.M
         unpacked("node", reply)
 
 
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (SystemExit("no result"), "SystemExit: no result"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (LookupError(), "LookupError"),
+        (ValueError("too late"), "too late"),
+    ],
+)
+def test_a_result_that_raises_anything_as_it_is_unpickled_is_a_type_error(
+    monkeypatch: pytest.MonkeyPatch, failure: BaseException, told: str
+) -> None:
+    reply = run_packed(packed("node", functions.Service, (1,), {}))
+
+    def fail(self: object, state: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(functions.Service, "__setstate__", fail, raising=False)
+    with pytest.raises(TypeError) as caught:
+        unpacked("node", reply)
+    assert str(caught.value) == f"the result of node 'node' cannot be unpickled: {told}"
+    assert caught.value.__cause__ is failure
+
+
 def test_what_is_no_job_is_an_error_and_no_crash() -> None:
     with pytest.raises(Exception, match=r"invalid load key|pickle data"):
         unpacked("node", run_packed(b"nonsense"))

@@ -337,6 +337,16 @@ async def test_a_node_that_kills_the_guardian_costs_no_call_that_begins_later() 
         assert await rt.call_batch(functions.double, range(3)) == [0, 2, 4]
 
 
+async def test_a_node_that_stops_the_guardian_holds_up_no_call_that_begins_later_and_no_end_of_a_session() -> None:
+    with trio.fail_after(60):
+        async with rt.Session(save_state=False):
+            assert await rt.call(functions.stop_the_parent) == "stopped"
+            with pytest.raises(rt.WorkerCrashedError):
+                await rt.call(functions.crash, 3)
+            assert await rt.call(functions.double, 2) == 4
+            assert await rt.call(functions.stop_the_parent) == "stopped"
+
+
 async def test_a_timer_that_a_node_has_left_running_strikes_no_later_call() -> None:
     async with rt.Session(save_state=False):
         for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):

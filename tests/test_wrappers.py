@@ -414,6 +414,78 @@ async def test_a_decorated_node_is_refused_wherever_a_node_is_given(fn: Any) -> 
     assert session.info.calls == ()
 
 
+class Items:
+    def __init__(self, error: type[BaseException] = KeyError) -> None:
+        self._error = error
+
+    def __getattr__(self, name: str) -> object:
+        raise self._error(name)
+
+    def __call__(self) -> int:
+        return 1
+
+
+def raising(name: str) -> Any:
+    """Return an object that can be called and has a property of this name, which raises an error without a text."""
+
+    def ask(_: object) -> object:
+        raise LookupError
+
+    return type("Raising", (), {name: property(ask), "__call__": lambda _: 1})()
+
+
+ATTRIBUTES = ["__name__", "__dict__", "__class__", "__wrapped__", "__signature__"]
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (Items, "of a Items: asked for its attribute '__name__' it raises KeyError: '__name__'. Let it"),
+        (
+            functools.partial(Items, SystemExit),
+            "of a Items: asked for its attribute '__name__' it raises SystemExit: __name__. Let it",
+        ),
+        *(
+            (
+                functools.partial(raising, name),
+                f"of a Raising: asked for its attribute '{name}' it raises LookupError. Let it",
+            )
+            for name in ATTRIBUTES
+        ),
+    ],
+)
+def test_an_object_that_raises_when_it_is_asked_for_an_attribute_is_refused_wherever_a_node_is_given(
+    make: Callable[[], Any], told: str
+) -> None:
+    uses: list[Callable[[Any], object]] = [
+        rt.function_node,
+        rt.session,
+        rt.wrap_node,
+        rt.after_node,
+        functools.partial(rt.Flow, "flow"),
+        functools.partial(rt.couple, middleware=[]),
+    ]
+    for fn in (make(), functools.partial(make())):
+        for use in uses:
+            with pytest.raises(rt.NodeCreationError) as caught:
+                use(fn)
+            assert told in str(caught.value)
+
+
+def test_what_is_given_for_a_function_is_told_without_secrets_and_whatever_its_repr_does() -> None:
+    class Silent:
+        def __repr__(self) -> str:
+            raise LookupError
+
+    anything: Any = rt
+    with pytest.raises(rt.NodeCreationError, match="not of <no repr: LookupError>"):
+        anything.function_node(Silent())
+    with pytest.raises(TypeError, match="Function '<no repr: LookupError>' is not async"):
+        anything.session(Silent())
+    with pytest.raises(TypeError, match=r"Function '.*password=\[redacted\]\)' is not async"):
+        anything.session(functools.partial(print, password="c4n4ry-9f2c"))
+
+
 async def test_a_decorator_below_the_node_is_part_of_its_function() -> None:
     async def plain() -> int:
         return 3

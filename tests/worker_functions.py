@@ -197,6 +197,12 @@ def crash(code: int) -> NoReturn:
 
 
 @rt.function_node(run_in="process")
+def stop_the_parent() -> str:
+    os.kill(os.getppid(), signal.SIGSTOP)
+    return "stopped"
+
+
+@rt.function_node(run_in="process")
 def kill_the_parent() -> NoReturn:
     os.kill(os.getppid(), signal.SIGKILL)
     while True:

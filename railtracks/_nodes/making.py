@@ -15,8 +15,7 @@ from railtracks._nodes.middleware import Middleware, kind_of, middleware_of
 from railtracks._nodes.node import AsyncNode, Node, SyncNode, name_of
 from railtracks._nodes.options import NodeOptions, check_options
 from railtracks._nodes.signature import without_partials
-from railtracks._nodes.wrappers import is_descriptor, node_under, refuse_wrapped
-from railtracks._records.scrubbing import Scrubber
+from railtracks._nodes.wrappers import check_readable, is_descriptor, node_under, refuse_wrapped, shown
 from railtracks.exceptions import NodeCreationError
 
 P = ParamSpec("P")
@@ -91,6 +90,7 @@ def made_node(fn: object, /, **options: Unpack[NodeOptions]) -> Node[..., object
     Raises:
         NodeCreationError: As from `function_node`.
     """
+    check_readable(fn)
     node = node_under(fn)
     if node is None:
         node = _node_of(fn.__func__ if is_descriptor(fn) else fn, options)
@@ -111,7 +111,9 @@ def _node_of(fn: object, options: NodeOptions) -> Node[..., object]:
     if not callable(fn):
         # A property, say, or the method of a class that `functools.singledispatchmethod` made.
         advice = ": put @rt.function_node above a plain method that uses it" if hasattr(type(fn), "__get__") else ""
-        raise NodeCreationError(f"a node is made of a function, not of {_shown(fn)}{advice}")
+        raise NodeCreationError(f"a node is made of a function, not of {shown(fn)}{advice}")
+    # Again, for the function of a static method.
+    check_readable(fn)
     refuse_wrapped(fn)
     return AsyncNode(fn, **options) if is_coroutine_function(fn) else SyncNode(fn, **options)
 
@@ -158,6 +160,7 @@ def wrap_node(fn: Callable[P, Coroutine[object, Never, R]], /) -> Middleware[P, 
     Raises:
         NodeCreationError: If `fn` is no coroutine function.
     """
+    check_readable(fn)
     if node_under(fn) is not None or not _is_async(fn):
         raise NodeCreationError(
             f"rt.wrap_node is for 'async def m(call, *args, **kwargs)', which {kind_of(fn)} is not; for a function of"
@@ -179,6 +182,7 @@ def after_node(fn: Callable[P, R], /) -> Middleware[P, R]:
     Raises:
         NodeCreationError: If `fn` is no plain function.
     """
+    check_readable(fn)
     if node_under(fn) is not None or _is_async(fn) is not False:
         raise NodeCreationError(
             f"rt.after_node is for a plain 'def m(result)', which {kind_of(fn)} is not; for a coroutine function there"
@@ -211,15 +215,10 @@ def is_coroutine_function(fn: object) -> bool:
             " instance"
         )
     if not callable(target):
-        raise NodeCreationError(f"a node is made of a function, not of {_shown(target)}")
+        raise NodeCreationError(f"a node is made of a function, not of {shown(target)}")
     function = target if inspect.isroutine(target) else type(target).__call__
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise NodeCreationError(
             f"a node returns one result, but {name_of(fn)} is a generator function: return a list, or use rt.broadcast"
         )
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(target)
-
-
-def _shown(value: object) -> str:
-    """Return the repr of what was given in place of a function, for an error: it may be an argument with secrets."""
-    return Scrubber().text(repr(value))

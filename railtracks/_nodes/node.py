@@ -391,7 +391,8 @@ class SyncNode(Node[P, R]):
 
 def is_node(value: object) -> TypeGuard[Node[..., object]]:
     """Return whether a value is a node."""
-    return isinstance(value, Node)
+    # `isinstance` would ask the value for its `__class__`, which may be a property that raises.
+    return issubclass(type(value), Node)
 
 
 def name_of(fn: object) -> str:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from types import FunctionType, MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, Final, TypeAlias, TypeGuard
 
 from railtracks._nodes.lookup import names_in_class
-from railtracks._nodes.node import Node, Wrap, is_node, name_of
+from railtracks._nodes.node import AsyncNode, Node, SyncNode, Wrap, is_node, name_of
+from railtracks._records.error_parts import answer, line_of
+from railtracks._records.scrubbing import Scrubber
+from railtracks._records.value_texts import class_name, safe_repr
 from railtracks.exceptions import NodeCreationError
 
 # In the `__dict__` of what `@rt.session` makes of a node.
@@ -24,7 +27,44 @@ NODE_HOOK: Final = "__railtracks_node__"
 # How deep wrappers are looked into: an object may make up a new `__wrapped__` each time it is asked for one.
 _DEEPEST: Final = 100
 
+# What Python and this library ask an object for, to call it and to tell of it. Each may be a property of users.
+_ASKED_FOR: Final = (*functools.WRAPPER_ASSIGNMENTS, "__class__", "__dict__", "__wrapped__", "__signature__")
+# Their attributes are Python's own, or this library's.
+_KNOWN: Final[frozenset[type]] = frozenset(
+    {FunctionType, MethodType, BuiltinFunctionType, functools.partial, type, AsyncNode, SyncNode}
+)
+
 _Descriptor: TypeAlias = "staticmethod[..., Any] | classmethod[Any, ..., Any]"
+
+
+def check_readable(fn: object) -> None:
+    """Check that an object given as a node answers when it is asked for the attributes of a function.
+
+    Raises:
+        NodeCreationError: If it raises anything but `AttributeError`: code that asks would fail with that, anywhere.
+    """
+    target: Any = fn
+    # `isinstance` would ask what is inside for its `__class__`.
+    while type(target) is functools.partial:
+        target = target.func
+    if type(target) in _KNOWN:
+        return
+    for name in _ASKED_FOR:
+        problem = answer(functools.partial(_asked, target, name), line_of)
+        if problem is not None:
+            raise NodeCreationError(
+                f"no node can be made of a {class_name(target)}: asked for its attribute {name!r} it raises {problem}."
+                " Let it raise AttributeError for what it lacks, or pass a function that calls it"
+            )
+
+
+def _asked(fn: object, name: str) -> None:
+    getattr(fn, name, None)
+
+
+def shown(value: object) -> str:
+    """Return the repr of what was given in place of a function, for an error: it may be an argument with secrets."""
+    return Scrubber().text(safe_repr(value))
 
 
 def node_under(fn: object) -> Node[..., object] | None:

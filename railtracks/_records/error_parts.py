@@ -218,7 +218,13 @@ def text_of(value: object) -> str:
 
 def line_of(error: BaseException) -> str:
     """Return an error in one line, as at the end of a traceback."""
-    return f"{class_name(error)}: {text_of(error)}"
+    text = text_of(error)
+    return f"{class_name(error)}: {text}" if text else class_name(error)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the text of an error, or the name of its class if it has none."""
+    return text_of(error) or class_name(error)
 
 
 def shown_name(thing: object) -> str:

@@ -11,7 +11,7 @@ from railtracks._calls.call import call
 from railtracks._copying import copied
 from railtracks._nodes.making import is_coroutine_function
 from railtracks._nodes.signature import secret_parameters_of
-from railtracks._nodes.wrappers import SESSION_MARK, node_under, refuse_wrapped
+from railtracks._nodes.wrappers import SESSION_MARK, check_readable, node_under, refuse_wrapped, shown
 from railtracks._options import DecoratorOptions
 from railtracks._sessions.access import result_of, see_arguments
 from railtracks._sessions.session import Session
@@ -62,11 +62,12 @@ def session(
     def decorate(
         fn: Callable[P, Coroutine[object, Never, R]],
     ) -> Callable[P, Coroutine[object, Never, tuple[R, Session]]]:
+        check_readable(fn)
         node = node_under(fn)
         if node is None:
             refuse_wrapped(fn)
         if not _is_async(fn):
-            name = getattr(fn, "__name__", repr(fn))
+            name = getattr(fn, "__name__", None) or shown(fn)
             raise TypeError(
                 f"@session decorator can only be applied to async functions. Function '{name}' is not async. "
                 "Add 'async' keyword to your function definition."

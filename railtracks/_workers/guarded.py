@@ -8,6 +8,7 @@ is the parent of the process.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Callable
@@ -192,7 +193,12 @@ class Guardian:
     def _kill(self, worker: Worker) -> None:
         self._order(KILL, worker, [])
 
+    def _wake(self) -> None:
+        """Let the process run: a node may have stopped the parent of its worker, and the program waits for it now."""
+        self._process.send_signal(signal.SIGCONT)
+
     def _order(self, kind: bytes, worker: Worker, descriptors: list[int]) -> None:
+        self._wake()
         try:
             socket.send_fds(self._control, [ORDER.pack(kind, worker.number)], descriptors)
         except (BrokenPipeError, ConnectionResetError):
@@ -238,6 +244,7 @@ class Guardian:
 
     def end(self) -> None:
         """Have the guardian kill the workers that are left, and end."""
+        self._wake()
         with suppress(OSError):
             self._control.shutdown(socket.SHUT_WR)
 

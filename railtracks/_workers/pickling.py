@@ -33,10 +33,11 @@ from railtracks._records.error_parts import (
     is_group,
     line_of,
     members_of,
+    reason_of,
     set_cause,
     set_context,
-    text_of,
 )
+from railtracks._records.errors import is_ordinary
 from railtracks._records.rebuilding import rebuilt, state_of
 from railtracks.exceptions import RemoteError
 
@@ -120,7 +121,9 @@ def packed(name: str, fn: Callable[..., object], args: tuple[object, ...], kwarg
         parts += [(f"argument {index}", value) for index, value in enumerate(args)]
         parts += [(f"argument {key!r}", value) for key, value in kwargs.items()]
         what = next((what for what, value in parts if not _is_picklable(value)), "its arguments together")
-        raise TypeError(f"node {name!r} cannot be sent to a worker: {what} cannot be pickled: {error}") from error
+        raise TypeError(
+            f"node {name!r} cannot be sent to a worker: {what} cannot be pickled: {reason_of(error)}"
+        ) from error
 
 
 def _is_picklable(value: object) -> bool:
@@ -188,7 +191,7 @@ def run_packed(
     try:
         return _dumped((True, result))
     except BaseException as error:  # noqa: ASYNC103, BLE001 - users' code, whatever it raises
-        text = text_of(error) if isinstance(error, Exception) else line_of(error)
+        text = _text_of(error)
         problem = TypeError(f"the result of node {name!r} cannot be pickled in its worker: {text}")
         return _dumped((False, _packed_error(problem, 0)))  # noqa: ASYNC104 - the same
 
@@ -237,6 +240,11 @@ def packed_value(value: object) -> bytes:
     return _dumped((True, value))
 
 
+def _text_of(error: BaseException) -> str:
+    """Return what the code of a result has raised: of an error that would end the program with its class."""
+    return reason_of(error) if is_ordinary(error) else line_of(error)
+
+
 def unpacked(name: str, reply: bytes) -> object:
     """Return the result that came back from a worker, or raise the error that did.
 
@@ -245,10 +253,12 @@ def unpacked(name: str, reply: bytes) -> object:
         TypeError: If the result cannot be unpickled here.
         BaseException: Any other error, with a note of where in the worker it came from.
     """
-    try:
-        is_result, value = pickle.loads(reply)  # noqa: S301 - made by a worker of this process
-    except Exception as error:
-        raise TypeError(f"the result of node {name!r} cannot be unpickled: {error}") from error
+    failures: list[BaseException] = []
+    # Users' code, whatever it raises.
+    loaded = answer(lambda: pickle.loads(reply), failures.append)  # noqa: S301 - made by a worker of this process
+    if failures:
+        raise TypeError(f"the result of node {name!r} cannot be unpickled: {_text_of(failures[0])}") from failures[0]
+    is_result, value = loaded
     if is_result:
         return value
     raised = _unpacked_error(value)
