@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -525,6 +526,34 @@ def test_check_names_a_file_that_is_corrupt(tmp_path: Path) -> None:
         raw.seek((root[0] - 1) * size + 20)
         raw.write(b"\xff" * 60)
     assert "file" in {each.kind for each in rt.DurableStore(url).check()}
+
+
+def test_check_says_nothing_of_the_settings_of_a_store_that_is_not_there_cannot_be_written_or_is_a_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert rt.DurableStore(tmp_path / "none.db").check() == ()
+    (tmp_path / "empty.db").touch()
+    assert rt.DurableStore(tmp_path / "empty.db").check() == ()
+    with rt.DurableStore(tmp_path / "store.db") as store:
+        put(store, "s")
+        store.backup(tmp_path / "backup.db")
+    assert rt.DurableStore(tmp_path / "backup.db").check() == ()
+    # As on a disk that is mounted to be read only. For root nothing else is.
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert rt.DurableStore(tmp_path / "store.db").check() == ()
+
+
+def test_check_names_a_file_that_another_program_has_taken_out_of_write_ahead_logging(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with rt.DurableStore(path) as store:
+        put(store, "s")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("pragma journal_mode=delete")
+    (found,) = rt.DurableStore(path).check()
+    assert (found.kind, found.session_id) == ("setting", None)
+    assert "journal_mode is delete" in found.problem
+    assert "set it to wal" in found.remedy
+    assert rt.DurableStore(path, durability="process").check() == ()
 
 
 def test_check_names_a_server_that_can_lose_what_it_acknowledged(postgres: PostgresServer) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ from attrs import define
 from sqlalchemy.engine import Connection
 
 from railtracks.durable._store.access import Access
+from railtracks.durable._store.database import backed_up_at
 from railtracks.durable._store.histories import check_history
 from railtracks.durable._store.onlooking import Onlooker
 from railtracks.durable._store.reading import owner_row, session_row, shown_id, signals_of
@@ -26,10 +28,13 @@ ProblemKind: TypeAlias = Literal["file", "setting", "damaged", "orphan", "dead o
 
 # Settings under which a loss of power can take away what was acknowledged: their good values, by database.
 _SETTINGS: Final = {
-    "sqlite": {"pragma journal_mode": {"wal"}, "pragma synchronous": {"2", "3"}},
+    "sqlite": {"pragma synchronous": {"2", "3"}},
     # `synchronous_commit` is the store's own, and not the server's.
     "postgresql": {"show fsync": {"on"}, "show full_page_writes": {"on"}},
 }
+# Where the head of a SQLite file has its journal mode, and what stands there for write-ahead logging.
+_MODE_AT: Final = 18
+_WAL: Final = 2
 
 
 @define(frozen=True, kw_only=True)
@@ -73,15 +78,36 @@ def _of_file(connection: Connection) -> Iterator[StoreProblem]:
 
 
 def _of_settings(connection: Connection, access: Access) -> Iterator[StoreProblem]:
+    # Nothing is acknowledged that a backup would have to keep.
+    if access.durability != "power" or backed_up_at(connection) is not None:
+        return
+    if connection.dialect.name == "sqlite" and not _is_in_wal(connection):
+        yield _of_setting("journal_mode", "delete", "wal")
     for statement, good in _SETTINGS[connection.dialect.name].items():
         found = str(connection.exec_driver_sql(statement).scalar_one())
-        if found not in good and access.durability == "power":
-            yield _problem(
-                "setting",
-                None,
-                f"{statement.split()[1]} is {found}: a loss of power can take away what was acknowledged",
-                f"set it to {min(good)}, or open the store with durability='process'",
-            )
+        if found not in good:
+            yield _of_setting(statement.split()[1], found, min(good))
+
+
+def _of_setting(name: str, found: str, good: str) -> StoreProblem:
+    return _problem(
+        "setting",
+        None,
+        f"{name} is {found}: a loss of power can take away what was acknowledged",
+        f"set it to {good}, or open the store with durability='process'",
+    )
+
+
+def _is_in_wal(connection: Connection) -> bool:
+    """Return whether the file of a store is in write-ahead logging; also if it is empty, or none is there yet.
+
+    By the file itself: where it cannot be written, SQLite tells of another mode than the file has.
+    """
+    path = connection.exec_driver_sql("select file from pragma_database_list where name = 'main'").scalar_one()
+    if not path:
+        return True
+    with Path(path).open("rb") as file:
+        return file.read(_MODE_AT + 1)[_MODE_AT:] in {b"", bytes([_WAL])}
 
 
 def _of_sessions(connection: Connection) -> Iterator[StoreProblem]:
