@@ -16,7 +16,7 @@ from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum, Flag, IntEnum, StrEnum, auto
 from importlib import resources
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import (
     Annotated,
     Any,
@@ -379,6 +379,48 @@ def test_a_time_keeps_its_zone(zone: tzinfo | None, values: Values) -> None:
     for value in (time(1, 2, tzinfo=zone), datetime(2026, 7, 1, tzinfo=zone)):
         found = again(values, value, type(value))
         assert (found, found.tzinfo) == (value, zone)
+
+
+NAMED = timezone(timedelta(hours=2, microseconds=5), "CEST")
+
+
+@pytest.mark.parametrize("zone", [NAMED, timezone(timedelta(0), "GMT"), timezone(timedelta(hours=-3), "")])
+@pytest.mark.parametrize("fold", [0, 1])
+def test_a_zone_keeps_the_name_that_it_was_given_as_that_of_the_local_time_has_one(
+    zone: timezone, fold: int, values: Values
+) -> None:
+    for value in (time(1, 2, fold=fold, tzinfo=zone), datetime(2026, 7, 1, fold=fold, tzinfo=zone)):
+        found = again(values, value, type(value))
+        assert (found, found.fold, found.tzname()) == (value, fold, zone.tzname(None))
+    local = datetime(2026, 7, 1).astimezone()
+    assert again(values, {local}, set[datetime]).pop().tzname() == local.tzname()
+
+
+def test_the_name_of_a_zone_makes_no_other_call(values: Values) -> None:
+    @rt.function_node
+    async def at(moments: list[datetime]) -> None: ...
+
+    def fingerprint(zone: timezone, fold: int) -> str:
+        return values.dump_arguments(at, ([datetime(2026, 7, 1, fold=fold, tzinfo=zone)],), {})[1]
+
+    unnamed = timezone(timedelta(hours=2, microseconds=5))
+    for fold in (0, 1):
+        assert fingerprint(NAMED, fold) == fingerprint(unnamed, fold)
+    assert fingerprint(NAMED, 0) != fingerprint(NAMED, 1)
+
+
+def test_a_stored_name_of_a_zone_without_its_offset_is_refused(values: Values) -> None:
+    with pytest.raises(rt.DurableValueError, match="a zone 'CEST' was stored with it, and no offset"):
+        values.load(b'["2026-07-01T00:00:00",null,0,"CEST"]', datetime)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [(PureWindowsPath("C:/a"), PurePath), (PureWindowsPath("a"), Path), (PurePosixPath("a"), Path)]
+)
+def test_a_path_that_would_come_back_as_another_one_is_refused(path: PurePath, kind: type, values: Values) -> None:
+    for value, each in ((path, kind), ([path], list[kind]), ({path}, set[kind])):  # type: ignore[valid-type]
+        with pytest.raises(rt.DurableValueError, match=f"a {type(path).__name__}, where the annotation says"):
+            values.dump(value, each, "it")
 
 
 def test_a_number_that_is_none_comes_back_as_none(values: Values) -> None:

@@ -5,7 +5,7 @@ Every module of this folder uses it. It knows no converter and no key.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
 from typing import Final, Protocol, TypeAlias, TypeGuard, TypeVar
 
@@ -54,6 +54,19 @@ class Floats(list["Plain"]):
 
 class Unordered(list["Plain"]):
     """The items of a set, or the pairs of a dict: for a fingerprint their order makes no difference."""
+
+
+class NamedZone(list["Plain"]):
+    """A moment in a zone with a name of its own: for a fingerprint the name makes no difference, as for `==`.
+
+    Args:
+        moment: The plain form of the moment without that name.
+        parts: What is stored, the name included.
+    """
+
+    def __init__(self, moment: Plain, parts: Iterable[Plain]) -> None:
+        super().__init__(parts)
+        self.moment = moment
 
 
 class ValueMismatchError(Exception):

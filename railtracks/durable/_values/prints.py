@@ -16,6 +16,7 @@ from railtracks.durable._values.plain import (
     SEALED,
     Floats,
     Json,
+    NamedZone,
     Plain,
     Sealed,
     Unordered,
@@ -70,9 +71,11 @@ def canonical(plain: Plain) -> Plain:
     return tuple(map(canonical, plain)) if isinstance(plain, tuple) else _as_float(plain)
 
 
-def _canonical_list(plain: list[Plain]) -> list[Plain]:
+def _canonical_list(plain: list[Plain]) -> Plain:
     if isinstance(plain, Floats):
         return list[Plain](plain) if are_all(plain, _FLOATS) else [*map(_as_float, plain)]
+    if isinstance(plain, NamedZone):
+        return canonical(plain.moment)
     if isinstance(plain, Unordered):
         return sorted_in_slices([canonical(each) for each in plain], _text)
     return list[Plain](plain) if are_all(plain) else [*map(canonical, plain)]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Final, ForwardRef, TypeGuard, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -17,6 +17,7 @@ from railtracks._records.value_texts import class_name
 from railtracks.durable._values.hooks import Hooks, Read, Write
 from railtracks.durable._values.plain import (
     SCALAR_CLASSES,
+    NamedZone,
     Plain,
     Scalar,
     ValueMismatchError,
@@ -50,7 +51,9 @@ def add_scalars(hooks: Hooks) -> None:
     _add_leaf(hooks, UUID, str, lambda plain: UUID(_text(plain)))
     _add_leaf(hooks, Decimal, str, _decimal_from)
     _add_leaf(hooks, complex, lambda value: [value.real, value.imag], _complex_from)
-    hooks.add(is_path, _path_writer, lambda kind: lambda plain, _: kind(_text(plain)))
+    hooks.add(is_path, _path_writer, lambda _: _path_from)
+    # Of these cattrs has a way of its own, which takes any value.
+    hooks.add_class(Path, _path_writer(Path), _path_from)
     hooks.add(is_enum, _enum_writer, lambda kind: lambda plain, _: _enum_from(plain, kind))
     hooks.add(_is_anything, lambda _: unannotated, lambda _: lambda plain, _: plain)
 
@@ -122,7 +125,7 @@ def _complex_from(plain: object) -> complex:
 
 
 def _moment(value: datetime | time) -> Plain:
-    """Return a moment as text; beside it its zone and its fold, if they are not in the text."""
+    """Return a moment as text; beside it its zone, its fold and the zone's name, if they are not in the text."""
     zone = value.tzinfo
     if _is_found_by_key(zone):
         return [value.replace(tzinfo=None).isoformat(), zone.key, value.fold]
@@ -132,7 +135,13 @@ def _moment(value: datetime | time) -> Plain:
             f"its zone is a {class_name(zone)} that would come back as another one: use datetime.timezone or"
             " ZoneInfo(key)",
         )
-    return [value.isoformat(), None, 1] if value.fold else value.isoformat()
+    text = value.isoformat()
+    plain: Plain = [text, None, 1] if value.fold else text
+    # As of the local time: `datetime.now().astimezone()`.
+    name = None if zone is None else zone.tzname(None)
+    if zone is None or name == timezone(zone.utcoffset(None)).tzname(None):
+        return plain
+    return NamedZone(plain, [text, None, value.fold, name])
 
 
 def _is_found_by_key(zone: tzinfo | None) -> TypeGuard[ZoneInfo]:
@@ -148,9 +157,18 @@ def _is_found_by_key(zone: tzinfo | None) -> TypeGuard[ZoneInfo]:
 def _moment_from(kind: type[Moment], plain: object) -> Moment:
     if isinstance(plain, str):
         return kind.fromisoformat(plain)
-    text, zone, fold = parts_of(plain)
+    text, zone, fold, *names = parts_of(plain)
     moment = kind.fromisoformat(_text(text)).replace(fold=_number(fold))
-    return moment if zone is None else moment.replace(tzinfo=ZoneInfo(_text(zone)))
+    if zone is not None:
+        return moment.replace(tzinfo=ZoneInfo(_text(zone)))
+    return _with_name(moment, _text(*names)) if names else moment
+
+
+def _with_name(moment: Moment, name: str) -> Moment:
+    """Return a moment whose zone has a name of its own."""
+    if not isinstance(moment.tzinfo, timezone):
+        raise ValueMismatchError(moment, f"a zone {name!r} was stored with it, and no offset")
+    return moment.replace(tzinfo=timezone(moment.tzinfo.utcoffset(None), name))
 
 
 def is_path(kind: Kind) -> TypeGuard[type[PurePath]]:
@@ -160,12 +178,18 @@ def is_path(kind: Kind) -> TypeGuard[type[PurePath]]:
 
 def _path_writer(kind: type[PurePath]) -> Write:
     def write(value: object) -> Plain:
-        # A path's own class is one of its system: what is made of Path is a PosixPath or a WindowsPath.
-        if not isinstance(value, PurePath):
+        # A path's own class is one of its system: what is made of Path is a PosixPath or a WindowsPath. To one of the
+        # other system it is not equal.
+        if not isinstance(value, kind) or kind(str(value)) != value:
             raise unfit(value, kind)
         return str(value)
 
     return write
+
+
+def _path_from(plain: object, kind: Kind) -> PurePath:
+    assert is_path(kind)  # noqa: S101 - it was found by its class
+    return kind(_text(plain))
 
 
 def is_enum(kind: Kind) -> TypeGuard[type[Enum]]:
