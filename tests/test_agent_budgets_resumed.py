@@ -267,6 +267,46 @@ def test_requests_in_flows_that_a_replayed_node_has_run_count_as_they_did(tmp_pa
     assert told[0][2] == (10 if is_deep else 6)
 
 
+def test_a_fork_counts_the_requests_in_flows_that_its_origin_has_run(tmp_path: Path) -> None:
+    store = rt.DurableStore(tmp_path / "sessions.db")
+    told: list[tuple[int, int, int]] = []
+
+    def flow_of(name: str, node: Callable[..., Any]) -> rt.Flow[..., Any]:
+        return rt.Flow(name, node, save_state=False, durable=store)
+
+    inner = flow_of("Inner", Adder)
+
+    async def around() -> None:
+        await inner.ainvoke("x")
+
+    deep = flow_of("Around", around)
+
+    async def main() -> None:
+        with rt.Budget(calls=99) as budget:
+            await inner.ainvoke("x")
+            await deep.ainvoke()
+        told.append((budget.used.tokens, budget.used.calls, budget.used.tool_calls))
+        await rt.wait_for_signal("go", park=True)
+
+    outer = flow_of("Outer", main)
+    with pytest.raises(rt.SessionWaiting):
+        outer.invoke(session_id="s")
+    first = store.fork("s")
+    # Of one of the two flows only the beginning is copied: the fork runs it again, in a session of its own.
+    calls = [each for each in store.load(first).calls if each.node == "flow Around"]
+    for session_id in (first, store.fork(first), store.fork(first, before=calls[0].id)):
+        with pytest.raises(rt.SessionWaiting):
+            outer.resume(session_id)
+    assert told == [told[0]] * 4
+    assert told[0][1] == 4
+    # What was deleted is not counted, but for the answer that a flow has returned, which tells of its requests.
+    second = store.fork(first)
+    store.delete("s")
+    with pytest.raises(rt.SessionWaiting):
+        outer.resume(second)
+    assert told[-1][1] == 2
+
+
 @pytest.mark.parametrize("inner_store", ["sessions.db", "others.db"])
 def test_agents_in_flows_inside_count_again(tmp_path: Path, inner_store: str) -> None:
     store, other = rt.DurableStore(tmp_path / "sessions.db"), rt.DurableStore(tmp_path / inner_store)

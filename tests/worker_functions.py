@@ -83,6 +83,16 @@ class FrozenError(Exception):
         raise TypeError(note)
 
 
+class CodeResult:
+    """A result that is code: it runs as the result is unpickled."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return exec, (self.code,)
+
+
 class Service:
     """What methods hang on."""
 

@@ -75,7 +75,7 @@ class Journal:
         patience: Patience,
         began_at: float | None,
         failure: bytes | None,
-        calls_in_sessions: Callable[[Sequence[str]], Sequence[InnerCall]],
+        calls_in_sessions: Callable[[Sequence[tuple[str, str]]], Sequence[InnerCall]],
     ) -> None:
         self._strands = Strands()
         identities = Identities(name_of_life(session_id, life), seed, self._strands)
@@ -102,7 +102,7 @@ class Journal:
             past=Past(record, values),
             session=session,
             together=Together(),
-            calls_in_flows=lambda keys: calls_in_sessions([identities.of_flow(each)[0] for each in keys]),
+            calls_in_flows=lambda keys: calls_in_sessions([*map(identities.of_flow, keys)]),
         )
         self._record = record
         self._prints = prints

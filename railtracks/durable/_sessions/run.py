@@ -224,7 +224,7 @@ class Run:
             patience=self.access.patience,
             began_at=_first_beginning(taken) if taken.rows or taken.fence != 1 else None,
             failure=taken.session.failure if taken.fence is None and ended_quietly(taken.session) else None,
-            calls_in_sessions=partial(calls_in_sessions, self.access),
+            calls_in_sessions=partial(calls_in_sessions, self.access, self.session_id),
         )
         if self.asked_end is not None:
             # Nothing of it runs any more.
