@@ -142,7 +142,8 @@ class RemoteError(RailtracksError):
         self.type = type
         self.message = message
         self.traceback = traceback
-        super().__init__(f"{type}: {message}\n\nin the worker:\n{traceback.rstrip()}")
+        line = f"{type}: {message}" if message else type
+        super().__init__(f"{line}\n\nin the worker:\n{traceback.rstrip()}")
 
 
 class NodeTimeoutError(RailtracksError, TimeoutError):

@@ -491,6 +491,18 @@ def test_a_long_way_of_wrapped_errors_is_told_within_bounds() -> None:
     assert "level 89." not in told
 
 
+def test_an_error_without_a_text_is_told_by_its_class_alone_as_python_does() -> None:
+    error = ExceptionGroup("both", [TimeoutError(), ValueError("no name")])
+    error.__cause__ = LookupError()
+    lines = [line.strip() for line in described(error).traceback.splitlines()]
+    assert "LookupError" in lines
+    assert "TimeoutError" in lines
+    assert "ValueError: no name" in lines
+    assert described(TimeoutError()).line == "TimeoutError"
+    assert described(ValueError("no name")).line == "ValueError: no name"
+    assert str(rt.RemoteError("TimeoutError", "", "")).splitlines()[0] == "TimeoutError"
+
+
 async def test_an_error_that_refuses_its_note_in_any_way_is_still_the_one_that_ends_the_session() -> None:
     class StubbornError(rt.FatalError):
         def add_note(self, note: str) -> None:

@@ -79,6 +79,11 @@ class CallError:
     message: str
     traceback: str = field(default="", repr=False)
 
+    @property
+    def line(self) -> str:
+        """Its class and message as at the end of a traceback; its class alone if it has no message."""
+        return f"{self.type}: {self.message}" if self.message else self.type
+
 
 @define(frozen=True)
 class RemoteOrigin:

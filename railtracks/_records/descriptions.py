@@ -111,7 +111,8 @@ def described(error: BaseException) -> CallError:
     """
     left = iter(range(_MOST_TOLD))
     name, message = class_name(error), _message(error)
-    return CallError(name, message, "".join(_told(error, f"{name}: {message}\n", _DEEPEST_GROUP, left)))
+    line = f"{CallError(name, message).line}\n"
+    return CallError(name, message, "".join(_told(error, line, _DEEPEST_GROUP, left)))
 
 
 def _told(error: BaseException, line: str, levels: int, left: Iterator[int]) -> Iterator[str]:
@@ -142,7 +143,7 @@ def _told(error: BaseException, line: str, levels: int, left: Iterator[int]) -> 
 
 
 def _line(error: BaseException) -> str:
-    return f"{class_name(error)}: {_message(error)}\n"
+    return f"{CallError(class_name(error), _message(error)).line}\n"
 
 
 def _frames(traceback: TracebackType) -> list[str]:

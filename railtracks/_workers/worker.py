@@ -20,6 +20,8 @@ from typing import Final, NoReturn
 
 from railtracks._forks import after_fork
 from railtracks._nodes.worker_modules import MAIN, importing_main
+from railtracks._records.data import CallError
+from railtracks._records.error_parts import text_of
 from railtracks._workers.guardian import guard
 from railtracks._workers.messages import (
     PREPARE,
@@ -126,7 +128,7 @@ def _problem_of_import(location: dict[str, str]) -> str:
         with importing_main():
             prepare(location)
     except BaseException as error:  # noqa: ASYNC103, BLE001 - users' code; there is no Trio here
-        return f"{type(error).__name__}: {error}"  # noqa: ASYNC104 - the same
+        return CallError(type(error).__name__, text_of(error)).line  # noqa: ASYNC104 - the same
     return ""
 
 

@@ -15,6 +15,7 @@ import trio
 
 import railtracks as rt
 from railtracks._foreign_text import plain
+from railtracks._records.data import CallError
 from railtracks._sessions.event_loops import run_from_sync
 from railtracks._sessions.sigterm import is_stopping
 from railtracks.cli._arguments import Commands, count
@@ -140,7 +141,7 @@ def _text(found: Sequence[tuple[DurableStore, Recovery]]) -> str:
         lines += [f"resumed      {plain(each)}" for each in sorted(recovery.resumed)]
         for session_id, error in recovery.failed.items():
             kind, message = _error_of(store, session_id, error)
-            lines.append(f"failed       {plain(session_id)}  {plain(kind)}: {plain(message)}")
+            lines.append(f"failed       {plain(session_id)}  {plain(CallError(kind, message).line)}")
         lines += [f"left alone   {plain(each)}  {plain(why)}" for each, why in recovery.skipped.items()]
     sleeping = sum(recovery.sleeping for _, recovery in found)
     lines += [f"{sleeping} more wait for a signal"] * bool(sleeping)

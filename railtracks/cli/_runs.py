@@ -14,7 +14,7 @@ from typing import Final, Protocol, cast
 
 import railtracks as rt
 from railtracks._foreign_text import plain
-from railtracks._records.data import ExecutionInfo
+from railtracks._records.data import CallError, ExecutionInfo
 from railtracks._records.events import Event, EventKind, SessionEvent
 from railtracks._records.observers import EVERYWHERE
 from railtracks._sessions.access import drain_soon
@@ -198,9 +198,8 @@ def _tell(run: Run, error: BaseException, code: int, go_on: Callable[[str], str]
 def _text_of(error: BaseException, info: ExecutionInfo | None) -> str:
     """Return an error as text: as the record has it, without secrets."""
     if info is not None and info.error is not None:
-        kind = "" if isinstance(error, rt.RailtracksError) else f"{info.error.type}: "
-        return f"{kind}{info.error.message}"
-    return str(error) if isinstance(error, rt.RailtracksError) else f"{type(error).__name__}: {error}"
+        return info.error.message if isinstance(error, rt.RailtracksError) else info.error.line
+    return str(error) if isinstance(error, rt.RailtracksError) else CallError(type(error).__name__, str(error)).line
 
 
 def _document(run: Run, result: object, error: BaseException | None) -> dict[str, object]:

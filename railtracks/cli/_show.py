@@ -166,7 +166,7 @@ def _failed_lines(info: ExecutionInfo, failures: Sequence[CallRecord], shown: Sc
 
 def _traceback_lines(error: CallError | None) -> Iterator[Line]:
     if error is not None:
-        text = error.traceback.rstrip() or f"{error.type}: {error.message}"
+        text = error.traceback.rstrip() or error.line
         yield from (Line(f"{_INDENT}{plain(line)}") for line in text.split("\n"))
 
 

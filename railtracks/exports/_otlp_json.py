@@ -93,7 +93,7 @@ def _span(  # noqa: PLR0917 - what every span has
         "endTimeUnixNano": _nanoseconds(times[1]),
     }
     if status not in _WELL:
-        message = word(status) if error is None else f"{error.type}: {error.message}"
+        message = word(status) if error is None else error.line
         span["status"] = {"code": _ERROR, "message": _clean(message[:_LONGEST_MESSAGE])}
     if error is not None:
         told = {

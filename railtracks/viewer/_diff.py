@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Final, TypeAlias
 
-from railtracks._records.data import CallRecord, ExecutionInfo
+from railtracks._records.data import CallError, CallRecord, ExecutionInfo
 from railtracks.viewer._columns import Json
 
 Path: TypeAlias = tuple[tuple[str, int], ...]
@@ -71,7 +71,7 @@ def _looks(old: CallRecord, new: CallRecord) -> Iterator[tuple[str, bool]]:
 def _side(call: CallRecord | None) -> Json | None:
     if call is None:
         return None
-    error = None if call.error is None else f"{call.error.type.rpartition('.')[2]}: {call.error.message}"[:200]
+    error = None if call.error is None else CallError(call.error.type.rpartition(".")[2], call.error.message).line[:200]
     return {"id": call.id, "status": call.status, "seconds": _seconds(call), "error": error}
 
 

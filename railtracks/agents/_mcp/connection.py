@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import trio
 
+from railtracks._records.data import CallError
 from railtracks._records.error_parts import each_in, is_group, text_of
 from railtracks._records.errors import is_ordinary, raise_cancelled, raise_unchanged, without_cancelled
 from railtracks.agents._mcp.loading import load, required
@@ -187,7 +188,7 @@ class Connection:
             real = _innermost(real)
             if not is_ordinary(real):
                 raise_unchanged(real)
-            self.problem = _ENDED if _is_closed(real) else f"{type(real).__name__}: {text_of(real)}"
+            self.problem = _ENDED if _is_closed(real) else CallError(type(real).__name__, text_of(real)).line
         finally:
             # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
             del real, error

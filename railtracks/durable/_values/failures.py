@@ -15,6 +15,7 @@ from typing import Final, NotRequired, TypedDict, TypeGuard
 from uuid import UUID
 
 from railtracks._nodes.signature import ANYTHING
+from railtracks._records.data import CallError
 from railtracks._records.descriptions import described, users_notes
 from railtracks._records.error_parts import (
     answer,
@@ -461,9 +462,10 @@ class _Rebuilding:
 def _reason(plain: _Failure) -> str:
     """Return why an exception cannot be made again, and what to do."""
     place = _place_in(plain)
+    line = CallError(f"{place.module}.{place.qualname}", plain["message"]).line
     is_told_only = plain.get("is_told_only")
     why = "could not be stored as a whole, as a warning said then" if is_told_only else missing(place)
     return (
-        f"the recorded failure {place.module}.{place.qualname}: {plain['message']} {why}. No other one is raised in its"
+        f"the recorded failure {line} {why}. No other one is raised in its"
         " place. If it cannot come back, fork the session before that call, or retry the session, to run the call again"
     )
