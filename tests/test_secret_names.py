@@ -68,10 +68,10 @@ REAL = """
     id_token integration_key jdbc_password jwt JWT_SECRET key_password keystore_password ldap_password license_key
     login_password mail_password master_key master_password mfa_code mnemonic mongo_password MYSQL_PWD
     MYSQL_ROOT_PASSWORD new_password NPM_TOKEN oauth_token oauth_token_secret Ocp-Apim-Subscription-Key old_password
-    OPENAI_API_KEY otp passcode passphrase passwd password password1 password2 password_confirmation passwordHash
-    PGPASSWORD pin private-key PRIVATE-TOKEN private_key privateKey Proxy-Authorization proxy_password pwd
+    OPENAI_API_KEY otp pass_phrase pass-word passcode passphrase passwd password password1 password2
+    password_confirmation passwordHash PGPASSWORD pin private-key PRIVATE-TOKEN private_key privateKey Proxy-Authorization proxy_password pwd
     recovery_codes redis_password refresh_token refreshToken registry_password root_password rsa_private_key sas_token
-    secret SECRET secret_access_key secret_key SECRET_KEY_BASE secret_token secretKey secrets security_code
+    secret SECRET secret_access_key secret_key SECRET_KEY_BASE secret_token secretKey secretkey secrets security_code
     seed_phrase SENDGRID_API_KEY SENTRY_DSN service_account_credentials session_token Set-Cookie shared_access_key
     shared_secret signing_key signing_secret slack_bot_token smtp_pass smtp_password ssh_key ssh_private_key ssl_key
     storage_account_key stripe_api_key STRIPE_SECRET_KEY subscription_key token TOKEN token_secret totp_secret

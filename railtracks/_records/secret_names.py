@@ -56,8 +56,8 @@ _ENDINGS: Final = (
 _OF_KEYS: Final = _words(
     "access account admin aes anthropic api app application auth aws azure claude client consumer crypto"
     " cryptographic decryption deploy encryption fernet function functions github google gpg hmac integration jwt"
-    " licence license mailgun master openai pgp private role rsa sas sendgrid server service session shared signing"
-    " ssh ssl stripe subscription tls twilio webhook write"
+    " licence license mailgun master openai pgp private role rsa sas secret sendgrid server service session shared"
+    " signing ssh ssl stripe subscription tls twilio webhook write"
 )
 # `token` is secret but behind these: it marks a page, a place in a text, or an amount.
 _OF_PLAIN_TOKENS: Final = _words(
@@ -95,6 +95,8 @@ _PAIRS: Final = frozenset(
         "http auth",
         "mfa code",
         "oauth verifier",
+        "pass phrase",
+        "pass word",
         "proxy auth",
         "recovery code",
         "recovery codes",
