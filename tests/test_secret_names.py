@@ -69,7 +69,8 @@ REAL = """
     login_password mail_password master_key master_password mfa_code mnemonic mongo_password MYSQL_PWD
     MYSQL_ROOT_PASSWORD new_password NPM_TOKEN oauth_token oauth_token_secret Ocp-Apim-Subscription-Key old_password
     OPENAI_API_KEY otp pass_phrase pass-word passcode passphrase passwd password password1 password2
-    password_confirmation passwordHash PGPASSWORD pin private-key PRIVATE-TOKEN private_key privateKey Proxy-Authorization proxy_password pwd
+    password_confirmation passwordHash PGPASSWORD
+    pin private-key PRIVATE-TOKEN private_key privateKey Proxy-Authorization proxy_password pwd
     recovery_codes redis_password refresh_token refreshToken registry_password root_password rsa_private_key sas_token
     secret SECRET secret_access_key secret_key SECRET_KEY_BASE secret_token secretKey secretkey secrets security_code
     seed_phrase SENDGRID_API_KEY SENTRY_DSN service_account_credentials session_token Set-Cookie shared_access_key

@@ -37,6 +37,9 @@ CANARY = "c4n4ry-9f2c71e0"
     "name",
     [
         "api_key",
+        "secretkey",
+        "pass_phrase",
+        "pass-word",
         "apikey",
         "apiKey",
         "API_KEY",
