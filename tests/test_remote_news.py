@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import pickle
 import threading
@@ -25,7 +26,7 @@ from railtracks._records.remote_calls import RemoteCalls
 from railtracks._records.tree import CallTree
 from railtracks.remote._logged import LineCatcher, LoggedLine
 from railtracks.remote._wire import Feed, Line, read
-from railtracks.remote._worker import Job
+from railtracks.remote._worker import Job, run_alone
 
 
 class Elsewhere(Executor):
@@ -392,6 +393,36 @@ def test_lines_of_many_threads_go_at_most_fifty_at_once() -> None:
     thread.join()
     first, rest = feed.rest()
     assert (sent, first, len(rest)) == ([50, 50], 100, 20)
+
+
+def test_large_lines_of_the_log_go_few_at_once() -> None:
+    sent: list[int] = []
+    feed = Feed(lambda _, lines: sent.append(len(lines)), is_taken=True)
+    feed.begin("session", CallTree())
+    for number in range(5):
+        extra: dict[str, object] = {"document": "x" * 100_000, "number": number}
+        feed.log(LoggedLine("shop", logging.INFO, "x", "", 1.0, ("f.py", 1, "f"), (None, None, None), extra))
+    first, rest = feed.rest()
+    assert (sent, first, len(rest)) == ([2, 2], 4, 1)
+
+
+def test_large_records_of_calls_go_few_at_once() -> None:
+    @rt.function_node
+    async def look(number: int) -> str:
+        if number % 2:
+            raise ValueError("x" * 100_000)
+        return "x" * 1_000_000
+
+    async def look_often() -> None:
+        await rt.call_batch(look, range(20))
+
+    flow = rt.Flow("looks", look_often, save_state=False, logging_setting="NONE")
+    reply, messages = run_alone(Job("job", "flow looks", (flow, (), {}), None, None, 1, 5.0))
+    told = [*messages, reply.rest]
+    assert sum(len(each["lines"]) for each in told) == reply.count
+    # Room for one record, and for what stands around the texts.
+    assert max(len(json.dumps(each["lines"])) for each in told) < 400_000
+    assert max(len(each["lines"]) for each in told) > 1
 
 
 def test_a_line_before_the_session_is_open_is_of_no_session() -> None:

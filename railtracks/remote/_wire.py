@@ -30,6 +30,8 @@ VALUE_LIMIT: Final = 64_000
 # How many records are held back at most, and for how many seconds.
 AT_ONCE: Final = 50
 SECONDS: Final = 0.05
+# Characters of the records of one message, unless a single record has more. A scheduler keeps the last 1,000 messages.
+_LARGE: Final = 2**18
 
 # How many lines of the log, and how many broadcasts, may be on their way.
 _MOST_LINES: Final = 1_000
@@ -165,17 +167,23 @@ class Feed:
     def flush(self) -> None:
         """Send what is held back."""
         while self._held or self._dropped > self._dropped_told:
-            self._send(*self._next(AT_ONCE))
+            self._send(*self._next())
 
     def rest(self) -> tuple[int, list[Line]]:
         """Take what is held back: the number of the first record, and the records. Sends more than go at once."""
-        while len(self._held) > AT_ONCE:
-            self._send(*self._next(AT_ONCE))
-        return self._next(len(self._held))
+        last = self._next()
+        while self._held:
+            self._send(*last)
+            last = self._next()
+        return last
 
-    def _next(self, most: int) -> tuple[int, list[Line]]:
+    def _next(self) -> tuple[int, list[Line]]:
         first = self._sent
-        taken = [self._held.popleft() for _ in range(min(most, len(self._held)))]
+        taken: list[Line | LoggedLine] = []
+        size = 0
+        while self._held and len(taken) < AT_ONCE and (not taken or size + _size(self._held[0]) <= _LARGE):
+            size += _size(self._held[0])
+            taken.append(self._held.popleft())
         dropped = self._dropped - self._dropped_told
         if dropped:
             self._dropped_told += dropped
@@ -209,6 +217,19 @@ class Feed:
         session_id = None if self._session is None else self._session[0]
         ids = session_id, None, None
         return LoggedLine("RT.Session", logging.WARNING, text, "", time.time(), (__file__, 0, ""), ids, {})
+
+
+def _size(record: Line | LoggedLine) -> int:
+    """Return about how many characters a record has: those of its texts, which are nearly all of a large one."""
+    parts: list[object] = list(record)
+    if isinstance(record, LoggedLine):
+        # Its `extra` was not made text yet.
+        parts += record.extra.values() if isinstance(record.extra, dict) else ()
+    elif record[0] == _ENDED:
+        # The error of the call, if it has one, stands last.
+        parts += record[-1] or ()
+    # Not of subclasses of users, whose length is what they say.
+    return sum(len(part) for part in parts if type(part) is str or type(part) is bytes)
 
 
 def _values(tree: CallTree) -> JsonValues:
