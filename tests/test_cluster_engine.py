@@ -131,6 +131,42 @@ async def test_a_worker_that_hangs_holds_up_the_broadcasts_of_no_other_and_is_to
         client.goes_on.set()
 
 
+async def test_a_cluster_without_workers_is_told_of_once_until_one_comes(
+    mock_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Time goes on by itself, since threads answer.
+    mock_clock.rate = 4.0
+    client = TwoWorkers()
+    looks = trio.Semaphore(0)
+    client.before_answer = lambda: trio.from_thread.run_sync(looks.release)
+    client.threads = {}
+
+    async def look(times: int = 2) -> list[str]:
+        """Have the engine take note of what the cluster has now, and return the warnings until then."""
+        for _ in range(looks.value + times):
+            await looks.acquire()
+        return [each.getMessage() for each in caplog.records]
+
+    async def lose(engine: ClusterEngine) -> None:
+        with pytest.raises(rt.WorkerLostError):
+            await engine.run(job("one"), Record())
+
+    with trio.fail_after(1_000):
+        async with open_engine(client) as engine:
+            assert await look() == []
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lose, engine)
+                (warning,) = await look(4)
+                assert warning.startswith("the Dask cluster has no worker: 'flow'")
+                client.threads = {"first": 1}
+                await look()
+                client.threads = {}
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(engine.run, job("two"), Record())
+                assert await look(4) == [warning] * 2
+                nursery.cancel_scope.cancel()
+
+
 async def test_many_messages_of_one_moment_come_in_their_order_and_hold_up_no_other_task() -> None:
     client, turns, last_came = TwoWorkers(), list[object](), trio.Event()
 

@@ -130,6 +130,8 @@ class ClusterEngine:
         # By the addresses of workers, how much of the news of their jobs was taken.
         self._taken: dict[str, dict[str, int]] = {}
         self._has_taken = trio.Event()
+        # Whether jobs wait, and there is no worker.
+        self._is_deserted = False
 
     async def run(self, job: Job, record: JobRecord) -> Reply:
         """Run a job on the worker with the most room. See `Engine.run`.
@@ -365,7 +367,18 @@ class ClusterEngine:
             self._workers[address] = _Worker(address, threads[address])
             self._client.subscribe_topic(address, partial(self._heard, partial(self._heard_of, address)))
         self._assign()
+        self._tell_if_deserted()
         return True
+
+    def _tell_if_deserted(self) -> None:
+        """Log, once until a worker comes, that jobs wait for one."""
+        is_deserted = bool(self._waiting) and not self._workers
+        if is_deserted and not self._is_deserted:
+            _LOG.warning(
+                "the Dask cluster has no worker: %r, and whatever else is sent, waits until one comes",
+                self._waiting[0].job.name,
+            )
+        self._is_deserted = is_deserted
 
     async def _ask(self, ask: Callable[[], R]) -> R | None:
         """Return what the cluster answers, in a thread; `None` if the scheduler is gone or the client closed."""
