@@ -276,6 +276,27 @@ async def test_a_cancelled_session_with_a_timeout_whose_executor_stays_silent_is
     assert f"Silent does not tell how the session of 'flow {flow.name}' that was cancelled has ended" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("seconds", "bound"), [(None, "a timeout of its flow would bound that"), (60, "135 s at most")]
+)
+async def test_a_wait_for_a_session_that_no_cancel_reaches_is_told_of(
+    seconds: float | None, bound: str, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    executor = Silent()
+    async with session():
+        pending = await rt.submit(executor, flows.total_flow.bind(3), timeout=seconds)
+        await trio.testing.wait_all_tasks_blocked()
+        pending.cancel()
+        await trio.sleep(9)
+        assert caplog.text == ""
+        await trio.sleep(2)
+        # The 5 seconds of its cleanup, and 5 more, are over.
+        assert f"no cancel reaches it in Silent: its end is waited for, {bound}" in caplog.text
+        executor.sent.set_result((Reply("", "worker", 0, b"", None, {}), []))
+        await pending.wait()
+    assert pending.status == "cancelled"
+
+
 async def test_a_timeout_that_is_set_in_this_process_alone_gives_up_no_session_of_another(
     mock_clock: trio.testing.MockClock,
 ) -> None:

@@ -8,6 +8,7 @@ of its calls come with its end.
 from __future__ import annotations
 
 import logging
+import math
 from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import Any, Final
 
@@ -54,8 +55,21 @@ class ExecutorEngine:
     async def _await_end(self, job: Job, record: JobRecord, future: Future[tuple[Reply, list[dict[str, Any]]]]) -> None:
         """Wait for a session that was cancelled after it had begun; give it up if it ought to have ended long ago."""
         # The executor may count it as begun while it runs another one, which may take as long.
-        with trio.move_on_after(2 * job.longest + _LATE, shield=True):
-            reply, messages = await outcome_of(future, _go_on)
+        longest = 2 * job.longest + _LATE
+        with trio.move_on_after(longest, shield=True):
+            came: tuple[Reply, list[dict[str, Any]]] | None = None
+            with trio.move_on_after(job.cleanup_timeout + _LATE):
+                came = await outcome_of(future, _go_on)
+            if came is None:
+                bound = "a timeout of its flow would bound that" if math.isinf(longest) else f"{longest:g} s at most"
+                _LOG.warning(
+                    "the session of %r was cancelled, and no cancel reaches it in %s: its end is waited for, %s",
+                    job.name,
+                    self._name,
+                    bound,
+                )
+                came = await outcome_of(future, _go_on)
+            reply, messages = came
             await _take(record, [*messages, reply.rest] if reply.session_id else messages)
             return
         record.lose(self._name)
