@@ -15,15 +15,18 @@ import psutil
 import pytest
 from server_driver import SERVERS
 
+import railtracks as rt
+
 pytestmark = pytest.mark.proof
 WAIT = 20
 
 
 class Worker:
-    """A worker of Celery with two processes, and the tasks of its application."""
+    """A worker of Celery with a pool of two, and the tasks of its application."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, process: psutil.Popen) -> None:
         self.tasks: Any = import_module("celery_app")
+        self.process = process
         self._log = log
 
     def lines(self) -> list[str]:
@@ -36,25 +39,28 @@ class Worker:
             time.sleep(0.01)
 
 
-@pytest.fixture
-def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+@pytest.fixture(params=["prefork"])
+def worker(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     pytest.importorskip("celery")
     for folder in ("queues", "control"):
         (tmp_path / folder).mkdir()
     log = tmp_path / "flows.log"
     monkeypatch.setenv("CELERY_FOLDER", str(tmp_path))
     monkeypatch.setenv("FLOW_LOG", str(log))
+    monkeypatch.setenv("CELERY_POOL", request.param)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SERVERS), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.syspath_prepend(SERVERS)
     quiet = ["--loglevel", "ERROR", "--without-gossip", "--without-mingle", "--without-heartbeat"]
     command = [sys.executable, "-m", "celery", "--app", "celery_app", "worker", "--concurrency", "2", *quiet]
+    command += ["--pool", request.param]
     with (tmp_path / "worker.log").open("w") as sink:
         process = psutil.Popen(command, cwd=tmp_path, stdout=sink, stderr=subprocess.STDOUT)
     try:
-        yield Worker(log)
+        yield Worker(log, process)
     finally:
-        family = [process, *process.children(recursive=True)]
-        process.terminate()
+        family = [process, *process.children(recursive=True)] if process.is_running() else []
+        for each in family[:1]:
+            each.terminate()
         # After a revoke, billiard may wait for ever for a process of its pool that has nothing to do.
         _, left = psutil.wait_procs(family, timeout=5)
         for each in left:
@@ -89,3 +95,16 @@ def test_a_task_of_celery_returns_fails_and_is_cleaned_up_after_its_limits(worke
     while worker.lines().count("cleaned up") < 2:
         assert time.monotonic() < ends_at, worker.lines()
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("worker", ["threads"], indirect=True)
+def test_sigterm_ends_the_flows_in_a_pool_of_threads_and_the_worker(worker: Worker) -> None:
+    hanging = worker.tasks.hang.delay()
+    worker.wait_for_line("began")
+    family = worker.process.children(recursive=True)
+    worker.process.terminate()
+    assert worker.process.wait(WAIT) == 0
+    assert worker.lines() == ["began", "cleaned up"]
+    assert not psutil.wait_procs(family, timeout=5)[1]
+    with pytest.raises(rt.SessionCancelledError):
+        hanging.get(timeout=WAIT)

@@ -416,7 +416,7 @@ def test_large_records_of_calls_go_few_at_once() -> None:
     async def look_often() -> None:
         await rt.call_batch(look, range(20))
 
-    flow = rt.Flow("looks", look_often, save_state=False, logging_setting="NONE")
+    flow: rt.Flow[..., object] = rt.Flow("looks", look_often, save_state=False, logging_setting="NONE")
     reply, messages = run_alone(Job("job", "flow looks", (flow, (), {}), None, None, 1, 5.0))
     told = [*messages, reply.rest]
     assert sum(len(each["lines"]) for each in told) == reply.count

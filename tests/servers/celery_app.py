@@ -1,10 +1,14 @@
-"""A Celery application with a broker of files. `$CELERY_FOLDER` has its queues and results."""
+"""A Celery application with a broker of files. `$CELERY_FOLDER` has its queues and results.
+
+SIGTERM ends its flows where `$CELERY_POOL` is `threads`.
+"""
 
 import os
 from pathlib import Path
 
 import server_flows as flows
 from celery import Celery
+from celery.signals import worker_ready
 
 import railtracks as rt
 
@@ -18,6 +22,13 @@ app = Celery(
 )
 # The handler of the soft time limit raises in the main thread: it is not to strike in the middle of a Trio run.
 rt.set_config(in_thread=True, save_state=False)
+
+
+if os.environ["CELERY_POOL"] == "threads":
+
+    @worker_ready.connect  # type: ignore[untyped-decorator]
+    def end_flows_on_sigterm(**_: object) -> None:
+        rt.shutdown_on_sigterm(flows.GRACE)
 
 
 @app.task
