@@ -68,6 +68,18 @@ def test_demo_takes_the_standard_library_by_default_and_shows_examples(
     assert "railtracks demo src --limit 4" in text
 
 
+@pytest.mark.parametrize("words", [["list"], ["prune", "--older-than", "1d"]])
+def test_the_statuses_to_choose_from_are_told_as_they_are_typed(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([*words, "--status", "broken"])
+    assert exit_.value.code == 2
+    told = capsys.readouterr().err.partition("choose from ")[2]
+    assert [each.strip(" '") for each in told.strip(")\n").split(",")][-1] == "died"
+    assert "<" not in told
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

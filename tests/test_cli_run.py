@@ -550,6 +550,18 @@ def test_a_session_that_waits_exits_with_4_and_the_command_to_go_on(
     assert f"railtracks resume --store '{place}' durables.py:waits " in err
 
 
+def test_a_store_knows_the_name_that_run_has_given_to_a_session(
+    command: Command, project: Path, tmp_path: Path
+) -> None:
+    (project / "durables.py").write_text(DURABLE)
+    store, elsewhere = str(tmp_path / "a store.db"), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert command("run", "--name", "order-17", "--durable", store, "durables.py:waiting").code == 4
+    # As while it runs: no file tells of it.
+    told = command("signal", "--home", str(elsewhere), "--store", store, "order-17", "approve", "yes")
+    assert told.code == 0, told.err
+
+
 def test_ctrl_c_of_a_durable_session_tells_the_command_to_go_on(command: Command, project: Path) -> None:
     (project / "durables.py").write_text(DURABLE)
     code, _, err = command("run", "durables.py:pressed")

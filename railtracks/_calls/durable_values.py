@@ -63,6 +63,7 @@ class DurableFlow(NamedTuple):
         node: The entry point.
         timeout: The timeout of one invocation in seconds, infinite for none.
         background: Further nodes that a resume may start again in the background.
+        session_name: The name of its sessions.
     """
 
     name: str
@@ -70,6 +71,7 @@ class DurableFlow(NamedTuple):
     node: Node[..., object]
     timeout: float
     background: tuple[Node[..., object], ...] = ()
+    session_name: str | None = None
 
     @property
     def startable(self) -> tuple[Node[..., object], ...]:

@@ -304,7 +304,12 @@ class Flow(Generic[P, R]):
         """Return what the durable package needs to know of this flow."""
         timeout = required(resolve(self._run_options).get("timeout"))
         return DurableFlow(
-            name=self.name, version=self.version, node=self._node.core, timeout=timeout, background=self._background
+            name=self.name,
+            version=self.version,
+            node=self._node.core,
+            timeout=timeout,
+            background=self._background,
+            session_name=self._session_name,
         )
 
     @property

@@ -42,7 +42,7 @@ Deletes sessions that ended longer ago than that. A session that runs stays, and
 {KEY_NOTE}"""
 # What a store prunes; files also of sessions with other statuses.
 _FINAL: Final = (rt.Status.COMPLETED, rt.Status.FAILED, rt.Status.TIMED_OUT, rt.Status.CANCELLED)
-_STATUSES: Final = (*_FINAL, rt.Status.WAITING, rt.Status.INTERRUPTED, "died")
+_STATUSES: Final = (*map(str, (*_FINAL, rt.Status.WAITING, rt.Status.INTERRUPTED)), "died")
 
 
 def add(commands: Commands) -> None:

@@ -34,7 +34,7 @@ examples:
   railtracks list --watch                          a screen that follows, until Ctrl-C
 """
 # Only a call can be lost. Stores have two more, and `died` is a session without an end whose process is gone.
-_STATUSES: Final = (*(each for each in Status if each is not Status.LOST), "stuck", "damaged", DIED)
+_STATUSES: Final = (*(each.value for each in Status if each is not Status.LOST), "stuck", "damaged", DIED)
 _ON_TERMINAL: Final = 50
 # Seconds between two looks.
 _PAUSE: Final = 1.0

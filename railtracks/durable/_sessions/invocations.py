@@ -205,7 +205,7 @@ def _wanted(flow: DurableFlow, identity: Identity, inputs: Inputs | None) -> Wan
         version=flow.version,
         entry_point=flow.node.name,
         inputs=inputs,
-        session_name=None,
+        session_name=flow.session_name,
         timeout=None if flow.timeout == math.inf else flow.timeout,
         may_be_new=inputs is not None,
         seed=identity.seed,
