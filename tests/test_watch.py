@@ -244,13 +244,36 @@ def test_the_thread_ends_with_the_block() -> None:
 
 
 @pytest.mark.parametrize("columns", [30, 60])
-def test_no_row_is_wider_than_the_terminal(columns: int) -> None:
-    with Terminal(columns) as terminal:
-        with rt.watch(to=terminal.stream, mode="live"):
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_no_row_is_wider_than_the_terminal(columns: int, encoding: str) -> None:
+    with Terminal(columns, encoding=encoding) as terminal:
+        with rt.watch(to=terminal.stream, mode="live", rate=FAST):
             run(numbers, 20, name="日本語" * 20)
         terminal.hang_up()
-        assert len(terminal.screen.splitlines()) == 3
+        first, second, *error = terminal.screen.splitlines()
         assert all(len(line) < columns for line in terminal.screen.splitlines())
+        assert first.endswith("…" if encoding == "utf-8" else "~")
+        assert second == "  double 20   numbers 1"
+        text = "double (15) FAILED: ValueError: no luck (numbers > double)"
+        assert " ".join(line.strip(" x✗") for line in error) == text
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3])
+def test_a_terminal_that_is_far_too_narrow_breaks_nothing(columns: int) -> None:
+    with Terminal(columns) as terminal:
+        with rt.watch(to=terminal.stream, mode="live", rate=FAST):
+            run(numbers, 20)
+        terminal.hang_up()
+        assert all(len(line) < columns for line in terminal.screen.splitlines())
+
+
+def test_a_terminal_that_does_not_say_how_large_it_is_has_the_usual_size() -> None:
+    with Terminal(0, 0) as terminal:
+        with rt.watch(to=terminal.stream, mode="live", rate=FAST):
+            run(numbers, 20)
+        terminal.hang_up()
+        assert "21 calls" in terminal.written
+        assert "double (15) FAILED: ValueError: no luck (numbers > double)" in terminal.written
 
 
 def test_without_colours_and_without_unicode_a_picture_tells_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -549,7 +572,7 @@ def test_a_picture_is_a_tree_of_running_calls_with_counts_and_the_last_warnings(
     )
     nodes = {"survey": 1, "step": 2, "fetch": 1_234}
     session = watched_session(running=running, count=500, nodes=nodes, troubles=5)
-    assert texts(picture([session], {}, moment(10), 30)) == [
+    assert texts(picture([session], {}, moment(10), 30, width=100)) == [
         "▸ s-1  running  10.0 s  500 calls: 500 running",
         "  ▸ survey (1)  10.0 s",
         "    ▸ step (2)  9.0 s",
@@ -567,12 +590,50 @@ def test_a_picture_is_a_tree_of_running_calls_with_counts_and_the_last_warnings(
     ]
 
 
+def with_errors(*errors: str, running: int = 0) -> WatchedSession:
+    calls = tuple(record(number, number - 1 or None, f"n{number}") for number in range(1, running + 1))
+    session = watched_session(running=calls)
+    session.troubles.extend(Trouble(START, error, is_error=True) for error in errors)
+    session.trouble_count = len(errors)
+    return session
+
+
+def test_on_a_narrow_terminal_the_text_of_an_error_has_rows_of_its_own() -> None:
+    session = with_errors("the bank has refused the order of the customer number 17", "表" * 12)
+    assert texts(picture([session], {}, START, 20, width=24))[1:] == [
+        "  ✗ the bank has refused",
+        "    the order of the",
+        "    customer number 17",
+        "  ✗ " + "表" * 10,
+        "    " + "表" * 2,
+    ]
+    # The fourth row has all the rest, which the screen crops.
+    text = " ".join(f"word{number}" for number in range(30))
+    lines = texts(picture([with_errors(text)], {}, START, 20, width=24))[1:]
+    assert len(lines) == 4
+    assert " ".join(line.strip(" ✗") for line in lines) == text
+    assert texts(picture([with_errors("")], {}, START, 20, width=24))[1:] == ["  ✗ "]
+
+
+def test_whole_errors_leave_half_of_the_rows_to_running_calls() -> None:
+    text = " ".join(f"word{number}" for number in range(9))
+    few, many = (with_errors(text, text, running=running) for running in (2, 9))
+    assert texts(picture([few], {}, START, 9, width=24))[-3:] == [
+        "  ✗ word0 word1 word2",
+        "    word3 word4 word5",
+        "    word6 word7 word8",
+    ]
+    lines = texts(picture([many], {}, START, 11, width=24))
+    assert sum("▸ n" in line for line in lines) == 7
+    assert lines[-2:] == [f"  ✗ {text}"] * 2
+
+
 @pytest.mark.parametrize("height", range(1, 16))
 def test_a_picture_is_never_higher_than_it_may_be_and_keeps_what_matters_most(height: int) -> None:
     running = tuple(record(number, number - 1 or None, f"n{number}") for number in range(1, 40))
     nodes = {f"n{number}": 1 for number in range(20)}
     sessions = [watched_session(f"s-{number}", running=running, nodes=nodes, troubles=3) for number in range(4)]
-    lines = texts(picture(sessions, Counter({rt.Status.COMPLETED: 7}), moment(1), height))
+    lines = texts(picture(sessions, Counter({rt.Status.COMPLETED: 7}), moment(1), height, width=100))
     assert len(lines) <= height
     if height > 2:
         assert lines[0] == "7 other sessions: 7 completed"
@@ -581,19 +642,19 @@ def test_a_picture_is_never_higher_than_it_may_be_and_keeps_what_matters_most(he
 
 def test_sessions_inside_others_stand_below_them_and_those_cut_off_are_counted() -> None:
     sessions = [watched_session("outer"), watched_session("other", "not known"), watched_session("inner", "outer")]
-    assert [line.partition("  running")[0] for line in texts(picture(sessions, {}, START, 30))] == [
+    assert [line.partition("  running")[0] for line in texts(picture(sessions, {}, START, 30, width=100))] == [
         "▸ outer",
         "  ▸ inner",
         "▸ other",
     ]
-    lines = texts(picture(sessions, {}, START, 4))
+    lines = texts(picture(sessions, {}, START, 4, width=100))
     assert lines[0] == "2 more sessions"
 
 
 def test_sessions_with_little_to_show_leave_their_rows_to_the_others() -> None:
     running = tuple(record(number, number - 1 or None, f"n{number}") for number in range(1, 40))
     sessions = [watched_session("long", running=running), *(watched_session(f"s-{number}") for number in range(4))]
-    lines = texts(picture(sessions, {}, START, 20))
+    lines = texts(picture(sessions, {}, START, 20, width=100))
     assert len(lines) == 20
     assert [line[:4] for line in lines[-4:]] == ["▸ s-"] * 4
     assert lines[15] == "  ..."
@@ -601,14 +662,14 @@ def test_sessions_with_little_to_show_leave_their_rows_to_the_others() -> None:
 
 def test_the_nodes_with_the_most_calls_are_named() -> None:
     session = watched_session(nodes={f"node {number}": number for number in range(1, 10)})
-    assert texts(picture([session], {}, START, 30))[1] == (
+    assert texts(picture([session], {}, START, 30, width=100))[1] == (
         "  node 9 9   node 8 8   node 7 7   node 6 6   node 5 5   node 4 4   and 3 more nodes"
     )
 
 
 def test_a_very_deep_tree_of_calls_does_not_leave_the_screen() -> None:
     running = tuple(record(number, number - 1 or None, "down") for number in range(1, 101))
-    lines = texts(picture([watched_session(running=running)], {}, START, 200))
+    lines = texts(picture([watched_session(running=running)], {}, START, 200, width=100))
     assert len(lines) == 101
     assert max(map(len, lines)) < 60
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from textwrap import wrap
 from typing import Final, TypeAlias
 
 from attrs import define
+from rich.cells import cell_len
 
 from railtracks._records.data import CallRecord, Status
 from railtracks._watch._watched import WatchedSession
@@ -29,9 +31,13 @@ STYLES: Final = {
     Status.LOST: "bold red",
 }
 _DIM: Final = "bright_black"
+# Before each row of a session that was opened in another one.
+_MARGIN: Final = "  "
 # How many running calls of one node in one call have rows, and how many warnings of one session.
 _ALIKE: Final = 3
 _TROUBLES: Final = 3
+# Rows of one warning whose text is wider than the terminal.
+_WRAPPED: Final = 4
 # How many nodes are counted by name.
 _NODES: Final = 6
 # So many rows each session has at least where there are more than can be shown.
@@ -44,6 +50,7 @@ def picture(
     now: datetime,
     height: int,
     *,
+    width: int,
     is_ascii: bool = False,
 ) -> list[Line]:
     """Return the rows that show some sessions, from top to bottom.
@@ -53,6 +60,7 @@ def picture(
         forgotten: How many others have ended, by status.
         now: The present.
         height: How many rows there may be.
+        width: How many columns a row has. Only the texts of warnings are broken into several rows.
         is_ascii: Whether marks are ASCII characters.
     """
     lines: list[Line] = []
@@ -63,10 +71,13 @@ def picture(
     shown = sessions[-max(1, (height - len(lines)) // _FEWEST) :]
     if len(shown) < len(sessions):
         lines.append([(f"{len(sessions) - len(shown):,} more sessions", _DIM)])
-    parts = [(depth, _Part.of(session, now, is_ascii=is_ascii)) for depth, session in _tree(shown)]
+    parts = [
+        (depth, _Part.of(session, now, width - len(_MARGIN) * depth, is_ascii=is_ascii))
+        for depth, session in _tree(shown)
+    ]
     shares = _shares([part.height for _, part in parts], height - len(lines))
     for (depth, part), share in zip(parts, shares, strict=True):
-        margin = [("  " * depth, "")] if depth else []
+        margin = [(_MARGIN * depth, "")] if depth else []
         lines += [[*margin, *line] for line in part.lines(share)]
     return lines[:height]
 
@@ -102,15 +113,17 @@ class _Part:
     Attributes:
         head: The session itself.
         running: Its running calls.
-        below: Its nodes and warnings.
+        below: Its nodes and warnings, one row each.
+        wrapped: The same, with the whole texts of the warnings.
     """
 
     head: Line
     running: list[Line]
     below: list[Line]
+    wrapped: list[Line]
 
     @classmethod
-    def of(cls, session: WatchedSession, now: datetime, *, is_ascii: bool) -> _Part:
+    def of(cls, session: WatchedSession, now: datetime, width: int, *, is_ascii: bool) -> _Part:
         """Return all rows of a session."""
         status, until = session.status, session.ended_at or now
         head: Line = [(f"{MARKS[status][is_ascii]} ", STYLES[status]), (short(session.name, 30), "bold")]
@@ -119,21 +132,28 @@ class _Part:
         if told := _told(session.counts.by_status):
             head.append((f": {told}", _DIM))
         running = list(_running(session, now, is_ascii=is_ascii))
-        return cls(head, running, [*_nodes(session.counts.by_node), *_troubles(session, is_ascii=is_ascii)])
+        nodes = list(_nodes(session.counts.by_node))
+        below, wrapped = ([*nodes, *_troubles(session, each, is_ascii=is_ascii)] for each in (None, width))
+        return cls(head, running, below, wrapped)
 
     @property
     def height(self) -> int:
         """How many rows there are."""
-        return 1 + len(self.running) + len(self.below)
+        return 1 + len(self.running) + len(self.wrapped)
 
     def lines(self, most: int) -> list[Line]:
-        """Return the rows, `most` at most: of more running calls only the first have rows."""
-        room = max(0, most - 1 - len(self.below))
+        """Return the rows, `most` at most: of more running calls only the first have rows.
+
+        Whole warnings take the rows that running calls leave, and up to half of them all.
+        """
+        is_roomy = len(self.wrapped) <= max(most - 1 - len(self.running), most // 2)
+        below = self.wrapped if is_roomy else self.below
+        room = max(0, most - 1 - len(below))
         running = self.running
         if len(running) > room:
             more: Line = [("  ...", _DIM)]
             running = [*running[: max(0, room - 1)], more][:room]
-        return [self.head, *running, *self.below][:most]
+        return [self.head, *running, *below][:most]
 
 
 def _told(counts: Mapping[Status, int]) -> str:
@@ -151,15 +171,25 @@ def _nodes(by_node: Mapping[str, int]) -> Iterator[Line]:
         yield [(f"  {told}{more}", _DIM)]
 
 
-def _troubles(session: WatchedSession, *, is_ascii: bool) -> Iterator[Line]:
-    """Return the rows of the last warnings and errors of a session."""
+def _troubles(session: WatchedSession, width: int | None, *, is_ascii: bool) -> Iterator[Line]:
+    """Return the rows of the last warnings and errors of a session; without a width each has one row."""
     last = list(session.troubles)[-_TROUBLES:]
     for trouble in last:
         status = Status.FAILED if trouble.is_error else Status.CANCELLED
-        mark = MARKS[Status.FAILED][is_ascii] if trouble.is_error else "!"
-        yield [(f"  {mark} ", STYLES[status]), (short(trouble.text, 300), "")]
+        mark = f"  {MARKS[Status.FAILED][is_ascii] if trouble.is_error else '!'} "
+        text = short(trouble.text, 300)
+        rows = [text] if width is None else _rows(text, width - len(mark))
+        yield [(mark, STYLES[status]), (rows[0], "")]
+        yield from ([(" " * len(mark), ""), (row, "")] for row in rows[1:])
     if session.trouble_count > len(last):
         yield [(f"    {session.trouble_count - len(last):,} more before", _DIM)]
+
+
+def _rows(text: str, width: int) -> list[str]:
+    """Return a text as rows, the last one with all that is left: the screen crops it. It is not empty."""
+    # Characters of East Asia take two columns. A row that is mixed is shorter than it could be.
+    rows = wrap(text, max(width if cell_len(text) == len(text) else width // 2, 1)) or [""]
+    return [*rows[: _WRAPPED - 1], " ".join(rows[_WRAPPED - 1 :])] if len(rows) > _WRAPPED else rows
 
 
 def _running(session: WatchedSession, now: datetime, *, is_ascii: bool) -> Iterator[Line]:

@@ -19,14 +19,21 @@ from railtracks._watch._picture import Line
 
 _END_OF_LINE: Final = "\x1b[K\n"
 _ALL_BELOW: Final = "\x1b[J"
+_MORE, _ASCII_MORE = "…", "~"
 # A picture is no higher than this, however high the terminal is.
 _HIGHEST: Final = 40
 
 
 class Screen:
-    """What stands on the terminal."""
+    """What stands on the terminal.
 
-    def __init__(self) -> None:
+    Args:
+        encoding: The encoding of the terminal. Characters that it has not are shown as escapes.
+    """
+
+    def __init__(self, encoding: str = "utf-8") -> None:
+        self._encoding = encoding
+        self._more = _MORE if self._shown(_MORE) == _MORE else _ASCII_MORE
         # It decides about colours: by TERM, COLORTERM and NO_COLOR. It writes nothing itself.
         self._console = Console(file=io.StringIO(), force_terminal=True, markup=False, emoji=False, highlight=False)
         # The cells that each row of the picture takes.
@@ -51,11 +58,11 @@ class Screen:
         whole, _, self._unfinished = (self._unfinished + printed).rpartition("\n")
         # A progress bar writes its line anew again and again.
         self._unfinished = self._unfinished[max(self._unfinished.rfind("\r", 0, -1), 0) :]
-        texts = [Text.assemble(*line) for line in lines]
+        texts = [Text.assemble(*((self._shown(text), style) for text, style in line)) for line in lines]
         if self._unfinished and not is_last:
-            texts.insert(0, Text(plain(self._unfinished.strip("\r"))))
+            texts.insert(0, Text(self._shown(plain(self._unfinished.strip("\r")))))
         for text in texts:
-            text.truncate(size.columns - 1, overflow="ellipsis")
+            self._crop(text, size.columns - 1)
         rows = "".join(self._drawn(text) + _END_OF_LINE for text in texts)
         below = self._unfinished if is_last else ""
         if rows == self._rows and not whole:
@@ -66,6 +73,15 @@ class Screen:
         self._rows, self._widths = rows, [text.cell_len for text in texts]
         above = f"{_ALL_BELOW}{whole}\n" if whole else ""
         return f"{start}{above}{rows}{_ALL_BELOW}{below}"
+
+    def _shown(self, text: str) -> str:
+        """Return a text as the terminal shows it: escapes are wider than what they stand for."""
+        return text.encode(self._encoding, "backslashreplace").decode(self._encoding)
+
+    def _crop(self, text: Text, width: int) -> None:
+        if text.cell_len > width:
+            text.truncate(max(width - 1, 0), overflow="crop")
+            text.append(self._more[:width])
 
     def _drawn(self, text: Text) -> str:
         with self._console.capture() as capture:
