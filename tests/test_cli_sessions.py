@@ -250,6 +250,17 @@ def test_list_watch_draws_until_ctrl_c_and_gives_the_screen_back(terminal: Termi
     assert out.endswith("\x1b[?1049l")
 
 
+def test_lines_of_escapes_fit_a_terminal_that_has_no_such_characters(terminal: Terminal) -> None:
+    saved("bad", name="日本語の名前がとても長いとき")
+    terminal.encoding = "ascii"
+    for columns in (200, 80, 40, 20):
+        terminal.resize(columns)
+        code, out, _ = terminal("list")
+        lines = plain(out).splitlines()
+        assert (code, len(lines)) == (0, 2)
+        assert all(len(line) <= columns for line in lines), (columns, lines)
+
+
 def test_where_the_encoding_has_no_marks_they_are_ascii(terminal: Terminal) -> None:
     saved("bad", name="mine")
     terminal.encoding = "ascii"

@@ -51,14 +51,21 @@ class Screen:
         is_terminal: Whether stdout is a terminal.
         width: How many columns it has, `None` if lines may be of any length.
         is_ascii: Whether it has no characters for our marks.
+        encoding: Its encoding. Characters that it has not are shown as escapes, which are wider.
     """
 
     is_terminal: bool
     width: int | None
     is_ascii: bool
+    encoding: str = "utf-8"
+
+    def escaped(self, text: str) -> str:
+        """Return a text as it is shown here."""
+        return text.encode(self.encoding, "backslashreplace").decode(self.encoding)
 
     def cropped(self, text: str, width: int | None) -> str:
         """Return the beginning of a text in one line that is no wider than this."""
+        text = self.escaped(text)
         if width is None or width_of(text) <= width:
             return text
         more = _ASCII_MORE if self.is_ascii else _MORE
@@ -93,12 +100,13 @@ def screen() -> Screen:
     """Return what stdout is."""
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
     width = max(shutil.get_terminal_size().columns, 1) if is_terminal else None
-    return Screen(is_terminal, width, is_ascii=not _has_marks())
+    encoding = encoding_of(sys.stdout)
+    return Screen(is_terminal, width, not _has_marks(encoding), encoding)
 
 
-def _has_marks() -> bool:
+def _has_marks(encoding: str) -> bool:
     try:
-        "".join(mark for mark, _ in MARKS.values()).encode(encoding_of(sys.stdout))
+        "".join(mark for mark, _ in MARKS.values()).encode(encoding)
     except UnicodeEncodeError:
         return False
     return True
@@ -139,6 +147,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], shown: Scree
         rows: The cells of each row.
         shown: Where it is shown.
     """
+    rows = [[shown.escaped(cell) for cell in row] for row in rows]
     if shown.width is None:
         whole = [max(map(width_of, cells)) for cells in zip([each.title for each in columns], *rows, strict=True)]
         return _lines(columns, rows, whole, shown)
