@@ -13,11 +13,24 @@ from typing import TYPE_CHECKING, cast
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
+from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+
+
+class _Connection(TCPServer):
+    """One connection, whose tasks end once it is gone."""
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        # What the application still sends goes nowhere. Over HTTP/2 hypercorn would have it wait for a browser that takes
+        # more, for ever, and with it the connection and its file descriptor.
+        if isinstance(self.protocol.protocol, H2Protocol):
+            for buffer in list(self.protocol.protocol.stream_buffers.values()):
+                await buffer.close()
 
 
 def listening_at(host: str, port: int) -> tuple[socket.socket, str]:
@@ -54,7 +67,7 @@ async def serve_at(  # noqa: ASYNC128 - what it is handed on to does
     config.accesslog = config.errorlog = None
     # The types of hypercorn tell apart what Starlette's leave open.
     wrapped = cast("Callable[[Starlette], object]", ASGIWrapper)(app)
-    connection = partial(cast("Callable[..., Awaitable[None]]", TCPServer), wrapped, config, WorkerContext(None), {})
+    connection = partial(cast("Callable[..., Awaitable[None]]", _Connection), wrapped, config, WorkerContext(None), {})
 
     async def answer(stream: trio.SocketStream) -> None:
         try:

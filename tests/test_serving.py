@@ -1,0 +1,45 @@
+"""The server of the viewer and of tools over HTTP: what strangers on the other side of a connection cost."""
+
+from __future__ import annotations
+
+import h2.config
+import h2.connection
+import h2.settings
+import pytest
+import trio
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.types import Receive, Scope, Send
+
+from railtracks._serving import listening_at, serve_at
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+async def test_an_answer_ends_with_the_http2_connection_that_takes_none_of_it(size: int) -> None:
+    sending, ended = trio.Event(), trio.Event()
+
+    async def answer(_scope: Scope, _receive: Receive, send: Send) -> None:
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            sending.set()
+            await send({"type": "http.response.body", "body": b"x" * size})
+        finally:
+            ended.set()
+
+    listening, address = listening_at("127.0.0.1", 0)
+    host, _, port = address.removeprefix("http://").partition(":")
+    client = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+    client.initiate_connection()
+    client.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+    client.send_headers(
+        1, [(":method", "GET"), (":path", "/"), (":scheme", "http"), (":authority", host)], end_stream=True
+    )
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve_at, listening, Starlette(routes=[Mount("/", app=answer)]))
+            async with await trio.open_tcp_stream(host, int(port)) as stream:
+                await stream.send_all(client.data_to_send())
+                await sending.wait()
+                assert not ended.is_set()
+            await ended.wait()
+            nursery.cancel_scope.cancel()
