@@ -71,10 +71,21 @@ async def serve_at(  # noqa: ASYNC128 - what it is handed on to does
 
     async def answer(stream: trio.SocketStream) -> None:
         try:
-            await connection(stream)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_closed_at_cancel, stream)
+                await connection(stream)
+                nursery.cancel_scope.cancel()
         except* Exception:  # noqa: BLE001, S110 - bytes of a stranger cost the connection on which they came
             pass
 
     listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
     async with listener, app.router.lifespan_context(app):
         await trio.serve_listeners(answer, [listener], task_status=task_status)
+
+
+async def _closed_at_cancel(stream: trio.SocketStream) -> None:
+    """Close a connection when this is cancelled: hypercorn shields what it sends, for as long as nobody reads that."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        stream.socket.close()

@@ -7,6 +7,7 @@ import h2.connection
 import h2.settings
 import pytest
 import trio
+import trio.testing
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
@@ -43,3 +44,35 @@ async def test_an_answer_ends_with_the_http2_connection_that_takes_none_of_it(si
                 assert not ended.is_set()
             await ended.wait()
             nursery.cancel_scope.cancel()
+
+
+async def test_a_client_that_reads_nothing_does_not_hold_up_the_end_of_the_server() -> None:
+    sending, sent = trio.Event(), trio.Event()
+
+    async def answer(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        sending.set()
+        # Far more than the buffers of both sockets take.
+        await send({"type": "http.response.body", "body": b"x" * 50_000_000})
+        sent.set()
+
+    listening, address = listening_at("127.0.0.1", 0)
+    host, _, port = address.removeprefix("http://").partition(":")
+    over, scope = trio.Event(), trio.CancelScope()
+
+    async def serve(*, task_status: trio.TaskStatus[object]) -> None:
+        with scope:
+            await serve_at(listening, Starlette(routes=[Mount("/", app=answer)]), task_status=task_status)
+        over.set()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve)
+        async with await trio.open_tcp_stream(host, int(port)) as stream:
+            await stream.send_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await sending.wait()
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
+            with trio.move_on_after(30):
+                await over.wait()
+            assert over.is_set()
+    assert not sent.is_set()
