@@ -271,6 +271,15 @@ def test_a_chrome_trace_has_each_call_with_its_times_and_status() -> None:
     assert len({events[number]["tid"] for number in (2, 3, 4)}) == 3
 
 
+@pytest.mark.parametrize(("info", "duration"), [(session([]), 10_000_000), (session([], ended_at=None), 0)])
+def test_a_chrome_trace_of_a_session_without_calls_has_the_session(info: rt.ExecutionInfo, duration: int) -> None:
+    (event,) = events_of(rt.export(info, "chrome-trace"))
+    assert (event["name"], event["ts"], event["dur"], event["args"]) == ("run", 0, duration, {"status": "completed"})
+    failed = session([], status=rt.Status.FAILED, error=rt.CallError("builtins.ValueError", "no name"))
+    (event,) = events_of(rt.export(failed, "chrome-trace"))
+    assert event["args"] == {"status": "failed", "error": "builtins.ValueError: no name"}
+
+
 @given(st.integers(1, 120), st.integers(0, 10_000))
 def test_the_events_of_each_lane_nest(size: int, seed: int) -> None:
     events = events_of(rt.export(random_session(size, seed), "chrome-trace"))

@@ -50,7 +50,15 @@ def root_fixture(folder: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "info", [random_session(2_000), hostile(), session([call(1, None, "only")])], ids=["many", "hostile", "one"]
+    "info",
+    [
+        random_session(2_000),
+        hostile(),
+        session([call(1, None, "only")]),
+        session([]),
+        session([], started_at=None, ended_at=None),
+    ],
+    ids=["many", "hostile", "one", "none", "timeless"],
 )
 def test_speedscope_opens_a_trace_without_an_error(root: str, folder: Path, info: rt.ExecutionInfo) -> None:
     rt.export(info, "chrome-trace", folder / "trace.json")

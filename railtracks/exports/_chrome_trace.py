@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from heapq import heappop, heappush
 
-from railtracks._records.data import CallRecord, Status
+from railtracks._records.data import CallRecord, ExecutionInfo, Status
 from railtracks.exports._outline import Outline
 from railtracks.exports._words import call_name, error_text, session_name, short, word
 
@@ -31,18 +32,35 @@ def chrome_trace(outline: Outline) -> Iterator[str]:
             yield _encode({"ph": "M", "name": "thread_name", "pid": 1, "tid": lane, "args": {"name": f"lane {lane}"}})
         yield ",\n"
         yield _encode(_event(outline, call, lane))
+    if not count:
+        # A trace without any event counts as damaged.
+        yield ",\n"
+        yield _encode(_session_event(outline))
     yield "\n]}\n"
 
 
 def _event(outline: Outline, call: CallRecord, lane: int) -> dict[str, object]:
-    args: dict[str, object] = {"id": call.id, "parent_id": call.parent_id, "status": word(call.status)}
-    if call.error is not None:
-        args["error"] = error_text(call.error)
     began = outline.began_us(call)
-    event: dict[str, object] = {"ph": "X", "name": call_name(call), "cat": call.status, "pid": 1, "tid": lane}
-    event |= {"ts": began, "dur": outline.ended_us(call) - began, "args": args}
+    event: dict[str, object] = {"ph": "X", "name": call_name(call), "pid": 1, "tid": lane, "ts": began}
+    event["dur"] = outline.ended_us(call) - began
+    return event | _outcome(call, id=call.id, parent_id=call.parent_id)
+
+
+def _session_event(outline: Outline) -> dict[str, object]:
+    info = outline.info
+    event: dict[str, object] = {"ph": "X", "name": session_name(info), "pid": 1, "tid": 0, "ts": 0}
+    event["dur"] = (outline.end - outline.start) // timedelta(microseconds=1)
+    return event | _outcome(info)
+
+
+def _outcome(record: CallRecord | ExecutionInfo, **ids: int | None) -> dict[str, object]:
+    """Return the members of an event that tell what became of a call, or of the session."""
+    args: dict[str, object] = {**ids, "status": word(record.status)}
+    if record.error is not None:
+        args["error"] = error_text(record.error)
     # One of the few colours that a trace may name.
-    return event | ({"cname": "terrible"} if call.status is Status.FAILED else {})
+    colour = {"cname": "terrible"} if record.status is Status.FAILED else {}
+    return {"cat": record.status, "args": args, **colour}
 
 
 def _in_lanes(outline: Outline) -> Iterator[tuple[CallRecord, int]]:
