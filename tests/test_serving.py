@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import h2.config
 import h2.connection
 import h2.settings
@@ -9,8 +11,10 @@ import pytest
 import trio
 import trio.testing
 from starlette.applications import Starlette
+from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
+from trio.testing import MockClock
 
 from railtracks._serving import listening_at, serve_at
 
@@ -76,3 +80,34 @@ async def test_a_client_that_reads_nothing_does_not_hold_up_the_end_of_the_serve
                 await over.wait()
             assert over.is_set()
     assert not sent.is_set()
+
+
+async def test_a_connection_that_its_client_has_closed_is_given_back_at_once(mock_clock: MockClock) -> None:
+    # Time stands still: what waits for another request would wait for ever.
+    assert mock_clock.rate == 0
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response("found")(scope, receive, send)
+
+    listening, address = listening_at("127.0.0.1", 0)
+    host, _, port = address.removeprefix("http://").partition(":")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve_at, listening, Starlette(routes=[Mount("/", app=answer)]))
+        (serving,) = nursery.child_tasks
+        async with await trio.open_tcp_stream(host, int(port)) as stream:
+            await stream.send_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            received = b""
+            while b"found" not in received:
+                received += await stream.receive_some()
+            assert connections(serving) == 1
+        until = time.monotonic() + 10
+        while connections(serving) and time.monotonic() < until:
+            await trio.to_thread.run_sync(time.sleep, 0.01)
+        assert connections(serving) == 0
+        nursery.cancel_scope.cancel()
+
+
+def connections(serving: trio.lowlevel.Task) -> int:
+    """Return how many connections a server has: each has a task below the one that listens."""
+    (listeners,) = serving.child_nurseries
+    return len(listeners.child_tasks) - 1
