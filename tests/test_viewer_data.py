@@ -191,6 +191,39 @@ async def test_a_value_is_told_exactly_or_as_its_beginning(
 
 
 @pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"args": [0] * 100_000, "kwargs": {"k": 1}}, 1_000),
+        ({"args": ["x" * 300_000] * 50}, 5),
+        ({"kwargs": {f"k{number}": number for number in range(100_000)}}, 1_000),
+        ({"kwargs": {f"{number}" + "k" * 200_000: 1 for number in range(50)}}, 5),
+        ({"args": [1, 2], "kwargs": {"k": 3}}, 3),
+    ],
+    ids=["many", "long", "many by name", "long names", "few"],
+)
+async def test_the_arguments_of_a_call_are_bounded_and_the_others_counted(
+    client: Client, home: Path, given: dict[str, Any], told: int
+) -> None:
+    write(home, state("odd", calls=[given]))
+    answer = await client.ask("/api/s/odd/c/1")
+    assert len(answer.json["args"]) + len(answer.json["kwargs"]) == told
+    assert answer.json["more"] == sum(map(len, given.values())) - told
+    assert len(json.dumps(answer.json)) < 2_500_000
+
+
+async def test_of_a_very_long_error_the_beginning_and_the_end_are_told(client: Client, home: Path) -> None:
+    error = {"type": "shop.Full", "message": "a" + "b" * 5_000_000 + "c", "traceback": "d" + "e" * 5_000_000 + "f"}
+    write(home, state("odd", calls=[{"status": "failed", "error": error}]))
+    shown = (await client.ask("/api/s/odd/c/1")).json["error"]
+    assert shown["type"] == "shop.Full"
+    for text, first, last in ((shown["message"], "a", "c"), (shown["traceback"], "d", "f")):
+        assert text.startswith(first)
+        assert text.endswith(last)
+        assert "\n… 4,900,002 characters …\n" in text
+        assert len(text) < 100_100
+
+
+@pytest.mark.parametrize(
     ("path", "status", "text"),
     [
         ("/api/s/none", 404, "no such session"),

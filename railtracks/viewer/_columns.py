@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from itertools import chain, islice
 from typing import Final, TypeAlias
 
 from railtracks._archive import Elsewhere, RecordedEvent, SessionSummary
@@ -20,6 +21,8 @@ Json: TypeAlias = dict[str, object]
 # Characters of an error in a list, and of one in the row of a call.
 _IN_LIST: Final = 1_000
 _IN_ROW: Final = 200
+# Characters of each text of an error that is told whole.
+_WHOLE: Final = 100_000
 # Characters of the arguments in the row of a call.
 _GIVEN: Final = 40
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
@@ -134,8 +137,18 @@ def changes(events: Iterable[RecordedEvent], info: ExecutionInfo) -> list[list[o
 
 
 def error_of(error: CallError | None) -> Json | None:
-    """Return an error as JSON."""
-    return None if error is None else {"type": error.type, "message": error.message, "traceback": error.traceback}
+    """Return an error as JSON, long texts without their middle: a traceback names the error at its end."""
+    if error is None:
+        return None
+    texts = {"type": error.type, "message": error.message, "traceback": error.traceback}
+    return {name: _ends(text) for name, text in texts.items()}
+
+
+def _ends(text: str) -> str:
+    left_out = len(text) - _WHOLE
+    if left_out <= 0:
+        return text
+    return f"{text[: _WHOLE // 2]}\n… {left_out:,} characters …\n{text[-_WHOLE // 2 :]}"
 
 
 def _cause(cause: EndCause | None) -> Json | None:
@@ -163,11 +176,11 @@ def _error_line(error: CallError | None, longest: int) -> str | None:
 
 def _given(args: Iterable[object], kwargs: Iterable[tuple[object, object]]) -> str:
     """Return the beginning of the arguments of a call: those that have no parts, as people tell calls apart by them."""
-    told = [
-        *(str(value) for value in args if isinstance(value, str | int | float)),
-        *(f"{name}={value}" for name, value in kwargs if isinstance(value, str | int | float)),
-    ]
-    text = ", ".join(each[:_GIVEN] for each in told)
+    told = chain(
+        (str(value) for value in args if isinstance(value, str | int | float)),
+        (f"{name}={value}" for name, value in kwargs if isinstance(value, str | int | float)),
+    )
+    text = ", ".join(each[:_GIVEN] for each in islice(told, _GIVEN))
     return text if len(text) <= _GIVEN else f"{text[: _GIVEN - 1]}…"
 
 

@@ -1,27 +1,42 @@
 """The values of one call for the page that shows it: each as JSON text, and a long one as its beginning.
 
-Called by the endpoint of `_app` for a call. A value is sent as text, because a browser would round its large numbers.
+Called by the endpoint of `_app` for a call. A value is sent as text, because a browser would round its large numbers. All of
+it together is bounded, whatever is in a file.
 """
 
 from __future__ import annotations
 
 import json
+from itertools import chain
 from typing import Final
 
 from railtracks._records.data import CallRecord
 from railtracks.viewer._columns import Json, error_of
 
-# Characters of the text of one value.
+# Characters of the text of one value, of the arguments together, and how many arguments are told.
 _LONGEST: Final = 200_000
+_ROOM: Final = 1_000_000
+_MOST: Final = 1_000
 _encode = json.JSONEncoder(default=repr, separators=(",", ":")).encode
 
 
 def call_values(call: CallRecord) -> Json:
     """Return what a call was given, and what came of it."""
+    args, kwargs, room = list[Json](), dict[str, Json](), _ROOM
+    for name, value in chain(enumerate(call.args), call.kwargs.items()):
+        if room <= 0 or len(args) + len(kwargs) == _MOST:
+            break
+        shown = _shown(value)
+        room -= sum(len(str(text)) for text in (name, *shown.values()))
+        if isinstance(name, str):
+            kwargs[name] = shown
+        else:
+            args.append(shown)
     return {
         "id": call.id,
-        "args": [_shown(value) for value in call.args],
-        "kwargs": {name: _shown(value) for name, value in call.kwargs.items()},
+        "args": args,
+        "kwargs": kwargs,
+        "more": len(call.args) + len(call.kwargs) - len(args) - len(kwargs),
         "result": _shown(call.result),
         "error": error_of(call.error),
     }

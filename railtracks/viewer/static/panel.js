@@ -46,7 +46,7 @@ export function CallPanel({id, session, calls, place, present, version, choose, 
     ${usage && html`<section class="part"><h3>Model</h3><${Usage} result=${usage} /></section>`}
     ${messages && html`<section class="part"><h3>Conversation</h3><${Conversation} messages=${messages} /></section>`}
     ${values && html`<section class="part"><h3>Arguments</h3>${!values.args.length && !Object.keys(values.kwargs).length && html`<p class="note">none</p>`}
-      ${values.args.map((shown, k) => html`<${Shown} key=${k} shown=${shown} name=${String(k)} />`)}${Object.entries(values.kwargs).map(([name, shown]) => html`<${Shown} key=${`k${name}`} shown=${shown} name=${name} />`)}</section>`}
+      ${values.args.map((shown, k) => html`<${Shown} key=${k} shown=${shown} name=${String(k)} />`)}${Object.entries(values.kwargs).map(([name, shown]) => html`<${Shown} key=${`k${name}`} shown=${shown} name=${name} />`)}${values.more > 0 && html`<p class="note">and ${number(values.more)} more</p>`}</section>`}
     ${values && status === 'completed' && html`<section class="part"><h3>Result</h3><${Shown} shown=${values.result} /></section>`}
     ${values && session.status === 'running' && status === 'running' && html`<p class="note">It has no result yet.</p>`}`;
 }
