@@ -26,7 +26,7 @@ class _Connection(TCPServer):
 
     async def _read_data(self) -> None:
         await super()._read_data()
-        # It would hold the file descriptor for as long as an idle connection waits for another request.
+        # It would hold a connection that was reset for as long as one that is idle waits for another request.
         await self.idle_task.stop()
         # What the application still sends goes nowhere. Over HTTP/2 hypercorn would have it wait for a browser that takes
         # more, for ever, and with it the connection and its file descriptor.
