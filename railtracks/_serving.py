@@ -28,8 +28,8 @@ class _Connection(TCPServer):
         await super()._read_data()
         # It would hold a connection that was reset for as long as one that is idle waits for another request.
         await self.idle_task.stop()
-        # What the application still sends goes nowhere. Over HTTP/2 hypercorn would have it wait for a browser that takes
-        # more, for ever, and with it the connection and its file descriptor.
+        # What the application still sends goes nowhere. Over HTTP/2 hypercorn would have it wait for ever for a browser
+        # that takes more, and with it the connection and its file descriptor.
         if isinstance(self.protocol.protocol, H2Protocol):
             for buffer in list(self.protocol.protocol.stream_buffers.values()):
                 await buffer.close()

@@ -92,9 +92,7 @@ def _watching(stream: TextIO, rate: float, is_live: bool) -> Generator[None]:  #
 
             printed = Printed(drawing.wake, encoding)
             outlet = DescriptorOutlet(stream.fileno(), encoding)
-            view = LiveView(
-                watched, outlet, stream.fileno(), printed, encoding, is_ascii=_is_ascii(encoding)
-            )
+            view = LiveView(watched, outlet, stream.fileno(), printed, encoding, is_ascii=_is_ascii(encoding))
             ends.callback(drawing.start(view))
             ends.enter_context(printing_to(printed, _on_terminal_of(stream)))
         else:

@@ -23,7 +23,7 @@ _USUAL: Final = (80, 24)
 class LiveView:
     """A picture on a terminal, with what is printed above it."""
 
-    def __init__(  # noqa: PLR0917 - the parts of a terminal
+    def __init__(
         self, watched: Watched, outlet: Outlet, descriptor: int, printed: Printed, encoding: str, *, is_ascii: bool
     ) -> None:
         self._watched = watched

@@ -1,7 +1,7 @@
 """The values of one call for the page that shows it: each as JSON text, and a long one as its beginning.
 
-Called by the endpoint of `_app` for a call. A value is sent as text, because a browser would round its large numbers. All of
-it together is bounded, whatever is in a file.
+Called by the endpoint of `_app` for a call. A value is sent as text, because a browser would round its large numbers.
+All of it together is bounded, whatever is in a file.
 """
 
 from __future__ import annotations
