@@ -1,5 +1,6 @@
 """The commands that look at sessions: `list`, `show`, `export`; and how they find one."""
 
+import io
 import json
 import os
 import pty
@@ -18,6 +19,7 @@ from command_line import Command, command_fixture, project_fixture  # noqa: F401
 from terminal import Terminal, plain, terminal_fixture, width_of  # noqa: F401 - a fixture
 
 import railtracks as rt
+from railtracks.cli import main
 
 
 @rt.function_node
@@ -521,6 +523,24 @@ def test_export_writes_the_session_to_stdout_or_to_a_file(form: str, command: Co
     assert out.endswith("\n")
     assert command("export", "mine", "--format", form, "-o", "out") == (0, "", "")
     assert (project / "out").read_text().rstrip("\n") == out.rstrip("\n")
+
+
+@pytest.mark.parametrize("form", ["dot", "html", "mermaid"])
+def test_an_export_in_a_pipe_is_utf_8_whatever_the_locale(
+    form: str, command: Command, terminal: Terminal, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved("a", name="日本語 é")
+    assert command("export", "last", "--format", form, "-o", "out").code == 0
+    written = io.BytesIO()
+    with monkeypatch.context() as patch:
+        stdout = io.TextIOWrapper(written, encoding="latin-1")
+        patch.setattr("sys.stdout", stdout)
+        assert main(["export", "last", "--format", form]) == 0
+    assert written.getvalue().rstrip() == (project / "out").read_bytes().rstrip()
+    assert stdout.encoding == "latin-1"
+    # A person sees what the terminal can show.
+    terminal.encoding = "ascii"
+    assert "\\u65e5" in terminal("export", "last", "--format", form).out
 
 
 def test_every_status_of_a_call_is_shown_and_exported(command: Command, home: Path) -> None:

@@ -9,7 +9,7 @@ import argparse
 from typing import Final
 
 from railtracks.cli._arguments import Commands, add_session
-from railtracks.cli._output import FAILED, CommandError, put
+from railtracks.cli._output import FAILED, CommandError, put_document
 from railtracks.cli._places import add_places, archive_of, found
 from railtracks.exports import FORMATS, export
 
@@ -47,7 +47,7 @@ def _export(arguments: argparse.Namespace) -> int:
     info = archive.load(summary)
     if arguments.output is None:
         text = export(info, arguments.format)
-        return put(text if text.endswith("\n") else f"{text}\n")
+        return put_document(text if text.endswith("\n") else f"{text}\n")
     try:
         export(info, arguments.format, arguments.output)
     except OSError as error:

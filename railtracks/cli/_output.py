@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -61,6 +62,22 @@ def put(text: str) -> int:
         complain(f"railtracks: cannot write to stdout: {error.strerror}")
         return FAILED
     return 0
+
+
+def put_document(text: str) -> int:
+    """Write a document that says of itself that it is UTF-8, and return the exit code as `put` does.
+
+    In a file or a pipe it is, whatever the locale; a terminal gets what it can show.
+    """
+    stream = sys.stdout
+    if not isinstance(stream, TextIOWrapper) or stream.isatty():
+        return put(text)
+    encoding = stream.encoding
+    stream.reconfigure(encoding="utf-8")
+    try:
+        return put(text)
+    finally:
+        stream.reconfigure(encoding=encoding)
 
 
 def encoding_of(stream: TextIO) -> str:
