@@ -98,9 +98,9 @@ def place_text(place: Elsewhere) -> str:
 
 def screen() -> Screen:
     """Return what stdout is."""
+    encoding = encoding_of(sys.stdout)
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
     width = max(shutil.get_terminal_size().columns, 1) if is_terminal else None
-    encoding = encoding_of(sys.stdout)
     return Screen(is_terminal, width, not _has_marks(encoding), encoding)
 
 
