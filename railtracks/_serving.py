@@ -26,7 +26,10 @@ class _Connection(TCPServer):
 
     async def _read_data(self) -> None:
         await super()._read_data()
-        # It would hold a connection that was reset for as long as one that is idle waits for another request.
+        # A connection that was reset does not wait for another request, as an idle one does: neither now, nor if what
+        # still runs for it ends later.
+        self.context = WorkerContext(None)
+        await self.context.terminated.set()
         await self.idle_task.stop()
         # What the application still sends goes nowhere. Over HTTP/2 hypercorn would have it wait for ever for a browser
         # that takes more, and with it the connection and its file descriptor.
