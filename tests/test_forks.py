@@ -138,11 +138,15 @@ def test_a_child_that_goes_on_with_the_run_of_its_parent_ends_and_the_parent_goe
     assert forked(place, "returning", "see", tmp_path) == "exit code 1"
 
 
+def exit_code_of(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def test_the_end_of_such_a_child_says_why(capfd: pytest.CaptureFixture[str]) -> None:
     async def fork() -> int:
         child = os.fork()
         if child:
-            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            return exit_code_of(child)
         raise ValueError("in the child")
 
     assert rt.Flow("forks", fork, save_state=False).invoke() == 1
@@ -157,7 +161,7 @@ def test_a_child_of_a_run_without_a_session_is_left_alone() -> None:
         if not child:
             await trio.lowlevel.checkpoint()
             os._exit(7)
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return exit_code_of(child)
 
     assert trio.run(become_a_daemon) == 7
 
