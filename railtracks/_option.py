@@ -52,16 +52,22 @@ _WIDTH: Final = 112
 
 def documented(text: str, kind: type) -> str:
     """Return a docstring with the texts of all options of a class in place of `{options}`."""
+    options = [_paragraph(name, option.text) for name, option in options_of(kind).items()]
+    return text.replace("{options}", "\n".join(options).lstrip())
+
+
+# Most options are those of several classes.
+@functools.cache
+def _paragraph(name: str, text: str) -> str:
+    """Return the lines of a docstring for one option."""
     lines: list[str] = []
-    for name, option in options_of(kind).items():
-        line = f"        {name}:"
-        for word in option.text.split():
-            if len(line) + len(word) >= _WIDTH:
-                lines.append(line)
-                line = " " * 11
-            line += f" {word}"
-        lines.append(line)
-    return text.replace("{options}", "\n".join(lines).lstrip())
+    line = f"        {name}:"
+    for word in text.split():
+        if len(line) + len(word) >= _WIDTH:
+            lines.append(line)
+            line = " " * 11
+        line += f" {word}"
+    return "\n".join([*lines, line])
 
 
 def check_options(where: str, kind: type, given: Mapping[str, object]) -> None:

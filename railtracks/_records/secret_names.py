@@ -154,12 +154,19 @@ _JOINED: Final = rf"{_one_of(_OF_KEYS)}keys?\Z|{_one_of(_OF_SECRET_TOKENS)}token
 _JOINED_PLAIN_TOKEN: Final = r"(?:bos|continuation|cursor|eos|next|pad|page|resume|skip|sync|unk)token\Z"  # noqa: S105 - a pattern
 
 
+def _parts(words: frozenset[str]) -> list[str]:
+    """Return the words that have no other one of these words in them."""
+    parts: list[str] = []
+    for word in sorted(words, key=len):
+        if not any(map(word.__contains__, parts)):
+            parts.append(word)
+    return parts
+
+
 def _roots() -> tuple[str, ...]:
-    words = sorted({*_SECRET, *_ENDINGS, *_WHOLE, "key", "token"}, key=len)
-    roots = [word for place, word in enumerate(words) if not any(root in word for root in words[:place])]
+    roots = _parts(frozenset({*_SECRET, *_ENDINGS, *_WHOLE, "key", "token"}))
     pairs = [pair for pair in _PAIRS if not any(root in word for word in pair for root in roots)]
-    words = sorted({*roots, *(max(pair, key=len) for pair in pairs), "conn"}, key=len)
-    return tuple(word for place, word in enumerate(words) if not any(root in word for root in words[:place]))
+    return tuple(_parts(frozenset({*roots, *(max(pair, key=len) for pair in pairs), "conn"})))
 
 
 # Each name of a secret has at least one of these in it, in small letters.

@@ -6,13 +6,12 @@ else is said, that goes on to the caller, who leaves the value out.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from itertools import islice
 from pathlib import PurePath
 from typing import Any, Final, TypeVar
-from uuid import UUID
 
 from railtracks._checks import is_ctrl_c
 from railtracks._records.secrets import field_names
@@ -32,7 +31,16 @@ def leaf_of(value: object) -> str | float | None:
         return value.isoformat()
     if isinstance(value, timedelta):
         return value.total_seconds()
-    return str(value) if isinstance(value, PurePath | UUID | Decimal) else None
+    return str(value) if isinstance(value, PurePath) or any(_is_of(value, *names) for names in _RARE) else None
+
+
+# Classes whose modules take as long to import as the rest of what saves a state.
+_RARE: Final = (("uuid", "UUID"), ("decimal", "Decimal"))
+
+
+def _is_of(value: object, module: str, name: str) -> bool:
+    """Return whether a value is of a class. If its module has not been imported, or not this far, no value is."""
+    return isinstance(value, getattr(sys.modules.get(module), name, ()))
 
 
 def length_of(value: Any) -> int | None:
