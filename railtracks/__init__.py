@@ -18,11 +18,7 @@ from railtracks._original import refuse_original
 refuse_original(__path__[0])
 
 from railtracks import context, exceptions
-from railtracks._absent import stand_in as _stand_in
-from railtracks._calls.as_completed import as_completed
-from railtracks._calls.batch import call_batch
 from railtracks._calls.call import call, register_default_session
-from railtracks._calls.group import CallGroup, open_group
 from railtracks._calls.here import current_call, see_revealed
 from railtracks._calls.identity import fencing_number, idempotency_key, random, uuid4
 from railtracks._calls.pending import PendingCall
@@ -31,19 +27,7 @@ from railtracks._extras import AGENT_NAMES, WING_NAMES
 from railtracks._extras import agents_package as _agents_package
 from railtracks._nodes.making import after_node, couple, function_node, wrap_node
 from railtracks._nodes.node import Node
-from railtracks._nodes.retry import Retry
-from railtracks._records.data import (
-    CallError,
-    CallRecord,
-    CauseKind,
-    Counts,
-    CurrentCall,
-    EndCause,
-    ExecutionInfo,
-    RemoteOrigin,
-    Status,
-)
-from railtracks._records.log import enable_logging
+from railtracks._records.ends import CallError, CauseKind, EndCause, Status
 from railtracks._records.secrets import Secret, register_reveal
 from railtracks._sessions.access import current_session, session_id
 from railtracks._sessions.broadcast import broadcast
@@ -81,7 +65,13 @@ from railtracks.exceptions import (
 
 if TYPE_CHECKING:
     from railtracks import asgi, dask, llm, prebuilt
+    from railtracks._calls.as_completed import as_completed
+    from railtracks._calls.batch import call_batch
+    from railtracks._calls.group import CallGroup, open_group
+    from railtracks._nodes.retry import Retry
+    from railtracks._records.data import CallRecord, Counts, CurrentCall, ExecutionInfo, RemoteOrigin
     from railtracks._records.loading import load_state
+    from railtracks._records.log_displays import enable_logging
     from railtracks._watch import watch
     from railtracks.agents import (
         AgentNode,
@@ -300,7 +290,8 @@ def __getattr__(name: str) -> object:
     try:
         found: object = getattr(package(), name)
     except ImportError as problem:
-        return _stand_in(name, package, str(problem))
+        stand_in: object = import_module("railtracks._absent").stand_in(name, package, str(problem))
+        return stand_in
     return found
 
 

@@ -31,8 +31,8 @@ AGENT_NAMES: Final = frozenset(
     }
 )
 
-# The names at `rt` of what shows or sends sessions or reads them back, each with its module. These modules can be
-# imported without an extra, and what needs one says so when it is used.
+# The names at `rt` of what shows or sends sessions or reads them back, of records, and of what many programs do not
+# use, each with its module. These modules can be imported without an extra. What needs one says so when it is used.
 WING_NAMES: Final = {
     "export": "railtracks.exports",
     "watch": "railtracks._watch",
@@ -43,6 +43,17 @@ WING_NAMES: Final = {
     "args": "railtracks.remote",
     "map_flow": "railtracks.remote",
     "submit": "railtracks.remote",
+    "enable_logging": "railtracks._records.log_displays",
+    "CallGroup": "railtracks._calls.group",
+    "as_completed": "railtracks._calls.as_completed",
+    "call_batch": "railtracks._calls.batch",
+    "open_group": "railtracks._calls.group",
+    "CallRecord": "railtracks._records.data",
+    "Counts": "railtracks._records.data",
+    "CurrentCall": "railtracks._records.data",
+    "ExecutionInfo": "railtracks._records.data",
+    "RemoteOrigin": "railtracks._records.data",
+    "Retry": "railtracks._nodes.retry",
 }
 
 

@@ -21,6 +21,7 @@ from attrs import define, field
 import railtracks as rt
 from railtracks._calls.here import open_scope
 from railtracks._records import events, observers
+from railtracks._records.data import utc
 from railtracks._records.events import BroadcastEvent, CallEvent, Event, EventKind, LogEvent, SessionEvent
 from railtracks._records.observers import EVERYWHERE
 
@@ -98,7 +99,8 @@ async def test_a_session_is_told_of_from_its_opening_to_its_end() -> None:
     assert closed.session.counts.by_node == {"outer": 1, "double": 1}
     started = session.info.started_at
     assert started is not None
-    assert started <= opened.at <= listener.calls[0].at <= listener.calls[-1].at <= closed.at
+    assert started <= utc(opened.at)
+    assert opened.at <= listener.calls[0].at <= listener.calls[-1].at <= closed.at
 
 
 async def test_the_events_of_a_call_say_what_a_trace_needs() -> None:
@@ -121,8 +123,9 @@ async def test_the_events_of_a_call_say_what_a_trace_needs() -> None:
     for event in listener.calls:
         call = session.info.calls[event.call_id - 1]
         is_over = event.kind == "call_completed"
-        assert (event.started_at, event.ended_at) == (call.started_at, call.ended_at if is_over else None)
-        assert event.at == (call.ended_at if is_over else call.started_at)
+        ended_at = None if event.ended_at is None else utc(event.ended_at)
+        assert (utc(event.started_at), ended_at) == (call.started_at, call.ended_at if is_over else None)
+        assert event.at == (event.ended_at if is_over else event.started_at)
 
 
 async def test_an_event_is_frozen() -> None:

@@ -7,6 +7,7 @@ import pydoc
 import subprocess
 import sys
 from importlib.resources import files
+from pathlib import Path
 from types import ModuleType
 from typing import ParamSpec, TypeVar, TypeVarTuple
 
@@ -14,6 +15,10 @@ import pytest
 
 import railtracks as rt
 from railtracks import context, exceptions, testing
+from railtracks._calls.session_control import InnerDrain, SessionControl, WorkerProcesses
+from railtracks._sessions.drain import Drain
+from railtracks._sessions.lifetime import Lifetime
+from railtracks._workers.processes import WorkerPool
 
 ROOMS = [rt, context, exceptions]
 # Public, and not there before it is imported.
@@ -239,14 +244,100 @@ def test_importing_the_package_has_no_side_effects_and_brings_the_core_only() ->
     assert brought.isdisjoint(not_yet)
 
 
+@pytest.mark.parametrize("thing", [rt.Status.FAILED, rt.CauseKind.ERROR, rt.EndCause(rt.CauseKind.ERROR)])
+def test_pickles_that_name_the_module_of_the_records_are_read(thing: object) -> None:
+    # A text pickle names each class by its module.
+    text = pickle.dumps(thing, protocol=0).replace(b"railtracks._records.ends", b"railtracks._records.data")
+    assert b"railtracks._records.data" in text
+    assert pickle.loads(text) == thing  # noqa: S301 - its own pickle
+
+
+WITHOUT_DESCRIPTORS = """
+import resource
+import railtracks as rt
+async def grow():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    {end}
+try:
+    rt.Flow("growing", grow, timeout={timeout}, save_state=False).invoke()
+except BaseException as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "timeout", "told", "logged"),
+    [
+        ("raise ValueError('full')", None, "ValueError full\n", "grow (1) FAILED: ValueError: full\n"),
+        (
+            "import trio; await trio.sleep_forever()",
+            0.01,
+            "SessionTimeoutError session 'growing' did not finish within its timeout of 0.01 seconds",
+            "session 'growing' TIMED OUT",
+        ),
+    ],
+)
+def test_an_end_imports_nothing_so_it_needs_no_file_descriptor(
+    end: str, timeout: float | None, told: str, logged: str
+) -> None:
+    script = WITHOUT_DESCRIPTORS.format(end=end, timeout=timeout)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(told)
+    assert logged in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("protocol", "kind"), [(SessionControl, Lifetime), (InnerDrain, Drain), (WorkerProcesses, WorkerPool)]
+)
+def test_a_session_has_all_that_its_calls_ask_of_it(protocol: type, kind: type) -> None:
+    asked = {name for name in vars(protocol) if not name.startswith("_")}
+    assert asked
+    assert asked <= set(dir(kind))
+
+
+SAVING = """
+import sys
+before = {*sys.modules}
+import railtracks as rt
+async def give(): return 1
+flow = rt.Flow("saving", give)
+flow.invoke()
+print({"decimal", "uuid"} & {*sys.modules} - before, "railtracks._records.saved_state" in sys.modules)
+from decimal import Decimal
+from uuid import UUID
+async def give(): return [Decimal("1.5"), UUID(int=1)]
+async def main():
+    async with rt.Session() as session:
+        await rt.call(give)
+        print(session.payload()["calls"][0]["result"])
+import trio
+trio.run(main)
+"""
+
+
+def test_a_state_is_saved_without_importing_the_classes_of_values_that_are_not_there(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", SAVING], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout == "set() True\n['1.5', '00000000-0000-0000-0000-000000000001']\n"
+
+
 def test_optional_rooms_are_not_imported() -> None:
     rooms = ["railtracks.cli", "railtracks.demo", "railtracks.durable", "railtracks.llm", "railtracks.agents"]
     rooms += [
         "railtracks.exports",
         "railtracks._watch",
         "railtracks._calls.durable_protocol",
+        "railtracks._calls.durable_values",
+        "railtracks._calls.session_control",
         "railtracks._model_errors",
         "railtracks._records.loading",
+        "railtracks._records.data",
+        "railtracks._records.log_displays",
+        "railtracks._calls.as_completed",
+        "railtracks._calls.batch",
+        "railtracks._calls.group",
+        "railtracks._nodes.retry",
+        "railtracks._nodes.variables",
+        "datetime",
         "rich",
         "asyncio",
         "sqlalchemy",
@@ -255,7 +346,10 @@ def test_optional_rooms_are_not_imported() -> None:
         "anthropic",
         "mcp",
     ]
-    script = f"import railtracks, sys; print({set(rooms)!r} & set(sys.modules))"
+    # What measures coverage has imported some of them.
+    script = (
+        f"import sys; before = {{*sys.modules}}; import railtracks; print({set(rooms)!r} & {{*sys.modules}} - before)"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 

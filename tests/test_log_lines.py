@@ -1,18 +1,20 @@
 """Lines of the log: which call, which session, how long, and why."""
 
 import logging
+import math
 import os
 import re
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import trio
-from attrs import evolve
 
 import railtracks as rt
+from railtracks._records.ending import Ending
 from railtracks._records.events import EventKind
 from railtracks._records.log_lines import session_line
+from railtracks._records.session import SessionRecord
+from railtracks._records.tree import CallTree
 from railtracks.testing import run_with_mock_clock
 
 
@@ -150,12 +152,13 @@ def test_a_call_that_timed_out_says_so(caplog: pytest.LogCaptureFixture) -> None
 @pytest.mark.parametrize(
     ("seconds", "shown"), [(0.0009, "0.9 ms"), (0.25, "250.0 ms"), (1, "1.0 s"), (90.26, "90.3 s")]
 )
-async def test_a_duration_is_told_in_milliseconds_or_seconds(seconds: float, shown: str) -> None:
-    async with rt.Session(save_state=False, name="run") as session:
-        pass
-    started = datetime.now(UTC)
-    info = evolve(session.info, started_at=started, ended_at=started + timedelta(seconds=seconds))
-    assert session_line(EventKind.SESSION_CLOSED, info, str) == f"session 'run' COMPLETED in {shown}"
+def test_a_duration_is_told_in_milliseconds_or_seconds(seconds: float, shown: str) -> None:
+    record = SessionRecord("id", "run", None, None, Ending("run", math.inf), {}, CallTree())
+    record.open()
+    record.close(None)
+    assert record.started_at is not None
+    record.ended_at = record.started_at + seconds
+    assert session_line(EventKind.SESSION_CLOSED, record, str) == f"session 'run' COMPLETED in {shown}"
 
 
 class _MuteError(Exception):

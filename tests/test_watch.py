@@ -485,12 +485,12 @@ def record(call_id: int, parent_id: int | None, node: str, began: float = 0.0, a
 def heard(watched: Watched, session: _Session, kind: EventKind, seconds: float, parent: str | None = None) -> None:
     # What a live view does not look at is left out.
     facts: dict[str, Any] = dict.fromkeys(SessionEvent._fields)
-    facts |= {"kind": kind, "session": session, "at": moment(seconds), "parent_session_id": parent}
+    facts |= {"kind": kind, "session": session, "at": moment(seconds).timestamp(), "parent_session_id": parent}
     watched.on_event(SessionEvent(**facts))
 
 
 def logged(watched: Watched, seconds: float, level: int, text: str, session_id: str = "s-1") -> None:
-    watched.on_event(LogEvent(EventKind.LOGGED, session_id, "RT", level, text, None, moment(seconds)))
+    watched.on_event(LogEvent(EventKind.LOGGED, session_id, "RT", level, text, None, moment(seconds).timestamp()))
 
 
 def test_lines_tell_of_counts_from_time_to_time_and_which_call_runs_longest() -> None:

@@ -140,6 +140,11 @@ _LINKS: Mapping[str, str] = {
 }
 
 
+# The package imports these modules of attrs classes when they are first used.
+for _module in ("railtracks._nodes.retry", "railtracks._records.data"):
+    importlib.import_module(_module)
+
+
 class SignaturesOfAttrs(Extension):
     """Gives attrs classes the `__init__` that attrs makes on import, which Griffe cannot read in the source."""
 

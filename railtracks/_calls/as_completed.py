@@ -8,18 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, suppress
-from typing import Generic, Never, TypeVar, overload
+from typing import TYPE_CHECKING, Generic, Never, TypeVar, overload
 
 import trio
 
 from railtracks._blocks import ReadBlock
-from railtracks._calls.durable_values import Args
 from railtracks._calls.frames import Frame
 from railtracks._calls.inputs import FanOutSlots, Feed, inputs_of, limiter_of
 from railtracks._calls.nursery import CallBlock, CallNursery, can_be_handed_out
 from railtracks._calls.pending import PendingCall
 from railtracks._nodes.making import made_node
 from railtracks._nodes.node import Node
+
+if TYPE_CHECKING:
+    from railtracks._calls.durable_values import Args
 
 R = TypeVar("R")
 

@@ -15,7 +15,6 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from railtracks._calls.ctrl_c import users_code
-from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._calls.expiry import note_cancelled, waited
 from railtracks._calls.frames import Frame
 from railtracks._calls.identity import with_identity
@@ -36,6 +35,8 @@ from railtracks.exceptions import NodeTimeoutError
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+
+    from railtracks._calls.durable_values import Args, Kwargs
 
 
 @enable_ki_protection

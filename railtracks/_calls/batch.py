@@ -6,12 +6,11 @@ Called by users only.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from typing import Literal, Never, TypeVar, overload
+from typing import TYPE_CHECKING, Literal, Never, TypeVar, overload
 
 import trio
 
 from railtracks._calls.call import open_default_session, outcome_of
-from railtracks._calls.durable_values import Args
 from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import frame_here
 from railtracks._calls.inputs import CHECKPOINT_EVERY, FanOutSlots, Feed, inputs_of, limiter_of, next_of, refusal_of
@@ -21,6 +20,9 @@ from railtracks._checks import check_flag
 from railtracks._nodes.node import Node
 from railtracks._records.errors import raise_cancelled, without_cancelled
 from railtracks.exceptions import ContextError, PendingCallError
+
+if TYPE_CHECKING:
+    from railtracks._calls.durable_values import Args
 
 R = TypeVar("R")
 

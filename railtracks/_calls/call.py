@@ -23,13 +23,11 @@ from trio.lowlevel import (
 )
 
 from railtracks._calls.attempt import run_attempt
-from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._calls.expiry import note_cancelled
 from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import find_frame
 from railtracks._calls.no_trio import no_trio
 from railtracks._nodes.node import Attempt, Node
-from railtracks._nodes.retry import Outcome, Retry
 from railtracks._records.descriptions import describe_once
 from railtracks._records.errors import holds, is_fatal, is_ordinary, raise_unchanged, without_cancelled
 from railtracks._records.events import EventKind
@@ -39,6 +37,8 @@ from railtracks.exceptions import WorkerLostError
 
 if TYPE_CHECKING:
     from railtracks._calls.durable_protocol import SessionJournal
+    from railtracks._calls.durable_values import Args, Kwargs
+    from railtracks._nodes.retry import Outcome, Retry
 
 P = ParamSpec("P")
 R = TypeVar("R")

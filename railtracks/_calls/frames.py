@@ -16,9 +16,7 @@ import trio
 from trio.lowlevel import Task, enable_ki_protection
 
 from railtracks._blocks import block
-from railtracks._calls.durable_values import Args, CallStrand, Kwargs
 from railtracks._calls.made_nodes import MadeNodes
-from railtracks._calls.session_control import SessionControl
 from railtracks._nodes.node import Attempt, Node
 from railtracks._records.events import EventKind, ObservedSession, call_event
 from railtracks._records.observers import NOBODY, Audience, Observers, tell
@@ -29,6 +27,8 @@ from railtracks.exceptions import ContextError
 
 if TYPE_CHECKING:
     from railtracks._calls.durable_protocol import SessionJournal
+    from railtracks._calls.durable_values import Args, CallStrand, Kwargs
+    from railtracks._calls.session_control import SessionControl
 
 
 def _no_drain() -> None:

@@ -9,16 +9,18 @@ matter through which hands that nursery was passed.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 from trio.lowlevel import Task
 
 from railtracks._calls.frames import Frame, SessionScope, current_frame
 from railtracks._calls.no_trio import is_asyncio_running, no_trio
-from railtracks._records.data import CurrentCall
 from railtracks._records.secrets import Secret
 from railtracks.exceptions import ContextError
+
+if TYPE_CHECKING:
+    from railtracks._records.data import CurrentCall
 
 # The end of an error that no session, or no durable session, is here.
 IN_ANOTHER_PROCESS: Final = "; in another process the sessions of its parent do not exist: pass values as arguments"
@@ -203,8 +205,11 @@ def current_call() -> CurrentCall:
         if frame.call_id and frame.task is not None:
             # In a thread that outlives its call: the record may be dropped at this moment (`history_limit`).
             with suppress(KeyError):
-                call = frame.scope.tree.record(frame.call_id)
-                return CurrentCall(call.id, call.node, call.attempt, call.parent_id, frame.scope.record.identifier)
+                from railtracks._records.data import CurrentCall  # noqa: PLC0415 - see there
+
+                tree, call_id = frame.scope.tree, frame.call_id
+                node, parent = tree.name(call_id) or "", tree.parent(call_id) or None
+                return CurrentCall(call_id, node, tree.attempt(call_id), parent, frame.scope.record.identifier)
         frame = frame.outer
     raise ContextError(
         "no call is open here: use current_call() in a node that 'await rt.call(node)' or a Flow runs"

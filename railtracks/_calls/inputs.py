@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 import trio
 
-from railtracks._calls.durable_values import Args
 from railtracks._calls.frames import Frame
 from railtracks._calls.pending import PendingCall
 from railtracks._checks import Number
@@ -20,6 +19,7 @@ from railtracks.exceptions import ContextError
 
 if TYPE_CHECKING:
     from railtracks._calls.durable_protocol import DurableFanOut
+    from railtracks._calls.durable_values import Args
 
 R = TypeVar("R")
 

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from types import CoroutineType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import trio
 from trio.lowlevel import Task, enable_ki_protection
 
 from railtracks._calls.ctrl_c import users_code, users_function
-from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._calls.frames import Frame
 from railtracks._nodes.middleware import Middleware
 from railtracks._nodes.node import Node
 from railtracks.exceptions import ContextError
+
+if TYPE_CHECKING:
+    from railtracks._calls.durable_values import Args, Kwargs
 
 
 @enable_ki_protection

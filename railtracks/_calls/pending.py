@@ -6,20 +6,22 @@ Called by `call_batch`, `open_group`, `as_completed`, and the background calls o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
 from railtracks._calls.call import outcome_of
-from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._calls.frames import Frame, current_frame
 from railtracks._nodes.node import Node
-from railtracks._nodes.retry import Outcome
-from railtracks._records.data import Status
+from railtracks._records.ends import Status
 from railtracks._records.error_parts import text_of
 from railtracks._records.errors import holds, raise_cancelled, without_cancelled
 from railtracks.exceptions import PendingCallError
+
+if TYPE_CHECKING:
+    from railtracks._calls.durable_values import Args, Kwargs
+    from railtracks._nodes.retry import Outcome
 
 R_co = TypeVar("R_co", covariant=True)
 

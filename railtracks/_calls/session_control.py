@@ -1,6 +1,7 @@
 """The part of an open session that its calls use, as protocols: sessions lie above the calls.
 
-Called by calls, through `SessionScope.control`. `Lifetime` and the worker processes implement it.
+Called by calls, through `SessionScope.control`. `Lifetime` and the worker processes implement it. Other modules import
+it under `TYPE_CHECKING`, as they do `durable_protocol`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Protocol
 
 from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._nodes.node import Node
-from railtracks._records.data import EndCause
+from railtracks._records.ends import EndCause
 
 
 class WorkerProcesses(Protocol):

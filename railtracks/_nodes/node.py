@@ -35,7 +35,6 @@ from railtracks._blocks import block
 from railtracks._checks import exact
 from railtracks._nodes.middleware import Middleware, middleware_of
 from railtracks._nodes.options import Manifest, NodeOptions, RunIn, check_for_processes, check_options
-from railtracks._nodes.retry import Retry
 from railtracks._nodes.signature import (
     SecretParameters,
     Signature,
@@ -43,12 +42,13 @@ from railtracks._nodes.signature import (
     signature_of,
     without_partials,
 )
-from railtracks._nodes.variables import reduced
-from railtracks._records.roles import CallRole
 from railtracks.exceptions import NodeCreationError
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+
+    from railtracks._nodes.retry import Retry
+    from railtracks._records.roles import CallRole
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -303,6 +303,8 @@ class Node(Generic[P, R_co]):
     def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
         if self._origin is not None:
             return _bound, self._origin
+        from railtracks._nodes.variables import reduced  # noqa: PLC0415 - for pickles only
+
         module, qualname = getattr(self, "__module__", ""), getattr(self, "__qualname__", "")
         return reduced(self, f"node {self.name!r}", str(module), str(qualname))
 

@@ -9,17 +9,17 @@ import functools
 import os
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, TypedDict, runtime_checkable
 
 from railtracks._checks import check_flag, check_name, check_timeout
 from railtracks._nodes.middleware import Middleware, middleware_of
-from railtracks._nodes.retry import Retry
 from railtracks._nodes.worker_modules import MAIN, PROCESS_MODULES, main_problem
 from railtracks.exceptions import NodeCreationError
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+
+    from railtracks._nodes.retry import Retry
 
 RunIn: TypeAlias = "Literal['thread', 'process'] | Executor | None"
 
@@ -70,9 +70,8 @@ def check_options(options: NodeOptions) -> None:
     if options.get("timeout") is not None:
         check_timeout("timeout", options.get("timeout"))
     given: dict[str, object] = dict(options)
-    retry = given.get("retry")
-    if retry is not None and not isinstance(retry, Retry):
-        raise TypeError(f"retry must be an rt.Retry, not {type(retry).__name__}")
+    if given.get("retry") is not None:
+        _check_retry(given["retry"])
     if not isinstance(given.get("abandon_on_cancel", False), bool):
         raise NodeCreationError(f"abandon_on_cancel must be True or False, not {given['abandon_on_cancel']!r}")
     middleware_of(given.get("middleware", ()))
@@ -85,6 +84,13 @@ def check_options(options: NodeOptions) -> None:
     run_in = given.get("run_in")
     if not (run_in is None or _is_executor(run_in) or (isinstance(run_in, str) and run_in in _PLACES)):
         raise NodeCreationError(f"run_in must be 'thread', 'process' or a concurrent.futures.Executor, not {run_in!r}")
+
+
+def _check_retry(value: object) -> None:
+    from railtracks._nodes.retry import Retry  # noqa: PLC0415 - whoever made one has imported it
+
+    if not isinstance(value, Retry):
+        raise TypeError(f"retry must be an rt.Retry, not {type(value).__name__}")
 
 
 def _is_executor(value: object) -> bool:
@@ -151,4 +157,6 @@ def _check_extra() -> None:
 
 @functools.cache
 def _has_processes() -> bool:
+    from importlib.util import find_spec  # noqa: PLC0415 - for worker processes only
+
     return find_spec("psutil") is not None

@@ -1,88 +1,38 @@
 """The records of sessions and calls as plain data: what users, files and observers read.
 
 Called by everything that reads or makes a record. Nothing here knows how records are kept while a session is open.
+
+The core imports this module when it first makes a record: that takes as long as importing thirty of its other modules,
+and many programs never look at a record.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from enum import StrEnum
 from functools import cached_property
 from typing import Any, Final
 
 from attrs import define, field
 
 from railtracks._extras import exports_package
+from railtracks._records.ends import CallError, CauseKind, EndCause, Status
+
+__all__ = [
+    "SCHEMA",
+    "CallError",
+    "CallRecord",
+    "CauseKind",
+    "Counts",
+    "CurrentCall",
+    "EndCause",
+    "ExecutionInfo",
+    "RemoteOrigin",
+    "Status",
+    "utc",
+]
 
 # The number of the format of saved states.
 SCHEMA: Final = 1
-
-
-class Status(StrEnum):
-    """The status of a call or a session.
-
-    Only a session can be `TIMED_OUT`, and only a durable one `WAITING` or `INTERRUPTED`: it can go on. Only a call can
-    be `LOST`: the worker that ran it is gone, and nobody knows how far it came.
-    """
-
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    TIMED_OUT = "timed_out"
-    CANCELLED = "cancelled"
-    WAITING = "waiting"
-    INTERRUPTED = "interrupted"
-    LOST = "lost"
-
-
-class CauseKind(StrEnum):
-    """What can end a session before its time. The last three are of durable sessions: parked, and two interruptions."""
-
-    ERROR = "error"
-    DEADLINE = "deadline"
-    CANCEL = "cancel"
-    OUTER_SCOPE = "outer_scope"
-    CTRL_C = "ctrl_c"
-    SIGTERM = "sigterm"
-    PARKED = "parked"
-    LOST_LEASE = "lost_lease"
-    STORE = "store"
-
-
-@define(frozen=True)
-class EndCause:
-    """What ended a session before its time: the first cause, if there were several.
-
-    Attributes:
-        kind: What kind of cause it was.
-        reason: The reason of a cancel: the one that `Session.cancel` was given, or the one of a drain or of SIGTERM. Of
-            what parks or interrupts a durable session by an error, the text of that.
-        call_id: The innermost call that an error came out of, `None` if it came from the body of the session.
-    """
-
-    kind: CauseKind
-    reason: str | None = None
-    call_id: int | None = None
-
-
-@define(frozen=True)
-class CallError:
-    """An error as text.
-
-    Attributes:
-        type: The qualified name of its class.
-        message: Its `str`.
-        traceback: Its traceback and those of its causes, each with its innermost stack frames only.
-    """
-
-    type: str
-    message: str
-    traceback: str = field(default="", repr=False)
-
-    @property
-    def line(self) -> str:
-        """Its class and message as at the end of a traceback; its class alone if it has no message."""
-        return f"{self.type}: {self.message}" if self.message else self.type
 
 
 @define(frozen=True)

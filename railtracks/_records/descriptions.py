@@ -12,7 +12,7 @@ from traceback import format_tb, walk_tb
 from types import TracebackType
 from typing import Final, TypeGuard
 
-from railtracks._records.data import CallError
+from railtracks._records.ends import CallError
 from railtracks._records.error_parts import (
     add_note,
     answer,

@@ -5,7 +5,7 @@ Called by the cancellation and the final work of a session.
 
 from __future__ import annotations
 
-from railtracks._records.data import CauseKind, EndCause, Status
+from railtracks._records.ends import CauseKind, EndCause, Status
 from railtracks._records.error_parts import set_context
 from railtracks._records.errors import bare, combined, is_cancelled, is_interrupt
 from railtracks._records.open_calls import Timeouts

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
-from railtracks._records.data import CallError, EndCause, ExecutionInfo, Status
+from railtracks._records.data import CallError, EndCause, ExecutionInfo, Status, utc
 from railtracks._records.events import BroadcastEvent, CallEvent, EventKind, SessionEvent
 from railtracks._records.json_values import JsonValues, writable
 from railtracks._records.known_secrets import SEEN_AT_ONCE
@@ -96,8 +96,9 @@ class EventLines:
 
     def call_line(self, seq: int, event: CallEvent) -> bytes:
         """Return the line of an event of a call."""
+        at = utc(event.at).isoformat()
         start = (
-            f'{{"seq": {seq}, "at": "{event.at.isoformat()}", "kind": "{event.kind.value}", "call": {event.call_id},'
+            f'{{"seq": {seq}, "at": "{at}", "kind": "{event.kind.value}", "call": {event.call_id},'
             f' "parent": {event.parent_id or "null"}, "attempt": {event.attempt}, "status": "{event.status.value}",'
             f' "node": {_encode(_name(event.node))}'
         )
@@ -138,7 +139,7 @@ class EventLines:
 
     def broadcast_line(self, seq: int, event: BroadcastEvent) -> bytes:
         """Return the line of something that was broadcast."""
-        document = {"seq": seq, "at": event.at.isoformat(), "kind": event.kind}
+        document = {"seq": seq, "at": utc(event.at).isoformat(), "kind": event.kind}
         if not self._has_values:
             return f"{_encode(document)}\n".encode()
         item = self._values([(None, event.item)]).value(event.item)
@@ -154,7 +155,8 @@ class EventLines:
         """
         is_end = event.kind is EventKind.SESSION_CLOSED
         status = head.status if is_end else Status.RUNNING
-        document: dict[str, object] = {"seq": seq, "at": event.at.isoformat(), "kind": event.kind, "status": status}
+        at = utc(event.at).isoformat()
+        document: dict[str, object] = {"seq": seq, "at": at, "kind": event.kind, "status": status}
         if is_end:
             document |= {
                 "ended_at": None if head.ended_at is None else head.ended_at.isoformat(),

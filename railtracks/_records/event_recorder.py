@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from railtracks._records.data import utc
 from railtracks._records.error_parts import text_of
 from railtracks._records.event_files import EVENTS_FOLDER, EventFiles
 from railtracks._records.event_lines import EventLines, head_line
@@ -68,7 +69,7 @@ class EventRecorder:
     def _write(self, event: Event) -> None:
         files = self._files
         if files is None:
-            files = self._files = EventFiles(self._folder, event.at, partial(self._head, event))
+            files = self._files = EventFiles(self._folder, utc(event.at), partial(self._head, event))
         seq = files.last_seq + 1
         if isinstance(event, CallEvent):
             files.write(self._lines.call_line(seq, event))
@@ -84,7 +85,7 @@ class EventRecorder:
         """Return the first line of a file, given the first event of the run."""
         parent = (first.parent_session_id, first.parent_call_id) if isinstance(first, SessionEvent) else (None, None)
         head = self._record.head()
-        return head_line(head, own_identity(), parent, first.at, segment=segment, first_seq=first_seq)
+        return head_line(head, own_identity(), parent, utc(first.at), segment=segment, first_seq=first_seq)
 
     def _stop(self) -> None:
         self._observers.remove(self)

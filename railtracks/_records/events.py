@@ -3,18 +3,21 @@
 Made by the core where something happens, if an observer listens (`observers`).
 """
 
-from __future__ import annotations
+# No "from __future__ import annotations": it makes texts of the annotations, and each of a NamedTuple would be compiled
+# by every import of the package.
 
 from collections.abc import Callable
-from datetime import datetime
 from enum import StrEnum
 from time import time
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
-from railtracks._records.data import CallRecord, Counts, ExecutionInfo, Status, utc
+from railtracks._records.ends import Status
 from railtracks._records.open_calls import Timeouts
-from railtracks._records.roles import CallRole
 from railtracks._records.tree import CallTree
+
+if TYPE_CHECKING:
+    from railtracks._records.data import CallRecord, Counts, ExecutionInfo
+    from railtracks._records.roles import CallRole
 
 
 class EventKind(StrEnum):
@@ -39,7 +42,7 @@ class SessionEvent(NamedTuple):
     Attributes:
         kind: `SESSION_OPENED` or `SESSION_CLOSED`.
         session: The session.
-        at: When it happened, in UTC.
+        at: When it happened, in seconds since the epoch.
         parent_session_id: The identifier of the session that it was opened in, `None` if it was opened in none.
         parent_call_id: The call of that session that it was opened in, `None` if it was opened in no call.
         tree: The calls of the session, and the secrets that it has seen.
@@ -49,14 +52,14 @@ class SessionEvent(NamedTuple):
     """
 
     kind: EventKind
-    session: ObservedSession
-    at: datetime
+    session: "ObservedSession"
+    at: float
     parent_session_id: str | None
     parent_call_id: int | None
     tree: CallTree
     timeouts: Timeouts
-    head: Callable[[], ExecutionInfo]
-    run: TracedRun | None
+    head: "Callable[[], ExecutionInfo]"
+    run: "TracedRun | None"
 
 
 class CallEvent(NamedTuple):
@@ -69,7 +72,7 @@ class CallEvent(NamedTuple):
         kind: What happened. `CALL_RETRIED`: an attempt failed, and another attempt follows, which is a call of its
             own. `CALL_OVERRAN`: an async node came back with a result after its timeout, and so the attempt fails.
             `WORKER_LEFT_BEHIND`: the call is being cancelled, and its worker thread goes on running.
-        at: When it happened, in UTC.
+        at: When it happened, in seconds since the epoch.
         session_id: The identifier of the session of the call.
         call_id: The call.
         parent_id: The call it was made in, `None` for a top-level call.
@@ -78,14 +81,14 @@ class CallEvent(NamedTuple):
         parent: The name of the node it was made in, `None` for a top-level call.
         attempt: Which attempt of the call this is, counted from 1.
         status: Where the call stands.
-        started_at: When it started, in UTC.
-        ended_at: When it ended, in UTC; `None` while it runs.
+        started_at: When it started, in seconds since the epoch.
+        ended_at: When it ended, likewise; `None` while it runs.
         tree: The calls of the session, for `record` and `path`.
         is_kept: Whether a failure of the call is a value to the code that made it, as in a group that keeps errors.
     """
 
     kind: EventKind
-    at: datetime
+    at: float
     session_id: str
     call_id: int
     parent_id: int | None
@@ -94,12 +97,12 @@ class CallEvent(NamedTuple):
     parent: str | None
     attempt: int
     status: Status
-    started_at: datetime
-    ended_at: datetime | None
+    started_at: float
+    ended_at: float | None
     tree: CallTree
     is_kept: bool = False
 
-    def record(self) -> CallRecord:
+    def record(self) -> "CallRecord":
         """Return the record of the call as it stands now, with its arguments, result and error.
 
         Call this while the event is handed over: with `history_limit` the record may be dropped when the next call
@@ -111,7 +114,7 @@ class CallEvent(NamedTuple):
         return self.tree.record(self.call_id)
 
     @property
-    def role(self) -> CallRole | None:
+    def role(self) -> "CallRole | None":
         """What the call is to an agent: a run of one, a request to its model, or a tool call.
 
         Raises:
@@ -135,13 +138,13 @@ class BroadcastEvent(NamedTuple):
         kind: `BROADCAST`.
         session_id: The identifier of the session.
         item: The item itself, not a copy.
-        at: When it happened, in UTC.
+        at: When it happened, in seconds since the epoch.
     """
 
     kind: EventKind
     session_id: str
     item: object
-    at: datetime
+    at: float
 
 
 class LogEvent(NamedTuple):
@@ -156,7 +159,7 @@ class LogEvent(NamedTuple):
         level: The level, as of `logging`.
         text: The line, without secrets.
         call_id: The call that it is about, `None` if it is about the session.
-        at: When it happened, in UTC.
+        at: When it happened, in seconds since the epoch.
     """
 
     kind: EventKind
@@ -165,7 +168,7 @@ class LogEvent(NamedTuple):
     level: int
     text: str
     call_id: int | None
-    at: datetime
+    at: float
 
 
 Event: TypeAlias = SessionEvent | CallEvent | BroadcastEvent | LogEvent
@@ -195,12 +198,12 @@ class ObservedSession(Protocol):
         ...
 
     @property
-    def info(self) -> ExecutionInfo:
+    def info(self) -> "ExecutionInfo":
         """The session and all its calls; the time it takes grows with their number."""
         ...
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> "Counts":
         """How many calls there are, and which run; quick at any size."""
         ...
 
@@ -249,6 +252,6 @@ def call_event(  # noqa: PLR0917 - made for each call that somebody observes
     )
 
 
-def now() -> datetime:
-    """Return the wall time, in UTC."""
-    return utc(time())
+def now() -> float:
+    """Return the wall time, in seconds since the epoch."""
+    return time()

@@ -10,10 +10,13 @@ from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from itertools import islice
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from railtracks._records.data import CallError, CallRecord, Status
+from railtracks._records.ends import CallError, Status
 from railtracks._records.tree import CallTree, NodeLike
+
+if TYPE_CHECKING:
+    from railtracks._records.data import CallRecord
 
 T = TypeVar("T")
 

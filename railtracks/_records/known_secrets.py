@@ -17,7 +17,7 @@ from typing import Final, Protocol, TypeGuard
 from trio.lowlevel import enable_ki_protection
 
 from railtracks._checks import is_ctrl_c, is_list, is_mapping, is_tuple
-from railtracks._records.data import CallError
+from railtracks._records.ends import CallError
 from railtracks._records.scrubbing import Scrubber, credentials_in, may_show_secrets, secrets_in
 from railtracks._records.secret_names import is_secret_name
 from railtracks._records.secrets import Named, hidden_in, is_secret, is_secret_object, key_name, named_items

@@ -1,102 +1,26 @@
 """The log: what happens in a session, on the standard library's loggers under `RT`.
 
-Called by users as `rt.enable_logging`, and by each session as it is opened. Nothing is configured unless a user asks
-for it. A session shows its own records through handlers that belong to no logger. So the lines of two sessions never
-mix, and no logger's level has to change.
+Called by each session as it is opened. Nothing is configured unless a user asks for it (`log_displays`). A session
+shows its own records through handlers that belong to no logger. So the lines of two sessions never mix, and no logger's
+level has to change.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-import os
-import sys
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import Final, get_args
+from typing import Final
 
-from railtracks._checks import check_path
-from railtracks._options import LoggingSetting, Settings
+from railtracks._options import Settings
 from railtracks._records.error_parts import answer
 from railtracks._records.events import CallEvent, Event, EventKind, LogEvent, now
-from railtracks._records.log_files import LogFileHandler
-from railtracks._records.log_lines import (
-    CALL_LINES,
-    FileLineFormat,
-    LineFormat,
-    call_line,
-    level_of,
-    session_level,
-    session_line,
-)
-from railtracks._records.log_places import is_shown_by_others
+from railtracks._records.log_lines import CALL_LINES, ROOT, call_line, level_of, session_level, session_line
 from railtracks._records.observers import NOBODY, Observers, tell, try_to_log
 from railtracks._records.seen_values import SeenValues
 from railtracks._records.session import SessionRecord
-
-_ROOT = "RT"
-
-
-def enable_logging(level: LoggingSetting | None = None, log_file: str | os.PathLike[str] | None = None) -> None:
-    """Show the log of all sessions of this process, on stderr and, if asked for, in a file.
-
-    A session with a `logging_setting` of its own is shown by that on stderr, and not twice. Nor is a line shown that
-    the application shows itself: by a handler that writes to stdout or stderr, or to the same file. A line of a file
-    begins with its date in UTC and its session. Calling this again replaces what an earlier call set up.
-
-    Args:
-        level: The lowest level that is shown, by default `$RT_LOG_LEVEL`, else `INFO`. `NONE` shows nothing on stderr,
-            and a file gets what is `INFO` or higher.
-        log_file: A file to append to as well, by default `$RT_LOG_FILE`, else none.
-
-    Raises:
-        TypeError: If `log_file` is no path.
-        ValueError: If there is no such level, or no file can have that path.
-        OSError: If the file cannot be opened.
-    """
-    if log_file is not None:
-        check_path("log_file", log_file)
-    chosen = level if level is not None else os.environ.get("RT_LOG_LEVEL") or "INFO"
-    if chosen not in get_args(LoggingSetting):
-        raise ValueError(f"the level must be one of {', '.join(get_args(LoggingSetting))}, not {chosen!r}")
-    path = log_file if log_file is not None else os.environ.get("RT_LOG_FILE") or None
-    logger = logging.getLogger(_ROOT)
-    handlers = _handlers(chosen, path, time.time())
-    for handler in handlers:
-        handler.addFilter(partial(_is_to_be_shown, handler))
-    for handler in [handler for handler in logger.handlers if isinstance(handler.formatter, LineFormat)]:
-        logger.removeHandler(handler)
-        handler.close()
-    for handler in handlers:
-        logger.addHandler(handler)
-    silent = logging.NOTSET if path is None else logging.INFO
-    logger.setLevel(silent if chosen == "NONE" else chosen)
-
-
-def _is_to_be_shown(handler: logging.Handler, record: logging.LogRecord) -> bool:
-    """Return whether a handler of `enable_logging` is the one that shows a record in its place."""
-    if getattr(record, "has_display", False) and not isinstance(handler, LogFileHandler):
-        return False
-    return not is_shown_by_others(record, handler)
-
-
-def _handlers(setting: str | None, path: str | os.PathLike[str] | None, started: float) -> list[logging.Handler]:
-    """Return new handlers for stderr, if there is a setting, and for a file, if there is a path."""
-    handlers: list[logging.Handler] = []
-    if path is not None:
-        handlers.append(LogFileHandler(path))
-    if setting == "NONE":
-        # It stands for "show nothing": without any handler the standard library would print warnings on stderr.
-        handlers.append(logging.NullHandler())
-    elif setting is not None:
-        handlers.append(logging.StreamHandler(sys.stderr))
-    level = "INFO" if setting is None or setting == "NONE" else setting
-    for handler in handlers:
-        handler.setLevel(level)
-        handler.setFormatter((FileLineFormat if isinstance(handler, LogFileHandler) else LineFormat)(started))
-    return handlers
-
 
 # What is always observed: a logger of the application that is configured later still gets warnings and errors.
 _WARNINGS: Final = tuple(kind for kind, (level, _) in CALL_LINES.items() if level >= logging.WARNING)
@@ -109,7 +33,7 @@ _ALL: Final = (*CALL_LINES, EventKind.SESSION_OPENED)
 def _root_logger() -> logging.Logger:
     # Looked up once: each lookup takes a lock, and every session asks twice what is shown. Not at the import, which
     # makes no logger.
-    return logging.getLogger(_ROOT)
+    return logging.getLogger(ROOT)
 
 
 class SessionLog:
@@ -121,7 +45,11 @@ class SessionLog:
         self._values = SeenValues(record.tree)
         self._has_display = setting is not None
         path = settings.get("log_file")
-        self._handlers = [] if setting is None and path is None else _handlers(setting, path, time.time())
+        self._handlers: list[logging.Handler] = []
+        if setting is not None or path is not None:
+            from railtracks._records.log_displays import handlers_for  # noqa: PLC0415 - few sessions have a display
+
+            self._handlers = handlers_for(setting, path, time.time())
         self._observers = NOBODY
 
     def close(self) -> None:
@@ -175,14 +103,14 @@ class SessionLog:
             record = self._record
             if record.ending.cause is not None:
                 self._values.see()
-            line = session_line(event.kind, record.head(), record.secrets.text)
+            line = session_line(event.kind, record, record.secrets.text)
             self._write(self._level(), line, logger="RT.Session")
 
     def _is_wanted(self, level: int) -> bool:
         """Return whether a line of a level is shown somewhere, or is a warning that observers are told of."""
         return self._shows(level) or (level >= logging.WARNING and bool(self._observers.logged))
 
-    def log(self, level: int, text: str, *, logger: str = _ROOT) -> None:
+    def log(self, level: int, text: str, *, logger: str = ROOT) -> None:
         """Log a text about the session, without its secrets.
 
         Args:
@@ -193,7 +121,7 @@ class SessionLog:
         self._write(level, self._record.secrets.text(text), logger=logger)
 
     def _write(
-        self, level: int, text: str, *, logger: str = _ROOT, node_id: int | None = None, run_id: int | None = None
+        self, level: int, text: str, *, logger: str = ROOT, node_id: int | None = None, run_id: int | None = None
     ) -> None:
         session_id = self._record.identifier
         extra: dict[str, object] = {"session_id": session_id, "node_id": node_id, "run_id": run_id}
@@ -210,6 +138,10 @@ class SessionLog:
         is_handed_on = target.isEnabledFor(level) and (not self._handlers or target.hasHandlers())
         if is_handed_on:
             try_to_log(partial(target.handle, record), text)
+        if not self._handlers:
+            return
+        from railtracks._records.log_places import is_shown_by_others  # noqa: PLC0415 - imported with the handlers
+
         for handler in self._handlers:
             if level >= handler.level and not (is_handed_on and is_shown_by_others(record, handler)):
                 try_to_log(partial(handler.handle, record), text)

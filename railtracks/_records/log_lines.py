@@ -7,14 +7,16 @@ escaped.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
-from datetime import datetime
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
-from railtracks._records.data import CallError, CauseKind, EndCause, ExecutionInfo, Status, utc
+from railtracks._records.ends import CallError, CauseKind, EndCause, Status
 from railtracks._records.events import CallEvent, EventKind
 from railtracks._records.scrubbing import CUT
 
+# The logger of all sessions.
+ROOT: Final = "RT"
 # Characters. The whole text of an error is in its record.
 _LONGEST_ERROR: Final = 300
 _LOOKED_AT: Final = 1_000
@@ -50,8 +52,9 @@ class FileLineFormat(LineFormat):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line for a record; one that belongs to no session has a `-` in that place."""
-        at = utc(record.created).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return f"{at} {getattr(record, 'session_id', None) or '-'} {super().format(record)}"
+        seconds, milliseconds = divmod(round(record.created * 1_000_000) // 1000, 1000)
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+        return f"{at}.{milliseconds:03d}Z {getattr(record, 'session_id', None) or '-'} {super().format(record)}"
 
 
 def _created(event: CallEvent, _: _Scrub) -> str:
@@ -60,11 +63,11 @@ def _created(event: CallEvent, _: _Scrub) -> str:
 
 
 def _done(event: CallEvent, _: _Scrub) -> str:
-    return f"{_label(event)} DONE in {_duration(event.started_at, event.ended_at)}{_attempt(event)}"
+    return f"{_label(event)} DONE in {_duration(event)}{_attempt(event)}"
 
 
 def _cancelled(event: CallEvent, _: _Scrub) -> str:
-    return f"{_label(event)} CANCELLED after {_duration(event.started_at, event.ended_at)}{_attempt(event)}"
+    return f"{_label(event)} CANCELLED after {_duration(event)}{_attempt(event)}"
 
 
 def _failed(event: CallEvent, without_secrets: _Scrub) -> str:
@@ -123,30 +126,66 @@ def session_level(status: Status, error: CallError | None, cause: EndCause | Non
     return logging.INFO if is_told or is_quiet else logging.ERROR
 
 
-def session_line(kind: EventKind, info: ExecutionInfo, without_secrets: _Scrub) -> str:
+class EndingLike(Protocol):
+    """What the line for a session needs to know of its end."""
+
+    @property
+    def status(self) -> Status: ...
+
+    @property
+    def cause(self) -> EndCause | None: ...
+
+
+class SessionLike(Protocol):
+    """What the line for a session needs to know of it."""
+
+    @property
+    def identifier(self) -> str: ...
+
+    @property
+    def name(self) -> str | None: ...
+
+    @property
+    def flow_name(self) -> str | None: ...
+
+    @property
+    def ending(self) -> EndingLike: ...
+
+    @property
+    def error(self) -> CallError | None: ...
+
+    @property
+    def started_at(self) -> float | None: ...
+
+    @property
+    def ended_at(self) -> float | None: ...
+
+
+def session_line(kind: EventKind, session: SessionLike, without_secrets: _Scrub) -> str:
     """Return the line for the start or the end of a session.
 
     Args:
         kind: `SESSION_OPENED` or `SESSION_CLOSED`.
-        info: What is known of the session; its calls are not needed.
+        session: The session.
         without_secrets: Returns a text without the secrets of the session.
     """
-    name = info.session_name or info.flow_name
-    label = info.session_id if name is None else repr(name)
+    name = session.name or session.flow_name
+    label = session.identifier if name is None else repr(name)
     if kind is EventKind.SESSION_OPENED:
-        return _one_line(f"session {label} STARTED" + ("" if name is None else f" as {info.session_id}"))
-    ending = f"session {label} {info.status.upper().replace('_', ' ')}"
-    verb = "in" if info.status is Status.COMPLETED else "after"
-    why = "" if info.cause is None else _end(info.cause, info.error, without_secrets)
-    return _one_line(f"{ending} {verb} {_duration(info.started_at, info.ended_at)}{why}{_going_on(info)}")
+        return _one_line(f"session {label} STARTED" + ("" if name is None else f" as {session.identifier}"))
+    status, cause = session.ending.status, session.ending.cause
+    ending = f"session {label} {status.upper().replace('_', ' ')}"
+    verb = "in" if status is Status.COMPLETED else "after"
+    why = "" if cause is None else _end(cause, session.error, without_secrets)
+    return _one_line(f"{ending} {verb} {_duration(session)}{why}{_going_on(session)}")
 
 
-def _going_on(info: ExecutionInfo) -> str:
+def _going_on(session: SessionLike) -> str:
     """Return with which call an interrupted session goes on, as the end of its line."""
-    if info.status is not Status.INTERRUPTED:
+    if session.ending.status is not Status.INTERRUPTED:
         return ""
-    call = "rt.Session(resume=" if info.flow_name is None else "Flow.resume("
-    return f"; {call}{info.session_id!r}) goes on with it"
+    call = "rt.Session(resume=" if session.flow_name is None else "Flow.resume("
+    return f"; {call}{session.identifier!r}) goes on with it"
 
 
 def _end(cause: EndCause, error: CallError | None, without_secrets: _Scrub) -> str:
@@ -173,7 +212,7 @@ def _attempt(event: CallEvent) -> str:
 
 def _why(event: CallEvent, without_secrets: _Scrub) -> str:
     """Return the error of a call, and the path of nodes to a call that was made in another one."""
-    error, path = event.record().error, event.path()
+    error, path = event.tree.error(event.call_id), event.path()
     place = f" ({' > '.join(path)})" if path[1:] else ""
     return f"{_in_short(error, without_secrets)}{place}" if error is not None else place
 
@@ -193,8 +232,8 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST_ERROR else f"{text[:_LONGEST_ERROR]}{CUT}"
 
 
-def _duration(started_at: datetime | None, ended_at: datetime | None) -> str:
-    seconds = 0.0 if started_at is None or ended_at is None else (ended_at - started_at).total_seconds()
+def _duration(of: SessionLike | CallEvent) -> str:
+    seconds = 0.0 if of.started_at is None or of.ended_at is None else of.ended_at - of.started_at
     return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from attrs import evolve
 
-from railtracks._records.data import CallError, CallRecord, Status, utc
+from railtracks._records.ends import CallError, Status
+
+if TYPE_CHECKING:
+    from railtracks._records.data import CallRecord
 
 
 class PastRecord(Protocol):
@@ -172,6 +175,8 @@ def recalled(record: CallRecord, past: PastCall, began_at: float, *, is_unseen: 
         began_at: The wall time at which the call first began.
         is_unseen: Whether this run has not made the call.
     """
+    from railtracks._records.data import utc  # noqa: PLC0415 - see there
+
     started_at = utc(began_at)
     args, kwargs = past.arguments() if is_unseen else (record.args, record.kwargs)
     record = evolve(record, started_at=started_at, args=args, kwargs=kwargs)

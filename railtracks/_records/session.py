@@ -9,18 +9,22 @@ import math
 import time
 from collections.abc import Iterator
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from attrs import evolve
 
 from railtracks._forks import generation
 from railtracks._options import VALUE_LIMIT
-from railtracks._records.data import CallError, CallRecord, CauseKind, EndCause, ExecutionInfo, Status, utc
 from railtracks._records.descriptions import described, known_description
 from railtracks._records.ending import Ending
+from railtracks._records.ends import CallError, CauseKind, EndCause, Status
 from railtracks._records.errors import holds
 from railtracks._records.known_secrets import KnownSecrets
 from railtracks._records.tree import CallTree
 from railtracks.exceptions import SessionWaiting
+
+if TYPE_CHECKING:
+    from railtracks._records.data import CallRecord, ExecutionInfo
 
 
 class SessionRecord:
@@ -187,6 +191,8 @@ class SessionRecord:
 
     def head(self, calls: tuple[CallRecord, ...] = ()) -> ExecutionInfo:
         """Return the session as it stands now, without its calls, or with these."""
+        from railtracks._records.data import ExecutionInfo, utc  # noqa: PLC0415 - see there
+
         return ExecutionInfo(
             session_id=self.identifier,
             session_name=self.name,

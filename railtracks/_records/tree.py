@@ -12,18 +12,20 @@ from array import array
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
-from datetime import datetime
 from itertools import islice, repeat
 from threading import Lock
 from time import time
-from typing import Final, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeVar
 
 from railtracks._checks import exact
-from railtracks._records.data import CallError, CallRecord, Counts, RemoteOrigin, Status, utc
+from railtracks._records.ends import CallError, Status
 from railtracks._records.known_secrets import KnownSecrets, SecretParameters
 from railtracks._records.past import PastCall, PastCalls, PastNode, PastRecord, recalled
-from railtracks._records.roles import CallRole
 from railtracks._records.secrets import Secret
+
+if TYPE_CHECKING:
+    from railtracks._records.data import CallRecord, Counts, RemoteOrigin
+    from railtracks._records.roles import CallRole
 
 T = TypeVar("T")
 
@@ -358,14 +360,21 @@ class CallTree:
         """Return the wall time at which a call started."""
         return self._started_at[call_id]
 
-    def times(self, call_id: int) -> tuple[datetime, datetime | None]:
-        """Return when a call started, and when it ended if it has."""
+    def times(self, call_id: int) -> tuple[float, float | None]:
+        """Return the wall times at which a call started, and ended if it has."""
         started_at, ended_at = self._started_at[call_id], self._ended_at[call_id]
         # The clock may have been set back meanwhile.
-        return utc(started_at), utc(max(started_at, ended_at)) if ended_at else None
+        return started_at, max(started_at, ended_at) if ended_at else None
+
+    def error(self, call_id: int) -> CallError | None:
+        """Return what a call has raised, `None` if it has not failed."""
+        outcome = self._outcomes[call_id]
+        return outcome if self.status(call_id) in _WITH_ERROR and isinstance(outcome, CallError) else None
 
     def counts(self) -> Counts:
         """Return how many calls there are by status and by node; takes time for each call that is new or that runs."""
+        from railtracks._records.data import Counts  # noqa: PLC0415 - see there
+
         tally = self._tally
         with tally.lock:
             self._count_new_calls()
@@ -376,7 +385,7 @@ class CallTree:
             return Counts(
                 {**dict.fromkeys(_CALL_STATUSES, 0), **by_status},
                 dict(tally.nodes),
-                tuple(map(self.record, islice(tally.running, _MOST_RUNNING))),
+                tuple(self._records_of(islice(tally.running, _MOST_RUNNING))),
             )
 
     def _count_new_calls(self) -> None:
@@ -429,26 +438,34 @@ class CallTree:
 
     def record(self, call_id: int) -> CallRecord:
         """Return the record of a call as it stands now."""
-        status, outcome = self.status(call_id), self._outcomes[call_id]
-        started_at, ended_at = self.times(call_id)
-        past = self._past.get(call_id)
-        record = CallRecord(
-            id=call_id,
-            parent_id=self._parents[call_id] or None,
-            node=self.name(call_id) or "",
-            status=status,
-            attempt=self.attempt(call_id),
-            started_at=started_at,
-            ended_at=None if status is Status.RUNNING else ended_at,
-            args=self._args[call_id],
-            kwargs=dict(self._keywords(call_id)),
-            result=outcome if status is Status.COMPLETED else None,
-            error=outcome if status in _WITH_ERROR and isinstance(outcome, CallError) else None,
-            remote=self.remote.get(call_id),
-        )
-        if past is None:
-            return record
-        return recalled(record, past, self._past.began_at(call_id), is_unseen=self._is_unseen(call_id))
+        return next(self._records_of((call_id,)))
+
+    def _records_of(self, call_ids: Iterable[int]) -> Iterator[CallRecord]:
+        """Return the records of some calls, each as it stands when it is asked for."""
+        from railtracks._records.data import CallRecord, utc  # noqa: PLC0415 - see there
+
+        for call_id in call_ids:
+            status, outcome = self.status(call_id), self._outcomes[call_id]
+            started_at, ended_at = self.times(call_id)
+            past = self._past.get(call_id)
+            record = CallRecord(
+                id=call_id,
+                parent_id=self._parents[call_id] or None,
+                node=self.name(call_id) or "",
+                status=status,
+                attempt=self.attempt(call_id),
+                started_at=utc(started_at),
+                ended_at=None if status is Status.RUNNING or ended_at is None else utc(ended_at),
+                args=self._args[call_id],
+                kwargs=dict(self._keywords(call_id)),
+                result=outcome if status is Status.COMPLETED else None,
+                error=outcome if status in _WITH_ERROR and isinstance(outcome, CallError) else None,
+                remote=self.remote.get(call_id),
+            )
+            if past is not None:
+                began_at, is_unseen = self._past.began_at(call_id), self._is_unseen(call_id)
+                record = recalled(record, past, began_at, is_unseen=is_unseen)
+            yield record
 
     def _is_unseen(self, call_id: int) -> bool:
         """Return whether a call of an earlier run was not made in this one."""
@@ -461,7 +478,7 @@ class CallTree:
 
     def records(self) -> Iterator[CallRecord]:
         """Return the records of all calls, one at a time."""
-        return map(self.record, self._ids())
+        return self._records_of(self._ids())
 
     def named_values(self) -> Iterator[tuple[str | None, object]]:
         """Return all arguments and results, each with its name: a secret is known by its name."""

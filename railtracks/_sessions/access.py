@@ -14,13 +14,13 @@ from railtracks._calls.ctrl_c import users_code
 from railtracks._calls.frames import Frame
 from railtracks._calls.here import current_scope, open_scope
 from railtracks._nodes.signature import SecretParameters
-from railtracks._records.data import ExecutionInfo
 from railtracks._sessions.given import Given
 from railtracks._sessions.session import Session
 from railtracks.exceptions import SessionCancelledError
 
 if TYPE_CHECKING:
     from railtracks._calls.durable_protocol import DurableRun
+    from railtracks._records.data import ExecutionInfo
 
 R = TypeVar("R")
 

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import trio
 
-from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._calls.frames import Frame
 from railtracks._calls.here import frame_in
 from railtracks._calls.pending import PendingCall
 from railtracks._nodes.node import Node
-from railtracks._records.data import Status
+from railtracks._records.ends import Status
 from railtracks._records.errors import raise_unchanged
 from railtracks.exceptions import ContextError
+
+if TYPE_CHECKING:
+    from railtracks._calls.durable_values import Args, Kwargs
 
 _REASON: Final = "the session ended"
 

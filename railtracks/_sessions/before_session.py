@@ -9,7 +9,7 @@ import trio
 
 from railtracks._calls.frames import SessionScope
 from railtracks._calls.here import enclosing_frame, this_task
-from railtracks._records.data import CauseKind, EndCause
+from railtracks._records.ends import CauseKind, EndCause
 from railtracks._sessions.running import enter, leave
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import trio
 
-from railtracks._records.data import CauseKind, EndCause
 from railtracks._records.ending import Ending
+from railtracks._records.ends import CauseKind, EndCause
 from railtracks._records.errors import came_from_cleanup, is_fatal
 from railtracks._records.session import SessionRecord
 

@@ -12,14 +12,13 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Never, ParamSpec, TypeVar, cast
 
 from railtracks._calls.call import call
-from railtracks._calls.durable_values import Args, DurableFlow, Kwargs
 from railtracks._calls.frames import Frame
 from railtracks._calls.here import this_task
 from railtracks._checks import check_grace
 from railtracks._nodes.node import Node
 from railtracks._options import SessionStore
 from railtracks._records.context_view import ContextView
-from railtracks._records.data import ExecutionInfo, Status
+from railtracks._records.ends import Status
 from railtracks._records.files import check_session_id
 from railtracks._sessions.access import begin_in_new_task, drain_soon, is_open, result_of, was_entered
 from railtracks._sessions.before_session import BeforeSession
@@ -31,6 +30,8 @@ from railtracks.exceptions import SessionCancelledError
 
 if TYPE_CHECKING:
     from railtracks._calls.durable_protocol import DurableRun, EndedSession
+    from railtracks._calls.durable_values import Args, DurableFlow, Kwargs
+    from railtracks._records.data import ExecutionInfo
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -9,18 +9,20 @@ of its block, for example. These are drained with it. A session inside a running
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from railtracks._calls.frames import Frame, SessionScope
 from railtracks._calls.here import enclosing_frame, this_task
-from railtracks._calls.session_control import InnerDrain
-from railtracks._records.data import CauseKind, EndCause
+from railtracks._records.ends import CauseKind, EndCause
 from railtracks._records.events import CallEvent, Event, EventKind
 from railtracks._sessions import running
 from railtracks._sessions.background import Background
 from railtracks._sessions.cancellation import Cancellation
+
+if TYPE_CHECKING:
+    from railtracks._calls.session_control import InnerDrain
 
 _KINDS: Final = (
     EventKind.CALL_STARTED,

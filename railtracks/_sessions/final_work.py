@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from railtracks._calls.frames import Frame
-from railtracks._calls.session_control import WorkerProcesses
 from railtracks._config import required
 from railtracks._options import Callback, Settings
-from railtracks._records.data import EndCause
+from railtracks._records.ends import EndCause
 from railtracks._records.error_parts import shown_name
 from railtracks._records.errors import combined, is_ordinary
 from railtracks._records.log import SessionLog
@@ -38,6 +37,7 @@ from railtracks.exceptions import FatalError
 
 if TYPE_CHECKING:
     from railtracks._calls.durable_protocol import DurableRun
+    from railtracks._calls.session_control import WorkerProcesses
 
 _LOGGER: Final = "RT.Session"
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine, Mapping
 from inspect import Signature
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Never, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
-from railtracks._calls.durable_values import DurableFlow, Kwargs
 from railtracks._calls.frames import Frame
 from railtracks._checks import check_name, check_storable, exact
 from railtracks._config import chosen_in_thread, configuration, configuration_mark, required, resolve
@@ -16,7 +15,6 @@ from railtracks._copying import copied
 from railtracks._nodes.making import made_node
 from railtracks._nodes.node import Node
 from railtracks._nodes.signature import signature_of
-from railtracks._nodes.variables import Reduced, reduced
 from railtracks._option import check_options, documented, options_of, spelled_out
 from railtracks._options import FlowOptions, FlowRunOptions, SessionStore
 from railtracks._records.files import current_folder
@@ -28,6 +26,8 @@ from railtracks._sessions.session import Session
 
 if TYPE_CHECKING:
     from railtracks._calls.durable_protocol import DurableRun
+    from railtracks._calls.durable_values import DurableFlow, Kwargs
+    from railtracks._nodes.variables import Reduced
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -302,6 +302,9 @@ class Flow(Generic[P, R]):
 
     def _durable(self) -> DurableFlow:
         """Return what the durable package needs to know of this flow."""
+        # That package is imported by now.
+        from railtracks._calls.durable_values import DurableFlow  # noqa: PLC0415
+
         timeout = required(resolve(self._run_options).get("timeout"))
         return DurableFlow(
             name=self.name,
@@ -372,6 +375,8 @@ class Flow(Generic[P, R]):
         return self
 
     def __reduce__(self) -> Reduced:
+        from railtracks._nodes.variables import reduced  # noqa: PLC0415 - for pickles only
+
         node: object = self._node
         return reduced(self, f"flow {self.name!r}", str(getattr(node, "__module__", "")), "")
 

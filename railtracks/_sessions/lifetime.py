@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
 
-from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._calls.frames import Frame, SessionScope, current_frame
 from railtracks._calls.here import admit_session, frame_in, this_task
-from railtracks._calls.session_control import InnerDrain, WorkerProcesses
 from railtracks._config import required
 from railtracks._nodes.worker_modules import refuse_in_import
-from railtracks._records.data import CauseKind
+from railtracks._records.ends import CauseKind
 from railtracks._records.errors import bare, combined, is_fatal, members, raise_unchanged, without_cancelled
 from railtracks._records.events import BroadcastEvent, EventKind, SessionEvent, now
 from railtracks._records.log import SessionLog
@@ -40,6 +38,8 @@ from railtracks.exceptions import FatalError
 
 if TYPE_CHECKING:
     from railtracks._calls.durable_protocol import DurableRun, SessionJournal
+    from railtracks._calls.durable_values import Args, Kwargs
+    from railtracks._calls.session_control import InnerDrain, WorkerProcesses
 
 T = TypeVar("T")
 

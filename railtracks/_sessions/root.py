@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from trio.lowlevel import Task
 
 from railtracks._calls.frames import Frame, SessionScope
-from railtracks._calls.session_control import SessionControl
 from railtracks._records.log import SessionLog
 from railtracks._records.observers import EVERYWHERE
 from railtracks._records.recording import start_recording
@@ -18,6 +17,7 @@ from railtracks._sessions.plan import SessionPlan
 
 if TYPE_CHECKING:
     from railtracks._calls.durable_protocol import SessionJournal
+    from railtracks._calls.session_control import SessionControl
 
 
 def root_frame(  # noqa: PLR0917 - what a session is opened with

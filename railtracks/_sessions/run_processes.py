@@ -6,9 +6,12 @@ the outermost session has worker processes of its own.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import trio
 
-from railtracks._calls.session_control import WorkerProcesses
+if TYPE_CHECKING:
+    from railtracks._calls.session_control import WorkerProcesses
 
 
 def new_worker_pool(nursery: trio.Nursery) -> WorkerProcesses:

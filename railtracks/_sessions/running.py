@@ -17,7 +17,7 @@ import trio
 
 from railtracks._calls.frames import SessionScope
 from railtracks._forks import after_fork
-from railtracks._records.data import CauseKind, EndCause
+from railtracks._records.ends import CauseKind, EndCause
 from railtracks.exceptions import SessionCancelledError
 
 

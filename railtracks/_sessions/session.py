@@ -24,7 +24,7 @@ from railtracks._nodes.options import check_workers
 from railtracks._option import documented, spelled_out
 from railtracks._options import DecoratorOptions, SessionOptions
 from railtracks._records.context_view import ContextView
-from railtracks._records.data import CauseKind, Counts, EndCause, ExecutionInfo, Status
+from railtracks._records.ends import CauseKind, EndCause, Status
 from railtracks._records.error_parts import text_of
 from railtracks._records.files import current_folder
 from railtracks._records.state_file import StateFile
@@ -38,6 +38,7 @@ from railtracks.exceptions import ContextError
 
 if TYPE_CHECKING:
     from railtracks._calls.durable_protocol import DurableRun
+    from railtracks._records.data import Counts, ExecutionInfo
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -17,7 +17,7 @@ import trio
 from railtracks._calls.here import own_frame
 from railtracks._calls.no_trio import is_asyncio_running
 from railtracks._checks import check_grace
-from railtracks._records.data import CauseKind
+from railtracks._records.ends import CauseKind
 from railtracks._records.observers import try_to_log
 from railtracks._sessions.event_loops import in_parents_run
 from railtracks._sessions.from_async import run_from_async

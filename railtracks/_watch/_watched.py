@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from attrs import define, field
 
 from railtracks._forks import generation
-from railtracks._records.data import Counts, Status
+from railtracks._records.data import Counts, Status, utc
 from railtracks._records.events import Event, EventKind, LogEvent, ObservedSession, SessionEvent
 
 KINDS: Final = (EventKind.SESSION_OPENED, EventKind.SESSION_CLOSED, EventKind.LOGGED)
@@ -104,7 +104,7 @@ class Watched:
             self._note(event)
         elif isinstance(event, LogEvent) and event.session_id in self._sessions and event.level > INFO:
             watched = self._sessions[event.session_id]
-            watched.troubles.append(Trouble(event.at, event.text, event.level >= ERROR))
+            watched.troubles.append(Trouble(utc(event.at), event.text, event.level >= ERROR))
             watched.trouble_count += 1
 
     def _note(self, event: SessionEvent) -> None:
@@ -114,10 +114,10 @@ class Watched:
             self._sessions.pop(session.identifier, None)
             name = session.name or session.flow_name or session.identifier
             self._sessions[session.identifier] = WatchedSession(
-                session, session.identifier, name, event.parent_session_id, event.at
+                session, session.identifier, name, event.parent_session_id, utc(event.at)
             )
         elif session.identifier in self._sessions:
-            self._sessions[session.identifier].ended_at = event.at
+            self._sessions[session.identifier].ended_at = utc(event.at)
 
     def look(self) -> list[WatchedSession]:
         """Return the sessions in the order of their beginnings; the calls of those that have ended were counted.

@@ -20,8 +20,8 @@ from attrs import define
 
 from railtracks._nodes.lookup import named
 from railtracks._nodes.node import Node
-from railtracks._records.data import CallError
 from railtracks._records.descriptions import described, users_notes
+from railtracks._records.ends import CallError
 from railtracks._records.error_parts import (
     add_note,
     answer,

@@ -194,7 +194,7 @@ class Tracing:
             return
         place.leave()
         role = event.role
-        seconds = (event.ended_at - event.started_at).total_seconds() if event.ended_at is not None else 0.0
+        seconds = 0.0 if event.ended_at is None else event.ended_at - event.started_at
         if role is not None and self._metrics is not None:
             self._measure(self._metrics, event, role, seconds)
         is_completed = event.kind is EventKind.CALL_COMPLETED
