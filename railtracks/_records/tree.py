@@ -368,8 +368,8 @@ class CallTree:
 
     def error(self, call_id: int) -> CallError | None:
         """Return what a call has raised, `None` if it has not failed."""
-        outcome = self._outcomes[call_id]
-        return outcome if self.status(call_id) in _WITH_ERROR and isinstance(outcome, CallError) else None
+        status, outcome = self.status(call_id), self._outcomes[call_id]
+        return outcome if status in _WITH_ERROR and isinstance(outcome, CallError) else None
 
     def counts(self) -> Counts:
         """Return how many calls there are by status and by node; takes time for each call that is new or that runs."""
@@ -463,8 +463,7 @@ class CallTree:
                 remote=self.remote.get(call_id),
             )
             if past is not None:
-                began_at, is_unseen = self._past.began_at(call_id), self._is_unseen(call_id)
-                record = recalled(record, past, began_at, is_unseen=is_unseen)
+                record = recalled(record, past, self._past.began_at(call_id), is_unseen=self._is_unseen(call_id))
             yield record
 
     def _is_unseen(self, call_id: int) -> bool:
