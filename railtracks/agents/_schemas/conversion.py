@@ -6,12 +6,15 @@ Called for each argument of a tool call, and for each structured answer.
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from railtracks.agents._schemas.hooks import MisfitsError, value_of_custom
 from railtracks.agents._schemas.kinds import Kind
+
+# The path of a problem of the whole object, in the form of msgspec, which leaves this one path out.
+AT_ROOT: Final = " - at `$`"
 
 
 class MisfitError(ValueError):
@@ -63,9 +66,9 @@ def _converted(given: object, kind: Kind, *, strict: bool) -> object:
 
 
 def _told(error: msgspec.ValidationError) -> str:
-    """Return the text of an error of msgspec; for a model with the paths that go on inside of it."""
+    """Return the text of an error of msgspec, with its path; for a model of pydantic with those inside of it."""
     text, inner = str(error), error.__cause__
     if not isinstance(inner, MisfitsError):
-        return text
+        return text if " - at `" in text else text + AT_ROOT
     path = text.removeprefix(str(inner)).removeprefix(" - at `").removesuffix("`") or "$"
     return "\n".join(f"{problem} - at `{path}{place}`" for place, problem in inner.problems)

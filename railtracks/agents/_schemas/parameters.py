@@ -16,7 +16,7 @@ from attrs import field, frozen
 from railtracks._nodes.node import name_of
 from railtracks._nodes.options import Manifest
 from railtracks._records.secret_names import is_secret_name
-from railtracks.agents._schemas.conversion import Holder, MisfitError
+from railtracks.agents._schemas.conversion import AT_ROOT, Holder, MisfitError
 from railtracks.agents._schemas.docstrings import Documentation, documentation_of_function
 from railtracks.agents._schemas.documents import schemas_of
 from railtracks.agents._schemas.hooks import builtins_of_custom
@@ -49,11 +49,14 @@ class Parameters:
         """Return the positional and the keyword arguments of a call, converted.
 
         Raises:
-            MisfitError: If an argument is missing, unknown or of the wrong type. The text has a line for each of these.
+            MisfitError: If an argument is missing, unknown or of the wrong type. The text has a line for each of these,
+                with its path.
         """
         if self._arguments is None:
             return (), dict(arguments)
-        problems = [f"Object contains unknown field `{name}`" for name in arguments if name not in self._arguments]
+        problems = [
+            f"Object contains unknown field `{name}`{AT_ROOT}" for name in arguments if name not in self._arguments
+        ]
         values: dict[str, object] = {}
         for name, argument in self._arguments.items():
             if name in arguments:
@@ -62,7 +65,7 @@ class Parameters:
                 except MisfitError as error:
                     problems.append(str(error))
             elif argument.is_required:
-                problems.append(f"Object missing required field `{name}`")
+                problems.append(f"Object missing required field `{name}`{AT_ROOT}")
         if problems:
             raise MisfitError("\n".join(problems))
         return self._signature.arguments(values)
