@@ -1,9 +1,14 @@
 """The README is short, its blocks run, and what it names is there; CONTRIBUTING knows every file."""
 
+import ast
 import re
 from pathlib import Path
 
+import pytest
 from doc_blocks import ROOT, Page
+
+from railtracks import testing
+from railtracks.llm import ToolMessage
 
 README = ROOT / "README.md"
 
@@ -50,3 +55,20 @@ def test_contributing_says_of_each_file_once_what_it_holds() -> None:
         cells = [row.split("|")[1] for row in table.splitlines()[2:]]
         told = [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
         assert sorted(set(told)) == sorted(told), table
+
+
+def test_the_agent_of_the_readme_runs_with_the_model_that_it_names_beside_the_scripted_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (code,) = (block.code for block in Page(README).blocks if "agent_node" in block.code)
+    ((scripted, script, named),) = re.findall(
+        r"^model = (testing\.ScriptedModel(\(.*\)))  # or (rt\.llm\.OpenAILLM\(.*)\)$", code, re.MULTILINE
+    )
+    with testing.FakeProvider(*ast.literal_eval(script)) as provider:
+        real = f"{named}, api_base={provider.openai_url!r}, api_key='any-key')"
+        exec(code.replace(scripted, real), {"__name__": "__main__"})  # noqa: S102 - a block of our own page
+        assert capsys.readouterr().out == "Go out!\n"
+        assert [each.body["model"] for each in provider.requests] == ["gpt-5-mini"] * 2
+        asked = provider.requests[-1].model_request
+    assert asked is not None
+    assert [each.content.result for each in asked.messages if isinstance(each, ToolMessage)] == ["sunny in Oslo"]
