@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -150,6 +150,38 @@ async def test_the_history_at_the_end_of_a_budget_can_be_used(provider: FakeProv
         await assert_usable(provider, wire, caught.value.message_history, again)
 
 
+async def test_the_history_that_a_cancel_at_any_checkpoint_leaves_can_be_used_with_each_provider(
+    provider: FakeProvider,
+) -> None:
+    @rt.function_node
+    async def slow(number: int) -> int:
+        """Take a step, and another one."""
+        for _ in range(number):
+            await trio.lowlevel.checkpoint()
+        if number > 2:
+            raise ValueError("too large")
+        return number
+
+    calls: list[ScriptCall] = [("slow", {"number": number}) for number in (1, 2, 3)]
+    script = (Answer("first", calls=calls), Stream("se", "cond"), [*calls, ("nope", {})], "done")
+    agent = rt.agent_node("Agent", llm=testing.ScriptedModel(*script), tool_nodes=[slow], system_message="Be brief.")
+    histories: dict[str, MessageHistory] = {}
+
+    async def read() -> None:
+        async with rt.astream(agent, "hi") as stream:
+            try:
+                await stream.finish()
+            finally:
+                histories[repr(stream.history)] = stream.history
+
+    assert await testing.cancel_at_every_checkpoint(read) > 20
+    # A cancel comes before, while and after the tools of an answer run.
+    assert len(histories) > 5
+    for wire in WIRES:
+        for history in histories.values():
+            await assert_usable(provider, wire, history, slow)
+
+
 @pytest.mark.parametrize("wire", WIRES)
 async def test_reasoning_and_tool_calls_come_over_the_wire(provider: FakeProvider, wire: str) -> None:
     @rt.function_node
@@ -187,14 +219,43 @@ async def seconds_until_seen(provider: FakeProvider, wire: str, entry: WireEntry
     return provider.left[left].monotonic - cancelled
 
 
+async def seconds_until_a_left_stream_is_seen(provider: FakeProvider, wire: str, entry: WireEntry) -> float:
+    """Leave a stream after its first piece, or as it waits for it; return the seconds until the server has seen it."""
+    provider.play(entry)
+    asked, left = len(provider.requests), len(provider.left)
+    agent = rt.agent_node("Agent", llm=model_of(provider, wire))
+    async with rt.Session(save_state=False):
+        async with rt.astream(agent, "hi") as stream:
+            if isinstance(entry, Hang):
+                await provider.wait_requests(asked + 1)
+            else:
+                assert await anext(stream.text) == "first"
+            leaving = time.monotonic()
+        # Its request is closed by the end of the block, not with the client of the session.
+        await until(lambda: len(provider.left) > left)
+    return provider.left[left].monotonic - leaving
+
+
+Seconds = Callable[[FakeProvider, str, WireEntry], Awaitable[float]]
+
+
 @pytest.mark.proof
 @pytest.mark.parametrize("wire", WIRES)
-@pytest.mark.parametrize("entry", [Hang(), Delay(60, "late"), Delay(60, [("nope", {})])])
+@pytest.mark.parametrize(
+    ("seconds", "entry"),
+    [
+        (seconds_until_seen, Hang()),
+        (seconds_until_seen, Delay(60, "late")),
+        (seconds_until_seen, Delay(60, [("nope", {})])),
+        (seconds_until_a_left_stream_is_seen, Hang()),
+        (seconds_until_a_left_stream_is_seen, Stream("first", "second", pause=60)),
+    ],
+)
 async def test_a_cancel_is_on_the_side_of_the_server_within_a_tenth_of_a_second(
-    provider: FakeProvider, wire: str, entry: WireEntry
+    provider: FakeProvider, wire: str, seconds: Seconds, entry: WireEntry
 ) -> None:
     # The bound is for the library. On a busy machine another try may be needed.
     for _ in range(10):
-        if await seconds_until_seen(provider, wire, entry) < 0.1:
+        if await seconds(provider, wire, entry) < 0.1:
             return
     pytest.fail("each of ten cancels was seen later")
