@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import railtracks as rt
 from railtracks import testing
+from railtracks.agents._budgets import Spent
 from railtracks.llm import (
     AssistantMessage,
     ModelConnection,
@@ -183,25 +184,54 @@ async def test_tools_schemas_attachments_and_tool_results_are_part_of_the_prompt
     await exceeded(rt.Budget(tokens=1000), lambda: rt.call(plain, UserMessage("hi", attachment=image)))
 
 
+class Watched(rt.Budget):
+    """A budget of tokens that notes what is reserved, and by how much answers exceed what was reserved for them.
+
+    Attributes:
+        reserved: For each request the tokens reserved, and the largest answer before it.
+        over: How much more than reserved was used, by the answers in flight since the last request was let through.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__(tokens=tokens)
+        self.reserved: list[tuple[int, int]] = []
+        self.over = 0
+        self._answers = [0]
+
+    def reserve(self, wanted: Spent) -> None:
+        super().reserve(wanted)
+        self.reserved.append((wanted.tokens, max(self._answers)))
+        self.over = 0
+
+    def settle(self, reserved: Spent, used: Spent, answer: int = 0) -> None:
+        super().settle(reserved, used, answer)
+        self._answers.append(answer)
+        self.over += max(0, used.tokens - reserved.tokens)
+
+
 @given(
     sizes=st.lists(st.integers(1, 60), min_size=1, max_size=8),
     limit=st.integers(20, 400),
     agents=st.integers(1, 12),
+    side_by_side=st.integers(1, 12),
 )
 def test_tokens_are_over_by_at_most_what_answers_in_flight_had_not_reserved(
-    sizes: list[int], limit: int, agents: int
+    sizes: list[int], limit: int, agents: int, side_by_side: int
 ) -> None:
     async def main() -> None:
         model = Counted(sizes)
         agent = rt.agent_node("Counted", llm=model)
-        budget = rt.Budget(tokens=limit)
+        budget = Watched(limit)
         try:
             with budget:
-                await rt.call_batch(agent, ["x" * 30] * agents)
+                await rt.call_batch(agent, ["x" * 30] * agents, limit=side_by_side)
         except rt.BudgetExceededError as error:
-            assert error.used <= limit  # noqa: PT017 - what it says is the subject
-        # Nothing is known of the answers until the first is there: those in flight reserved their prompts alone.
-        assert budget.used.tokens <= limit + agents * max(sizes)
+            assert error.used <= limit + budget.over  # noqa: PT017 - what it says is the subject
+        # Each request reserves its prompt, and the largest answer that there is until then.
+        assert [tokens for tokens, _ in budget.reserved] == [10 + largest for _, largest in budget.reserved]
+        # What the model itself has used, answer by answer, however the budget counts.
+        used = sum(10 + sizes[number % len(sizes)] for number in range(model.answered))
+        assert used <= limit + budget.over
         assert budget.used.calls <= agents
 
     trio.run(main)
