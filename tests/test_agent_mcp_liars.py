@@ -13,6 +13,7 @@ import trio
 import railtracks as rt
 
 SCRIPT = str(Path(__file__).parent / "scripts" / "mcp_liar.py")
+TOOLS = str(Path(__file__).parent / "scripts" / "mcp_tools.py")
 # With no limit: a call that waits for its answer would wait for ever.
 FOREVER = float("inf")
 DEEP = "[" * 10_000 + "]" * 10_000
@@ -95,3 +96,19 @@ async def test_a_result_of_many_pieces_takes_no_longer_than_its_size() -> None:
     with trio.fail_after(60):
         async with rt.connect_mcp(liar()) as server:
             assert len(await rt.call(server.tools[0], line="large")) == len(text)
+
+
+@pytest.mark.parametrize(
+    "line", ["2026-01-02 INFO: added", "", "Traceback (most recent call last):", "[1, 2]", '{"level": "info"}', "{"]
+)
+async def test_a_server_that_works_may_write_other_lines_between_its_answers(line: str) -> None:
+    # A line stands before the first answer, behind the last one, and between all of them.
+    command = '"$0" "$1" good | while read -r answer; do printf "%s\\n%s\\n" "$2" "$answer"; done; echo "$2"'
+    params = rt.MCPStdioParams("bash", ["-c", command, sys.executable, TOOLS, line], timeout=FOREVER)
+    with trio.fail_after(60):
+        async with rt.connect_mcp(params) as server:
+            add, *_ = server.tools
+            async with rt.open_group() as group:
+                calls = [group.start_soon(add, a=number, b=0) for number in range(20)]
+            assert [each.result() for each in calls] == [str(number) for number in range(20)]
+            assert await rt.call(add, a=1, b=2) == "3"

@@ -28,6 +28,7 @@ from railtracks.agents._mcp.link import open_link
 from railtracks.testing import ScriptedModel
 
 SCRIPT = str(Path(__file__).parent / "scripts" / "mcp_tools.py")
+OVER_HTTP = str(Path(__file__).parent / "scripts" / "mcp_over_http.py")
 ADD = ("add", {"a": 1, "b": 2})
 
 
@@ -405,6 +406,34 @@ async def test_a_server_over_http_that_was_away_is_connected_to_again() -> None:
             assert await rt.call(buy, n=3) == "s2"
             assert shop.calls == [0, 3]
             away.set()
+
+
+async def test_a_server_over_http_answers_twenty_calls_at_once_and_is_told_to_be_gone_once_it_is_killed() -> None:
+    process = await trio.lowlevel.open_process([sys.executable, OVER_HTTP], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        url = (await process.stdout.receive_some()).decode().strip()
+        # With no limit: a call that does not learn of the end would wait for ever.
+        async with rt.connect_mcp(rt.MCPHttpParams(url, timeout=math.inf)) as server:
+            add, hang = server.tools
+            async with rt.open_group() as group:
+                calls = [group.start_soon(add, a=number, b=1) for number in range(20)]
+            assert [each.result() for each in calls] == [str(number + 1) for number in range(20)]
+            with trio.fail_after(30):
+                async with rt.open_group(return_exceptions=True) as group:
+                    waiting = [group.start_soon(hang) for _ in range(20)]
+                    # The answer to a later call: now some of these wait at the server.
+                    assert await rt.call(add, a=1, b=1) == "2"
+                    process.kill()
+                for each in waiting:
+                    with pytest.raises(rt.MCPConnectionError):
+                        each.result()
+                with pytest.raises(rt.MCPConnectionError, match="ConnectError"):
+                    await rt.call(add, a=1, b=1)
+    finally:
+        process.kill()
+        await process.wait()  # noqa: ASYNC102 - it has been killed
+        await process.stdout.aclose()  # noqa: ASYNC102 - a pipe
 
 
 # In durable sessions.
