@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,13 @@ import remote_flows as flows
 import trio
 from postgres_server import PostgresServer
 from proof_rounds import rounds
-from remote_sessions import cluster, folder_fixture, importable_flows_fixture, session  # noqa: F401 - fixtures
+from remote_sessions import (  # noqa: F401 - two are fixtures
+    cluster,
+    folder_fixture,
+    importable_flows_fixture,
+    session,
+    tried,
+)
 from telling import Telling
 
 import railtracks as rt
@@ -45,41 +52,42 @@ async def begun(folders: list[Path], count: int) -> None:
 def folders_in(folder: Path, count: int) -> list[Path]:
     made = [folder / f"session-{number}" for number in range(count)]
     for each in made:
-        each.mkdir()
+        each.mkdir(parents=True)
     return made
 
 
 async def test_a_thousand_sessions_with_a_complete_tree_and_one_that_is_cancelled_by_its_scope(
     folder: Path, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
-    count = rounds(full=1_000, handful=100)
-    (one,) = folders_in(folder, 1)
+    number, figures = rounds(full=1_000, handful=100), list[float]()
     async with cluster() as client, session() as here:
-        cancelled_after = 0.0
+        places = iter(folders_in(folder, 3))
 
-        async def one_more() -> None:
-            nonlocal cancelled_after
+        async def seconds_of_a_cancel() -> float:
+            one = next(places)
             with trio.CancelScope() as scope:
                 async with rt.map_flow(client, flows.hanging_flow, [str(one)]) as finished:
                     await begun([one], 1)
-                    started = trio.current_time()
+                    cancelled_at = trio.current_time()
                     scope.cancel()
                     async for _ in finished:
                         pass
-            cancelled_after = trio.current_time() - started
             assert (one / "cleaned").exists()
+            return trio.current_time() - cancelled_at
+
+        async def one_more() -> None:
+            figures.extend(await tried(seconds_of_a_cancel, below=2))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(one_more)
-            async with rt.map_flow(client, flows.total_flow, [3] * count) as finished:
-                assert [pending.result() async for pending in finished] == [3] * count
+            async with rt.map_flow(client, flows.total_flow, [3] * number) as finished:
+                assert [pending.result() async for pending in finished] == [3] * number
         logs = "".join(str(each) for each in client.get_worker_logs().values())
-    record_testsuite_property("seconds until it was cancelled and cleaned up", cancelled_after)
-    # Two, and what a busy machine needs.
-    assert 0 < cancelled_after < 20
+    record_testsuite_property("seconds until it was cancelled and cleaned up", min(figures))
+    assert min(figures) < 2, figures
     assert "Compute Failed" not in logs
     roots = [each for each in here.info.roots if each.node == "flow total"]
-    assert len(roots) == count
+    assert len(roots) == number
     below: dict[int | None, list[rt.CallRecord]] = {}
     for each in here.info.calls:
         below.setdefault(each.parent_id, []).append(each)
@@ -102,8 +110,10 @@ async def test_a_hundred_cancels_at_once_reach_a_hundred_sessions_and_those_that
     folder: Path, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     running, waiting = rounds(full=100, handful=20), 10
-    places = folders_in(folder, running + waiting)
-    async with cluster(threads=running // 2) as client, session() as here:
+    numbers = count()
+
+    async def seconds_of_cancels(client: Client) -> float:
+        places = folders_in(folder / f"try-{next(numbers)}", running + waiting)
         sent = [await rt.submit(client, flows.hanging_flow.bind(str(each))) for each in places]
         await begun(places, running)
         cancelled_at = trio.current_time()
@@ -112,12 +122,15 @@ async def test_a_hundred_cancels_at_once_reach_a_hundred_sessions_and_those_that
         for each in sent:
             await each.wait()
         took = trio.current_time() - cancelled_at
-        record_testsuite_property("seconds until all were cancelled and cleaned up", took)
-        # Two, and what a busy machine needs.
-        assert took < 30
         await trio.sleep(0.3)
-    assert sum((each / "began").exists() for each in places) == running
-    assert sum((each / "cleaned").exists() for each in places) == running
+        assert sum((each / "began").exists() for each in places) == running
+        assert sum((each / "cleaned").exists() for each in places) == running
+        return took
+
+    async with cluster(threads=running // 2) as client, session() as here:
+        figures = await tried(partial(seconds_of_cancels, client), below=2)
+    record_testsuite_property("seconds until all were cancelled and cleaned up", min(figures))
+    assert min(figures) < 2, figures
     assert {str(each.status) for each in here.info.calls} == {"cancelled"}
 
 

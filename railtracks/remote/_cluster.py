@@ -248,7 +248,7 @@ class ClusterEngine:
 
     async def serve(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Do what belongs to no job, until it is cancelled."""
-        await self._look_at_workers()
+        await self._is_answered()
         self._client.subscribe_topic(self._topic, partial(self._heard, self._take))
         try:
             async with trio.open_nursery() as nursery:
@@ -344,10 +344,7 @@ class ClusterEngine:
         away = 0.0
         while True:
             await trio.sleep(_LOOK)
-            is_here = False
-            with trio.move_on_after(_AWAY):
-                is_here = self._client.status == "running" and await self._look_at_workers()
-            away = 0.0 if is_here else away + _LOOK
+            away = 0.0 if await self._is_answered() else away + _LOOK
             # A client that has lost its scheduler is `connecting` for longer than this takes.
             is_closed = self._client.status in {"closing", "closed"}
             if is_closed or away >= _AWAY:
@@ -355,6 +352,15 @@ class ClusterEngine:
                 for each in [*self._sent.values()]:
                     problem = ConnectionError(f"{why}: {each.job.name!r} was sent there, and may run on")
                     self._fail(each, problem)
+
+    async def _is_answered(self) -> bool:
+        """Look at the workers; return whether the scheduler answers in time.
+
+        Dask itself would wait half a minute for a scheduler that has just gone.
+        """
+        with trio.move_on_after(_AWAY):
+            return self._client.status == "running" and await self._look_at_workers()
+        return False
 
     async def _look_at_workers(self) -> bool:
         """Take note of workers that have come or gone; return whether the scheduler answers."""
@@ -381,16 +387,7 @@ class ClusterEngine:
         self._is_deserted = is_deserted
 
     async def _ask(self, ask: Callable[[], R]) -> R | None:
-        """Return what the cluster answers, in a thread; `None` if the scheduler is gone or the client closed."""
-        try:
-            return await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
-        except OSError:
-            return None
-        except Exception:
-            # Dask raises errors of many types from a client that has been closed.
-            if self._client.status == "running":
-                raise
-            return None
+        return await _asked(self._client, ask)
 
     def _heard_of(self, address: str, message: dict[str, Any]) -> None:
         if message.get("action") == "remove-worker":
@@ -408,6 +405,19 @@ class ClusterEngine:
     def _fail(self, sent: _Sent, problem: Exception) -> None:
         """End a job with an error, behind all that workers have told: its own end may be there."""
         self._acts.into.send_nowait(partial(sent.end, None, problem))
+
+
+async def _asked(client: DaskClient, ask: Callable[[], R]) -> R | None:
+    """Return what the cluster answers, in a thread; `None` if the scheduler is gone or the client closed."""
+    try:
+        return await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
+    except OSError:
+        return None
+    except Exception:
+        # Dask raises errors of many types from a client that has been closed.
+        if client.status == "running":
+            raise
+        return None
 
 
 def _fetched(client: DaskClient, future: DaskFuture) -> dict[str, Reply] | Exception:
@@ -457,6 +467,18 @@ def _check_open(client: DaskClient) -> None:
 
 
 async def threads_of(client: DaskClient) -> int:
-    """Return how many tasks the workers of a cluster run at a time: 1 if it has none."""
-    _check_open(client)
-    return sum((await trio.to_thread.run_sync(client.nthreads)).values()) or 1
+    """Return how many tasks the workers of a cluster run at a time: 1 if it has none.
+
+    Raises:
+        ConnectionError: If the client is closed, or the scheduler is gone.
+    """
+    away = 0.0
+    while away < _AWAY:
+        _check_open(client)
+        with trio.move_on_after(_AWAY):
+            threads = await _asked(client, client.nthreads) if client.status == "running" else None
+            if threads is not None:
+                return sum(threads.values()) or 1
+        await trio.sleep(_LOOK)
+        away += _LOOK
+    raise ConnectionError("the scheduler is gone: no session was sent there")
