@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -36,11 +37,42 @@ def session(**options: Any) -> rt.Session:
     return rt.Session(save_state=False, **options)
 
 
+# A module that each worker loads: it keeps the worker's log in a file, which is there also when the worker was killed.
+_KEEPS_LOG = """
+import logging
+import os
+LOG, HANDLERS = logging.getLogger("distributed.worker"), []
+def dask_setup(worker):
+    HANDLERS.append(logging.FileHandler(os.path.join({folder!r}, str(os.getpid()))))
+    LOG.addHandler(HANDLERS[0])
+def dask_teardown(worker):
+    LOG.removeHandler(HANDLERS[0])
+    HANDLERS[0].close()
+"""
+
+
+@contextmanager
+def workers_fail_nothing() -> Generator[str]:
+    """Give what the workers of a cluster load; after the block, look into their logs for tasks that Dask calls failed.
+
+    The block has to end the cluster.
+    """
+    with TemporaryDirectory() as folder:
+        try:
+            yield _KEEPS_LOG.format(folder=folder)
+        finally:
+            logs = [each.read_text() for each in Path(folder).iterdir()]
+            failed = [each for each in logs if "Compute Failed" in each]
+            assert not failed, failed
+
+
 @asynccontextmanager
 async def cluster(workers: int = 2, threads: int = 2, **options: Any) -> AsyncGenerator[Client]:
-    """Open a Dask cluster on this machine that writes no lines of its own."""
-    async with rt.dask.open_cluster(workers, threads_per_worker=threads, silence_logs=50, **options) as client:
-        yield client
+    """Open a Dask cluster on this machine that writes no lines of its own, and whose workers fail no task."""
+    with workers_fail_nothing() as preload:
+        given: dict[str, Any] = {"threads_per_worker": threads, "silence_logs": 50, "preload": [preload], **options}
+        async with rt.dask.open_cluster(workers, **given) as client:
+            yield client
 
 
 async def tried(measure: Callable[[], Awaitable[float]], *, below: float) -> list[float]:

@@ -30,6 +30,7 @@ from remote_sessions import (  # noqa: F401 - two are fixtures
     importable_flows_fixture,
     session,
     tried,
+    workers_fail_nothing,
 )
 from telling import Telling
 
@@ -82,10 +83,8 @@ async def test_a_thousand_sessions_with_a_complete_tree_and_one_that_is_cancelle
             nursery.start_soon(one_more)
             async with rt.map_flow(client, flows.total_flow, [3] * number) as finished:
                 assert [pending.result() async for pending in finished] == [3] * number
-        logs = "".join(str(each) for each in client.get_worker_logs().values())
     record_testsuite_property("seconds until it was cancelled and cleaned up", min(figures))
     assert min(figures) < 2, figures
-    assert "Compute Failed" not in logs
     roots = [each for each in here.info.roots if each.node == "flow total"]
     assert len(roots) == number
     below: dict[int | None, list[rt.CallRecord]] = {}
@@ -98,12 +97,28 @@ async def test_a_thousand_sessions_with_a_complete_tree_and_one_that_is_cancelle
         assert root.remote.missing == 0
 
 
-async def test_errors_of_sessions_are_no_errors_of_dask(folder: Path) -> None:
+# `cluster` looks into the logs of its workers, after the cancels, kills and timeouts of all tests here.
+async def test_errors_and_timeouts_of_sessions_are_no_errors_of_dask(folder: Path) -> None:
     async with cluster() as client, session():
         async with rt.map_flow(client, flows.refused_flow, ["Ada"] * 20) as finished:
             assert {str(pending.status) async for pending in finished} == {"failed"}
-        logs = "".join(str(each) for each in client.get_worker_logs().values())
-    assert "Compute Failed" not in logs
+        async with rt.map_flow(client, flows.hanging_flow, [str(folder)], timeout=0.1) as finished:
+            async for pending in finished:
+                with pytest.raises(rt.SessionTimeoutError):
+                    pending.result()
+
+
+@pytest.mark.parametrize("worker", ["is closed", "is killed", "is in this process"])
+async def test_an_error_of_dask_would_be_seen_in_the_log_of_a_worker_that(worker: str) -> None:
+    async def fail() -> None:
+        async with cluster(1, processes=worker != "is in this process") as client:
+            failing = client.submit(flows.refuse.__call__, "Ada")
+            await trio.to_thread.run_sync(failing.exception)
+            if worker == "is killed":
+                os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+
+    with pytest.raises(AssertionError, match="Compute Failed"):
+        await fail()
 
 
 async def test_a_hundred_cancels_at_once_reach_a_hundred_sessions_and_those_that_wait_never_begin(
@@ -266,19 +281,27 @@ class Wire:
 async def test_no_secret_that_was_born_on_a_worker_goes_over_the_wire(monkeypatch: pytest.MonkeyPatch) -> None:
     # What is compressed would hide it.
     monkeypatch.setenv("DASK_DISTRIBUTED__COMM__COMPRESSION", "None")
+    with workers_fail_nothing() as preload:
+        wire, here = await sent_over_a_wire(preload)
+    assert {"born_there", "order"} <= {each.node for each in here.info.calls}
+    # All that was told has gone this way.
+    assert b"the password [redacted] is wrong" in wire.seen
+    assert b"order 0 of [redacted]" in wire.seen
+    assert b"canary-of-the-worker" not in wire.seen
+
+
+async def sent_over_a_wire(preload: str) -> tuple[Wire, rt.Session]:
+    """Send sessions with secrets to a worker whose connections are listened to."""
     async with rt.dask.open_cluster(0, processes=False, silence_logs=50) as around, trio.open_nursery() as nursery:
         wire = Wire(around.cluster.scheduler_address)
         (listener,) = await nursery.start(partial(trio.serve_tcp, wire.relay, 0, host="127.0.0.1"))
         address = f"tcp://127.0.0.1:{listener.socket.getsockname()[1]}"
-        worker = [sys.executable, "-m", "dask", "worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+        options = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--preload", preload]
+        worker = [sys.executable, "-m", "dask", "worker", address, *options]
         await nursery.start(partial(trio.run_process, worker, stderr=subprocess.DEVNULL, check=False))
         async with rt.dask.open_client(address) as client, session() as here:
             for flow, inputs in ((flows.hiding_flow, [rt.args()]), (flows.logging_flow, [1])):
                 async with rt.map_flow(client, flow, inputs) as finished:
                     assert [str(pending.status) async for pending in finished] == ["completed"]
         nursery.cancel_scope.cancel()
-    assert {"born_there", "order"} <= {each.node for each in here.info.calls}
-    # All that was told has gone this way.
-    assert b"the password [redacted] is wrong" in wire.seen
-    assert b"order 0 of [redacted]" in wire.seen
-    assert b"canary-of-the-worker" not in wire.seen
+    return wire, here

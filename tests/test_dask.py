@@ -25,6 +25,7 @@ from remote_sessions import (  # noqa: F401 - two are fixtures
     importable_flows_fixture,
     session,
     tried,
+    workers_fail_nothing,
 )
 
 import railtracks as rt
@@ -427,7 +428,7 @@ import sys, time
 from distributed import LocalCluster
 if __name__ == "__main__":
     options = dict(processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=None)
-    print(LocalCluster(int(sys.argv[1]), **options).scheduler_address, flush=True)
+    print(LocalCluster(int(sys.argv[1]), preload=[sys.argv[2]], **options).scheduler_address, flush=True)
     time.sleep(60)
 """
 
@@ -435,13 +436,14 @@ if __name__ == "__main__":
 @contextmanager
 def scheduler(workers: int) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run the scheduler of a cluster, with its workers in the same process; give that, and the address."""
-    command = [sys.executable, "-c", SCHEDULER, str(workers)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process, process.stdout.readline().strip()
-        finally:
-            process.kill()
+    with workers_fail_nothing() as preload:
+        command = [sys.executable, "-c", SCHEDULER, str(workers), preload]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                yield process, process.stdout.readline().strip()
+            finally:
+                process.kill()
 
 
 @pytest.mark.proof

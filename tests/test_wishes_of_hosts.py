@@ -18,6 +18,7 @@ import remote_flows as flows
 import trio
 from fastapi import BackgroundTasks, Depends, FastAPI, WebSocket
 from fastapi.testclient import TestClient
+from remote_sessions import cluster
 
 import railtracks as rt
 
@@ -190,7 +191,7 @@ def test_a_flow_that_is_cancelled_by_its_host_leaves_no_process_of_its_dask_clus
 
     async def survey() -> None:
         async with (
-            rt.dask.open_cluster(2, threads_per_worker=1, silence_logs=50) as client,
+            cluster(threads=1) as client,
             rt.map_flow(client, flows.patient_flow, [str(each) for each in folders]) as finished,
         ):
             while not all((each / "began").exists() for each in folders):  # noqa: ASYNC110 - other processes
