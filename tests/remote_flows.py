@@ -56,7 +56,12 @@ async def born_there_again(_: int) -> None:
     await rt.call(born_there)
 
 
+# The folders of the sessions of `hanging` that run in this process.
+RUNNING: set[str] = set()
+
+
 async def hanging(folder: str) -> None:
+    RUNNING.add(folder)
     Path(folder, "began").touch()
     try:
         await trio.sleep(60)
@@ -64,6 +69,11 @@ async def hanging(folder: str) -> None:
         with trio.CancelScope(shield=True):
             await trio.sleep(0.05)
         Path(folder, "cleaned").touch()
+        RUNNING.discard(folder)
+
+
+def running_here() -> list[str]:
+    return sorted(RUNNING)
 
 
 async def pair(first: int, *, second: int) -> tuple[int, int]:
@@ -89,6 +99,11 @@ async def counted(folder: str, number: int) -> int:
     os.close(descriptor)
     await trio.sleep(0.05)
     return number
+
+
+async def counted_large(folder: str, number: int) -> bytes:
+    await counted(folder, number)
+    return b"x" * 100_000
 
 
 def deadly(folder: str) -> str:
@@ -277,6 +292,7 @@ pair_flow = _flow("pair", pair)
 sending_flow = _flow("sending", sending)
 sleeping_flow = _flow("sleeping", sleeping)
 counted_flow = _flow("counted", counted)
+counted_large_flow = _flow("counted large", counted_large)
 deadly_flow = _flow("deadly", deadly)
 always_deadly_flow = _flow("always deadly", always_deadly)
 stubborn_flow = rt.Flow("stubborn", stubborn, save_state=False, logging_setting="NONE", cleanup_timeout=0.1)

@@ -166,6 +166,29 @@ async def test_a_killed_worker_closes_its_records_as_lost_and_what_has_ended_nev
 
 
 @pytest.mark.proof
+async def test_what_was_handed_out_does_not_run_again_when_all_workers_are_killed(folder: Path) -> None:
+    async with cluster() as client, session():
+        inputs = [rt.args(str(folder), number) for number in range(20)]
+        async with rt.map_flow(client, flows.counted_flow, inputs) as finished:
+            assert sorted([pending.result() async for pending in finished]) == list(range(20))
+            # One that is too large to be told is fetched, and its task stays on the worker until then.
+            large = await rt.submit(client, flows.counted_large_flow.bind(str(folder), 20))
+            await large.wait()
+            large.result()
+            before = set(client.nthreads())
+            for process in client.run(os.getpid).values():
+                os.kill(process, 9)
+            with trio.fail_after(30):
+                while before & (now := set(client.nthreads())) or len(now) < 2:  # noqa: ASYNC110 - other processes
+                    await trio.sleep(0.01)
+            # The new workers run what is sent; by then they would have what was to run again.
+            async with rt.map_flow(client, flows.total_flow, [3] * 8) as more:
+                assert [pending.result() async for pending in more] == [3] * 8
+            await trio.sleep(0.5)
+            assert {each.name: each.read_text() for each in folder.iterdir()} == {f"{n}": "x" for n in range(21)}
+
+
+@pytest.mark.proof
 async def test_a_session_that_kills_its_worker_begins_again_on_another(folder: Path) -> None:
     async with cluster() as client, session():
         pending = await rt.submit(client, flows.deadly_flow.bind(str(folder)))
