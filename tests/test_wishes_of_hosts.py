@@ -147,6 +147,33 @@ async def test_a_running_task_in_another_process_is_stopped_and_does_not_run_any
     assert not psutil.pid_exists(pid)
 
 
+# The same on a cluster, where Dask's own `cancel` lets it run on.
+@pytest.mark.proof
+@pytest.mark.skipif(find_spec("distributed") is None, reason="needs distributed")
+async def test_a_running_session_on_a_cluster_is_stopped_and_known_not_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = str(Path(rt.__file__).parent.parent), str(Path(__file__).parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*ours, os.environ.get("PYTHONPATH", "")]))
+    async with cluster() as client, rt.Session(save_state=False):
+        pending = await rt.submit(client, flows.hanging_flow.bind(str(tmp_path)))
+        with trio.fail_after(6 * WAIT):
+            while not (tmp_path / "began").exists():  # noqa: ASYNC110 - another process
+                await trio.sleep(0.01)
+        (running,) = [each for each in client.run(flows.running_here).values() if each]
+        assert running == [str(tmp_path)]
+        assert str(pending.status) == "running"
+        pending.cancel("stop")
+        await pending.wait()
+        assert str(pending.status) == "cancelled"
+        assert (tmp_path / "cleaned").exists()
+        # The workers themselves say so, and then Dask does.
+        assert list(client.run(flows.running_here).values()) == [[], []]
+        with trio.fail_after(WAIT):
+            while any(client.processing().values()):  # noqa: ASYNC110 - other processes
+                await trio.sleep(0.01)
+
+
 def busy() -> None:
     """Compute for longer than the test takes."""
     while True:
