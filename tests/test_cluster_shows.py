@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import remote_flows as flows
@@ -224,36 +224,58 @@ class Steps(trio.abc.Instrument):
         self.longest = max(self.longest, time.thread_time() - self._begun)
 
 
-@pytest.mark.parametrize(("workers", "each_second"), [(2, 1_000), (4, 10_000)])
-async def test_records_of_many_calls_a_second_come_in_order_and_none_is_lost(
-    workers: int, each_second: int, record_testsuite_property: Callable[[str, object], None]
-) -> None:
-    calls = each_second // workers * rounds(full=5, handful=1)
-    steps = Steps()
-    async with cluster(workers, 1) as client, session() as here:
-        inputs = [rt.args(calls, each_second // workers)] * workers
-        async with rt.map_flow(client, flows.paced_flow, inputs, limit=workers) as finished:
-            begun_at = trio.current_time()
-            told = Telling(here, "no_work")
-            for each in (steps, told):
-                trio.lowlevel.add_instrument(each)
-            results = [pending.result() async for pending in finished]
-            for each in (steps, told):
-                trio.lowlevel.remove_instrument(each)
-            took = trio.current_time() - begun_at
+class Measured(NamedTuple):
+    """What many records have cost: calls a second, and seconds of CPU between two checkpoints."""
+
+    rate: float
+    step: float
+
+
+async def records_of_many_calls(client: Client, here: rt.Session, workers: int, each_second: int) -> Measured:
+    """Have each worker run a session that makes its calls at their times, and look at the records that come."""
+    calls = each_second // workers * rounds(full=5, handful=3 if each_second == 1_000 else 1)
+    inputs = [rt.args(calls, each_second // workers)] * workers
+    steps, before = Steps(), len(here.info.roots)
+    async with rt.map_flow(client, flows.paced_flow, inputs, limit=workers) as finished:
+        begun_at = trio.current_time()
+        told = Telling(here, "no_work")
+        for each in (steps, told):
+            trio.lowlevel.add_instrument(each)
+        results = [pending.result() async for pending in finished]
+        for each in (steps, told):
+            trio.lowlevel.remove_instrument(each)
+        took = trio.current_time() - begun_at
     assert results == [calls] * workers
-    record_testsuite_property("calls a second", calls * workers / took)
-    record_testsuite_property("seconds of CPU between two checkpoints", steps.longest)
-    for root in here.info.roots:
+    for root in here.info.roots[before:]:
         assert root.remote is not None
         assert root.remote.missing == 0
         (entry,) = here.info.children(root.id)
         assert [each.result for each in here.info.children(entry.id)] == list(range(calls))
     # Fifty records go at once.
     assert 0 < told.most <= 50
-    if each_second == 1_000:
-        # Twenty, and what a busy machine needs: another process may take the caches away.
-        assert steps.longest < 0.1
+    return Measured(calls * workers / took, steps.longest)
+
+
+@pytest.mark.parametrize(("workers", "each_second"), [(2, 1_000), (4, 10_000)])
+async def test_records_of_many_calls_a_second_come_in_order_and_none_is_lost(
+    workers: int, each_second: int, record_testsuite_property: Callable[[str, object], None]
+) -> None:
+    async with cluster(workers, 1) as client, session() as here:
+        # Each worker imports the flows first.
+        async with rt.map_flow(client, flows.paced_flow, [rt.args(10, 100)] * workers, limit=workers) as finished:
+            assert [pending.result() async for pending in finished] == [10] * workers
+        found = [await records_of_many_calls(client, here, workers, each_second)]
+        # A machine of two cores has no room for four workers and the rate.
+        if each_second == 1_000:
+            while len(found) < 3 and not keeps_up(found[-1]):
+                found.append(await records_of_many_calls(client, here, workers, each_second))
+            assert keeps_up(found[-1]), found
+    record_testsuite_property("calls a second", found[-1].rate)
+    record_testsuite_property("seconds of CPU between two checkpoints", found[-1].step)
+
+
+def keeps_up(measured: Measured) -> bool:
+    return measured.rate >= 900 and measured.step < 0.02
 
 
 class Wire:
