@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rows import row_fixture  # noqa: F401 - a fixture
 
 import railtracks as rt
 
@@ -78,6 +79,7 @@ def test_a_forked_process_runs_flows_of_asyncio_in_a_trio_thread_of_its_own(plac
 
 
 @PROOF
+@pytest.mark.usefixtures("row")
 def test_a_jupyter_kernel_runs_flows_and_an_interrupt_cleans_up_before_the_cell_ends(tmp_path: Path) -> None:
     pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")

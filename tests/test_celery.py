@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from rows import Row, row_fixture  # noqa: F401 - a fixture
 from server_driver import SERVERS
 
 import railtracks as rt
@@ -39,8 +40,20 @@ class Worker:
             time.sleep(0.01)
 
 
+def is_idle(process: psutil.Process) -> bool:
+    """Return whether a process waits, and computes nothing."""
+    try:
+        before = process.cpu_times()
+        time.sleep(0.2)
+        return process.cpu_times()[:2] == before[:2] and process.status() == psutil.STATUS_SLEEPING
+    except psutil.NoSuchProcess:
+        return False
+
+
 @pytest.fixture(params=["prefork"])
-def worker(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+def worker(
+    request: pytest.FixtureRequest, row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Worker]:
     pytest.importorskip("celery")
     for folder in ("queues", "control"):
         (tmp_path / folder).mkdir()
@@ -55,17 +68,25 @@ def worker(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     command += ["--pool", request.param]
     with (tmp_path / "worker.log").open("w") as sink:
         process = psutil.Popen(command, cwd=tmp_path, stdout=sink, stderr=subprocess.STDOUT)
+    found = Worker(log, process)
     try:
-        yield Worker(log, process)
+        yield found
     finally:
+        # A test may have ended it.
         family = [process, *process.children(recursive=True)] if process.is_running() else []
         for each in family[:1]:
             each.terminate()
-        # After a revoke, billiard may wait for ever for a process of its pool that has nothing to do.
-        _, left = psutil.wait_procs(family, timeout=5)
-        for each in left:
-            each.kill()
-        psutil.wait_procs(family)
+        psutil.wait_procs(family[:1], timeout=5)
+        try:
+            lines = found.lines()
+            assert lines.count("began") == lines.count("cleaned up")
+            # Only this may stay: after a revoke, billiard may wait for ever for a process of its pool that is idle.
+            row.check(lambda each: each in family and is_idle(each))
+        finally:
+            _, left = psutil.wait_procs(family, timeout=0)
+            for each in left:
+                each.kill()
+            psutil.wait_procs(left)
         for name in ("celery_app", "server_flows"):
             sys.modules.pop(name, None)
 

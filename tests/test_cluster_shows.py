@@ -32,6 +32,7 @@ from remote_sessions import (  # noqa: F401 - two are fixtures
     tried,
     workers_fail_nothing,
 )
+from rows import Row, row_fixture  # noqa: F401 - a fixture
 from telling import Telling
 
 import railtracks as rt
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 pytest.importorskip("distributed")
 
-pytestmark = pytest.mark.proof
+pytestmark = [pytest.mark.proof, pytest.mark.usefixtures("row")]
 
 
 async def begun(folders: list[Path], count: int) -> None:
@@ -159,9 +160,10 @@ def durable_flow(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> r
 
 
 async def test_while_workers_are_killed_no_call_that_was_acknowledged_runs_again(
-    folder: Path, durable_flow: rt.Flow[..., object], record_testsuite_property: Callable[[str, object], None]
+    folder: Path, durable_flow: rt.Flow[..., object], row: Row, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     lasts, random_ = float(rounds(full=120, handful=6)), random.Random(15)
+    row.seconds += lasts
     kills = 0
 
     async def kill_workers(client: Client) -> None:
@@ -258,8 +260,10 @@ async def records_of_many_calls(client: Client, here: rt.Session, workers: int, 
 
 @pytest.mark.parametrize(("workers", "each_second"), [(2, 1_000), (4, 10_000)])
 async def test_records_of_many_calls_a_second_come_in_order_and_none_is_lost(
-    workers: int, each_second: int, record_testsuite_property: Callable[[str, object], None]
+    workers: int, each_second: int, row: Row, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
+    # Three tries, and ten times as many calls as two cores make in a second.
+    row.seconds += 10 * rounds(full=5, handful=1)
     async with cluster(workers, 1) as client, session() as here:
         # Each worker imports the flows first.
         async with rt.map_flow(client, flows.paced_flow, [rt.args(10, 100)] * workers, limit=workers) as finished:

@@ -27,6 +27,7 @@ from remote_sessions import (  # noqa: F401 - two are fixtures
     tried,
     workers_fail_nothing,
 )
+from rows import row_fixture  # noqa: F401 - a fixture
 
 import railtracks as rt
 
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
     from distributed import Client
 
 # Looked for, not imported: each process that collects the tests would import it.
-pytestmark = pytest.mark.skipif(find_spec("distributed") is None, reason="needs distributed")
+pytestmark = [
+    pytest.mark.skipif(find_spec("distributed") is None, reason="needs distributed"),
+    pytest.mark.usefixtures("row"),
+]
 
 
 async def until_there(path: Path) -> None:

@@ -25,6 +25,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from proof_rounds import rounds
+from rows import row_fixture  # noqa: F401 - a fixture
 
 import railtracks as rt
 from railtracks.exports import ExportFormat, tree_text
@@ -659,6 +660,7 @@ async def test_the_reason_of_a_cancel_is_shown_without_secrets() -> None:
 
 
 @pytest.mark.proof
+@pytest.mark.usefixtures("row")
 def test_a_jupyter_kernel_shows_a_session_as_html_and_as_text(tmp_path: Path) -> None:
     pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
