@@ -12,7 +12,7 @@ class Telling(trio.abc.Instrument):
 
     def __init__(self, here: rt.Session, node: str) -> None:
         self._here, self._node = here, node
-        self._before = 0
+        self._before = self.count()
         self.most = 0
 
     def count(self) -> int:
