@@ -140,7 +140,7 @@ class SessionScope:
         """Close the calls that Ctrl-C has left open, and tell observers. Called when no call can run any more."""
         self.tree.cancel_what_is_open(partial(self.tell_of, EventKind.CALL_CANCELLED))
 
-    def tell_of(self, kind: EventKind, call_id: int, *, is_traced: bool) -> None:
+    def tell_of(self, kind: EventKind, call_id: int, *, is_traced: bool = False) -> None:
         """Report an event of a call that no frame here belongs to. See `CallEvent.is_traced`."""
         audience = self.observers.of(kind)
         if audience:
