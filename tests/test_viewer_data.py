@@ -196,10 +196,11 @@ async def test_a_value_is_told_exactly_or_as_its_beginning(
         ({"args": [0] * 100_000, "kwargs": {"k": 1}}, 1_000),
         ({"args": ["x" * 300_000] * 50}, 5),
         ({"kwargs": {f"k{number}": number for number in range(100_000)}}, 1_000),
-        ({"kwargs": {f"{number}" + "k" * 200_000: 1 for number in range(50)}}, 5),
+        ({"kwargs": {f"{number} " + "k" * 200_000: 1 for number in range(50)}}, 50),
+        ({"kwargs": {"k" * 200_000 + f"{number}": 1 for number in range(50)}}, 1),
         ({"args": [1, 2], "kwargs": {"k": 3}}, 3),
     ],
-    ids=["many", "long", "many by name", "long names", "few"],
+    ids=["many", "long", "many by name", "long names", "the same long beginnings", "few"],
 )
 async def test_the_arguments_of_a_call_are_bounded_and_the_others_counted(
     client: Client, home: Path, given: dict[str, Any], told: int
@@ -221,6 +222,28 @@ async def test_of_a_very_long_error_the_beginning_and_the_end_are_told(client: C
         assert text.endswith(last)
         assert "\n… 4,900,002 characters …\n" in text
         assert len(text) < 100_100
+
+
+async def test_names_are_bounded_wherever_they_are_told(client: Client, home: Path) -> None:
+    long, other = "n" * 1_000_000, "n" * 1_000_000 + "m"
+    texts = {"session_name": "s" * 20_000, "flow_name": "f" * 20_000}
+    error = {"type": long, "message": "", "traceback": ""}
+    calls = [{"node": long, "error": error, "status": "failed"}, {"id": 2, "node": other}, {"id": 3, "node": other}]
+    write(home, state("odd", calls, context_keys=["k" * 1_000] * 5, left_behind=["l" * 1_000] * 5, **texts))
+    write(home, state("empty", calls=[]))
+    listed = (await client.ask("/api/sessions")).json
+    told = (await client.ask("/api/s/odd")).json
+    compared = (await client.ask("/api/diff?before=empty&after=odd")).json
+    for answer in (listed, told, compared):
+        assert len(json.dumps(answer)) < 10_000
+    # Two nodes are two, however long their names are the same.
+    assert told["calls"]["names"] == [f"{'n' * 199}…"] * 2
+    assert told["calls"]["node"] == [0, 1, 1]
+    assert told["session"]["name"] == f"{'s' * 199}…"
+    assert listed["sessions"]["flow"].count(f"{'f' * 199}…") == 1
+    assert [row["path"][-1] for row in compared["rows"]] == [f"{'n' * 199}…"] * 2 + [f"{'n' * 199}… (2)"]
+    # Its whole text is there where a call is asked for, up to what a page can show.
+    assert (await client.ask("/api/s/odd/c/1")).json["error"]["type"].startswith("n" * 50_000)
 
 
 @pytest.mark.parametrize(
@@ -442,7 +465,7 @@ async def test_five_thousand_sessions_are_listed_in_twice_the_time_of_reading_th
         answer = await fresh.ask("/api/sessions")
         times["list"].append(time.perf_counter() - began)
         assert len(answer.json["sessions"]["id"]) == 5_000
-    assert min(times["list"]) < 2 * min(times["read"]) + 0.5
+    assert min(times["list"]) <= 2 * min(times["read"])
 
 
 BROWSER = """\

@@ -23,6 +23,8 @@ _IN_LIST: Final = 1_000
 _IN_ROW: Final = 200
 # Characters of each text of an error that is told whole.
 _WHOLE: Final = 100_000
+# Characters of a name.
+_NAME: Final = 200
 # Characters of the arguments in the row of a call.
 _GIVEN: Final = 40
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
@@ -35,14 +37,14 @@ def list_columns(summaries: Iterable[SessionSummary]) -> Json:
     listed = list(summaries)
     return {
         "id": [each.session_id for each in listed],
-        "name": [each.name for each in listed],
-        "flow": [each.flow_name for each in listed],
+        "name": [_short_or_none(each.name) for each in listed],
+        "flow": [_short_or_none(each.flow_name) for each in listed],
         "status": [each.status for each in listed],
         "started": [_milliseconds(each.started_at) for each in listed],
         "ended": [_milliseconds(each.ended_at) for each in listed],
         "error": [_error_line(each.error, _IN_LIST) for each in listed],
         "calls": [each.calls for each in listed],
-        "waits": [each.waiting_for for each in listed],
+        "waits": [_short_names(each.waiting_for) for each in listed],
         "elsewhere": [_elsewhere(each.elsewhere) for each in listed],
         "from": [[origin.kind for origin in each.origins] for each in listed],
     }
@@ -58,8 +60,8 @@ def session_head(summary: SessionSummary, info: ExecutionInfo) -> Json:
     is_running = info.status is Status.RUNNING
     return {
         "id": info.session_id,
-        "name": info.session_name,
-        "flow": info.flow_name,
+        "name": _short_or_none(info.session_name),
+        "flow": _short_or_none(info.flow_name),
         # That a process has died, or that a store has lost its owner, is told by the list alone.
         "status": summary.status if is_running else info.status,
         "started": _milliseconds(info.started_at),
@@ -67,8 +69,8 @@ def session_head(summary: SessionSummary, info: ExecutionInfo) -> Json:
         "timeout": info.timeout,
         "error": error_of(info.error or summary.error),
         "cause": _cause(info.cause),
-        "context_keys": info.context_keys,
-        "left_behind": info.left_behind,
+        "context_keys": _short_names(info.context_keys),
+        "left_behind": _short_names(info.left_behind),
         "dropped": info.dropped_calls,
         "elsewhere": _elsewhere(summary.elsewhere),
         "origins": [{"kind": origin.kind, "place": origin.place} for origin in summary.origins],
@@ -76,7 +78,7 @@ def session_head(summary: SessionSummary, info: ExecutionInfo) -> Json:
 
 
 def _elsewhere(place: Elsewhere | None) -> Json | None:
-    return None if place is None else {"host": place.host, "heard": _milliseconds(place.heard_at)}
+    return None if place is None else {"host": short(place.host), "heard": _milliseconds(place.heard_at)}
 
 
 def call_columns(info: ExecutionInfo) -> Json:
@@ -87,7 +89,7 @@ def call_columns(info: ExecutionInfo) -> Json:
     numbers = {status: place for place, status in enumerate(STATUSES)}
     return {
         "origin": _milliseconds(origin),
-        "names": list(names),
+        "names": _short_names(names),
         "statuses": STATUSES,
         "id": [call.id for call in calls],
         "parent": [-1 if call.parent_id is None else places.get(call.parent_id, -1) for call in calls],
@@ -124,7 +126,7 @@ def changes(events: Iterable[RecordedEvent], info: ExecutionInfo) -> list[list[o
             [
                 event.call,
                 event.parent,
-                event.node,
+                _short_or_none(event.node),
                 event.status,
                 event.attempt,
                 moment if is_begun else None,
@@ -134,6 +136,19 @@ def changes(events: Iterable[RecordedEvent], info: ExecutionInfo) -> list[list[o
             ]
         )
     return rows
+
+
+def short(name: str) -> str:
+    """Return a name, or the beginning of one that is longer than any name is."""
+    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
+
+
+def _short_or_none(name: str | None) -> str | None:
+    return None if name is None else short(name)
+
+
+def _short_names(names: Iterable[str]) -> list[str]:
+    return [short(name) for name in names]
 
 
 def error_of(error: CallError | None) -> Json | None:
@@ -152,7 +167,7 @@ def _ends(text: str) -> str:
 
 
 def _cause(cause: EndCause | None) -> Json | None:
-    return None if cause is None else {"kind": cause.kind, "reason": cause.reason, "call": cause.call_id}
+    return None if cause is None else {"kind": cause.kind, "reason": None if cause.reason is None else _ends(cause.reason), "call": cause.call_id}
 
 
 def _origin(info: ExecutionInfo) -> datetime:
@@ -171,7 +186,7 @@ def _error_line(error: CallError | None, longest: int) -> str | None:
     if error is None:
         return None
     name = error.type.rpartition(".")[2]
-    return f"{name}: {error.message}"[:longest] if error.message else name
+    return (f"{name}: {error.message}" if error.message else name)[:longest]
 
 
 def _given(args: Iterable[object], kwargs: Iterable[tuple[object, object]]) -> str:

@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Final, TypeAlias
 
 from railtracks._records.data import CallError, CallRecord, ExecutionInfo
-from railtracks.viewer._columns import Json
+from railtracks.viewer._columns import Json, short
 
 Path: TypeAlias = tuple[tuple[str, int], ...]
 
@@ -52,7 +52,7 @@ def _row(path: Path, old: CallRecord | None, new: CallRecord | None) -> Json | N
         changed = [name for name, is_other in _looks(old, new) if is_other]
     if not changed:
         return None
-    names = [f"{name} ({place})" if place > 1 else name for name, place in path]
+    names = [f"{short(name)} ({place})" if place > 1 else short(name) for name, place in path]
     return {"path": names, "changed": changed, "before": _side(old), "after": _side(new)}
 
 

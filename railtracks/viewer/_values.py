@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Final
 
 from railtracks._records.data import CallRecord
-from railtracks.viewer._columns import Json, error_of
+from railtracks.viewer._columns import Json, error_of, short
 
 # Characters of the text of one value, of the arguments together, and how many arguments are told.
 _LONGEST: Final = 200_000
@@ -27,9 +27,10 @@ def call_values(call: CallRecord) -> Json:
         if room <= 0 or len(args) + len(kwargs) == _MOST:
             break
         shown = _shown(value)
-        room -= sum(len(str(text)) for text in (name, *shown.values()))
+        room -= sum(len(str(text)) for text in shown.values())
         if isinstance(name, str):
-            kwargs[name] = shown
+            # Of names with the same long beginning the last one is told, and the others are counted.
+            kwargs[short(name)] = shown
         else:
             args.append(shown)
     return {
