@@ -3,13 +3,16 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command_line import Command, command_fixture  # noqa: F401 - a fixture
 from proof_rounds import rounds
 
 import railtracks as rt
@@ -57,9 +60,33 @@ def check(home: Path, log: Path) -> rt.ExecutionInfo:
     return info
 
 
-def test_what_a_killed_process_has_done_is_in_its_file(home: Path, tmp_path: Path) -> None:
+def tree(info: rt.ExecutionInfo) -> Iterator[tuple[int, str, str, int]]:
+    """Return how deep each call stands, its mark, node and number, in the order of the tree."""
+    for top in (call for call in info.calls if call.parent_id is None):
+        for depth, call in [(1, top), *((2, call) for call in info.calls if call.parent_id == top.id)]:
+            yield depth, "✓" if call.status == "completed" else "▸", call.node, call.id
+
+
+def check_shown(info: rt.ExecutionInfo, command: Command) -> None:
+    """Check that `railtracks show` tells the calls of a killed run as they stood, in the order of the tree."""
+    code, out, err = command("show", "killed", "--json")
+    assert (code, err) == (0, "")
+    told = json.loads(out)
+    assert told["status"] == "died"
+    assert [
+        (call["id"], call["parent_id"], call["node"], call["status"], call["args"], call["result"])
+        for call in told["calls"]
+    ] == [(call.id, call.parent_id, call.node, str(call.status), list(call.args), call.result) for call in info.calls]
+    code, out, err = command("show", "killed")
+    assert (code, err) == (0, "")
+    shown = re.findall(r"^([│├└─ ]*)([✓▸]) (\w+) \((\d+)\)", out, re.MULTILINE)
+    assert [(len(lead) // 3, mark, node, int(number)) for lead, mark, node, number in shown] == list(tree(info))
+
+
+def test_what_a_killed_process_has_done_is_in_its_file(home: Path, tmp_path: Path, command: Command) -> None:
     run_and_kill(home, tmp_path / "log", 800)
     info = check(home, tmp_path / "log")
+    check_shown(info, command)
     assert info.status == "running"
     assert len(info.calls) > 300
 

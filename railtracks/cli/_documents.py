@@ -10,7 +10,7 @@ import math
 from datetime import UTC, datetime
 
 from railtracks._archive import Elsewhere, SessionSummary
-from railtracks._records.data import SCHEMA, CallError, CallRecord, EndCause, ExecutionInfo
+from railtracks._records.data import SCHEMA, CallError, CallRecord, EndCause, ExecutionInfo, Status
 from railtracks._records.json_values import JsonValues
 from railtracks._records.scrubbing import Scrubber
 from railtracks._records.slices import Pauses
@@ -34,15 +34,20 @@ def summary_document(summary: SessionSummary) -> dict[str, object]:
     }
 
 
-def session_document(info: ExecutionInfo) -> dict[str, object]:
-    """Return a session with its calls."""
+def session_document(info: ExecutionInfo, status: str | None = None) -> dict[str, object]:
+    """Return a session with its calls.
+
+    Args:
+        info: Its record.
+        status: What the list says of it. Of one that runs as far as its record tells, that counts: it may have died.
+    """
     return {
         "schema": SCHEMA,
         "session_id": info.session_id,
         "session_name": info.session_name,
         "flow_name": info.flow_name,
         "flow_id": info.flow_id,
-        "status": info.status,
+        "status": status if status is not None and info.status is Status.RUNNING else info.status,
         "started_at": moment_document(info.started_at),
         "ended_at": moment_document(info.ended_at),
         "timeout": None if info.timeout == math.inf else info.timeout,

@@ -88,7 +88,7 @@ def _show(arguments: argparse.Namespace) -> int:
         times = Times(info)
         document, lines = partial(_times_document, times), _slow_lines(times, shown)
     else:
-        document, lines = partial(session_document, info), _tree_lines(info, shown)
+        document, lines = partial(session_document, info, summary.status), _tree_lines(info, shown)
     if arguments.json:
         return put_json(document())
     head = () if arguments.call is not None else _head_lines(summary, info, shown)
