@@ -23,10 +23,12 @@ class Receiver:
     Attributes:
         status: The status with which it answers.
         is_silent: Whether it never answers.
+        delay: Seconds that each answer takes.
     """
 
     status: int = 200
     is_silent: bool = False
+    delay: float = 0.0
     port: int = 0
     spans: list[Span] = field(factory=list[Span])
     service_names: set[str] = field(factory=set[str])
@@ -73,9 +75,9 @@ class Receiver:
 
 
 @contextmanager
-def receiving(*, status: int = 200, is_silent: bool = False) -> Generator[Receiver]:
+def receiving(*, status: int = 200, is_silent: bool = False, delay: float = 0.0) -> Generator[Receiver]:
     """Run a receiver while the block runs."""
-    receiver = Receiver(status, is_silent)
+    receiver = Receiver(status, is_silent, delay)
 
     class Answering(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -88,6 +90,8 @@ def receiving(*, status: int = 200, is_silent: bool = False) -> Generator[Receiv
                 receiver.is_over.wait()
                 self.close_connection = True
                 return
+            # A real pause: the sender is another process.
+            time.sleep(receiver.delay)
             if receiver.status == 200:
                 receiver.take(self.path, body)
             self.send_response(receiver.status)

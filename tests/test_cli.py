@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import pty
+import re
 import runpy
 import signal
 import subprocess
@@ -66,6 +67,28 @@ def test_demo_takes_the_standard_library_by_default_and_shows_examples(
     text = capsys.readouterr().out
     assert f"(default: {sysconfig.get_path('stdlib')})" in text
     assert "railtracks demo src --limit 4" in text
+
+
+@pytest.mark.parametrize(
+    "name", ["demo", "run", "list", "show", "tail", "diff", "export", "viz", "restore", "completion"]
+)
+def test_the_help_of_each_command_has_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([name, "--help"])
+    assert exit_.value.code == 0
+    captured = capsys.readouterr()
+    _, _, examples = captured.out.partition("\nexamples:\n")
+    assert f"railtracks {name}" in examples.partition("\n")[0]
+    assert captured.out.startswith(f"usage: railtracks {name} ")
+    assert captured.err == ""
+
+
+def test_no_command_is_without_a_test_of_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    told = re.findall(r"^    ([a-z]+)(?: |$)", capsys.readouterr().err, re.MULTILINE)
+    here = {"demo", "run", "list", "show", "tail", "diff", "export", "viz", "restore", "completion"}
+    on_stores = {"resume", "recover", "retry", "signal", "cancel", "free", "fork"}
+    assert set(told) == here | on_stores | {"delete", "prune", "backup", "check"}
 
 
 @pytest.mark.parametrize("words", [["list"], ["prune", "--older-than", "1d"]])

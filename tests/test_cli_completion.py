@@ -151,6 +151,27 @@ def test_a_tab_in_a_terminal_completes_a_session_and_runs_nothing(shell: str, co
     assert not list(folder.parent.rglob("pwned"))
 
 
+@pytest.mark.proof
+@needs_zsh
+@pytest.mark.parametrize("begun", ["", "$(", "-"], ids=["nothing", "a command", "a dash"])
+def test_zsh_offers_no_hostile_name_whatever_was_begun(begun: str, command: Command, folder: Path) -> None:
+    scripts = folder.parent / "scripts"
+    scripts.mkdir()
+    (scripts / "_railtracks").write_text(command("completion", "zsh").out)
+    setup = f"fpath=({scripts} $fpath); autoload -U compinit; compinit -u"
+    # What is offered is listed below the line at once.
+    shown = typed(
+        ["zsh", "-f", "-i"], f"{setup}; setopt auto_list no_list_ambiguous", f"railtracks show {begun}\t\t", folder
+    )
+    offered = set(re.split(r"\s{2,}|\r\n", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)))
+    if not begun:
+        assert offered >= {"nightly", "a.b-c_1"}
+    assert not offered & {*HOSTILE, *(f"{name}-events" for name in HOSTILE)}
+    assert "touch" not in shown
+    assert "-events" not in shown or not begun
+    assert not list(folder.parent.rglob("pwned"))
+
+
 def test_without_shtab_the_command_names_the_extra(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "shtab", None)
     code, _, err = command("completion", "bash")

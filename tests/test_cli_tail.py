@@ -226,6 +226,35 @@ def test_of_a_session_on_another_machine_it_is_told_that_nobody_here_knows_wheth
     assert command("tail", "mine").err == ""
 
 
+HOSTILE = "\x1b[2J\x1b]0;owned\x07[bold]x[/]\r\nsecond \u202e \ud83d"
+
+
+def test_names_and_errors_in_tail_steer_no_terminal(command: Command) -> None:
+    async def fail(text: str) -> None:
+        await rt.broadcast(text)
+        raise ValueError(text)
+
+    node = rt.function_node(fail, name=HOSTILE)
+
+    async def main() -> None:
+        async with rt.Session(name="mine", record_events=True):
+            await rt.call(node, HOSTILE)
+
+    with pytest.raises(ValueError, match="second"):
+        trio.run(main)
+    code, out, err = command("tail", "mine")
+    assert (code, err) == (0, "")
+    escaped = r"\x1b[2J\x1b]0;owned\x07[bold]x[/]"
+    # The start of the session and of the call, what it broadcasts, as JSON, its error, and that of the session.
+    assert [line.count(escaped) for line in out.splitlines()] == [0, 1, 0, 2, 1]
+    assert r"x1b[2J" in out.splitlines()[2]
+    assert out.replace("\n", "").isprintable()
+    told = command("tail", "mine", "--json")
+    assert (told.code, told.err) == (0, "")
+    assert told.out.isascii()
+    assert told.out.replace("\n", "").isprintable()
+
+
 def test_a_session_with_neither_events_nor_a_store_exits_with_3_and_says_how_to_get_them(command: Command) -> None:
     async def main() -> None:
         async with rt.Session(name="mine"):

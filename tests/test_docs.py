@@ -68,6 +68,15 @@ def test_every_block_says_what_it_is(page: Path) -> None:
         assert block.marks.get("not run") != "", block.place
 
 
+def test_the_pictures_are_small() -> None:
+    pictures = [path for path in (ROOT / "docs").rglob("*") if path.suffix in {".png", ".svg", ".gif", ".jpg", ".webp"}]
+    assert {path.name for path in pictures} >= {"viewer.png", "viewer-list.png", "viewer-call.png"}
+    assert {path.name: size for path in pictures if (size := path.stat().st_size) >= 200_000} == {}
+    # Those of the README are among them.
+    shown = re.findall(r"!\[[^]]*\]\(([^)]+)\)|<img[^>]* src=\"([^\"]+)\"", (ROOT / "README.md").read_text("utf-8"))
+    assert {Path(found[0] or found[1]).name for found in shown} <= {path.name for path in pictures}
+
+
 def test_few_blocks_are_not_run() -> None:
     assert sum("not run" in block.marks for page in PAGES for block in blocks_of(page)) <= 3
 

@@ -394,6 +394,16 @@ def test_a_receiver_that_takes_nothing_costs_one_warning_and_two_seconds_at_the_
 
 
 @pytest.mark.proof
+def test_a_receiver_that_is_slow_but_answers_gets_all_spans_and_costs_no_warning() -> None:
+    # Two requests of spans wait for their answers, and the end of the program for the last one.
+    with receiving(delay=0.5) as receiver:
+        printed, log, end = program(receiver, "many", "600")
+    assert (printed, log) == ("600", "")
+    assert len(receiver.spans) == 602
+    assert end < 8
+
+
+@pytest.mark.proof
 def test_metrics_of_agents_arrive_with_the_end_of_the_program() -> None:
     with receiving() as receiver:
         printed, log, _ = program(receiver, "agent")

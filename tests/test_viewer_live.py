@@ -127,6 +127,33 @@ async def test_a_lost_connection_leaves_no_gap_and_no_double(client: Client) -> 
     assert sorted(ended) == wanted
 
 
+async def test_a_connection_that_is_lost_in_the_middle_of_a_thousand_events_leaves_no_gap_and_no_double(
+    client: Client,
+) -> None:
+    """What a page has seen of an event whose connection broke in its middle is nothing: it asks for it again."""
+    rows, last, middle = list[Any](), -1, list[int]()
+    async with rt.Session(record_events=True, save_state=False) as session:
+        await listed(client, session.identifier, "running")
+        path = f"/api/s/{session.identifier}"
+        last = (await client.ask(path)).json["seq"]
+        for _ in range(5):
+            await rt.call_batch(quick, range(100), limit=10)
+            async with client.stream(f"{path}/events?after={last}") as stream:
+                # Lost before the page has taken it in.
+                middle.append(len((await stream.__anext__()).data))
+            await rt.call_batch(quick, range(20), limit=10)
+            with trio.fail_after(SECONDS):
+                async with client.stream(f"{path}/events?after={last}") as stream:
+                    event = await stream.__anext__()
+            assert event.seq is not None
+            rows, last = [*rows, *event.data], event.seq
+        info = session.info
+    assert len(rows) >= 1_000
+    assert min(middle) >= 100
+    assert [row[0] for row in rows if row[5] is not None] == [call.id for call in info.calls]
+    assert sorted(row[0] for row in rows if row[6] is not None) == [call.id for call in info.calls]
+
+
 @pytest.mark.parametrize("after", ["999999", "-5"])
 async def test_an_event_that_is_not_known_makes_the_page_load_again(client: Client, after: str) -> None:
     async with rt.Session(record_events=True, save_state=False) as session:
