@@ -9,20 +9,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
 
 import pytest
 import trio
-from browser import LOOK, SCRIPTS, Watched, chromium, needs_chromium, viewer_of
-from playwright.sync_api import Browser, Locator, Page, expect
-from test_viewer_data import state, write
+from browser import LOOK, SCRIPTS, Watched, browser_fixture, needs_chromium, rows, viewer_of, watched  # noqa: F401 - a fixture
+from playwright.sync_api import Browser, Page, expect
 
 import railtracks as rt
 
 pytestmark = [needs_chromium, pytest.mark.proof]
 
 expect.set_options(timeout=60_000)
-SIZES: Final = {"wide": (1280, 800), "narrow": (375, 740)}
 
 
 @pytest.fixture(scope="module")
@@ -36,23 +33,9 @@ def sessions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def address(sessions: tuple[Path, dict[str, str]]) -> Iterator[str]:
     with viewer_of(sessions[0], "--allow-signals") as served:
         yield served
-
-
-def watched(browser: Browser, address: str, size: str = "wide", scheme: str = "light") -> Watched:
-    width, height = SIZES[size]
-    context = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme="dark" if scheme == "dark" else "light"
-    )
-    return Watched(context, address)
 
 
 @pytest.fixture
@@ -62,10 +45,6 @@ def seen(browser: Browser, address: str) -> Iterator[Watched]:
     yield page
     assert page.wrong == []
     page.page.context.close()
-
-
-def rows(seen: Watched) -> Locator:
-    return seen.page.locator(".row")
 
 
 def test_the_token_leaves_the_address_and_is_sent_with_each_request_for_data(seen: Watched) -> None:
@@ -138,45 +117,6 @@ def test_what_failed_last_night_and_why_it_was_slow_takes_four_clicks(browser: B
         expect(panel).to_contain_text(found["error"])
         assert seen.wrong == []
         page.context.close()
-
-
-def test_bars_overlap_exactly_where_the_calls_do(seen: Watched, sessions: tuple[Path, dict[str, str]]) -> None:
-    page = seen.go(f"s/{sessions[1]['completed']}")
-    page.get_by_role("button", name="Whole run").click()
-    rows(seen).first.wait_for()
-    saved = next(
-        document
-        for document in (json.loads(path.read_text()) for path in sessions[0].glob("*.json"))
-        if document["session_id"] == sessions[1]["completed"]
-    )
-    boxes = dict[int, tuple[float, float]]()
-    for row in rows(seen).all():
-        number = int((row.get_attribute("id") or "").removeprefix("call-"))
-        box = row.locator(".run").bounding_box()
-        assert box is not None
-        boxes[number] = (box["x"], box["x"] + box["width"])
-    calls = {call["id"]: call for call in saved["calls"]}
-    assert boxes.keys() == calls.keys()
-    for a in calls.values():
-        for b in calls.values():
-            if a["id"] < b["id"] and a["parent_id"] == b["parent_id"]:
-                apart = a["ended_at"] <= b["started_at"] or b["ended_at"] <= a["started_at"]
-                (left, right), (other_left, other_right) = boxes[a["id"]], boxes[b["id"]]
-                # A bar has two pixels at least, so that it is seen.
-                assert (right - 2.5 <= other_left or other_right - 2.5 <= left) == apart or not apart
-
-
-def test_the_timeline_zooms_to_the_rows_in_view_and_back(seen: Watched, sessions: tuple[Path, dict[str, str]]) -> None:
-    page = seen.go(f"s/{sessions[1]['completed']}")
-    rows(seen).first.wait_for()
-    page.get_by_role("tree").focus()
-    for _ in range(3):
-        page.keyboard.press("+")
-    expect(page.get_by_role("button", name="Rows in view")).to_have_attribute("aria-pressed", "false")
-    page.keyboard.press("z")
-    expect(page.get_by_role("button", name="Rows in view")).to_have_attribute("aria-pressed", "true")
-    page.keyboard.press("z")
-    expect(page.get_by_role("button", name="Whole run")).to_have_attribute("aria-pressed", "true")
 
 
 def test_the_keyboard_is_enough(seen: Watched) -> None:
@@ -317,167 +257,6 @@ def test_a_session_of_another_machine_is_shown_with_the_doubt(browser: Browser, 
         assert seen.page.evaluate(LOOK) == []
         assert seen.wrong == []
         seen.page.context.close()
-
-
-HOSTILE: Final = [
-    "<script>window.struck = 1</script>",
-    "<img src=x onerror='window.struck = 1'>",
-    "javascript:window.struck=1",
-    '"><svg onload=alert(1)>',
-    "__proto__",
-    "constructor",
-    "\u202egnp.exe\u2066\u0000\u001b[31m",
-    "\ud800 half",
-    "${alert(1)} {{7*7}} `x`",
-    "http://evil.example/a.png",
-    "x" * 5_000,
-    "../../etc/passwd",
-    "a/b?c#d%2e",
-]
-
-
-def hostile_states(home: Path) -> int:
-    """Write a saved state for each text, with it in all fields that take a text."""
-    for number, text in enumerate(HOSTILE):
-        error = {"type": text, "message": text, "traceback": text}
-        usage = {"input_tokens": 1, "output_tokens": 1}
-        message = {"role": text, "content": text, "name": text, "tool_calls": [[text, text, {text: text}]]}
-        document = state(
-            text,
-            session_name=text,
-            flow_name=text,
-            status="failed",
-            error=error,
-            cause={"kind": "cancel", "reason": text, "call_id": 1},
-            context_keys=[text],
-            left_behind=[text],
-            calls=[
-                {
-                    "node": text,
-                    "status": "failed",
-                    "error": error,
-                    "args": [text, {text: text, "__proto__": {"struck": 1}}],
-                    "kwargs": {text: [text]},
-                },
-                {"id": 2, "node": text, "result": {"usage": usage, "messages": [message]}},
-            ],
-        )
-        write(home, document, f"hostile-{number}.json")
-    return len(HOSTILE)
-
-
-def test_hostile_sessions_run_nothing_and_load_nothing(browser: Browser, home: Path) -> None:
-    count = hostile_states(home)
-    with viewer_of(home) as address:
-        seen = watched(browser, address)
-        page = seen.page
-        expect(page.locator(".session .title")).to_have_count(count)
-        for place in range(count):
-            page.goto(seen.root)
-            page.locator(".session .title").nth(place).click()
-            rows(seen).first.wait_for()
-            page.keyboard.press("End")
-            expect(page.get_by_role("complementary")).to_contain_text("Conversation")
-            page.keyboard.press("Home")
-            expect(page.get_by_role("complementary")).to_contain_text("Traceback")
-            for button in page.locator(".fold[aria-expanded=false]").all():
-                button.click()
-            assert page.evaluate("[window.struck, {}.struck, Object.prototype.struck]") == [None, None, None]
-            text = page.locator("#app").inner_text()
-            assert not re.search("[\u0000-\u0008\u001b\u202a-\u202e\u2066-\u2069]", text)
-        page.goto(f"{seen.root}diff/__proto__/constructor")
-        page.locator(".change").first.wait_for()
-        assert seen.wrong == []
-        page.context.close()
-
-
-def big_state(home: Path, count: int) -> None:
-    def call(number: int) -> dict[str, Any]:
-        start = 0.0001 * number
-        return {
-            "id": number,
-            "parent_id": None if number == 1 else 1 if number % 50 == 2 else number - (number - 2) % 50,
-            "node": f"node {number % 7}",
-            "started_at": f"2026-01-02T03:{int(start) // 60:02}:{start % 60:09.6f}+00:00",
-            "ended_at": "2026-01-02T03:59:00.000000+00:00",
-            "args": [number],
-        }
-
-    ended = "2026-01-02T03:59:01+00:00"
-    calls = [call(number) for number in range(1, count + 1)]
-    write(
-        home, state("big", started_at="2026-01-02T03:00:00+00:00", ended_at=ended, session_name="big one", calls=calls)
-    )
-
-
-# What frames take on average while a box is scrolled from its beginning to its end, in milliseconds.
-FRAME = """selector => new Promise(resolve => {
-  const box = document.querySelector(selector);
-  const most = box.scrollHeight - box.clientHeight;
-  const began = performance.now();
-  let frames = 0;
-  const frame = now => {
-    box.scrollTop = Math.min(1, (now - began) / 1500) * most;
-    now - began > 1500 ? resolve((now - began) / frames) : requestAnimationFrame(frame);
-    frames++;
-  };
-  requestAnimationFrame(frame);
-})"""
-EMPTY = "<div id=empty style='height: 700px; overflow: auto'><div style='height: %dpx'></div></div>"
-
-
-def test_fifty_thousand_calls_scroll_in_twice_the_frame_time_of_an_empty_page(browser: Browser, home: Path) -> None:
-    """Both are scrolled over the same height by turns; of each the best of three counts."""
-    big_state(home, 50_000)
-    with viewer_of(home) as address:
-        seen = watched(browser, address)
-        page = seen.go("s/big")
-        rows(seen).first.wait_for()
-        height = page.evaluate("document.querySelector('.rows').scrollHeight")
-        empty = browser.new_page(viewport={"width": 1280, "height": 800})
-        empty.set_content(EMPTY % height)
-        ours, bare = list[float](), list[float]()
-        for _ in range(3):
-            page.bring_to_front()
-            ours.append(page.evaluate(FRAME, ".rows"))
-            empty.bring_to_front()
-            bare.append(empty.evaluate(FRAME, "#empty"))
-        assert min(ours) <= 2 * min(bare)
-        assert seen.wrong == []
-        page.context.close()
-        empty.close()
-
-
-SCROLL = """selector => new Promise(resolve => {
-  const box = document.querySelector(selector);
-  const most = box.scrollHeight - box.clientHeight;
-  const began = performance.now();
-  let frames = 0;
-  const frame = now => {
-    frames++;
-    box.scrollTop = Math.min(1, (now - began) / 1500) * most;
-    now - began > 1500 ? resolve([frames, document.getElementsByTagName('*').length]) : requestAnimationFrame(frame);
-  };
-  requestAnimationFrame(frame);
-})"""
-
-
-def test_fifty_thousand_calls_are_scrolled_through_with_few_elements(browser: Browser, home: Path) -> None:
-    big_state(home, 50_000)
-    with viewer_of(home) as address:
-        seen = watched(browser, address)
-        page = seen.go("s/big")
-        rows(seen).first.wait_for()
-        frames, elements = page.evaluate(SCROLL, ".rows")
-        assert elements < 1_500
-        assert frames > 5
-        expect(rows(seen).last).to_have_attribute("id", re.compile("call-(49|50)"))
-        page.keyboard.press("Home")
-        expect(page.locator("#call-1")).to_have_attribute("aria-selected", "true")
-        heap = page.evaluate("performance.memory.usedJSHeapSize")
-        assert heap < 100e6
-        assert seen.wrong == []
-        page.context.close()
 
 
 def test_many_tabs_on_running_sessions_all_load(browser: Browser, home: Path) -> None:
