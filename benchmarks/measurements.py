@@ -21,6 +21,7 @@ class Measurement:
         peers: The peers that know the notion, with their sizes where they are others.
         samples: How many samples of each series at least.
         counted: What N counts.
+        base: The series that the others are set in relation to.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Measurement:
     peers: Mapping[str, Sequence[int]] = attrs.field(factory=dict)
     samples: int = 7
     counted: str = "calls"
+    base: str = PLAIN
 
 
 _CALLS = {"": "µs a call"}
@@ -78,6 +80,7 @@ MEASUREMENTS = (
         sizes=(1_000, 10_000, 100_000),
         units={"": "µs of CPU a call"},
         samples=5,
+        base=OURS,
     ),
     Measurement(
         name="observers",
@@ -86,6 +89,7 @@ MEASUREMENTS = (
         sizes=(10_000,),
         units={"": "µs of CPU a call"},
         samples=5,
+        base=OURS,
     ),
     Measurement(
         name="threads",
@@ -138,6 +142,15 @@ MEASUREMENTS = (
         peers=dict.fromkeys(_EVERYBODY, (10,)),
         samples=40,
         counted="in a row",
+    ),
+    Measurement(
+        name="help",
+        title="railtracks --help",
+        module="benchmarks.ours_runs",
+        sizes=(1,),
+        units={"whole": "ms of CPU, whole interpreter", "beyond": "ms of CPU beyond import railtracks"},
+        samples=5,
+        counted="runs",
     ),
     Measurement(
         name="import",
@@ -368,4 +381,5 @@ SERIES = {
     "ours, traced and encoded": "railtracks on Trio, a span of each call, made ready to be sent",
     "ours, lines": "railtracks on Trio, a live view as lines",
     "ours, logged": "railtracks on Trio, a log of each call in a file",
+    "ours, once more": "railtracks on Trio, once more",
 }

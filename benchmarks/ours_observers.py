@@ -8,10 +8,10 @@ import tempfile
 import termios
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import trio
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -33,15 +33,15 @@ async def node(item: int) -> int:
     return item
 
 
-async def _calls(size: int, log_file: Path | None) -> None:
-    async with rt.Session(save_state=False, log_file=log_file):
+async def _calls(size: int, options: Mapping[str, Any]) -> None:
+    async with rt.Session(save_state=False, **options):
         await rt.call_batch(node, range(size), limit=50)
 
 
-def _cpu(size: int, view: AbstractContextManager[object], log_file: Path | None = None) -> float:
+def _cpu(size: int, view: AbstractContextManager[object], **options: Any) -> float:
     with view:
         start = time.process_time()
-        trio.run(_calls, size, log_file)
+        trio.run(_calls, size, options)
         return 1e6 * (time.process_time() - start) / size
 
 
@@ -88,9 +88,12 @@ def observers(plan: Plan) -> None:
         log_file = Path(folder, "log")
         series: dict[str, Callable[[int], float]] = {
             SUBJECT: lambda size: _cpu(size, nullcontext()),
+            # How far two of the same are apart.
+            "ours, once more": lambda size: _cpu(size, nullcontext()),
             "ours, live": lambda size: _cpu(size, rt.watch(to=terminal, mode="live")),
             "ours, lines": lambda size: _cpu(size, rt.watch(to=nowhere, mode="lines")),
-            "ours, logged": lambda size: _cpu(size, nullcontext(), log_file),
+            "ours, logged": lambda size: _cpu(size, nullcontext(), log_file=log_file),
+            "ours, events recorded": lambda size: _cpu(size, nullcontext(), record_events=Path(folder, "events")),
             "ours, traced": lambda size: _cpu(size, _traced(InMemorySpanExporter())),
             "ours, traced and encoded": lambda size: _cpu(size, _traced(_Encoding())),
         }

@@ -1,6 +1,9 @@
 """Whole runs of ours beside plain Trio: repeated invocations, the import, and what a timeout leaves behind."""
 
 import os
+import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -57,6 +60,25 @@ def imports(plan: Plan) -> None:
         "Imports: the wall time of a fresh interpreter that does it; 'beyond' is without that of one that does nothing."
     )
     take_imports(plan, {SUBJECT: "import railtracks", PLAIN: "import trio"})
+
+
+def help_(plan: Plan) -> None:
+    note("Help: the CPU time of a fresh interpreter; 'beyond' is without that of one that only imports railtracks.")
+
+    def milliseconds(*words: str) -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return 1e3 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+    def sampled(_size: int) -> Sampled:
+        imported = milliseconds("-c", "import railtracks")
+        whole = milliseconds("-m", "railtracks", "--help")
+        return {"whole": whole, "beyond": whole - imported}
+
+    # The first one compiles what was not compiled.
+    sampled(1)
+    take(plan, {SUBJECT: sampled}, is_long=True)
 
 
 class _Ticking:
@@ -122,4 +144,4 @@ def timeout(plan: Plan) -> None:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         os.environ["RAILTRACKS_HOME"] = folder
-        main({"invoke": invoke, "import": imports, "timeout": timeout}, distribution="trio")
+        main({"invoke": invoke, "help": help_, "import": imports, "timeout": timeout}, distribution="trio")

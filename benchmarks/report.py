@@ -77,13 +77,14 @@ def table(figures: Figures, measurement: Measurement) -> str:
     parts = [measurement.title]
     for what, unit in measurement.units.items():
         rows: list[tuple[str, ...]] = [
-            ("who", f"N ({measurement.counted})", "median", "min", "max", "samples", "ratio to plain Trio")
+            ("who", f"N ({measurement.counted})", "median", "min", "max", "samples", f"ratio to {measurement.base}")
         ]
         for size in figures.sizes(measurement.name):
             for who in figures.series(measurement.name, size, what):
                 key = Key(measurement.name, size, who, what)
                 spread = Spread.of(figures.samples[key])
-                ratio = None if who == PLAIN else figures.ratio(key, Key(measurement.name, size, PLAIN, what))
+                base = Key(measurement.name, size, measurement.base, what)
+                ratio = None if key == base else figures.ratio(key, base)
                 values = (number(value) for value in (spread.median, spread.least, spread.greatest))
                 rows.append((who, f"{size:,}", *values, str(spread.count), _with_range(ratio) if ratio else ""))
         if len(rows) > 1:

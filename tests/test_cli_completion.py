@@ -158,11 +158,9 @@ def test_zsh_offers_no_hostile_name_whatever_was_begun(begun: str, command: Comm
     scripts = folder.parent / "scripts"
     scripts.mkdir()
     (scripts / "_railtracks").write_text(command("completion", "zsh").out)
-    setup = f"fpath=({scripts} $fpath); autoload -U compinit; compinit -u"
+    setup = f"fpath=({scripts} $fpath); autoload -U compinit; compinit -u; setopt auto_list no_list_ambiguous"
     # What is offered is listed below the line at once.
-    shown = typed(
-        ["zsh", "-f", "-i"], f"{setup}; setopt auto_list no_list_ambiguous", f"railtracks show {begun}\t\t", folder
-    )
+    shown = typed(["zsh", "-f", "-i"], setup, f"railtracks show {begun}\t\t", folder)
     offered = set(re.split(r"\s{2,}|\r\n", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)))
     if not begun:
         assert offered >= {"nightly", "a.b-c_1"}

@@ -1,4 +1,4 @@
-"""The viewer in Chromium with hostile sessions, from saved states and from files of events: nothing runs or is loaded."""
+"""The viewer in Chromium with hostile sessions, from saved states and files of events: nothing runs or is loaded."""
 
 from __future__ import annotations
 
@@ -70,11 +70,9 @@ def hostile_states(home: Path) -> int:
         if len(text) > 2**16:
             # A state with this in its head cannot be listed. The list says so.
             write(home, state(text, **head), f"head-{number}.json")
-            text, head = f"long-{number}", {}
-            calls = hostile_calls("x" * LONG)
+            write(home, state(f"long-{number}", hostile_calls(text)))
         else:
-            calls = hostile_calls(text)
-        write(home, state(text, calls, **head), f"hostile-{number}.json")
+            write(home, state(text, hostile_calls(text), **head), f"hostile-{number}.json")
     return len(HOSTILE) + 1
 
 

@@ -1,4 +1,4 @@
-"""The timeline of the viewer in Chromium against the records: bars, idle time, and the part of the run that is shown."""
+"""The timeline of the viewer in Chromium against the records: bars, idle time, and what part of the run is shown."""
 
 from __future__ import annotations
 
@@ -102,7 +102,9 @@ DRAWN: Final = """parts => {
   return parts.map(shares => {
     const [from, to] = shares.map(share => Math.round(share * canvas.width));
     let drawn = 0;
-    for (let y = 0; y < canvas.height; y++) for (let x = from; x < to; x++) if (data[4 * (y * canvas.width + x) + 3]) drawn++;
+    for (let y = 0; y < canvas.height; y++) {
+      for (let x = from; x < to; x++) if (data[4 * (y * canvas.width + x) + 3]) drawn++;
+    }
     return drawn / canvas.height / (to - from);
   });
 }"""

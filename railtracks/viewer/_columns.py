@@ -167,15 +167,9 @@ def _ends(text: str) -> str:
 
 
 def _cause(cause: EndCause | None) -> Json | None:
-    return (
-        None
-        if cause is None
-        else {
-            "kind": cause.kind,
-            "reason": None if cause.reason is None else _ends(cause.reason),
-            "call": cause.call_id,
-        }
-    )
+    if cause is None:
+        return None
+    return {"kind": cause.kind, "reason": None if cause.reason is None else _ends(cause.reason), "call": cause.call_id}
 
 
 def _origin(info: ExecutionInfo) -> datetime:
