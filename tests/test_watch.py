@@ -5,11 +5,9 @@ from __future__ import annotations
 import io
 import logging
 import os
-import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -20,6 +18,7 @@ from typing import Any
 import pytest
 import trio
 from screen import Terminal
+from tmux_window import needs_tmux, watched_run
 
 import railtracks as rt
 from railtracks._forks import count_fork
@@ -763,22 +762,13 @@ def test_a_call_costs_a_live_view_no_event() -> None:
 
 
 @pytest.mark.proof
+@needs_tmux
 @pytest.mark.parametrize("columns", [100, 60])
 def test_in_tmux_a_picture_is_drawn_in_one_place_below_what_is_printed(columns: int, tmp_path: Path) -> None:
-    if shutil.which("tmux") is None:
-        pytest.skip("tmux is not installed")
-    script = Path(__file__).parent / "scripts" / "watched_run.py"
-    # A server of its own, which ends with the window.
-    tmux = ["tmux", "-S", str(tmp_path / "tmux"), "-f", "/dev/null"]
-    window = ["new-session", "-d", "-x", str(columns), "-y", "30", f"{sys.executable} {script} {tmp_path}; cat"]
-    subprocess.run([*tmux, *window], check=True)
-    try:
-        wait_until((tmp_path / "running").exists)
-        during = captured(tmux, "▸ step")
-        (tmp_path / "end").touch()
-        after = captured(tmux, "over")
-    finally:
-        subprocess.run([*tmux, "kill-server"], check=True)
+    with watched_run(tmp_path, columns=columns) as window:
+        during = window.captured("▸ step")
+        window.end()
+        after = window.captured("over")
     assert during[:3] == ["a first line", "a line of the log", "in two"]
     assert during[3].startswith("▸ survey  running")
     assert [line.split("  ")[0] for line in after[:3]] == ["a first line", "a line of the log", "in two parts"]
@@ -789,24 +779,32 @@ def test_in_tmux_a_picture_is_drawn_in_one_place_below_what_is_printed(columns: 
     assert all(len(line) < columns for line in after)
 
 
-def captured(tmux: list[str], text: str) -> list[str]:
-    """Wait until a text is in the window of tmux, and return the lines of it."""
-
-    seen: list[str] = []
-
-    def is_there() -> bool:
-        done = subprocess.run([*tmux, "capture-pane", "-p"], capture_output=True, text=True, check=True)
-        seen[:] = done.stdout.rstrip("\n").split("\n")
-        return any(text in line for line in seen)
-
-    wait_until(is_there)
-    return seen
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for another process."""
-    for _ in range(600):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("waited half a minute")
+@pytest.mark.proof
+@needs_tmux
+@pytest.mark.parametrize(
+    ("kind", "during", "after"),
+    [
+        (
+            "failing",
+            "41 calls: 41 running",
+            ("✗ survey  failed", "41 calls: 2 failed, 39 completed", "✗ step (9) FAILED: "),
+        ),
+        ("cancelled", "41 calls: 41 running", ("⊘ survey  cancelled", "41 calls: 41 cancelled", "step 40 ")),
+        (
+            "many",
+            "10,001 calls: 2 running, 9,999 completed",
+            ("✓ survey  completed", "10,001 calls: 10,001 completed", "step 10,000 "),
+        ),
+    ],
+)
+def test_in_tmux_each_end_is_seen(kind: str, during: str, after: tuple[str, ...], tmp_path: Path) -> None:
+    with watched_run(tmp_path, kind) as window:
+        running = window.captured(during, "▸ step")
+        window.end()
+        ended = window.captured(*after, "over")
+    for lines in (running, ended):
+        # One picture, which fits.
+        assert sum("survey  " in line for line in lines) == 1
+        assert len(lines) <= 30
+        assert all(len(line) < 100 for line in lines)
+    assert not any("▸" in line for line in ended)

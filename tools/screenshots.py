@@ -1,7 +1,8 @@
-"""Pictures of every page of the viewer, in light, in dark and 375 pixels wide: `python tools/screenshots.py`.
+"""Pictures of the viewer and of the live view in a terminal: `python tools/screenshots.py`.
 
-They are written to `.pictures/`, which git ignores; with `--docs` those of the documentation are written, too. Needs
-chromium, or $CHROMIUM.
+Every page of the viewer in light, in dark and 375 pixels wide; and of a flow that is watched how it passes, fails, is
+cancelled, fits a narrow terminal, and makes 10,000 calls. They are written to `.pictures/`, which git ignores; with
+`--docs` those of the documentation are written, too. Needs chromium, or $CHROMIUM, and tmux.
 """
 
 from __future__ import annotations
@@ -10,15 +11,22 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
+
+from playwright.sync_api import Browser
+from rich.console import Console
+from rich.terminal_theme import MONOKAI
+from rich.text import Text
 
 ROOT: Final = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from browser import SCRIPTS, chromium, viewer_of  # noqa: E402 - found by the path above
+from tmux_window import watched_run  # noqa: E402 - the same
 
 PICTURES: Final = ROOT / ".pictures"
 LOOKS: Final = {"light": (1280, 800, "light"), "dark": (1280, 800, "dark"), "narrow": (375, 740, "light")}
@@ -27,6 +35,14 @@ DOCS: Final = {
     ("partly", "light"): "viewer.png",
     ("list", "light"): "viewer-list.png",
     ("call", "dark"): "viewer-call.png",
+}
+# Runs that are watched: how they go, how wide the terminal is, and what is in it while they run and at the end.
+RUNS: Final = {
+    "passing": ("passing", 100, "▸ step", "✓ survey"),
+    "failing": ("failing", 100, "▸ step", "✗ survey"),
+    "cancelled": ("cancelled", 100, "▸ step", "⊘ survey"),
+    "narrow": ("failing", 60, "▸ step", "✗ survey"),
+    "10000": ("many", 100, "9,999 completed", "10,001 completed"),
 }
 SETTLED: Final = 600  # milliseconds in which a page loads and draws
 
@@ -59,7 +75,32 @@ def main() -> None:
                     if "--docs" in sys.argv and (name, look) in DOCS:
                         shutil.copy(picture, ROOT / "docs" / "pictures" / DOCS[name, look])
                 context.close()
+            watch(browser)
     print(f"{len([*PICTURES.iterdir()])} pictures in {PICTURES}")
+
+
+def watch(browser: Browser) -> None:
+    """Take the pictures of the live view."""
+    page = browser.new_page(viewport={"width": 1000, "height": 640})
+    for name, (kind, columns, during, after) in RUNS.items():
+        with TemporaryDirectory() as folder, watched_run(Path(folder), kind, columns=columns) as window:
+            taken = {"running": window.captured(during, with_colours=True)}
+            window.end()
+            taken["ended"] = window.captured(after, "over", with_colours=True)
+        for moment, lines in taken.items():
+            page.set_content(terminal_page(lines, columns))
+            page.locator("pre").screenshot(path=PICTURES / f"watch-{name}-{moment}.png")
+    page.close()
+
+
+def terminal_page(lines: Sequence[str], columns: int) -> str:
+    """Return what a terminal shows as a page."""
+    console = Console(record=True, file=StringIO(), width=columns)
+    for line in lines:
+        console.print(Text.from_ansi(line), no_wrap=True, overflow="ignore", crop=False)
+    style = "margin: 0; padding: 12px; display: inline-block; font: 13px/1.25 'DejaVu Sans Mono', monospace"
+    shown = console.export_html(inline_styles=True, code_format="{code}", theme=MONOKAI)
+    return f'<meta charset=utf-8><pre style="{style}; background: #0c0c0c; color: #d9d9d9">{shown}</pre>'
 
 
 def pages(made: dict[str, str]) -> Iterator[tuple[str, str]]:
