@@ -226,7 +226,8 @@ async def test_of_a_very_long_error_the_beginning_and_the_end_are_told(client: C
 
 async def test_names_are_bounded_wherever_they_are_told(client: Client, home: Path) -> None:
     long, other = "n" * 1_000_000, "n" * 1_000_000 + "m"
-    texts = {"session_name": "s" * 20_000, "flow_name": "f" * 20_000}
+    cause = {"kind": "cancel", "reason": "not needed", "call_id": None}
+    texts = {"session_name": "s" * 20_000, "flow_name": "f" * 20_000, "status": "cancelled", "cause": cause}
     error = {"type": long, "message": "", "traceback": ""}
     calls = [{"node": long, "error": error, "status": "failed"}, {"id": 2, "node": other}, {"id": 3, "node": other}]
     write(home, state("odd", calls, context_keys=["k" * 1_000] * 5, left_behind=["l" * 1_000] * 5, **texts))
@@ -239,6 +240,7 @@ async def test_names_are_bounded_wherever_they_are_told(client: Client, home: Pa
     # Two nodes are two, however long their names are the same.
     assert told["calls"]["names"] == [f"{'n' * 199}…"] * 2
     assert told["calls"]["node"] == [0, 1, 1]
+    assert told["session"]["cause"] == {"kind": "cancel", "reason": "not needed", "call": None}
     assert told["session"]["name"] == f"{'s' * 199}…"
     assert listed["sessions"]["flow"].count(f"{'f' * 199}…") == 1
     assert [row["path"][-1] for row in compared["rows"]] == [f"{'n' * 199}…"] * 2 + [f"{'n' * 199}… (2)"]
