@@ -12,21 +12,22 @@ from __future__ import annotations
 
 import faulthandler
 import json
-import os
 import random
 import sqlite3
-import stat
 import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import psycopg
 import trio
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from watched_process import Watch, lay_trap
 
 import railtracks as rt
 from railtracks.durable._sessions.store import access_of, store_with
@@ -40,7 +41,8 @@ DEAD = "0123456789abcdef0123456789abcdef"
 TARGETS = ("target", "parked", "done", "failed")
 
 HOLDING = True
-BREACHES: list[str] = []
+WATCH = Watch(FOLDER / "store")
+BREACHES = WATCH.breaches
 ATTEMPTS: Counter[str] = Counter()
 
 # What no row may bring about.
@@ -51,15 +53,7 @@ def bomb(*_: object) -> None:
     BREACHES.append("the function bomb was called")
 
 
-class LazyModule(ModuleType):
-    """A module that hears of it when it is asked for a name."""
-
-    def __getattr__(self, name: str) -> Any:
-        BREACHES.append(f"the module was asked for {name}")
-        return bomb
-
-
-sys.modules["lazy_trap"] = LazyModule("lazy_trap")
+lay_trap(WATCH)
 
 
 # The flows.
@@ -305,55 +299,6 @@ def damage(draw: random.Random, rows: Rows) -> tuple[str, set[tuple[int, str]]]:
     return f"{how} {name} of {target} in {table}: {row.get(name)!r:.80}", no_texts
 
 
-# What is watched.
-
-_PREFIXES = (sys.prefix, sys.base_prefix, str(Path(rt.__file__).parents[1]), "/usr/share/zoneinfo", "/proc/self/")
-_NEVER = frozenset(["os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "pty.spawn"])
-_PATHS = frozenset(
-    ["os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.chmod", "os.link", "os.symlink", "os.truncate"]
-)
-WATCHING = False
-
-
-def hook(event: str, args: tuple[Any, ...]) -> None:
-    if not WATCHING:
-        return
-    if event in _NEVER or event.startswith("shutil."):
-        BREACHES.append(f"{event} {args!r:.200}")
-    elif event == "import" and args[0] not in sys.modules:
-        BREACHES.append(f"import {args[0]}")
-    elif event == "open" and isinstance(args[0], str | bytes):
-        path = os.fspath(args[0]) if isinstance(args[0], str) else os.fsdecode(args[0])
-        flags = args[2] if isinstance(args[2], int) else 0
-        is_writing = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-        # A traceback through compiled code has lines of a file that is called <unknown>.
-        if not is_inside(path) and path != "<unknown>" and (is_writing or not path.startswith(_PREFIXES)):
-            BREACHES.append(f"open {path} {flags}")
-    elif event in _PATHS and isinstance(args[0], str) and not is_inside(args[0]):
-        BREACHES.append(f"{event} {args!r:.200}")
-
-
-def is_inside(path: str) -> bool:
-    return Path(os.path.normpath(path)).is_relative_to(FOLDER / "store")
-
-
-class Sentinels:
-    """Files outside of the store's folder at the places that hostile tokens and ids lead to."""
-
-    def __init__(self) -> None:
-        self._paths = [FOLDER / name for name in ("x", "x.lock", "x.json", "secret", "neighbour.lock")]
-        for path in self._paths:
-            path.write_text("untouched")
-            path.chmod(0o600)
-
-    def check(self) -> None:
-        BREACHES.extend(
-            f"{path} was touched"
-            for path in self._paths
-            if path.read_text() != "untouched" or stat.S_IMODE(path.stat().st_mode) != 0o600
-        )
-
-
 # What is asked.
 
 ENDS: Counter[str] = Counter()
@@ -416,8 +361,7 @@ async def one_copy(draw: random.Random) -> None:
         BREACHES.append(f"the neighbour gave {found!r}")
 
 
-def one_round(number: int, base: Rows, sentinels: Sentinels) -> None:
-    global WATCHING  # noqa: PLW0603 - the hook cannot be taken off again
+def one_round(number: int, base: Rows) -> None:
     draw = random.Random(f"{SEED} {number}")
     while True:
         rows = {table: [dict(row) for row in content] for table, content in base.items()}
@@ -432,14 +376,11 @@ def one_round(number: int, base: Rows, sentinels: Sentinels) -> None:
         (FOLDER / "store" / "store.db-owners" / f"{DEAD}.lock").touch(mode=0o600)
     before = len(BREACHES)
     faulthandler.dump_traceback_later(100, exit=True)
-    WATCHING = number >= 0
     try:
-        with STORE:
+        with WATCH.watching() if number >= 0 else nullcontext(), STORE:
             trio.run(one_copy, draw)
     finally:
-        WATCHING = False
         faulthandler.cancel_dump_traceback_later()
-    sentinels.check()
     for breach in BREACHES[before:]:
         print(f"copy {number} ({what}): {breach}", flush=True)
 
@@ -456,12 +397,11 @@ def base_rows() -> Rows:
 
 
 if __name__ == "__main__":
-    sys.addaudithook(hook)
     assert access_of(STORE)
     trio.run(began)
     HOLDING = False
-    base, sentinels = base_rows(), Sentinels()
+    base = base_rows()
     # The first one is whole: it imports what is imported on first use.
     for number in [-1, *range(FIRST, FIRST + COUNT)]:
-        one_round(number, base, sentinels)
+        one_round(number, base)
     print(f"{COUNT} copies: {dict(sorted(ENDS.items()))}")
