@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import railtracks as rt
 
@@ -17,6 +18,7 @@ KINDS = (
     "fork and return",
     "fork and stay",
     "fork twice",
+    "fork twice and close all",
     "fork in C",
     "child",
     "child in its own group",
@@ -35,15 +37,25 @@ def crashes(kind: str) -> bool:
 
 
 @rt.function_node(run_in="process")
-def storm(number: int, kind: str, marker: str) -> int:
-    """Do something of a kind, in processes that hold a file open, and return the number."""
+def storm(number: int, kind: str, place: str) -> int:
+    """Do something of a kind, in processes that hold a file open and whose folder is the call's, and return the number.
+
+    Args:
+        number: The number of the call.
+        kind: What to do.
+        place: The folder of the call, with a file called marker.
+    """
     if kind == "plain":
         return number
-    descriptor = os.open(marker, os.O_CREAT | os.O_RDWR)
+    worker, before = os.getpid(), Path.cwd()
+    descriptor = os.open(f"{place}/marker", os.O_RDWR)
     os.set_inheritable(descriptor, True)
+    os.chdir(place)
     for each in range(1 + (kind == "grandchildren")):
         _do(kind if not each else "fork and stay")
     os.close(descriptor)
+    if os.getpid() == worker:
+        os.chdir(before)
     return number
 
 
@@ -75,6 +87,13 @@ def _do(kind: str) -> None:  # noqa: C901, PLR0912 - one line a kind
                 os.setsid()
                 if os.fork():
                     os._exit(0)
+                time.sleep(1000)
+        case "fork twice and close all":
+            if not os.fork():
+                os.setsid()
+                if os.fork():
+                    os._exit(0)
+                os.closerange(0, 256)
                 time.sleep(1000)
         case "fork in C":
             # Python does not hear of it, and runs no hooks in the child.

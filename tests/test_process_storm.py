@@ -33,4 +33,6 @@ def test_every_result_belongs_to_its_call_and_nothing_is_left() -> None:
     print(f"seed {seed}: {told['outcomes']}")  # noqa: T201 - the figures of the proof
     assert sum(told["outcomes"].values()) == calls
     assert (told["wrong"], told["orphans"], told["left"]) == ([], [], [])
+    # At the end of each of these calls psutil was asked, too.
+    assert told["looks"] == -(-calls // 10)
     assert told["bystander"]
