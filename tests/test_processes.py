@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import json
 import math
 import multiprocessing.spawn
 import os
@@ -685,6 +686,48 @@ def test_a_source_that_cannot_be_read_is_taken_to_have_a_guard(tmp_path: Path) -
     (tmp_path / "broken.py").write_text("if", "utf-8")
     assert worker_modules.has_guard(str(tmp_path / "broken.py"))
     assert worker_modules.has_guard(str(tmp_path / "missing.py"))
+
+
+# Whom the pool kills
+
+NOTES = """
+import os, sys
+
+def note(event, args):
+    if event in ("os.kill", "os.killpg"):
+        with open(os.environ["KILLS"], "a") as file:
+            print(event, *args, os.getpid(), file=file)
+
+sys.addaudithook(note)
+"""
+
+
+def test_the_pool_never_kills_process_0_or_1_or_the_programs_own_group(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(NOTES)
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "scripts" / "noted_kills.py"), str(tmp_path)],
+        capture_output=True,
+        check=False,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
+            "KILLS": str(tmp_path / "kills"),
+        },
+        # If it does, these tests live on.
+        start_new_session=True,
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    kills = [line.split() for line in (tmp_path / "kills").read_text("utf-8").splitlines()]
+    forbidden = {0, 1, said["program"], said["group"]}
+    # No group is killed at all. One node kills its own process.
+    assert {event for event, *_ in kills} == {"os.kill"}
+    struck = [int(target) for _, target, _, killer in kills if target != killer]
+    assert [target for target in struck if target < 0 or target in forbidden] == []
+    # The one worker that was ordered killed by its number, and many that have lost themselves before.
+    assert set(said["workers"]) <= set(struck)
+    assert len(set(struck)) > 10
+    assert said["bystander"]
 
 
 # The end of the program
