@@ -20,10 +20,12 @@ from uuid import UUID
 import attrs
 import pytest
 import trio
+from traced_spans import traced
 
 import railtracks as rt
 from railtracks._records.known_secrets import KnownSecrets, known_secrets
 from railtracks._records.scrubbing import Scrubber
+from railtracks.exports import FORMATS
 
 CANARY = "c4n4ry-9f2c71e0"
 PIN = 86_753_090
@@ -349,20 +351,23 @@ async def outputs_of(
         payloads.append(payload)
         raise ValueError(f"the payload callback quotes {quoted}")
 
-    async with rt.Session(
-        name="outputs",
-        logging_setting="DEBUG",
-        log_file=home / "session.log",
-        broadcast_callback=refuse,
-        payload_callback=keep,
-        **options,
-    ) as session:
-        await place()
-        await rt.call(answer)
-        with pytest.raises(ValueError, match="the error quotes"):
-            await rt.call(fail)
-        await rt.broadcast("item")
-        session.cancel(f"the reason quotes {quoted}")
+    with traced(content=True) as telemetry:
+        async with rt.Session(
+            name="outputs",
+            logging_setting="DEBUG",
+            log_file=home / "session.log",
+            broadcast_callback=refuse,
+            payload_callback=keep,
+            record_events=True,
+            **options,
+        ) as session:
+            await place()
+            await rt.call(answer)
+            with pytest.raises(ValueError, match="the error quotes"):
+                await rt.call(fail)
+            await rt.broadcast("item")
+            session.cancel(f"the reason quotes {quoted}")
+    (events,) = home.glob(f"events/*{session.identifier}/*.jsonl")
     state = home / "outputs.json"
     loaded = rt.load_state(state)
     return {
@@ -373,11 +378,16 @@ async def outputs_of(
         "stderr": capfd.readouterr().err,
         "log file": (home / "session.log").read_text(),
         "info": "\n".join(call.error.message + call.error.traceback for call in session.info.calls if call.error),
+        "events": events.read_text("ascii"),
+        "spans": "\n".join(span.to_json() for span in telemetry.spans),
+        **{f"export as {kind}": rt.export(session, kind) for kind in FORMATS},
     }
 
 
 def assert_hidden(outputs: dict[str, str], secret: str) -> None:
-    assert all("quotes" in text and "[redacted]" in text for text in outputs.values())
+    silent = [name for name, text in outputs.items() if "quotes" not in text or "[redacted]" not in text]
+    # Graphs have no texts of errors, but names.
+    assert silent == ["export as mermaid", "export as dot"]
     assert [name for name, text in outputs.items() if secret in text] == []
 
 
