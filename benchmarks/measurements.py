@@ -52,6 +52,14 @@ MEASUREMENTS = (
         peers=dict.fromkeys(_EVERYBODY, _SMALL),
     ),
     Measurement(
+        name="rows",
+        title="Calls with an argument of 30 rows",
+        module="benchmarks.ours_calls",
+        sizes=(10_000,),
+        units=_CALLS,
+        samples=15,
+    ),
+    Measurement(
         name="side-by-side",
         title="Calls side by side",
         module="benchmarks.ours_calls",
@@ -371,6 +379,7 @@ SERIES = {
     "ours, invoke": "railtracks on Trio, invoke",
     "ours, invoke in_thread": "railtracks on Trio, invoke in_thread",
     "ours, one after another": "railtracks on Trio, one after another",
+    "ours, without arguments": "railtracks on Trio, without arguments",
     "ours, in a log file": "railtracks on Trio, log_file",
     "ours, names recorded": 'railtracks on Trio, record_events="names"',
     "ours, events recorded": "railtracks on Trio, record_events=True",

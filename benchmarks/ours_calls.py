@@ -1,7 +1,7 @@
 """Calls of ours beside plain Trio: one after another, side by side, nested; and how long feeding makes others wait."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import trio
 
@@ -13,6 +13,7 @@ PLAIN = "plain"
 BY_AWAIT = "plain, an await a level"
 FULL_CHECKPOINT = "plain, a full checkpoint a task"
 ONE_AFTER_ANOTHER = "ours, one after another"
+WITHOUT_ARGUMENTS = "ours, without arguments"
 
 _AWAITS_END = 900
 """Deeper than this Python's default recursion limit ends nested awaits."""
@@ -22,12 +23,28 @@ async def node(item: int) -> int:
     return item
 
 
+async def empty_node() -> None:
+    pass
+
+
+async def rows_node(rows: Sequence[Mapping[str, object]]) -> None:
+    pass
+
+
 async def descend(levels: int) -> int:
     return await rt.call(tracked_descend, levels - 1) if levels else 0
 
 
 tracked = rt.function_node(node)
+tracked_empty = rt.function_node(empty_node)
+tracked_rows = rt.function_node(rows_node)
 tracked_descend = rt.function_node(descend)
+
+# As a query of a database or a page of an API gives them.
+ROWS = [
+    {"id": number, "name": f"customer {number}", "email": f"{number}@example.org", "total": number / 4, "tags": ["a"]}
+    for number in range(30)
+]
 
 
 async def _seconds(work: Callable[[int], Awaitable[object]], size: int) -> float:
@@ -55,6 +72,16 @@ def _in_session(work: Callable[[int], Awaitable[object]]) -> Callable[[int], flo
 async def _calls(size: int) -> None:
     for item in range(size):
         await rt.call(tracked, item)
+
+
+async def _empty_calls(size: int) -> None:
+    for _ in range(size):
+        await rt.call(tracked_empty)
+
+
+async def _rows_calls(size: int) -> None:
+    for _ in range(size):
+        await rt.call(tracked_rows, ROWS)
 
 
 async def _checkpoints(size: int) -> None:
@@ -134,6 +161,16 @@ def sequential(plan: Plan) -> None:
     take(plan, {SUBJECT: _in_session(_calls), PLAIN: _plain(_checkpoints)})
 
 
+def rows(plan: Plan) -> None:
+    note("One argument, a list of 30 dicts. Plain Trio: await trio.lowlevel.checkpoint(), nothing else.")
+    series = {
+        SUBJECT: _in_session(_rows_calls),
+        WITHOUT_ARGUMENTS: _in_session(_empty_calls),
+        PLAIN: _plain(_checkpoints),
+    }
+    take(plan, series)
+
+
 def side_by_side(plan: Plan) -> None:
     note(
         "Plain Trio side by side: a nursery; each task is a cancellation point (checkpoint_if_cancelled), awaits the "
@@ -193,6 +230,7 @@ if __name__ == "__main__":
     main(
         {
             "sequential": sequential,
+            "rows": rows,
             "side-by-side": side_by_side,
             "groups": groups,
             "as-completed": completed,

@@ -18,6 +18,7 @@ _ROWS: Sequence[tuple[str, str, int | None, str]] = (
     ("one after another, µs a call, N = 1,000", "sequential", 1_000, ""),
     ("… N = 10,000", "sequential", 10_000, ""),
     ("… N = 100,000", "sequential", 100_000, ""),
+    ("… with an argument of 30 rows, N = 10,000", "rows", 10_000, ""),
     ("side by side, µs a call, N = 1,000", "side-by-side", 1_000, ""),
     ("… N = 10,000", "side-by-side", 10_000, ""),
     ("… N = 100,000", "side-by-side", 100_000, ""),
