@@ -82,6 +82,46 @@ async def test_a_backup_of_a_running_store_has_one_moment_and_resumes_from_it(
     assert await flow.aresume("s") == [1, 2, 3, 4]
 
 
+async def test_beside_the_original_that_runs_recover_of_a_backup_runs_nothing_and_the_original_ends(
+    store: rt.DurableStore, tmp_path: Path
+) -> None:
+    is_held, may_go_on = trio.Event(), trio.Event()
+    ended: list[list[int]] = []
+
+    def flow_in(its_store: rt.DurableStore) -> rt.Flow[..., Any]:
+        async def main() -> list[int]:
+            found = [await rt.call(step, 1)]
+            is_held.set()
+            await may_go_on.wait()
+            return [*found, await rt.call(step, 2)]
+
+        return rt.Flow("flow", main, durable=its_store, save_state=False, logging_setting="NONE")
+
+    async def run_original() -> None:
+        ended.append(await flow_in(store).ainvoke(session_id="s"))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_original)
+        await is_held.wait()
+        backup = await trio.to_thread.run_sync(copied, store, tmp_path / "backup.db")
+        with pytest.raises(rt.StoreError, match="is a backup"):
+            await rt.recover(backup, [flow_in(backup)])
+        # The original runs, nothing else does, and both stores know of it.
+        assert [each[0] for each in RAN] == [1]
+        (original,), (copy,) = store.sessions(), backup.sessions()
+        assert (original.status, copy.session_id, copy.status) == ("running", "s", "interrupted")
+        may_go_on.set()
+    assert ended == [[1, 2]]
+    assert [each[0] for each in RAN] == [1, 2]
+    assert store.sessions()[0].status == "completed"
+    # The copy stays as it was: it is still a backup.
+    (copy,) = backup.sessions()
+    assert copy.status == "interrupted"
+    with pytest.raises(rt.StoreError, match="is a backup"):
+        await rt.recover(backup, [flow_in(backup)])
+    assert [each[0] for each in RAN] == [1, 2]
+
+
 async def test_everything_that_runs_or_writes_refuses_a_backup(store: rt.DurableStore, tmp_path: Path) -> None:
     with pytest.raises(rt.SessionWaiting):
         await flow_of(store).ainvoke(session_id="s")
