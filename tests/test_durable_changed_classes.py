@@ -11,6 +11,7 @@ from typing import Any, Generic, Literal, NamedTuple, NotRequired, TypedDict, Ty
 import attrs
 import pydantic
 import pytest
+from postgres_server import url_of_store
 
 import railtracks as rt
 from railtracks.durable._values.sealing import Sealer
@@ -216,7 +217,12 @@ def test_a_member_of_a_str_enum_that_is_gone_is_never_found_by_its_value() -> No
         moved(before["RED"], before, now)
 
 
-async def test_a_resumed_session_whose_class_lost_a_field_stays_as_it_is(tmp_path: Path) -> None:
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return url_of_store(request, tmp_path)
+
+
+async def test_a_resumed_session_whose_class_lost_a_field_stays_as_it_is(url: str) -> None:
     kind, crash = OLD, True
 
     async def produce() -> Any:
@@ -229,7 +235,7 @@ async def test_a_resumed_session_whose_class_lost_a_field_stays_as_it_is(tmp_pat
             raise KeyboardInterrupt
         return repr(result)
 
-    store = rt.DurableStore(tmp_path / "store.db", durability="process")
+    store = rt.DurableStore(url, durability="process")
     flow = rt.Flow("flow", main, durable=store, save_state=False)
     with pytest.raises(KeyboardInterrupt):
         await flow.ainvoke(session_id="s")

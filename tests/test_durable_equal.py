@@ -17,6 +17,7 @@ import pytest
 import sqlalchemy as sa
 import trio
 from durable_nodes import DONE, done_fixture, flow_of  # noqa: F401 - one is a fixture
+from postgres_server import url_of_store
 
 import railtracks as rt
 from railtracks.durable._sessions.store import access_of, store_with
@@ -26,9 +27,14 @@ from railtracks.durable._values.sealing import Sealer
 from railtracks.durable._values.values import Values
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return url_of_store(request, tmp_path)
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> rt.DurableStore:
-    return rt.DurableStore(tmp_path / "store.db", durability="process", key="a key")
+def store(url: str) -> rt.DurableStore:
+    return rt.DurableStore(url, durability="process", key="a key")
 
 
 @attrs.frozen
@@ -437,13 +443,13 @@ def test_a_builtin_without_a_signature_is_compared_by_places(store: rt.DurableSt
             flow.invoke(1, 3, session_id="s")
 
 
-def test_a_secret_that_another_key_has_encrypted_is_another_argument(tmp_path: Path) -> None:
+def test_a_secret_that_another_key_has_encrypted_is_another_argument(url: str) -> None:
     async def pay(amount: int, token: str) -> int:
         DONE.append(token)
         return amount
 
     for key in ("a key", "another key"):
-        flow = flow_of(rt.DurableStore(tmp_path / "store.db", durability="process", key=key), pay)
+        flow = flow_of(rt.DurableStore(url, durability="process", key=key), pay)
         if not DONE:
             assert flow.invoke(5, "a-long-token", session_id="s") == 5
             continue

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 from uuid import UUID
@@ -16,6 +17,7 @@ from uuid import UUID
 import attrs
 import pytest
 import trio
+from postgres_server import url_of_store
 
 import railtracks as rt
 from railtracks.durable._values.failures import all_in, described_failure, dump_failure, load_failure
@@ -92,27 +94,26 @@ def again(error: BaseException, values: Values) -> tuple[BaseException, list[str
     return load_failure(data, values), lost
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        ValueError(),
-        ValueError("text", 1, None, [1, {"a": 2}], (2, (3,))),
-        KeyError("key"),
-        OSError(2, "No such file", "a.txt"),
-        PermissionError(13, "No", "a", None, "b"),
-        UnicodeDecodeError("utf-8", b"ab", 0, 1, "no"),
-        SyntaxError("bad", ("a.py", 1, 2, "x = ", 1, 3)),
-        ImportError("no", name="a", path="b"),
-        AttributeError("no", name="a", obj=object()),
-        ValueError(datetime(2026, 1, 1, tzinfo=UTC), Decimal("1.5"), (UUID(int=1), b"a")),
-        StopIteration(1),
-        FussyError(must="be", be=1),
-        SlottedError(7),
-        FieldsError(7, (1, 2)),
-        rt.NodeTimeoutError("node", 1.5),
-    ],
-    ids=lambda each: type(each).__name__,
-)
+FAILURES: list[BaseException] = [
+    ValueError(),
+    ValueError("text", 1, None, [1, {"a": 2}], (2, (3,))),
+    KeyError("key"),
+    OSError(2, "No such file", "a.txt"),
+    PermissionError(13, "No", "a", None, "b"),
+    UnicodeDecodeError("utf-8", b"ab", 0, 1, "no"),
+    SyntaxError("bad", ("a.py", 1, 2, "x = ", 1, 3)),
+    ImportError("no", name="a", path="b"),
+    AttributeError("no", name="a", obj=object()),
+    ValueError(datetime(2026, 1, 1, tzinfo=UTC), Decimal("1.5"), (UUID(int=1), b"a")),
+    StopIteration(1),
+    FussyError(must="be", be=1),
+    SlottedError(7),
+    FieldsError(7, (1, 2)),
+    rt.NodeTimeoutError("node", 1.5),
+]
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=lambda each: type(each).__name__)
 def test_a_failure_comes_back_as_it_was(error: BaseException, values: Values) -> None:
     found, lost = again(error, values)
     assert type(found) is type(error)
@@ -121,6 +122,51 @@ def test_a_failure_comes_back_as_it_was(error: BaseException, values: Values) ->
     for name in ("errno", "filename", "filename2", "encoding", "end", "lineno", "name", "path", "value", "code"):
         assert getattr(found, name, None) == getattr(error, name, None)
     assert lost == []
+
+
+# A store of either kind gives the bytes back, whatever texts are in them.
+STORED: list[BaseException] = [
+    *(each for each in FAILURES if not isinstance(each, StopIteration)),
+    ValueError("a\0b", "half \ud800", "\U0001f600", "'; --", "\\x00 %s ? :p"),
+    ProblemsError("problems", [ValueError("a\0b"), FussyError(must="be", be=1)]),
+]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return url_of_store(request, tmp_path)
+
+
+def test_failures_that_a_store_has_kept_are_raised_again_by_a_resume(url: str) -> None:
+    runs: list[list[Exception]] = []
+    made: list[int] = []
+
+    @rt.function_node
+    async def fail(number: int) -> None:
+        made.append(number)
+        raise STORED[number]
+
+    async def main() -> None:
+        runs.append([])
+        for number in range(len(STORED)):
+            try:
+                await rt.call(fail, number)
+            except Exception as error:  # noqa: BLE001 - each of them is looked at below
+                runs[-1].append(error)
+        if len(runs) == 1:
+            raise KeyboardInterrupt
+
+    flow = rt.Flow("flow", main, durable=rt.DurableStore(url, durability="process"), save_state=False)
+    with pytest.raises(KeyboardInterrupt):
+        flow.invoke(session_id="s")
+    flow.resume("s")
+    live = runs[0]
+    assert made == list(range(len(STORED)))
+    assert [(type(each), str(each)) for each in runs[1]] == [(type(each), str(each)) for each in live]
+    plain = [
+        (now, before) for now, before in zip(runs[1], live, strict=True) if not isinstance(now, BaseExceptionGroup)
+    ]
+    assert [now.args for now, _ in plain] == [before.args for _, before in plain]
 
 
 def test_what_slots_hold_comes_back(values: Values) -> None:

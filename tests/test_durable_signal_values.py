@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+from postgres_server import url_of_store
 from stored_sessions import statuses, until_begun
 
 import railtracks as rt
@@ -17,10 +18,19 @@ from railtracks.durable._sessions.store import store_with
 from railtracks.durable._store.patience import Patience
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return url_of_store(request, tmp_path)
+
+
+def store_at(url: str, **options: Any) -> rt.DurableStore:
+    """Return a store whose sessions look for signals more often than in life."""
+    return store_with(rt.DurableStore(url, durability="process", **options), patience=Patience(look=0.01))
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> rt.DurableStore:
-    """A store whose sessions look for signals more often than in life."""
-    return store_with(rt.DurableStore(tmp_path / "store.db", durability="process"), patience=Patience(look=0.01))
+def store(url: str) -> rt.DurableStore:
+    return store_at(url)
 
 
 @attrs.define
@@ -140,8 +150,8 @@ async def test_an_attempt_that_hears_what_does_not_fit_leaves_the_next_signal_to
 
 
 @pytest.mark.parametrize("key", [None, "k"])
-async def test_the_error_of_a_signal_quotes_no_secret_and_stays_what_it_is(tmp_path: Path, key: str | None) -> None:
-    store = store_with(rt.DurableStore(tmp_path / "store.db", key=key), patience=Patience(look=0.01))
+async def test_the_error_of_a_signal_quotes_no_secret_and_stays_what_it_is(url: str, key: str | None) -> None:
+    store = store_at(url, key=key)
     seen: list[str] = []
 
     async def main() -> None:
@@ -167,9 +177,8 @@ async def test_the_error_of_a_signal_quotes_no_secret_and_stays_what_it_is(tmp_p
     assert ("no canary-5c1f here" if key else "no [redacted] here") in seen[0]
 
 
-async def test_a_signal_whose_secret_the_store_cannot_open_is_not_heard(tmp_path: Path) -> None:
-    path = tmp_path / "store.db"
-    keyed, bare = rt.DurableStore(path, key="k"), rt.DurableStore(path)
+async def test_a_signal_whose_secret_the_store_cannot_open_is_not_heard(url: str) -> None:
+    keyed, bare = rt.DurableStore(url, key="k"), rt.DurableStore(url)
     heard: list[Any] = []
 
     async def main() -> None:
