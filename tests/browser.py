@@ -29,7 +29,7 @@ ARGUMENTS: Final = (
 _SIZES: Final = {"wide": (1280, 800), "narrow": (375, 740)}
 # A function of JavaScript that returns what is hard to read on a page, as texts.
 LOOK: Final = (SCRIPTS / "look.js").read_text(encoding="utf-8")
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed, and CHROMIUM names no program")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: .ci/chromium gets it")
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -40,6 +40,23 @@ pytest_plugins = ["pytester", "railtracks.pytest_plugin"]
 settings.register_profile("desk", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
+
+
+# What a test may do without in CI, too: `.ci/run` does not install it.
+_BY_HAND = ("executorlib", "parsl")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI, have a test fail that is skipped only because something is not installed: there `.ci/run` has done so."""
+    report = yield
+    if os.environ.get("CI") and report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2]
+        is_lacking = any(words in reason for words in ("is not installed", "could not import"))
+        if is_lacking and not any(f"'{name}'" in reason for name in _BY_HAND):
+            report.outcome = "failed"
+            report.longrepr = f"{reason} (in CI a test fails that would be skipped for that)"
+    return report
 
 
 # The collector has nothing to find in what is imported and collected, about a million objects: it stays to the end.

@@ -21,9 +21,7 @@ from sqlalchemy.engine import make_url
 # `.ci/run` sets it; otherwise it is where Debian's package puts it.
 PROGRAM: Final = os.environ.get("PGBOUNCER") or shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
 
-needs_pooler: Final = pytest.mark.skipif(
-    PROGRAM is None, reason="pgbouncer is not installed: Debian's package pgbouncer, or PGBOUNCER=/path/to/it"
-)
+needs_pooler: Final = pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not installed: .ci/pgbouncer gets it")
 
 
 class Pooler:

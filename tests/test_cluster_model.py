@@ -11,7 +11,7 @@ from benchmarks.cluster_model import Costs, bottleneck, calibrated, real, simula
 
 
 @pytest.mark.proof
-@pytest.mark.skipif(find_spec("distributed") is None, reason="needs distributed")
+@pytest.mark.skipif(find_spec("distributed") is None, reason="distributed is not installed")
 @pytest.mark.parametrize("workers", [1, 2, 4])
 async def test_what_it_says_of_sessions_that_sleep_holds_within_20_percent(
     workers: int, monkeypatch: pytest.MonkeyPatch
@@ -20,7 +20,7 @@ async def test_what_it_says_of_sessions_that_sleep_holds_within_20_percent(
 
 
 @pytest.mark.proof
-@pytest.mark.skipif(find_spec("distributed") is None, reason="needs distributed")
+@pytest.mark.skipif(find_spec("distributed") is None, reason="distributed is not installed")
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_what_it_says_of_sessions_that_compute_holds_within_30_percent(
     workers: int, monkeypatch: pytest.MonkeyPatch

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,9 +41,12 @@ import railtracks as rt
 if TYPE_CHECKING:
     from distributed import Client
 
-pytest.importorskip("distributed")
-
-pytestmark = [pytest.mark.proof, pytest.mark.usefixtures("row")]
+# Looked for, not imported: each process that collects the tests would import it.
+pytestmark = [
+    pytest.mark.proof,
+    pytest.mark.skipif(find_spec("distributed") is None, reason="distributed is not installed"),
+    pytest.mark.usefixtures("row"),
+]
 
 
 async def begun(folders: list[Path], count: int) -> None:

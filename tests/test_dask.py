@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 # Looked for, not imported: each process that collects the tests would import it.
 pytestmark = [
-    pytest.mark.skipif(find_spec("distributed") is None, reason="needs distributed"),
+    pytest.mark.skipif(find_spec("distributed") is None, reason="distributed is not installed"),
     pytest.mark.usefixtures("row"),
 ]
 

@@ -20,7 +20,10 @@ PAGES = os.environ.get("SPEEDSCOPE")
 pytestmark = [
     needs_chromium,
     pytest.mark.proof,
-    pytest.mark.skipif(PAGES is None, reason="SPEEDSCOPE names no folder: .ci/speedscope prints one"),
+    pytest.mark.skipif(
+        PAGES is None,
+        reason="speedscope is not installed: .ci/speedscope gets it",
+    ),
 ]
 
 

@@ -355,7 +355,7 @@ def test_parents_are_right_through_tasks_threads_processes_executors_and_session
 
 
 @pytest.mark.proof
-@pytest.mark.skipif(find_spec("distributed") is None, reason="needs distributed")
+@pytest.mark.skipif(find_spec("distributed") is None, reason="distributed is not installed")
 def test_parents_are_right_on_the_workers_of_a_dask_cluster() -> None:
     paths = os.pathsep.join([str(Path(rt.__file__).parent.parent), str(Path(__file__).parent / "scripts")])
     with receiving() as receiver:

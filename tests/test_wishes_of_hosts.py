@@ -149,7 +149,7 @@ async def test_a_running_task_in_another_process_is_stopped_and_does_not_run_any
 
 # The same on a cluster, where Dask's own `cancel` lets it run on.
 @pytest.mark.proof
-@pytest.mark.skipif(find_spec("distributed") is None, reason="needs distributed")
+@pytest.mark.skipif(find_spec("distributed") is None, reason="distributed is not installed")
 async def test_a_running_session_on_a_cluster_is_stopped_and_known_not_to_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,7 +207,7 @@ def test_a_flow_that_is_cancelled_by_its_host_leaves_no_worker_behind() -> None:
 
 # The same where the workers are a Dask cluster's.
 @pytest.mark.proof
-@pytest.mark.skipif(find_spec("distributed") is None, reason="needs distributed")
+@pytest.mark.skipif(find_spec("distributed") is None, reason="distributed is not installed")
 def test_a_flow_that_is_cancelled_by_its_host_leaves_no_process_of_its_dask_cluster_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
