@@ -1,6 +1,10 @@
 """Broadcasts: in order, exactly once, all before the session ends, whatever the callback does."""
 
+import inspect
+import sys
 import threading
+from types import FrameType
+from typing import Any
 
 import pytest
 import trio
@@ -400,3 +404,35 @@ async def test_system_exit_of_an_async_callback_comes_out_bare() -> None:
         async with rt.Session(broadcast_callback=leave):
             await rt.broadcast("item")
     assert caught.value is error
+
+
+def test_ctrl_c_before_the_coroutine_of_a_plain_callback_is_awaited_closes_it() -> None:
+    returned: list[object] = []
+
+    async def hear() -> None: ...
+
+    def call_back(item: object) -> object:
+        returned.append(hear())
+        return returned[0]
+
+    def line(frame: FrameType, event: str, _: object) -> Any:
+        # Where Ctrl-C strikes at once, because users' code is awaited there.
+        if frame.f_code.co_name == "_awaited" and event == "line":
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return line
+
+    async def main() -> None:
+        async with rt.Session(broadcast_callback=call_back, save_state=False):
+            await rt.broadcast("item")
+
+    before = sys.gettrace()
+    try:
+        sys.settrace(line)
+        with pytest.raises(KeyboardInterrupt):
+            trio.run(main)
+    finally:
+        sys.settrace(before)
+    (coroutine,) = returned
+    assert inspect.iscoroutine(coroutine)
+    assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED

@@ -7,12 +7,14 @@ import logging
 import math
 import os
 import signal
+import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -159,6 +161,37 @@ def test_it_is_there_for_a_process_in_which_nothing_runs() -> None:
     rt.shutdown()
     trio.run(rt.ashutdown)
     asyncio.run(rt.ashutdown())
+
+
+def test_ctrl_c_at_any_line_of_a_shutdown_lets_sessions_begin_again() -> None:
+    room = str(Path(rt.__file__).parent / "_sessions")
+    flow = rt.Flow("other", lambda: 3, save_state=False)
+    assert flow.invoke() == 3
+    struck = 0
+
+    def line(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if event == "line" and frame.f_code.co_filename.startswith(room):
+            left -= 1
+            if not left:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return line
+
+    before = sys.gettrace()
+    while True:
+        left = struck + 1
+        try:
+            sys.settrace(line)
+            rt.shutdown(0)
+        except KeyboardInterrupt:
+            struck += 1
+        else:
+            break
+        finally:
+            sys.settrace(before)
+        assert flow.invoke() == 3
+    assert struck > 20
 
 
 def test_sessions_are_refused_until_it_returns_and_begin_again_afterwards() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from types import CoroutineType
 from typing import TYPE_CHECKING, cast
 
 import trio
@@ -61,9 +62,16 @@ async def call_back(callback: Callback, value: object) -> None:
         await users_code(cast("Callable[..., Awaitable[object]]", callback), value)
         return
     # A plain function may return a coroutine, which is then awaited here. Trio refuses a coroutine as the result of a
-    # thread, so the result is wrapped in a tuple.
-    (result,) = await in_thread_or_here(lambda: (callback(value),))
-    await _awaited(result)
+    # thread, so the thread puts it into a list.
+    results: list[object] = []
+    try:
+        await in_thread_or_here(lambda: results.append(callback(value)))
+        await _awaited(results[0])
+    finally:
+        # A cancel or Ctrl-C may come between the two. Python warns of a coroutine that was never awaited nor closed.
+        for each in results:
+            if type(each) is CoroutineType:
+                each.close()
 
 
 async def failure_of(callback: Callback, value: object) -> BaseException | None:

@@ -6,11 +6,10 @@ under way beside another one. While any is, no outermost session begins; after S
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from contextlib import suppress
 from functools import partial
-from threading import Lock
-from typing import Final, Protocol, Self
+from typing import Final, Protocol, Self, TypeVar
 from weakref import ref
 
 import trio
@@ -19,6 +18,8 @@ from railtracks._calls.frames import SessionScope
 from railtracks._forks import after_fork
 from railtracks._records.ends import CauseKind, EndCause
 from railtracks.exceptions import SessionCancelledError
+
+T = TypeVar("T")
 
 
 class OpenSession(Protocol):
@@ -78,17 +79,19 @@ class Shutdown:
         self._spared = spared
         self._on_end = on_end
 
+    # Ctrl-C may strike at any line of `rt.shutdown`, and is not to leave a process that refuses sessions for ever
+    # (test_shutdown.py::test_ctrl_c_at_any_line_of_a_shutdown_lets_sessions_begin_again).
     def __enter__(self) -> Self:
-        global _shutdowns  # noqa: PLW0603 - it is about this process as a whole
-        with _changing:
-            _shutdowns = (*_shutdowns, self)
-        self.begin()
+        try:
+            _shutdowns.add(ref(self, _shutdowns.discard))
+            self.begin()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        global _shutdowns  # noqa: PLW0603 - the same
-        with _changing:
-            _shutdowns = tuple(each for each in _shutdowns if each is not self)
+        _shutdowns.discard(ref(self))
 
     def begin(self) -> None:
         """Have all open sessions end. Takes no lock, so that a signal handler can call it at any line."""
@@ -120,18 +123,17 @@ class Shutdown:
 # A session that is never closed, because its Trio run has crashed, leaves by itself. Not a `WeakSet`, which takes ten
 # times as long for each session.
 _sessions: Final[set[ref[OpenSession]]] = set()
-_shutdowns: tuple[Shutdown, ...] = ()
-# The shutdown that SIGTERM has begun, if it has come. A signal handler sets it, so it is no part of the tuple.
+# The same is so of a shutdown whose end was struck by Ctrl-C.
+_shutdowns: Final[set[ref[Shutdown]]] = set()
+# The shutdown that SIGTERM has begun, if it has come. It lasts until `go_on`, so it is no part of the set.
 _of_sigterm: Shutdown | None = None
-# Held while the tuple is changed.
-_changing = Lock()
 
 
 def refuse_in_shutdown() -> None:
     """Raise `SessionCancelledError` if a shutdown is under way, or SIGTERM has come to a program that handles it."""
     if _of_sigterm is not None:
         raise SessionCancelledError("SIGTERM")
-    if _shutdowns:
+    if _living(_shutdowns):
         raise SessionCancelledError("the program is shutting down")
 
 
@@ -145,7 +147,7 @@ def enter(session: OpenSession) -> None:
 def leave(session: OpenSession) -> None:
     """Note that an outermost session is over."""
     _sessions.discard(ref(session))
-    for shutdown in _shutdowns:
+    for shutdown in _living(_shutdowns):
         shutdown.look()
 
 
@@ -171,14 +173,17 @@ def go_on() -> None:
     _of_sigterm = None
 
 
-def _under_way() -> tuple[Shutdown, ...]:
-    return _shutdowns if _of_sigterm is None else (*_shutdowns, _of_sigterm)
+def _under_way() -> list[Shutdown]:
+    return [*_living(_shutdowns), *([] if _of_sigterm is None else [_of_sigterm])]
 
 
 def _opened() -> list[OpenSession]:
-    # The list is made in one step for other threads, which open and close sessions meanwhile.
-    references = list(_sessions)
-    return [session for session in (reference() for reference in references) if session is not None]
+    return _living(_sessions)
+
+
+def _living(references: Iterable[ref[T]]) -> list[T]:
+    # The first list is made in one step for other threads, which open and close sessions meanwhile.
+    return [each for each in (reference() for reference in list(references)) if each is not None]
 
 
 def _soon(session: OpenSession, act: Callable[[], None]) -> None:
@@ -192,10 +197,8 @@ def forget_parents_sessions() -> None:
 
     Tests call it to be in one.
     """
-    global _shutdowns, _changing
     _sessions.clear()
-    # Another thread of the parent may have held the lock, and is not here to release it.
-    _shutdowns, _changing = (), Lock()
+    _shutdowns.clear()
     go_on()
 
 

@@ -100,6 +100,7 @@ def shutdown_on_sigterm(grace: float = GRACE) -> None:
     handle_for_process(grace)
 
 
+@trio.lowlevel.enable_ki_protection
 async def _shut_down(grace: float, spared: Collection[object]) -> None:
     ended, token = trio.Event(), trio.lowlevel.current_trio_token()
 
