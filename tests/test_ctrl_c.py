@@ -5,7 +5,6 @@ Each scenario runs in a process of its own (tests/scripts/struck.py), which is s
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import random
@@ -13,18 +12,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from await_lines import lines_with_await
 from proof_rounds import proved, rounds
 
 import railtracks as rt
 
 SCRIPTS = Path(__file__).parent / "scripts"
-PACKAGE = Path(rt.__file__).parent
 SCENARIOS = (
     "calls",
     "attempts",
@@ -41,13 +38,71 @@ SCENARIOS = (
     "decorators",
     "invoked",
     "durable",
+    "middleware",
+    "executors",
+    "late_and_partial",
+    "from_threads",
+    "many",
+    "refused",
+    "callbacks",
+    "shut_down",
+    "bridged",
+    "processes",
+    "unavailable",
+    "resumed",
 )
+SHARE = rounds(full=1_000, handful=3) / 1_000
+
+# The lines that wait and that no scenario passes, by their texts.
+IN_NO_SCENARIO = {
+    "in the library's own Trio thread, where no signal is handled": {
+        "_sessions/asyncio_bridge.py": [
+            "await trio.lowlevel.checkpoint_if_cancelled()",
+            "came = await caught_in_sc",
+        ],
+        "_sessions/in_trio_thread.py": [
+            "await trio.lowlevel.checkpoint_if_cancelled()",
+            "self._came = await caught",
+        ],
+        "_sessions/run_processes.py": ["await self._pool.close()"],
+        "_sessions/trio_thread.py": [
+            "async with trio.open_nursery() as outer:",
+            "async with trio.open_nursery() as nursery:",
+            "await self._ending.wait()",
+            "await processes.close()",
+        ],
+    },
+    "in the thread of a sync node, where no signal is handled": {
+        "_sessions/asyncio_bridge.py": [
+            "cancelled = await crossing.end()",
+            "cancelled = await crossing.take_back(thread) or cancelled",
+            "return await self._wait_for(taken)",
+        ],
+    },
+    "in a forked process, in a thread": {"_sessions/event_loops.py": ["return await self._work()"]},
+    "after an error of the library's own, or of an observer": {
+        "_calls/nursery.py": ["await CallBlock.__aexit__(self, type(error), error, None)"],
+        "_sessions/final_work.py": ['await CallbackFailures(self.record, self.log).report(f"could not {what}"'],
+        "_sessions/lifetime.py": [
+            "await inner_nursery.leave(None)",
+            "await outer_nursery.leave(None)",
+            "await plan.durable.abandon()",
+            "await lifetime.close(error)",
+        ],
+    },
+    "after thousands of recorded calls": {
+        "_calls/call.py": ["await cancel_shielded_checkpoint()"],
+        "_sessions/lifetime.py": ["await trio.lowlevel.cancel_shielded_checkpoint()"],
+    },
+    "in a durable session that is cancelled between two attempts, or by another process as it ends": {
+        "_calls/call.py": ["await checkpoint_if_cancelled()"],
+        "_sessions/final_work.py": ['await self._step(f"save the state to {self.state_file.path}", self._save)'],
+    },
+}
 
 
-@cache
-def struck(scenario: str) -> dict[str, Any]:
-    """Strike a scenario: at every line in the whole proof, at some lines else."""
-    share = rounds(full=1_000, handful=3) / 1_000
+def struck(scenario: str, share: float) -> dict[str, Any]:
+    """Strike a scenario: at every line in the whole proof, at some lines else. A share of 0 strikes none of several."""
     command = [sys.executable, "-W", "error", str(SCRIPTS / "struck.py"), scenario, str(share), str(random.random())]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-5_000:]
@@ -60,30 +115,46 @@ def struck(scenario: str) -> dict[str, Any]:
 def test_ctrl_c_at_any_line_leaves_a_saved_state_and_nothing_else(
     scenario: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = struck(scenario)
+    told = struck(scenario, SHARE)
     assert told["problems"] == []
     assert told["struck"]
     # At the others Trio keeps Ctrl-C for the next checkpoint, because they are protected.
     at_once = sum(told["struck"].values())
     passed = {place for place in told["passed"] if place.startswith(("_calls/", "_sessions/"))}
-    awaits = passed & set(lines_with_await())
+    awaits = passed & {place for place, _ in lines_with_await()}
     with capsys.disabled():
         print(  # noqa: T201 - how much was struck is the proof's figure
             f"\n{scenario}: {told['strikes']} strikes at {told['lines']} steps, {len(told['struck'])} lines struck, "
             f"{at_once} of them at once; {len(awaits & set(told['struck']))} of {len(awaits)} lines with an await"
         )
-    if told["strikes"] == told["lines"]:
-        assert 0 < at_once < len(told["struck"])
+    if told["is_thorough"]:
         assert awaits <= told["struck"].keys()
+    if told["strikes"] == told["lines"]:
+        assert 0 < at_once <= len(told["struck"])
 
 
-def lines_with_await() -> Iterator[str]:
-    """Return the lines of calls and sessions on which an `await`, `async with` or `async for` begins."""
-    for room in ("_calls", "_sessions"):
-        for file in (PACKAGE / room).glob("*.py"):
-            for node in ast.walk(ast.parse(file.read_text())):
-                if isinstance(node, ast.Await | ast.AsyncWith | ast.AsyncFor):
-                    yield f"{room}/{file.name}:{node.lineno}"
+@pytest.mark.proof
+def test_the_scenarios_pass_each_line_that_waits_but_those_that_are_named() -> None:
+    told = struck(",".join(SCENARIOS), 0)
+    assert told["problems"] == []
+    passed = set(told["passed"])
+    named = {
+        (file, text): f"{file}: {text}"
+        for reason in IN_NO_SCENARIO.values()
+        for file, texts in reason.items()
+        for text in texts
+    }
+    used: set[tuple[str, str]] = set()
+    missed: list[str] = []
+    for place, text in lines_with_await():
+        if place in passed:
+            continue
+        names = {(file, begin) for file, begin in named if place.startswith(f"{file}:") and text.startswith(begin)}
+        used |= names
+        if not names:
+            missed.append(f"{place} {text}")
+    assert missed == []
+    assert [text for key, text in named.items() if key not in used] == []
 
 
 @pytest.mark.proof

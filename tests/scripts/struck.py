@@ -2,9 +2,12 @@
 
 Usage: struck.py SCENARIO SHARE SEED. The first run counts the lines. Each later run is struck at one of them: a tracer
 calls the SIGINT handler that Trio has installed, with the stack frame of that line, as Python does for a real signal.
-Tasks do not run in the same order each time, so the n-th line may be another one than it was: with a share of 1, the
-lines that were passed in some run and struck in none are then struck where they are passed first. Prints a JSON object:
-how many lines there were, which were struck, how, and what was wrong afterwards.
+Tasks do not run in the same order each time, so the n-th line may be another one than it was: lines that were passed in
+some run and struck in none are then struck where they are passed first. With a share below 1, only lines that wait are;
+below 0.05, only some of these. Prints a JSON object: how many lines there were, which were struck, how, and what was
+wrong afterwards.
+
+`struck.py SCENARIO,SCENARIO... 0` strikes nothing, and prints which lines were passed in one run of each.
 """
 
 from __future__ import annotations
@@ -16,16 +19,19 @@ import os
 import random
 import signal
 import sys
-import tempfile
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import trio
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from await_lines import lines_with_await
+from struck_scenarios import COSTLY, HOME, NOT_IN_TRIO, SCENARIOS, branch
 
 import railtracks as rt
 from railtracks import testing
@@ -34,246 +40,12 @@ from railtracks._records.files import unfinished_files
 from railtracks._records.observers import EVERYWHERE
 
 PACKAGE = str(Path(rt.__file__).parent) + os.sep
-HOME = tempfile.TemporaryDirectory()
 # Seconds. A run that hangs prints the stacks of all threads and ends the program.
 PATIENCE = 30
 # Runs in which a line that only some of them pass is waited for.
 TRIES = 30
-
-
-@rt.function_node
-async def leaf(n: int = 0, *, more: int = 0) -> int:
-    await trio.lowlevel.checkpoint()
-    return n + more
-
-
-@rt.function_node
-async def branch(n: int) -> int:
-    return await rt.call(leaf, n) + await rt.call(leaf, n, more=1)
-
-
-@rt.function_node
-async def fails(n: int = 0) -> int:
-    await trio.lowlevel.checkpoint()
-    raise ValueError(n)
-
-
-@rt.function_node(retry=rt.Retry(2, wait_initial=1e-6, jitter=0.0))
-async def tried_again() -> int:
-    if rt.session_id() is None:
-        raise NotImplementedError
-    raise ValueError
-
-
-@rt.function_node
-async def fatal() -> None:
-    raise rt.FatalError("enough")
-
-
-@rt.function_node(timeout=60)
-async def in_time() -> int:
-    return await rt.call(leaf, 1)
-
-
-@rt.function_node(timeout=1e-6)
-async def too_late() -> None:
-    await trio.sleep_forever()
-
-
-@rt.function_node
-def in_a_thread(n: int) -> int:
-    return trio.from_thread.run(rt.call, leaf, n)
-
-
-@rt.function_node
-async def deep(levels: int) -> int:
-    return await rt.call(deep, levels - 1) if levels else 0
-
-
-async def plain(n: int) -> int:
-    return n
-
-
-async def caught(work: Awaitable[object]) -> None:
-    try:
-        await work
-    except (ValueError, TimeoutError):
-        return
-
-
-@asynccontextmanager
-async def resource() -> AsyncIterator[int]:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.sleep_forever)
-        yield 1
-        await trio.lowlevel.checkpoint()
-        nursery.cancel_scope.cancel()
-
-
-# The scenarios, each with the sessions that it opens.
-
-
-async def calls() -> None:
-    async with rt.Session(name="calls"):
-        await rt.call(leaf, 1, more=2)
-        await rt.call(branch, 1)
-        await rt.call(plain, 1)
-        await caught(rt.call(fails))
-
-
-async def attempts() -> None:
-    async with rt.Session(history_limit=2):
-        await caught(rt.call(tried_again))
-        await rt.call(in_time)
-        await caught(rt.call(too_late))
-        for n in range(4):
-            await rt.call(leaf, n)
-
-
-async def threads() -> None:
-    async with rt.Session(timeout=60):
-        await rt.call(in_a_thread, 1)
-
-
-async def deep_stack() -> None:
-    async with rt.Session():
-        await rt.call(deep, 34)
-
-
-async def default_sessions() -> None:
-    await rt.call(branch, 1)
-    await rt.call_batch(leaf, [1])
-    async with rt.open_group() as group:
-        group.start_soon(leaf)
-
-
-def inputs() -> Iterator[int]:
-    yield from range(3)
-
-
-async def fan_outs() -> None:
-    async with rt.Session():
-        await rt.call_batch(leaf, inputs())
-        await rt.call_batch(branch, inputs(), limit=2)
-        await rt.call_batch(fails, inputs(), limit=2)
-        async with rt.as_completed(leaf, inputs(), limit=2) as finished:
-            async for pending in finished:
-                pending.result()
-
-
-async def groups() -> None:
-    async with rt.Session():
-        async with rt.open_group(limit=1) as group:
-            group.start_soon(leaf, 1)
-            pending = group.start_soon(branch, 2)
-            await pending.wait()
-        async with rt.open_group() as group:
-            group.start_soon(trio.sleep_forever).cancel("not needed")
-
-
-async def announces(task_status: trio.TaskStatus[int]) -> None:
-    task_status.started(1)
-    await rt.call(leaf)
-
-
-async def background() -> None:
-    async with rt.Session() as session:
-        session.start_soon(branch, 1)
-        session.start_service(trio.sleep_forever)
-        await session.start(announces)
-        await rt.call(leaf)
-
-
-async def drained() -> None:
-    async with rt.Session() as session:
-        session.start_soon(branch, 1)
-        session.start_service(trio.sleep_forever)
-        await session.drain(1)
-    async with rt.Session() as session:
-        session.start_soon(trio.sleep_forever)
-        await session.drain(0)
-
-
-async def resources() -> None:
-    async with rt.Session() as session:
-        await session.enter_async_context(resource())
-        await session.enter_async_context(resource())
-        await rt.call(leaf)
-
-
-async def heard(item: object) -> None:
-    await trio.lowlevel.checkpoint()
-
-
-async def broadcasts() -> None:
-    async with rt.Session(broadcast_callback=heard, payload_callback=heard):
-        await rt.broadcast(1)
-        await rt.broadcast(2)
-
-
-async def ends() -> None:
-    for how in ("error", "cancel", "timeout", "fatal"):
-        try:
-            async with rt.Session(timeout=0.001 if how == "timeout" else 60, end_on_error=how == "error") as session:
-                if how == "cancel":
-                    session.cancel("enough")
-                elif how == "fatal":
-                    async with rt.Session():
-                        await rt.call(fatal)
-                elif how == "error":
-                    await rt.call(fails)
-                await trio.sleep_forever()
-        except (ValueError, rt.SessionTimeoutError, rt.FatalError):
-            continue
-
-
-@rt.session(log_file=Path(HOME.name, "log.txt"), logging_setting="NONE", context={"a": 1})
-async def decorated() -> None:
-    rt.context.put("b", 2)
-    await rt.call(leaf)
-
-
-async def decorators() -> None:
-    await decorated()
-
-
-def invoked() -> None:
-    rt.Flow("invoked", entry_point=branch).invoke(1)
-
-
-async def durable() -> None:
-    store = rt.DurableStore(Path(HOME.name, "store.db"), durability="process")
-    flow = rt.Flow("durable", entry_point=branch, durable=store)
-    await flow.ainvoke(1)
-    async with rt.Session(durable=store, broadcast_callback=heard) as session:
-        rt.context.put("b", 2)
-        await rt.call(leaf)
-        await rt.broadcast(1)
-        session.start_soon(leaf)
-        await rt.call_batch(leaf, [1, 2])
-        await caught(rt.call(tried_again))
-
-
-SCENARIOS: dict[str, Callable[[], Any]] = {
-    each.__name__: each
-    for each in (
-        calls,
-        attempts,
-        threads,
-        deep_stack,
-        default_sessions,
-        fan_outs,
-        groups,
-        background,
-        drained,
-        resources,
-        broadcasts,
-        ends,
-        decorators,
-        invoked,
-        durable,
-    )
-}
+# The share from which on every line that waits is struck.
+THOROUGH = 0.05
 
 
 class OpenCalls:
@@ -334,7 +106,7 @@ def run(scenario: Callable[[], Any], strike: Strike) -> BaseException | None:
             assert trio.current_effective_deadline() in {float("inf"), float("-inf")}, "a scope is left"
 
     try:
-        if scenario is invoked:
+        if scenario.__name__ in NOT_IN_TRIO:
             sys.settrace(strike)
             scenario()
         else:
@@ -366,12 +138,15 @@ def problems(error: BaseException | None, strike: Strike, sessions: list[rt.Sess
     """Say what is wrong after a run that was struck."""
     if type(error) is not KeyboardInterrupt:
         yield f"raised {''.join(traceback.format_exception(error)) if error else None}"
-    for session in sessions:
+    for number, session in enumerate(sessions):
         if session.status == "running":
             yield "a session runs"
         for call in session.info.calls:
             if call.status == "running" or call.ended_at is None:
                 yield f"call {call.id} of {call.node} is open"
+        if session.state_path in [later.state_path for later in sessions[number + 1 :]]:
+            # It was resumed, and its state was replaced.
+            continue
         if session.state_path is None or not session.state_path.exists():
             yield "there is no saved state"
             continue
@@ -410,23 +185,36 @@ def struck_at(scenario: Callable[[], Any], at: int | str) -> tuple[Strike, list[
 
 
 def main() -> None:
-    """Strike one scenario."""
-    scenario, share = SCENARIOS[sys.argv[1]], float(sys.argv[2])
-    rng = random.Random(sys.argv[3])
+    """Strike one scenario, or none of several."""
+    share = float(sys.argv[2])
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["RAILTRACKS_HOME"] = HOME.name
+    if not share:
+        runs = [struck_at(SCENARIOS[name], 0) for name in sys.argv[1].split(",")]
+        passed = set[str]().union(*(strike.passed for strike, _ in runs))
+        print(json.dumps({"passed": sorted(passed), "problems": [each for _, wrong in runs for each in wrong]}))
+        HOME.cleanup()
+        return
+    scenario, rng = SCENARIOS[sys.argv[1]], random.Random(sys.argv[3])
     # The first run imports what is imported on first use.
     struck_at(scenario, 0)
     whole, wrong = struck_at(scenario, 0)
     told = [f"without a strike: {each}" for each in wrong]
     steps = range(1, whole.lines + 1)
-    chosen = list(steps) if share >= 1 else sorted(rng.sample(steps, max(8, round(len(steps) * share))))
+    count = len(steps) * share * COSTLY.get(scenario.__name__, 1)
+    if scenario.__name__ in COSTLY:
+        share = min(share, 0.99)
+    chosen = list(steps) if share >= 1 else sorted(rng.sample(steps, max(8, round(count))))
     struck: dict[str, bool] = {}
     passed = set(whole.passed)
+    awaits = {place for place, _ in lines_with_await()}
 
     def missed() -> Iterator[str]:
-        for _ in range(TRIES if share >= 1 else 0):
-            yield from sorted(passed - struck.keys())
+        if share < THOROUGH:
+            yield from rng.sample(sorted(passed & awaits), 8)
+            return
+        for _ in range(TRIES):
+            yield from sorted((passed if share >= 1 else passed & awaits) - struck.keys())
 
     for at in chain(chosen, missed()):
         strike, wrong = struck_at(scenario, at)
@@ -438,7 +226,7 @@ def main() -> None:
             break
     gc.collect()
     told_to_test = {"lines": whole.lines, "strikes": len(chosen), "struck": struck, "passed": sorted(passed)}
-    print(json.dumps({**told_to_test, "problems": told}))
+    print(json.dumps({**told_to_test, "is_thorough": share >= THOROUGH, "problems": told}))
     HOME.cleanup()
 
 
