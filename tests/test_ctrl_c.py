@@ -130,7 +130,9 @@ def test_ctrl_c_at_any_line_leaves_a_saved_state_and_nothing_else(
     if told["is_thorough"]:
         assert awaits <= told["struck"].keys()
     if told["strikes"] == told["lines"]:
-        assert 0 < at_once <= len(told["struck"])
+        assert at_once
+        # asyncio protects none.
+        assert scenario == "bridged" or at_once < len(told["struck"])
 
 
 @pytest.mark.proof

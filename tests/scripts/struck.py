@@ -211,7 +211,8 @@ def main() -> None:
 
     def missed() -> Iterator[str]:
         if share < THOROUGH:
-            yield from rng.sample(sorted(passed & awaits), 8)
+            some = sorted(passed & awaits)
+            yield from rng.sample(some, min(8, len(some)))
             return
         for _ in range(TRIES):
             yield from sorted((passed if share >= 1 else passed & awaits) - struck.keys())
