@@ -41,14 +41,23 @@ async def lose_workers(folder: Path) -> None:
             await rt.call(functions.be_lost, "write")
 
 
+def workers_of(guardian: psutil.Process) -> list[int]:
+    """Return the process ids of the workers of a guardian. Each has a session of its own."""
+    found: list[int] = []
+    for child in guardian.children():
+        # As it starts, the guardian has other children, which end at once.
+        with suppress(ProcessLookupError):
+            found += [child.pid] if os.getsid(child.pid) == child.pid else []
+    return found
+
+
 async def kill_what_is_no_worker() -> list[int]:
     """Order the guardian to kill the numbers of processes that it must not kill; return its workers' process ids."""
     guardian = await Guardian.open(sys.path)
     worker = guardian.start_worker()
     (its,) = [child for child in psutil.Process().children() if child.pid != BYSTANDER.pid]
-    while not its.children():  # noqa: ASYNC110 - another process starts it
+    while not (workers := workers_of(its)):  # noqa: ASYNC110 - another process starts it
         await trio.sleep(0.01)
-    workers = [child.pid for child in its.children()]
     for number in (0, os.getpid(), os.getpgrp(), its.pid, BYSTANDER.pid, *workers, 2**64 - 1):
         with socket.socket() as channel:
             guardian._order(KILL, Worker(number, channel, guardian._kill), [])  # noqa: SLF001 - a forged order

@@ -319,8 +319,8 @@ async def late_and_partial() -> None:
         await rt.call(functools.partial(tried, 1))
         await rt.call(functools.partial(functools.partial(leaf, more=1), 1))
     async with rt.Session() as session:
-        await session.drain(0.01)
-    await session.drain(0.01)
+        await session.drain(1)
+    await session.drain(1)
     with suppress(rt.FatalError):
         async with rt.Session(), trio.open_nursery() as nursery:
             nursery.start_soon(rt.call, gives_up)
@@ -361,7 +361,7 @@ async def refused() -> None:
                 group.start_soon(leaf)
 
         session.start_service(trio.sleep_forever)
-        await session.drain(0.01)
+        await session.drain(1)
         with suppress(rt.RailtracksError):
             await ends()
         with suppress(rt.RailtracksError):
