@@ -102,7 +102,7 @@ class Watched:
         self.wrong: list[str] = []
         self.requests: list[Request] = []
         self.page: Page = context.new_page()
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         self.page.on("console", lambda message: self.wrong.append(f"console: {message.text}"))
         self.page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
         self.page.on("request", self._see)

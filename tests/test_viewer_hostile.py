@@ -17,7 +17,7 @@ from test_viewer_data import START, state, write
 
 pytestmark = [needs_chromium, pytest.mark.proof]
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 
 HOSTILE: Final = [
     "<script>window.struck = 1</script>",
