@@ -60,9 +60,11 @@ def test_in_ci_a_test_fails_that_would_be_skipped_because_something_is_not_insta
 
 def test_each_job_of_ci_gets_all_programs_and_the_whole_history() -> None:
     tools = (CI / "tools").read_text("utf-8")
-    programs = {path.name for path in CI.iterdir()} - {"run", "tools"}
+    programs = {path.name for path in CI.iterdir()} - {"run", "tools", "executors"}
     assert programs == set(re.findall(r"\./(\w+)\b", tools))
-    assert "$(.ci/tools)" in (CI / "run").read_text("utf-8")
+    run = (CI / "run").read_text("utf-8")
+    assert "$(.ci/tools)" in run
+    assert "\n.ci/executors\n" in run
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8")
     jobs = workflow.count("runs-on:")
     assert jobs > 0

@@ -131,41 +131,6 @@ def test_ctrl_c_cleans_up_the_flow_of_a_forked_process(place: str, tmp_path: Pat
     assert forked(place, "fork", "interrupt_a_flow", tmp_path) == ["KeyboardInterrupt", "cleaned"]
 
 
-@pytest.mark.parametrize("place", ["async", *proved("body", "run", "durable")])
-def test_a_child_that_goes_on_with_the_run_of_its_parent_ends_and_the_parent_goes_on(
-    place: str, tmp_path: Path
-) -> None:
-    assert forked(place, "returning", "see", tmp_path) == "exit code 1"
-
-
-def exit_code_of(child: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def test_the_end_of_such_a_child_says_why(capfd: pytest.CaptureFixture[str]) -> None:
-    async def fork() -> int:
-        child = os.fork()
-        if child:
-            return exit_code_of(child)
-        raise ValueError("in the child")
-
-    assert rt.Flow("forks", fork, save_state=False).invoke() == 1
-    told = capfd.readouterr().err
-    assert "cannot go on with the Trio run of its parent" in told
-    assert "os._exit()" in told
-
-
-def test_a_child_of_a_run_without_a_session_is_left_alone() -> None:
-    async def become_a_daemon() -> int:
-        child = os.fork()
-        if not child:
-            await trio.lowlevel.checkpoint()
-            os._exit(7)
-        return exit_code_of(child)
-
-    assert trio.run(become_a_daemon) == 7
-
-
 # Nodes in executors whose processes are forked while a session runs.
 
 

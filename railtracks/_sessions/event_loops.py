@@ -5,7 +5,6 @@ Called by `Flow.invoke` and `Flow.resume`.
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine
@@ -17,7 +16,6 @@ from typing import Never, TypeVar, TypeVarTuple, Unpack, cast
 import outcome
 import trio
 
-from railtracks._calls.frames import current_frame
 from railtracks._calls.here import is_system_task
 from railtracks._calls.no_trio import is_asyncio_running
 from railtracks._forks import after_fork
@@ -187,33 +185,3 @@ def leave_parents_run() -> None:
 
 
 after_fork(leave_parents_run)
-
-
-class _InheritedRun(trio.abc.Instrument):
-    """The Trio run of a session in a process that was forked in it: this process ends with the step that it is in.
-
-    Both processes would wait for the same events, and take them away from each other: the parent would hang.
-    """
-
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 - of Trio's interface
-        """End the process. Trio calls this in it when the node that has forked returns, raises or awaits."""
-        text = (
-            f"railtracks: process {os.getpid()} was forked in an async node, and cannot go on with the Trio run of its"
-            " parent: it ends here. End it in the node, with os._exit(), when its work is done\n"
-        )
-        # What the parent has buffered or opened is the parent's to flush and to close.
-        os.write(2, text.encode())
-        os._exit(1)
-
-
-def end_with_this_step() -> None:
-    """Have this process, which was forked, not go on with the Trio run of a session of its parent.
-
-    Python calls this at the start of each forked process. A run without a session is left alone: a program may become
-    a daemon in it.
-    """
-    if trio.lowlevel.in_trio_run() and current_frame.get() is not None:
-        trio.lowlevel.add_instrument(_InheritedRun())
-
-
-after_fork(end_with_this_step)

@@ -3,8 +3,8 @@
 Usage: forked.py PLACE HOW WHAT FOLDER. PLACE is where the code runs that forks: `sync`, `async`, `body`,
 `thread` (a thread of its own beside the run), `run` (an async node under `trio.run`), `invoked_in_a_thread`, `durable`,
 `asyncio` and `before` (no session).
-HOW is `fork` (`os.fork`), `multiprocessing`, `pool`, `nested` (a fork in a context of its own, which the child leaves),
-`grandchild`, or `returning` (the child goes on with the node). WHAT is what the child does, a function below.
+HOW is `fork` (`os.fork`), `multiprocessing`, `pool`, `nested` (a fork in a context of its own, which the child leaves)
+or `grandchild`. WHAT is what the child does, a function below.
 Prints one JSON value: what the child returned, or how it ended.
 """
 
@@ -243,17 +243,6 @@ def by_grandchild(work: Callable[[], object]) -> object:
     return by_fork(lambda: by_fork(work))
 
 
-def by_returning(work: Callable[[], object]) -> object:
-    """Fork, and go on with the node in the child, too."""
-    child = os.fork()
-    return reply_of_code(child) if child else work()
-
-
-def reply_of_code(child: int) -> str:
-    """Wait for a child, and return how it ended."""
-    return f"exit code {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}"
-
-
 def start() -> object:
     """Fork a child that does what was asked for."""
     ways: dict[str, Callable[[Callable[[], object]], object]] = {
@@ -262,7 +251,6 @@ def start() -> object:
         "multiprocessing": by_multiprocessing,
         "pool": by_pool,
         "grandchild": by_grandchild,
-        "returning": by_returning,
     }
     return ways[HOW](globals()[WHAT])
 
