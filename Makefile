@@ -79,4 +79,4 @@ bench-peers: $(VENV)/test.stamp ## make the peers' virtual environments
 	$(BIN)/python -m benchmarks.peers
 
 clean: ## remove what the goals above have made
-	rm -rf .venv* .executors .pgbouncer .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .railtracks site
+	rm -rf .venv* .executors .pgbouncer .speedscope .pictures .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .railtracks site
