@@ -285,7 +285,8 @@ def __getattr__(name: str) -> object:
     if name in _MODULES:
         return import_module(f"railtracks.{name}")
     if name in WING_NAMES:
-        return getattr(import_module(WING_NAMES[name]), name)
+        # Kept: fan-outs, for example, are asked for again and again.
+        return globals().setdefault(name, getattr(import_module(WING_NAMES[name]), name))
     package = _agents_package if name in AGENT_NAMES else _durable_package
     try:
         found: object = getattr(package(), name)

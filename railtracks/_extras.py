@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import cache
 from importlib import import_module
 from types import ModuleType
 from typing import Final
@@ -55,6 +57,28 @@ WING_NAMES: Final = {
     "RemoteOrigin": "railtracks._records.data",
     "Retry": "railtracks._nodes.retry",
 }
+
+
+# Those of them that code in sessions asks for at any moment.
+_IN_SESSIONS: Final = (
+    "railtracks._records.data",
+    "railtracks._calls.as_completed",
+    "railtracks._calls.batch",
+    "railtracks._calls.group",
+    "railtracks._nodes.retry",
+)
+
+
+@cache
+def import_for_sessions() -> None:
+    """Import what code in sessions asks for at any moment. Called as each session opens; the first call does it.
+
+    Later there may be no file descriptor left, or no more importing at the end of the interpreter. If this fails for
+    want of a descriptor, what is asked for is imported when it is.
+    """
+    with suppress(OSError):
+        for module in _IN_SESSIONS:
+            import_module(module)
 
 
 def agents_package() -> ModuleType:

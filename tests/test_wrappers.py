@@ -472,6 +472,11 @@ def test_an_object_that_raises_when_it_is_asked_for_an_attribute_is_refused_wher
             assert told in str(caught.value)
 
 
+def test_ctrl_c_while_an_object_is_asked_for_an_attribute_is_nobodys_answer() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        rt.function_node(Items(KeyboardInterrupt))
+
+
 def test_what_is_given_for_a_function_is_told_without_secrets_and_whatever_its_repr_does() -> None:
     class Silent:
         def __repr__(self) -> str:

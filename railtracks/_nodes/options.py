@@ -87,7 +87,7 @@ def check_options(options: NodeOptions) -> None:
 
 
 def _check_retry(value: object) -> None:
-    from railtracks._nodes.retry import Retry  # noqa: PLC0415 - whoever made one has imported it
+    from railtracks._nodes.retry import Retry  # noqa: PLC0415 - the one who made a `Retry` has imported it
 
     if not isinstance(value, Retry):
         raise TypeError(f"retry must be an rt.Retry, not {type(value).__name__}")

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias, TypeGuard
 
 from railtracks._nodes.lookup import names_in_class
 from railtracks._nodes.node import AsyncNode, Node, SyncNode, Wrap, is_node, name_of
-from railtracks._records.error_parts import answer, line_of
+from railtracks._records.error_parts import answer, is_a, line_of
 from railtracks._records.scrubbing import Scrubber
 from railtracks._records.value_texts import class_name, safe_repr
 from railtracks.exceptions import NodeCreationError
@@ -50,7 +50,7 @@ def check_readable(fn: object) -> None:
     if type(target) in _KNOWN:
         return
     for name in _ASKED_FOR:
-        problem = answer(functools.partial(_asked, target, name), line_of)
+        problem = answer(functools.partial(_asked, target, name), _told)
         if problem is not None:
             raise NodeCreationError(
                 f"no node can be made of a {class_name(target)}: asked for its attribute {name!r} it raises {problem}."
@@ -60,6 +60,13 @@ def check_readable(fn: object) -> None:
 
 def _asked(fn: object, name: str) -> None:
     getattr(fn, name, None)
+
+
+def _told(error: BaseException) -> str:
+    if is_a(error, KeyboardInterrupt):
+        # Of the user, who must not lose it.
+        raise error
+    return line_of(error)
 
 
 def shown(value: object) -> str:

@@ -2,8 +2,7 @@
 
 Called by everything that reads or makes a record. Nothing here knows how records are kept while a session is open.
 
-The core imports this module when it first makes a record: that takes as long as importing thirty of its other modules,
-and many programs never look at a record.
+Imported when the first session opens, and not with the package: classes of records take long to make.
 """
 
 from __future__ import annotations

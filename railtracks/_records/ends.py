@@ -1,7 +1,7 @@
 """Where calls and sessions stand, and how they have ended: statuses, causes, and errors as text.
 
 Called by everything that opens or ends a call or a session. The records that users read are in `data`, which exports
-these names, too.
+these names, too. Pickles name them there: those of workers, of an earlier release and for one.
 """
 
 from __future__ import annotations
@@ -76,3 +76,8 @@ class CallError:
     def line(self) -> str:
         """Its class and message as at the end of a traceback; its class alone if it has no message."""
         return f"{self.type}: {self.message}" if self.message else self.type
+
+
+for _each in (Status, CauseKind, EndCause, CallError):
+    _each.__module__ = "railtracks._records.data"
+del _each

@@ -302,7 +302,7 @@ class Flow(Generic[P, R]):
 
     def _durable(self) -> DurableFlow:
         """Return what the durable package needs to know of this flow."""
-        # That package is imported by now.
+        # The durable package has imported it: without that there is no such flow.
         from railtracks._calls.durable_values import DurableFlow  # noqa: PLC0415
 
         timeout = required(resolve(self._run_options).get("timeout"))

@@ -18,6 +18,7 @@ import trio
 from railtracks._calls.frames import Frame, SessionScope, current_frame
 from railtracks._calls.here import admit_session, frame_in, this_task
 from railtracks._config import required
+from railtracks._extras import import_for_sessions
 from railtracks._nodes.worker_modules import refuse_in_import
 from railtracks._records.ends import CauseKind
 from railtracks._records.errors import bare, combined, is_fatal, members, raise_unchanged, without_cancelled
@@ -62,6 +63,7 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
     _check_room(_ROOM)
     task = this_task()
     refuse_in_import()
+    import_for_sessions()
     outer = _admit()
     journal, timeout = None, plan.record.ending.timeout
     log: SessionLog | None = None
