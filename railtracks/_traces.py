@@ -36,11 +36,6 @@ def register_carrier(carrier_here: Callable[[], dict[str, str]]) -> None:
     _carrier_here = carrier_here
 
 
-def makes_spans() -> bool:
-    """Return whether telemetry is used in this process."""
-    return _carrier_here is not None
-
-
 def check_carrier(name: str, value: object) -> None:
     """Check a carrier: a mapping, as of headers.
 

@@ -194,6 +194,15 @@ def test_ctrl_c_at_any_line_of_a_shutdown_lets_sessions_begin_again() -> None:
     assert struck > 20
 
 
+def test_a_shutdown_that_is_interrupted_as_it_begins_refuses_nothing() -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Shutdown(0, CauseKind.CANCEL, on_end=interrupted):
+        pytest.fail("it did not begin")
+    assert rt.Flow("other", lambda: 3, save_state=False).invoke() == 3
+
+
 def test_sessions_are_refused_until_it_returns_and_begin_again_afterwards() -> None:
     hanging = Hanging()
     thread = hanging.run_by(hanging.flow.invoke)

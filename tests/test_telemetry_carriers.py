@@ -10,7 +10,6 @@ from multiprocessing import get_context
 from typing import Any
 
 import pytest
-import remote_flows as flows
 import trio
 import worker_functions
 from opentelemetry import baggage, context, trace
@@ -175,16 +174,3 @@ def test_without_the_extra_each_use_says_what_to_install() -> None:
     lines = done.stdout.splitlines()
     assert [line.split(" need")[0] for line in lines] == ["enable_telemetry", "inject", "trace_parent"]
     assert all("pip install 'railtracks-trio[telemetry]'" in line for line in lines)
-
-
-@pytest.mark.parametrize("place", ["thread", pytest.param("process", marks=pytest.mark.proof)])
-async def test_a_call_of_a_session_on_a_worker_has_one_span_from_there_or_else_from_here(place: str) -> None:
-    there = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-    with traced() as spans, ThreadPoolExecutor(1) if place == "thread" else there as pool:
-        async with rt.Session(save_state=False), rt.map_flow(pool, flows.total_flow, [2]) as finished:
-            assert [pending.result() async for pending in finished] == [1]
-    # That process has no telemetry.
-    of_worker = ["invoke_workflow total", "total"] if place == "thread" else ["total"]
-    ways = [["flow total"], *[["flow total", *of_worker[: n + 1]] for n in range(len(of_worker))]]
-    steps = [["flow total", *of_worker, "step"]] * 2
-    assert spans.paths() == [" > ".join(["invoke_workflow", *each]) for each in [[], *ways, *steps]]

@@ -8,10 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -31,7 +29,6 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from otlp_receiver import Receiver, receiving
 from proof_rounds import rounds
 
-import railtracks as rt
 from railtracks._forks import count_fork
 from railtracks.telemetry._losses import Losses, fold_lines_of, sending
 from railtracks.telemetry._metric_exporter import QuietExporter
@@ -352,33 +349,6 @@ def test_parents_are_right_through_tasks_threads_processes_executors_and_session
     }
     assert len({span.trace_id for span in receiver.spans}) == 1
     assert receiver.service_names == {"shop"}
-
-
-@pytest.mark.proof
-@pytest.mark.skipif(find_spec("distributed") is None, reason="distributed is not installed")
-def test_parents_are_right_on_the_workers_of_a_dask_cluster() -> None:
-    paths = os.pathsep.join([str(Path(rt.__file__).parent.parent), str(Path(__file__).parent / "scripts")])
-    with receiving() as receiver:
-        printed, log, _ = program(receiver, "dask", OTEL_BSP_SCHEDULE_DELAY="100", PYTHONPATH=paths)
-    assert printed == "0 1 2 3"
-    # Dask tells what it does.
-    assert [line for line in log.splitlines() if not line.startswith("INFO distributed")] == []
-    assert receiver.parents() == {
-        "invoke_workflow here": {None},
-        "on_cluster": {"invoke_workflow here"},
-        "flow there": {"on_cluster"},
-        "invoke_workflow there": {"flow there"},
-        "there": {"invoke_workflow there"},
-        "in_task": {"there"},
-        "span in task": {"in_task"},
-        "in_thread": {"there"},
-        "span in thread": {"in_thread"},
-        "quick": {"there"},
-    }
-    assert len({span.trace_id for span in receiver.spans}) == 1
-    # By their identifiers, too: each of the four is below a call of its own.
-    assert len({span.parent_span_id for span in receiver.spans if span.name == "invoke_workflow there"}) == 4
-    assert Counter(span.name for span in receiver.spans)["span in thread"] == 4
 
 
 @pytest.mark.proof

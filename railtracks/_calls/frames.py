@@ -140,13 +140,12 @@ class SessionScope:
         """Close the calls that Ctrl-C has left open, and tell observers. Called when no call can run any more."""
         self.tree.cancel_what_is_open(partial(self.tell_of, EventKind.CALL_CANCELLED))
 
-    def tell_of(self, kind: EventKind, call_id: int, *, is_traced: bool = False) -> None:
-        """Report an event of a call that no frame here belongs to. See `CallEvent.is_traced`."""
+    def tell_of(self, kind: EventKind, call_id: int) -> None:
+        """Report an event of a call that no frame here belongs to."""
         audience = self.observers.of(kind)
         if audience:
             place = self.tree.place(call_id)
-            event = call_event(kind, self.record.identifier, self.tree, call_id, *place)
-            tell(audience, event._replace(is_traced=is_traced))
+            tell(audience, call_event(kind, self.record.identifier, self.tree, call_id, *place))
 
     def left_behind(self, frame: Frame, name: str) -> None:
         """Record that a call has ended while its worker thread still runs the node `name`."""

@@ -85,7 +85,6 @@ class CallEvent(NamedTuple):
         ended_at: When it ended, likewise; `None` while it runs.
         tree: The calls of the session, for `record` and `path`.
         is_kept: Whether a failure of the call is a value to the code that made it, as in a group that keeps errors.
-        is_traced: Whether telemetry has seen the call where it runs, on a worker: it has its span from there.
     """
 
     kind: EventKind
@@ -102,7 +101,6 @@ class CallEvent(NamedTuple):
     ended_at: float | None
     tree: CallTree
     is_kept: bool = False
-    is_traced: bool = False
 
     def record(self) -> "CallRecord":
         """Return the record of the call as it stands now, with its arguments, result and error.

@@ -53,8 +53,6 @@ class RemoteRecord:
         self._call_id = frame.call_id
         self._name = job.name
         self._worker = ""
-        # Whether the worker makes the spans of its calls.
-        self._is_traced = False
         self._calls: RemoteCalls | None = None
         self._arrived = 0
         # The most by which the worker's clock can be ahead, in seconds: the smallest delay of a message until now.
@@ -74,7 +72,6 @@ class RemoteRecord:
         """Add what a worker has told."""
         self._shift = min(self._shift, time.time() - message["at"])
         self._worker = self._worker or message["worker"]
-        self._is_traced = message["traced"]
         calls = self._calls_of(message["session"])
         self._arrived += len(message["lines"])
         for number, each in enumerate(read(message["lines"]), message["first"]):
@@ -84,7 +81,7 @@ class RemoteRecord:
             elif isinstance(each, RemoteEnd):
                 calls.end(each, self._shift)
             elif isinstance(each, Note):
-                calls.note(each.call_id, partial(self._tell_of, each.kind))
+                calls.note(each.call_id, partial(self._scope.tell_of, each.kind))
             elif isinstance(each, LoggedLine):
                 session_id, call_id, _ = each.ids
                 # A session inside the sent one has ids of its own, and the sending session does not know its calls.
@@ -129,7 +126,4 @@ class RemoteRecord:
         return self._calls
 
     def _tell(self, status: Status, call_id: int) -> None:
-        self._tell_of(_KINDS.get(status, EventKind.CALL_FAILED), call_id)
-
-    def _tell_of(self, kind: EventKind, call_id: int) -> None:
-        self._scope.tell_of(kind, call_id, is_traced=self._is_traced)
+        self._scope.tell_of(_KINDS.get(status, EventKind.CALL_FAILED), call_id)

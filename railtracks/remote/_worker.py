@@ -31,7 +31,7 @@ from railtracks._records.events import CallEvent, Event, EventKind, SessionEvent
 from railtracks._records.observers import EVERYWHERE, SESSION_AND_CALL_KINDS
 from railtracks._sessions.event_loops import run_from_sync
 from railtracks._sessions.flow import Flow, flow_like
-from railtracks._traces import WithTrace, makes_spans
+from railtracks._traces import WithTrace
 from railtracks._workers.pickling import packed_value, run_packed
 from railtracks.exceptions import SessionCancelledError
 from railtracks.remote._logged import LineCatcher, LoggedLine
@@ -140,7 +140,6 @@ class _Running:
             "first": first,
             "lines": lines,
             "at": time.time(),
-            "traced": makes_spans(),
         }
 
     def run(self, flow: Flow[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:

@@ -106,8 +106,7 @@ class Tracing:
                 self._close(event)
             return
         assert isinstance(event, CallEvent)  # noqa: S101 - see `SESSION_AND_CALL_KINDS`
-        # A second span would be beside that of the worker, with none of what the worker's node has opened in it.
-        session = None if event.is_traced else self._session_of(event)
+        session = self._session_of(event)
         if session is None:
             return
         if event.kind is EventKind.CALL_STARTED:

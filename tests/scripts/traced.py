@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
-from importlib import import_module
 from multiprocessing import get_context
 
 import trio
@@ -76,25 +75,6 @@ async def everywhere() -> None:
         await trio.sleep(1)
 
 
-async def on_cluster() -> None:
-    async with (
-        rt.dask.open_cluster(2, threads_per_worker=1, silence_logs=50) as client,
-        rt.map_flow(client, THERE, [0, 1, 2, 3], limit=4) as finished,
-    ):
-        print(*sorted([pending.result() async for pending in finished]))
-        # As above.
-        await trio.sleep(1)
-
-
-async def there(number: int) -> int:
-    await rt.call(in_task)
-    await rt.call(in_thread)
-    return await rt.call(quick, number)
-
-
-THERE = rt.Flow("there", there, save_state=False)
-
-
 def main() -> None:
     logging.basicConfig(format="%(levelname)s %(name)s %(message)s", level="WARNING")
     kind, *rest = sys.argv[1:]
@@ -106,13 +86,10 @@ def main() -> None:
     elif kind == "agent":
         agent = rt.agent_node("Greeter", llm=ScriptedModel("Hello"))
         print(rt.Flow("agent", agent, save_state=False).invoke("Hi"))
-    elif kind == "dask":
-        rt.Flow("here", on_cluster, save_state=False).invoke()
     else:
         rt.Flow("everywhere", everywhere, save_state=False).invoke()
     print(time.time(), flush=True)
 
 
 if __name__ == "__main__":
-    # The workers of a cluster import this file by its name, and get its flow by that.
-    (import_module("traced").main if sys.argv[1:] == ["dask"] else main)()
+    main()

@@ -171,7 +171,7 @@ class DurableStore(PlainBlock):
     def waits(self, session_id: str | None = None) -> tuple[StoredWait, ...]:
         """Return the waits for signals that are open in a session and in those inside it, or in all sessions. Blocks.
 
-        Each tells what it waits for. So a person's answer can be checked before it is sent; sent twice, it is one signal:
+        Each tells what it waits for. So an answer can be checked before it is sent, and sent twice it counts once:
         `rt.send_signal(wait.session_id, wait.name, wait.checked(value), store=store, key=wait.key)`.
 
         Args:
