@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
+import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -252,3 +256,81 @@ def execute(place: Path | str, statement: str) -> None:
 def test_a_file_that_never_was_there_is_no_place_of_a_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="deleted or moved"):
         StoreFile(tmp_path / "none.db").check()
+
+
+def in_another_process(program: str, *given: Path) -> str:
+    return subprocess.run([sys.executable, "-c", program, *given], check=True, capture_output=True, text=True).stdout
+
+
+# Opens a store, and is the last one to close it if nobody else shows that it has it open.
+READ = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("select * from railtracks_sessions").fetchall()
+connection.close()
+"""
+# Does in sessions and beside them what may look at a store, and prints which of its files Python has opened.
+USE = """
+import sys
+import trio
+import railtracks as rt
+
+path, backup = sys.argv[1:]
+opened = []
+
+
+def hear(event, args):
+    if event == "open" and str(args[0]).removesuffix("-wal").removesuffix("-shm") == path:
+        opened.append(args[0])
+
+
+def look(store):
+    store.check(), store.sessions(), store.load("s"), store.signals("s")
+
+
+async def step():
+    await trio.to_thread.run_sync(look, store)
+    await trio.to_thread.run_sync(look, rt.DurableStore(path))
+
+
+sys.addaudithook(hear)
+store = rt.DurableStore(path)
+flow = rt.Flow("flow", step, durable=store, save_state=False, logging_setting="NONE")
+store.check()
+with store:
+    flow.invoke(session_id="s")
+    store.backup(backup)
+    store.check(), rt.DurableStore(path).check(), rt.DurableStore(path).load("s")
+store.check(), store.delete("s")
+print(opened)
+"""
+
+
+def test_a_store_that_is_checked_under_a_session_stays_whole_when_another_process_closes_it(path: Path) -> None:
+    store = rt.DurableStore(path)
+
+    def happens() -> None:
+        assert store.check() == ()
+        in_another_process(READ, path)
+        assert beside(path, "-wal").exists()
+
+    flow = flow_in(store, happens)
+    assert flow.invoke(2, session_id="s") == 6
+    assert store.load("s").status is rt.Status.COMPLETED
+    assert store.check() == ()
+
+
+def test_nothing_opens_the_file_of_a_store_but_sqlite(path: Path, tmp_path: Path) -> None:
+    assert in_another_process(USE, path, tmp_path / "backup.db") == "[]\n"
+
+
+def test_a_store_is_made_where_a_file_cannot_be_made_without_opening_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "mknod", refuse)
+    with rt.DurableStore(path) as store:
+        assert store.check() == ()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600

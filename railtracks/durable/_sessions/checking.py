@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 import sqlalchemy as sa
@@ -17,6 +16,7 @@ from sqlalchemy.engine import Connection
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import backed_up_at
 from railtracks.durable._store.histories import check_history
+from railtracks.durable._store.looking import NO_JOURNAL
 from railtracks.durable._store.onlooking import Onlooker
 from railtracks.durable._store.reading import owner_row, session_row, shown_id, signals_of
 from railtracks.durable._store.schema import DurableStatus, owners, sessions
@@ -32,9 +32,6 @@ _SETTINGS: Final = {
     # `synchronous_commit` is the store's own, and not the server's.
     "postgresql": {"show fsync": {"on"}, "show full_page_writes": {"on"}},
 }
-# Where the head of a SQLite file has its journal mode, and what stands there for write-ahead logging.
-_MODE_AT: Final = 18
-_WAL: Final = 2
 
 
 @define(frozen=True, kw_only=True)
@@ -99,15 +96,14 @@ def _of_setting(name: str, found: str, good: str) -> StoreProblem:
 
 
 def _is_in_wal(connection: Connection) -> bool:
-    """Return whether the file of a store is in write-ahead logging; also if it is empty, or none is there yet.
+    """Return whether the file of a store is in write-ahead logging, or has no journal mode that could be told.
 
-    By the file itself: where it cannot be written, SQLite tells of another mode than the file has.
+    Only SQLite is asked. This process may not open the file itself: when it closes that, it loses all locks of its
+    connections to the file (test_durable_place.py::test_nothing_opens_the_file_of_a_store_but_sqlite).
     """
-    path = connection.exec_driver_sql("select file from pragma_database_list where name = 'main'").scalar_one()
-    if not path:
+    if connection.get_execution_options().get(NO_JOURNAL):
         return True
-    with Path(path).open("rb") as file:
-        return file.read(_MODE_AT + 1)[_MODE_AT:] in {b"", bytes([_WAL])}
+    return str(connection.exec_driver_sql("pragma journal_mode").scalar_one()) == "wal"
 
 
 def _of_sessions(connection: Connection) -> Iterator[StoreProblem]:

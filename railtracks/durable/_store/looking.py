@@ -29,6 +29,9 @@ from railtracks.exceptions import StoreError
 
 # Seconds that a look waits for a lock that somebody holds.
 _PATIENCE: Final = 5.0
+# Option of connections that look at a store without a journal: it is not there yet, or this process can neither write
+# it nor make the files that the journal needs. What SQLite says there of the journal mode is not what the file has.
+NO_JOURNAL: Final = "railtracks_no_journal"
 
 
 class _Locks(Protocol):
@@ -95,8 +98,11 @@ def _file_engine(path: Path, timeout: float) -> Engine:
     if not path.exists():
         return _empty_engine()
 
+    is_still = _is_still(path)
+    address = _address(path, is_still=is_still)
+
     def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(_address(path), uri=True, timeout=timeout, isolation_level=None)
+        connection = sqlite3.connect(address, uri=True, timeout=timeout, isolation_level=None)
         # A text that is no UTF-8 is refused with its row, by `reading`.
         connection.text_factory = text_of
         return connection
@@ -104,7 +110,13 @@ def _file_engine(path: Path, timeout: float) -> Engine:
     def prepare(connection: sqlite3.Connection, _: object) -> None:
         connection.execute("pragma query_only=1")
 
-    engine = sa.create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True)
+    engine = sa.create_engine(
+        "sqlite://",
+        creator=connect,
+        poolclass=NullPool,
+        hide_parameters=True,
+        execution_options={NO_JOURNAL: is_still},
+    )
     event.listen(engine, "connect", prepare)
     event.listen(engine, "begin", _begin)
     close_what_fails(engine)
@@ -115,20 +127,23 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("begin")
 
 
-def _address(path: Path) -> str:
+def _is_still(path: Path) -> bool:
+    """Return whether nobody has a file open, and SQLite cannot make the files by which it would notice who opens it."""
+    return not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
+
+
+def _address(path: Path, *, is_still: bool) -> str:
     """Return the URI by which SQLite opens a file for a look."""
     where = f"file:{quote(str(path))}"
-    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
-        # Nothing is written, but SQLite can tidy up behind writers that were killed.
-        return f"{where}?mode=rw"
-    if not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists():
-        # Nobody has the file open, and SQLite could not make the files by which it would notice somebody who opens it.
+    if is_still:
         return f"{where}?mode=ro&immutable=1"
-    return f"{where}?mode=ro"
+    # Nothing is written, but SQLite can tidy up behind writers that were killed.
+    is_writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    return f"{where}?mode={'rw' if is_writable else 'ro'}"
 
 
 def _empty_engine() -> Engine:
     """Return the engine of a store in memory, with nothing in it."""
-    engine = sa.create_engine("sqlite://", poolclass=StaticPool)
+    engine = sa.create_engine("sqlite://", poolclass=StaticPool, execution_options={NO_JOURNAL: True})
     metadata.create_all(engine)
     return engine

@@ -267,6 +267,18 @@ def _make_private(path: Path) -> None:
             folder.mkdir(mode=0o700)
         sync_folder(folder.parent)
     with suppress(FileExistsError):
+        _make_empty(path)
+
+
+def _make_empty(path: Path) -> None:
+    """Make a file without opening it.
+
+    Another thread may have it open in SQLite at once: a close here would take the locks away that it has there.
+    """
+    try:
+        os.mknod(path, stat.S_IFREG | 0o600)
+    except PermissionError:
+        # Of some systems other than Linux only root may do so.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
