@@ -423,6 +423,40 @@ def test_a_path_that_would_come_back_as_another_one_is_refused(path: PurePath, k
             values.dump(value, each, "it")
 
 
+@pytest.mark.parametrize(
+    ("text", "path", "kind"),
+    [
+        ("a/b", Path("a/b"), Path),
+        (Word("a"), Path("a"), Path),
+        ("a", Path("a"), type(Path())),
+        ("a", Path("a"), Path | None),
+        ("a", Path("a"), Path | int),
+        (["a", Path("b")], [Path("a"), Path("b")], list[Path]),
+        ({"a": "b"}, {"a": Path("b")}, dict[str, Path]),
+        ({"a"}, {Path("a")}, set[Path]),
+    ],
+)
+def test_a_text_that_stands_for_a_path_is_stored_as_the_path(
+    text: object, path: object, kind: type, values: Values
+) -> None:
+    assert values.dump(text, kind, "it") == values.dump(path, kind, "it")
+    assert again(values, text, kind) == path
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "problem"),
+    [
+        ("a//b", Path, "it would come back as another value"),
+        ("a", PurePath, "a str, where the annotation says PurePath"),
+        (5, Path, "a int, where the annotation says Path"),
+        (None, Path, "a NoneType, where the annotation says Path"),
+    ],
+)
+def test_what_stands_for_no_path_is_refused(value: object, kind: type, problem: str, values: Values) -> None:
+    with pytest.raises(rt.DurableValueError, match=problem):
+        values.dump(value, kind, "it")
+
+
 def test_a_number_that_is_none_comes_back_as_none(values: Values) -> None:
     assert math.isnan(again(values, math.nan, float))
 

@@ -53,7 +53,7 @@ def add_scalars(hooks: Hooks) -> None:
     _add_leaf(hooks, complex, lambda value: [value.real, value.imag], _complex_from)
     hooks.add(is_path, _path_writer, lambda _: _path_from)
     # Of these cattrs has a way of its own, which takes any value.
-    hooks.add_class(Path, _path_writer(Path), _path_from)
+    hooks.add_class(Path, _path_or_text, _path_from)
     hooks.add(is_enum, _enum_writer, lambda kind: lambda plain, _: _enum_from(plain, kind))
     hooks.add(_is_anything, lambda _: unannotated, lambda _: lambda plain, _: plain)
 
@@ -185,6 +185,11 @@ def _path_writer(kind: type[PurePath]) -> Write:
         return str(value)
 
     return write
+
+
+def _path_or_text(value: object) -> Plain:
+    # A text stands for a path that this system can open. Sessions that have it in their records must be resumed.
+    return str(value) if isinstance(value, str) else _path_writer(Path)(value)
 
 
 def _path_from(plain: object, kind: Kind) -> PurePath:
