@@ -7,13 +7,16 @@ from collections.abc import Awaitable, Callable
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import trio
+from stored_sessions import put
 
 import railtracks as rt
 from railtracks import testing
+from railtracks.durable._sessions.inner_calls import calls_in_sessions
+from railtracks.durable._sessions.store import access_of
 from railtracks.testing import Answer, ScriptedModel
 
 ADD = ("add", {"a": 1, "b": 2})
@@ -357,3 +360,24 @@ def test_a_damaged_call_of_a_flow_inside_is_told_with_the_session_that_it_is_in(
         connection.execute(damage, [b"{not json", inside.session_id])
     with pytest.raises(rt.StoreError, match=f"session {inside.session_id}"):
         outer.resume("s")
+
+
+class Compared(str):
+    """An id that counts how often one is compared with another."""
+
+    __slots__ = ()
+    comparisons: ClassVar[int] = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Compared.comparisons += 1
+        return super().__eq__(other)
+
+
+def test_each_flow_of_many_is_looked_for_once(tmp_path: Path) -> None:
+    flows = [(Compared(f"s{number:03}"), f"seed {number}") for number in range(100)]
+    with rt.DurableStore(tmp_path / "sessions.db", durability="process") as store:
+        for each, _ in flows:
+            put(store, str(each))
+        assert calls_in_sessions(access_of(store), "around", flows) == []
+    assert 0 < Compared.comparisons < 10 * len(flows)

@@ -58,7 +58,8 @@ def _known(connection: Connection, session_id: str, flows: dict[str, str]) -> li
         for some in pieces(list(flows))
         for each in connection.execute(query.where(sessions.c.session_id.in_(some))).scalars()
     ]
-    left = {seed for each, seed in flows.items() if each not in found}
+    there = frozenset(found)
+    left = {seed for each, seed in flows.items() if each not in there}
     for origin in _origins(connection, session_id) if left else ():
         children = sa.select(sessions.c.session_id, sessions.c.seed).where(sessions.c.parent == origin)
         for each, seed in connection.execute(children):
