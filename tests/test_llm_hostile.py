@@ -10,7 +10,7 @@ from pydantic_ai import messages as parts
 from pydantic_ai.usage import RequestUsage
 
 import railtracks as rt
-from railtracks.llm import ModelRequest, UserMessage, _failures
+from railtracks.llm import ModelRequest, Usage, UserMessage, _failures
 from railtracks.llm._anthropic_wire import AnthropicWire
 from railtracks.llm._openai_wire import OpenAIWire
 from railtracks.llm._pydantic_ai_messages import response_of
@@ -63,29 +63,65 @@ def test_a_block_of_anthropic_whose_type_is_no_text_is_one_that_nobody_knows(kin
     assert body["messages"][-1]["content"] == blocks
 
 
-@pytest.mark.parametrize("field", ["prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens"])
-def test_a_count_below_zero_of_openai_is_not_told(field: str) -> None:
-    told = {"prompt_tokens": 3, "completion_tokens": 2, "cached_tokens": 1, "reasoning_tokens": 1} | {field: -1}
-    usage = {
-        **told,
-        "prompt_tokens_details": {"cached_tokens": told["cached_tokens"]},
-        "completion_tokens_details": {"reasoning_tokens": told["reasoning_tokens"]},
-    }
+def openai_usage(usage: dict[str, Any]) -> Usage:
     said = {"choices": [{"message": {"content": "hi"}}], "usage": usage}
-    answered = OpenAIWire("here", OPTIONS, is_original=True).response(json.dumps(said).encode(), REQUEST).usage
-    assert answered.is_estimated
-    assert answered.total_tokens > 0
+    return OpenAIWire("here", OPTIONS, is_original=True).response(json.dumps(said).encode(), REQUEST).usage
 
 
-@pytest.mark.parametrize(
-    "field", ["input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"]
-)
-def test_a_count_below_zero_of_anthropic_is_not_told(field: str) -> None:
-    usage = {"input_tokens": 3, "output_tokens": 2} | {field: -1}
+def anthropic_usage(usage: dict[str, Any]) -> Usage:
     said = {"content": [{"type": "text", "text": "hi"}], "stop_reason": "end_turn", "usage": usage}
-    answered = AnthropicWire("here", OPTIONS, is_cached=True).response(json.dumps(said).encode(), REQUEST).usage
+    return AnthropicWire("here", OPTIONS, is_cached=True).response(json.dumps(said).encode(), REQUEST).usage
+
+
+@pytest.mark.parametrize("field", ["prompt_tokens", "completion_tokens"])
+def test_a_total_below_zero_of_openai_is_not_told(field: str) -> None:
+    answered = openai_usage({"prompt_tokens": 3, "completion_tokens": 2} | {field: -1})
     assert answered.is_estimated
     assert answered.total_tokens > 0
+
+
+@pytest.mark.parametrize(("cached", "reasoning"), [(-1, 4), (5, -1), (-1, -1)])
+def test_a_detail_below_zero_of_openai_is_none_and_the_totals_count(cached: int, reasoning: int) -> None:
+    details = {
+        "prompt_tokens_details": {"cached_tokens": cached},
+        "completion_tokens_details": {"reasoning_tokens": reasoning},
+    }
+    answered = openai_usage({"prompt_tokens": 90_000, "completion_tokens": 500} | details)
+    assert answered == Usage(90_000, 500, max(cached, 0), reasoning_tokens=max(reasoning, 0), calls=1)
+
+
+@pytest.mark.parametrize("field", ["input_tokens", "output_tokens"])
+def test_a_total_below_zero_of_anthropic_is_not_told(field: str) -> None:
+    answered = anthropic_usage({"input_tokens": 3, "output_tokens": 2} | {field: -1})
+    assert answered.is_estimated
+    assert answered.total_tokens > 0
+
+
+@pytest.mark.parametrize(("cached", "written"), [(-1, 4), (5, -1), (-1, -1)])
+def test_a_detail_below_zero_of_anthropic_is_none_and_the_others_count(cached: int, written: int) -> None:
+    details = {"cache_read_input_tokens": cached, "cache_creation_input_tokens": written}
+    answered = anthropic_usage({"input_tokens": 90_000, "output_tokens": 500} | details)
+    read, kept = max(cached, 0), max(written, 0)
+    assert answered == Usage(90_000 + read + kept, 500, read, kept, calls=1)
+
+
+@pytest.mark.parametrize(("answered", "is_told"), [(500, True), (-1, False)])
+def test_counts_below_zero_at_the_end_of_a_stream_leave_those_of_its_begin(answered: int, is_told: bool) -> None:
+    prompt = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+    begun = dict(zip(prompt, (1_000, 80_000, 9_000), strict=True)) | {"output_tokens": 1}
+    ended = dict.fromkeys(prompt, -1) | {"output_tokens": answered}
+    reader = AnthropicWire("here", OPTIONS, is_cached=True).reader(REQUEST)
+    reader.feed(json.dumps({"type": "message_start", "message": {"usage": begun}}))
+    reader.feed(json.dumps({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": ended}))
+    usage = reader.response().usage
+    assert (usage == Usage(90_000, 500, 80_000, 9_000, calls=1), usage.is_estimated) == (is_told, not is_told)
+
+
+def test_a_detail_below_zero_of_pydantic_ai_is_none() -> None:
+    counts = RequestUsage(input_tokens=9, output_tokens=5, cache_read_tokens=-1, cache_write_tokens=-1)
+    counts.output_reasoning_tokens = -1
+    answer = parts.ModelResponse([parts.TextPart("hi")], usage=counts)
+    assert response_of(answer, REQUEST, "p").usage == Usage(9, 5, calls=1)
 
 
 @pytest.mark.parametrize(("asked_for", "answered"), [(-1, 2), (3, -1), (0, 0)])

@@ -35,6 +35,7 @@ from railtracks.llm._wire import (
     RequestOptions,
     arguments_in,
     arguments_of,
+    count_of,
     estimated_usage,
     given,
     name_to_send,
@@ -312,16 +313,19 @@ def _merged(usage: _Usage | None, later: _Usage | None) -> _Usage | None:
     """Return the usage at the end of a stream. It counts from the stream's begin, and tells what has changed."""
     if usage is None or later is None:
         return later or usage
-    return msgspec.convert(msgspec.to_builtins(usage) | given(msgspec.to_builtins(later)), _Usage)
+    # What the end does not know of the prompt, the begin has told. Only the end knows the length of the answer.
+    counts: dict[str, int | None] = msgspec.to_builtins(later)
+    told = {name: n for name, n in counts.items() if n is not None and (n >= 0 or name == "output_tokens")}
+    return msgspec.convert(msgspec.to_builtins(usage) | told, _Usage)
 
 
 def _usage(told: _Usage | None) -> Usage | None:
     """Return what an answer says that it has used, `None` if it does not say it."""
     if told is None or told.input_tokens is None or told.output_tokens is None:
         return None
-    cached, written = told.cache_read_input_tokens or 0, told.cache_creation_input_tokens or 0
-    if min(told.input_tokens, told.output_tokens, cached, written) < 0:
+    if min(told.input_tokens, told.output_tokens) < 0:
         return None
+    cached, written = count_of(told.cache_read_input_tokens), count_of(told.cache_creation_input_tokens)
     return Usage(
         told.input_tokens + cached + written,
         told.output_tokens,

@@ -33,7 +33,15 @@ from railtracks.llm._messages import (
     UserMessage,
 )
 from railtracks.llm._strict import OPENAI
-from railtracks.llm._wire import RequestOptions, arguments_in, arguments_of, estimated_usage, given, name_to_send
+from railtracks.llm._wire import (
+    RequestOptions,
+    arguments_in,
+    arguments_of,
+    count_of,
+    estimated_usage,
+    given,
+    name_to_send,
+)
 
 _FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
     "content_filter": "refusal",
@@ -372,16 +380,16 @@ class _Answer:
         told = self._last.usage
         if told is None or told.prompt_tokens is None or told.completion_tokens is None:
             return estimated_usage(self._request, message)
-        asked, answered = told.prompt_tokens_details, told.completion_tokens_details
-        cached, reasoning = (asked and asked.cached_tokens) or 0, (answered and answered.reasoning_tokens) or 0
-        # Some servers say -1 of what they do not know. Counted, it would give something back to budgets.
-        if min(told.prompt_tokens, told.completion_tokens, cached, reasoning) < 0:
+        # As in `count_of`. A total has no other to stand for it.
+        if min(told.prompt_tokens, told.completion_tokens) < 0:
             return estimated_usage(self._request, message)
+        asked = told.prompt_tokens_details or _InputDetails()
+        answered = told.completion_tokens_details or _OutputDetails()
         return Usage(
             int(told.prompt_tokens),
             int(told.completion_tokens),
-            cached_tokens=cached,
-            reasoning_tokens=reasoning,
+            cached_tokens=count_of(asked.cached_tokens),
+            reasoning_tokens=count_of(answered.reasoning_tokens),
             calls=1,
         )
 

@@ -18,7 +18,7 @@ from railtracks.llm._messages import (
     ToolMessage,
     UserMessage,
 )
-from railtracks.llm._wire import arguments_in, arguments_of, estimated_usage, name_to_send
+from railtracks.llm._wire import arguments_in, arguments_of, count_of, estimated_usage, name_to_send
 
 _FINISH_REASONS: Final[Mapping[str | None, FinishReason]] = {
     "content_filter": "refusal",
@@ -120,9 +120,9 @@ def response_of(answer: parts.ModelResponse, request: ModelRequest, provider: st
     counted = Usage(
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
-        cached_tokens=usage.cache_read_tokens,
-        cache_write_tokens=usage.cache_write_tokens,
-        reasoning_tokens=usage.output_reasoning_tokens,
+        cached_tokens=count_of(usage.cache_read_tokens),
+        cache_write_tokens=count_of(usage.cache_write_tokens),
+        reasoning_tokens=count_of(usage.output_reasoning_tokens),
         calls=1,
     )
     is_told = bool(counted.total_tokens) and min(usage.input_tokens, usage.output_tokens) >= 0

@@ -115,6 +115,14 @@ def given(fields: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
+def count_of(told: int | None) -> int:
+    """Return a part of a total as it was told, 0 where it was not.
+
+    Some servers say -1 of what they do not know. Counted, it would give something back to budgets.
+    """
+    return max(told or 0, 0)
+
+
 def arguments_in(text: str) -> Mapping[str, Any] | str:
     """Return the arguments in the text that a model sent for them; the text itself if it is no JSON object."""
     if not text.strip():
