@@ -194,13 +194,14 @@ async def test_a_value_is_told_exactly_or_as_its_beginning(
     ("given", "told"),
     [
         ({"args": [0] * 100_000, "kwargs": {"k": 1}}, 1_000),
-        ({"args": ["x" * 300_000] * 50}, 5),
+        ({"args": ["x" * 300_000] * 50}, 50),
         ({"kwargs": {f"k{number}": number for number in range(100_000)}}, 1_000),
         ({"kwargs": {f"{number} " + "k" * 200_000: 1 for number in range(50)}}, 50),
+        ({"args": [0] * 2_000, "kwargs": {f"k{number}": number for number in range(2_000)}}, 1_000),
         ({"kwargs": {"k" * 200_000 + f"{number}": 1 for number in range(50)}}, 1),
         ({"args": [1, 2], "kwargs": {"k": 3}}, 3),
     ],
-    ids=["many", "long", "many by name", "long names", "the same long beginnings", "few"],
+    ids=["many", "long", "many by name", "long names", "many of both", "the same long beginnings", "few"],
 )
 async def test_the_arguments_of_a_call_are_bounded_and_the_others_counted(
     client: Client, home: Path, given: dict[str, Any], told: int
@@ -210,6 +211,28 @@ async def test_the_arguments_of_a_call_are_bounded_and_the_others_counted(
     assert len(answer.json["args"]) + len(answer.json["kwargs"]) == told
     assert answer.json["more"] == sum(map(len, given.values())) - told
     assert len(json.dumps(answer.json)) < 2_500_000
+
+
+@pytest.mark.parametrize("args", [["x" * 190_000] * 6, ["x" * 10] * 1_200], ids=["large", "many"])
+async def test_large_and_many_arguments_leave_room_for_those_with_names(
+    client: Client, home: Path, args: list[object]
+) -> None:
+    write(home, state("odd", calls=[{"args": args, "kwargs": {"model": "gpt", "user": 1, "text": "t" * 10_000}}]))
+    told = (await client.ask("/api/s/odd/c/1")).json
+    assert (told["kwargs"]["model"], told["kwargs"]["user"]) == ({"json": '"gpt"'}, {"json": "1"})
+    assert len(told["args"]) == min(len(args), 997)
+    assert told["more"] == len(args) - len(told["args"])
+
+
+async def test_many_arguments_with_names_leave_room_for_those_without(client: Client, home: Path) -> None:
+    kwargs = {f"k{number}": "x" * 5_000 for number in range(2_000)}
+    write(home, state("odd", calls=[{"args": [1, 2], "kwargs": kwargs}]))
+    told = (await client.ask("/api/s/odd/c/1")).json
+    assert told["args"] == [{"json": "1"}, {"json": "2"}]
+    shown = list(told["kwargs"].values())
+    # Once the room is used up, each is told by its beginning.
+    assert (shown[0], shown[-1]) == ({"json": f'"{"x" * 5_000}"'}, {"beginning": "x" * 200})
+    assert (len(shown), told["more"]) == (998, 1_002)
 
 
 async def test_of_a_very_long_error_the_beginning_and_the_end_are_told(client: Client, home: Path) -> None:

@@ -7,15 +7,16 @@ All of it together is bounded, whatever is in a file.
 from __future__ import annotations
 
 import json
-from itertools import chain
+from itertools import chain, islice
 from typing import Final
 
 from railtracks._records.data import CallRecord
 from railtracks.viewer._columns import Json, error_of, short
 
-# Characters of the text of one value, of the arguments together, and how many arguments are told.
+# Characters of the text of one value, of the arguments together, of each argument beyond these, and how many are told.
 _LONGEST: Final = 200_000
 _ROOM: Final = 1_000_000
+_BEYOND: Final = 200
 _MOST: Final = 1_000
 _encode = json.JSONEncoder(default=repr, separators=(",", ":")).encode
 
@@ -23,10 +24,10 @@ _encode = json.JSONEncoder(default=repr, separators=(",", ":")).encode
 def call_values(call: CallRecord) -> Json:
     """Return what a call was given, and what came of it."""
     args, kwargs, room = list[Json](), dict[str, Json](), _ROOM
-    for name, value in chain(enumerate(call.args), call.kwargs.items()):
-        if room <= 0 or len(args) + len(kwargs) == _MOST:
-            break
-        shown = _shown(value)
+    # Those with names and those without have half of the number each, and what the others leave of it.
+    named = min(len(call.kwargs), max(_MOST // 2, _MOST - len(call.args)))
+    for name, value in chain(enumerate(call.args[: _MOST - named]), islice(call.kwargs.items(), named)):
+        shown = _shown(value, _LONGEST if room > 0 else _BEYOND)
         room -= sum(len(str(text)) for text in shown.values())
         if isinstance(name, str):
             # Of names with the same long beginning the last one is told, and the others are counted.
@@ -38,13 +39,13 @@ def call_values(call: CallRecord) -> Json:
         "args": args,
         "kwargs": kwargs,
         "more": len(call.args) + len(call.kwargs) - len(args) - len(kwargs),
-        "result": _shown(call.result),
+        "result": _shown(call.result, _LONGEST),
         "error": error_of(call.error),
     }
 
 
-def _shown(value: object) -> Json:
+def _shown(value: object, longest: int) -> Json:
     """Return a value as JSON text, or the beginning of its text if that is too long."""
     # The text itself, which is nicer to read than the JSON of it.
-    text = value if isinstance(value, str) and len(value) > _LONGEST else _encode(value)
-    return {"json": text} if len(text) <= _LONGEST else {"beginning": text[:_LONGEST]}
+    text = value if isinstance(value, str) and len(value) > longest else _encode(value)
+    return {"json": text} if len(text) <= longest else {"beginning": text[:longest]}
