@@ -10,10 +10,20 @@ from pydantic_ai import messages as parts
 from pydantic_ai.usage import RequestUsage
 
 import railtracks as rt
-from railtracks.llm import ModelRequest, Usage, UserMessage, _failures
+from railtracks.llm import (
+    AssistantMessage,
+    ModelRequest,
+    Tool,
+    ToolCall,
+    ToolMessage,
+    ToolResponse,
+    Usage,
+    UserMessage,
+    _failures,
+)
 from railtracks.llm._anthropic_wire import AnthropicWire
 from railtracks.llm._openai_wire import OpenAIWire
-from railtracks.llm._pydantic_ai_messages import response_of
+from railtracks.llm._pydantic_ai_messages import conversation, message_of, response_of
 from railtracks.llm._wire import RequestOptions
 
 # Deeper than the stack of any parser.
@@ -130,3 +140,45 @@ def test_counts_of_pydantic_ai_that_are_none_are_not_told(asked_for: int, answer
         [parts.TextPart("hi")], usage=RequestUsage(input_tokens=asked_for, output_tokens=answered)
     )
     assert response_of(answer, REQUEST, "p").usage.is_estimated
+
+
+CALLED = AssistantMessage(tool_calls=(ToolCall("1", "fs.read", {}), ToolCall("2", "fs.gone", {})))
+ASKED = (UserMessage("hi"), CALLED, ToolMessage(ToolResponse("1", "fs.read", "r")))
+FS_READ = Tool("fs.read", "Read.", {"type": "object", "properties": {}})
+# What a request sends for the names of `CALLED`, by its tools.
+by_tools = pytest.mark.parametrize(
+    ("tools", "sent"), [((FS_READ,), ["fs.read", "fs_gone"]), ((), ["fs_read", "fs_gone"])], ids=["known", "unknown"]
+)
+
+
+@by_tools
+def test_openai_is_told_of_a_call_under_the_name_of_its_tool(tools: tuple[Tool, ...], sent: list[str]) -> None:
+    body: Any = OpenAIWire("here", OPTIONS, is_original=True).body(ModelRequest(ASKED, tools), is_streamed=False)
+    assert [each["function"]["name"] for each in body["messages"][1]["tool_calls"]] == sent
+
+
+@by_tools
+@pytest.mark.parametrize("thought", [[], [{"type": "thinking", "thinking": "Hm.", "signature": "s"}]])
+def test_anthropic_is_told_of_a_call_under_the_name_of_its_tool(
+    tools: tuple[Tool, ...], sent: list[str], thought: list[dict[str, Any]]
+) -> None:
+    wire = AnthropicWire("here", OPTIONS, is_cached=False)
+    calls = [{"type": "tool_use", "id": each.identifier, "name": each.name, "input": {}} for each in CALLED.tool_calls]
+    said = json.dumps({"content": [*thought, *calls], "stop_reason": "tool_use"}).encode()
+    answer = wire.response(said, REQUEST).message
+    body: Any = wire.body(ModelRequest((*REQUEST.messages, answer), tools), is_streamed=False)
+    blocks = body["messages"][1]["content"]
+    assert blocks[: len(thought)] == thought
+    assert [each["name"] for each in blocks[len(thought) :]] == sent
+
+
+@by_tools
+@pytest.mark.parametrize("thought", [[], [parts.ThinkingPart("Hm.", signature="s")]])
+def test_pydantic_ai_is_told_of_a_call_under_the_name_of_its_tool(
+    tools: tuple[Tool, ...], sent: list[str], thought: list[parts.ThinkingPart]
+) -> None:
+    calls = [parts.ToolCallPart(each.name, {}, each.identifier) for each in CALLED.tool_calls]
+    answer = message_of(parts.ModelResponse([*thought, *calls]), "p")
+    _, told, answered = conversation(ModelRequest((ASKED[0], answer, ASKED[2]), tools), "p")
+    assert [each.tool_name for each in told.parts if isinstance(each, parts.ToolCallPart)] == sent
+    assert [each.tool_name for each in answered.parts if isinstance(each, parts.ToolReturnPart)] == sent[:1]

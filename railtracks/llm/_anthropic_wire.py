@@ -18,12 +18,12 @@ from railtracks.llm._data import (
     ReasoningPiece,
     Response,
     TextPiece,
+    Tool,
     ToolCallPiece,
     Usage,
 )
 from railtracks.llm._messages import (
     AssistantMessage,
-    Message,
     ProviderData,
     SystemMessage,
     ToolCall,
@@ -113,7 +113,7 @@ class AnthropicWire:
         options = self._options
         strict = None if request.output_schema is None else ANTHROPIC.of(request.output_schema)
         system = [_text(each.content) for each in request.messages if isinstance(each, SystemMessage) and each.content]
-        turns = self._turns(request.messages)
+        turns = self._turns(request)
         if not turns:
             # There has to be one.
             turns, system = [("user", system)], []
@@ -150,12 +150,12 @@ class AnthropicWire:
         )
         return body | dict(options.extra_body)
 
-    def _turns(self, messages: Sequence[Message]) -> list[tuple[str, list[_Block]]]:
+    def _turns(self, request: ModelRequest) -> list[tuple[str, list[_Block]]]:
         written: list[tuple[str, list[_Block]]] = []
-        for message in messages:
+        for message in request.messages:
             if isinstance(message, SystemMessage):
                 continue
-            role, blocks = self._written(message)
+            role, blocks = self._written(message, request.tools)
             if blocks and written and written[-1][0] == role:
                 # The answers to all tool calls of a turn have to be in one message.
                 written[-1][1].extend(blocks)
@@ -163,7 +163,9 @@ class AnthropicWire:
                 written.append((role, blocks))
         return written
 
-    def _written(self, message: UserMessage | AssistantMessage | ToolMessage) -> tuple[str, list[_Block]]:
+    def _written(
+        self, message: UserMessage | AssistantMessage | ToolMessage, tools: Sequence[Tool]
+    ) -> tuple[str, list[_Block]]:
         match message:
             case UserMessage(content, attachments):
                 return "user", [*(_source(each) for each in attachments), *_texts(content)]
@@ -176,17 +178,17 @@ class AnthropicWire:
                 }
                 return "user", [result | ({"is_error": True} if response.is_error else {})]
             case _:
-                return "assistant", self._answer(message)
+                return "assistant", self._answer(message, tools)
 
-    def _answer(self, message: AssistantMessage) -> list[_Block]:
+    def _answer(self, message: AssistantMessage, tools: Sequence[Tool]) -> list[_Block]:
         plain: list[_Block] = [*_texts(message.content)]
-        plain += [_tool_use(each) for each in message.tool_calls]
+        plain += [_tool_use(each, tools) for each in message.tool_calls]
         kept = message.provider_data
         if kept is None or kept.provider != self._options.provider:
             return plain
         blocks = msgspec.convert(kept.data, list[_Block])
         if _gist(blocks) == _gist(plain):
-            return blocks
+            return [_named(each, tools) for each in blocks]
         # Somebody has changed the message since: what only the provider understands goes first.
         return [each for each in blocks if _kind(each) not in _PLAIN] + plain
 
@@ -368,12 +370,12 @@ def _texts(text: str) -> list[_Block]:
     return [_text(text)] if text.strip() else []
 
 
-def _tool_use(call: ToolCall) -> _Block:
+def _tool_use(call: ToolCall, tools: Sequence[Tool]) -> _Block:
     return {
         "type": "tool_use",
         # Another provider may have given it.
         "id": plain_text(call.identifier),
-        "name": name_to_send(call.name),
+        "name": name_to_send(call.name, tools),
         "input": arguments_of(call),
     }
 
@@ -406,5 +408,9 @@ def _storable(block: _Block) -> _Block:
     """Return a block as the provider takes it back."""
     if _kind(block) != "tool_use":
         return block
-    call = _call_of(block)
-    return {**block, "name": name_to_send(call.name), "input": arguments_of(call)}
+    return {**block, "input": arguments_of(_call_of(block))}
+
+
+def _named(block: _Block, tools: Sequence[Tool]) -> _Block:
+    """Return a block with the name that the provider takes, if it is a tool call."""
+    return {**block, "name": name_to_send(_call_of(block).name, tools)} if _kind(block) == "tool_use" else block

@@ -20,12 +20,12 @@ from railtracks.llm._data import (
     ReasoningPiece,
     Response,
     TextPiece,
+    Tool,
     ToolCallPiece,
     Usage,
 )
 from railtracks.llm._messages import (
     AssistantMessage,
-    Message,
     ProviderData,
     ToolCall,
     ToolMessage,
@@ -127,7 +127,7 @@ class OpenAIWire:
     def body(self, request: ModelRequest, *, is_streamed: bool) -> dict[str, object]:
         """Return the body of a request."""
         options = self._options
-        body: dict[str, object] = {"model": options.model, "messages": self._messages(request.messages)}
+        body: dict[str, object] = {"model": options.model, "messages": self._messages(request)}
         body |= given(
             {
                 "temperature": options.temperature,
@@ -155,11 +155,11 @@ class OpenAIWire:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         return body | dict(options.extra_body)
 
-    def _messages(self, messages: Sequence[Message]) -> list[dict[str, object]]:
+    def _messages(self, request: ModelRequest) -> list[dict[str, object]]:
         written: list[dict[str, object]] = []
         # A tool's answer is text only. Its images follow as a user's message, after all answers of the turn.
         shown: list[ToolResponse] = []
-        for message in messages:
+        for message in request.messages:
             if shown and not isinstance(message, ToolMessage):
                 written.append(self._shown(shown))
                 shown = []
@@ -169,7 +169,7 @@ class OpenAIWire:
                     if response.attachments:
                         shown.append(response)
                 case AssistantMessage():
-                    written.append(self._answer(message))
+                    written.append(self._answer(message, request.tools))
                 case UserMessage(content, attachments):
                     parts = [_text(content), *(self._part(each) for each in attachments)]
                     written.append({"role": "user", "content": parts if attachments else content})
@@ -196,12 +196,12 @@ class OpenAIWire:
             parts += [self._part(each) for each in response.attachments]
         return {"role": "user", "content": parts}
 
-    def _answer(self, message: AssistantMessage) -> dict[str, object]:
+    def _answer(self, message: AssistantMessage, tools: Sequence[Tool]) -> dict[str, object]:
         written: dict[str, object] = {"role": "assistant", "content": message.content}
         kept = _kept_in(message.provider_data, self._options.provider)
         written |= kept.message
         if message.tool_calls:
-            written["tool_calls"] = [_call(each, kept.calls.get(each.identifier)) for each in message.tool_calls]
+            written["tool_calls"] = [_call(each, kept.calls.get(each.identifier), tools) for each in message.tool_calls]
             written["content"] = message.content or None
         return written
 
@@ -398,7 +398,7 @@ def _text(text: str) -> dict[str, object]:
     return {"type": "text", "text": text}
 
 
-def _call(call: ToolCall, extra_content: object) -> dict[str, object]:
-    function = {"name": name_to_send(call.name), "arguments": json.dumps(arguments_of(call))}
+def _call(call: ToolCall, extra_content: object, tools: Sequence[Tool]) -> dict[str, object]:
+    function = {"name": name_to_send(call.name, tools), "arguments": json.dumps(arguments_of(call))}
     written: dict[str, object] = {"id": call.identifier, "type": "function", "function": function}
     return written if extra_content is None else written | {"extra_content": extra_content}

@@ -123,7 +123,7 @@ class PydanticAIConnection:
                 send.send_nowait(_failures.cut(self.where) if is_empty else self._failure(error))
 
     def _arguments(self, request: ModelRequest) -> _Arguments:
-        messages = conversation(request.messages, self.options.provider)
+        messages = conversation(request, self.options.provider)
         parameters = ModelRequestParameters(
             function_tools=[
                 ToolDefinition(name=each.name, description=each.detail, parameters_json_schema=dict(each.parameters))

@@ -8,10 +8,9 @@ from typing import Any, Final, Literal
 from pydantic_ai import messages as parts
 
 from railtracks.llm._attachments import Attachment
-from railtracks.llm._data import FinishReason, ModelRequest, Response, Usage
+from railtracks.llm._data import FinishReason, ModelRequest, Response, Tool, Usage
 from railtracks.llm._messages import (
     AssistantMessage,
-    Message,
     ProviderData,
     SystemMessage,
     ToolCall,
@@ -28,22 +27,24 @@ _FINISH_REASONS: Final[Mapping[str | None, FinishReason]] = {
 }
 
 
-def conversation(messages: Sequence[Message], provider: str) -> list[parts.ModelMessage]:
+def conversation(request: ModelRequest, provider: str) -> list[parts.ModelMessage]:
     """Return a conversation as pydantic-ai has it: what is said to the model between two answers is one request."""
     found: list[parts.ModelMessage] = []
     said: list[parts.ModelRequestPart] = []
-    for each in messages:
+    for each in request.messages:
         if isinstance(each, AssistantMessage):
             if said:
                 found.append(parts.ModelRequest(parts=said))
                 said = []
-            found.append(_answer(each, provider))
+            found.append(_answer(each, provider, request.tools))
         else:
-            said += _said(each)
+            said += _said(each, request.tools)
     return [*found, parts.ModelRequest(parts=said)] if said else found
 
 
-def _said(message: SystemMessage | UserMessage | ToolMessage) -> Iterable[parts.ModelRequestPart]:
+def _said(
+    message: SystemMessage | UserMessage | ToolMessage, tools: Sequence[Tool]
+) -> Iterable[parts.ModelRequestPart]:
     if isinstance(message, SystemMessage):
         yield parts.SystemPromptPart(message.content)
     elif isinstance(message, UserMessage):
@@ -54,7 +55,8 @@ def _said(message: SystemMessage | UserMessage | ToolMessage) -> Iterable[parts.
         outcome: Literal["failed", "success"] = "failed" if response.is_error else "success"
         files = [_file(each) for each in response.attachments]
         content = [response.result, *files] if files else response.result
-        yield parts.ToolReturnPart(name_to_send(response.name), content, response.identifier, outcome=outcome)
+        name = name_to_send(response.name, tools)
+        yield parts.ToolReturnPart(name, content, response.identifier, outcome=outcome)
 
 
 def _file(attachment: Attachment) -> parts.MultiModalContent:
@@ -63,7 +65,7 @@ def _file(attachment: Attachment) -> parts.MultiModalContent:
     return parts.ImageUrl(attachment.url) if attachment.is_image else parts.DocumentUrl(attachment.url)
 
 
-def _answer(message: AssistantMessage, provider: str) -> parts.ModelResponse:
+def _answer(message: AssistantMessage, provider: str, tools: Sequence[Tool]) -> parts.ModelResponse:
     """Return an answer of the model: as it came, where this provider gave it and nobody has changed it."""
     kept = message.provider_data
     if kept is not None and kept.provider == provider:
@@ -72,11 +74,11 @@ def _answer(message: AssistantMessage, provider: str) -> parts.ModelResponse:
             for each in answer.parts:
                 # Its subclasses are calls of pydantic-ai's own tools.
                 if type(each) is parts.ToolCallPart:
-                    each.tool_name = name_to_send(each.tool_name)
+                    each.tool_name = name_to_send(each.tool_name, tools)
             return answer
     plain: list[parts.ModelResponsePart] = [parts.TextPart(message.content)] if message.content else []
     plain += [
-        parts.ToolCallPart(name_to_send(each.name), dict(arguments_of(each)), each.identifier)
+        parts.ToolCallPart(name_to_send(each.name, tools), dict(arguments_of(each)), each.identifier)
         for each in message.tool_calls
     ]
     return parts.ModelResponse(parts=plain)

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from attrs import frozen
 
 from railtracks._checks import is_dict, is_list, is_mapping
-from railtracks.llm._data import ModelRequest, Piece, Response, Usage
+from railtracks.llm._data import ModelRequest, Piece, Response, Tool, Usage
 from railtracks.llm._messages import AssistantMessage, ToolCall, ToolMessage
 
 # The name under which providers are told of arguments that are no JSON object: they take nothing but objects.
@@ -168,11 +168,17 @@ def arguments_of(call: ToolCall) -> Mapping[str, Any]:
     return call.arguments if isinstance(call.arguments, Mapping) else {INVALID_JSON: call.arguments}
 
 
-def name_to_send(name: str) -> str:
+def name_to_send(name: str, tools: Iterable[Tool] = ()) -> str:
     """Return the name of a tool as providers take it: letters, digits, `_` and `-`, at most 64.
 
     A model may ask for a tool by any name. The answer to that says that there is none, and the next request has both.
+
+    Args:
+        name: The name.
+        tools: The tools of the request. Each is sent under its own name, and so are calls of it.
     """
+    if any(each.name == name for each in tools):
+        return name
     return plain_text(name)[:_LONGEST_NAME] or "_"
 
 
