@@ -68,7 +68,8 @@ REAL = """
     id_token integration_key jdbc_password jwt JWT_SECRET key_password keystore_password ldap_password license_key
     login_password mail_password master_key master_password mfa_code mnemonic mongo_password MYSQL_PWD
     MYSQL_ROOT_PASSWORD new_password NPM_TOKEN oauth_token oauth_token_secret Ocp-Apim-Subscription-Key old_password
-    OPENAI_API_KEY otp pass_phrase pass-word passcode passphrase passwd password password1 password2
+    OPENAI_API_KEY otp pass_phrase pass_phrases pass-word pass_words passcode passphrase passwd password
+    password1 password2
     password_confirmation passwordHash PGPASSWORD
     pin private-key PRIVATE-TOKEN private_key privateKey Proxy-Authorization proxy_password pwd
     recovery_codes redis_password refresh_token refreshToken registry_password root_password rsa_private_key sas_token

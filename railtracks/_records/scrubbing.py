@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 from urllib.parse import unquote, unquote_plus
 
@@ -18,13 +19,17 @@ REDACTED: Final = "[redacted]"
 # Stands at the end of a text that was too long.
 CUT: Final = "..."
 
-# A known secret is looked up by its first characters.
+# A known secret is looked up by its first characters: by so many, then by twice as many, and so on, up to the longest.
+# The second is a power of two.
 _START: Final = 4
+_LONGEST_START: Final = 256
 # Characters. A line of a secret that is shorter is no secret by itself, nor is a bare value in a user's text.
 _SHORTEST: Final = 8
 _FEW: Final = 32
-# Characters. Of a longer secret no text inside of a text is searched for.
+# Characters. Of a longer secret no text inside of a text is searched for, and of one that is longer still each line as
+# it is and as JSON escapes it. All spellings of all lines would hold up a session for seconds.
 _LONGEST_INNER: Final = 10_000
+_LONGEST_ESCAPED: Final = 50_000
 
 # What stands before a value in reprs, messages and headers: `name=`, `name: `, `'name': `, `"two words": `, in JSON
 # inside of JSON `\"name\": `, and in the repr of a pair `('name', `. The possessive quantifiers bound how often each
@@ -69,8 +74,15 @@ class Scrubber:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        # By their first characters, the longest first.
-        self._by_start: dict[str, tuple[str, ...]] = {}
+        # In the order in which they were added: threads that read see a part of them, but never one twice.
+        self._spellings: dict[str, None] = {}
+        self._starts: set[str] = set()
+        # The lengths of the spellings that begin so, the longest first: of those that are too short to be looked up
+        # by twice as many characters. A thousand lines that begin alike have few lengths.
+        self._lengths: dict[str, tuple[int, ...]] = {}
+        # By their longest start. These are few.
+        self._long: dict[str, list[str]] = {}
+        self._sorted: list[str] = []
         self.longest: int = 0
         self._short: tuple[str, ...] = ()
         self._short_words: re.Pattern[str] | None = None
@@ -86,11 +98,30 @@ class Scrubber:
             if len(spelling) < _START:
                 self._short = (*self._short, re.escape(spelling))
                 self._short_words = re.compile(rf"(?<!\w)(?:{'|'.join(self._short)})(?!\w)")
-                continue
-            start = spelling[:_START]
-            alike = {*self._by_start.get(start, ()), spelling}
-            self._by_start[start] = tuple(sorted(alike, key=len, reverse=True))
-            self.longest = max(self.longest, len(spelling))
+            elif spelling not in self._spellings:
+                self._add(spelling)
+
+    def _add(self, spelling: str) -> None:
+        length = len(spelling)
+        self._spellings[spelling] = None
+        self.longest = max(self.longest, length)
+        # The largest power of two that is not above the length.
+        size = min(1 << (length.bit_length() - 1), _LONGEST_START)
+        start = spelling[:size]
+        is_known = start in self._lengths
+        if size == _LONGEST_START:
+            self._long.setdefault(start, []).append(spelling)
+            self._lengths[start] = ()
+        elif length not in (alike := self._lengths.get(start, ())):
+            self._lengths[start] = tuple(sorted((*alike, length), reverse=True))
+        if is_known:
+            return
+        while size > _START:
+            size //= 2
+            if spelling[:size] in self._lengths:
+                return
+            self._lengths[spelling[:size]] = ()
+        self._starts.add(spelling[:_START])
 
     def text(self, text: str) -> str:
         """Return free text, as of an error, without known secrets and without those that the text itself shows."""
@@ -115,15 +146,15 @@ class Scrubber:
         """Return a text without known secrets."""
         if self._short_words is not None:
             text = self._short_words.sub(REDACTED, text)
-        if not self._by_start or not self._may_hold_one(text):
+        if not self._starts or not self._may_hold_one(text):
             return text
         pieces: list[str] = []
         kept = place = 0
         while place <= len(text) - _START:
-            found = self._at(text, place)
-            if found:
+            length = self._length_at(text, place) if text[place : place + _START] in self._starts else 0
+            if length:
                 pieces += (text[kept:place], REDACTED)
-                place += len(found)
+                place += length
                 kept = place
             else:
                 place += 1
@@ -131,13 +162,24 @@ class Scrubber:
 
     def _may_hold_one(self, text: str) -> bool:
         # To search for each start is quicker than to look at each place, if there are few starts.
-        return len(self._by_start) > _FEW or any(start in text for start in list(self._by_start))
+        return len(self._starts) > _FEW or any(start in text for start in list(self._starts))
 
-    def _at(self, text: str, place: int) -> str | None:
-        for secret in self._by_start.get(text[place : place + _START], ()):
-            if text.startswith(secret, place):
-                return secret
-        return None
+    def _length_at(self, text: str, place: int) -> int:
+        """Return the length of the longest secret that stands here, 0 if there is none."""
+        found = 0
+        for start in _starts(text, place):
+            lengths = self._lengths.get(start)
+            if lengths is None:
+                return found
+            for length in lengths:
+                if text[place : place + length] in self._spellings:
+                    # At the end of the text the piece may be shorter, and then it is a secret as well.
+                    found = min(length, len(text) - place)
+                    break
+            if len(start) == _LONGEST_START:
+                alike = (len(each) for each in list(self._long[start]) if text.startswith(each, place))
+                found = max(alike, default=found)
+        return found
 
     def _without_cut_secret(self, text: str) -> str:
         """Return a text without a secret that was cut in half at its end: a text that was cut ends in `...`."""
@@ -145,33 +187,77 @@ class Scrubber:
             return text
         body = text.removesuffix(CUT)
         for place in range(max(0, len(body) - self.longest), len(body) - _START + 1):
-            alike = self._by_start.get(body[place : place + _START], ())
-            if any(secret.startswith(body[place:]) for secret in alike):
+            if body[place : place + _START] in self._starts and self._is_cut(body, place):
                 return f"{body[:place]}{REDACTED}{CUT}"
         return text
 
+    def _is_cut(self, body: str, place: int) -> bool:
+        """Return whether a secret begins with all that stands from this place on."""
+        if not all(start in self._lengths for start in _starts(body, place)):
+            return False
+        rest, ordered = body[place:], self._in_order()
+        at = bisect_left(ordered, rest)
+        return at < len(ordered) and ordered[at].startswith(rest)
+
+    def _in_order(self) -> list[str]:
+        ordered = self._sorted
+        if len(ordered) < len(self._spellings):
+            # The first of them are in order: to sort them again takes little.
+            self._sorted = ordered = sorted((*ordered, *list(self._spellings)[len(ordered) :]))
+        return ordered
+
+
+def _starts(text: str, place: int) -> Iterator[str]:
+    """Return the texts that stand at a place, by which a secret is looked up: each twice as long as the one before."""
+    size = _START
+    while size <= _LONGEST_START and place + size <= len(text):
+        yield text[place : place + size]
+        size *= 2
+
 
 def _spellings(text: str) -> set[str]:
-    """Return how a secret may stand in a text: as it is, each line of it, and as reprs and JSON escape these."""
-    if text.isascii() and text.isprintable() and not _compiled(_ESCAPED).search(text):
-        return {text, text.strip()} - {""}
-    parts = {text, text.strip(), *(line for line in text.splitlines() if len(line) >= _SHORTEST)} - {""}
-    once = {spelling for part in parts for spelling in _escaped(part)}
+    """Return how a secret may stand in a text: as it is, each line of it, and as reprs and JSON escape these.
+
+    Of a long secret not all: their number is bounded, see `_LONGEST_INNER`.
+    """
+    whole = {text, text.strip()} - {""}
+    if _is_plain(text):
+        return whole
+    lines = {line for line in text.splitlines() if len(line) >= _SHORTEST}
+    if len(text) > _LONGEST_ESCAPED:
+        write = _json_writers()[0]
+        return whole.union(lines, (write(line)[1:-1] for line in lines), _escaped(text.strip()))
+    parts = whole | lines
+    once = parts.union(*map(_escaped, parts))
     # A text inside of a text, as a JSON document in the message of an error that is quoted.
-    inner = {spelling for part in once if len(part) <= _LONGEST_INNER for spelling in _escaped(part)}
-    return parts | once | inner
+    return once if len(text) > _LONGEST_INNER else once.union(*map(_escaped, once))
+
+
+def _is_plain(text: str) -> bool:
+    """Return whether reprs and JSON write a text as it is."""
+    return text.isascii() and text.isprintable() and not _compiled(_ESCAPED).search(text)
+
+
+@functools.cache
+def _json_writers() -> tuple[Callable[[str], str], Callable[[str], str]]:
+    # Nothing else needs it before the end of a session: no work for `import railtracks`.
+    import json  # noqa: PLC0415
+
+    return json.JSONEncoder().encode, json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _escaped(text: str) -> set[str]:
     """Return how reprs and JSON escape a text, and its UTF-8."""
-    # Nothing else needs it before the end of a session: no work for `import railtracks`.
-    import json  # noqa: PLC0415
-
+    if _is_plain(text):
+        return set()
+    as_ascii, as_json = _json_writers()
     # A repr escapes single quotes only if double ones stand in the whole text, too.
     quoted = f'{text}"'
+    if text.isascii():
+        return {repr(text)[1:-1], repr(quoted)[1:-2], as_ascii(text)[1:-1]}
     data, quoted_data = text.encode("utf-8", "surrogatepass"), quoted.encode("utf-8", "surrogatepass")
     return {
-        *(each[1:-1] for each in (repr(text), ascii(text), json.dumps(text), json.dumps(text, ensure_ascii=False))),
+        *(each[1:-1] for each in (repr(text), ascii(text), as_ascii(text), as_json(text))),
         *(each[1:-2] for each in (repr(quoted), ascii(quoted))),
         repr(data)[2:-1],
         repr(quoted_data)[2:-2],
