@@ -40,8 +40,8 @@ def test_a_secret_of_many_lines_takes_time_in_proportion() -> None:
 
 
 def test_secrets_that_begin_alike_take_time_in_proportion() -> None:
-    few, many = (spent(functools.partial(Scrubber, alike(count))) for count in (200, 200 * FACTOR))
-    assert many < 3 * FACTOR * few
+    few, many = (spent(functools.partial(Scrubber, alike(count))) for count in (200, 200 * FACTOR**2))
+    assert many < 3 * FACTOR**2 * few
 
 
 @pytest.mark.parametrize("text", ["    nothing of it\n" * 500, "    nothing of it\n" * 500 + "    val..."])
@@ -81,8 +81,8 @@ def test_a_secret_that_was_cut_at_the_end_of_a_text_is_replaced(length: int) -> 
     secret = "".join(f"{number}-" for number in range(400))
     scrubber = Scrubber([secret, "another one"])
     assert scrubber.text(f"no {secret[:length]}...") == f"no {REDACTED}..."
-    for text in (f"no {secret[:length]}?...", f"no {secret[:4]}?...", "no zzzz..."):
-        assert scrubber.text(text) in {text, f"no {secret[:length]}?..."}
+    for text in (f"no {secret[:length]}?...", f"no {secret[:4]}?...", f"no {secret[:4]}{'?' * 9}...", "no zzzz..."):
+        assert scrubber.text(text) == text
     scrubber.add("zzzz of later")
     assert scrubber.text("no zzzz...") == f"no {REDACTED}..."
 
