@@ -42,15 +42,15 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 
-# What a test may do without in CI, too: `.ci/run` does not install it.
-_BY_HAND = ("executorlib", "parsl")
+# What a test may do without in CI, too: `.ci/run` does not install it, but `.ci/executors` does, and says so.
+_BY_HAND = () if os.environ.get("EXECUTORS") else ("executorlib", "parsl")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """In CI, have a test fail that is skipped only because something is not installed: there `.ci/run` has done so."""
     report = yield
-    if os.environ.get("CI") and report.skipped and isinstance(report.longrepr, tuple):
+    if (os.environ.get("CI") or os.environ.get("EXECUTORS")) and report.skipped and isinstance(report.longrepr, tuple):
         reason = report.longrepr[2]
         is_lacking = any(words in reason for words in ("is not installed", "could not import"))
         if is_lacking and not any(f"'{name}'" in reason for name in _BY_HAND):

@@ -12,6 +12,11 @@ def rounds(full: int, handful: int) -> int:
     return handful if not share else max(handful, round(full * float(share)))
 
 
+def is_full() -> bool:
+    """Return whether each proof takes all of its rounds: then the machine is there for the proofs alone."""
+    return float(os.environ.get("RAILTRACKS_PROOF") or 0) >= 1
+
+
 def proved(*cases: Any) -> list[Any]:
     """Return the cases of a parametrized test that are left to `make cover` and `make prove`.
 

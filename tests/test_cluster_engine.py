@@ -13,6 +13,7 @@ from trio.testing import MockClock
 
 import railtracks as rt
 from railtracks.remote._cluster import ClusterEngine, open_engine
+from railtracks.remote._scheduler import threads_of
 from railtracks.remote._worker import Job, Reply, take_news
 
 
@@ -78,10 +79,12 @@ class Record:
 
     def __init__(self, takes: Callable[[dict[str, Any]], object] | None = None) -> None:
         self.worker = ""
+        self.is_taken = trio.Event()
         self._takes = takes
 
     def took(self, worker: str) -> None:
         self.worker = worker
+        self.is_taken.set()
 
     def take(self, message: dict[str, Any]) -> None:
         assert self._takes is not None
@@ -135,7 +138,7 @@ async def test_a_cluster_without_workers_is_told_of_once_until_one_comes(
     mock_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Time goes on by itself, since threads answer.
-    mock_clock.rate = 4.0
+    mock_clock.rate = 10.0
     client = TwoWorkers()
     looks = trio.Semaphore(0)
     client.before_answer = lambda: trio.from_thread.run_sync(looks.release)
@@ -156,15 +159,108 @@ async def test_a_cluster_without_workers_is_told_of_once_until_one_comes(
             assert await look() == []
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(lose, engine)
-                (warning,) = await look(4)
+                # The only worker is started again.
+                assert await look(4) == []
+                client.threads = {"first": 1}
+                await look()
+                client.threads = {}
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lose, engine)
+                (warning,) = await look(8)
                 assert warning.startswith("the Dask cluster has no worker: 'flow'")
                 client.threads = {"first": 1}
                 await look()
                 client.threads = {}
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(engine.run, job("two"), Record())
-                assert await look(4) == [warning] * 2
+                assert await look(8) == [warning] * 2
                 nursery.cancel_scope.cancel()
+
+
+class Slow(TwoWorkers):
+    """A client of a cluster whose scheduler is so busy that an answer takes seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asks = 0
+        self.is_asked = trio.Event()
+        self.before_answer = self.wait
+
+    def wait(self) -> None:
+        self.asks += 1
+        trio.from_thread.run_sync(self.is_asked.set)
+        self.goes_on.wait()
+
+    async def let_pass(self, clock: MockClock, looks: int) -> None:
+        """Have the scheduler be looked for so many times while it does not answer."""
+        await self.is_asked.wait()
+        for _ in range(looks):
+            await trio.testing.wait_all_tasks_blocked()
+            clock.jump(0.5)
+        await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_a_scheduler_that_is_busy_for_seconds_is_asked_once_how_much_runs_at_a_time(
+    mock_clock: MockClock,
+) -> None:
+    client, found = Slow(), list[int]()
+
+    async def find() -> None:
+        found.append(await threads_of(client))
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(find)
+            await client.let_pass(mock_clock, 20)
+            client.goes_on.set()
+    finally:
+        client.goes_on.set()
+    assert (found, client.asks) == ([2], 1)
+
+
+async def test_a_scheduler_that_is_busy_for_seconds_fails_nothing_that_waits_for_it(mock_clock: MockClock) -> None:
+    client, record = Slow(), Record()
+
+    async def be_busy() -> None:
+        await client.let_pass(mock_clock, 20)
+        assert (record.worker, client.asks) == ("", 1)
+        client.before_answer = lambda: None
+        client.goes_on.set()
+
+    try:
+        async with trio.open_nursery() as outer:
+            outer.start_soon(be_busy)
+            async with open_engine(client) as engine, trio.open_nursery() as nursery:
+                nursery.start_soon(engine.run, job("one"), record)
+                await record.is_taken.wait()
+                nursery.cancel_scope.cancel()
+    finally:
+        client.goes_on.set()
+
+
+async def test_a_client_that_is_closed_while_its_scheduler_answers_is_told_as_closed(mock_clock: MockClock) -> None:
+    client = Slow()
+
+    def close() -> None:
+        client.wait()
+        client.status = "closing"
+        raise AttributeError("'NoneType' object has no attribute 'ncores'")
+
+    client.before_answer = close
+
+    async def find() -> None:
+        with pytest.raises(ConnectionError, match="the Dask client is closed"):
+            await threads_of(client)
+
+    client.goes_on.set()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(find)
+        await client.is_asked.wait()
+        # The thread ends in real time, and the next look comes by the clock.
+        while client.status == "running":
+            await trio.lowlevel.checkpoint()
+        mock_clock.jump(0.5)
+    assert client.asks == 1
 
 
 async def test_many_messages_of_one_moment_come_in_their_order_and_hold_up_no_other_task() -> None:

@@ -24,6 +24,7 @@ from railtracks._records.json_values import writable
 from railtracks.exceptions import WorkerLostError
 from railtracks.remote._dask_types import DaskClient, DaskFuture
 from railtracks.remote._engine import JobRecord
+from railtracks.remote._scheduler import AWAY, Looks, asked, check_open, is_closed
 from railtracks.remote._worker import Job, Reply, cancel_jobs, run_job, take_news
 
 R = TypeVar("R")
@@ -31,9 +32,8 @@ T = TypeVar("T")
 
 # Seconds in which a worker has to take note of a cancel, and of how much was taken.
 _CANCEL: Final = 2.0
-# Seconds between two looks at the cluster, and how long its scheduler may be away.
-_LOOK: Final = 0.5
-_AWAY: Final = 2.0
+# How many looks find no worker before that is told: a worker that is started again is away for a second or two.
+_DESERTED: Final = 5
 # How many tasks for each thread a worker may have: one runs, and the next ones are there when that ends.
 _AHEAD: Final = 4
 # Bytes. A larger outcome is fetched from the worker: the scheduler keeps the last 1,000 messages of each topic.
@@ -130,8 +130,10 @@ class ClusterEngine:
         # By the addresses of workers, how much of the news of their jobs was taken.
         self._taken: dict[str, dict[str, int]] = {}
         self._has_taken = trio.Event()
-        # Whether jobs wait, and there is no worker.
-        self._is_deserted = False
+        self._looks = Looks(client, self._take_workers)
+        self._has_looked = trio.Event()
+        # How many looks have found that jobs wait, and no worker.
+        self._deserted = 0
 
     async def run(self, job: Job, record: JobRecord) -> Reply:
         """Run a job on the worker with the most room. See `Engine.run`.
@@ -248,16 +250,19 @@ class ClusterEngine:
 
     async def serve(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Do what belongs to no job, until it is cancelled."""
-        await self._is_answered()
         self._client.subscribe_topic(self._topic, partial(self._heard, self._take))
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._act_often)
                 nursery.start_soon(self._gather_often)
                 nursery.start_soon(self._cancel_on_workers)
-                nursery.start_soon(self._look_often)
+                nursery.start_soon(self._looks.ask_often)
+                nursery.start_soon(self._tell_if_gone)
                 nursery.start_soon(self._forget_often)
                 nursery.start_soon(self._acknowledge_often)
+                # What is sent goes to all workers then, and not to the first one that is told.
+                with trio.move_on_after(AWAY):
+                    await self._has_looked.wait()
                 task_status.started()
         finally:
             for topic in (self._topic, *self._workers):
@@ -340,33 +345,18 @@ class ClusterEngine:
             forget = partial(self._client.cancel, [task.future], force=True)
             await self._ask(forget)
 
-    async def _look_often(self) -> None:
-        away = 0.0
+    async def _tell_if_gone(self) -> None:
+        """Fail all that was sent, once the client is closed or the scheduler gone."""
         while True:
-            await trio.sleep(_LOOK)
-            away = 0.0 if await self._is_answered() else away + _LOOK
-            # A client that has lost its scheduler is `connecting` for longer than this takes.
-            is_closed = self._client.status in {"closing", "closed"}
-            if is_closed or away >= _AWAY:
-                why = "the Dask client was closed before its session" if is_closed else "the scheduler is gone"
-                for each in [*self._sent.values()]:
-                    problem = ConnectionError(f"{why}: {each.job.name!r} was sent there, and may run on")
-                    self._fail(each, problem)
+            await self._looks.until_gone()
+            has_closed = is_closed(self._client)
+            why = "the Dask client was closed before its session" if has_closed else "the scheduler is gone"
+            for each in [*self._sent.values()]:
+                problem = ConnectionError(f"{why}: {each.job.name!r} was sent there, and may run on")
+                self._fail(each, problem)
 
-    async def _is_answered(self) -> bool:
-        """Look at the workers; return whether the scheduler answers in time.
-
-        Dask itself would wait half a minute for a scheduler that has just gone.
-        """
-        with trio.move_on_after(_AWAY):
-            return self._client.status == "running" and await self._look_at_workers()
-        return False
-
-    async def _look_at_workers(self) -> bool:
-        """Take note of workers that have come or gone; return whether the scheduler answers."""
-        threads = await self._ask(self._client.nthreads)
-        if threads is None:
-            return False
+    def _take_workers(self, threads: dict[str, int]) -> None:
+        """Take note of workers that have come or gone."""
         for address in self._workers.keys() - threads.keys():
             self._lost(address)
         for address in threads.keys() - self._workers.keys():
@@ -374,20 +364,19 @@ class ClusterEngine:
             self._client.subscribe_topic(address, partial(self._heard, partial(self._heard_of, address)))
         self._assign()
         self._tell_if_deserted()
-        return True
+        self._has_looked.set()
 
     def _tell_if_deserted(self) -> None:
         """Log, once until a worker comes, that jobs wait for one."""
-        is_deserted = bool(self._waiting) and not self._workers
-        if is_deserted and not self._is_deserted:
+        self._deserted = self._deserted + 1 if self._waiting and not self._workers else 0
+        if self._deserted == _DESERTED:
             _LOG.warning(
                 "the Dask cluster has no worker: %r, and whatever else is sent, waits until one comes",
                 self._waiting[0].job.name,
             )
-        self._is_deserted = is_deserted
 
     async def _ask(self, ask: Callable[[], R]) -> R | None:
-        return await _asked(self._client, ask)
+        return await asked(self._client, ask)
 
     def _heard_of(self, address: str, message: dict[str, Any]) -> None:
         if message.get("action") == "remove-worker":
@@ -405,19 +394,6 @@ class ClusterEngine:
     def _fail(self, sent: _Sent, problem: Exception) -> None:
         """End a job with an error, behind all that workers have told: its own end may be there."""
         self._acts.into.send_nowait(partial(sent.end, None, problem))
-
-
-async def _asked(client: DaskClient, ask: Callable[[], R]) -> R | None:
-    """Return what the cluster answers, in a thread; `None` if the scheduler is gone or the client closed."""
-    try:
-        return await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
-    except OSError:
-        return None
-    except Exception:
-        # Dask raises errors of many types from a client that has been closed.
-        if client.status == "running":
-            raise
-        return None
 
 
 def _fetched(client: DaskClient, future: DaskFuture) -> dict[str, Reply] | Exception:
@@ -453,32 +429,9 @@ def run_jobs(jobs: list[Job], topic: str) -> list[tuple[str, Reply]]:
 @asynccontextmanager
 async def open_engine(client: DaskClient) -> AsyncGenerator[ClusterEngine]:
     """Open what carries sessions to the workers of a cluster."""
-    _check_open(client)
+    check_open(client)
     engine = ClusterEngine(client)
     async with trio.open_nursery() as nursery:
         await nursery.start(engine.serve)
         yield engine
         nursery.cancel_scope.cancel()
-
-
-def _check_open(client: DaskClient) -> None:
-    if client.status == "closed":
-        raise ConnectionError("the Dask client is closed")
-
-
-async def threads_of(client: DaskClient) -> int:
-    """Return how many tasks the workers of a cluster run at a time: 1 if it has none.
-
-    Raises:
-        ConnectionError: If the client is closed, or the scheduler is gone.
-    """
-    away = 0.0
-    while away < _AWAY:
-        _check_open(client)
-        with trio.move_on_after(_AWAY):
-            threads = await _asked(client, client.nthreads) if client.status == "running" else None
-            if threads is not None:
-                return sum(threads.values()) or 1
-        await trio.sleep(_LOOK)
-        away += _LOOK
-    raise ConnectionError("the scheduler is gone: no session was sent there")

@@ -294,7 +294,7 @@ def _name_of(flow: Flow[..., object], advice: str) -> FlowName:
 async def _threads_of(workers: Workers) -> int:
     """Return how many sessions the workers can run at a time."""
     if _is_client(workers):
-        from railtracks.remote._cluster import threads_of  # noqa: PLC0415 - as above
+        from railtracks.remote._scheduler import threads_of  # noqa: PLC0415 - as above
 
         return await threads_of(cast("DaskClient", workers))
     # The name that the executors of the standard library and those made after them have for it.
