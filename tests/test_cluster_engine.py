@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 import railtracks as rt
 from railtracks.remote._cluster import ClusterEngine, open_engine
-from railtracks.remote._scheduler import threads_of
+from railtracks.remote._scheduler import asked, threads_of
 from railtracks.remote._worker import Job, Reply, take_news
 
 
@@ -238,29 +238,17 @@ async def test_a_scheduler_that_is_busy_for_seconds_fails_nothing_that_waits_for
         client.goes_on.set()
 
 
-async def test_a_client_that_is_closed_while_its_scheduler_answers_is_told_as_closed(mock_clock: MockClock) -> None:
-    client = Slow()
+async def test_an_error_of_a_client_that_is_closed_meanwhile_is_told_as_that(autojump_clock: MockClock) -> None:
+    client = TwoWorkers()
 
     def close() -> None:
-        client.wait()
         client.status = "closing"
         raise AttributeError("'NoneType' object has no attribute 'ncores'")
 
     client.before_answer = close
-
-    async def find() -> None:
-        with pytest.raises(ConnectionError, match="the Dask client is closed"):
-            await threads_of(client)
-
-    client.goes_on.set()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(find)
-        await client.is_asked.wait()
-        # The thread ends in real time, and the next look comes by the clock.
-        while client.status == "running":
-            await trio.lowlevel.checkpoint()
-        mock_clock.jump(0.5)
-    assert client.asks == 1
+    assert await asked(client, client.nthreads) is None
+    with pytest.raises(ConnectionError, match="the Dask client is closed"):
+        await threads_of(client)
 
 
 async def test_many_messages_of_one_moment_come_in_their_order_and_hold_up_no_other_task() -> None:

@@ -131,7 +131,6 @@ class ClusterEngine:
         self._taken: dict[str, dict[str, int]] = {}
         self._has_taken = trio.Event()
         self._looks = Looks(client, self._take_workers)
-        self._has_looked = trio.Event()
         # How many looks have found that jobs wait, and no worker.
         self._deserted = 0
 
@@ -262,7 +261,7 @@ class ClusterEngine:
                 nursery.start_soon(self._acknowledge_often)
                 # What is sent goes to all workers then, and not to the first one that is told.
                 with trio.move_on_after(AWAY):
-                    await self._has_looked.wait()
+                    await self._looks.has_answer.wait()
                 task_status.started()
         finally:
             for topic in (self._topic, *self._workers):
@@ -364,7 +363,6 @@ class ClusterEngine:
             self._client.subscribe_topic(address, partial(self._heard, partial(self._heard_of, address)))
         self._assign()
         self._tell_if_deserted()
-        self._has_looked.set()
 
     def _tell_if_deserted(self) -> None:
         """Log, once until a worker comes, that jobs wait for one."""

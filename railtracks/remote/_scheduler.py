@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 import trio
-from attrs import define
+from attrs import define, field
 
 from railtracks.remote._dask_types import DaskClient
 
@@ -33,12 +33,14 @@ class Looks:
         take: Takes an answer: how many tasks each worker runs at a time.
         away: Seconds for which the client has been without its scheduler.
         silent: Seconds since the last answer.
+        has_answer: Set with the first answer.
     """
 
     client: DaskClient
     take: Callable[[dict[str, int]], object]
     away: float = 0.0
     silent: float = 0.0
+    has_answer: trio.Event = field(factory=trio.Event)
 
     async def ask_often(self) -> None:
         """Ask, and hand on the answers, until it is cancelled."""
@@ -47,6 +49,7 @@ class Looks:
             if threads is not None:
                 self.silent = 0.0
                 self.take(threads)
+                self.has_answer.set()
             await trio.sleep(_LOOK)
 
     async def until_gone(self) -> None:
