@@ -160,7 +160,8 @@ async def test_a_cluster_without_workers_is_told_of_once_until_one_comes(
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(lose, engine)
                 # The only worker is started again.
-                assert await look(4) == []
+                # The look that is under way now may count, too, and the last one may find no worker: four at most.
+                assert await look(3) == []
                 client.threads = {"first": 1}
                 await look()
                 client.threads = {}
