@@ -56,6 +56,8 @@ class Counted:
         self.name = "counted"
         self.max_tokens = max_tokens
         self.answered = 0
+        # Tokens, of all prompts and answers.
+        self.used = 0
         self._sizes = sizes or [5]
 
     @asynccontextmanager
@@ -67,7 +69,9 @@ class Counted:
         await trio.lowlevel.checkpoint()
         self.answered += 1
         prompt = sum(len(each.content) for each in request.messages if isinstance(each, UserMessage | SystemMessage))
-        return Response(AssistantMessage("yes"), Usage(-(-prompt // 3), size, calls=1))
+        usage = Usage(-(-prompt // 3), size, calls=1)
+        self.used += usage.input_tokens + usage.output_tokens
+        return Response(AssistantMessage("yes"), usage)
 
 
 async def exceeded(budget: rt.Budget, run: Callable[[], Any]) -> rt.BudgetExceededError:
@@ -190,12 +194,14 @@ class Watched(rt.Budget):
     Attributes:
         reserved: For each request the tokens reserved, and the largest answer before it.
         over: How much more than reserved was used, by the answers in flight since the last request was let through.
+        heard: How many answers came back: the end of the budget may cancel a request whose answer is on its way.
     """
 
     def __init__(self, tokens: int) -> None:
         super().__init__(tokens=tokens)
         self.reserved: list[tuple[int, int]] = []
         self.over = 0
+        self.heard = 0
         self._answers = [0]
 
     def reserve(self, wanted: Spent) -> None:
@@ -206,6 +212,7 @@ class Watched(rt.Budget):
     def settle(self, reserved: Spent, used: Spent, answer: int = 0) -> None:
         super().settle(reserved, used, answer)
         self._answers.append(answer)
+        self.heard += answer > 0
         self.over += max(0, used.tokens - reserved.tokens)
 
 
@@ -229,9 +236,9 @@ def test_tokens_are_over_by_at_most_what_answers_in_flight_had_not_reserved(
             assert error.used <= limit + budget.over  # noqa: PT017 - what it says is the subject
         # Each request reserves its prompt, and the largest answer that there is until then.
         assert [tokens for tokens, _ in budget.reserved] == [10 + largest for _, largest in budget.reserved]
-        # What the model itself has used, answer by answer, however the budget counts.
-        used = sum(10 + sizes[number % len(sizes)] for number in range(model.answered))
-        assert used <= limit + budget.over
+        # What the model itself has used, however the budget counts.
+        unheard = (model.answered - budget.heard) * max(sizes)
+        assert model.used <= limit + budget.over + unheard
         assert budget.used.calls <= agents
 
     trio.run(main)
