@@ -297,11 +297,13 @@ def test_of_a_session_on_another_machine_it_is_told_where_and_when_it_was_last_h
 
 def test_what_cannot_be_read_of_another_machine_is_left_out(home: Path) -> None:
     recorded(home, "s", {"seq": 2, "at": "at noon", "kind": "broadcast", "item": 1}, host=None)
-    assert only(Archive()).elsewhere == Elsewhere("an unknown machine", None)
+    assert only(Archive()).elsewhere == Elsewhere("an unknown machine", NOON)
     recorded(home, "s", {"seq": 2, "at": "at noon", "kind": "broadcast", "item": 1}, host=5)
-    assert only(Archive()).elsewhere == Elsewhere("an unknown machine", None)
+    assert only(Archive()).elsewhere == Elsewhere("an unknown machine", NOON)
     (path,) = (home / "events" / "s").iterdir()
     path.write_text(f"{path.read_text()}no JSON\n")
+    assert only(Archive()).elsewhere == Elsewhere("an unknown machine", NOON)
+    path.write_text(f"{path.read_text().splitlines()[0]}\n")
     assert only(Archive()).elsewhere == Elsewhere("an unknown machine", None)
 
 
@@ -554,8 +556,6 @@ def test_what_is_no_saved_state_costs_itself_and_is_told(home: Path, make: Calla
         lambda folder: recorded(folder.parents[1], "bad", schema=2),
         lambda folder: recorded(folder.parents[1], "bad").rename(folder / "worse.jsonl"),
         lambda folder: recorded(folder.parents[1], "other").parent.rename(folder),
-        lambda folder: recorded(folder.parents[1], "bad", session_name=7),
-        lambda folder: recorded(folder.parents[1], "bad", closed(NOON, "asleep")),
     ],
 )
 def test_what_is_no_folder_with_events_costs_itself_and_is_told(home: Path, make: Callable[[Path], object]) -> None:
@@ -565,6 +565,69 @@ def test_what_is_no_folder_with_events_costs_itself_and_is_told(home: Path, make
     assert ids(archive.summaries()) == ["good"]
     (problem,) = archive.problems()
     assert str(home / "events" / "bad") in problem
+
+
+@pytest.mark.parametrize(
+    ("first", "name"),
+    [
+        ("broken", None),
+        ("", None),
+        ("x" * 70_000, None),
+        ('{"session_name": ', None),
+        ({"session_name": 7}, None),
+        ({"started_at": 7, "session_name": "mine"}, "mine"),
+        ({"run_began_at": "now", "session_name": "mine"}, "mine"),
+    ],
+)
+def test_a_damaged_first_line_of_events_costs_what_it_tells(home: Path, first: Any, name: str | None) -> None:
+    path = recorded(home, "s", closed(NOON + timedelta(minutes=1)))
+    head, *events = path.read_text("ascii").splitlines()
+    damaged = first if isinstance(first, str) else json.dumps({**json.loads(head), **first})
+    path.write_text("\n".join([damaged, *events, ""]), "ascii")
+    archive = Archive()
+    found = only(archive)
+    assert (found.session_id, found.name, found.status, found.started_at) == ("s", name, "completed", NOON)
+    assert archive.problems() == ()
+    assert archive.load(found).status == "completed"
+    # Whoever has written a file without an end, that line would tell.
+    path.write_text("\n".join([damaged, events[0], ""]), "ascii")
+    assert only(archive).status == "running"
+    assert (only(archive).elsewhere is None) is isinstance(first, dict)
+
+
+def test_a_damaged_first_line_costs_no_more_where_another_file_tells_the_same(home: Path) -> None:
+    path = recorded(home, "s", session_name="mine")
+    path.with_name(path.name.replace("-1.jsonl", "-2.jsonl")).write_text(path.read_text("ascii"), "ascii")
+    path.write_text("broken\n")
+    assert only(Archive()).name == "mine"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"seq": 3}',
+        "\x00\x00",
+        "{}",
+        '{"seq": 3, "at": "2026-01-02T12:00:00Z", "kind": "session_closed", "status": "asleep"}',
+    ],
+)
+def test_a_damaged_last_line_of_events_costs_itself(home: Path, line: str) -> None:
+    ended = recorded(home, "ended", closed(NOON))
+    running = recorded(home, "running")
+    for path in (ended, running):
+        path.write_text(f"{path.read_text('ascii')}{line}\n", "ascii")
+    archive = Archive()
+    told = {each.session_id: each.status for each in archive.summaries()}
+    assert (told["running"], archive.problems()) == ("running", ())
+    assert told["ended"] == ("running" if "asleep" in line else "completed")
+
+
+def test_the_head_of_a_saved_state_that_is_too_long_is_told(home: Path) -> None:
+    saved(home, "s", text="x" * 70_000)
+    archive = Archive()
+    assert archive.summaries() == []
+    (problem,) = archive.problems()
+    assert "its head is too long" in problem
 
 
 def test_events_whose_last_line_is_broken_or_being_written_have_no_end_yet(home: Path) -> None:

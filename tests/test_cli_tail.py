@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -12,9 +13,9 @@ import trio
 from command_line import Command, command_fixture  # noqa: F401 - a fixture
 
 import railtracks as rt
-from railtracks._archive import Archive
+from railtracks._archive import Archive, of_none
 from railtracks.cli._screen import Screen
-from railtracks.cli._tail import _StoreSource
+from railtracks.cli._tail import _EventSource, _StoreSource
 
 
 @rt.function_node
@@ -69,6 +70,34 @@ def test_tail_begins_with_the_last_lines(command: Command) -> None:
     recorded(*["a"] * 15)
     assert len(command("tail", "mine").out.splitlines()) == 20
     assert without_clock(command("tail", "mine", "--lines", "1").out) == ["✓ the session completed"]
+
+
+def test_tail_of_a_long_record_holds_the_last_lines_only(home: Path) -> None:
+    async def main() -> None:
+        async with rt.Session(name="mine", record_events=True):
+            for _ in range(6_000):
+                await rt.broadcast("x" * 1_900)
+
+    trio.run(main)
+    archive = Archive()
+    reader = archive.events(archive.find("mine"), of_none, has_ended_calls=False)
+    assert reader is not None
+    assert sum(file.stat().st_size for file in home.glob("events/*/*")) > 11_000_000
+    tracemalloc.start()
+    try:
+        source = _EventSource(reader, 20)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    shown = Screen(is_terminal=False, width=None, is_ascii=False)
+    assert len(source.news(shown, as_json=False)) == 20
+    assert peak < 5_000_000
+
+
+@pytest.mark.parametrize("lines", ["1000000", "9" * 30])
+def test_tail_takes_any_number_of_lines(lines: str, command: Command) -> None:
+    recorded("a")
+    assert len(command("tail", "mine", "--lines", lines).out.splitlines()) == 7
 
 
 def test_tail_in_json_has_the_lines_of_the_file(command: Command) -> None:

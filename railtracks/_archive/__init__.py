@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from railtracks._archive.archive import Archive
 from railtracks._archive.deleting import DeletedFiles, delete_files, prune_files
-from railtracks._archive.event_reader import EventReader, RecordedEvent
+from railtracks._archive.event_order import RecordedEvent
+from railtracks._archive.event_reader import EventReader
+from railtracks._archive.event_state import of_all, of_none
 from railtracks._archive.summary import DIED, Elsewhere, NoSessionError, Origin, SessionSummary
 
 __all__ = [
@@ -21,5 +23,7 @@ __all__ = [
     "RecordedEvent",
     "SessionSummary",
     "delete_files",
+    "of_all",
+    "of_none",
     "prune_files",
 ]

@@ -6,7 +6,7 @@ Called by the command line and by the viewer, from any thread. All methods block
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from railtracks._archive.event_heads import EventSummary, event_heads_in
 from railtracks._archive.event_reader import EventReader
+from railtracks._archive.event_state import of_all
 from railtracks._archive.joining import joined
 from railtracks._archive.state_heads import states_in
 from railtracks._archive.stores import Stores, urls_of
@@ -101,8 +102,13 @@ class Archive:
                 return candidates[0]
         raise NoSessionError(wanted, alike)
 
-    def load(self, summary: SessionSummary) -> ExecutionInfo:
+    def load(self, summary: SessionSummary, values: Callable[[int], bool] = of_all) -> ExecutionInfo:
         """Return a session with its calls, from the origin that tells the most.
+
+        Args:
+            summary: The session.
+            values: Returns whether arguments and result of a call are needed, by its id. Those of events take more
+                memory than all else; of other origins all are returned.
 
         Raises:
             StateError: If a file cannot be read, or is over 200 MB.
@@ -114,8 +120,8 @@ class Archive:
             return self._stores.store(origin.place).load(summary.session_id)
         path = Path(origin.place)
         if origin.kind == "events":
-            reader = EventReader(path)
-            reader.read()
+            reader = EventReader(path, values)
+            reader.read_all()
             return reader.info()
         try:
             found = path.lstat()
@@ -128,10 +134,18 @@ class Archive:
             raise StateError(origin.place, "$", problem)
         return load_state(path)
 
-    def events(self, summary: SessionSummary) -> EventReader | None:
-        """Return a reader of the events of a session, `None` if none were recorded."""
+    def events(
+        self, summary: SessionSummary, values: Callable[[int], bool] = of_all, *, has_ended_calls: bool = True
+    ) -> EventReader | None:
+        """Return a reader of the events of a session, `None` if none were recorded.
+
+        Args:
+            summary: The session.
+            values: As for `EventReader`.
+            has_ended_calls: As for `EventReader`.
+        """
         folders = [each.place for each in summary.origins if each.kind == "events"]
-        return EventReader(Path(folders[0])) if folders else None
+        return EventReader(Path(folders[0]), values, has_ended_calls=has_ended_calls) if folders else None
 
     def store(self, url: str) -> DurableStore:
         """Return a store, by its URL or by the place of an origin.

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from attrs import evolve
 
@@ -24,6 +25,8 @@ from railtracks._archive.documents import (
     status_in,
     text_in,
 )
+from railtracks._archive.event_order import RecordedEvent, event_of
+from railtracks._archive.event_segments import began_at
 from railtracks._archive.summary import DIED, Elsewhere, Origin, SessionSummary
 from railtracks._records.data import Status
 from railtracks._records.event_files import EVENTS_FOLDER, TAIL, segments_in
@@ -31,6 +34,8 @@ from railtracks._records.event_lines import EVENT_SCHEMA, LONGEST_LINE
 from railtracks._records.events import EventKind
 from railtracks._records.files import open_regular
 from railtracks._records.process_identity import is_gone
+
+T = TypeVar("T")
 
 
 class EventSummary(NamedTuple):
@@ -87,62 +92,74 @@ def event_head(folder: str) -> EventSummary | None:
     last = first
     if segments[1:]:
         last, tail = _ends_of(os.path.join(folder, segments[-1].file))  # noqa: PTH118 - the same
-    if text_in(first, "session_id") != os.path.basename(folder):  # noqa: PTH119 - the same
+    event = _last_event(tail)
+    head = first or last
+    if not head and event is None:
+        raise ValueError("neither its first line nor the last ones can be read")
+    if head and text_in(head, "session_id") != os.path.basename(folder):  # noqa: PTH119 - the same
         raise ValueError("is about another session")
     summary = SessionSummary(
-        session_id=text_in(first, "session_id"),
-        name=optional_text_in(first, "session_name"),
-        flow_name=optional_text_in(first, "flow_name"),
+        session_id=os.path.basename(folder),  # noqa: PTH119 - the same
+        name=_if_readable(optional_text_in, head, "session_name"),
+        flow_name=_if_readable(optional_text_in, head, "flow_name"),
         status=Status.RUNNING,
-        started_at=optional_moment_in(first, "started_at"),
+        started_at=_if_readable(optional_moment_in, head, "started_at") or began_at(segments[0]),
         ended_at=None,
         origins=(Origin("events", folder),),
     )
-    event = _last_event(tail)
-    is_end = event.get("kind") == EventKind.SESSION_CLOSED
-    told = _ended(summary, event) if is_end else _without_end(summary, last, event)
-    return EventSummary(told, optional_moment_in(last, "run_began_at"))
+    told = _ended(summary, event) if event is not None and event.kind == EventKind.SESSION_CLOSED else None
+    run_began_at = _if_readable(optional_moment_in, last, "run_began_at") or began_at(segments[-1])
+    return EventSummary(told or _without_end(summary, last, event), run_began_at)
 
 
-def _without_end(summary: SessionSummary, head: Document, event: Document) -> SessionSummary:
+def _if_readable(read: Callable[[Document, str], T | None], head: Document, key: str) -> T | None:
+    """Return a part of a first line; `None` if it is damaged: then a line costs no more than what it tells."""
+    try:
+        return read(head, key)
+    except ValueError:
+        return None
+
+
+def _without_end(summary: SessionSummary, head: Document, event: RecordedEvent | None) -> SessionSummary:
     """Return what is to be said of a session without an end: runs, has died, or runs for all that is known here."""
     has_died = is_gone(head)
     if has_died is not None:
         return evolve(summary, status=DIED if has_died else Status.RUNNING)
-    try:
-        heard_at = optional_moment_in(event, "at")
-    except ValueError:
-        heard_at = None
+    heard_at = None if event is None else event.at
     host = head.get("host")
     return evolve(summary, elsewhere=Elsewhere(host if type(host) is str and host else "an unknown machine", heard_at))
 
 
-def _ended(summary: SessionSummary, end: Document) -> SessionSummary:
-    return evolve(
-        summary,
-        status=status_in(end),
-        ended_at=optional_moment_in(end, "ended_at") or optional_moment_in(end, "at"),
-        error=error_in(end),
-        cause=cause_in(end),
-        calls=optional_number_in(end, "calls"),
-    )
-
-
-def _last_event(tail: bytes) -> Document:
-    """Return the last whole line, nothing if that is no event."""
-    line = tail[: tail.rfind(b"\n") + 1].rstrip(b"\n").rpartition(b"\n")[2]
+def _ended(summary: SessionSummary, event: RecordedEvent) -> SessionSummary | None:
+    """Return what is to be said of a session that has ended; `None` if its end is damaged."""
+    end = event.fields
     try:
-        return document_of(line)
+        return evolve(
+            summary,
+            status=status_in(end),
+            ended_at=optional_moment_in(end, "ended_at") or event.at,
+            error=error_in(end),
+            cause=cause_in(end),
+            calls=optional_number_in(end, "calls"),
+        )
     except ValueError:
-        return {}
+        return None
+
+
+def _last_event(tail: bytes) -> RecordedEvent | None:
+    """Return the last whole line that is an event, `None` if none of them is."""
+    for line in reversed(tail[: tail.rfind(b"\n") + 1].split(b"\n")):
+        with suppress(ValueError):
+            return event_of(line)
+    return None
 
 
 def _ends_of(path: str) -> tuple[Document, bytes]:
-    """Return the first line of a file, and its end.
+    """Return the first line of a file, nothing if it is damaged, and its end.
 
     Raises:
         OSError: If it is no regular file, or cannot be read.
-        ValueError: If the first line is not that of a file of events.
+        ValueError: If the first line is that of some other file.
     """
     descriptor = open_regular(path)
     try:
@@ -154,7 +171,10 @@ def _ends_of(path: str) -> tuple[Document, bytes]:
             data = os.read(descriptor, TAIL)
     finally:
         os.close(descriptor)
-    head = document_of(line)
+    try:
+        head = document_of(line)
+    except ValueError:
+        return {}, data
     if head.get("schema") != EVENT_SCHEMA:
         raise ValueError(f"is of another schema than {EVENT_SCHEMA}")
     return head, data

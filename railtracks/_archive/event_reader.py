@@ -5,22 +5,16 @@ Made by the archive. Nothing that is in the files is trusted: what cannot be rea
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-from railtracks._archive.documents import (
-    Document,
-    document_of,
-    moment_in,
-    number_in,
-    optional_number_in,
-    optional_text_in,
-    text_in,
-)
-from railtracks._archive.event_segments import Place, lines_after
-from railtracks._archive.event_state import EventState
+from railtracks._archive.documents import Document, document_of, number_in
+from railtracks._archive.event_order import EventOrder, RecordedEvent
+from railtracks._archive.event_segments import Place, began_at, lines_after
+from railtracks._archive.event_state import EventState, of_all
 from railtracks._records.data import ExecutionInfo
 from railtracks._records.event_files import SegmentName, segments_in
 from railtracks._records.event_lines import EVENT_SCHEMA
@@ -29,32 +23,8 @@ from railtracks._records.process_identity import is_gone
 from railtracks.exceptions import StateError
 
 _KINDS: Final = frozenset(EventKind)
-
-
-class RecordedEvent(NamedTuple):
-    """One line of a file of events.
-
-    Attributes:
-        seq: Its number, consecutive over all files of the session.
-        at: When it happened, in UTC.
-        kind: What happened: a value of `EventKind`.
-        call: The call that it is about, `None` if it is about the session.
-        parent: The call that this one was made in.
-        node: The name of the node of the call.
-        attempt: Which attempt of the call this is.
-        status: Where the call, or the session, stood then.
-        fields: The whole line: `args`, `kwargs`, `result`, `error`, `item` and others, where they were written.
-    """
-
-    seq: int
-    at: datetime
-    kind: str
-    call: int | None
-    parent: int | None
-    node: str | None
-    attempt: int | None
-    status: str | None
-    fields: Document
+# How much earlier than its run, or later than now, an event may have happened by a clock that is not right.
+_OFF: Final = timedelta(days=1)
 
 
 class EventReader:
@@ -63,37 +33,61 @@ class EventReader:
     Attributes:
         folder: The folder of its files.
         is_ended: Whether the last event read is the end of the session.
-        missing: How many events are not there any more, up to the last one read: files over the limit were deleted, or
-            lines were damaged.
+
+    Args:
+        folder: The folder of its files.
+        values: Returns whether the arguments and the result of a call are kept, by its id.
+        has_ended_calls: Whether calls that have ended are kept.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, values: Callable[[int], bool] = of_all, *, has_ended_calls: bool = True) -> None:
         self.folder = folder
         self.is_ended = False
-        self.missing = 0
         self._places: dict[SegmentName, Place] = {}
-        self._last_seq = 0
-        self._state = EventState(folder.name)
+        self._order = EventOrder()
+        self._times = _Times()
+        self._state = EventState(folder.name, values, has_ended_calls=has_ended_calls)
 
     def read(self) -> list[RecordedEvent]:
         """Return the events that have come since the last read, in their order.
 
         Raises:
+            StateError: As from `events`.
+        """
+        return list(self.events())
+
+    def events(self) -> Iterator[RecordedEvent]:
+        """Return the events that have come since the last read one by one: all of them may need much memory.
+
+        Raises:
             StateError: If the folder cannot be read, for example because somebody has deleted it.
         """
-        events: list[RecordedEvent] = []
         try:
             names = segments_in(self.folder)
         except OSError as error:
             raise StateError(str(self.folder), "$", f"its events cannot be read: {error.strerror}") from error
+        self._times.now = datetime.now(UTC)
         for name in names:
             place = self._places.setdefault(name, Place())
             for line in lines_after(self.folder / name.file, place):
                 if not place.has_head:
-                    self._take_head(place, line)
-                elif (event := self._taken(line)) is not None:
-                    events.append(event)
-        return events
+                    self._take_head(name, place, line)
+                elif not place.is_foreign:
+                    yield from filter(self._is_taken, map(self._times.possible, self._order.believed(line)))
+
+    def read_all(self) -> None:
+        """Read the events that have come since the last read, for `info` only.
+
+        Raises:
+            StateError: As from `events`.
+        """
+        for _ in self.events():
+            pass
+
+    @property
+    def missing(self) -> int:
+        """How many events are not there any more, up to the last one read: in files that were deleted, or damaged."""
+        return self._order.missing
 
     @property
     def has_died(self) -> bool:
@@ -110,49 +104,69 @@ class EventReader:
         """
         return self._state.info()
 
-    def _take_head(self, place: Place, line: bytes) -> None:
+    def _take_head(self, name: SegmentName, place: Place, line: bytes) -> None:
         place.has_head = True
+        first_seq: int | None = None
         with suppress(ValueError):
             head = document_of(line)
             place.is_foreign = head.get("schema") != EVENT_SCHEMA
-            if not place.is_foreign:
-                self._state.begin(head)
-                place.head = head
+            if place.is_foreign:
+                return
+            first_seq = _first_seq_in(head)
+            self._state.begin(head)
+            place.head = head
+        self._order.begin(first_seq)
+        self._times.begin(began_at(name))
 
-    def _taken(self, line: bytes) -> RecordedEvent | None:
-        """Return the event of a line; `None` if it cannot be read, is of a kind that is not known, or came too late.
-
-        Too late are events that a process goes on writing after another one has taken its session over.
-        """
-        try:
-            event = event_of(line)
-            if event.seq <= self._last_seq:
-                return None
-            if event.kind in _KINDS:
+    def _is_taken(self, event: RecordedEvent) -> bool:
+        """Take an event, and return whether it is of a kind that is known, and could be read."""
+        is_known = event.kind in _KINDS
+        if is_known:
+            try:
                 self._state.take(event.kind, event.at, event.fields)
-                self.is_ended = event.kind == EventKind.SESSION_CLOSED
-        except ValueError:
-            return None
-        self.missing += event.seq - self._last_seq - 1
-        self._last_seq = event.seq
-        return event if event.kind in _KINDS else None
+            except ValueError:
+                self._order.pass_over()
+                return False
+            self.is_ended = event.kind == EventKind.SESSION_CLOSED
+        self._order.count(event)
+        return is_known
 
 
-def event_of(line: bytes) -> RecordedEvent:
-    """Return the event of a line, of whatever kind.
+class _Times:
+    """When events happened, of which a line may say anything.
 
-    Raises:
-        ValueError: If it is no event.
+    Attributes:
+        now: The present.
     """
-    document = document_of(line)
-    return RecordedEvent(
-        number_in(document, "seq"),
-        moment_in(document, "at"),
-        text_in(document, "kind"),
-        optional_number_in(document, "call"),
-        optional_number_in(document, "parent"),
-        optional_text_in(document, "node"),
-        optional_number_in(document, "attempt"),
-        optional_text_in(document, "status"),
-        document,
-    )
+
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC)
+        self._began: datetime | None = None
+        # What the line before says, and the last time that was possible.
+        self._said: datetime | None = None
+        self._last: datetime | None = None
+
+    def begin(self, began: datetime | None) -> None:
+        """Begin a file, given when its run began, `None` if its name does not tell that."""
+        self._began = began
+        self._last = self._last or began
+
+    def possible(self, event: RecordedEvent) -> RecordedEvent:
+        """Return an event with the time of the one before, if it cannot have happened when its line says."""
+        said, before = event.at, self._said
+        self._said = said
+        if self._is_possible(said) or (before is not None and abs(said - before) <= _OFF):
+            # The second: a clock that was set to another day.
+            self._last = said
+        return event if self._last in {None, said} else event._replace(at=self._last)
+
+    def _is_possible(self, said: datetime) -> bool:
+        began = self._began
+        return began is None or (began - said <= _OFF and said - max(began, self.now) <= _OFF)
+
+
+def _first_seq_in(head: Document) -> int | None:
+    try:
+        return number_in(head, "first_seq")
+    except ValueError:
+        return None

@@ -1,16 +1,18 @@
-"""The lines of one file of events that have come since the last look.
+"""The lines of one file of events that have come since the last look; when its run began, as its name says.
 
-Called by the reader of events.
+Called by the reader of events, and by what lists them.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from railtracks._archive.documents import Document
+from railtracks._records.event_files import SegmentName
 from railtracks._records.event_lines import LONGEST_LINE
 from railtracks._records.files import open_regular
 
@@ -40,7 +42,10 @@ class Place:
 
 
 def lines_after(path: Path, place: Place) -> Iterator[bytes]:
-    """Return the whole lines that follow a place in a file, and move the place on; what is no file has none."""
+    """Return the whole lines that follow a place in a file, and move the place on; what is no file has none.
+
+    In place of a line that is longer than any line there is an empty one.
+    """
     try:
         descriptor = open_regular(path)
     except OSError:
@@ -53,8 +58,7 @@ def lines_after(path: Path, place: Place) -> Iterator[bytes]:
                 # A line that is being written.
                 return
             for line in data[:end].split(b"\n")[:-1]:
-                if not place.is_cut and len(line) < LONGEST_LINE and not place.is_foreign:
-                    yield line
+                yield b"" if place.is_cut or len(line) >= LONGEST_LINE else line
                 place.is_cut = False
             if not end:
                 place.is_cut, end = True, len(data)
@@ -62,3 +66,12 @@ def lines_after(path: Path, place: Place) -> Iterator[bytes]:
             os.lseek(descriptor, place.offset, os.SEEK_SET)
     finally:
         os.close(descriptor)
+
+
+def began_at(name: SegmentName) -> datetime | None:
+    """Return when a run began, as the names of its files say; `None` if that is no time."""
+    second, microseconds = name.start[:-7], name.start[-7:]
+    try:
+        return datetime.fromisoformat(f"{second}.{microseconds}")
+    except ValueError:
+        return None

@@ -6,6 +6,7 @@ Called by the reader of events.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
@@ -34,6 +35,16 @@ _ENDS: Final = {
 _UNKNOWN: Final = CallError("unknown", "")
 
 
+def of_all(_: int) -> bool:
+    """Have the values of all calls kept."""
+    return True
+
+
+def of_none(_: int) -> bool:
+    """Have no values kept."""
+    return False
+
+
 class _Call:
     """One call, as its events tell of it until now."""
 
@@ -42,6 +53,7 @@ class _Call:
         "attempt",
         "ended_at",
         "error",
+        "has_values",
         "kwargs",
         "node",
         "parent_id",
@@ -50,13 +62,18 @@ class _Call:
         "status",
     )
 
-    def __init__(self, started_at: datetime, fields: Document) -> None:
+    def __init__(self, started_at: datetime, fields: Document, *, has_values: bool) -> None:
         """Begin with the first event of the call.
+
+        Args:
+            started_at: When that happened.
+            fields: What its line says.
+            has_values: Whether the arguments and the result are kept.
 
         Raises:
             ValueError: If it does not tell of a call.
         """
-        args, kwargs = fields.get("args"), fields.get("kwargs")
+        args, kwargs = (fields.get("args"), fields.get("kwargs")) if has_values else (None, None)
         self.parent_id = optional_number_in(fields, "parent")
         self.node = text_in(fields, "node")
         self.attempt = number_in(fields, "attempt")
@@ -65,6 +82,7 @@ class _Call:
         self.status = Status.RUNNING
         self.args: tuple[object, ...] = tuple(args) if is_list(args) else ()
         self.kwargs = {str(name): value for name, value in kwargs.items()} if is_dict(kwargs) else {}
+        self.has_values = has_values
         self.result: object = None
         self.error: CallError | None = None
 
@@ -75,7 +93,7 @@ class _Call:
             ValueError: If its error is none.
         """
         self.error = (error_in(fields) or _UNKNOWN) if status is Status.FAILED else None
-        self.result = fields.get("result") if status is Status.COMPLETED else None
+        self.result = fields.get("result") if self.has_values and status is Status.COMPLETED else None
         self.status, self.ended_at = status, max(self.started_at, at)
 
     def record(self, call_id: int, parent_id: int | None, ended_at: datetime | None) -> CallRecord:
@@ -107,10 +125,14 @@ class EventState:
 
     Args:
         session_id: Its identifier.
+        values: Returns whether the arguments and the result of a call are kept, by its id.
+        has_ended_calls: Whether calls that have ended are kept.
     """
 
-    def __init__(self, session_id: str) -> None:
+    def __init__(self, session_id: str, values: Callable[[int], bool], *, has_ended_calls: bool) -> None:
         self._session_id = session_id
+        self._values = values
+        self._has_ended_calls = has_ended_calls
         self._names: tuple[str | None, str | None, str | None] = (None, None, None)
         self._timeout: float | None = None
         self._started_at: datetime | None = None
@@ -120,7 +142,11 @@ class EventState:
         self._error: CallError | None = None
         self._cause: EndCause | None = None
         self._left_behind: list[str] = []
+        # How many calls it has had, once it has ended.
+        self._total: int | None = None
         self._calls: dict[int, _Call] = {}
+        # Each name once: every line has it anew.
+        self._nodes: dict[str, str] = {}
 
     def begin(self, head: Document) -> None:
         """Take the first line of a file.
@@ -149,9 +175,11 @@ class EventState:
         self._started_at = self._started_at or at
         if kind == EventKind.SESSION_OPENED:
             self._status, self._ended_at, self._error, self._cause = Status.RUNNING, None, None, None
+            self._total = None
         elif kind == EventKind.SESSION_CLOSED:
             status, error, cause = status_in(fields), error_in(fields), cause_in(fields)
             ended_at = optional_moment_in(fields, "ended_at") or at
+            self._total = optional_number_in(fields, "calls")
             self._status, self._error, self._cause, self._ended_at = status, error, cause, ended_at
         elif fields.get("call") is not None:
             self._take_call(EventKind(kind), at, fields)
@@ -161,13 +189,17 @@ class EventState:
         call = None if kind is EventKind.CALL_STARTED else self._calls.get(call_id)
         if call is None:
             # Of another call with this id only an earlier run can have told, or its beginning is missing.
-            call = _Call(at, fields)
+            call = _Call(at, fields, has_values=self._values(call_id))
+            call.node = self._nodes.setdefault(call.node, call.node)
         status = _ENDS.get(kind)
         if status is not None:
             call.end(status, at, fields)
         elif kind is EventKind.WORKER_LEFT_BEHIND:
             self._left_behind.append(call.node)
-        self._calls[call_id] = call
+        if call.ended_at is None or self._has_ended_calls:
+            self._calls[call_id] = call
+        else:
+            self._calls.pop(call_id, None)
 
     def info(self) -> ExecutionInfo:
         """Return the session and its calls as they stand."""
@@ -193,5 +225,6 @@ class EventState:
             ),
             cause=self._cause,
             left_behind=tuple(self._left_behind),
-            dropped_calls=max(calls, default=0) - len(calls),
+            # A damaged line may tell of a call with any number.
+            dropped_calls=max((max(calls, default=0) if self._total is None else self._total) - len(calls), 0),
         )

@@ -67,6 +67,8 @@ def state_head(path: str) -> SessionSummary:
         size = os.fstat(descriptor).st_size
         data = os.read(descriptor, HEAD)
         end = data.find(_BEFORE_CALLS)
+        if end < 0 and size > len(data):
+            raise ValueError(f"no calls begin in its first {HEAD:,} bytes, so it is none or its head is too long")
         head = data[:end] + b"}" if end >= 0 else data
         if size > len(data):
             os.lseek(descriptor, max(len(data), size - HEAD), os.SEEK_SET)

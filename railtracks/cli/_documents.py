@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Final
 
 from railtracks._archive import Elsewhere, SessionSummary
 from railtracks._records.data import SCHEMA, CallError, CallRecord, EndCause, ExecutionInfo, Status
 from railtracks._records.json_values import JsonValues
 from railtracks._records.scrubbing import Scrubber
 from railtracks._records.slices import Pauses
+from railtracks.cli._output import json_text
 
 
 def summary_document(summary: SessionSummary) -> dict[str, object]:
@@ -34,14 +37,14 @@ def summary_document(summary: SessionSummary) -> dict[str, object]:
     }
 
 
-def session_document(info: ExecutionInfo, status: str | None = None) -> dict[str, object]:
-    """Return a session with its calls.
+def session_pieces(info: ExecutionInfo, status: str | None = None) -> Iterator[str]:
+    """Return the JSON of a session with its calls, in pieces: one for each call.
 
     Args:
         info: Its record.
         status: What the list says of it. Of one that runs as far as its record tells, that counts: it may have died.
     """
-    return {
+    document: dict[str, object] = {
         "schema": SCHEMA,
         "session_id": info.session_id,
         "session_name": info.session_name,
@@ -56,8 +59,20 @@ def session_document(info: ExecutionInfo, status: str | None = None) -> dict[str
         "context_keys": list(info.context_keys),
         "left_behind": list(info.left_behind),
         "dropped_calls": info.dropped_calls,
-        "calls": [call_document(call) for call in info.calls],
+        "calls": [],
     }
+    yield json_text(document).removesuffix(_NO_CALLS)
+    separator = "["
+    for call in info.calls:
+        # A text in JSON has no line break.
+        lines = json_text(call_document(call)).split("\n")
+        yield "\n    ".join([separator, *lines])
+        separator = ","
+    yield f"\n  ]{_END}" if info.calls else f"[]{_END}"
+
+
+_END: Final = "\n}\n"
+_NO_CALLS: Final = "[]\n}"
 
 
 def call_document(call: CallRecord) -> dict[str, object]:

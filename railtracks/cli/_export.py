@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
+from railtracks._archive import of_none
 from railtracks.cli._arguments import Commands, add_session
 from railtracks.cli._output import FAILED, CommandError, put_document
 from railtracks.cli._places import add_places, archive_of, found
@@ -44,7 +45,7 @@ def add(commands: Commands) -> None:
 def _export(arguments: argparse.Namespace) -> int:
     archive = archive_of(arguments)
     (summary,) = found(arguments, archive, arguments.session)
-    info = archive.load(summary)
+    info = archive.load(summary, of_none)
     if arguments.output is None:
         text = export(info, arguments.format)
         return put_document(text if text.endswith("\n") else f"{text}\n")

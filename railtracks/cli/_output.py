@@ -9,7 +9,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from io import TextIOWrapper
 from pathlib import Path
@@ -29,6 +29,8 @@ TIMED_OUT: Final = 124
 INTERRUPTED: Final = 128 + signal.SIGINT
 READER_IS_GONE: Final = 141
 TERMINATED: Final = 128 + signal.SIGTERM
+# Characters that are written at once.
+_AT_ONCE: Final = 2**20
 
 
 class CommandError(Exception):
@@ -87,7 +89,26 @@ def encoding_of(stream: TextIO) -> str:
 
 def put_json(document: object) -> int:
     """Write a document to stdout as JSON, in ASCII, and return the exit code as `put` does."""
-    return put(f"{json.dumps(document, indent=2, allow_nan=False)}\n")
+    return put(f"{json_text(document)}\n")
+
+
+def put_pieces(pieces: Iterable[str]) -> int:
+    """Write a long text to stdout, of which never more than a part is held, and return the exit code as `put` does."""
+    waiting: list[str] = []
+    length = 0
+    for piece in pieces:
+        waiting.append(piece)
+        length += len(piece)
+        if length >= _AT_ONCE:
+            if code := put("".join(waiting)):
+                return code
+            waiting, length = [], 0
+    return put("".join(waiting))
+
+
+def json_text(document: object) -> str:
+    """Return a document as JSON for people and programs."""
+    return json.dumps(document, indent=2, allow_nan=False)
 
 
 @contextmanager

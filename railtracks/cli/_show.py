@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from itertools import chain
+from operator import eq
 from typing import Final
 
-from railtracks._archive import SessionSummary
+from railtracks._archive import SessionSummary, of_all, of_none
 from railtracks._foreign_text import plain
 from railtracks._records.data import CallError, CallRecord, EndCause, ExecutionInfo, Status
 from railtracks.cli._arguments import Commands, add_session, count
-from railtracks.cli._documents import call_document, saved_value, session_document
-from railtracks.cli._output import NO_SESSION, CommandError, put_json
+from railtracks.cli._documents import call_document, saved_value, session_pieces
+from railtracks.cli._output import NO_SESSION, CommandError, json_text, put_pieces
 from railtracks.cli._places import add_places, archive_of, found
 from railtracks.cli._screen import Column, Line, Screen, local, place_text, put_lines, screen, table
 from railtracks.cli._slow import Times
@@ -38,6 +39,8 @@ examples:
 _SLOWEST: Final = 15
 # Calls with lines of their own in the tree.
 _MOST: Final = 1_000
+# Names at either end of the path to a call that is nested deeper than that.
+_ENDS_OF_PATH: Final = 20
 _INDENT: Final = "    "
 _NODES: Final = (
     Column("NODE", widest=48),
@@ -75,24 +78,32 @@ def add(commands: Commands) -> None:
 def _show(arguments: argparse.Namespace) -> int:
     archive, shown = archive_of(arguments), screen()
     (summary,) = found(arguments, archive, arguments.session)
-    info = archive.load(summary)
-    document: Callable[[], object]
-    lines: Iterator[Line]
+    info = archive.load(summary, _shown_values(arguments))
+    pieces, lines = session_pieces(info, summary.status), _tree_lines(info, shown)
     if arguments.call is not None:
         call = _call(info, arguments.call)
-        document, lines = partial(call_document, call), _call_lines(info, call)
+        pieces, lines = _as_json(partial(call_document, call)), _call_lines(info, call)
     elif arguments.failed:
         failures = _failures(info)
-        document, lines = partial(_failed_document, failures), _failed_lines(info, failures, shown)
+        pieces, lines = _as_json(partial(_failed_document, failures)), _failed_lines(info, failures, shown)
     elif arguments.slow:
         times = Times(info)
-        document, lines = partial(_times_document, times), _slow_lines(times, shown)
-    else:
-        document, lines = partial(session_document, info, summary.status), _tree_lines(info, shown)
+        pieces, lines = _as_json(partial(_times_document, times)), _slow_lines(times, shown)
     if arguments.json:
-        return put_json(document())
+        return put_pieces(pieces)
     head = () if arguments.call is not None else _head_lines(summary, info, shown)
     return put_lines(chain(head, lines), shown)
+
+
+def _shown_values(arguments: argparse.Namespace) -> Callable[[int], bool]:
+    """Return of which calls the arguments and results are shown: together they may need more memory than all else."""
+    if arguments.call is not None:
+        return partial(eq, arguments.call)
+    return of_all if arguments.json and not arguments.slow else of_none
+
+
+def _as_json(document: Callable[[], object]) -> Iterator[str]:
+    yield f"{json_text(document())}\n"
 
 
 def _call(info: ExecutionInfo, call_id: int) -> CallRecord:
@@ -157,10 +168,11 @@ def _failed_lines(info: ExecutionInfo, failures: Sequence[CallRecord], shown: Sc
     if not failures:
         yield Line("no call failed" if info.error is None else "no call failed: the error is the session's own")
         yield from _traceback_lines(info.error)
+    by_id = _by_id(info)
     for call in failures:
         yield Line("")
         took = "" if call.ended_at is None else f"  {lasted(call.started_at, call.ended_at)}"
-        yield Line(f"{shown.mark(call.status)} {_path(info, call)}{took}", call.status)
+        yield Line(f"{shown.mark(call.status)} {_path(by_id, call)}{took}", call.status)
         yield from _traceback_lines(call.error)
 
 
@@ -170,20 +182,27 @@ def _traceback_lines(error: CallError | None) -> Iterator[Line]:
         yield from (Line(f"{_INDENT}{plain(line)}") for line in text.split("\n"))
 
 
-def _path(info: ExecutionInfo, call: CallRecord) -> str:
-    """Return the names of the nodes from the top-level call down to a call."""
-    by_id = {each.id: each for each in info.calls}
+def _by_id(info: ExecutionInfo) -> Mapping[int | None, CallRecord]:
+    return {each.id: each for each in info.calls}
+
+
+def _path(by_id: Mapping[int | None, CallRecord], call: CallRecord) -> str:
+    """Return the names of the nodes from the top-level call down to a call; of a deep one without those between."""
     names: list[str] = []
-    around = call.parent_id
-    while around in by_id:
-        names.insert(0, plain(by_id[around].node))
-        around = by_id[around].parent_id
+    around = by_id.get(call.parent_id)
+    while around is not None:
+        names.append(plain(around.node))
+        around = by_id.get(around.parent_id)
+    names.reverse()
+    between = len(names) - 2 * _ENDS_OF_PATH
+    if between > 0:
+        names[_ENDS_OF_PATH:-_ENDS_OF_PATH] = [f"({between:,} calls)"]
     return " > ".join([*names, f"{call_name(call)} ({call.id})"])
 
 
 def _call_lines(info: ExecutionInfo, call: CallRecord) -> Iterator[Line]:
     replayed = ", replayed" if call.is_replayed else ""
-    yield Line(f"{_path(info, call)}  {word(call.status)}{replayed}", call.status)
+    yield Line(f"{_path(_by_id(info), call)}  {word(call.status)}{replayed}", call.status)
     end = "" if call.ended_at is None else f" to {local(call.ended_at)}, {lasted(call.started_at, call.ended_at)}"
     yield Line(f"  {local(call.started_at)}{end}")
     for place, value in enumerate(call.args):

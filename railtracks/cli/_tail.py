@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
-from railtracks._archive import DIED, Archive, EventReader, RecordedEvent, SessionSummary
+from railtracks._archive import DIED, Archive, EventReader, RecordedEvent, SessionSummary, of_none
 from railtracks._archive.documents import error_in
 from railtracks._foreign_text import plain
 from railtracks._records.data import CallRecord, Status
@@ -45,6 +47,13 @@ _CODES: Final[dict[str, int]] = {
     Status.WAITING: WAITING,
     Status.INTERRUPTED: WAITING,
 }
+# Events of a call that are neither its beginning nor its end.
+_BETWEEN: Final[dict[str, str]] = {
+    EventKind.CALL_OVERRAN: "came back after its timeout",
+    EventKind.WORKER_LEFT_BEHIND: "is left running in its thread",
+}
+# An event, and when its call began: told with its end.
+_Seen: TypeAlias = tuple[RecordedEvent, datetime | None]
 
 
 def add(commands: Commands) -> None:
@@ -88,7 +97,7 @@ class _Source(Protocol):
 def _tail(arguments: argparse.Namespace) -> int:
     archive, shown = archive_of(arguments), screen()
     (summary,) = found(arguments, archive, arguments.session)
-    source = _source(archive, summary)
+    source = _source(archive, summary, arguments.lines)
     if isinstance(source, _StoreSource):
         complain(f"railtracks: no events of it are recorded: its store is read each {_AT_STORE:g} seconds")
     if summary.elsewhere is not None:
@@ -105,10 +114,10 @@ def _tail(arguments: argparse.Namespace) -> int:
     return code or (_CODES.get(status, FAILED) if arguments.follow_status and status is not None else 0)
 
 
-def _source(archive: Archive, summary: SessionSummary) -> _Source:
-    reader = archive.events(summary)
+def _source(archive: Archive, summary: SessionSummary, lines: int) -> _Source:
+    reader = archive.events(summary, of_none, has_ended_calls=False)
     if reader is not None:
-        return _EventSource(reader)
+        return _EventSource(reader, lines)
     if any(origin.kind == "store" for origin in summary.origins):
         return _StoreSource(archive, summary)
     raise CommandError(
@@ -119,50 +128,66 @@ def _source(archive: Archive, summary: SessionSummary) -> _Source:
 
 
 class _EventSource:
-    """The events of a session, as another process writes them."""
+    """The events of a session, as another process writes them.
 
-    def __init__(self, reader: EventReader) -> None:
+    Args:
+        reader: What reads them.
+        lines: How many lines are told of what was before.
+    """
+
+    def __init__(self, reader: EventReader, lines: int) -> None:
         self.pause: float = _AT_FILES
         self._reader = reader
-        self._unseen = reader.read()
         # When each running call began.
         self._began: dict[int, datetime] = {}
+        # What was not told yet; of what was before only the last lines: a long session may have many.
+        self._unseen: deque[_Seen] = deque(maxlen=min(lines, sys.maxsize))
+        self._look()
 
     def news(self, shown: Screen, *, as_json: bool) -> list[Line]:
         """Return the lines of the events that are new."""
-        events, self._unseen = [*self._unseen, *self._reader.read()], []
+        self._look()
+        told, self._unseen = self._unseen, deque()
         if as_json:
-            return [Line(json.dumps(dict(event.fields))) for event in events]
-        return [self._line(event, shown) for event in events]
+            return [Line(json.dumps(dict(event.fields))) for event, _ in told]
+        return [_line(event, began, shown) for event, began in told]
 
     def end(self) -> str | None:
         """Return the status of the end of the session, or `died` if its process is gone without one."""
-        self._unseen += self._reader.read()
+        self._look()
         if self._reader.has_died:
             return DIED
         return self._reader.info().status if self._reader.is_ended else None
 
-    def _line(self, event: RecordedEvent, shown: Screen) -> Line:
-        text, status = self._told(event), event.status or ""
-        mark = shown.mark(status) if status else " "
-        return Line(f"{_clock(event.at)}  {mark} {text}", "" if status == Status.COMPLETED else status)
+    def _look(self) -> None:
+        """Read what has come, and note when the call of each event began."""
+        for event in self._reader.events():
+            began = None
+            if event.call is not None and event.kind == EventKind.CALL_STARTED:
+                self._began[event.call] = event.at
+            elif event.call is not None and event.kind not in _BETWEEN:
+                began = self._began.pop(event.call, None)
+            self._unseen.append((event, began))
 
-    def _told(self, event: RecordedEvent) -> str:
-        if event.call is None:
-            return _told_of_session(event)
-        call = f"{plain(event.node or '')} ({event.call})"
-        if event.kind == EventKind.CALL_STARTED:
-            self._began[event.call] = event.at
-            inside = "" if event.parent is None else f" in call {event.parent}"
-            return f"{call} started{inside}"
-        if event.kind == EventKind.CALL_OVERRAN:
-            return f"{call} came back after its timeout"
-        if event.kind == EventKind.WORKER_LEFT_BEHIND:
-            return f"{call} is left running in its thread"
-        began = self._began.pop(event.call, None)
-        took = "" if began is None else f" after {lasted(began, event.at)}"
-        again = ", and is tried again" if event.kind == EventKind.CALL_RETRIED else ""
-        return f"{call} {_word(event)}{took}{again}{_error_in(event)}"
+
+def _line(event: RecordedEvent, began: datetime | None, shown: Screen) -> Line:
+    text, status = _told(event, began), event.status or ""
+    mark = shown.mark(status) if status else " "
+    return Line(f"{_clock(event.at)}  {mark} {text}", "" if status == Status.COMPLETED else status)
+
+
+def _told(event: RecordedEvent, began: datetime | None) -> str:
+    if event.call is None:
+        return _told_of_session(event)
+    call = f"{plain(event.node or '')} ({event.call})"
+    if event.kind == EventKind.CALL_STARTED:
+        inside = "" if event.parent is None else f" in call {event.parent}"
+        return f"{call} started{inside}"
+    if event.kind in _BETWEEN:
+        return f"{call} {_BETWEEN[event.kind]}"
+    took = "" if began is None else f" after {lasted(began, event.at)}"
+    again = ", and is tried again" if event.kind == EventKind.CALL_RETRIED else ""
+    return f"{call} {_word(event)}{took}{again}{_error_in(event)}"
 
 
 def _told_of_session(event: RecordedEvent) -> str:
