@@ -3,18 +3,22 @@
 import json
 import os
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import attrs
 import pytest
 from command_line import Command, command_fixture  # noqa: F401 - a fixture
 from event_texts import OPENED, START, event, folder_with, head
 
 import railtracks as rt
+from railtracks.cli._diff import differences
 from railtracks.cli._output import READER_IS_GONE, put_pieces
 from railtracks.cli._screen import Screen
 from railtracks.cli._show import _failed_lines
+from railtracks.exports._paths import CallPath
+from railtracks.viewer._diff import differences as in_viewer
 
 
 def recorded(home: Path, calls: int, **others: object) -> None:
@@ -82,8 +86,8 @@ class CountedCalls(tuple[rt.CallRecord, ...]):
         return super().__iter__()
 
 
-def failing(calls: int, *, is_deep: bool) -> rt.ExecutionInfo:
-    error = rt.CallError("ValueError", "bad", "")
+def failing(calls: int, *, is_deep: bool, error: str = "bad") -> rt.ExecutionInfo:
+    told = rt.CallError("ValueError", error, "")
     made = CountedCalls(
         rt.CallRecord(
             id=each,
@@ -96,7 +100,7 @@ def failing(calls: int, *, is_deep: bool) -> rt.ExecutionInfo:
             args=(),
             kwargs={},
             result=None,
-            error=error,
+            error=told,
         )
         for each in range(1, calls + 1)
     )
@@ -109,7 +113,7 @@ def failing(calls: int, *, is_deep: bool) -> rt.ExecutionInfo:
         started_at=START,
         ended_at=START,
         timeout=None,
-        error=error,
+        error=told,
         context_keys=(),
         calls=made,
     )
@@ -131,3 +135,27 @@ def test_the_path_to_a_call_that_is_nested_deep_has_its_ends() -> None:
     assert line.startswith("✗ n1 > n2 > ")
     assert " > n20 > (959 calls) > n980 > " in line
     assert " > n999 > n1000 (1000)" in line
+
+
+@pytest.mark.parametrize("compare", [lambda *both: list(differences(*both)), in_viewer])
+def test_sessions_with_calls_nested_deep_are_compared_in_little_memory(compare: Callable[..., object]) -> None:
+    both = failing(2_000, is_deep=True), failing(2_000, is_deep=True, error="worse")
+    tracemalloc.start()
+    try:
+        told = compare(*both)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(json.dumps(told, default=attrs.asdict)) < 2_000_000
+    assert peak < 8_000_000
+
+
+def test_a_long_path_is_told_by_its_ends() -> None:
+    path = None
+    for depth in range(1, 42):
+        path = CallPath.below(path, f"n{depth}")
+        if depth <= 40:
+            assert path.names() == tuple(f"n{each}" for each in range(1, depth + 1))
+    assert path is not None
+    assert path.names()[19:22] == ("n20", "(1 call)", "n22")
+    assert (path.names()[0], path.names()[-1], len(path.names())) == ("n1", "n41", 41)

@@ -10,7 +10,7 @@ import hashlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 from attrs import define
 
@@ -22,6 +22,7 @@ from railtracks.cli._output import FAILED, put_json
 from railtracks.cli._places import add_places, archive_of, found
 from railtracks.cli._screen import Column, Line, put_lines, screen, table
 from railtracks.exports import calls_in_words, word
+from railtracks.exports._paths import CallPath
 from railtracks.exports._words import duration, error_text
 
 _EXAMPLES: Final = """\
@@ -97,14 +98,7 @@ class Difference:
     other: str
 
 
-class _Place(NamedTuple):
-    """Where a call is: its name, and the place around it. Linked, since trees of calls may be deep."""
-
-    around: _Place | None
-    name: str
-
-
-_Pair: TypeAlias = tuple[_Place, CallRecord | None, CallRecord | None]
+_Pair: TypeAlias = tuple[CallPath, CallRecord | None, CallRecord | None]
 
 
 def differences(one: ExecutionInfo, other: ExecutionInfo) -> Iterator[Difference]:
@@ -114,15 +108,15 @@ def differences(one: ExecutionInfo, other: ExecutionInfo) -> Iterator[Difference
     while stack:
         place, mine, its = stack.pop()
         if mine is None or its is None:
-            yield Difference("call", _names(place), _presence(mine), _presence(its))
+            yield Difference("call", place.names(), _presence(mine), _presence(its))
             continue
-        yield from _between(_names(place), mine, its)
+        yield from _between(place.names(), mine, its)
         if _result(mine) != _result(its):
-            yield Difference("result", _names(place), _result(mine), _result(its))
+            yield Difference("result", place.names(), _result(mine), _result(its))
         stack += reversed(_matched(place, one.children(mine.id), other.children(its.id)))
 
 
-def _matched(around: _Place | None, calls: Sequence[CallRecord], others: Sequence[CallRecord]) -> list[_Pair]:
+def _matched(around: CallPath | None, calls: Sequence[CallRecord], others: Sequence[CallRecord]) -> list[_Pair]:
     """Return the calls of two sides in pairs, node by node.
 
     Calls of one node that ran side by side began in any order: those with the same arguments belong together, and the
@@ -136,7 +130,7 @@ def _matched(around: _Place | None, calls: Sequence[CallRecord], others: Sequenc
         taken = {partner.id for partner in partners.values()}
         lone = [call for call in right if call.id not in taken]
         numbers = range(1, max(len(left), len(right)) + 1)
-        places = [_Place(around, node if number == 1 else f"{node} #{number}") for number in numbers]
+        places = [CallPath.below(around, node if number == 1 else f"{node} #{number}") for number in numbers]
         pairs += [(place, call, partners.get(call.id)) for place, call in zip(places, left, strict=False)]
         pairs += [(place, None, call) for place, call in zip(places[len(left) :], lone, strict=False)]
     return pairs
@@ -196,12 +190,3 @@ def _result(call: CallRecord) -> str:
 
 def _presence(call: CallRecord | None) -> str:
     return "not there" if call is None else word(call.status)
-
-
-def _names(place: _Place) -> tuple[str, ...]:
-    names: list[str] = []
-    around: _Place | None = place
-    while around is not None:
-        names.append(around.name)
-        around = around.around
-    return tuple(reversed(names))

@@ -24,6 +24,7 @@ from railtracks.cli._places import add_places, archive_of, found
 from railtracks.cli._screen import Column, Line, Screen, local, place_text, put_lines, screen, table
 from railtracks.cli._slow import Times
 from railtracks.exports import MARKS, lasted, tree_text, word
+from railtracks.exports._paths import CallPath
 from railtracks.exports._words import call_name, duration, error_text
 
 _EXAMPLES: Final = """\
@@ -39,8 +40,6 @@ examples:
 _SLOWEST: Final = 15
 # Calls with lines of their own in the tree.
 _MOST: Final = 1_000
-# Names at either end of the path to a call that is nested deeper than that.
-_ENDS_OF_PATH: Final = 20
 _INDENT: Final = "    "
 _NODES: Final = (
     Column("NODE", widest=48),
@@ -188,16 +187,15 @@ def _by_id(info: ExecutionInfo) -> Mapping[int | None, CallRecord]:
 
 def _path(by_id: Mapping[int | None, CallRecord], call: CallRecord) -> str:
     """Return the names of the nodes from the top-level call down to a call; of a deep one without those between."""
-    names: list[str] = []
+    calls: list[CallRecord] = []
     around = by_id.get(call.parent_id)
     while around is not None:
-        names.append(plain(around.node))
+        calls.append(around)
         around = by_id.get(around.parent_id)
-    names.reverse()
-    between = len(names) - 2 * _ENDS_OF_PATH
-    if between > 0:
-        names[_ENDS_OF_PATH:-_ENDS_OF_PATH] = [f"({between:,} calls)"]
-    return " > ".join([*names, f"{call_name(call)} ({call.id})"])
+    path: CallPath | None = None
+    for each in reversed(calls):
+        path = CallPath.below(path, plain(each.node))
+    return " > ".join([*(() if path is None else path.names()), f"{call_name(call)} ({call.id})"])
 
 
 def _call_lines(info: ExecutionInfo, call: CallRecord) -> Iterator[Line]:

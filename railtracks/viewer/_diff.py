@@ -10,12 +10,11 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from hashlib import sha256
-from typing import Final, TypeAlias
+from typing import Final
 
 from railtracks._records.data import CallError, CallRecord, ExecutionInfo
+from railtracks.exports._paths import CallPath
 from railtracks.viewer._columns import Json, short
-
-Path: TypeAlias = tuple[tuple[str, int], ...]
 
 # How much longer or shorter a call must take to have changed, as a part of its time, and in seconds at least.
 _SHARE: Final = 0.2
@@ -26,34 +25,54 @@ _MOST: Final = 5_000
 
 def differences(before: ExecutionInfo, after: ExecutionInfo) -> Json:
     """Return what differs in two sessions, in the order of the calls of the second one."""
-    old, new = dict(_by_path(before)), dict(_by_path(after))
+    paths = _Paths()
+    old, new = dict(paths.of_calls(before)), dict(paths.of_calls(after))
     rows = [
         row
         for path in [*new, *(path for path in old if path not in new)]
-        if (row := _row(path, old.get(path), new.get(path))) is not None
+        if (row := _row(paths.paths[path], old.get(path), new.get(path))) is not None
     ]
     return {"same": len(old.keys() & new.keys()), "differing": len(rows), "rows": rows[:_MOST]}
 
 
-def _by_path(info: ExecutionInfo) -> Iterator[tuple[Path, CallRecord]]:
-    paths: dict[int | None, Path] = {None: ()}
-    beside: Counter[tuple[Path, str]] = Counter()
-    for call in info.calls:
-        above = paths.get(call.parent_id, ())
-        beside[above, call.node] += 1
-        paths[call.id] = (*above, (call.node, beside[above, call.node]))
-        yield paths[call.id], call
+class _Paths:
+    """The paths of the calls of two sessions, by numbers: a tree may be deep, and each whole path long.
+
+    Attributes:
+        paths: The path that each number stands for.
+    """
+
+    def __init__(self) -> None:
+        self.paths: list[CallPath] = []
+        # By the number of the path above, the node, and the place among the calls of that node beside it.
+        self._numbers: dict[tuple[int | None, str, int], int] = {}
+
+    def of_calls(self, info: ExecutionInfo) -> Iterator[tuple[int, CallRecord]]:
+        """Return the calls of a session, each with the number of its path."""
+        numbers: dict[int | None, int] = {}
+        beside: Counter[tuple[int | None, str]] = Counter()
+        for call in info.calls:
+            above = numbers.get(call.parent_id)
+            beside[above, call.node] += 1
+            numbers[call.id] = self._number(above, call.node, beside[above, call.node])
+            yield numbers[call.id], call
+
+    def _number(self, above: int | None, node: str, place: int) -> int:
+        number = self._numbers.setdefault((above, node, place), len(self.paths))
+        if number == len(self.paths):
+            name = f"{short(node)} ({place})" if place > 1 else short(node)
+            self.paths.append(CallPath.below(None if above is None else self.paths[above], name))
+        return number
 
 
-def _row(path: Path, old: CallRecord | None, new: CallRecord | None) -> Json | None:
+def _row(path: CallPath, old: CallRecord | None, new: CallRecord | None) -> Json | None:
     """Return how a call differs, `None` if it does not."""
     changed = ["only before" if new is None else "only after"]
     if old is not None and new is not None:
         changed = [name for name, is_other in _looks(old, new) if is_other]
     if not changed:
         return None
-    names = [f"{short(name)} ({place})" if place > 1 else short(name) for name, place in path]
-    return {"path": names, "changed": changed, "before": _side(old), "after": _side(new)}
+    return {"path": path.names(), "changed": changed, "before": _side(old), "after": _side(new)}
 
 
 def _looks(old: CallRecord, new: CallRecord) -> Iterator[tuple[str, bool]]:
