@@ -6,6 +6,7 @@ Called by the reader of events.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
@@ -145,8 +146,6 @@ class EventState:
         # How many calls it has had, once it has ended.
         self._total: int | None = None
         self._calls: dict[int, _Call] = {}
-        # Each name once: every line has it anew.
-        self._nodes: dict[str, str] = {}
 
     def begin(self, head: Document) -> None:
         """Take the first line of a file.
@@ -190,7 +189,8 @@ class EventState:
         if call is None:
             # Of another call with this id only an earlier run can have told, or its beginning is missing.
             call = _Call(at, fields, has_values=self._values(call_id))
-            call.node = self._nodes.setdefault(call.node, call.node)
+            # Each name once: every line has it anew.
+            call.node = sys.intern(call.node)
         status = _ENDS.get(kind)
         if status is not None:
             call.end(status, at, fields)
