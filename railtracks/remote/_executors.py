@@ -1,21 +1,25 @@
 """Sessions in any `concurrent.futures.Executor`, one after another in each of its workers.
 
 A cancel reaches a session that has begun only in a pool of threads. Of other executors a session that has begun is
-waited for: its own timeout ends it. One with a timeout is given up if its end is not told long after that. The records
-of its calls come with its end.
+waited for: its own timeout ends it. It is given up if the executor fails, or if it has a timeout and its end is not
+told long after that. The records of its calls come with its end.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from functools import partial
 from typing import Any, Final
 
 import trio
 
+from railtracks._records.error_parts import class_name
+from railtracks._records.errors import Caught, is_ordinary
+from railtracks._sessions.trio_thread import caught_in_scope
 from railtracks._workers.executors import outcome_of, shares_memory
-from railtracks.exceptions import WorkerLostError
+from railtracks.exceptions import SessionCancelledError, WorkerLostError
 from railtracks.remote._engine import JobRecord
 from railtracks.remote._worker import Job, Reply, cancel_jobs, run_alone, run_job, take_news
 
@@ -40,6 +44,9 @@ class ExecutorEngine:
             return await self._run_elsewhere(job, record)
         except BrokenExecutor as error:
             raise WorkerLostError(job.name, self._name) from error
+        except CancelledError as error:
+            # As `shutdown(cancel_futures=True)` does. Its own error has no text.
+            raise SessionCancelledError(f"{self._name} has cancelled {job.name!r} before it began") from error
 
     async def _run_elsewhere(self, job: Job, record: JobRecord) -> Reply:
         future = self._executor.submit(run_alone, job)
@@ -53,13 +60,18 @@ class ExecutorEngine:
         return reply
 
     async def _await_end(self, job: Job, record: JobRecord, future: Future[tuple[Reply, list[dict[str, Any]]]]) -> None:
-        """Wait for a session that was cancelled after it had begun; give it up if it ought to have ended long ago."""
+        """Wait for a session that was cancelled after it had begun; give it up if it ought to have ended long ago.
+
+        It is given up at once if the executor fails. The error does not go before the cancel: nobody waits for it.
+        """
         # The executor may count it as begun while it runs another one, which may take as long.
         longest = 2 * job.longest + _LATE
+        # The error of the executor is a value here.
+        ended = partial(caught_in_scope, partial(outcome_of, future, _go_on))
+        came: Caught[tuple[Reply, list[dict[str, Any]]]] | None = None
         with trio.move_on_after(longest, shield=True):
-            came: tuple[Reply, list[dict[str, Any]]] | None = None
             with trio.move_on_after(job.cleanup_timeout + _LATE):
-                came = await outcome_of(future, _go_on)
+                came = await ended()
             if came is None:
                 bound = "a timeout of its flow would bound that" if math.isinf(longest) else f"{longest:g} s at most"
                 _LOG.warning(
@@ -68,13 +80,18 @@ class ExecutorEngine:
                     self._name,
                     bound,
                 )
-                came = await outcome_of(future, _go_on)
-            reply, messages = came
-            await _take(record, [*messages, reply.rest] if reply.session_id else messages)
-            return
+                came = await ended()
+            if not is_ordinary(came.error):
+                reply, messages = came.hand_over()
+                await _take(record, [*messages, reply.rest] if reply.session_id else messages)
+                return
         record.lose(self._name)
+        why = "" if came is None or came.error is None else f" ({class_name(came.error)})"
         _LOG.warning(
-            "%s does not tell how the session of %r that was cancelled has ended: it may run on", self._name, job.name
+            "%s does not tell how the session of %r that was cancelled has ended%s: it may run on",
+            self._name,
+            job.name,
+            why,
         )
 
     def acknowledge(self, job: Job, position: int) -> None:
