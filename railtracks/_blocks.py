@@ -63,15 +63,11 @@ class PlainBlock:
 
 
 class _Block(PlainBlock, AbstractContextManager[T]):
-    __slots__ = ("_steps",)
+    __slots__ = ("_shown_as", "_steps")
 
-    def __init__(self, steps: Generator[T]) -> None:
+    def __init__(self, steps: Generator[T], shown_as: str) -> None:
         self._steps = steps
-
-    @property
-    def _shown_as(self) -> str:
-        name: str = getattr(self._steps, "__name__", "block")
-        return f"{name}(...)"
+        self._shown_as = shown_as
 
     def __enter__(self) -> T:
         return next(self._steps)
@@ -86,9 +82,21 @@ def block(steps: Callable[P, Generator[T]]) -> Callable[P, AbstractContextManage
     `contextlib.contextmanager` throws the error of the block into the generator and then writes to the error. The class
     of an error may refuse that, and then another error would come out of the block.
     """
+    return block_as(f"{steps.__name__}(...)")(steps)
 
-    @wraps(steps)
-    def open_block(*args: P.args, **kwargs: P.kwargs) -> AbstractContextManager[T]:
-        return _Block(steps(*args, **kwargs))
 
-    return open_block
+def block_as(shown_as: str) -> Callable[[Callable[P, Generator[T]]], Callable[P, AbstractContextManager[T]]]:
+    """Return a decorator like `block`, for a function that users reach by another name.
+
+    Args:
+        shown_as: How errors write the block.
+    """
+
+    def make(steps: Callable[P, Generator[T]]) -> Callable[P, AbstractContextManager[T]]:
+        @wraps(steps)
+        def open_block(*args: P.args, **kwargs: P.kwargs) -> AbstractContextManager[T]:
+            return _Block(steps(*args, **kwargs), shown_as)
+
+        return open_block
+
+    return make

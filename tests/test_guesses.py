@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 import railtracks as rt
 from railtracks import testing
+from railtracks._guessed import _OF_LLM, _OF_TESTING
 
 Clerk = rt.agent_node("Clerk", llm=testing.ScriptedModel("Done."))
 
@@ -38,6 +40,8 @@ def plain_blocks(folder: Path) -> dict[str, Callable[[], Any]]:
         "use_model(...)": lambda: testing.use_model(testing.ScriptedModel("x")),
         "forbid_requests(...)": testing.forbid_requests,
         "opened_sessions(...)": testing.opened_sessions,
+        "rt.watch(...)": lambda: rt.watch(to=io.StringIO()),
+        "testing.replace_node(...)": lambda: testing.replace_node(work, lambda number=1: number),
     }
 
 
@@ -91,10 +95,16 @@ async def test_an_mcp_connection_still_opens_and_closes_as_a_block() -> None:
         (rt, "pre_llm", "rt.before_llm"),
         (rt, "gather", "rt.call_batch"),
         (rt, "tool", "rt.function_node"),
+        (rt, "task", "rt.function_node"),
+        (rt, "Agent", "rt.agent_node"),
+        (rt, "UserMessage", "rt.llm.UserMessage"),
+        (rt, "replace_node", r"testing\.replace_node\(\.\.\.\) of railtracks\.testing"),
         (rt.exceptions, "NodeInvocationError", "catch what the node raises"),
         (rt.llm, "EchoLLM", "testing.ScriptedModel"),
         (rt.llm, "ProviderTimeoutError", "rt.ModelTimeoutError"),
         (rt.prebuilt, "tools", "not offered"),
+        (testing, "FakeModel", "testing.ScriptedModel"),
+        (testing, "mock_clock", "testing.run_with_mock_clock"),
     ],
 )
 def test_a_name_of_another_library_says_what_there_is_here(module: object, name: str, instead: str) -> None:
@@ -104,7 +114,14 @@ def test_a_name_of_another_library_says_what_there_is_here(module: object, name:
     assert not hasattr(module, name)
 
 
-@pytest.mark.parametrize("module", [rt, rt.llm, rt.exceptions, rt.prebuilt])
+def test_what_an_error_tells_to_use_is_there() -> None:
+    for name in _OF_LLM:
+        assert name in rt.llm.__all__
+    for name in _OF_TESTING:
+        assert name in testing.__all__
+
+
+@pytest.mark.parametrize("module", [rt, rt.llm, rt.exceptions, rt.prebuilt, testing])
 def test_any_other_name_is_an_attribute_error_that_python_can_correct(module: object) -> None:
     name = "nonsense"
     with pytest.raises(AttributeError, match=r"has no attribute 'nonsense'$") as raised:
@@ -139,6 +156,24 @@ def test_a_plain_node_that_is_to_be_streamed_says_how_to_run_it() -> None:
         rt.astream(work, "x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match=r"takes an agent, made by rt\.agent_node, not 'Clerk'$"):
         rt.astream("Clerk", "x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def test_a_json_schema_in_place_of_a_type_says_what_to_give() -> None:
+    schema: Any = {"type": "object", "properties": {}}
+    with pytest.raises(rt.NodeCreationError, match="output_schema takes a type, such as an attrs class"):
+        rt.agent_node("Clerk", llm=testing.ScriptedModel("x"), output_schema=schema)
+
+
+async def test_a_dict_in_place_of_a_message_says_what_to_give() -> None:
+    messages: Any = [{"role": "user", "content": "Hi"}]
+    with pytest.raises(TypeError, match=r"such as rt\.llm\.UserMessage\(\.\.\.\), not dict"):
+        await rt.call(Clerk, messages)
+
+
+def test_what_is_no_entry_of_a_script_says_what_is_one() -> None:
+    entry: Any = {"text": "Hi"}
+    with pytest.raises(TypeError, match=r"no entry of a script: give a text .* \(name, arguments\)"):
+        testing.ScriptedModel(entry)
 
 
 def test_a_budget_without_limits_is_refused() -> None:

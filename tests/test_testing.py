@@ -468,6 +468,26 @@ async def test_inside_trio_it_says_what_to_do() -> None:
         testing.run_with_mock_clock(nap, 0)
 
 
+def test_what_is_no_flow_and_no_async_function_says_what_to_give() -> None:
+    take_anything: Any = testing.run_with_mock_clock
+    with pytest.raises(TypeError, match=r"write run_with_mock_clock\(flow, \.\.\.\), with the arguments behind it"):
+        take_anything(nap(1))
+
+    @rt.function_node
+    def sync(number: int) -> int:
+        return number
+
+    with pytest.raises(TypeError, match=r"'sync' is a sync node: make a flow of it, rt\.Flow\('a name', sync\)"):
+        take_anything(sync, 1)
+    with pytest.raises(TypeError, match=r"^cancel_at_every_checkpoint\(\) takes a flow or an async function"):
+        take_anything(testing.cancel_at_every_checkpoint, sync, 1)
+
+
+def test_a_proof_can_be_run_on_a_flow() -> None:
+    flow = rt.Flow("nap", nap, save_state=False)
+    assert testing.run_with_mock_clock(testing.cancel_at_every_checkpoint, flow, 5) > 3
+
+
 def test_a_proof_can_be_run_on_it() -> None:
     @rt.function_node
     def slow(number: int) -> int:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import Final, Literal, TextIO, TypeAlias, get_args
 
-from railtracks._blocks import block
+from railtracks._blocks import block_as
 from railtracks._checks import Number, is_text_stream
 from railtracks._extras import import_of_extra
 from railtracks._forks import generation
@@ -79,7 +79,7 @@ def _can_be_live(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb" and find_spec("rich") is not None
 
 
-@block
+@block_as("rt.watch(...)")
 def _watching(stream: TextIO, rate: float, is_live: bool) -> Generator[None]:  # noqa: FBT001 - decided by `watch`
     watched, made_in = Watched(), generation()
     if _views.setdefault(made_in, watched) is not watched:

@@ -48,7 +48,10 @@ def messages_of(user_input: object) -> list[Message]:
     messages: list[Message] = []
     for place, each in enumerate(user_input):
         if not isinstance(each, _KINDS):
-            raise TypeError(f"item {place} of the input of an agent must be a message, not {type(each).__name__}")
+            raise TypeError(
+                f"item {place} of the input of an agent must be a message, such as rt.llm.UserMessage(...), not"
+                f" {type(each).__name__}"
+            )
         messages.append(each)
     _check_tool_calls(messages)
     return messages

@@ -5,6 +5,7 @@ Called by endpoints of Starlette and FastAPI, on servers of asyncio and of Trio.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Awaitable, Coroutine
 from functools import partial
@@ -45,13 +46,13 @@ async def cancel_on_disconnect(request: Request, awaitable: Awaitable[R]) -> R:
 
     Raises:
         ClientDisconnectedError: If the client has left.
-        TypeError: If `request` is no request of Starlette or FastAPI, or a part of its body was streamed before. For
+        TypeError: If `request` is no request of Starlette or FastAPI, if `awaitable` is none, or if a part of its body was streamed before. For
             a chunked body this cannot be checked: do not stream any of it before.
         RuntimeError: If the request is watched already.
         BaseException: What the awaitable raises, as the same object.
     """
     try:
-        _check(request)
+        _check(request, awaitable)
         request.scope[_WATCHED] = True
         try:
             await _read_body(request)
@@ -69,12 +70,17 @@ async def cancel_on_disconnect(request: Request, awaitable: Awaitable[R]) -> R:
             awaitable.close()
 
 
-def _check(request: Request) -> None:
+def _check(request: Request, awaitable: object) -> None:
     module = sys.modules.get("starlette.requests")
     if module is None or not isinstance(request, module.Request):
         raise TypeError(
             f"cancel_on_disconnect takes a request of Starlette or FastAPI, not {type(request).__name__}: a WebSocket"
             " tells of its client when something is received"
+        )
+    if not inspect.isawaitable(awaitable):
+        raise TypeError(
+            "cancel_on_disconnect awaits what a call has returned: write cancel_on_disconnect(request,"
+            f" flow.ainvoke(...)), in place of {type(awaitable).__name__}"
         )
     if request.scope.get(_WATCHED):
         raise RuntimeError("this request is watched already: give cancel_on_disconnect all of its work at once")

@@ -167,7 +167,10 @@ def answer_of(entry: Plain) -> Answer:
         case list():
             return Answer(calls=tuple(entry))
         case _:
-            raise TypeError(f"{entry!r} is no entry of a script: see railtracks.testing.Answer and its neighbours")
+            raise TypeError(
+                f"{entry!r} is no entry of a script: give a text for an answer, (name, arguments) for a call of a tool, a"
+                " list of these for several, an exception, or testing.Answer(...), Stream(...) or Delay(...)"
+            )
 
 
 def message_of(answer: Answer, turn: int) -> AssistantMessage:

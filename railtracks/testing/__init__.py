@@ -13,6 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+from railtracks._guessed import no_attribute
 from railtracks.testing._cancels import cancel_at_every_checkpoint
 from railtracks.testing._clock import run_with_mock_clock
 from railtracks.testing._durable import faulty_store, replay_at_every_prefix
@@ -72,7 +73,7 @@ _OF_MODELS: Final = {
 
 def __getattr__(name: str) -> object:
     if name not in _OF_MODELS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise no_attribute(__name__, name)
     found: object = getattr(import_module(f"railtracks.llm.{_OF_MODELS[name]}"), name)
     return found
 

@@ -6,6 +6,7 @@ Called by tests.
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable, Coroutine
 from typing import Any, Never, ParamSpec, TypeVar, overload
@@ -14,6 +15,7 @@ import trio
 from trio.lowlevel import Task
 from trio.testing import MockClock
 
+from railtracks._nodes.node import SyncNode
 from railtracks._sessions.flow import Flow
 from railtracks._workers.threads import busy_workers
 
@@ -42,6 +44,7 @@ def run_with_mock_clock(flow: Any, /, *args: Any, **kwargs: Any) -> Any:
 
     Raises:
         RuntimeError: If Trio is running in this thread.
+        TypeError: If `flow` is a sync node, or a coroutine.
         BaseException: Whatever the flow or the function raises.
     """
     if trio.lowlevel.in_trio_run():
@@ -49,8 +52,30 @@ def run_with_mock_clock(flow: Any, /, *args: Any, **kwargs: Any) -> Any:
             "run_with_mock_clock starts a Trio run of its own: call it in a sync test, or await the flow's ainvoke here"
         )
     clock = MockClock()
-    run: Callable[..., Coroutine[object, Never, Any]] = flow.ainvoke if isinstance(flow, Flow) else flow
+    run: Callable[..., Coroutine[object, Never, Any]] = async_function_of(flow, "run_with_mock_clock")
     return trio.run(functools.partial(run, *args, **kwargs), clock=clock, instruments=[_HeldClock(clock)])
+
+
+def async_function_of(given: object, caller: str) -> Any:
+    """Return what runs a flow or an async function, for a function of `railtracks.testing` that takes one.
+
+    Raises:
+        TypeError: If it is a sync node, or a coroutine.
+    """
+    if isinstance(given, Flow):
+        return given.ainvoke
+    if isinstance(given, SyncNode):
+        raise TypeError(
+            f"{caller}() takes a flow or an async function, and {given.name!r} is a sync node: make a flow of it,"
+            f" rt.Flow('a name', {given.name})"
+        )
+    if inspect.iscoroutine(given):
+        given.close()
+        raise TypeError(
+            f"{caller}() takes the flow or the async function itself, not the coroutine that a call of it returns: write"
+            f" {caller}(flow, ...), with the arguments behind it"
+        )
+    return given
 
 
 class _HeldClock(trio.abc.Instrument):

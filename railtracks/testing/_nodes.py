@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Never, ParamSpec, TypeVar, overload
 
+from railtracks._blocks import block_as
 from railtracks._nodes.making import is_coroutine_function
 from railtracks._nodes.node import AsyncNode, Node, SyncNode, is_node
 from railtracks._nodes.wrappers import NODE_HOOK, node_under
@@ -55,7 +56,13 @@ def replace_node(node: Any, fake: Any, /) -> AbstractContextManager[None]:
     is_async = is_coroutine_function(fake)
     if is_async and not target.is_async:
         raise TypeError(f"node {target.name!r} is made of a sync function: its fake must be a sync function, too")
-    return target.running(_awaitable(fake) if target.is_async and not is_async else fake)
+    return _replaced(target, _awaitable(fake) if target.is_async and not is_async else fake)
+
+
+@block_as("testing.replace_node(...)")
+def _replaced(node: Node[..., object], fake: Callable[..., object]) -> Generator[None]:
+    with node.running(fake):
+        yield
 
 
 def _node_of(given: object) -> Node[..., object]:

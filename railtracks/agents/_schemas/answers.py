@@ -56,6 +56,11 @@ def answer_schema(kind: type[T]) -> AnswerSchema[T]:
     Raises:
         NodeCreationError: If a model cannot be told of the type.
     """
+    if isinstance(kind, Mapping):
+        raise NodeCreationError(
+            "output_schema takes a type, such as an attrs class, a dataclass or list[str], not a JSON Schema: the schema is"
+            " made of the type"
+        )
     try:
         own = adapted(kind)
         schemas, definitions = schemas_of([own])
