@@ -21,6 +21,8 @@ from proof_rounds import rounds
 
 import railtracks as rt
 from railtracks._archive import Archive, Elsewhere, NoSessionError, Origin, SessionSummary
+from railtracks._archive.joining import joined
+from railtracks._archive.state_heads import states_in
 from railtracks._records.process_identity import own_identity
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -417,6 +419,19 @@ def test_in_an_empty_home_there_is_no_last_session(home: Path, tmp_path: Path) -
         with pytest.raises(NoSessionError):
             archive.find("last")
         assert archive.problems() == ()
+
+
+@pytest.mark.parametrize("first", ["waiting", "completed"])
+def test_of_two_saved_states_of_a_session_the_later_one_counts(home: Path, first: str) -> None:
+    later = (NOON + timedelta(hours=1)).isoformat()
+    # Folders list files in any order: each is once the name that sorts before.
+    for name in ("waiting", "completed"):
+        status = {"status": name, "ended_at": later} if name == "completed" else {"status": name}
+        saved(home, "s-1", **status).rename(home / f"{0 if name == first else 1}-{name}.json")
+    for order in (1, -1):
+        states = list(states_in(home, print))[::order]
+        (found,) = joined([], [], states)
+        assert (found.status, Path(found.origins[0].place).name[2:]) == ("completed", "completed.json")
 
 
 # Which home and which stores.

@@ -206,9 +206,10 @@ async def test_what_is_no_request_is_refused(no_request: Any) -> None:
 @in_both
 async def test_a_flow_that_was_not_called_says_how_to_write_it() -> None:
     client, flow = Client(b""), rt.Flow("n", lambda: 3, save_state=False)
-    for no_awaitable in (flow.ainvoke, flow, 3):
+    given: list[Any] = [flow.ainvoke, flow, 3]
+    for no_awaitable in given:
         with pytest.raises(TypeError, match=r"write cancel_on_disconnect\(request, flow\.ainvoke\(\.\.\.\)\)"):
-            await rt.asgi.cancel_on_disconnect(client.request, no_awaitable)  # type: ignore[arg-type]  # pyright: ignore
+            await rt.asgi.cancel_on_disconnect(client.request, no_awaitable)
     # Nothing of it is left: the request can be given again.
     assert await rt.asgi.cancel_on_disconnect(client.request, flow.ainvoke()) == 3
 

@@ -118,6 +118,19 @@ def test_the_result_of_a_node_and_of_a_session_function_is_printed(command: Comm
     assert command("run", "flows.py:sums", "5").out == "12.5\n"
 
 
+def test_an_agent_is_asked_in_words(command: Command, project: Path) -> None:
+    (project / "guides.py").write_text(
+        "import railtracks as rt\n"
+        "from railtracks import testing\n"
+        "flow = rt.Flow('Guide', rt.agent_node('Guide', llm=testing.ScriptedModel('Go out!')))\n"
+    )
+    for words in (["Oslo?"], ["user_input=Oslo?"]):
+        run = command("run", "guides.py", *words)
+        assert (run.code, json.loads(run.out)["text"]) == (0, "Go out!")
+    assert command("run", "--input", '["Oslo?"]', "guides.py").code == 0
+    assert "user_input: expected a text, not 3" in command("run", "--input", "[3]", "guides.py").err
+
+
 def test_a_name_may_be_one_in_an_object_of_the_module(command: Command, flows: Path) -> None:
     flows.write_text(f"{FLOWS}\nclass Flows:\n    main = rt.Flow('inner', greet)\n")
     assert command("run", "flows:Flows.main", "Ada").out == "Hello Ada\n"

@@ -409,7 +409,7 @@ def test_delete_names_the_place_and_takes_a_saved_session(run: Out, home: Path) 
     rt.Flow("flow", work, logging_setting="NONE").invoke()
     (path,) = home.glob("*.json")
     assert run("cancel", "last", "--yes") == 3
-    assert "is in no store: only sessions of durable flows are" in run.err
+    assert "is in no store that was looked at: name its store by --store URL" in run.err
     assert run("delete", "last", "--yes") == 0
     assert run.out.endswith(f" is deleted in {path}\n")
     assert not path.exists()

@@ -6,11 +6,15 @@ Called by the archive with what its sources have.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Final
 
 from attrs import evolve
 
 from railtracks._archive.event_heads import EventSummary
 from railtracks._archive.summary import SessionSummary
+
+_EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 
 
 def joined(
@@ -30,7 +34,8 @@ def joined(
     for each in stored:
         _add(known, each)
     events = {each.summary.session_id: each for each in recorded}
-    for each in saved:
+    # A run and a resume of it may have saved under different names: the later end counts.
+    for each in sorted(saved, key=lambda state: state.ended_at or _EARLIEST, reverse=True):
         event = events.get(each.session_id)
         if event is not None and not _is_as_new(each, event):
             _add(known, event.summary)

@@ -24,6 +24,9 @@ UserInput: TypeAlias = str | UserMessage | MessageHistory | Sequence[Message]
 class AgentInput:
     """Stands for what an agent is given, in the annotations by which durable sessions store it. Nobody makes one."""
 
+    # The command line reads a word for it by this annotation.
+    __railtracks_given_as__ = str
+
 
 _KINDS = (SystemMessage, UserMessage, AssistantMessage, ToolMessage)
 

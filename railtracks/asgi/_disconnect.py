@@ -46,8 +46,8 @@ async def cancel_on_disconnect(request: Request, awaitable: Awaitable[R]) -> R:
 
     Raises:
         ClientDisconnectedError: If the client has left.
-        TypeError: If `request` is no request of Starlette or FastAPI, if `awaitable` is none, or if a part of its body was streamed before. For
-            a chunked body this cannot be checked: do not stream any of it before.
+        TypeError: If `request` is no request of Starlette or FastAPI, if `awaitable` is none, or if a part of the body
+            was streamed before. For a chunked body this cannot be checked: do not stream any of it before.
         RuntimeError: If the request is watched already.
         BaseException: What the awaitable raises, as the same object.
     """

@@ -247,8 +247,12 @@ def _resolved(kind: Kind) -> Kind:
     """Return the annotation that a name for one stands for."""
     while True:
         # `NewType`, and from Python 3.12 on `type X = ...`.
-        inner: Kind = getattr(kind, "__supertype__", None) or getattr(kind, "__value__", None)
-        if inner is None or isinstance(kind, type):
+        if isinstance(kind, type):
+            # A class that only stands in annotations, as that of what an agent is given.
+            inner: Kind = vars(kind).get("__railtracks_given_as__")
+        else:
+            inner = getattr(kind, "__supertype__", None) or getattr(kind, "__value__", None)
+        if inner is None:
             return NoneType if kind is None else kind
         kind = inner
 

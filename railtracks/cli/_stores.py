@@ -142,7 +142,9 @@ def stored(
     known = dict(stores)
     if not any(each.kind == "store" for each in summary.origins):
         raise CommandError(
-            NO_SESSION, f"session {plain(summary.session_id)} is in no store: only sessions of durable flows are"
+            NO_SESSION,
+            f"session {plain(summary.session_id)} is in no store that was looked at: name its store by --store URL, or"
+            " in $RAILTRACKS_STORE; only sessions of durable flows are in one",
         )
     return summary, known[place_of(summary)]
 

@@ -168,8 +168,8 @@ def answer_of(entry: Plain) -> Answer:
             return Answer(calls=tuple(entry))
         case _:
             raise TypeError(
-                f"{entry!r} is no entry of a script: give a text for an answer, (name, arguments) for a call of a tool, a"
-                " list of these for several, an exception, or testing.Answer(...), Stream(...) or Delay(...)"
+                f"{entry!r} is no entry of a script: give a text for an answer, (name, arguments) for a call of a tool,"
+                " a list of these for several, an exception, or testing.Answer(...), Stream(...) or Delay(...)"
             )
 
 

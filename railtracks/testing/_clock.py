@@ -72,8 +72,8 @@ def async_function_of(given: object, caller: str) -> Any:
     if inspect.iscoroutine(given):
         given.close()
         raise TypeError(
-            f"{caller}() takes the flow or the async function itself, not the coroutine that a call of it returns: write"
-            f" {caller}(flow, ...), with the arguments behind it"
+            f"{caller}() takes the flow or the async function itself, not the coroutine that a call of it returns:"
+            f" write {caller}(flow, ...), with the arguments behind it"
         )
     return given
 

@@ -58,7 +58,7 @@ def answer_schema(kind: type[T]) -> AnswerSchema[T]:
     """
     if isinstance(kind, Mapping):
         raise NodeCreationError(
-            "output_schema takes a type, such as an attrs class, a dataclass or list[str], not a JSON Schema: the schema is"
+            "output_schema takes a type, such as an attrs class, a dataclass or list[str], not a JSON Schema: it is"
             " made of the type"
         )
     try:
