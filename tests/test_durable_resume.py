@@ -689,6 +689,33 @@ def test_of_two_writes_the_later_one_counts_whichever_call_ends_first(store: rt.
         assert flow.resume("s") == "late"
 
 
+def test_of_two_writes_before_an_outcome_the_later_one_counts_though_its_call_ends_first(
+    store: rt.DurableStore,
+) -> None:
+    @rt.function_node
+    async def inner() -> None:
+        rt.context.put("raised", rt.context.get("raised") + 1)
+        rt.context.put("replaced", "inner")
+        rt.context.delete("deleted")
+
+    @rt.function_node
+    async def outer() -> None:
+        rt.context.put("raised", 1)
+        rt.context.put("replaced", "outer")
+        rt.context.put("deleted", "outer")
+        await rt.call(inner)
+
+    async def main() -> list[Any]:
+        await rt.call(outer)
+        return [rt.context.get(name, default=None) for name in ("raised", "replaced", "deleted")]
+
+    flow = flow_of(store, main)
+    with store:
+        assert flow.invoke(session_id="s") == [2, "inner", None]
+        without_end(store, "main")
+        assert flow.resume("s") == [2, "inner", None]
+
+
 # Tasks without order.
 
 

@@ -2,14 +2,15 @@
 
 The journal calls this when code writes to the context, and a replayed call when its outcome is handed over. A write is
 kept with the number of the last outcome that had been handed over before it: `[number, value]`, and `[number]` for a
-deletion. The write with the highest number counts, whichever call ends first.
+deletion. Further writes of that name before the next outcome add a small fraction each. The write with the highest
+number counts, whichever call ends first.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from railtracks._nodes.signature import ANYTHING
 from railtracks._records.known_secrets import KnownSecrets
@@ -21,16 +22,19 @@ from railtracks.durable._values.plain import is_dict, is_list
 from railtracks.durable._values.stored import parsed, unreadable
 from railtracks.durable._values.values import Values
 
+# Between two outcomes a million writes of one name keep their order.
+_FRACTION: Final = 2**-20
+
 
 class Write(NamedTuple):
     """A recorded write.
 
     Attributes:
-        after: The number of the last outcome that had been handed over before it.
+        after: The number of the last outcome that had been handed over before it, and a fraction for its order.
         value: The value as JSON; nothing if the name was deleted.
     """
 
-    after: int
+    after: float
     value: list[object]
 
 
@@ -45,14 +49,14 @@ def written_in(row: CallRow) -> dict[str, Write]:
     stored = parsed(row.context)
     writes: dict[str, Write] = {}
     for name, write in stored.items() if is_dict(stored) else [("", None)]:
-        if not (is_list(write) and len(write) in {1, 2} and isinstance(write[0], int)):
+        if not (is_list(write) and len(write) in {1, 2} and isinstance(write[0], int | float)):
             raise unreadable("what was written to the context", "the row has something else there")
         writes[str(name)] = Write(write[0], write[1:])
     return writes
 
 
 def newest_writes(
-    rows: Iterable[CallRow], values: Values, newest: dict[str, int]
+    rows: Iterable[CallRow], values: Values, newest: dict[str, float]
 ) -> Iterator[tuple[str, list[object]]]:
     """Return the writes of some rows that are not older than what the context has.
 
@@ -87,7 +91,7 @@ class RecordedContext:
         self._values = values
         self._order = order
         # By name, the number of the newest write.
-        self._newest: dict[str, int] = {}
+        self._newest: dict[str, float] = {}
 
     def attach(self, held: dict[str, object], secrets: KnownSecrets) -> None:
         """Take the context of the session, which is empty or has the values of its flow, and its secrets."""
@@ -113,15 +117,18 @@ class RecordedContext:
         Raises:
             DurableValueError: If a value cannot be stored.
         """
-        now = self._order.handed
-        writes: dict[str, list[object]] = {}
-        for name, value in values.items():
-            data, _ = self._values.dump(value, ANYTHING, f"the context's {name!r}", name)
-            writes[name] = [now, json.loads(data)]
-        parent.note_writes(writes)
-        self._newest.update(dict.fromkeys(values, now))
+        dumped = {
+            name: self._values.dump(values[name], ANYTHING, f"the context's {name!r}", name)[0] for name in values
+        }
+        parent.note_writes({name: [self._number(name), json.loads(data)] for name, data in dumped.items()})
 
     def deleted(self, parent: RecordParent, name: str) -> None:
         """Note that a name was deleted, to be recorded like a write."""
-        parent.note_writes({name: [self._order.handed]})
-        self._newest[name] = self._order.handed
+        parent.note_writes({name: [self._number(name)]})
+
+    def _number(self, name: str) -> float:
+        """Return the number of a write that comes now."""
+        handed, newest = self._order.handed, self._newest.get(name, -1)
+        # A call and one inside it may both write before the next outcome, and the row of the inner one comes first.
+        self._newest[name] = handed if newest < handed else newest + _FRACTION
+        return self._newest[name]
