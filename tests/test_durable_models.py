@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
+from zoneinfo import ZoneInfo
 
 import attrs
 import pydantic
@@ -338,3 +339,46 @@ def test_what_is_no_class_or_no_function_is_refused() -> None:
         rt.register_durable_value(Forgetful, not_callable, lambda _: Forgetful())
     with pytest.raises(TypeError, match="load of register_durable_value"):
         rt.register_durable_value(Forgetful, str, not_callable)
+
+
+class Meeting(pydantic.BaseModel):
+    at: datetime
+    others: list[time] = []
+    by_name: dict[str, datetime] = {}
+    days: frozenset[datetime] = frozenset()
+    then: Meeting | None = None
+
+
+class Zoned(pydantic.BaseModel, arbitrary_types_allowed=True):
+    at: datetime
+
+    @pydantic.field_validator("at")
+    @classmethod
+    def in_berlin(cls, at: datetime) -> datetime:
+        return at.astimezone(BERLIN)
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+NOON = datetime(2026, 3, 28, 12, tzinfo=BERLIN)
+
+
+@pytest.mark.parametrize(
+    "meeting",
+    [
+        Meeting(at=NOON),
+        Meeting(at=NOON.astimezone(UTC), by_name={"x": NOON}),
+        Meeting(at=NOON.astimezone(UTC), days=frozenset([NOON])),
+        Meeting(at=NOON.astimezone(UTC), then=Meeting(at=NOON)),
+    ],
+)
+def test_a_model_that_makes_an_offset_of_a_zone_is_refused(values: Values, meeting: Meeting) -> None:
+    with pytest.raises(rt.DurableValueError, match="makes a fixed offset of a zone: keep the zone's name"):
+        values.dump(meeting, Meeting, "it")
+
+
+def test_a_model_that_keeps_its_zones_or_has_none_comes_back(values: Values) -> None:
+    zoned = again(values, Zoned(at=NOON), Zoned)
+    assert zoned.at.tzinfo is BERLIN
+    times = [time(1), time(2, tzinfo=UTC)]
+    meeting = Meeting(at=NOON.astimezone(UTC), others=times, days=frozenset([NOON.astimezone(UTC)]))
+    assert again(values, meeting, Meeting) == meeting

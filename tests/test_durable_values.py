@@ -862,3 +862,28 @@ def test_an_annotation_that_means_nothing_is_anything() -> None:
     assert signature_of(Typed(int)).at(0) == ("number", Any)
     assert signature_of(odd).at(0) == ("number", Any)
     assert typing.get_type_hints(greet)["name"] is str
+
+
+@dataclasses.dataclass(kw_only=True)
+class Event:
+    number: int
+
+
+@dataclasses.dataclass
+class Paid(Event):
+    amount: int
+
+
+@attrs.define
+class Sent:
+    number: int = attrs.field(kw_only=True)
+    to: str
+
+
+@pytest.mark.parametrize("value", [Paid(3, number=1), Sent("a", number=1)])
+def test_a_field_by_keyword_may_stand_before_one_by_position(value: Any) -> None:
+    values = Values(Sealer(None))
+    data, _ = values.dump(value, type(value), "it")
+    assert values.load(data, type(value)) == value
+    with pytest.raises(rt.DurableValueError, match="a str, where the annotation says int"):
+        values.load(data.replace(b'"number":1', b'"number":"one"'), type(value))

@@ -107,7 +107,13 @@ def _class_reader(hooks: Hooks, kind: type[object]) -> Read:
     origin: type[object] = get_origin(kind) or kind
     names = {each.name: each.is_required for each in stored_fields(origin)}
     kinds = _forward_kinds(origin) | _repeated_kinds(kind, origin)
-    read_fields = hooks.fields_reader(_filled(kind), kinds, _fields_that_cannot_be_set(origin))
+    by_keyword = [each.is_by_keyword for each in stored_fields(origin)]
+    read_fields = hooks.fields_reader(
+        _filled(kind),
+        kinds,
+        _fields_that_cannot_be_set(origin),
+        has_keyword_first=by_keyword != sorted(by_keyword),
+    )
 
     def read(plain: object, _: Kind) -> object:
         check_names(plain, origin, names)
@@ -129,24 +135,30 @@ class StoredField:
         name: The name.
         kind: The annotation as the class has it: of one in quotes a text.
         is_required: Whether the class cannot be made without it.
+        is_by_keyword: Whether it is given to the class by keyword only.
     """
 
     name: str
     kind: Kind
     is_required: bool
+    is_by_keyword: bool
 
 
 def stored_fields(origin: type[object]) -> list[StoredField]:
     """Return the fields of an attrs class or a dataclass."""
     if attrs.has(origin):
         fields: tuple[attrs.Attribute[object], ...] = attrs.fields(origin)
-        return [StoredField(each.name, each.type, each.init and each.default is attrs.NOTHING) for each in fields]
+        return [
+            StoredField(each.name, each.type, each.init and each.default is attrs.NOTHING, bool(each.kw_only))
+            for each in fields
+        ]
     assert _is_dataclass(origin)  # noqa: S101 - `has_fields` knows no third kind
     return [
         StoredField(
             each.name,
             each.type,
             each.init and each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING,
+            bool(each.kw_only),
         )
         for each in dataclasses.fields(origin)
     ]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias, TypeGuard, TypeVar, get_origin
 
 from cattrs import Converter
-from cattrs.errors import StructureHandlerNotFoundError
+from cattrs.errors import ClassValidationError, StructureHandlerNotFoundError
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from railtracks._nodes.signature import Kind
@@ -38,6 +38,18 @@ def is_kind_of(*origins: Kind) -> Callable[[Kind], TypeGuard[Kind]]:
 
 def _without_kind(read: Callable[[object], object]) -> Read:
     return lambda plain, _: read(plain)
+
+
+def _bare(read: Read) -> Read:
+    """Return the function with its first error in place of a group of them."""
+
+    def first(plain: object, kind: Kind) -> object:
+        try:
+            return read(plain, kind)
+        except ClassValidationError as group:
+            raise group.exceptions[0] from None
+
+    return first
 
 
 class UnknownClassError(Exception):
@@ -100,19 +112,23 @@ class Hooks:
         overrides = {name: override(unstruct_hook=self.writer(each)) for name, each in kinds.items()}
         return _fields_writer(kind, self._cattrs, _cattrs_include_init_false=True, **overrides)
 
-    def fields_reader(self, kind: Kind, kinds: Mapping[str, Kind], left_out: Iterable[str]) -> Read:
+    def fields_reader(
+        self, kind: Kind, kinds: Mapping[str, Kind], left_out: Iterable[str], *, has_keyword_first: bool
+    ) -> Read:
         """Return a function that makes an instance from a dict of fields.
 
         Args:
             kind: The class.
             kinds: The annotations of fields that have others than the class says.
             left_out: The names of fields that are not read.
+            has_keyword_first: Whether a field that is given by keyword stands before one that is given by position.
         """
         overrides = {name: override(struct_hook=_without_kind(self.reader(each))) for name, each in kinds.items()}
         overrides |= {name: override(omit=True) for name in left_out}
-        return _fields_reader(
-            kind, self._cattrs, _cattrs_include_init_false=True, _cattrs_detailed_validation=False, **overrides
-        )
+        # Without detailed validation cattrs gives such fields in that order, which is no Python.
+        options = {"_cattrs_include_init_false": True, "_cattrs_detailed_validation": has_keyword_first}
+        read = _fields_reader(kind, self._cattrs, **options, **overrides)
+        return _bare(read) if has_keyword_first else read
 
     def find(self, kind: Kind) -> None:
         """Find how values of an annotation are read; whatever an annotation in quotes raises is raised here.

@@ -8,8 +8,10 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, time
 from typing import Final, Protocol, TypeGuard
+from zoneinfo import ZoneInfo
 
 from railtracks._nodes.signature import Kind
 from railtracks.durable._values.hooks import Hooks, Read, Write
@@ -48,16 +50,39 @@ def _model_writer(kind: type[_Model]) -> Write:
         if not _is_exactly(value, kind):
             raise unfit(value, kind)
         plain = dump(value)
+        back = validate(json.loads(encoded(plain)))
         # What a subclass in a field has more, private attributes and excluded fields are not in it.
-        if not bool(validate(json.loads(encoded(plain))) == value):
+        if not bool(back == value):
             raise ValueMismatchError(
                 value,
                 "model_dump() and model_validate() make another value of it: make its class keep all that it has, or"
                 " keep a field by itself",
             )
+        # Moments of one time are equal whatever their zones are.
+        if list(_zones(plain, back)) != list(_zones(plain, value)):
+            raise ValueMismatchError(
+                value,
+                "its class makes a fixed offset of a zone: keep the zone's name in a field beside the moment, or the"
+                " moment by itself",
+            )
         return plain
 
     return write
+
+
+def _zones(plain: Plain, value: object) -> Iterator[str]:
+    """Return the names of the zones of the moments in a value, which has this plain form."""
+    if isinstance(value, datetime | time):
+        if isinstance(value.tzinfo, ZoneInfo):
+            yield str(value.tzinfo.key)
+    elif isinstance(value, set | frozenset):
+        yield from sorted(zone for part in value for zone in _zones(None, part))
+    elif isinstance(plain, dict):
+        for name, item in plain.items():
+            yield from _zones(item, _part_of(value, name))
+    elif is_list(value) or is_tuple(value):
+        for item, part in zip(plain if isinstance(plain, list) else (), value, strict=False):
+            yield from _zones(item, part)
 
 
 def _is_exactly(value: object, kind: type[_Model]) -> TypeGuard[_Model]:
