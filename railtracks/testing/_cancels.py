@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, TypeVarTuple, Unpack, cast, overload
+from typing import TypeVarTuple, Unpack, cast
 
 import trio
 from trio.lowlevel import Task
@@ -21,24 +21,19 @@ from railtracks._records.data import ExecutionInfo
 from railtracks._records.error_parts import add_note
 from railtracks._records.files import unfinished_files
 from railtracks._records.loading import load_state
-from railtracks._sessions.flow import Flow
 from railtracks._sessions.session import Session
 from railtracks._workers.threads import busy_workers
 from railtracks.exceptions import StateError
-from railtracks.testing._clock import async_function_of
+from railtracks.testing._clock import check_async_function
 from railtracks.testing._sessions import assert_quiescent, label, opened_sessions, tasks_of_run
 
 Ts = TypeVarTuple("Ts")
 
 
-@overload
-async def cancel_at_every_checkpoint(flow: Flow[..., object], /, *args: object, every: int = 1) -> int: ...
-@overload
 async def cancel_at_every_checkpoint(
-    flow: Callable[[Unpack[Ts]], Awaitable[object]], /, *args: *Ts, every: int = 1
-) -> int: ...
-async def cancel_at_every_checkpoint(flow: Any, /, *args: Any, every: int = 1) -> int:
-    """Run a flow or an async function many times, each time cancelled one step later, and assert that nothing is left.
+    async_fn: Callable[[Unpack[Ts]], Awaitable[object]], /, *args: *Ts, every: int = 1
+) -> int:
+    """Run an async function many times, each time cancelled one step later, and assert that nothing is left.
 
     The first round is cancelled before it starts, the second after the first step, the third after the second step, and
     so on. The last round ends before its cancel. A step is the work of a task between two checkpoints. The steps of all
@@ -53,7 +48,7 @@ async def cancel_at_every_checkpoint(flow: Any, /, *args: Any, every: int = 1) -
     tasks in the same Trio run meanwhile.
 
     Args:
-        flow: The flow or the function. If it raises anything but the `Cancelled` of its round, that is a failure.
+        async_fn: The function. If it raises anything but the `Cancelled` of its round, that is a failure.
         *args: Its arguments.
         every: How many steps later each round is cancelled; more than 1 checks only a sample of the steps.
 
@@ -62,12 +57,12 @@ async def cancel_at_every_checkpoint(flow: Any, /, *args: Any, every: int = 1) -
 
     Raises:
         AssertionError: If anything is left. A note tells where the cancel struck.
-        TypeError: If `every` is not a whole number, or `flow` is a sync node or a coroutine.
+        TypeError: If `every` is not a whole number, or `async_fn` is a flow, a sync node or a coroutine.
         ValueError: If `every` is less than 1.
         Exception: What the function raised, as the same object, with the same note.
     """
     check_count("every", every)
-    async_fn = async_function_of(flow, "cancel_at_every_checkpoint")
+    check_async_function(async_fn, "cancel_at_every_checkpoint", "flow.ainvoke")
     number = 0
     while True:
         strike = _Strike(number * every)

@@ -52,30 +52,34 @@ def run_with_mock_clock(flow: Any, /, *args: Any, **kwargs: Any) -> Any:
             "run_with_mock_clock starts a Trio run of its own: call it in a sync test, or await the flow's ainvoke here"
         )
     clock = MockClock()
-    run: Callable[..., Coroutine[object, Never, Any]] = async_function_of(flow, "run_with_mock_clock")
+    run: Callable[..., Coroutine[object, Never, Any]] = flow.ainvoke if isinstance(flow, Flow) else flow
+    check_async_function(run, "run_with_mock_clock", "flow")
     return trio.run(functools.partial(run, *args, **kwargs), clock=clock, instruments=[_HeldClock(clock)])
 
 
-def async_function_of(given: object, caller: str) -> Any:
-    """Return what runs a flow or an async function, for a function of `railtracks.testing` that takes one.
+def check_async_function(given: object, caller: str, flow: str) -> None:
+    """Check what a function of `railtracks.testing` runs.
+
+    Args:
+        given: What is to be an async function.
+        caller: The name of that function.
+        flow: How a flow is given to it.
 
     Raises:
-        TypeError: If it is a sync node, or a coroutine.
+        TypeError: If it is a flow, a sync node, or a coroutine.
     """
-    if isinstance(given, Flow):
-        return given.ainvoke
     if isinstance(given, SyncNode):
         raise TypeError(
             f"{caller}() takes a flow or an async function, and {given.name!r} is a sync node: make a flow of it,"
             f" rt.Flow('a name', {given.name})"
         )
-    if inspect.iscoroutine(given):
-        given.close()
+    if inspect.iscoroutine(given) or isinstance(given, Flow):
+        if not isinstance(given, Flow):
+            given.close()
         raise TypeError(
-            f"{caller}() takes the flow or the async function itself, not the coroutine that a call of it returns:"
-            f" write {caller}(flow, ...), with the arguments behind it"
+            f"{caller}() calls an async function itself, and was given a {type(given).__name__}: write {caller}({flow},"
+            " ...), with the arguments behind it"
         )
-    return given
 
 
 class _HeldClock(trio.abc.Instrument):
