@@ -73,13 +73,15 @@ def check_async_function(given: object, caller: str, flow: str) -> None:
             f"{caller}() takes a flow or an async function, and {given.name!r} is a sync node: make a flow of it,"
             f" rt.Flow('a name', {given.name})"
         )
-    if inspect.iscoroutine(given) or isinstance(given, Flow):
-        if not isinstance(given, Flow):
-            given.close()
-        raise TypeError(
-            f"{caller}() calls an async function itself, and was given a {type(given).__name__}: write {caller}({flow},"
-            " ...), with the arguments behind it"
-        )
+    kind = type(given).__name__
+    if inspect.iscoroutine(given):
+        given.close()
+    elif not isinstance(given, Flow):
+        return
+    raise TypeError(
+        f"{caller}() calls an async function itself, and was given a {kind}: write {caller}({flow}, ...), with the"
+        " arguments behind it"
+    )
 
 
 class _HeldClock(trio.abc.Instrument):
