@@ -1,4 +1,4 @@
-"""Sessions in executors that fail, cancel what they have, or have no workers: what comes out, and what is waited for."""
+"""Sessions in executors that fail, cancel what they have, or have no workers: what comes out and is waited for."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class ExecutorEngine:
             raise WorkerLostError(job.name, self._name) from error
         except CancelledError as error:
             # As `shutdown(cancel_futures=True)` does. Its own error has no text.
-            raise SessionCancelledError(f"{self._name} has cancelled {job.name!r} before it began") from error
+            raise SessionCancelledError(f"{self._name} has cancelled {job.name!r} before it began") from error  # noqa: ASYNC104 - of a future
 
     async def _run_elsewhere(self, job: Job, record: JobRecord) -> Reply:
         future = self._executor.submit(run_alone, job)

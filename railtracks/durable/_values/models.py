@@ -13,6 +13,7 @@ from datetime import datetime, time
 from typing import Final, Protocol, TypeGuard
 from zoneinfo import ZoneInfo
 
+from railtracks._checks import is_set
 from railtracks._nodes.signature import Kind
 from railtracks.durable._values.hooks import Hooks, Read, Write
 from railtracks.durable._values.plain import Plain, ValueMismatchError, is_dict, is_list, is_tuple, unfit
@@ -75,7 +76,7 @@ def _zones(plain: Plain, value: object) -> Iterator[str]:
     if isinstance(value, datetime | time):
         if isinstance(value.tzinfo, ZoneInfo):
             yield str(value.tzinfo.key)
-    elif isinstance(value, set | frozenset):
+    elif is_set(value) or _is_frozenset(value):
         yield from sorted(zone for part in value for zone in _zones(None, part))
     elif isinstance(plain, dict):
         for name, item in plain.items():
@@ -83,6 +84,11 @@ def _zones(plain: Plain, value: object) -> Iterator[str]:
     elif is_list(value) or is_tuple(value):
         for item, part in zip(plain if isinstance(plain, list) else (), value, strict=False):
             yield from _zones(item, part)
+
+
+def _is_frozenset(value: object) -> TypeGuard[frozenset[object]]:
+    """Return whether a value is a frozenset."""
+    return isinstance(value, frozenset)
 
 
 def _is_exactly(value: object, kind: type[_Model]) -> TypeGuard[_Model]:
