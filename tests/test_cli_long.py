@@ -50,6 +50,12 @@ def test_json_has_the_values_of_the_calls_that_it_shows(command: Command, home: 
     assert json.loads(command("show", "mine", "--call", "2", "--json").out) == whole["calls"][1]
 
 
+def test_a_long_text_is_written_whole_in_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    pieces = [f"{number:07} " * 2**16 for number in range(5)]
+    assert put_pieces(pieces) == 0
+    assert capsys.readouterr().out == "".join(pieces)
+
+
 def test_the_json_of_a_session_is_laid_out_as_that_of_any_other_document(command: Command, home: Path) -> None:
     for calls in (0, 2):
         recorded(home / f"{calls}", calls)
