@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from datetime import UTC, datetime, time
 from decimal import Decimal
 from enum import Enum
@@ -358,6 +359,19 @@ class Zoned(pydantic.BaseModel, arbitrary_types_allowed=True):
         return at.astimezone(BERLIN)
 
 
+class Moments(pydantic.RootModel[list[datetime]]):
+    pass
+
+
+class Moved(pydantic.BaseModel):
+    last: deque[datetime]
+    all: Moments
+
+
+class Tags(pydantic.RootModel[set[str]]):
+    pass
+
+
 BERLIN = ZoneInfo("Europe/Berlin")
 NOON = datetime(2026, 3, 28, 12, tzinfo=BERLIN)
 
@@ -369,11 +383,21 @@ NOON = datetime(2026, 3, 28, 12, tzinfo=BERLIN)
         Meeting(at=NOON.astimezone(UTC), by_name={"x": NOON}),
         Meeting(at=NOON.astimezone(UTC), days=frozenset([NOON])),
         Meeting(at=NOON.astimezone(UTC), then=Meeting(at=NOON)),
+        Moments([NOON]),
+        Moved(last=deque(), all=Moments([NOON])),
+        Moved(last=deque([NOON]), all=Moments([])),
     ],
 )
-def test_a_model_that_makes_an_offset_of_a_zone_is_refused(values: Values, meeting: Meeting) -> None:
+def test_a_model_that_makes_an_offset_of_a_zone_is_refused(values: Values, meeting: pydantic.BaseModel) -> None:
     with pytest.raises(rt.DurableValueError, match="makes a fixed offset of a zone: keep the zone's name"):
-        values.dump(meeting, Meeting, "it")
+        values.dump(meeting, type(meeting), "it")
+
+
+def test_a_set_that_is_a_whole_model_has_one_order_in_all_processes(values: Values) -> None:
+    tags = {f"{number}" for number in range(9)}
+    data, _ = values.dump(Tags(tags), Tags, "it")
+    assert data == b'["0","1","2","3","4","5","6","7","8"]'
+    assert values.load(data, Tags) == Tags(tags)
 
 
 def test_a_model_that_keeps_its_zones_or_has_none_comes_back(values: Values) -> None:

@@ -363,6 +363,10 @@ def test_a_damaged_row_is_a_store_error_that_leaves_the_session_to_be_resumed(
         (3, "outcome", b"no JSON"),
         (1, "context", b"no JSON"),
         (1, "context", b'{"name": 5}'),
+        (1, "context", b'{"name": [NaN, 5]}'),
+        (1, "context", b'{"name": [1e999, 5]}'),
+        (1, "context", b'{"name": [-1, 5]}'),
+        pytest.param(1, "context", b'{"name": [1%s, 5]}' % (b"0" * 400), id="a number too large for any float"),
     ],
 )
 def test_a_damaged_outcome_is_no_failure_of_the_node(

@@ -24,6 +24,8 @@ from railtracks.durable._values.values import Values
 
 # Between two outcomes a million writes of one name keep their order.
 _FRACTION: Final = 2**-20
+# No session has as many outcomes: a larger number, or one that is none, is damaged.
+_MOST: Final = 2**32
 
 
 class Write(NamedTuple):
@@ -49,7 +51,9 @@ def written_in(row: CallRow) -> dict[str, Write]:
     stored = parsed(row.context)
     writes: dict[str, Write] = {}
     for name, write in stored.items() if is_dict(stored) else [("", None)]:
-        if not (is_list(write) and len(write) in {1, 2} and isinstance(write[0], int | float)):
+        if not (
+            is_list(write) and len(write) in {1, 2} and isinstance(write[0], int | float) and 0 <= write[0] < _MOST
+        ):
             raise unreadable("what was written to the context", "the row has something else there")
         writes[str(name)] = Write(write[0], write[1:])
     return writes

@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, time
 from typing import Final, Protocol, TypeGuard
 from zoneinfo import ZoneInfo
@@ -71,8 +72,9 @@ def _model_writer(kind: type[_Model]) -> Write:
     return write
 
 
-def _zones(plain: Plain, value: object) -> Iterator[str]:
+def _zones(plain: Plain, model: object) -> Iterator[str]:
     """Return the names of the zones of the moments in a value, which has this plain form."""
+    value = _without_root(model)
     if isinstance(value, datetime | time):
         if isinstance(value.tzinfo, ZoneInfo):
             yield str(value.tzinfo.key)
@@ -81,8 +83,8 @@ def _zones(plain: Plain, value: object) -> Iterator[str]:
     elif isinstance(plain, dict):
         for name, item in plain.items():
             yield from _zones(item, _part_of(value, name))
-    elif is_list(value) or is_tuple(value):
-        for item, part in zip(plain if isinstance(plain, list) else (), value, strict=False):
+    elif isinstance(plain, list):
+        for item, part in zip(plain, _parts_of(value), strict=False):
             yield from _zones(item, part)
 
 
@@ -133,16 +135,33 @@ def _known_options(function: Callable[..., object], **options: object) -> Mappin
     return {name: option for name, option in options.items() if name in parameters}
 
 
-def _in_order(plain: Plain, value: object) -> Plain:
+def _in_order(plain: Plain, model: object) -> Plain:
     """Return the plain form of a value with the items of sets in the order of their JSON."""
+    value = _without_root(model)
     if isinstance(plain, list):
         if type(value) in (set, frozenset):
             return sorted(plain, key=lambda item: encoded(laid_open(item)))
-        parts = value if is_list(value) or is_tuple(value) else ()
+        parts = _parts_of(value)
         return [*map(_in_order, plain, parts)] if len(parts) == len(plain) else plain
     if isinstance(plain, dict):
         return {name: _in_order(item, _part_of(value, name)) for name, item in plain.items()}
     return plain
+
+
+def _without_root(value: object) -> object:
+    """Return the value that a root model of pydantic stands for; every other one as it is."""
+    while getattr(type(value), "__pydantic_root_model__", False):
+        value = getattr(value, "root", None)
+    return value
+
+
+def _parts_of(value: object) -> Sequence[object]:
+    """Return the items of a value that keeps them in an order, none of any other one."""
+    return value if is_list(value) or is_tuple(value) or _is_deque(value) else ()
+
+
+def _is_deque(value: object) -> TypeGuard[deque[object]]:
+    return isinstance(value, deque)
 
 
 def _part_of(value: object, name: str) -> object:
