@@ -55,11 +55,9 @@ def run_from_sync(
         ContextError: If this is a worker thread that may be left behind (`abandon_on_cancel=True`).
         SessionCancelledError: If this is the main thread, and SIGTERM has come during an earlier run.
     """
-    is_in_run = trio.lowlevel.in_trio_run()
-    is_forked = is_in_run and in_parents_run()
-    if (is_in_run and not is_forked) or is_asyncio_running():
+    if is_loop_running():
         raise RuntimeError("Cannot invoke flow synchronously within an active event loop. Use 'ainvoke' instead.")
-    if is_forked:
+    if in_parents_run():
         return _run_in_new_thread(_catching(work)).hand_over()
     # Trio runs nothing for others in the main thread.
     is_main = threading.current_thread() is threading.main_thread()
@@ -74,6 +72,11 @@ def run_from_sync(
 def _run_here(async_fn: Callable[[Unpack[Ts]], Coroutine[object, Never, R]], *args: *Ts) -> R:
     """Run the function in a Trio run in this thread. Like `trio.run`, but an error is the same object."""
     return trio.run(_catching(partial(async_fn, *args))).hand_over()
+
+
+def is_loop_running() -> bool:
+    """Return whether an event loop of this process is running in this thread: sync code would hold it up."""
+    return (trio.lowlevel.in_trio_run() and not in_parents_run()) or is_asyncio_running()
 
 
 def in_parents_run() -> bool:

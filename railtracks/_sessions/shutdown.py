@@ -15,11 +15,10 @@ from typing import Final
 import trio
 
 from railtracks._calls.here import own_frame
-from railtracks._calls.no_trio import is_asyncio_running
 from railtracks._checks import check_grace
 from railtracks._records.ends import CauseKind
 from railtracks._records.observers import try_to_log
-from railtracks._sessions.event_loops import in_parents_run
+from railtracks._sessions.event_loops import is_loop_running
 from railtracks._sessions.from_async import run_from_async
 from railtracks._sessions.running import Shutdown
 from railtracks._sessions.sigterm import handle_for_process
@@ -50,7 +49,7 @@ def shutdown(grace: float = GRACE) -> None:
         ValueError: If `grace` is negative or NaN.
     """
     check_grace("grace", grace)
-    if (trio.lowlevel.in_trio_run() and not in_parents_run()) or is_asyncio_running():
+    if is_loop_running():
         raise RuntimeError("rt.shutdown() blocks, and an event loop is running in this thread: 'await rt.ashutdown()'")
     ended = threading.Event()
     with Shutdown(grace, CauseKind.CANCEL, _sessions_around(), ended.set) as running:

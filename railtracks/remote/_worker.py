@@ -21,7 +21,6 @@ from typing import Any, Final, TypeAlias, cast
 import trio
 from attrs import define
 
-from railtracks._calls.no_trio import is_asyncio_running
 from railtracks._forks import after_fork
 from railtracks._nodes.variables import in_variable
 from railtracks._options import FlowOptions
@@ -30,7 +29,7 @@ from railtracks._records.descriptions import known_description
 from railtracks._records.errors import Caught, caught
 from railtracks._records.events import CallEvent, Event, EventKind, SessionEvent
 from railtracks._records.observers import EVERYWHERE, SESSION_AND_CALL_KINDS
-from railtracks._sessions.event_loops import in_parents_run, run_from_sync
+from railtracks._sessions.event_loops import is_loop_running, run_from_sync
 from railtracks._sessions.flow import Flow, flow_like
 from railtracks._traces import WithTrace
 from railtracks._workers.pickling import packed_value, run_packed
@@ -149,7 +148,7 @@ class _Running:
         Raises:
             RuntimeError: If an event loop runs in this thread: it is that of an executor without workers.
         """
-        if (trio.lowlevel.in_trio_run() and not in_parents_run()) or is_asyncio_running():
+        if is_loop_running():
             raise RuntimeError(
                 f"{self.job.name!r} was to run in a thread in which an event loop is running, and would hold that up:"
                 " use an executor that has threads or processes of its own"
