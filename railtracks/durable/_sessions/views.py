@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 from attrs import define, evolve
@@ -100,21 +100,33 @@ def sessions_in(access: Access, page: Page) -> tuple[StoredSession, ...]:
     Raises:
         SessionUnavailableError: If the session that the page comes after is not there.
     """
-    with access.reading() as (connection, _, owner):
-        known = _Owners(connection, owner)
-        with connection.execute(page.query(connection, access)) as rows:
-            seen = (_seen(known, row) for row in rows)
-            found = (each for each in seen if page.status is None or each.status is page.status)
-            return tuple(islice(found, page.limit))
+    gone = set[_Holding]()
+    while True:
+        with access.reading() as (connection, _, owner):
+            known = _Owners(connection, owner)
+            with connection.execute(page.query(connection, access)) as rows:
+                seen = (_seen(known, row) for row in rows)
+                found = (each for each in seen if page.status is None or each.status is page.status)
+                shown = tuple(islice(found, page.limit))
+        if known.gone <= gone:
+            return shown
+        gone |= known.gone
 
 
 def record_of(access: Access, session_id: str) -> ExecutionInfo:
     """Return a session and the records of its calls in the form that the core uses for every session."""
-    with access.reading() as (connection, _, owner):
-        row = row_of(connection, session_id, access)
-        if row.status == DurableStatus.RUNNING and _Owners(connection, owner).is_free(row):
-            row = row._replace(status=DurableStatus.INTERRUPTED)
-        return info_of(row, RowsInStore(connection, session_id), access.values)
+    gone = set[_Holding]()
+    while True:
+        with access.reading() as (connection, _, owner):
+            row = row_of(connection, session_id, access)
+            if row.status == DurableStatus.RUNNING:
+                known = _Owners(connection, owner)
+                if known.is_free(row):
+                    row = row._replace(status=DurableStatus.INTERRUPTED)
+                if not known.gone <= gone:
+                    gone |= known.gone
+                    continue
+            return info_of(row, RowsInStore(connection, session_id), access.values)
 
 
 def errors_of(access: Access, session_ids: Sequence[str]) -> dict[str, CallError]:
@@ -215,10 +227,27 @@ def row_of(connection: Connection, session_id: str, access: Access, *, is_locked
     return session_row(row)
 
 
+class _Holding(NamedTuple):
+    """That an owner has a session, since it has taken it."""
+
+    session_id: str
+    owner: str | None
+    fence: int
+
+
 class _Owners:
-    """The owners of a store, as one look finds them."""
+    """The owners of a store, as one look finds them.
+
+    A look sees one state of the database, and learns later whether an owner lives. Meanwhile the owner may have ended
+    its sessions, and then itself. So what seems to be interrupted counts as that once a later look finds it again.
+
+    Attributes:
+        known: The owners, by their tokens.
+        gone: The sessions that run in this state of the store, and whose owners are gone.
+    """
 
     def __init__(self, connection: Connection, owner: Onlooker) -> None:
+        self.gone: set[_Holding] = set()
         self.known = {
             row.token: row for row in map(owner_row, connection.execute(sa.select(owners))) if row is not None
         }
@@ -226,8 +255,11 @@ class _Owners:
         self._owner = owner
 
     def is_free(self, row: SessionRow) -> bool:
-        """Return whether no process runs a session."""
-        return self._owner.is_free(row, self._live)
+        """Return whether no process runs a session that has not ended."""
+        is_free = self._owner.is_free(row, self._live)
+        if is_free:
+            self.gone.add(_Holding(row.session_id, row.owner, row.fence))
+        return is_free
 
 
 def _seen(found: _Owners, row: Sequence[object]) -> StoredSession:
