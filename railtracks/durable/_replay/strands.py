@@ -15,10 +15,12 @@ from collections.abc import Callable
 from typing import Final
 
 from attrs import define, field
+from trio.lowlevel import Task, current_task
 
 from railtracks._calls.durable_values import CallStrand
 from railtracks._calls.frames import Frame
 from railtracks.durable._replay.rows import RecordParent
+from railtracks.durable._replay.task_order import comes_after
 from railtracks.durable._store.schema import ROOT
 from railtracks.exceptions import ContextError
 
@@ -74,6 +76,8 @@ class CallBody:
     identity: str
     _counts: dict[str, int] = field(factory=dict[str, int])
     _open: set[str] = field(factory=set[str])
+    # By label, the last task that has opened a session block before its first call.
+    _openers: dict[str, Task] = field(factory=dict[str, Task])
 
     def claim(self, label: str, node: str) -> int:
         """Return how many calls with a label were made before in this body.
@@ -87,6 +91,26 @@ class CallBody:
                 " order: a resume could not tell them apart. Give each a name: node.with_options(key=...)"
             )
         self._open.add(label)
+        return self.count(label)
+
+    def claim_block(self, label: str, name: str) -> int:
+        """Return how many session blocks with a label were opened before by tasks of this body.
+
+        Raises:
+            ContextError: If one of them was opened by another task, and the two tasks have no order. In a resume each
+                block could get the record of the other.
+        """
+        task = current_task()
+        last = self._openers.get(label, task)
+        if last is not task and not comes_after(task, last):
+            named = f"two session blocks named {name!r}" if name else "two session blocks without a name"
+            raise ContextError(
+                f"{named} are opened in tasks of a nursery, which have no order: a resume could not tell them apart."
+                " Give each a name of its own, rt.Session(name=...), or open each in a node that rt.call_batch or"
+                " rt.open_group() calls"
+            )
+        # Who comes after this one comes after all before it.
+        self._openers[label] = task
         return self.count(label)
 
     def count(self, label: str) -> int:
@@ -179,13 +203,14 @@ class Strand(CallStrand):
         """Take a number for something that is no call; return the key of the strand, and the number.
 
         In a task that has made no call yet, the number counts equal things. Equal things may change places: each does
-        the same.
+        the same. Session blocks do not, so two of them need an order.
 
         Args:
             *what: What the thing is, as parts of a key.
 
         Raises:
-            ContextError: If calls are refused, and the thing is no broadcast.
+            ContextError: If calls are refused, and the thing is no broadcast; for session blocks also as from
+                `CallBody.claim_block`.
         """
         if self._refusal is not None and what[0] != "broadcast":
             raise ContextError(self._refusal)
@@ -193,7 +218,7 @@ class Strand(CallStrand):
             return self._aside.skip(*what)
         if self.key is None:
             label = key_of(self.body.key, "unnamed", *what)
-            return label, self.body.count(label)
+            return label, self.body.claim_block(label, what[1]) if what[0] == "session" else self.body.count(label)
         number, self._number = self._number, self._number + 1
         return self.key, number
 
