@@ -603,12 +603,17 @@ def test_a_damaged_wait_costs_its_session_only(store: rt.DurableStore) -> None:
 
 
 def test_what_is_left_of_a_session_whose_row_was_deleted_is_no_part_of_the_next_one(store: rt.DurableStore) -> None:
+    sent: dict[str, trio.Event] = {}
+
     async def main(day: str) -> str:
         await rt.call(add, 1)
+        # With the first signal the session ends, and takes no second one.
+        await sent[day].wait()
         return f"{day} {await rt.wait_for_signal('go', str)}"
 
     async def both(day: str) -> str:
         found: list[str] = []
+        sent[day] = trio.Event()
         async with trio.open_nursery() as nursery:
 
             @nursery.start_soon
@@ -619,6 +624,7 @@ def test_what_is_left_of_a_session_whose_row_was_deleted_is_no_part_of_the_next_
                 await trio.sleep(0.01)
             for _ in range(2):
                 await rt.send_signal("s", "go", f"of {day}", store=store)
+            sent[day].set()
         return found[0]
 
     flow = flow_of(store, main)
