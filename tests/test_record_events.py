@@ -493,6 +493,20 @@ def test_a_run_that_wrote_nothing_but_its_first_line_takes_no_number(tmp_path: P
         files.close()
 
 
+@pytest.mark.parametrize("place", [1, 3, 4])
+def test_a_damaged_number_in_the_last_lines_is_not_gone_on_from(tmp_path: Path, place: int) -> None:
+    folder = tmp_path / "events" / "id"
+    files = files_with(folder, segment=1_000, limit=10**6)
+    write_lines(files, 4)
+    files.close()
+    (path,) = folder.iterdir()
+    path.write_text(path.read_text("ascii").replace(f'"seq": {place},', '"seq": 987654321,'), "ascii")
+    files = files_with(folder, segment=1_000, limit=10**6)
+    write_lines(files, 1)
+    files.close()
+    assert [lines_in(each)[1]["seq"] for each in folder.iterdir() if each != path] == [5]
+
+
 def test_a_next_file_that_cannot_be_made_is_an_error_of_the_system(tmp_path: Path) -> None:
     files = files_with(tmp_path / "events" / "id", segment=1_000, limit=10**6)
     write_lines(files, 3)

@@ -167,9 +167,11 @@ def last_seq_in(folder: Path) -> int:
         OSError: If a file cannot be read.
     """
     for each in reversed(segments_in(folder)):
-        found = _LAST_SEQ.findall(tail_of(folder / each.file))
-        if found:
-            return int(found[-1])
+        found = [*map(int, _LAST_SEQ.findall(tail_of(folder / each.file)))]
+        for last in reversed(range(len(found))):
+            # A number that does not follow the one before it may be damaged. The lines behind are counted.
+            if last == 0 or found[last] == found[last - 1] + 1:
+                return found[last] + len(found) - 1 - last
     return 0
 
 
