@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -15,59 +15,24 @@ import sqlalchemy as sa
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from postgres_server import url_of_store
 from proof_rounds import rounds
+from retry_nodes import (
+    BROKEN,
+    RAN,
+    all_of,
+    flow_of,
+    pay,
+    ran,
+    status_of,
+    store_fixture,  # noqa: F401 - a fixture
+    world_fixture,  # noqa: F401 - a fixture
+)
 
 import railtracks as rt
 from railtracks.durable._sessions.prefix_replay import cut, whole_record
 from railtracks.durable._sessions.store import access_of, store_with
 from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.schema import calls
-
-RAN: list[tuple[Any, str]] = []
-BROKEN: set[Any] = set()
-
-
-@pytest.fixture(autouse=True)
-def world() -> None:
-    RAN.clear()
-    BROKEN.clear()
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[rt.DurableStore]:
-    url = url_of_store(request, tmp_path)
-    # Where the recorded order is given up, a test has to wait for ever.
-    with store_with(rt.DurableStore(url, durability="process"), patience=Patience(order=1000.0)) as opened:
-        yield opened
-
-
-def flow_of(store: rt.DurableStore, fn: Callable[..., Any], name: str = "flow", **options: Any) -> rt.Flow[..., Any]:
-    return rt.Flow(name, fn, durable=store, **{"save_state": False, "logging_setting": "NONE", **options})
-
-
-def ran() -> list[Any]:
-    """Return what has run since this was last asked."""
-    found = [what for what, _ in RAN]
-    RAN.clear()
-    return found
-
-
-def status_of(store: rt.DurableStore, session_id: str = "s") -> str:
-    return next(str(each.status) for each in store.sessions() if each.session_id == session_id)
-
-
-@rt.function_node
-async def pay(what: Any) -> Any:
-    RAN.append((what, rt.idempotency_key()))
-    if what in BROKEN:
-        raise ConnectionError(what)
-    return what
-
-
-@rt.function_node
-async def all_of(what: list[Any]) -> int:
-    return len([await rt.call(pay, each) for each in what])
 
 
 async def in_a_batch() -> int:
@@ -524,14 +489,14 @@ async def test_tasks_of_a_nursery_are_retried_each_by_itself(store: rt.DurableSt
 Plan = Any
 
 _plans = st.recursive(
-    st.tuples(st.sampled_from(["pay", "attempts"]), st.integers(0, 3)),
+    st.tuples(st.sampled_from(["pay", "attempts", "past"]), st.integers(0, 3)),
     lambda inner: st.tuples(
         st.sampled_from(["node", "sequence", "group", "tasks", "lenient", "flow"]),
         st.lists(inner, min_size=1, max_size=3),
     ),
     max_leaves=8,
 )
-LEAVES = frozenset(["pay", "attempts"])
+LEAVES = frozenset(["pay", "attempts", "past"])
 # How often each leaf still fails, by its path; and how often each has come to its end.
 FAILS: Counter[str] = Counter()
 PAID: Counter[str] = Counter()
@@ -549,6 +514,33 @@ async def pay_once(path: str) -> int:
 
 
 @rt.function_node
+async def fail_once(path: str) -> int:
+    FAILS[f"{path} past"] += 1
+    if FAILS[f"{path} past"] == 1:
+        raise ConnectionError(path)
+    return 1
+
+
+@rt.function_node
+async def note(results: list[int]) -> int:
+    return len(results)
+
+
+async def go_on_from_a_failure(path: str) -> int:
+    """Pay, after a failure that a task has caught: it is past, and what came after it depends on it."""
+    results: list[int] = []
+
+    async def task() -> None:
+        with suppress(ConnectionError):
+            results.append(await rt.call(fail_once, path))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(task)
+    await rt.call(note, results)
+    return await rt.call(pay_once, path)
+
+
+@rt.function_node
 async def carry_out(plan: list[Any], path: str) -> int:
     return await interpret(plan, path)
 
@@ -559,6 +551,8 @@ async def interpret(plan: Plan, path: str) -> int:  # noqa: C901, PLR0911 - one 
     match kind:
         case "pay":
             return await rt.call(pay_once, path)
+        case "past":
+            return await go_on_from_a_failure(path)
         case "node":
             return sum([await rt.call(carry_out, *each) for each in inner])
         case "attempts":

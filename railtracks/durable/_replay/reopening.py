@@ -2,17 +2,20 @@
 
 `DurableStore.retry` calls this. A failed call runs again if nothing is recorded after it in its strand, and if every
 call around it runs again, too. So does a cancelled one, because what cancelled it may not come again. A failure that
-the code went on from is past: what came after it was built on it.
+the code went on from is past: what came after it was built on it. After a failure in a task of a nursery, or in a call
+that is not recorded, the code goes on in the strand of the call around.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import count
 from typing import Final, TypeAlias
 
 from attrs import define, field
 
 from railtracks.durable._replay.identities import Identities
+from railtracks.durable._replay.strands import block_label
 from railtracks.durable._store.schema import ROOT, WAIT, CallRow, RowStatus
 from railtracks.durable._store.table import CALLS
 
@@ -20,8 +23,25 @@ _UNSUCCESSFUL: Final = frozenset([RowStatus.FAILED, RowStatus.CANCELLED])
 # How many numbers a strand may have taken for what is in no row, before a session block that was opened there.
 _UNRECORDED: Final = 16
 
-# By identifier, the sessions inside that have failed or timed out, and whether they can be opened again.
-InnerSessions: TypeAlias = Mapping[str, bool]
+
+
+@define(frozen=True)
+class InnerSession:
+    """A session inside that has ended and not completed.
+
+    Attributes:
+        name: What a session block is called in its place.
+        ended_at: When it has ended.
+        is_possible: Whether it can be opened again and end otherwise.
+    """
+
+    name: str
+    ended_at: float
+    is_possible: bool
+
+
+# By identifier.
+InnerSessions: TypeAlias = Mapping[str, InnerSession]
 
 
 @define(eq=False)
@@ -32,7 +52,7 @@ class EndedCall:
         attempts: The last row of each attempt, by its key.
         row: The last row of all: how the call ended.
         call_id: Its number in the views: that of its first row, or of its first row since it last began again.
-        is_last: Whether nothing is recorded after it in its strand.
+        is_last: Whether the code did not go on from it.
         may_run: Whether it runs again if every call around it does.
         inside: The calls that were made in it.
         sessions: The sessions that failed last in it, or that it ran as a flow.
@@ -82,7 +102,7 @@ def _may_end_otherwise(inside: list[EndedCall], sessions: list[str], inner: Inne
 
     Code in which calls have failed, and none of them runs again, would only fail once more.
     """
-    failed = [each.may_run for each in inside if each.has_failed] + [inner[each] for each in sessions]
+    failed = [each.may_run for each in inside if each.has_failed] + [inner[each].is_possible for each in sessions]
     return not failed or any(failed) or any(each.may_run for each in inside)
 
 
@@ -93,22 +113,30 @@ class Reopening:
         identities: What the session and its calls are known by outside.
         rows: Its rows, in the order of the commits.
         inner: The sessions inside it that have ended and not completed.
+        inside: The identifiers of all sessions inside it.
 
     Attributes:
         is_possible: Whether the session may end otherwise than it did.
     """
 
-    def __init__(self, identities: Identities, rows: list[CallRow], inner: InnerSessions) -> None:
+    def __init__(
+        self, identities: Identities, rows: list[CallRow], inner: InnerSessions, inside: Collection[str]
+    ) -> None:
         self._identities = identities
         self._rows = rows
+        self._inside = inside
         self._calls: dict[tuple[str, int, int], EndedCall] = {}
         self._by_key: dict[str, EndedCall] = {}
         # By strand: the number of what was recorded last in it.
         self._ends: dict[str, int] = {}
+        # By strand: the row of it that began last.
+        self._begun_last: dict[str, CallRow] = {}
         starts = set[tuple[str, int, int]]()
         for row in rows:
             position = row.strand, row.position, row.place
             self._ends[row.strand] = max(self._ends.get(row.strand, -1), row.position)
+            if _begun_after(row) >= _begun_after(self._begun_last.setdefault(row.strand, row)):
+                self._begun_last[row.strand] = row
             if row.status == RowStatus.STARTED:
                 starts.add(position)
             elif row.status in CALLS:
@@ -116,7 +144,7 @@ class Reopening:
         self._top: list[EndedCall] = []
         for (strand, number, place), call in self._calls.items():
             # A background call has a strand of its own: its starter has gone on at once.
-            call.is_last = (strand, number, place) in starts or number == self._ends[strand]
+            call.is_last = (strand, number, place) in starts or not self._went_on(strand, number, call.row)
             around = self._by_key.get(call.row.parent)
             (self._top if around is None else around.inside).append(call)
         for call in self._calls.values() if inner else ():
@@ -136,16 +164,39 @@ class Reopening:
             known.add(row)
         self._by_key[row.key] = known
 
+    def _went_on(self, strand: str, number: int, row: CallRow) -> bool:
+        """Return whether something is recorded after a call: in its strand, or in that of the call around it."""
+        if number != self._ends[strand]:
+            return True
+        around = self._begun_last.get(row.parent)
+        return strand != row.parent and around is not None and _begun_after(around) >= row.seq
+
     def _blocks_in(self, keys: Iterable[str], inside: list[EndedCall], inner: InnerSessions) -> list[str]:
         """Return the sessions of blocks that were opened last in a strand of a call, or of the session."""
         if not inner:
             return []
         found: list[str] = []
+        for key in keys:
+            found.extend(self._blocks_of_tasks(key, inner))
         for strand in {*keys, *(each.row.strand for each in inside)}:
             end = self._ends.get(strand, -1) + 1
             places = (self._identities.of_place(strand, number)[0] for number in range(end, end + _UNRECORDED))
             found.extend(each for each in places if each in inner)
         return found
+
+    def _blocks_of_tasks(self, key: str, inner: InnerSessions) -> Iterator[str]:
+        """Return the sessions of blocks that tasks of a call opened before their first call, and that are not past."""
+        around = self._begun_last.get(key)
+        for name in sorted({each.name for each in inner.values()}):
+            last: str | None = None
+            for number in count():
+                opened, _ = self._identities.of_place(block_label(key, name), number)
+                if opened not in self._inside:
+                    break
+                last = opened
+            # Such a block has no row here that would tell by its number what came after it.
+            if last in inner and (around is None or around.began_at < inner[last].ended_at):
+                yield last
 
     def _walk(self, *, only_again: bool) -> Iterator[EndedCall]:
         """Return all calls, or those that run again: each after the call around it."""
@@ -181,5 +232,13 @@ class Reopening:
         if not failed:
             return None
         last = max(failed, key=lambda each: each.row.seq)
-        later = [row for row in self._rows if row.strand == last.row.strand and row.position > last.row.position]
-        return last, min(later, key=lambda row: row.position)
+        its = last.row
+        later = [row for row in self._rows if row.strand == its.strand and row.position > its.position]
+        around = [row for row in self._rows if row.strand == its.parent and _begun_after(row) >= its.seq]
+        return last, min(later or around, key=lambda row: row.position)
+
+
+def _begun_after(row: CallRow) -> int:
+    """Return the number of the last commit whose outcome had been handed over when what a row tells of began."""
+    # What is no call is written as it begins.
+    return row.began_after if row.status in CALLS else row.seq - 1

@@ -32,6 +32,15 @@ def key_of(*parts: str | int) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
+def block_label(body: str, name: str) -> str:
+    """Return what session blocks of a name are counted by in the tasks of a body that have made no call yet."""
+    return _unnamed(body, "session", name)
+
+
+def _unnamed(body: str, *what: str) -> str:
+    return key_of(body, "unnamed", *what)
+
+
 # The key of the call of a flow's entry point.
 ENTRY: Final = key_of(ROOT, "call", 0)
 
@@ -217,7 +226,7 @@ class Strand(CallStrand):
         if self._aside is not None:
             return self._aside.skip(*what)
         if self.key is None:
-            label = key_of(self.body.key, "unnamed", *what)
+            label = _unnamed(self.body.key, *what)
             return label, self.body.claim_block(label, what[1]) if what[0] == "session" else self.body.count(label)
         number, self._number = self._number, self._number + 1
         return self.key, number

@@ -13,7 +13,7 @@ from attrs import define
 from sqlalchemy.engine import Connection
 
 from railtracks.durable._replay.identities import Identities
-from railtracks.durable._replay.reopening import Reopening
+from railtracks.durable._replay.reopening import InnerSession, Reopening
 from railtracks.durable._replay.strands import Strands
 from railtracks.durable._sessions.views import row_of
 from railtracks.durable._store.access import Access
@@ -45,6 +45,12 @@ class _Ended:
     def is_possible(self) -> bool:
         """Whether it may end otherwise when it is opened again. A cancelled one is never opened again."""
         return self.session.status in _RETRIED and self.reopening.is_possible
+
+    @property
+    def inner(self) -> InnerSession:
+        """What the session around it has to know of it."""
+        row = self.session
+        return InnerSession(row.session_name or row.flow_name or "", row.ended_at or 0.0, self.is_possible)
 
 
 def retried(access: Access, session_id: str) -> None:
@@ -87,13 +93,14 @@ def _refuse(connection: Connection, owner: ProcessOwner, row: SessionRow) -> Non
 def _ended(connection: Connection, row: SessionRow) -> _Ended:
     """Read a session and those inside it that have ended and not completed."""
     rows = record_of(connection, row.session_id)
-    query = sa.select(sessions).where(
-        sessions.c.parent == row.session_id, sessions.c.status.in_(FINAL - {DurableStatus.COMPLETED})
-    )
+    its = sessions.c.parent == row.session_id
+    query = sa.select(sessions).where(its, sessions.c.status.in_(FINAL - {DurableStatus.COMPLETED}))
     found = map(session_row, connection.execute(query.with_for_update()).all())
     inside = {each.session_id: _ended(connection, each) for each in found}
+    all_inside = set(connection.execute(sa.select(sessions.c.session_id).where(its)).scalars()) if inside else set[str]()
     identities = Identities(name_of_life(row.session_id, row.life), row.seed, Strands())
-    reopening = Reopening(identities, rows, {key: each.is_possible for key, each in inside.items()})
+    inner = {key: each.inner for key, each in inside.items()}
+    reopening = Reopening(identities, rows, inner, all_inside)
     return _Ended(row, rows, inside, reopening)
 
 
