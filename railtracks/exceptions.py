@@ -297,18 +297,23 @@ class ReplayMismatchError(FatalError):
         session: The identifier of the session.
         recorded: What the journal says.
         asked: What the code asks for now.
+        advice: What can be done now.
     """
 
-    _fields = ("session", "recorded", "asked")
+    _fields = ("session", "recorded", "asked", "advice")
 
-    def __init__(self, session: str, recorded: str, asked: str) -> None:
+    def __init__(
+        self,
+        session: str,
+        recorded: str,
+        asked: str,
+        advice: str = "Resume it with the code that it was begun with, or fork it",
+    ) -> None:
         self.session = session
         self.recorded = recorded
         self.asked = asked
-        super().__init__(
-            f"session {session}: the record says {recorded}, the code asks for {asked}. Resume it with the code that it"
-            " was begun with, or fork it"
-        )
+        self.advice = advice
+        super().__init__(f"session {session}: the record says {recorded}, the code asks for {asked}. {advice}")
 
 
 class SessionLostError(FatalError):

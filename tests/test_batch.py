@@ -43,8 +43,16 @@ async def test_iterables_are_zipped_as_by_map() -> None:
 async def test_a_batch_without_iterables_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="at least one iterable"):
         await rt.call_batch(double)
-    with pytest.raises(TypeError, match="not iterable"):
+    with pytest.raises(TypeError, match=r"rt\.call_batch takes .* int is not iterable: write rt\.call_batch\(node, \["):
         await rt.call_batch(double, 5)  # type: ignore[call-overload]
+
+
+async def test_what_has_only_items_by_index_is_an_iterable_of_inputs() -> None:
+    class Items:
+        def __getitem__(self, index: int) -> int:
+            return [1, 2][index]
+
+    assert await rt.call_batch(double, Items()) == [2, 4]  # type: ignore[call-overload]
 
 
 async def test_a_batch_of_what_cannot_be_a_node_is_refused() -> None:

@@ -141,6 +141,11 @@ def test_anything_but_a_coroutine_function_is_a_type_error_at_decoration(
     )
 
 
+def test_a_name_in_place_of_the_function_is_told_how_to_be_given() -> None:
+    with pytest.raises(TypeError, match=r"write @rt\.session\(name='nightly'\)"):
+        rt.session("nightly")  # type: ignore[call-overload]
+
+
 @pytest.mark.parametrize(
     ("options", "error"), [({"timeout": 0}, ValueError), ({"name": 1}, TypeError), ({"speed": 1}, TypeError)]
 )

@@ -99,8 +99,13 @@ def test_a_session_that_failed_raises_its_recorded_error(store: rt.DurableStore)
 def test_other_inputs_under_the_same_identifier_are_an_error(store: rt.DurableStore) -> None:
     flow = flow_of(store, twice)
     flow.invoke(1, session_id="s")
-    with pytest.raises(rt.ReplayMismatchError, match="inputs"):
+    with pytest.raises(rt.ReplayMismatchError, match="inputs") as caught:
         flow.invoke(2, session_id="s")
+    # What it says to do works.
+    assert "another session_id" in str(caught.value)
+    assert flow.invoke(2, session_id="t") == flow.resume("t")
+    assert "flow.resume(session_id)" in str(caught.value)
+    assert flow.resume("s") == flow.invoke(1, session_id="s")
 
 
 @pytest.mark.parametrize("change", [{"name": "other"}, {"version": "2"}])

@@ -144,6 +144,12 @@ ERRORS: list[tuple[type[Exception], type[Exception], tuple[object, ...], str]] =
         ),
     ),
     (
+        rt.ReplayMismatchError,
+        rt.FatalError,
+        ("s-1", "the inputs 1", "the inputs 2", "Give another id"),
+        "session s-1: the record says the inputs 1, the code asks for the inputs 2. Give another id",
+    ),
+    (
         rt.SessionLostError,
         rt.FatalError,
         ("s-1", "another owner has taken it over"),

@@ -207,6 +207,9 @@ async def test_what_cannot_be_sent_is_refused_before_anything_is_sent() -> None:
             for wrong in ({"batch": 0}, {"limit": 0}):
                 with pytest.raises(ValueError, match=next(iter(wrong))):
                     rt.map_flow(pool, flow, [1], **wrong)
+            for mistyped in ({"ordered": "yes"}, {"ordered": 1}, {"session_ids": "order-17"}):
+                with pytest.raises(TypeError, match=f"^{next(iter(mistyped))} must be"):
+                    rt.map_flow(pool, flow, [1], **mistyped)  # type: ignore[arg-type]
     assert len(here.info.roots) == 1
 
 

@@ -293,7 +293,9 @@ def test_attempts_pauses_and_outcome_are_those_of_the_rule(
         (lambda: rt.Retry(2, wait_max=math.inf), ValueError, "wait_max must be 0 seconds or more"),
         (lambda: rt.Retry(2, jitter="1"), TypeError, "jitter must be a number of seconds"),  # type: ignore[arg-type]
         (lambda: rt.Retry(2, jitter=math.nan), ValueError, "jitter must be 0 seconds or more"),
-        (lambda: rt.function_node(Flaky(), retry=3), TypeError, "retry must be an rt.Retry, not int"),  # type: ignore[call-overload]
+        (lambda: rt.function_node(Flaky(), retry=3), TypeError, r"an rt.Retry, not int: write rt.Retry\(attempts=3\)$"),  # type: ignore[call-overload]
+        (lambda: rt.function_node(Flaky(), retry="3"), TypeError, "retry must be an rt.Retry, not str$"),  # type: ignore[call-overload]
+        (lambda: rt.function_node(Flaky(), retry=True), TypeError, "retry must be an rt.Retry, not bool$"),  # type: ignore[call-overload]
     ],
 )
 def test_arguments_that_make_no_rule_are_refused(make: Callable[[], object], error: type[Exception], what: str) -> None:

@@ -70,7 +70,7 @@ def as_completed(
             limiter back at once. `None`: all calls at once, with at most 50 inputs drawn between two checkpoints.
 
     Raises:
-        TypeError: If there is no iterable, or `limit` is neither a number nor a limiter.
+        TypeError: If there is no iterable, one of them is not iterable, or `limit` is neither a number nor a limiter.
         ValueError: If `limit` is less than 1.
         NodeCreationError: If a node cannot be made of `node`.
         ContextError: When the block is entered, as from `call`. If the session began to drain before the last input was

@@ -85,8 +85,8 @@ async def call_batch(
 ) -> object:
     """Call a node once for each input, side by side, and return the results in the order of the inputs.
 
-    The inputs are the iterables zipped, as `map` does. They are drawn while earlier calls run already: with `limit` one
-    whenever there is a slot, without it at most 50 between two checkpoints.
+    The inputs are the iterables zipped, as `map` does: they end with the shortest iterable. They are drawn while
+    earlier calls run already: with `limit` one whenever there is a slot, without it at most 50 between two checkpoints.
 
     A checkpoint. If it is cancelled, all calls are cancelled and awaited. A `Cancelled` is never an item of the result.
     Nor is an error that a call raises in its cleanup after such a cancel: that error is raised.
@@ -106,7 +106,7 @@ async def call_batch(
         One item for each input: the result of its call, or with `return_exceptions` its exception.
 
     Raises:
-        TypeError: If there is no iterable, or `limit` is neither a number nor a limiter.
+        TypeError: If there is no iterable, one of them is not iterable, or `limit` is neither a number nor a limiter.
         ValueError: If `limit` is less than 1.
         ContextError: As from `call`. Also if the session began to drain before the last input was drawn. Then the
             running calls are awaited first, or with `return_exceptions=False` cancelled.

@@ -58,6 +58,13 @@ def inputs_of(verb: str, iterables: tuple[Iterable[object], ...]) -> Iterator[Ar
     """
     if not iterables:
         raise TypeError(f"{verb}() needs at least one iterable of inputs")
+    for each in iterables:
+        # What has only a `__getitem__` is an iterable, too, though not by its class.
+        if not (isinstance(each, Iterable) or hasattr(type(each), "__getitem__")):
+            raise TypeError(
+                f"rt.{verb} takes an iterable of inputs for each argument of the node, and {type(each).__name__} is not"
+                f" iterable: write rt.{verb}(node, [...])"
+            )
     return zip(*iterables, strict=False)
 
 

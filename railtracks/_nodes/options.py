@@ -90,7 +90,9 @@ def _check_retry(value: object) -> None:
     from railtracks._nodes.retry import Retry  # noqa: PLC0415 - the one who made a `Retry` has imported it
 
     if not isinstance(value, Retry):
-        raise TypeError(f"retry must be an rt.Retry, not {type(value).__name__}")
+        is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        hint = f": write rt.Retry(attempts={value})" if is_count else ""
+        raise TypeError(f"retry must be an rt.Retry, not {type(value).__name__}{hint}")
 
 
 def _is_executor(value: object) -> bool:

@@ -8,6 +8,7 @@ from types import FunctionType
 from typing import Final, Never, ParamSpec, Protocol, TypeGuard, TypeVar, Unpack, cast, overload
 
 from railtracks._calls.call import call
+from railtracks._checks import exact, is_text
 from railtracks._copying import copied
 from railtracks._nodes.making import is_coroutine_function
 from railtracks._nodes.signature import secret_parameters_of
@@ -56,6 +57,8 @@ def session(
         TypeError: If `fn` is not a coroutine function, or an option is of the wrong type.
         ValueError: If an option has an impossible value, or one that does not fit another option.
     """
+    if is_text(fn):
+        raise TypeError(f"@rt.session takes its options by name: write @rt.session(name={exact(fn)!r})")
     # Made only for its checks: a wrong option is refused here, and not at the first call.
     Session(**options)
 

@@ -15,7 +15,7 @@ import trio
 from railtracks._calls.as_completed import as_completed
 from railtracks._calls.here import frame_in, open_scope
 from railtracks._calls.pending import PendingCall
-from railtracks._checks import check_count, check_timeout
+from railtracks._checks import check_count, check_flag, check_timeout
 from railtracks._nodes.worker_modules import MAIN
 from railtracks._sessions.access import current_session
 from railtracks._sessions.flow import BoundFlow, Flow
@@ -162,6 +162,12 @@ def map_flow(
     check_count("batch", batch)
     if limit is not None:
         check_count("limit", limit)
+    check_flag("ordered", ordered)
+    if session_ids is not None and not callable(cast("object", session_ids)):
+        raise TypeError(
+            "session_ids must be a function from the arguments of a session to its identifier, not"
+            f" {type(session_ids).__name__}"
+        )
     if session_ids is not None and flow.store is None:
         flow.connect(session_id="x")
     return _mapped(workers, flow, inputs, limit, batch, timeout, session_ids, is_ordered=ordered)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from attrs import define
 
 from railtracks.durable._store.schema import SessionRow
@@ -12,6 +14,11 @@ from railtracks.durable._store.table import RowTable
 from railtracks.durable._values.alike import Inputs
 from railtracks.durable._values.values import as_store_error
 from railtracks.exceptions import ReplayMismatchError, SessionUnavailableError
+
+# One identifier stands for one session, and so for one set of inputs.
+_OTHER_INPUTS: Final = (
+    "Give another session_id to run these inputs, or go on with what was begun by flow.resume(session_id)"
+)
 
 
 @define(frozen=True, kw_only=True)
@@ -95,4 +102,4 @@ def refuse_other(found: SessionRow, wanted: Wanted) -> None:
         return
     with as_store_error(wanted.session_id):
         if not inputs.are_those(found.inputs, found.inputs_print, found.prints):
-            raise ReplayMismatchError(wanted.session_id, *inputs.named_both(found.inputs))
+            raise ReplayMismatchError(wanted.session_id, *inputs.named_both(found.inputs), _OTHER_INPUTS)
