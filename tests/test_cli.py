@@ -125,6 +125,28 @@ def test_wrong_arguments_exit_with_2_and_say_what_is_wrong(
     assert not list(home.glob("*.json"))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--verison"], "railtracks: unknown option --verison; did you mean --version?; see railtracks --help"),
+        (["run", "--tiemout", "5", "f.py"], "railtracks run: unknown option --tiemout; did you mean --timeout?;"),
+        (["run", "--sett=a=b", "f.py"], "railtracks run: unknown option --sett; did you mean --set?;"),
+        (["list", "--stat", "failed"], "railtracks list: unknown option --stat; did you mean --status?;"),
+        (["list", "--colour"], "railtracks list: unknown option --colour; see railtracks list --help"),
+        (["show", "x", "y"], "railtracks show: one argument too many: 'y'; see railtracks show --help"),
+    ],
+)
+def test_what_a_command_does_not_know_is_told_in_one_line_with_the_nearest_option(
+    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(line)
+
+
 def test_the_command_alone_shows_what_it_can_do_and_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     captured = capsys.readouterr()

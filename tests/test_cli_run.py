@@ -262,6 +262,8 @@ def test_words_behind_the_target_are_the_flows_whatever_they_look_like(command: 
         (["Ada", "many"], "times: expected a whole number, not 'many'"),
         (["Ada", "--timeout", "5"], "options of railtracks stand before TARGET"),
         (["Ada", "2", "--json"], "options of railtracks stand before TARGET"),
+        (["--name", "Ada"], "write name=VALUE in place of --name"),
+        (["Ada", "--times=3"], "write times=VALUE in place of --times"),
         (["name=Ada", "name=Bob"], "name= is there twice"),
         (["Ada", "name=Bob"], "multiple values for argument 'name'"),
     ],

@@ -58,7 +58,8 @@ def inputs_of(verb: str, iterables: tuple[Iterable[object], ...]) -> Iterator[Ar
     """
     if not iterables:
         raise TypeError(f"{verb}() needs at least one iterable of inputs")
-    for each in iterables:
+    given: tuple[object, ...] = iterables
+    for each in given:
         # What has only a `__getitem__` is an iterable, too, though not by its class.
         if not (isinstance(each, Iterable) or hasattr(type(each), "__getitem__")):
             raise TypeError(

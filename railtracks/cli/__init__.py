@@ -30,6 +30,7 @@ from railtracks.cli import (
     _tail,
     _viz,
 )
+from railtracks.cli._arguments import Parser
 from railtracks.cli._output import (
     FAILED,
     INTERRUPTED,
@@ -102,8 +103,8 @@ def _candidate(session: SessionSummary) -> str:
     return f"\n  {plain(session.session_id)}  {session.status}  {plain(session.name or session.flow_name or '')}"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="railtracks",
         description="Agentic workflows on Trio.",
         epilog=_demo.EXAMPLES,

@@ -39,17 +39,18 @@ def inputs_from_words(fn: Callable[..., object], words: Sequence[str]) -> Inputs
     signature = signature_of(fn)
     args: list[object] = []
     kwargs: dict[str, object] = {}
+    hint = _hint(signature, words)
     for word in words:
         name, equals, text = word.partition("=")
         if equals and name.isidentifier() and signature.takes_keyword(name):
             if name in kwargs:
                 raise CommandError(WRONG_USE, f"{name}= is there twice")
-            kwargs[name] = _from_word(text, name, _kind_of(signature, name, str))
+            kwargs[name] = _from_word(text, name, _kind_of(signature, name, str), hint)
         else:
             parameter = signature.at(len(args))[0]
             kind = _kind_of(signature, parameter, str)
-            args.append(_from_word(word, parameter or f"argument {len(args) + 1}", kind))
-    _check(fn, args, kwargs, words)
+            args.append(_from_word(word, parameter or f"argument {len(args) + 1}", kind, hint))
+    _check(fn, args, kwargs, hint)
     return args, kwargs
 
 
@@ -77,7 +78,7 @@ def inputs_from_json(fn: Callable[..., object], given: str) -> Inputs:
             args.append(_from_json(value, name, signature.at(place)[1], is_inline=is_inline))
     else:
         raise CommandError(WRONG_USE, "--input must be an object with the arguments by name, or an array of them")
-    _check(fn, args, kwargs, ())
+    _check(fn, args, kwargs, "")
     return args, kwargs
 
 
@@ -92,7 +93,7 @@ def context_from(settings: Sequence[str]) -> dict[str, object]:
         key, equals, text = setting.partition("=")
         if not equals or not key:
             raise CommandError(WRONG_USE, f"--set {plain(setting)}: write key=value")
-        values[key] = _from_word(text, key, str)
+        values[key] = _from_word(text, key, str, "")
     return values
 
 
@@ -104,9 +105,17 @@ def _kind_of(signature: Signature, name: str | None, otherwise: Kind) -> Kind:
     return otherwise if signature.keywords is None else kinds.get(signature.keywords, otherwise)
 
 
-def _from_word(word: str, name: str, kind: Kind) -> object:
+def _hint(signature: Signature, words: Sequence[str]) -> str:
+    """Return what an error says of the first word that looks like an option: no word behind TARGET is one."""
+    for word in words:
+        if word.startswith("--"):
+            name = word[2:].partition("=")[0].replace("-", "_")
+            return f"; write {name}=VALUE in place of {word[:2]}{name}" if name in signature.named else _OPTIONS_FIRST
+    return ""
+
+
+def _from_word(word: str, name: str, kind: Kind, hint: str) -> object:
     is_secret = is_secret_name(name) or may_be_secret(kind)
-    hint = _OPTIONS_FIRST if word.startswith("--") else ""
     return _fitting(from_text, secret_text(word, name) if is_secret else word, name, kind, hint, is_secret=is_secret)
 
 
@@ -150,7 +159,7 @@ def text_of(given: str) -> str:
         raise CommandError(WRONG_USE, f"cannot read {given.removeprefix(_FILE)!a}: {error}") from error
 
 
-def _check(fn: Callable[..., object], args: list[object], kwargs: dict[str, object], words: Sequence[str]) -> None:
+def _check(fn: Callable[..., object], args: list[object], kwargs: dict[str, object], hint: str) -> None:
     """Refuse arguments that the function does not take."""
     try:
         known = inspect.signature(fn)
@@ -159,5 +168,4 @@ def _check(fn: Callable[..., object], args: list[object], kwargs: dict[str, obje
     try:
         known.bind(*args, **kwargs)
     except TypeError as problem:
-        hint = _OPTIONS_FIRST if any(word.startswith("--") for word in words) else ""
         raise CommandError(WRONG_USE, f"{problem}; the flow takes {known}{hint}") from None
