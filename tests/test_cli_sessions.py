@@ -318,6 +318,17 @@ def test_no_session_or_several_exit_with_3_and_name_the_candidates(command: Comm
     assert all((one in err) == one.startswith(digit) for one in ids)
 
 
+@pytest.mark.parametrize("name", ["show", "tail", "delete"])
+def test_the_name_of_a_flow_is_no_session_and_is_answered_with_its_last_ones(name: str, command: Command) -> None:
+    ids = [saved("a", flow_name="Nightly") for _ in range(6)]
+    saved("a", flow_name="Hourly")
+    code, out, err = command(name, "Nightly")
+    first, *lines = err.splitlines()
+    assert (code, out) == (3, "")
+    assert first == "railtracks: 'Nightly' is a flow and no session: name one of its sessions; the last are"
+    assert [line.split() for line in lines] == [[each, "completed", "Nightly"] for each in reversed(ids[1:])]
+
+
 def test_show_in_json_has_the_form_of_the_saved_state(command: Command, home: Path) -> None:
     saved("a", "bad", name="mine")
     assert json.loads(command("show", "mine", "--json").out) == json.loads((home / "mine.json").read_text())
@@ -331,6 +342,56 @@ def test_show_failed_has_the_calls_in_which_it_failed_first_with_their_traceback
     assert out.count("Traceback") == 1
     failed = json.loads(command("show", "mine", "--failed", "--json").out)
     assert [call["id"] for call in failed] == [3]
+
+
+class Flaky:
+    """A node function that fails so many times with each input, and what it calls fails then."""
+
+    def __init__(self, failures: dict[str, int]) -> None:
+        self.failures = failures
+
+    async def __call__(self, url: str) -> str:
+        if self.failures[url]:
+            self.failures[url] -= 1
+            await rt.call(fetch, f"bad {url}")
+        return url
+
+
+def test_show_failed_leaves_out_what_was_tried_again(command: Command, project: Path) -> None:
+    async def main(failures: dict[str, int]) -> None:
+        retry = rt.Retry(3, on=ValueError, wait_initial=0, jitter=0)
+        node = rt.function_node(Flaky(failures), name="flaky", retry=retry)
+        async with rt.Session(name="mine"):
+            await rt.call_batch(node, list(failures))
+
+    trio.run(main, {"a": 1, "b": 2})
+    out = command("show", "mine", "--failed").out
+    assert "no call failed\n" in out
+    assert "not shown: 3 failed, and were tried again\n" in out
+    assert command("show", "mine", "--failed", "--json").out == "[]\n"
+    # Of calls side by side the one that failed to the end is told.
+    trio.run(main, {"a": 1, "b": 3, "c": 2})
+    out = command("show", "mine", "--failed").out
+    assert out.count("Traceback") == 1
+    assert "✗ flaky > fetch (" in out
+    assert "    ValueError: refused bad b\n" in out
+
+
+def test_show_failed_has_a_failure_whose_next_attempt_was_cancelled(command: Command, project: Path) -> None:
+    async def main() -> None:
+        async def fails_first() -> None:
+            if rt.current_call().attempt == 2:
+                session.cancel()
+            await trio.lowlevel.checkpoint()
+            raise ValueError("the first")
+
+        async with rt.Session(name="mine") as session:
+            await rt.call(rt.function_node(fails_first, retry=rt.Retry(3, wait_initial=0, jitter=0)))
+
+    trio.run(main)
+    out = command("show", "mine", "--failed").out
+    assert "ValueError: the first" in out
+    assert "not shown" not in out
 
 
 def test_show_failed_of_a_session_whose_calls_are_fine_tells_the_error_of_the_session(command: Command) -> None:

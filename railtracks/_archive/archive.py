@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # Bytes: a larger saved state is not loaded for a look.
 _LARGEST: Final = 200 * 2**20
+# How many sessions of a flow an error names.
+_MOST_OF_FLOW: Final = 5
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 
 
@@ -91,7 +93,8 @@ class Archive:
         `last` stands for the newest of all, if no session is called so.
 
         Raises:
-            NoSessionError: If there is none, or several identifiers begin like this.
+            NoSessionError: If there is none, or several identifiers begin like this. If a flow is called so, it has
+                the last sessions of that flow.
         """
         found = self.summaries()
         alike = [each for each in found if wanted and each.session_id.startswith(wanted)]
@@ -100,7 +103,8 @@ class Archive:
         for candidates in (exact, alike if len(alike) == 1 else [], named, found if wanted == LAST else []):
             if candidates:
                 return candidates[0]
-        raise NoSessionError(wanted, alike)
+        of_flow = [each for each in found if each.flow_name == wanted and not alike]
+        raise NoSessionError(wanted, alike or of_flow[:_MOST_OF_FLOW], is_flow=bool(of_flow))
 
     def load(self, summary: SessionSummary, values: Callable[[int], bool] = of_all) -> ExecutionInfo:
         """Return a session with its calls, from the origin that tells the most.

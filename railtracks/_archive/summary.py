@@ -89,14 +89,18 @@ class NoSessionError(RailtracksError):
     Attributes:
         wanted: What was asked for.
         candidates: The sessions that may have been meant, the newest first.
+        is_flow: Whether that is the name of a flow, and these are its last sessions.
     """
 
-    def __init__(self, wanted: str, candidates: Sequence[SessionSummary] = ()) -> None:
+    def __init__(self, wanted: str, candidates: Sequence[SessionSummary] = (), *, is_flow: bool = False) -> None:
         self.wanted = wanted
         self.candidates = tuple(candidates)
+        self.is_flow = is_flow
         super().__init__(wanted, self.candidates)
 
     def __str__(self) -> str:
         if self.wanted == LAST and not self.candidates:
             return "there is no session yet"
+        if self.is_flow:
+            return f"{self.wanted!r} is a flow and no session: name one of its sessions; the last are"
         return f"{'several sessions begin' if self.candidates else 'no session begins'} with {self.wanted!r}"

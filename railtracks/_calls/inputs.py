@@ -58,8 +58,7 @@ def inputs_of(verb: str, iterables: tuple[Iterable[object], ...]) -> Iterator[Ar
     """
     if not iterables:
         raise TypeError(f"{verb}() needs at least one iterable of inputs")
-    given: tuple[object, ...] = iterables
-    for each in given:
+    for each in cast("tuple[object, ...]", iterables):
         # What has only a `__getitem__` is an iterable, too, though not by its class.
         if not (isinstance(each, Iterable) or hasattr(type(each), "__getitem__")):
             raise TypeError(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from functools import partial
 from itertools import chain
@@ -19,6 +19,7 @@ from railtracks._foreign_text import plain
 from railtracks._records.data import CallError, CallRecord, EndCause, ExecutionInfo, Status
 from railtracks.cli._arguments import Commands, add_session, count
 from railtracks.cli._documents import call_document, saved_value, session_pieces
+from railtracks.cli._failures import Failures, failures_in
 from railtracks.cli._output import NO_SESSION, CommandError, json_text, put_pieces
 from railtracks.cli._places import add_places, archive_of, found
 from railtracks.cli._screen import Column, Line, Screen, local, place_text, put_lines, screen, table
@@ -66,7 +67,7 @@ def add(commands: Commands) -> None:
     )
     add_session(command)
     what = command.add_mutually_exclusive_group()
-    what.add_argument("--failed", action="store_true", help="only the calls that failed, with their tracebacks")
+    what.add_argument("--failed", action="store_true", help="only the calls that failed for good, with tracebacks")
     what.add_argument("--slow", action="store_true", help="own times of the nodes, and the critical path")
     what.add_argument("--call", metavar="N", type=count, help="one call, by its number in the tree")
     command.add_argument("--json", action="store_true", help="print JSON, with times in UTC")
@@ -83,7 +84,10 @@ def _show(arguments: argparse.Namespace) -> int:
         call = _call(info, arguments.call)
         pieces, lines = _as_json(partial(call_document, call)), _call_lines(info, call)
     elif arguments.failed:
-        failures = _failures(info)
+        if any(call.attempt > 1 for call in info.calls) and not arguments.json:
+            # Only the arguments tell which attempts are of one call.
+            info = archive.load(summary, _attempts_in(info).__contains__)
+        failures = failures_in(info)
         pieces, lines = _as_json(partial(_failed_document, failures)), _failed_lines(info, failures, shown)
     elif arguments.slow:
         times = Times(info)
@@ -149,30 +153,28 @@ def _tree_lines(info: ExecutionInfo, shown: Screen) -> Iterator[Line]:
         yield Line(shown.cropped(text, shown.width), "" if status in {None, Status.COMPLETED} else str(status))
 
 
-def _failures(info: ExecutionInfo) -> list[CallRecord]:
-    """Return the calls in which something failed first: not those that only an error of a call inside has left."""
-    passed_on = {(call.parent_id, _cause_of(call.error)) for call in info.calls if call.error is not None}
-    return [call for call in info.calls if call.error is not None and (call.id, _cause_of(call.error)) not in passed_on]
+def _attempts_in(info: ExecutionInfo) -> frozenset[int]:
+    """Return the ids of the calls that were tried again, or may be the next attempt of one that was."""
+    return frozenset(call.id for call in info.calls if call.error is not None or call.attempt > 1)
 
 
-def _failed_document(failures: Sequence[CallRecord]) -> object:
-    return [call_document(call) for call in failures]
+def _failed_document(failures: Failures) -> object:
+    return [call_document(call) for call in failures.calls]
 
 
-def _cause_of(error: CallError) -> tuple[str, str]:
-    return error.type, error.message
-
-
-def _failed_lines(info: ExecutionInfo, failures: Sequence[CallRecord], shown: Screen) -> Iterator[Line]:
-    if not failures:
+def _failed_lines(info: ExecutionInfo, failures: Failures, shown: Screen) -> Iterator[Line]:
+    if not failures.calls:
         yield Line("no call failed" if info.error is None else "no call failed: the error is the session's own")
         yield from _traceback_lines(info.error)
     by_id = _by_id(info)
-    for call in failures:
+    for call in failures.calls:
         yield Line("")
         took = "" if call.ended_at is None else f"  {lasted(call.started_at, call.ended_at)}"
         yield Line(f"{shown.mark(call.status)} {_path(by_id, call)}{took}", call.status)
         yield from _traceback_lines(call.error)
+    if failures.tried_again:
+        yield Line("")
+        yield Line(f"not shown: {failures.tried_again:,} failed, and were tried again", "dim")
 
 
 def _traceback_lines(error: CallError | None) -> Iterator[Line]:
