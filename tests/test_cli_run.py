@@ -1,6 +1,7 @@
 """`railtracks run`: which flow, with which arguments; what goes where; and the exit code of each end."""
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -535,6 +536,7 @@ def test_ctrl_c_exits_with_130_and_the_state_is_saved(command: Command, flows: P
 
 
 DURABLE = """
+import pathlib
 import signal
 import trio
 import railtracks as rt
@@ -546,6 +548,22 @@ async def press() -> None:
     signal.raise_signal(signal.SIGINT)
     await trio.sleep_forever()
 
+async def waits_for(item: str) -> str:
+    return f"{item} {await rt.wait_for_signal('approve', str, park=True)}"
+
+async def waits_twice() -> None:
+    async with rt.open_group() as group:
+        for name in ("one", "two"):
+            group.start_soon(rt.function_node(waits_named, name=name), name)
+
+async def waits_named(name: str) -> None:
+    await rt.wait_for_signal(name, str, park=True)
+
+block = rt.session(durable=True)(waits_for)
+block_elsewhere = rt.session(durable=pathlib.Path("blocks.db"))(waits_for)
+items = rt.Flow("Items", waits_for, durable=True)
+elsewhere = rt.Flow("Elsewhere", waits_for, durable="else where.db")
+twice = rt.Flow("Twice", waits_twice, durable=True)
 waiting = rt.Flow("Waiting", waits, durable=True)
 pressed = rt.Flow("Pressed", press, durable=True)
 """
@@ -563,6 +581,75 @@ def test_a_session_that_waits_exits_with_4_and_the_command_to_go_on(
     code, _, err = command("run", "--durable", place, "durables.py:waits")
     assert code == 4
     assert f"railtracks resume --store '{place}' durables.py:waits " in err
+
+
+@pytest.mark.parametrize("function", ["items", "elsewhere", "block", "block_elsewhere", "waits_for"])
+def test_what_a_session_that_waits_is_told_to_do_works(function: str, command: Command, project: Path) -> None:
+    (project / "durables.py").write_text(DURABLE)
+    durable = ["--durable", "given.db"] if function == "waits_for" else []
+    code, _, err = command("run", *durable, f"durables.py:{function}", "green tea")
+    assert code == 4
+    _, answer, go_on = err.splitlines()
+    # The store in home needs no name.
+    assert ("--store" in answer) == (function not in {"items", "block"})
+    words = shlex.split(answer.partition("answer it:  railtracks ")[2])
+    assert words[-2:] == ["approve", "VALUE"]
+    assert command(*words[:-1], "is fine").code == 0
+    assert command(*shlex.split(go_on.partition("go on with it:  railtracks ")[2])).out == "green tea is fine\n"
+
+
+def test_a_block_that_waits_is_told_to_be_run_again_with_the_same_inputs(command: Command, project: Path) -> None:
+    (project / "durables.py").write_text(DURABLE)
+    words = ["--durable", "given.db", "--input", '["tea"]', "--session-id=-s", "durables.py:block"]
+    code, _, err = command("run", *words)
+    assert (code, err.splitlines()[-1]) == (4, f"go on with it:  {shlex.join(['railtracks', 'run', *words])}")
+
+
+def test_of_several_waits_the_command_to_answer_tells_the_names(command: Command, project: Path) -> None:
+    (project / "durables.py").write_text(DURABLE)
+    _, _, err = command("run", "--session-id", "s", "durables.py:twice")
+    assert "\nanswer it:  railtracks signal s\n" in err
+
+
+def test_a_store_in_the_environment_is_named_where_it_is_not_that_of_the_session(
+    command: Command, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "durables.py").write_text(DURABLE)
+    monkeypatch.setenv("RAILTRACKS_STORE", "other.db")
+    _, _, err = command("run", "--session-id", "s", "durables.py:items", "tea")
+    answer = next(line for line in err.splitlines() if "answer it" in line)
+    assert command(*shlex.split(answer.partition("railtracks ")[2])[:-1], "yes").code == 0
+
+
+@pytest.mark.parametrize("function", ["items", "block"])
+def test_a_session_id_attaches_to_the_session_that_is_there(function: str, command: Command, project: Path) -> None:
+    (project / "durables.py").write_text(DURABLE)
+    target = f"durables.py:{function}"
+    for _ in range(2):
+        code, _, err = command("run", "--session-id", "order-17", target, "tea")
+        assert (code, "order-17 waits" in err) == (4, True)
+    command("signal", "order-17", "approve", "is fine")
+    assert command("run", "--session-id", "order-17", target, "tea").out == "tea is fine\n"
+    assert [each.session_id for each in rt.DurableStore().sessions()] == ["order-17"]
+
+
+def test_a_session_id_needs_a_durable_session_and_the_same_inputs(command: Command, flows: Path, project: Path) -> None:
+    (project / "durables.py").write_text(DURABLE)
+    for function, value in (("flow", "Ada"), ("sums", "3")):
+        code, _, err = command("run", "--session-id", "s", f"flows.py:{function}", value)
+        assert (code, "durable" in err) == (2, True)
+    command("run", "--session-id", "s", "durables.py:items", "tea")
+    code, _, err = command("run", "--session-id", "s", "durables.py:items", "coffee")
+    assert (code, "another session_id" in err) == (1, True)
+
+
+def test_a_resumed_session_keeps_the_name_of_its_saved_state(command: Command, project: Path, home: Path) -> None:
+    (project / "durables.py").write_text(DURABLE)
+    command("run", "--name", "order-17", "durables.py:items", "tea")
+    command("signal", "order-17", "approve", "is fine")
+    assert command("resume", "durables.py:items", "order-17").out == "tea is fine\n"
+    (state,) = home.glob("*.json")
+    assert (state.name, rt.load_state(state).status) == ("order-17.json", rt.Status.COMPLETED)
 
 
 def test_a_store_knows_the_name_that_run_has_given_to_a_session(

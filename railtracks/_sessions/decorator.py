@@ -127,3 +127,9 @@ def _is_async(fn: object) -> bool:
         return is_coroutine_function(fn)
     except NodeCreationError:
         return False
+
+
+def store_option_of(fn: Callable[P, Coroutine[object, Never, tuple[R, Session]]]) -> object:
+    """Return the option `durable` of a function made by `@session`. Called by the command line."""
+    options: DecoratorOptions = fn.__dict__[_OPTIONS][1]
+    return options.get("durable")

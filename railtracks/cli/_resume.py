@@ -8,14 +8,21 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+import railtracks as rt
+from railtracks._archive import SessionSummary
 from railtracks._foreign_text import plain
+from railtracks._sessions.flow import flow_like
 from railtracks.cli._arguments import Commands, add_session, add_target, seconds
+from railtracks.cli._going_on import GoOn
 from railtracks.cli._output import complain, put, put_json, typed
 from railtracks.cli._runs import run_to_end
 from railtracks.cli._stores import KEY_NOTE, add_command, go_on_line, place_of, refusals, stored
 from railtracks.cli._targets import TARGET_HELP, load_flow
+
+if TYPE_CHECKING:
+    from railtracks.durable import DurableStore
 
 _RESUME_EXAMPLES: Final = f"""\
 examples:
@@ -65,11 +72,10 @@ def add(commands: Commands) -> None:
 def _resume(arguments: argparse.Namespace) -> int:
     flow = load_flow(arguments.target)
     summary, store = stored(arguments, arguments.id, flow.store)
-    run = flow.in_store(store).connect()
+    run = _like_begun(flow, summary, store).connect()
     begin = partial(run.resume, summary.session_id, wait=arguments.wait)
-    return run_to_end(
-        run, begin, go_on=_go_on(arguments, arguments.target), as_json=arguments.json, is_watched=arguments.watch
-    )
+    go_on = GoOn(_resuming(arguments, arguments.target), store)
+    return run_to_end(run, begin, go_on=go_on, as_json=arguments.json, is_watched=arguments.watch)
 
 
 def _retry(arguments: argparse.Namespace) -> int:
@@ -80,9 +86,10 @@ def _retry(arguments: argparse.Namespace) -> int:
     with refusals():
         store.retry(summary.session_id)
     if flow is not None:
-        run = flow.in_store(store).connect()
+        run = _like_begun(flow, summary, store).connect()
         begin = partial(run.resume, summary.session_id)
-        return run_to_end(run, begin, go_on=_go_on(arguments, target), as_json=arguments.json, is_watched=False)
+        go_on = GoOn(_resuming(arguments, target), store)
+        return run_to_end(run, begin, go_on=go_on, as_json=arguments.json, is_watched=False)
     if arguments.json:
         return put_json({"session_id": summary.session_id, "status": "interrupted"})
     written = put(f"session {plain(summary.session_id)} is open again\n")
@@ -90,7 +97,12 @@ def _retry(arguments: argparse.Namespace) -> int:
     return written
 
 
-def _go_on(arguments: argparse.Namespace, target: str) -> Callable[[str], str]:
+def _like_begun(flow: rt.Flow[..., object], summary: SessionSummary, store: DurableStore) -> rt.Flow[..., object]:
+    """Return a flow whose sessions are in a store and have the name of one there: its state is saved under that."""
+    return flow_like(flow, summary.name, {"durable": store})
+
+
+def _resuming(arguments: argparse.Namespace, target: str) -> Callable[[str], str]:
     """Return a function from the identifier of a session to the command that resumes it."""
     stores = [word for each in arguments.store for word in ("--store", each)]
     return lambda session_id: typed("resume", *stores, target, session_id=session_id)

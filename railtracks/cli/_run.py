@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable
 from functools import partial
 from typing import Final, cast
@@ -14,9 +15,10 @@ import railtracks as rt
 from railtracks._nodes.making import made_node
 from railtracks._options import DecoratorOptions, FlowOptions
 from railtracks._records.scrubbing import Scrubber
-from railtracks._sessions.decorator import with_options
+from railtracks._sessions.decorator import store_option_of, with_options
 from railtracks._sessions.flow import flow_like
 from railtracks.cli._arguments import Commands, add_target, seconds
+from railtracks.cli._going_on import GoOn
 from railtracks.cli._inputs import Inputs, context_from, inputs_from_json, inputs_from_words
 from railtracks.cli._output import WRONG_USE, CommandError, typed
 from railtracks.cli._places import store_url
@@ -31,6 +33,7 @@ examples:
   railtracks run --timeout 60 --json flows.py:report Ada | jq .result
   railtracks run --watch --set user=ada flows.py       with a picture of its calls, and a value in the context
   railtracks run flows.py:login password=env:PASSWORD  a secret, which no argument may hold
+  railtracks run --session-id order-17 flows.py:order  of a durable flow: begins this session, or goes on with it
 
 Options stand before TARGET; all words behind it are the flow's. A word NAME=VALUE is an argument by name if the flow
 has such a parameter. A value is read as its annotation says: str as it is, int, float, bool (true, false), Path,
@@ -68,6 +71,9 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "--durable", metavar="URL", type=store_url, help="keep the session in this store, so that it can be resumed"
     )
+    command.add_argument(
+        "--session-id", metavar="ID", help="the identifier of a durable session; if there is one, it is resumed"
+    )
     command.add_argument("--watch", action="store_true", help="show the running calls meanwhile, on stderr")
     command.set_defaults(command=_run)
 
@@ -79,16 +85,16 @@ def _run(arguments: argparse.Namespace) -> int:
     context = context_from(arguments.settings)
     found = load(arguments.target)
     if found.flow is not None:
-        run, begin = _flow_run(found.flow, arguments, context)
+        run, begin, go_on = _flow_run(found.flow, arguments, context)
     else:
         assert found.session_function is not None  # noqa: S101 - it is one of the two
-        run, begin = _session_run(found.session_function, arguments, context)
-    return run_to_end(run, begin, go_on=partial(_resume, arguments), as_json=arguments.json, is_watched=arguments.watch)
+        run, begin, go_on = _session_run(found.session_function, arguments, context)
+    return run_to_end(run, begin, go_on=go_on, as_json=arguments.json, is_watched=arguments.watch)
 
 
 def _flow_run(
     flow: rt.Flow[..., object], arguments: argparse.Namespace, context: dict[str, object]
-) -> tuple[Run, Callable[[], object]]:
+) -> tuple[Run, Callable[[], object], GoOn]:
     args, kwargs = _inputs(made_node(flow.entry_point).fn, arguments)
     options: FlowOptions = {}
     if arguments.timeout is not None:
@@ -97,23 +103,29 @@ def _flow_run(
         options["durable"] = arguments.durable
     try:
         changed = flow_like(flow.update_context(context), arguments.name, options)
+        run = changed.connect(session_id=arguments.session_id)
     except (ValueError, ImportError) as error:
         raise CommandError(WRONG_USE, str(error)) from error
-    run = changed.connect()
-    return run, partial(run.invoke, *args, **kwargs)
+    return run, partial(run.invoke, *args, **kwargs), GoOn(partial(_resume, arguments), changed.store)
 
 
 def _session_run(
     function: SessionFunction, arguments: argparse.Namespace, context: dict[str, object]
-) -> tuple[Run, Callable[[], object]]:
+) -> tuple[Run, Callable[[], object], GoOn]:
     args, kwargs = _inputs(function, arguments)
-    given = {"timeout": arguments.timeout, "durable": arguments.durable, "name": arguments.name}
+    given = {
+        "timeout": arguments.timeout,
+        "durable": arguments.durable,
+        "name": arguments.name,
+        "session_id": arguments.session_id,
+    }
     options = cast("DecoratorOptions", {name: value for name, value in given.items() if value is not None})
     try:
-        run = SessionRun(with_options(function, context, options))
+        changed = with_options(function, context, options)
     except (ValueError, ImportError) as error:
         raise CommandError(WRONG_USE, str(error)) from error
-    return run, partial(run.invoke, *args, **kwargs)
+    run = SessionRun(changed)
+    return run, partial(run.invoke, *args, **kwargs), GoOn(partial(_again, arguments), store_option_of(changed))
 
 
 def _inputs(fn: Callable[..., object], arguments: argparse.Namespace) -> Inputs:
@@ -125,3 +137,12 @@ def _inputs(fn: Callable[..., object], arguments: argparse.Namespace) -> Inputs:
 def _resume(arguments: argparse.Namespace, session_id: str) -> str:
     store = [] if arguments.durable is None else ["--store", Scrubber().text(arguments.durable)]
     return typed("resume", *store, arguments.target, session_id=session_id)
+
+
+def _again(arguments: argparse.Namespace, session_id: str) -> str:
+    """Return the command that goes on with a session block: no store has its inputs, so that it is run again."""
+    durable = [] if arguments.durable is None else ["--durable", Scrubber().text(arguments.durable)]
+    inputs = [] if arguments.input is None else ["--input", arguments.input]
+    return shlex.join(
+        ["railtracks", "run", *durable, *inputs, f"--session-id={session_id}", arguments.target, *arguments.words]
+    )

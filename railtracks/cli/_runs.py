@@ -22,6 +22,7 @@ from railtracks._sessions.event_loops import run_from_sync
 from railtracks._sessions.session import Session
 from railtracks._sessions.sigterm import is_stopping
 from railtracks.cli._documents import saved_value, value_document
+from railtracks.cli._going_on import GoOn
 from railtracks.cli._output import (
     FAILED,
     INTERRUPTED,
@@ -110,15 +111,13 @@ class SessionRun:
         return None if self._session is None else self._session.state_path
 
 
-def run_to_end(
-    run: Run, begin: Callable[[], object], *, go_on: Callable[[str], str], as_json: bool, is_watched: bool
-) -> int:
+def run_to_end(run: Run, begin: Callable[[], object], *, go_on: GoOn, as_json: bool, is_watched: bool) -> int:
     """Run a flow to its end, write its result to stdout and everything else to stderr, and return the exit code.
 
     Args:
         run: The run, for what is told of it afterwards.
         begin: Begins it, and returns its result.
-        go_on: Returns the command that resumes the session with an identifier.
+        go_on: The commands that go on with its session.
         as_json: Whether one JSON object that tells of the run is written in place of the result.
         is_watched: Whether the calls are shown on stderr while it runs.
     """
@@ -180,7 +179,7 @@ _WORDS: Final = {
 }
 
 
-def _tell(run: Run, error: BaseException, code: int, go_on: Callable[[str], str]) -> None:
+def _tell(run: Run, error: BaseException, code: int, go_on: GoOn) -> None:
     """Write to stderr how a run ended, and what can be done now."""
     info = run.info
     if code == FAILED and info is not None and info.error is not None:
@@ -190,7 +189,8 @@ def _tell(run: Run, error: BaseException, code: int, go_on: Callable[[str], str]
     if run.session_id is None:
         return
     if run.status in _CAN_GO_ON:
-        complain(f"go on with it:  {go_on(run.session_id)}")
+        for line in go_on.lines(run.session_id, run.status, info):
+            complain(line)
     elif run.state_path is not None:
         complain(f"look at it:  {typed('show', session_id=run.session_id)}")
 
