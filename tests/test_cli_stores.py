@@ -529,8 +529,13 @@ def test_prune_of_one_store_leaves_files_alone(run: Out, store: rt.DurableStore,
     other = rt.DurableStore(backup)
     other.restore()
     assert run("prune", "--older-than", "5d", "--yes", "--store", backup) == 0
+    assert run.out.startswith("deleted: 2 sessions in ")
+    assert run.err.startswith(f"files stay: 1 session in {home} (1 file, 0.0 MB); prune without --store ")
     assert left(other, home) == ALL - {"s-old", "s-done"}
     assert left(store, home) == ALL
+    assert run("prune", "--older-than", "5d", "--yes", "--files") == 0
+    assert run("prune", "--older-than", "5d", "--yes", "--store", backup) == 0
+    assert run.err == ""
     for words in (["--files", "--store", backup], ["--status", "interrupted"]):
         assert run("prune", "--older-than", "5d", "--yes", *words) == 2
     assert "can go on: give --files" in run.err

@@ -115,7 +115,15 @@ def _prune(arguments: argparse.Namespace) -> int:
         written = put_json(_document(files, counts, is_dry=arguments.dry_run))
     else:
         written = put(f"{'to be deleted' if arguments.dry_run else 'deleted'}: {_summed(home, files, counts)}\n")
+    if arguments.store and archive.home is not None:
+        _tell_kept(archive.home, prune_files(archive.home, old, status, dry_run=True))
     return _told(files.problems) or written
+
+
+def _tell_kept(home: Path, files: DeletedFiles) -> None:
+    """Tell which files of sessions as old a prune of stores leaves: people take them for gone."""
+    if files.files:
+        complain(f"files stay: {_summed(home, files, {})}; prune without --store deletes them, too")
 
 
 def _no_files() -> DeletedFiles:
