@@ -132,6 +132,7 @@ def test_wrong_arguments_exit_with_2_and_say_what_is_wrong(
         (["run", "--tiemout", "5", "f.py"], "railtracks run: unknown option --tiemout; did you mean --timeout?;"),
         (["run", "--sett=a=b", "f.py"], "railtracks run: unknown option --sett; did you mean --set?;"),
         (["list", "--stat", "failed"], "railtracks list: unknown option --stat; did you mean --status?;"),
+        (["run", "--store", "x.db", "f.py"], "railtracks run: unknown option --store; see railtracks run --help"),
         (["list", "--colour"], "railtracks list: unknown option --colour; see railtracks list --help"),
         (["show", "x", "y"], "railtracks show: one argument too many: 'y'; see railtracks show --help"),
     ],
@@ -153,6 +154,7 @@ def test_the_command_alone_shows_what_it_can_do_and_exits_with_2(capsys: pytest.
     assert captured.out == ""
     assert captured.err.startswith("usage: railtracks [-h] [--version] COMMAND ...")
     assert "railtracks demo src --limit 4" in captured.err
+    assert "railtracks COMMAND --help" in captured.err
 
 
 def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:

@@ -281,7 +281,7 @@ def test_an_answer_that_is_given_twice_is_one_signal(run: Out, store: rt.Durable
     ("words", "text"),
     [
         (["approved", "1"], "1 is given, where true or false is wanted"),
-        (["approved"], "null is given, where true or false is wanted"),
+        (["approved"], "null is given, where true or false is wanted: write VALUE behind approved (--anyway sends"),
         (["approved", "maybe"], "signal 'approved' of session s does not fit: \"maybe\" is given, where true or false"),
         (["approved", "[maybe"], "VALUE is no JSON, in which a text stands in double quotes: Expecting value"),
         (["other", "1"], "does not wait for 'other' now; --anyway sends it for later. It waits for\n  approved"),

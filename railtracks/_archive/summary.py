@@ -103,4 +103,6 @@ class NoSessionError(RailtracksError):
             return "there is no session yet"
         if self.is_flow:
             return f"{self.wanted!r} is a flow and no session: name one of its sessions; the last are"
-        return f"{'several sessions begin' if self.candidates else 'no session begins'} with {self.wanted!r}"
+        if self.candidates:
+            return f"several sessions begin with {self.wanted!r}"
+        return f"no session begins with {self.wanted!r} or has this name: railtracks list shows those that are there"

@@ -107,7 +107,7 @@ def _parser() -> Parser:
     parser = Parser(
         prog="railtracks",
         description="Agentic workflows on Trio.",
-        epilog=_demo.EXAMPLES,
+        epilog=f"{_demo.EXAMPLES}\n`railtracks COMMAND --help` has the options of a command, and examples.\n",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -14,6 +14,9 @@ from typing import Any, Final, TypeAlias
 from railtracks._foreign_text import plain
 from railtracks.cli._output import WRONG_USE
 
+# How alike two options are if one may be a slip of the other: `--store` is none of `--set`.
+_CLOSE: Final = 0.75
+
 
 class Parser(argparse.ArgumentParser):
     """A parser that tells what it does not know in one line: with the nearest option, and where the help is.
@@ -38,7 +41,7 @@ class Parser(argparse.ArgumentParser):
         from difflib import get_close_matches  # noqa: PLC0415 - for an error only: it costs each start 2 ms
 
         longer = [each for each in self._option_string_actions if word.startswith("--") and each.startswith(word)]
-        near = longer or get_close_matches(word, self._option_string_actions, 1)
+        near = longer or get_close_matches(word, self._option_string_actions, 1, _CLOSE)
         return f"; did you mean {near[0]}?" if near else ""
 
 

@@ -149,7 +149,10 @@ def _value(arguments: argparse.Namespace, name: str, wait: StoredWait | None) ->
     except ValueError as error:
         if arguments.anyway and wait.problem is None:
             return value
-        raise CommandError(WRONG_USE, f"{plain(str(error))}{_KEY_HINT if wait.problem else _ANYWAY_HINT}") from None
+        hint = _KEY_HINT if wait.problem else _ANYWAY_HINT
+        if arguments.value is None and arguments.input is None:
+            hint = f": write VALUE behind {plain(name)}{hint}"
+        raise CommandError(WRONG_USE, f"{plain(str(error))}{hint}") from None
 
 
 def _given(arguments: argparse.Namespace, name: str, wait: StoredWait | None, *, is_secret: bool) -> object:
