@@ -158,6 +158,7 @@ def test_a_file_in_a_package_is_imported_by_its_dotted_name_from_the_folder_abov
         ("missing.py", "there is no file 'missing.py'"),
         ("missing", "there is no module 'missing' in"),
         ("flows.missing", "there is no module 'flows.missing' in"),
+        ("flows.flow", "nor elsewhere: write flows:flow\n"),
         ("flows:missing", "flows has no 'missing'; its flows are flows:flow"),
         ("flows:plain", "it is a plain function: put @rt.function_node on it"),
         ("flows:number", "must be a flow, a node, or a coroutine function"),

@@ -132,7 +132,13 @@ def _imported(name: str) -> ModuleType:
         # Not one that the user's module asks for.
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise _import_error(name, error) from None
-        raise CommandError(WRONG_USE, f"there is no module {error.name!r} in {sys.path[0]}, nor elsewhere") from None
+        module, _, flow = error.name.rpartition(".")
+        # The module was imported on the way, and what is looked for in it is no module.
+        is_in_it = module in sys.modules and flow in vars(sys.modules[module])
+        hint = f": write {module}:{flow}" if is_in_it else ""
+        raise CommandError(
+            WRONG_USE, f"there is no module {error.name!r} in {sys.path[0]}, nor elsewhere{hint}"
+        ) from None
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: ASYNC103, BLE001 - users' code, which may raise anything
