@@ -347,6 +347,23 @@ def test_of_several_waits_one_has_to_be_named(run: Out, store: rt.DurableStore) 
     assert run.out == "session quiet is interrupted\nit waits for no signal\n"
 
 
+def test_an_answer_to_a_session_inside_says_which_one_to_resume(run: Out, store: rt.DurableStore) -> None:
+    async def wait() -> str:
+        return await rt.wait_for_signal("deep", str, park=True)
+
+    inner = flow_of(store, wait, "inner")
+
+    async def work() -> str:
+        return await inner.ainvoke()
+
+    outer = flow_of(store, work, "outer")
+    with pytest.raises(rt.SessionWaiting):
+        outer.invoke(session_id="s")
+    assert run("signal", "s", "deep", "hello") == 0
+    assert run.out.endswith(", which is waiting; recover or resume session s\n")
+    assert outer.resume("s") == "hello"
+
+
 def test_a_session_that_is_over_hears_nothing(run: Out, store: rt.DurableStore) -> None:
     put(store, "s", "completed")
     assert run("signal", "s", "approved", "true") == 1

@@ -97,7 +97,9 @@ def _signal(arguments: argparse.Namespace) -> int:
         raise CommandError(WRONG_USE, plain(text)) from error
     if arguments.json:
         return put_json({"session_id": session_id, "name": name, "key": key, "status": summary.status})
-    goes_on = "; recover or resume it" if summary.status != rt.Status.RUNNING else ""
+    # One inside goes on with the session that was named.
+    it = "it" if session_id == summary.session_id else f"session {plain(summary.session_id)}"
+    goes_on = f"; recover or resume {it}" if summary.status != rt.Status.RUNNING else ""
     return put(f"signal {plain(name)!r} is sent to session {plain(session_id)}, which is {summary.status}{goes_on}\n")
 
 
