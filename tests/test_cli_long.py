@@ -14,6 +14,7 @@ from event_texts import OPENED, START, event, folder_with, head
 
 import railtracks as rt
 from railtracks.cli._diff import differences
+from railtracks.cli._failures import Failures
 from railtracks.cli._output import READER_IS_GONE, put_pieces
 from railtracks.cli._screen import Screen
 from railtracks.cli._show import _failed_lines
@@ -131,13 +132,13 @@ SHOWN = Screen(is_terminal=False, width=None, is_ascii=False)
 def test_many_failures_are_told_in_one_look_at_the_calls() -> None:
     info = failing(50, is_deep=False)
     CountedCalls.looks = 0
-    assert len([line for line in _failed_lines(info, info.calls, SHOWN) if "✗" in line.text]) == 50
+    assert len([line for line in _failed_lines(info, Failures(info.calls, 0), SHOWN) if "✗" in line.text]) == 50
     assert CountedCalls.looks <= 2
 
 
 def test_the_path_to_a_call_that_is_nested_deep_has_its_ends() -> None:
     info = failing(1_000, is_deep=True)
-    (line,) = (line.text for line in _failed_lines(info, [info.calls[999]], SHOWN) if "✗" in line.text)
+    (line,) = (line.text for line in _failed_lines(info, Failures((info.calls[999],), 0), SHOWN) if "✗" in line.text)
     assert line.startswith("✗ n1 > n2 > ")
     assert " > n20 > (959 calls) > n980 > " in line
     assert " > n999 > n1000 (1000)" in line
