@@ -560,6 +560,11 @@ async def waits_twice() -> None:
 async def waits_named(name: str) -> None:
     await rt.wait_for_signal(name, str, park=True)
 
+async def in_context() -> str:
+    await rt.wait_for_signal("approve", bool, park=True)
+    return rt.context.get("user")
+
+uses_context = rt.Flow("Context", in_context, durable=True)
 block = rt.session(durable=True)(waits_for)
 block_elsewhere = rt.session(durable=pathlib.Path("blocks.db"))(waits_for)
 items = rt.Flow("Items", waits_for, durable=True)
@@ -601,9 +606,18 @@ def test_what_a_session_that_waits_is_told_to_do_works(function: str, command: C
 
 def test_a_block_that_waits_is_told_to_be_run_again_with_the_same_inputs(command: Command, project: Path) -> None:
     (project / "durables.py").write_text(DURABLE)
-    words = ["--durable", "given.db", "--input", '["tea"]', "--session-id=-s", "durables.py:block"]
+    words = ["--durable", "given.db", "--input", '["tea"]', "--name", "mine", "--session-id=-s", "durables.py:block"]
     code, _, err = command("run", *words)
     assert (code, err.splitlines()[-1]) == (4, f"go on with it:  {shlex.join(['railtracks', 'run', *words])}")
+
+
+def test_a_flow_with_values_in_its_context_is_told_to_be_run_again_with_them(command: Command, project: Path) -> None:
+    (project / "durables.py").write_text(DURABLE)
+    code, _, err = command("run", "--session-id", "s", "--set", "user=Ada B", "durables.py:uses_context")
+    assert code == 4
+    command("signal", "s", "approve", "true")
+    told = err.partition("go on with it:  railtracks ")[2]
+    assert command(*shlex.split(told)).out == "Ada B\n"
 
 
 def test_of_several_waits_the_command_to_answer_tells_the_names(command: Command, project: Path) -> None:

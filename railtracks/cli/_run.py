@@ -106,7 +106,9 @@ def _flow_run(
         run = changed.connect(session_id=arguments.session_id)
     except (ValueError, ImportError) as error:
         raise CommandError(WRONG_USE, str(error)) from error
-    return run, partial(run.invoke, *args, **kwargs), GoOn(partial(_resume, arguments), changed.store)
+    # No store has the values of the context, without which a resume would go on as another run.
+    resume = _again if arguments.settings else _resume
+    return run, partial(run.invoke, *args, **kwargs), GoOn(partial(resume, arguments), changed.store)
 
 
 def _session_run(
@@ -140,9 +142,9 @@ def _resume(arguments: argparse.Namespace, session_id: str) -> str:
 
 
 def _again(arguments: argparse.Namespace, session_id: str) -> str:
-    """Return the command that goes on with a session block: no store has its inputs, so that it is run again."""
-    durable = [] if arguments.durable is None else ["--durable", Scrubber().text(arguments.durable)]
-    inputs = [] if arguments.input is None else ["--input", arguments.input]
-    return shlex.join(
-        ["railtracks", "run", *durable, *inputs, f"--session-id={session_id}", arguments.target, *arguments.words]
-    )
+    """Return the command that runs the target again, with all that no store has, so that it goes on with a session."""
+    store = None if arguments.durable is None else Scrubber().text(arguments.durable)
+    given = [("--durable", store), ("--input", arguments.input), ("--name", arguments.name)]
+    given += [("--set", each) for each in arguments.settings]
+    options = [word for option, value in given if value is not None for word in (option, value)]
+    return shlex.join(["railtracks", "run", *options, f"--session-id={session_id}", arguments.target, *arguments.words])
