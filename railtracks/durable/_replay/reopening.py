@@ -8,8 +8,8 @@ that is not recorded, the code goes on in the strand of the call around.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from itertools import count
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import count, takewhile
 from typing import Final, TypeAlias
 
 from attrs import define, field
@@ -22,7 +22,6 @@ from railtracks.durable._store.table import CALLS
 _UNSUCCESSFUL: Final = frozenset([RowStatus.FAILED, RowStatus.CANCELLED])
 # How many numbers a strand may have taken for what is in no row, before a session block that was opened there.
 _UNRECORDED: Final = 16
-
 
 
 @define(frozen=True)
@@ -120,7 +119,7 @@ class Reopening:
     """
 
     def __init__(
-        self, identities: Identities, rows: list[CallRow], inner: InnerSessions, inside: Collection[str]
+        self, identities: Identities, rows: list[CallRow], inner: InnerSessions, inside: frozenset[str]
     ) -> None:
         self._identities = identities
         self._rows = rows
@@ -188,15 +187,11 @@ class Reopening:
         """Return the sessions of blocks that tasks of a call opened before their first call, and that are not past."""
         around = self._begun_last.get(key)
         for name in sorted({each.name for each in inner.values()}):
-            last: str | None = None
-            for number in count():
-                opened, _ = self._identities.of_place(block_label(key, name), number)
-                if opened not in self._inside:
-                    break
-                last = opened
+            places = (self._identities.of_place(block_label(key, name), number)[0] for number in count())
+            opened = [*takewhile(self._inside.__contains__, places)]
             # Such a block has no row here that would tell by its number what came after it.
-            if last in inner and (around is None or around.began_at < inner[last].ended_at):
-                yield last
+            if opened and opened[-1] in inner and (around is None or around.began_at < inner[opened[-1]].ended_at):
+                yield opened[-1]
 
     def _walk(self, *, only_again: bool) -> Iterator[EndedCall]:
         """Return all calls, or those that run again: each after the call around it."""

@@ -97,10 +97,12 @@ def _ended(connection: Connection, row: SessionRow) -> _Ended:
     query = sa.select(sessions).where(its, sessions.c.status.in_(FINAL - {DurableStatus.COMPLETED}))
     found = map(session_row, connection.execute(query.with_for_update()).all())
     inside = {each.session_id: _ended(connection, each) for each in found}
-    all_inside = set(connection.execute(sa.select(sessions.c.session_id).where(its)).scalars()) if inside else set[str]()
+    all_inside: list[str] = []
+    if inside:
+        all_inside += connection.execute(sa.select(sessions.c.session_id).where(its)).scalars()
     identities = Identities(name_of_life(row.session_id, row.life), row.seed, Strands())
     inner = {key: each.inner for key, each in inside.items()}
-    reopening = Reopening(identities, rows, inner, all_inside)
+    reopening = Reopening(identities, rows, inner, frozenset(all_inside))
     return _Ended(row, rows, inside, reopening)
 
 
