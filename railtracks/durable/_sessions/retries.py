@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Final
 
 import sqlalchemy as sa
@@ -16,6 +15,7 @@ from railtracks.durable._replay.identities import Identities
 from railtracks.durable._replay.reopening import InnerSession, Reopening
 from railtracks.durable._replay.strands import Strands
 from railtracks.durable._sessions.views import row_of
+from railtracks.durable._sessions.wakeups import whole_timeout
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
 from railtracks.durable._store.families import refuse_inner
@@ -23,8 +23,6 @@ from railtracks.durable._store.lives import name_of_life
 from railtracks.durable._store.ownership import ProcessOwner
 from railtracks.durable._store.reading import moment_after, record_of, session_row
 from railtracks.durable._store.schema import FINAL, CallRow, DurableStatus, SessionRow, calls, sessions
-from railtracks.durable._values.plain import is_list
-from railtracks.durable._values.stored import parsed
 from railtracks.durable._values.values import as_store_error
 from railtracks.exceptions import SessionUnavailableError
 
@@ -111,7 +109,7 @@ def _open_again(connection: Connection, ended: _Ended, now: float) -> None:
     session = ended.session
     last = ended.rows[-1].seq if ended.rows else 0
     with as_store_error(session.session_id):
-        again = list(ended.reopening.rows(now, lambda row: _deadline(row, now)))
+        again = list(ended.reopening.rows(now, lambda row: whole_timeout(row, now)))
     if again:
         numbered = [each._replace(seq=last + number)._asdict() for number, each in enumerate(again, 1)]
         connection.execute(sa.insert(calls), numbered)
@@ -145,14 +143,6 @@ def _prolong_inside(connection: Connection, session_id: str, now: float) -> None
         own = sa.update(sessions).where(sessions.c.session_id == each.session_id)
         connection.execute(own.values(deadline_at=moment_after(now, each.timeout), wakes_at=None))
         _prolong_inside(connection, each.session_id, now)
-
-
-def _deadline(row: CallRow, now: float) -> bytes:
-    """Return the deadline of a wait that begins now, in the form of its row."""
-    stored = parsed(row.arguments or b"[[]]")
-    args: object = stored[0] if is_list(stored) and stored else None
-    seconds = args[0] if is_list(args) and args else None
-    return json.dumps(moment_after(now, seconds if isinstance(seconds, int | float) else None)).encode()
 
 
 def _why_not(ended: _Ended) -> str:

@@ -6,17 +6,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from railtracks._checks import is_text
-from railtracks.durable._store.reading import session_row
+from railtracks.durable._store.reading import moment_after, session_row
 from railtracks.durable._store.schema import (
     FINAL,
     SESSION_HEAD,
     WAIT,
+    CallRow,
     DurableStatus,
     RowStatus,
     SessionRow,
@@ -24,12 +26,14 @@ from railtracks.durable._store.schema import (
     sessions,
     signals,
 )
+from railtracks.durable._values.plain import is_list
+from railtracks.durable._values.stored import parsed
 
 # Of the sessions inside another one, those for which it waits: they wait themselves, or can go on.
 CAN_GO_ON: Final = (DurableStatus.WAITING, DurableStatus.INTERRUPTED)
 
 # Of the rows of a wait, those after which it is open.
-_BEGUN: Final = (RowStatus.OPENED, RowStatus.RETRIED)
+BEGUN: Final = (RowStatus.OPENED, RowStatus.RETRIED)
 
 _inner: Final = sessions.alias("inner_session")
 _ends: Final = calls.alias("wait_end")
@@ -40,13 +44,13 @@ _has_ended: Final = (
         _ends.c.session_id == calls.c.session_id,
         _ends.c.seq > calls.c.seq,
         _ends.c.key == calls.c.key,
-        _ends.c.status.not_in(_BEGUN),
+        _ends.c.status.not_in(BEGUN),
     )
     .exists()
 )
 # Whether a row of `calls` is the last one of a wait that is open.
 IS_OPEN_WAIT: Final = sa.and_(
-    calls.c.status.in_(_BEGUN),
+    calls.c.status.in_(BEGUN),
     # Not `like`, which some builds of SQLite answer for what is no text.
     sa.func.substr(calls.c.node, 1, len(WAIT)) == WAIT,
     ~_has_ended,
@@ -88,6 +92,14 @@ _WAITED_FOR: Final = (
     .where(sessions.c.status.not_in(FINAL), IS_OPEN_WAIT)
     .order_by(calls.c.session_id, calls.c.seq)
 )
+
+
+def whole_timeout(row: CallRow, now: float) -> bytes:
+    """Return the deadline of a wait that begins now, in the form of its row."""
+    stored = parsed(row.arguments or b"[[]]")
+    args: object = stored[0] if is_list(stored) and stored else None
+    seconds = args[0] if is_list(args) and args else None
+    return json.dumps(moment_after(now, seconds if isinstance(seconds, int | float) else None)).encode()
 
 
 def signals_waited_for(connection: Connection) -> dict[str, tuple[str, ...]]:
