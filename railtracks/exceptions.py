@@ -382,7 +382,10 @@ class SessionWaiting(RailtracksError):  # noqa: N818 - a status of the session, 
 
     def __init__(self, session: str) -> None:
         self.session = session
-        super().__init__(f"session {session} waits for a signal: rt.recover() resumes it when the signal has come")
+        super().__init__(
+            f"session {session} waits for a signal: rt.recover() resumes it when the signal has come."
+            f" store.waits({session!r}) tells its name; send it with rt.send_signal() or `railtracks signal`"
+        )
 
 
 class SignalTimeoutError(RailtracksError, TimeoutError):

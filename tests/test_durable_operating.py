@@ -422,6 +422,7 @@ def test_prune_deletes_what_a_process_that_died_has_left(store: rt.DurableStore)
         ({"older_than": timedelta(-1)}, ValueError),
         ({"older_than": float("inf")}, ValueError),
         ({"older_than": "1 day"}, TypeError),
+        ({"older_than": [1]}, TypeError),
         ({"older_than": True}, TypeError),
         ({"older_than": 1, "status": "running"}, ValueError),
         ({"older_than": 1, "status": "interrupted"}, ValueError),

@@ -174,7 +174,10 @@ ERRORS: list[tuple[type[Exception], type[Exception], tuple[object, ...], str]] =
         rt.SessionWaiting,
         Exception,
         ("s-1",),
-        "session s-1 waits for a signal: rt.recover() resumes it when the signal has come",
+        (
+            "session s-1 waits for a signal: rt.recover() resumes it when the signal has come."
+            " store.waits('s-1') tells its name; send it with rt.send_signal() or `railtracks signal`"
+        ),
     ),
     (rt.SignalTimeoutError, TimeoutError, ("approval", 5.0), "no signal 'approval' came within 5 seconds"),
     *((kind, rt.LLMError, ("told",), "told") for kind in (rt.ModelAuthError, rt.ModelNotFoundError)),

@@ -58,7 +58,9 @@ def _text(file: str) -> str:
         return _content(file).decode()
     # `ValueError` is raised for a path with a NUL in it, and for a text that is no UTF-8.
     except (OSError, ValueError, MemoryError) as error:
-        raise StateError(file, "$", str(error) or "needs more memory than there is") from error
+        # The text of an error of the system names the file, as `StateError` does.
+        problem = error.strerror if isinstance(error, OSError) else None
+        raise StateError(file, "$", problem or str(error) or "needs more memory than there is") from error
 
 
 def _content(file: str) -> bytearray:

@@ -2,12 +2,13 @@
 
 `DurableStore.retry` calls this. A failed call runs again if nothing is recorded after it in its strand, and if every
 call around it runs again, too. So does a cancelled one, because what cancelled it may not come again. A failure that
-the code went on from is past: what came after it was built on it. After a failure in a task of a nursery, or in a call
-that is not recorded, the code goes on in the strand of the call around.
+the code went on from is past: what came after it was built on it. The code around a nursery went on from all that had
+ended in its tasks.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count, takewhile
 from typing import Final, TypeAlias
@@ -51,7 +52,8 @@ class EndedCall:
         attempts: The last row of each attempt, by its key.
         row: The last row of all: how the call ended.
         call_id: Its number in the views: that of its first row, or of its first row since it last began again.
-        is_last: Whether the code did not go on from it.
+        is_last: Whether the code did not go on after it: nothing is recorded after it in its strand, and nothing began
+            after its end in the code of the call around it.
         may_run: Whether it runs again if every call around it does.
         inside: The calls that were made in it.
         sessions: The sessions that failed last in it, or that it ran as a flow.
@@ -96,6 +98,47 @@ class EndedCall:
         return iter(() if is_as_it_is else self.attempts.values())
 
 
+@define(eq=False)
+class Strip:
+    """What is recorded of one strand.
+
+    Attributes:
+        end: The number of what was recorded last.
+        begun_after: How many rows there were when the last thing in it first began.
+        begun_at: The wall time then.
+    """
+
+    end: int = -1
+    begun_after: int = -1
+    begun_at: float = -math.inf
+
+    def add(self, row: CallRow, *, is_first: bool) -> None:
+        """Take up a row of the strand, which may be the first one of its call."""
+        self.end = max(self.end, row.position)
+        if is_first:
+            # What is no call has a row at once, and ends with it.
+            self.begun_after = max(self.begun_after, row.began_after if row.status in CALLS else row.seq)
+            self.begun_at = max(self.begun_at, row.began_at)
+
+    def went_on_after(self, row: CallRow) -> bool:
+        """Return whether something began in this strand after a call of another strand had ended.
+
+        Args:
+            row: The row of its end.
+        """
+        if row.status == RowStatus.FAILED:
+            return self.begun_after >= row.seq
+        # The row of a cancelled call is committed some time after the cancel. So the clock has to tell.
+        return self.begun_at >= (row.ended_at or 0.0)
+
+
+def _strip_of(row: CallRow) -> Strip:
+    """Return a strand with this row alone."""
+    strip = Strip()
+    strip.add(row, is_first=True)
+    return strip
+
+
 def _may_end_otherwise(inside: list[EndedCall], sessions: list[str], inner: InnerSessions) -> bool:
     """Return whether code that has failed may end otherwise: by itself, or by what runs again in it.
 
@@ -126,16 +169,13 @@ class Reopening:
         self._inside = inside
         self._calls: dict[tuple[str, int, int], EndedCall] = {}
         self._by_key: dict[str, EndedCall] = {}
-        # By strand: the number of what was recorded last in it.
-        self._ends: dict[str, int] = {}
-        # By strand: the row of it that began last.
-        self._begun_last: dict[str, CallRow] = {}
+        # By strand.
+        self._strips: dict[str, Strip] = {}
         starts = set[tuple[str, int, int]]()
         for row in rows:
             position = row.strand, row.position, row.place
-            self._ends[row.strand] = max(self._ends.get(row.strand, -1), row.position)
-            if _begun_after(row) >= _begun_after(self._begun_last.setdefault(row.strand, row)):
-                self._begun_last[row.strand] = row
+            strip = self._strips.setdefault(row.strand, Strip())
+            strip.add(row, is_first=position not in self._calls and position not in starts)
             if row.status == RowStatus.STARTED:
                 starts.add(position)
             elif row.status in CALLS:
@@ -143,7 +183,9 @@ class Reopening:
         self._top: list[EndedCall] = []
         for (strand, number, place), call in self._calls.items():
             # A background call has a strand of its own: its starter has gone on at once.
-            call.is_last = (strand, number, place) in starts or not self._went_on(strand, number, call.row)
+            call.is_last = (strand, number, place) in starts or (
+                number == self._strips[strand].end and not self._is_left(call.row)
+            )
             around = self._by_key.get(call.row.parent)
             (self._top if around is None else around.inside).append(call)
         for call in self._calls.values() if inner else ():
@@ -163,34 +205,34 @@ class Reopening:
             known.add(row)
         self._by_key[row.key] = known
 
-    def _went_on(self, strand: str, number: int, row: CallRow) -> bool:
-        """Return whether something is recorded after a call: in its strand, or in that of the call around it."""
-        if number != self._ends[strand]:
-            return True
-        around = self._begun_last.get(row.parent)
-        return strand != row.parent and around is not None and _begun_after(around) >= row.seq
+    def _is_left(self, row: CallRow) -> bool:
+        """Return whether the code around a nursery went on after a call of one of its tasks.
+
+        The task has a strand of its own, and the code of the call around it another one. What other tasks did then says
+        nothing: they may not have heard of the end.
+        """
+        around = None if row.strand == row.parent else self._strips.get(row.parent)
+        return around is not None and around.went_on_after(row)
 
     def _blocks_in(self, keys: Iterable[str], inside: list[EndedCall], inner: InnerSessions) -> list[str]:
         """Return the sessions of blocks that were opened last in a strand of a call, or of the session."""
         if not inner:
             return []
-        found: list[str] = []
-        for key in keys:
-            found.extend(self._blocks_of_tasks(key, inner))
+        found = [each for key in keys for each in self._blocks_of_tasks(key, inner)]
         for strand in {*keys, *(each.row.strand for each in inside)}:
-            end = self._ends.get(strand, -1) + 1
+            end = self._strips.get(strand, Strip()).end + 1
             places = (self._identities.of_place(strand, number)[0] for number in range(end, end + _UNRECORDED))
             found.extend(each for each in places if each in inner)
         return found
 
     def _blocks_of_tasks(self, key: str, inner: InnerSessions) -> Iterator[str]:
         """Return the sessions of blocks that tasks of a call opened before their first call, and that are not past."""
-        around = self._begun_last.get(key)
+        around = self._strips.get(key, Strip())
         for name in sorted({each.name for each in inner.values()}):
             places = (self._identities.of_place(block_label(key, name), number)[0] for number in count())
             opened = [*takewhile(self._inside.__contains__, places)]
             # Such a block has no row here that would tell by its number what came after it.
-            if opened and opened[-1] in inner and (around is None or around.began_at < inner[opened[-1]].ended_at):
+            if opened and opened[-1] in inner and around.begun_at < inner[opened[-1]].ended_at:
                 yield opened[-1]
 
     def _walk(self, *, only_again: bool) -> Iterator[EndedCall]:
@@ -212,8 +254,19 @@ class Reopening:
         """
         for call in self._walk(only_again=True):
             for row in call.begin_again():
-                until = wait_until(row) if row.node.startswith(WAIT) else None
+                # Nothing waits in a later attempt until code comes there (`set_aside`), and the wait begins only then.
+                until = wait_until(row) if row.node.startswith(WAIT) and not self._is_in_later_attempt(row) else None
                 yield row._replace(status=RowStatus.RETRIED, outcome=until, context=None, began_at=now, ended_at=None)
+
+    def _is_in_later_attempt(self, row: CallRow) -> bool:
+        """Return whether a call was made in a further attempt of a call, at any depth."""
+        around = self._by_key.get(row.parent)
+        while around is not None:
+            row = around.attempts[row.parent]
+            if row.attempt > 1:
+                return True
+            around = self._by_key.get(row.parent)
+        return False
 
     def sessions(self) -> Iterator[str]:
         """Return the sessions inside that are opened again."""
@@ -222,18 +275,16 @@ class Reopening:
             yield from call.sessions
 
     def past(self) -> tuple[EndedCall, CallRow] | None:
-        """Return the last failed call that the code went on from, and the row of what came next in its strand."""
+        """Return the last failed call that the code went on from, and the row of what came next."""
         failed = [each for each in self._calls.values() if each.has_failed and not each.is_last]
         if not failed:
             return None
         last = max(failed, key=lambda each: each.row.seq)
-        its = last.row
-        later = [row for row in self._rows if row.strand == its.strand and row.position > its.position]
-        around = [row for row in self._rows if row.strand == its.parent and _begun_after(row) >= its.seq]
-        return last, min(later or around, key=lambda row: row.position)
+        strand = last.row.strand
+        later = [row for row in self._rows if row.strand == strand and row.position > last.row.position]
+        return last, min(later or self._after_nursery(last.row), key=lambda row: row.position)
 
-
-def _begun_after(row: CallRow) -> int:
-    """Return the number of the last commit whose outcome had been handed over when what a row tells of began."""
-    # What is no call is written as it begins.
-    return row.began_after if row.status in CALLS else row.seq - 1
+    def _after_nursery(self, row: CallRow) -> list[CallRow]:
+        """Return the rows of what began after a call of a nursery's task in the code of the call around it."""
+        around = (each for each in self._rows if each.strand == row.parent)
+        return [each for each in around if _strip_of(each).went_on_after(row)]

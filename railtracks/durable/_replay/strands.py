@@ -21,7 +21,7 @@ from railtracks._calls.durable_values import CallStrand
 from railtracks._calls.frames import Frame
 from railtracks.durable._replay.rows import RecordParent
 from railtracks.durable._replay.task_order import comes_after
-from railtracks.durable._store.schema import ROOT
+from railtracks.durable._store.schema import FLOW, ROOT, WAIT
 from railtracks.exceptions import ContextError
 
 
@@ -95,9 +95,14 @@ class CallBody:
             ContextError: If one of them is still open. In a resume nothing could tell which of the two is which.
         """
         if label in self._open:
+            advice = "Give each a name: node.with_options(key=...)"
+            if node.startswith(WAIT):
+                advice = "Wait for another signal in each task, or in one place"
+            elif node.startswith(FLOW):
+                advice = "Invoke the flow in a node of each task, and give that a name: node.with_options(key=...)"
             raise ContextError(
                 f"two calls of {node!r} with equal arguments are open at once in tasks of a nursery, which have no"
-                " order: a resume could not tell them apart. Give each a name: node.with_options(key=...)"
+                f" order: a resume could not tell them apart. {advice}"
             )
         self._open.add(label)
         return self.count(label)

@@ -16,7 +16,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from railtracks._checks import check_duration, check_text
+from railtracks._checks import check_duration, check_text, is_text
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import backed_up_at, backup_refusal, now_of
 from railtracks.durable._store.families import inside, pieces, refuse_inner
@@ -74,6 +74,9 @@ def pruned(access: Access, older_than: timedelta | float, status: DurableStatus 
         ValueError: If it is less than 0, or `status` is not one of a session that is over.
     """
     seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+    given: object = older_than
+    if is_text(given):
+        raise TypeError(f"older_than must be a duration, as in datetime.timedelta(days=30), or seconds, not {given!r}")
     check_duration("older_than", seconds)
     wanted = FINAL if status is None else frozenset([DurableStatus(status)])
     if not wanted <= FINAL:

@@ -11,7 +11,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from railtracks.durable._sessions.views import row_of
-from railtracks.durable._sessions.wakeups import BEGUN, whole_timeout
+from railtracks.durable._sessions.wakeups import is_begun_wait, whole_timeout
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
 from railtracks.durable._store.lives import fresh_life
@@ -19,7 +19,6 @@ from railtracks.durable._store.reading import moment_after, rows_of
 from railtracks.durable._store.schema import (
     FINAL,
     ROOT,
-    WAIT,
     CallRow,
     DurableStatus,
     RowStatus,
@@ -90,8 +89,7 @@ def forked(access: Access, session_id: str, before: int | None) -> str:
 
 def _with_whole_timeout(row: CallRow, now: float) -> CallRow:
     """Return a row; if a wait begins in it, with the deadline of one that begins now. One that has ended needs none."""
-    is_wait = row.status in BEGUN and row.node.startswith(WAIT)
-    return row._replace(outcome=whole_timeout(row, now)) if is_wait else row
+    return row._replace(outcome=whole_timeout(row, now)) if is_begun_wait(row) else row
 
 
 def _kept(rows: list[CallRow], session: SessionRow, before: int | None) -> list[CallRow]:

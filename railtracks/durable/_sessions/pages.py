@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from railtracks._checks import check_count, check_text, is_text
 from railtracks.durable._store.access import Access
-from railtracks.durable._store.reading import is_storable
+from railtracks.durable._store.reading import LATEST, is_storable
 from railtracks.durable._store.schema import SESSION_HEAD, DurableStatus, sessions
 from railtracks.exceptions import SessionUnavailableError
 
@@ -24,6 +24,8 @@ _DECIDED_LATER: Final = {
     DurableStatus.RUNNING: [DurableStatus.RUNNING],
     DurableStatus.INTERRUPTED: [DurableStatus.RUNNING, DurableStatus.INTERRUPTED],
 }
+# Seconds since 1970, before any session was begun.
+_EARLIEST: Final = 1e6
 # How many rows are in memory at once.
 _AT_ONCE: Final = 500
 
@@ -115,6 +117,9 @@ def _moment(name: str, value: object) -> float | None:
         raise ValueError(f"{name} must be a datetime with a zone, as in datetime.now(UTC), not {value!r}")
     # Views round to microseconds.
     seconds = value.timestamp()
-    while seconds > 0 and datetime.fromtimestamp(seconds, UTC) >= value:
+    if not _EARLIEST <= seconds <= LATEST:
+        # No session was begun then. Before, numbers lie too close to try one after another.
+        return seconds
+    while datetime.fromtimestamp(seconds, UTC) >= value:
         seconds = math.nextafter(seconds, -math.inf)
     return math.nextafter(seconds, math.inf)

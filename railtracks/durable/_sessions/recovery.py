@@ -5,7 +5,7 @@ Called by users as `rt.recover`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from inspect import iscoroutinefunction
 from typing import Any, NamedTuple
 
@@ -16,20 +16,32 @@ from attrs import define
 from railtracks._calls.here import this_task
 from railtracks._calls.inputs import limiter_of
 from railtracks._calls.nursery import CallNursery
-from railtracks._sessions.flow import Flow
+from railtracks._sessions.flow import Flow, flow_like
 from railtracks._workers.threads import in_thread
 from railtracks.durable._replay.places import LimitedPlace, place_here
-from railtracks.durable._sessions.store import DurableStore, StoreOption, access_of, store_of
+from railtracks.durable._sessions.store import StoreOption, access_of, store_of
 from railtracks.durable._sessions.wakeups import CAN_GO_ON, IS_DUE
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import backed_up_at, backup_refusal, now_of
+from railtracks.durable._store.families import left_inside
 from railtracks.durable._store.onlooking import Onlooker
 from railtracks.durable._store.reading import session_row, shown_id
 from railtracks.durable._store.schema import FINAL, SESSION_HEAD, DurableStatus, SessionRow, sessions
-from railtracks.exceptions import SessionOwnedError, SessionUnavailableError, SessionWaiting, StoreError
+from railtracks.exceptions import (
+    ReplayMismatchError,
+    SessionOwnedError,
+    SessionUnavailableError,
+    SessionWaiting,
+    StoreError,
+)
 
-# The reason to leave a session alone for which there is nothing to mend.
+# The reasons to leave a session alone for which there is nothing to mend.
 _ASLEEP = "it waits for a signal"
+_OVER_AROUND = "the session around it has ended"
+
+
+# What is raised if a session cannot be taken; its own code may raise the same.
+_NOT_TAKEN = (SessionOwnedError, SessionUnavailableError, ReplayMismatchError)
 
 
 class _Found(NamedTuple):
@@ -39,11 +51,13 @@ class _Found(NamedTuple):
         session_id: Its identifier.
         row: Its row, `None` if that is damaged.
         why: Why it is left alone, `None` if it is to be resumed.
+        is_inside: Whether the session around it is in the store, which alone resumes it.
     """
 
     session_id: str
     row: SessionRow | None
     why: str | None
+    is_inside: bool = False
 
 
 @define(frozen=True)
@@ -55,7 +69,8 @@ class Recovery:
         failed: By identifier, the errors of the sessions that it resumed and that ended with an error.
         skipped: By identifier, the reasons why it left the other sessions alone.
         sleeping: How many sessions were parked and had nothing to wake up for: no signal has come, and no timeout is
-            over. They are not in `skipped`.
+            over. They are not in `skipped`. Nor are those inside a session that has ended, which only `retry` opens
+            again, with that one.
     """
 
     resumed: tuple[str, ...]
@@ -117,20 +132,28 @@ async def recover(
     this_task()
     await trio.lowlevel.checkpoint()
     found = await in_thread(_look, access_of(opened))
-    done = _Recovering(opened, limiter, progress)
+    done = _Recovering(limiter, progress)
     for each in found:
+        why = each.why
         flow = None if each.row is None else known.get((each.row.flow_name, each.row.version))
-        if each.row is not None and flow is None:
-            is_known = any(name == each.row.flow_name for name, _ in known)
-            done.skipped[each.session_id] = (
-                f"it is of version {each.row.version!r}" if is_known else "its flow was not given"
-            )
-        elif flow is None or each.why is not None:
-            done.leave(each.session_id, each.why or "")
+        if each.row is not None and flow is None and not each.is_inside:
+            why = _without_flow(each.row, known)
+        if each.row is None or flow is None or why is not None:
+            done.leave(each.session_id, why or "")
         else:
-            done.found.append((flow, each.session_id))
+            # Its state is saved under the name that it was begun with.
+            named = flow_like(flow, each.row.session_name, {"durable": opened})
+            done.found.append((named, each.session_id))
     await done.resume_all()
     return Recovery(tuple(done.resumed), done.failed, done.skipped, done.sleeping)
+
+
+def _without_flow(row: SessionRow, known: Collection[tuple[str | None, str | None]]) -> str:
+    """Return why a session is left alone to which none of the flows belongs."""
+    if row.flow_name is None:
+        return "it is a session block, which goes on when its code runs again"
+    is_known = any(name == row.flow_name for name, _ in known)
+    return f"it is of version {row.version!r}" if is_known else "its flow was not given"
 
 
 def _known(flows: Sequence[Flow[..., object]]) -> dict[tuple[str | None, str | None], Flow[..., object]]:
@@ -164,17 +187,13 @@ class _Recovering:
     """
 
     def __init__(
-        self,
-        store: DurableStore,
-        limiter: trio.CapacityLimiter | None,
-        progress: Callable[[RecoveryProgress], object] | None,
+        self, limiter: trio.CapacityLimiter | None, progress: Callable[[RecoveryProgress], object] | None
     ) -> None:
         self.found: list[tuple[Flow[..., object], str]] = []
         self.resumed: list[str] = []
         self.failed: dict[str, BaseException] = {}
         self.skipped: dict[str, str] = {}
         self.sleeping = 0
-        self._store = store
         self._limiter = limiter
         self._progress = progress
         self._running = 0
@@ -184,7 +203,7 @@ class _Recovering:
         """Note why a session is left alone."""
         if why is _ASLEEP:
             self.sleeping += 1
-        else:
+        elif why is not _OVER_AROUND:
             self.skipped[session_id] = why
 
     @trio.lowlevel.enable_ki_protection
@@ -193,7 +212,7 @@ class _Recovering:
         async with CallNursery() as nursery:
             self._tell()
             for flow, session_id in self.found:
-                nursery.start_soon(self._resume, nursery, flow.in_store(self._store), session_id)
+                nursery.start_soon(self._resume, nursery, flow, session_id)
 
     @trio.lowlevel.enable_ki_protection
     async def _resume(self, nursery: CallNursery, flow: Flow[..., object], session_id: str) -> None:
@@ -219,15 +238,18 @@ class _Recovering:
 
     async def _note_end(self, flow: Flow[..., object], session_id: str) -> None:
         """Resume one session and note how it ended. Its error is noted, too, and not raised."""
+        connection = flow.connect()
         try:
-            await flow.aresume(session_id)
+            await connection.aresume(session_id)
         except SessionWaiting:
             self.resumed.append(session_id)
-        except (SessionOwnedError, SessionUnavailableError, StoreError) as error:
-            # Another process was quicker, or the session cannot be resumed now.
-            self.skipped[session_id] = str(error)
         except Exception as error:  # noqa: BLE001 - a session's own error is its outcome, returned and not raised
-            self.failed[session_id] = error
+            is_left = isinstance(error, _NOT_TAKEN) and connection.session_id is None
+            if is_left or isinstance(error, StoreError):
+                # Another process was quicker, or the session cannot be resumed now.
+                self.skipped[session_id] = str(error)
+            else:
+                self.failed[session_id] = error
         else:
             self.resumed.append(session_id)
 
@@ -267,13 +289,25 @@ def _look(access: Access) -> list[_Found]:
                 open_sessions.add_damaged(SessionRow._make(head), damage.problem)
                 found.append(_Found(shown_id(head[0]), None, damage.problem))
         open_sessions.wake()
-        return [*found, *(_Found(row.session_id, row, open_sessions.why(row, owner, live)) for row in open_sessions)]
+        open_sessions.left = left_inside(connection)
+        return [
+            *found,
+            *(
+                _Found(row.session_id, row, open_sessions.why(row, owner, live), open_sessions.is_inside(row))
+                for row in open_sessions
+            ),
+        ]
 
 
 class _Open:
-    """The sessions of a store that are not over, and which of them have something to wake up for."""
+    """The sessions of a store that are not over, and which of them have something to wake up for.
+
+    Attributes:
+        left: Those inside a session that is over.
+    """
 
     def __init__(self) -> None:
+        self.left = frozenset[str]()
         self._rows: dict[str, SessionRow] = {}
         self._due: set[str] = set()
         # Why a session cannot be resumed, by the identifier of the session around it.
@@ -312,10 +346,16 @@ class _Open:
             outer = self._rows.get(outer.parent or "")
         return list(around)
 
+    def is_inside(self, row: SessionRow) -> bool:
+        """Return whether the session around one is in the store. Without that, it counts as the outermost one."""
+        return row.parent in self._rows or row.session_id in self.left
+
     def why(self, row: SessionRow, owner: Onlooker, live: frozenset[str]) -> str | None:
         """Return why a session is left alone, `None` if it is to be resumed."""
         is_asleep = row.status == DurableStatus.WAITING and row.session_id not in self._due
         # First, because no other reason matters then.
+        if row.session_id in self.left:
+            return _OVER_AROUND
         if row.parent in self._rows:
             return _ASLEEP if is_asleep else f"session {row.parent} resumes it"
         if row.status == DurableStatus.STUCK:

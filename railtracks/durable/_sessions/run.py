@@ -27,7 +27,7 @@ from railtracks.durable._replay.journal import Journal
 from railtracks.durable._replay.recorded import RecordedSession
 from railtracks.durable._replay.startable import StartableNodes
 from railtracks.durable._replay.turns import Turns
-from railtracks.durable._sessions.cancelling import end_inside
+from railtracks.durable._sessions.cancelling import end_inside, end_left_inside
 from railtracks.durable._sessions.causes import dumped_cause, ended_quietly
 from railtracks.durable._sessions.inner_calls import calls_in_sessions
 from railtracks.durable._sessions.views import row_of
@@ -160,7 +160,7 @@ class Run:
                 with trio.CancelScope(shield=True):
                     await self._leave_store()
         if taken.is_stuck:
-            raise stuck(self.session_id)
+            raise stuck(self.wanted)
         self._taken = taken
         return taken
 
@@ -423,8 +423,11 @@ class Run:
 
         def settle(connection: Connection) -> EndCause | None:
             is_written = end.write(connection, self.session_id)
+            # Those inside one that has failed or timed out `retry` opens again, together with it.
             if status is DurableStatus.CANCELLED:
                 end_inside(connection, self.session_id, reason, self.access.values)
+            elif status is DurableStatus.COMPLETED:
+                end_left_inside(connection, self.session_id, self.access.values)
             if is_written:
                 return None
             own = sessions.c.session_id == self.session_id

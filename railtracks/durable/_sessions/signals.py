@@ -267,9 +267,11 @@ class SignalWait:
 
     async def _begin(self) -> None:
         """Record that the wait has begun, and when it times out: a resumed session reads that instead."""
-        if self._call.recorded is not None:
+        row = None if self._call.recorded is None else self._call.recorded.row
+        # A wait in a later attempt, which a person had begin anew, has no deadline until code comes there.
+        if row is not None and not (row.status == RowStatus.RETRIED and row.outcome is None):
             with as_store_error(self._session_id):
-                self._until = _moment_in(outcome_of(self._call.recorded.row))
+                self._until = _moment_in(outcome_of(row))
             return
         if self._timeout is not None:
             self._until = moment_after(await self._call.parts.commits.peek(now_of), self._timeout)

@@ -21,7 +21,7 @@ from railtracks.durable._sessions.call_records import moment
 from railtracks.durable._sessions.views import call_ids, row_of
 from railtracks.durable._sessions.wakeups import IS_OPEN_WAIT
 from railtracks.durable._store.access import Access
-from railtracks.durable._store.families import inside, pieces
+from railtracks.durable._store.families import inside, left_inside, pieces
 from railtracks.durable._store.reading import LATEST, rows_of
 from railtracks.durable._store.schema import FINAL, WAIT, RowStatus, calls, sessions, signals
 from railtracks.durable._values.fitting import MisfitError, fitted, hides, takes_text, told
@@ -156,9 +156,13 @@ def _waits(connection: Connection, sealer: Sealer, some: Sequence[str] | None) -
     left = Counter[tuple[object, object]]()
     for session_id, name, count in connection.execute(unheard):
         left[session_id, name] = count
+    over = left_inside(connection)
     for row in connection.execute(opened).all():
         columns: tuple[object, ...] = tuple(row)
         session_id, seq, key, node, status, outcome, began_at, wanted = columns
+        # An answer would wake nobody.
+        if session_id in over:
+            continue
         # What nobody's wait has written is left out: the check of the store tells of it.
         if not (is_text(session_id) and is_text(node) and isinstance(seq, int) and isinstance(outcome, bytes)):
             continue

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from railtracks._checks import is_text
+from railtracks.durable._store.families import left_inside
 from railtracks.durable._store.reading import moment_after, session_row
 from railtracks.durable._store.schema import (
     FINAL,
@@ -33,7 +34,7 @@ from railtracks.durable._values.stored import parsed
 CAN_GO_ON: Final = (DurableStatus.WAITING, DurableStatus.INTERRUPTED)
 
 # Of the rows of a wait, those after which it is open.
-BEGUN: Final = (RowStatus.OPENED, RowStatus.RETRIED)
+_BEGUN: Final = (RowStatus.OPENED, RowStatus.RETRIED)
 
 _inner: Final = sessions.alias("inner_session")
 _ends: Final = calls.alias("wait_end")
@@ -44,15 +45,17 @@ _has_ended: Final = (
         _ends.c.session_id == calls.c.session_id,
         _ends.c.seq > calls.c.seq,
         _ends.c.key == calls.c.key,
-        _ends.c.status.not_in(BEGUN),
+        _ends.c.status.not_in(_BEGUN),
     )
     .exists()
 )
 # Whether a row of `calls` is the last one of a wait that is open.
 IS_OPEN_WAIT: Final = sa.and_(
-    calls.c.status.in_(BEGUN),
+    calls.c.status.in_(_BEGUN),
     # Not `like`, which some builds of SQLite answer for what is no text.
     sa.func.substr(calls.c.node, 1, len(WAIT)) == WAIT,
+    # A wait that begins once more in a later attempt has no deadline until code comes there, and is not open.
+    calls.c.outcome.is_not(None),
     ~_has_ended,
 )
 _open_waits: Final = sa.select(sa.literal(1)).where(calls.c.session_id == sessions.c.session_id, IS_OPEN_WAIT)
@@ -94,6 +97,11 @@ _WAITED_FOR: Final = (
 )
 
 
+def is_begun_wait(row: CallRow) -> bool:
+    """Return whether a row says that a wait has begun, and not that one is left for a later attempt."""
+    return row.status in _BEGUN and row.node.startswith(WAIT) and row.outcome is not None
+
+
 def whole_timeout(row: CallRow, now: float) -> bytes:
     """Return the deadline of a wait that begins now, in the form of its row."""
     stored = parsed(row.arguments or b"[[]]")
@@ -109,8 +117,9 @@ def signals_waited_for(connection: Connection) -> dict[str, tuple[str, ...]]:
         connection: A transaction in the store.
     """
     found: dict[str, tuple[str, ...]] = {}
+    over = left_inside(connection)
     for session_id, node in connection.execute(_WAITED_FOR):
-        if is_text(session_id) and is_text(node):
+        if is_text(session_id) and is_text(node) and session_id not in over:
             name, known = node.removeprefix(WAIT), found.get(session_id, ())
             found[session_id] = known if name in known else (*known, name)
     return found

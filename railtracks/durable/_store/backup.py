@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL, Connection
 
 from railtracks._records.files import sync_folder
 from railtracks.durable._store.database import Database, backed_up_at, now_of
-from railtracks.durable._store.schema import BACKUP, calls, facts, fences, sessions, signals
+from railtracks.durable._store.schema import BACKUP, FENCES, calls, facts, fences, sessions, signals
 from railtracks.exceptions import StoreError
 
 # How many rows are copied at once.
@@ -119,4 +119,10 @@ def unmark(connection: Connection, store: str) -> float:
     connection.execute(sa.delete(facts).where(facts.c.name == BACKUP))
     for table in sessions, fences:
         connection.execute(sa.update(table).values(fence=table.c.fence + _GIVEN_SINCE))
+    # The original may have given numbers to ids that this store has never seen.
+    is_floor = facts.c.name == FENCES
+    floor = connection.execute(sa.select(facts.c.value).where(is_floor)).scalar()
+    connection.execute(sa.delete(facts).where(is_floor))
+    raised = (0 if floor is None else int(floor)) + _GIVEN_SINCE
+    connection.execute(sa.insert(facts).values(name=FENCES, value=str(raised)))
     return moment

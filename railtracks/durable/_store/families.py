@@ -12,11 +12,21 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from railtracks.durable._store.schema import sessions
+from railtracks.durable._store.schema import FINAL, DurableStatus, sessions
+from railtracks.durable._store.statements import prepared, rows_of
 from railtracks.exceptions import SessionUnavailableError
 
 # How many sessions one statement names: SQLite takes no more than so many parameters.
 _AT_ONCE: Final = 500
+
+# Each session asks this at its end.
+_STATUSES_INSIDE: Final = sa.select(sessions.c.status).where(sessions.c.parent == sa.bindparam("around")).distinct()
+
+
+def has_left_inside(connection: Connection, session_id: str) -> bool:
+    """Return whether a session has others in it that have not ended, and are not marked as running."""
+    found = rows_of(connection, prepared(_STATUSES_INSIDE, connection.dialect), {"around": session_id})
+    return any(status not in FINAL | {DurableStatus.RUNNING} for (status,) in found)
 
 
 def inside(connection: Connection, session_ids: Sequence[str]) -> list[str]:
@@ -34,6 +44,15 @@ def inside(connection: Connection, session_ids: Sequence[str]) -> list[str]:
         level = [each for each in dict.fromkeys(found) if each not in seen]
         seen.update(dict.fromkeys(level))
     return list(seen)[len(set(session_ids)) :]
+
+
+def left_inside(connection: Connection) -> frozenset[str]:
+    """Return the ids of the sessions that have not ended, inside others that have: only `retry` goes on with them."""
+    around = sessions.alias()
+    has_ended = sa.select(sessions.c.session_id).join(around, around.c.session_id == sessions.c.parent)
+    query = has_ended.where(around.c.status.in_(FINAL), sessions.c.status.not_in(FINAL))
+    left = connection.execute(query).scalars().all()
+    return frozenset([*left, *inside(connection, left)])
 
 
 def refuse_inner(connection: Connection, session_id: str, parent: str | None, done: str) -> None:

@@ -12,13 +12,17 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from railtracks.durable._store.schema import calls, fences, signals
+from railtracks.durable._store.schema import FENCES, calls, fences, signals
 from railtracks.durable._store.statements import prepared, rows_of, run_for_each
 
 # `fences` may lag behind the row of the session: processes of the release before write only that. Without "returning",
 # which SQLite has from 3.35 on.
+# In a store that was restored, ids that it does not know begin above what the original may have given them.
 _GIVE: Final = sa.text(
-    "insert into railtracks_fences as known (session_id, fence) values (:session_id, :least)"
+    "insert into railtracks_fences as known (session_id, fence)"
+    " select :session_id, case when floor.least > :least then floor.least else :least end"
+    " from (select coalesce(max(cast(value as integer)), 0) + 1 as least from railtracks_facts where name = :floor)"
+    " as floor where true"
     " on conflict (session_id) do update"
     " set fence = case when known.fence < excluded.fence then excluded.fence else known.fence + 1 end"
 )
@@ -49,8 +53,8 @@ def next_fence(connection: Connection, session_id: str, last: int) -> int:
         session_id: The id.
         last: The number in the row of the session, 0 if there is none.
     """
-    dialect = connection.dialect
-    run_for_each(connection, prepared(_GIVE, dialect), [{"session_id": session_id, "least": last + 1}])
+    dialect, given = connection.dialect, {"session_id": session_id, "least": last + 1, "floor": FENCES}
+    run_for_each(connection, prepared(_GIVE, dialect), [given])
     return int(rows_of(connection, prepared(_GIVEN, dialect), {"session": session_id})[0][0])
 
 

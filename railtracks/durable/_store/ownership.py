@@ -191,7 +191,7 @@ class ProcessOwner(Onlooker):
                 return Taken(found, outcome_rows(connection, found), None, None)
             return Taken(found, history.rows, None, None) if history.read_on(connection, found) else None
         if found.status == DurableStatus.STUCK:
-            raise stuck(wanted.session_id)
+            raise stuck(wanted)
         refusal = self._refusal(connection, found)
         if refusal is not None:
             raise refusal

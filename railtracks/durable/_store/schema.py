@@ -44,6 +44,8 @@ TOOLS: Final = "tools of "
 
 # The name of the fact that a store is a backup. Its value is the moment of which it is, by the clock of the original.
 BACKUP: Final = "backup_of"
+# The name of the fact that fencing numbers begin above its value.
+FENCES: Final = "fences"
 
 
 class DurableStatus(StrEnum):

@@ -13,7 +13,7 @@ from railtracks.durable._store.schema import SessionRow
 from railtracks.durable._store.table import RowTable
 from railtracks.durable._values.alike import Inputs
 from railtracks.durable._values.values import as_store_error
-from railtracks.exceptions import ReplayMismatchError, SessionUnavailableError
+from railtracks.exceptions import ReplayMismatchError, SessionUnavailableError, StoreError
 
 # One identifier stands for one session, and so for one set of inputs.
 _OTHER_INPUTS: Final = (
@@ -72,15 +72,20 @@ class Taken:
     is_stuck: bool = False
 
 
-def stuck(session_id: str) -> SessionUnavailableError:
+def stuck(wanted: Wanted) -> Exception:
     """Return the error for a session that is stuck.
 
     `Run` raises it when its take has found one takeover too many and marked the session. Every later take raises it.
+    For a session inside another one it is one that leaves the other as it is recorded, to go on once this is free.
     """
+    why = "is stuck: too many owners died with it since its last outcome, and it is not taken over any more."
+    if wanted.parent is not None:
+        return StoreError(
+            f"session {wanted.session_id} {why} It is inside session {wanted.parent}: DurableStore.free() of the"
+            " outermost one lets both go on"
+        )
     return SessionUnavailableError(
-        session_id,
-        "is stuck: too many owners died with it since its last outcome, and it is not taken over any more."
-        " DurableStore.free() lets it go on, and a fork of it can run",
+        wanted.session_id, f"{why} DurableStore.free() lets it go on, and a fork of it can run"
     )
 
 

@@ -1,0 +1,184 @@
+"""`DurableStore.fork` of calls with several attempts, and of open waits: a fork goes on where its past ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from postgres_server import url_of_store
+
+import railtracks as rt
+from railtracks.durable._sessions.store import access_of, store_with
+from railtracks.durable._store.patience import Patience
+from railtracks.durable._store.schema import calls
+
+RAN: list[Any] = []
+BROKEN: set[Any] = set()
+TWICE = rt.Retry(attempts=2, wait_initial=0.001)
+
+
+@pytest.fixture(autouse=True)
+def world() -> None:
+    RAN.clear()
+    BROKEN.clear()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[rt.DurableStore]:
+    url = url_of_store(request, tmp_path)
+    # Where the recorded order is given up, a test has to wait for ever.
+    with store_with(rt.DurableStore(url, durability="process"), patience=Patience(order=1000.0)) as opened:
+        yield opened
+
+
+def flow_of(store: rt.DurableStore, fn: Callable[..., Any]) -> rt.Flow[..., Any]:
+    return rt.Flow("flow", fn, durable=store, save_state=False, logging_setting="NONE")
+
+
+def ran() -> list[Any]:
+    """Return what has run since this was last asked."""
+    found = RAN[:]
+    RAN.clear()
+    return found
+
+
+@rt.function_node
+async def pay(what: Any) -> Any:
+    RAN.append(what)
+    return what
+
+
+@rt.function_node(retry=TWICE)
+async def tried() -> str:
+    await rt.call(pay, "first")
+    await rt.call(pay, "second")
+    if BROKEN:
+        raise KeyError("tried")
+    return "done"
+
+
+async def in_the_background() -> str:
+    rt.current_session().start_soon(tried)
+    return "started"
+
+
+def in_attempt(store: rt.DurableStore, attempt: int) -> list[int]:
+    """Return the ids of the calls of `pay` that were made in an attempt."""
+    made = store.load("s").calls
+    (around,) = [each.id for each in made if each.node == "tried" and each.attempt == attempt]
+    return [each.id for each in made if each.parent_id == around]
+
+
+async def ended(flow: rt.Flow[..., Any]) -> None:
+    """Run a flow whose attempts all fail."""
+    BROKEN.add("tried")
+    with pytest.raises((KeyError, ExceptionGroup)):
+        await flow.ainvoke(session_id="s")
+    assert ran() == ["first", "second"] * 2
+    BROKEN.clear()
+
+
+@pytest.mark.parametrize("fn", [tried, in_the_background])
+async def test_a_fork_goes_on_with_the_last_attempt_and_pays_nothing_again(
+    store: rt.DurableStore, fn: Callable[..., Any]
+) -> None:
+    flow = flow_of(store, fn)
+    await ended(flow)
+    fork = store.fork("s")
+    assert await flow.aresume(fork) in {"done", "started"}
+    assert ran() == []
+    # Also if it fails and is forked again.
+    BROKEN.add("tried")
+    failed = store.fork("s")
+    with pytest.raises((KeyError, ExceptionGroup)):
+        await flow.aresume(failed)
+    BROKEN.clear()
+    assert await flow.aresume(store.fork(failed)) in {"done", "started"}
+    assert ran() == []
+
+
+@pytest.mark.parametrize("fn", [tried, in_the_background])
+@pytest.mark.parametrize("attempt", [1, 2])
+async def test_a_fork_before_a_call_of_an_attempt_runs_it_and_what_came_after(
+    store: rt.DurableStore, fn: Callable[..., Any], attempt: int
+) -> None:
+    flow = flow_of(store, fn)
+    await ended(flow)
+    first, second = in_attempt(store, attempt)
+    for before, again in ((second, ["second"]), (first, ["first", "second"])):
+        assert await flow.aresume(store.fork("s", before=before)) in {"done", "started"}
+        assert ran() == again
+
+
+async def test_a_fork_of_a_retried_session_goes_on_with_the_attempt_that_was_last(store: rt.DurableStore) -> None:
+    flow = flow_of(store, tried)
+    await ended(flow)
+    store.retry("s")
+    BROKEN.add("tried")
+    with pytest.raises(KeyError):
+        await flow.aresume("s")
+    BROKEN.clear()
+    assert await flow.aresume(store.fork("s")) == "done"
+    assert ran() == []
+
+
+async def test_a_fork_gives_its_open_waits_their_whole_timeout(store: rt.DurableStore) -> None:
+    async def main() -> str:
+        await rt.call(pay, "first")
+        return await rt.wait_for_signal("go", str, timeout=3000, park=True)
+
+    flow = flow_of(store, main)
+    with pytest.raises(rt.SessionWaiting):
+        await flow.ainvoke(session_id="s")
+    # As if the session had been begun long ago.
+    with access_of(store).writing() as (connection, _, _):
+        connection.execute(
+            sa.update(calls)
+            .where(calls.c.status == "opened", calls.c.node == "wait for signal go")
+            .values(outcome=b"1.0")
+        )
+    fork = store.fork("s")
+    (old,), (wait,) = store.waits("s"), store.waits(fork)
+    assert (old.until, old.name) == (datetime.fromtimestamp(1.0, UTC), "go")
+    assert wait.until is not None
+    assert wait.until > datetime.now(UTC) + timedelta(seconds=2000)
+    await rt.send_signal(fork, "go", "on", store=store)
+    assert await flow.aresume(fork) == "on"
+
+
+@pytest.mark.parametrize("first", ["good", "bad"])
+async def test_after_retry_a_wait_in_a_later_attempt_is_open_only_once_code_comes_there(
+    store: rt.DurableStore, first: str
+) -> None:
+    @rt.function_node(retry=TWICE)
+    async def ask() -> str:
+        return await rt.call(asked)
+
+    @rt.function_node
+    async def asked() -> str:
+        heard = await rt.wait_for_signal("first", str, timeout=0.1)
+        if heard == "bad":
+            raise KeyError(heard)
+        return heard
+
+    async def main() -> list[str]:
+        return [await rt.call(ask), await rt.wait_for_signal("second", str, park=True)]
+
+    flow = flow_of(store, main)
+    with pytest.raises(rt.SignalTimeoutError):
+        await flow.ainvoke(session_id="s")
+    store.retry("s")
+    assert [each.name for each in store.waits("s")] == ["first"]
+    await rt.send_signal("s", "first", first, store=store)
+    await rt.send_signal("s", "first", "good", store=store)
+    with pytest.raises(rt.SessionWaiting):
+        await flow.aresume("s")
+    assert [each.name for each in store.waits("s")] == ["second"]
+    await rt.send_signal("s", "first", "in vain", store=store)
+    assert (await rt.recover(store, [flow])).resumed == ()
+    await rt.send_signal("s", "second", "on", store=store)
+    assert await flow.aresume("s") == ["good", "on"]
