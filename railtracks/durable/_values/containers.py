@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    MutableMapping,
+    MutableSequence,
+    MutableSet,
+    Sequence,
+)
 from collections.abc import Set as AbstractSet
 from typing import NotRequired, Required, TypeGuard, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -40,13 +49,23 @@ _text = exactly(str)
 def add_containers(hooks: Hooks) -> None:
     """Add how containers are written and read."""
     part = functools.partial
-    hooks.add(is_kind_of(list, Sequence), part(_items_writer, hooks, list), part(_items_reader, hooks, list))
-    hooks.add(is_kind_of(set, AbstractSet), part(_items_writer, hooks, set), part(_items_reader, hooks, set))
+    hooks.add(
+        is_kind_of(list, Sequence, MutableSequence), part(_items_writer, hooks, list), part(_items_reader, hooks, list)
+    )
+    hooks.add(
+        is_kind_of(set, AbstractSet, MutableSet), part(_items_writer, hooks, set), part(_items_reader, hooks, set)
+    )
     hooks.add(is_kind_of(frozenset), part(_items_writer, hooks, frozenset), part(_items_reader, hooks, frozenset))
     hooks.add(is_kind_of(tuple), part(_tuple_writer, hooks), part(_tuple_reader, hooks))
     hooks.add(is_named_tuple, part(_named_tuple_writer, hooks), part(_named_tuple_reader, hooks))
-    hooks.add(is_kind_of(dict, Mapping), part(_dict_writer, hooks), part(_dict_reader, hooks))
+    hooks.add(is_kind_of(dict, Mapping, MutableMapping), part(_dict_writer, hooks), part(_dict_reader, hooks))
     hooks.add(is_typed_dict, part(_typed_dict_writer, hooks), part(_typed_dict_reader, hooks))
+
+
+def is_container(kind: Kind) -> bool:
+    """Return whether an annotation is a class of containers, which may have parameters."""
+    origin: Kind = get_origin(kind) or kind
+    return isinstance(origin, type) and issubclass(origin, Collection)
 
 
 def _items_writer(hooks: Hooks, container: type[Collection[object]], kind: Kind) -> Write:
@@ -249,7 +268,7 @@ def _dict_writer(hooks: Hooks, kind: Kind) -> Write:
         return Unordered(
             [
                 stepped(value, " (its key {})", key, write_key, key),
-                _hidden(key, item, stepped(value, "[{}]", key, write_item, item)),
+                hidden(key, item, stepped(value, "[{}]", key, write_item, item)),
             ]
             for key, item in value.items()
         )
@@ -258,7 +277,7 @@ def _dict_writer(hooks: Hooks, kind: Kind) -> Write:
     return write_object if key_kind in (str, ANYTHING, object) else write_pairs
 
 
-def _hidden(key: object, item: object, plain: Plain) -> Plain:
+def hidden(key: object, item: object, plain: Plain) -> Plain:
     """Return the plain form of an item of a dict, to be encrypted if its key is the name of a secret."""
     name = key_name(key)
     return Sealed(plain, is_secret=False) if is_secret(name, item) and not isinstance(plain, Sealed) else plain
@@ -266,10 +285,10 @@ def _hidden(key: object, item: object, plain: Plain) -> Plain:
 
 def _dict_reader(hooks: Hooks, kind: Kind) -> Read:
     read_key, read_item = map(hooks.reader, _dict_kinds(kind))
-    return lambda plain, _: {read_key(key): read_item(item) for key, item in _pairs_of(plain)}
+    return lambda plain, _: {read_key(key): read_item(item) for key, item in pairs_of(plain)}
 
 
-def _pairs_of(plain: object) -> Iterable[tuple[object, object]]:
+def pairs_of(plain: object) -> Iterable[tuple[object, object]]:
     """Return the pairs of a stored dict, which may have been written as a list of pairs."""
     if is_dict(plain):
         return plain.items()

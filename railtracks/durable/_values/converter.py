@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Final
 
 from railtracks.durable._values.classes import add_classes
-from railtracks.durable._values.containers import add_containers
+from railtracks.durable._values.containers import add_containers, is_container
+from railtracks.durable._values.dicts import add_dicts
 from railtracks.durable._values.hooks import Hooks
 from railtracks.durable._values.literals import add_literals
 from railtracks.durable._values.models import add_models
@@ -21,8 +22,11 @@ from railtracks.durable._values.unions import add_unions
 def _made_converter() -> Hooks:
     hooks = Hooks()
     # Of several kinds that an annotation fits, the one that was added last counts.
+    # For some containers cattrs has ways of its own, which make another value of what it does not expect.
+    hooks.refuse(is_container)
     add_scalars(hooks)
     add_containers(hooks)
+    add_dicts(hooks)
     add_classes(hooks)
     add_models(hooks)
     add_literals(hooks)

@@ -13,7 +13,7 @@ from cattrs.errors import ClassValidationError, StructureHandlerNotFoundError
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from railtracks._nodes.signature import Kind
-from railtracks.durable._values.plain import Plain, name_of
+from railtracks.durable._values.plain import Plain, ValueMismatchError, name_of
 
 K = TypeVar("K")
 
@@ -50,6 +50,17 @@ def _bare(read: Read) -> Read:
             raise group.exceptions[0] from None
 
     return first
+
+
+def _refused_writer(kind: Kind) -> Write:
+    def write(value: object) -> Plain:
+        raise ValueMismatchError(value, f"{name_of(kind)} is no class that can be stored")
+
+    return write
+
+
+def _refused_reader(kind: type[object]) -> Read:
+    raise StructureHandlerNotFoundError(f"{name_of(kind)} is no class that can be stored", kind)
 
 
 class UnknownClassError(Exception):
@@ -163,6 +174,11 @@ class Hooks:
         """Add how values of one class are written and read whatever its parameters are, which nothing else looks at."""
         self._whole += (kind,)
         self.add(is_kind_of(kind), lambda _: write, lambda _: read)
+
+    def refuse(self, fits: Callable[[Kind], bool]) -> None:
+        """Keep no values of the annotations that fit, whatever cattrs would make of them."""
+        self._cattrs.register_unstructure_hook_factory(fits, _refused_writer)
+        self._cattrs.register_structure_hook_factory(fits, _refused_reader)
 
     def add(
         self,

@@ -56,17 +56,30 @@ class Unordered(list["Plain"]):
     """The items of a set, or the pairs of a dict: for a fingerprint their order makes no difference."""
 
 
-class NamedZone(list["Plain"]):
-    """A moment in a zone with a name of its own: for a fingerprint the name makes no difference, as for `==`.
+class DetailedList(list["Plain"]):
+    """A list that stands for a value and for what `==` does not look at, as the name of a zone: no fingerprint does.
 
     Args:
-        moment: The plain form of the moment without that name.
-        parts: What is stored, the name included.
+        equal: The plain form without the details.
+        parts: What is stored.
     """
 
-    def __init__(self, moment: Plain, parts: Iterable[Plain]) -> None:
+    def __init__(self, equal: Plain, parts: Iterable[Plain]) -> None:
         super().__init__(parts)
-        self.moment = moment
+        self.equal = equal
+
+
+class DetailedDict(dict[str, "Plain"]):
+    """A dict that stands for a value and for what `==` does not look at: no fingerprint does.
+
+    Args:
+        equal: The plain form without the details.
+        parts: What is stored.
+    """
+
+    def __init__(self, equal: Plain, parts: Mapping[str, Plain]) -> None:
+        super().__init__(parts)
+        self.equal = equal
 
 
 class ValueMismatchError(Exception):

@@ -14,9 +14,10 @@ from railtracks._nodes.signature import Kind, Signature
 from railtracks.durable._values.plain import (
     SCALARS,
     SEALED,
+    DetailedDict,
+    DetailedList,
     Floats,
     Json,
-    NamedZone,
     Plain,
     Sealed,
     Unordered,
@@ -63,6 +64,8 @@ def canonical(plain: Plain) -> Plain:
         return plain
     if isinstance(plain, Sealed):
         return Sealed(canonical(plain.plain), plain.is_secret)
+    if isinstance(plain, DetailedList | DetailedDict):
+        return canonical(plain.equal)
     if isinstance(plain, dict):
         return {key: canonical(item) for key, item in sorted_in_slices([*plain.items()], _name)}
     if isinstance(plain, list):
@@ -74,8 +77,6 @@ def canonical(plain: Plain) -> Plain:
 def _canonical_list(plain: list[Plain]) -> Plain:
     if isinstance(plain, Floats):
         return list[Plain](plain) if are_all(plain, _FLOATS) else [*map(_as_float, plain)]
-    if isinstance(plain, NamedZone):
-        return canonical(plain.moment)
     if isinstance(plain, Unordered):
         return sorted_in_slices([canonical(each) for each in plain], _text)
     return list[Plain](plain) if are_all(plain) else [*map(canonical, plain)]
@@ -94,6 +95,19 @@ def _as_float(number: Plain) -> Plain:
     except OverflowError:
         return number
     return near if near == number else number
+
+
+def without_details(plain: Plain) -> Plain:
+    """Return a plain value as releases stored it that kept no details."""
+    if isinstance(plain, DetailedList | DetailedDict):
+        return without_details(plain.equal)
+    if isinstance(plain, Sealed):
+        return Sealed(without_details(plain.plain), plain.is_secret)
+    if isinstance(plain, dict):
+        return {key: without_details(item) for key, item in plain.items()}
+    if isinstance(plain, list):
+        return [*map(without_details, plain)]
+    return tuple(map(without_details, plain)) if isinstance(plain, tuple) else plain
 
 
 def print_of(arguments: Bound[Plain], sealer: Sealer, *, hides: bool = True, is_large: bool = False) -> str:

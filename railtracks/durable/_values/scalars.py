@@ -17,7 +17,7 @@ from railtracks._records.value_texts import class_name
 from railtracks.durable._values.hooks import Hooks, Read, Write
 from railtracks.durable._values.plain import (
     SCALAR_CLASSES,
-    NamedZone,
+    DetailedList,
     Plain,
     Scalar,
     ValueMismatchError,
@@ -141,7 +141,7 @@ def _moment(value: datetime | time) -> Plain:
     name = None if zone is None else zone.tzname(None)
     if zone is None or name == timezone(zone.utcoffset(None)).tzname(None):
         return plain
-    return NamedZone(plain, [text, None, value.fold, name])
+    return DetailedList(plain, [text, None, value.fold, name])
 
 
 def _is_found_by_key(zone: tzinfo | None) -> TypeGuard[ZoneInfo]:

@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, Final, cast
 from railtracks._nodes.signature import Kind
 from railtracks._records.scrubbing import REDACTED, Scrubber
 from railtracks._records.secrets import Secret, is_secret, named_items
-from railtracks.durable._values.plain import SCALARS, SEALED, Json, Plain, Sealed, are_all, is_dict, is_list
+from railtracks.durable._values.plain import (
+    SCALARS,
+    SEALED,
+    Json,
+    Plain,
+    Sealed,
+    ValueMismatchError,
+    are_all,
+    is_dict,
+    is_list,
+)
 from railtracks.durable._values.stored import unreadable
 
 if TYPE_CHECKING:
@@ -169,6 +179,9 @@ def as_read(plain: Plain) -> object:
         inner = as_read(plain.plain)
         return Secret(inner) if plain.is_secret else inner
     if isinstance(plain, dict):
+        if not _NAMES.issuperset(map(type, plain)):
+            # JSON would make a text of every key.
+            raise ValueMismatchError(plain, "it was written with keys that are no strings")
         return {key: item if type(item) in SCALARS else as_read(item) for key, item in plain.items()}
     if isinstance(plain, list | tuple):
         return list(plain) if are_all(plain) else [as_read(item) for item in plain]

@@ -38,7 +38,7 @@ from railtracks.durable._values.plain import (
     name_of,
     parts_of,
 )
-from railtracks.durable._values.prints import NEWEST, bound, print_of
+from railtracks.durable._values.prints import NEWEST, bound, print_of, without_details
 from railtracks.durable._values.scalar_texts import call_texts, text_of_scalars
 from railtracks.durable._values.sealing import (
     Sealer,
@@ -210,7 +210,9 @@ class Values:
         # A tuple is no pair of a name and a value: two arguments are two values.
         whole: Plain = [tuple(plain), named] if named else [tuple(plain)]
         if prints is None:
-            return self._written(whole, what, is_large=is_large)
+            # Of the bytes that the release had stored.
+            before = self._written(without_details(whole), what, is_large=is_large)[1]
+            return self._stored(whole, what, hides=has_secrets(whole), is_large=is_large), before
         # The two parts are no pair of a name and a value.
         hides = has_secrets(tuple(plain)) or (bool(named) and has_secrets(named))
         data = self._stored(whole, what, hides=hides, is_large=is_large)
