@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from enum import Enum, IntEnum, StrEnum
+from enum import KEEP, Enum, Flag, IntEnum, IntFlag, StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, NotRequired, TypedDict, TypeVar
 
@@ -14,7 +15,7 @@ import pytest
 from postgres_server import url_of_store
 
 import railtracks as rt
-from railtracks.durable._values.sealing import Sealer
+from railtracks.durable._values.sealing import Sealer, fingerprint_of
 from railtracks.durable._values.values import Values
 
 T = TypeVar("T")
@@ -209,6 +210,75 @@ def test_a_member_that_is_gone_or_another_one_now_is_named(now: Any, told: str, 
 )
 def test_a_member_whose_value_has_changed_is_the_same_member(value: Any, now: Any) -> None:
     assert moved(value, type(value), now) is now["RED"]
+
+
+FLAGS: list[Any] = [Flag, IntFlag, partial(Flag, boundary=KEEP)]
+
+
+@pytest.mark.parametrize("base", FLAGS)
+@pytest.mark.parametrize("wrap", [lambda kind: kind, lambda kind: kind | None], ids=["alone", "or nothing"])
+def test_flags_that_are_put_together_are_the_same_flags_whatever_their_values_are_now(base: Any, wrap: Any) -> None:
+    before = enum_of(base, READ=1, WRITE=2, RUN=4)
+    now = enum_of(base, READ=1, RUN=2, LIST=4, WRITE=8)
+    assert moved(before.READ | before.WRITE, wrap(before), wrap(now)) is now.READ | now.WRITE
+    assert moved(before(7), wrap(before), wrap(now)) is now.READ | now.WRITE | now.RUN
+    assert moved(before(0), wrap(before), wrap(now)) is now(0)
+
+
+@pytest.mark.parametrize("base", FLAGS)
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        ({"READ": 1, "RUN": 2}, "'WRITE' is no member of Colour"),
+        ({"READ": 1, "CHANGE": 2, "WRITE": 2}, "'WRITE' is now another name of Colour.CHANGE"),
+    ],
+)
+def test_a_flag_among_several_that_is_gone_or_another_one_now_is_named(base: Any, now: Any, told: str) -> None:
+    before = enum_of(base, READ=1, WRITE=2)
+    with pytest.raises(rt.DurableValueError, match=told):
+        moved(before.READ | before.WRITE, before, enum_of(base, **now))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (enum_of(IntFlag, READ=1, WRITE=2), 8),
+        (enum_of(IntFlag, READ=1, WRITE=2), 9),
+        (enum_of(IntFlag, READ=1, WRITE=2), 11),
+        (enum_of(Flag, READ=1, WRITE=2, BOTH=3), 3),
+        (enum_of(Flag, READ=1, LOOK=1, WRITE=2), 3),
+        (enum_of(Flag, NONE=0, READ=1, WRITE=2), 0),
+        (enum_of(partial(Flag, boundary=KEEP), BOTH=3, RUN=4), 7),
+        (enum_of(partial(Flag, boundary=KEEP), BOTH=3, RUN=4), 1),
+    ],
+    ids=range(8),
+)
+def test_flags_with_bits_or_sums_that_have_names_or_none_come_back(kind: Any, value: int) -> None:
+    assert moved(kind(value), kind, kind) is kind(value)
+    assert moved({kind(value): [kind(value)]}, dict[kind, list[kind]], dict[kind, list[kind]]) == {
+        kind(value): [kind(value)]
+    }
+
+
+@pytest.mark.parametrize(("base", "stored"), [(Flag, "3"), (IntFlag, "[3]"), (IntFlag, "3")])
+@pytest.mark.parametrize("prints", [None, 1])
+def test_flags_that_were_stored_by_their_value_are_read_and_found(base: Any, stored: str, prints: int | None) -> None:
+    values, kind = Values(Sealer(None)), enum_of(base, READ=1, WRITE=2)
+    assert values.load(stored.encode(), kind) is kind(3)
+
+    async def takes(given: Any) -> None: ...
+
+    takes.__annotations__["given"] = kind
+    form = "[3]" if base is IntFlag else "3"
+    text = f"[[{form}]]" if prints is None else f'[[],{{"given":{form}}}]'
+    found = values.dump_arguments(rt.function_node(takes), (kind(3),), {}, prints)[1]
+    assert found == fingerprint_of(text.encode())
+
+
+@pytest.mark.parametrize("stored", ['["READ","WRITE"]', "[1,2]", "[]"])
+def test_several_flags_are_no_member_of_an_enum(stored: str) -> None:
+    with pytest.raises(rt.DurableValueError):
+        Values(Sealer(None)).load(stored.encode(), enum_of(Enum, READ=1, WRITE=2))
 
 
 def test_a_member_of_a_str_enum_that_is_gone_is_never_found_by_its_value() -> None:

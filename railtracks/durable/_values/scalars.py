@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, Flag
 from pathlib import Path, PurePath
 from typing import Final, ForwardRef, TypeGuard, TypeVar
 from uuid import UUID
@@ -31,6 +32,7 @@ from railtracks.durable._values.plain import (
 )
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Enum)
 Moment = TypeVar("Moment", datetime, time)
 
 _text: Final = stored(str)
@@ -203,9 +205,27 @@ def is_enum(kind: Kind) -> TypeGuard[type[Enum]]:
 
 
 def _enum_as_plain(value: Enum) -> Plain:
-    # Flags that are put together have no name of their own; the check that a value comes back refuses what is no JSON.
-    plain: Plain = value.name if value.name in type(value).__members__ else value.value
-    return plain
+    if value.name in type(value).__members__:
+        return value.name
+    # The check that a value comes back refuses what is no JSON.
+    by_value: Plain = value.value
+    return _flags_as_plain(value, by_value) if isinstance(value, Flag) else by_value
+
+
+def _flags_as_plain(value: Flag, by_value: Plain) -> Plain:
+    """Return flags that are put together as the names of them, and a number for bits without a name.
+
+    The releases that stored the value had fingerprints of it.
+    """
+    kind = type(value)
+    named = [each for each in kind.__members__.values() if _is_bit(each.value) and each.value & value.value]
+    rest: int = functools.reduce(lambda bits, each: bits & ~each.value, named, value.value)
+    parts: list[Plain] = [each.name for each in dict.fromkeys(named)]
+    return DetailedList(by_value, [*parts, rest] if rest else parts) if named else by_value
+
+
+def _is_bit(number: int) -> bool:
+    return number > 0 and not number & (number - 1)
 
 
 def _enum_writer(kind: type[Enum]) -> Write:
@@ -218,15 +238,26 @@ def _enum_writer(kind: type[Enum]) -> Write:
 
 
 def _enum_from(plain: object, kind: type[Enum]) -> Enum:
-    if is_list(plain):
+    if is_list(plain) and len(plain) == 1:
         # Written by the annotation of a scalar; see there.
         (plain,) = plain
-    if not isinstance(plain, str):
-        # Flags that are put together, and members without a name, are stored by their value.
-        return kind(plain)
-    member = kind.__members__.get(plain)
+    if is_list(plain) and issubclass(kind, Flag):
+        return _flags_from(plain, kind)
+    # Of flags before names of several were stored, and members without a name, the value.
+    return _member_of(kind, plain) if isinstance(plain, str) else kind(plain)
+
+
+def _flags_from(plain: list[object], kind: type[Flag]) -> Flag:
+    bits = 0
+    for part in plain:
+        bits |= _member_of(kind, part).value if isinstance(part, str) else _number(part)
+    return kind(bits)
+
+
+def _member_of(kind: type[E], name: str) -> E:
+    member = kind.__members__.get(name)
     if member is None:
-        raise ValueMismatchError(plain, f"{plain!r} is no member of {kind.__qualname__}")
-    if member.name != plain:
-        raise ValueMismatchError(plain, f"{plain!r} is now another name of {kind.__qualname__}.{member.name}")
+        raise ValueMismatchError(name, f"{name!r} is no member of {kind.__qualname__}")
+    if member.name != name:
+        raise ValueMismatchError(name, f"{name!r} is now another name of {kind.__qualname__}.{member.name}")
     return member
