@@ -8,7 +8,8 @@ import enum
 import types
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
-from pathlib import Path
+from decimal import Decimal
+from pathlib import Path, PurePosixPath
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -128,7 +129,62 @@ class Leaf:
 
 ARRAYS = NewType("ARRAYS", list[Array])
 
+
+class UserId(str):
+    """A text with a name, which is no text any more when it is one."""
+
+    __slots__ = ()
+
+
+class Price(Decimal):
+    """A number with a name."""
+
+
+class Permission(enum.IntFlag):
+    READ = 1
+
+
+@dataclasses.dataclass
+class Opened:
+    name: str
+    password: dataclasses.InitVar[str]
+
+    def __post_init__(self, password: str) -> None:
+        self.name += password
+
+
+@dataclasses.dataclass(init=False)
+class Parsed:
+    words: list[str]
+
+    def __init__(self, text: str) -> None:
+        self.words = text.split()
+
+
+@dataclasses.dataclass
+class Asked:
+    name: str
+    extra: dataclasses.InitVar[int] = 0
+
+
+@attrs.frozen
+class Squared:
+    side: int
+    area: int = attrs.field(init=False)
+    unit: str = attrs.field(init=False, default="m")
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "area", self.side**2)
+
+
 UNSTORABLE: list[Any] = [
+    UserId,
+    list[UserId],
+    UserId | None,
+    Price,
+    Opened,
+    dict[str, Opened],
+    Parsed,
     Array,
     list[Array],
     dict[str, Array],
@@ -183,6 +239,10 @@ STORABLE: list[tuple[Any, Any]] = [
     (1, Any),
     (datetime(2026, 1, 1), datetime | None),  # noqa: DTZ001 - such there are
     (collections.deque([1]), collections.deque[int]),
+    (Asked("a"), Asked),
+    (Squared(3), Squared),
+    (Permission.READ, Permission),
+    (PurePosixPath("a"), PurePosixPath),
 ]
 
 

@@ -213,8 +213,22 @@ def _is_dataclass(origin: type[object]) -> TypeGuard[type[DataclassInstance]]:
 
 
 def _fields_that_cannot_be_set(origin: type[object]) -> list[str]:
-    """Return the fields of a frozen dataclass that `__init__` does not take: it computes them again."""
-    if attrs.has(origin) or not dataclasses.is_dataclass(origin):
-        return []
+    """Return the fields of a frozen class that `__init__` does not take: it computes them again."""
+    if attrs.has(origin):
+        return [each.name for each in attrs.fields(origin) if not each.init and attrs.inspect(origin).is_frozen]
+    assert _is_dataclass(origin)  # noqa: S101 - `has_fields` knows no third kind
     is_frozen: bool = getattr(origin, "__dataclass_params__").frozen  # noqa: B009 - unknown to the checkers
     return [each.name for each in dataclasses.fields(origin) if is_frozen and not each.init]
+
+
+def lost_parameter(origin: type[object]) -> str | None:
+    """Return a parameter of a dataclass without which none is made, and that is no field, as one of `InitVar`."""
+    if attrs.has(origin) or not _is_dataclass(origin):
+        return None
+    names = {each.name for each in dataclasses.fields(origin)}
+    needed = (
+        each.name
+        for each in inspect.signature(origin).parameters.values()
+        if each.default is each.empty and each.kind not in {each.VAR_POSITIONAL, each.VAR_KEYWORD}
+    )
+    return next((name for name in needed if name not in names), None)

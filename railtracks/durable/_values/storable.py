@@ -24,9 +24,10 @@ from typing import (
 
 from railtracks._nodes.signature import ANYTHING, Kind
 from railtracks._records.error_parts import line_of
-from railtracks.durable._values.classes import field_kinds, has_fields, stored_fields
+from railtracks.durable._values.classes import field_kinds, has_fields, lost_parameter, stored_fields
 from railtracks.durable._values.hooks import Hooks, UnknownClassError, is_kind_of
 from railtracks.durable._values.plain import name_of
+from railtracks.durable._values.scalars import is_enum, is_path
 
 _NOTHING_TO_ASK: Final = (None, ANYTHING, object, Never, NoReturn, ...)
 _is_union: Final = is_kind_of(Union, types.UnionType)
@@ -70,6 +71,9 @@ class _Search:
             return f"{name_of(kind)} is no class that can be stored: {line_of(error)}"
         if self._hooks.is_whole(kind):
             return None
+        if isinstance(kind, type) and self._hooks.is_derived(kind) and not is_enum(kind) and not is_path(kind):
+            # As a subclass of `str`: what is kept of it would come back as a `str`.
+            return f"{name_of(kind)} is no class that can be stored"
         if has_fields(kind):
             return self._problem_of_fields(kind)
         problems = map(self.problem, self._parts_of(kind))
@@ -83,6 +87,11 @@ class _Search:
     def _problem_of_fields(self, kind: type[object]) -> str | None:
         """Return why instances of a class cannot be stored; a field that may be `None` is left to its value."""
         origin: type[object] = get_origin(kind) or kind
+        parameter = lost_parameter(origin)
+        if parameter is not None:
+            return (
+                f"{name_of(kind)} is no class that can be stored: none is made without {parameter!r}, which is no field"
+            )
         kinds = field_kinds(origin)
         for field in stored_fields(origin):
             below = kinds.get(field.name, field.kind)
