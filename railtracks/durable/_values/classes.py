@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, ForwardRef, Literal, TypeGuard, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, ForwardRef, Literal, TypeGuard, cast, get_args, get_origin, get_type_hints
 
 import attrs
 from attrs import define
@@ -76,7 +76,7 @@ def _is_class(kind: Kind) -> TypeGuard[type[object]]:
 
 def _class_writer(hooks: Hooks, kind: type[object]) -> Write:
     origin: type[object] = get_origin(kind) or kind
-    write_fields = hooks.fields_writer(_filled(kind), _forward_kinds(origin) | _repeated_kinds(kind, origin))
+    write_fields = hooks.fields_writer(_filled(kind), _forward_kinds(origin) | _generic_kinds(kind, origin))
 
     def write(value: object) -> Plain:
         if type(value) is not origin:
@@ -106,7 +106,7 @@ def _step_to(value: object, is_it: Callable[[object], bool]) -> str:
 def _class_reader(hooks: Hooks, kind: type[object]) -> Read:
     origin: type[object] = get_origin(kind) or kind
     names = {each.name: each.is_required for each in stored_fields(origin)}
-    kinds = _forward_kinds(origin) | _repeated_kinds(kind, origin)
+    kinds = _forward_kinds(origin) | _generic_kinds(kind, origin)
     by_keyword = [each.is_by_keyword for each in stored_fields(origin)]
     read_fields = hooks.fields_reader(
         _filled(kind),
@@ -183,17 +183,39 @@ def _forward_kinds(origin: type[object]) -> dict[str, Kind]:
     return {name: kinds[name] for name in fields if name in kinds}
 
 
-def _repeated_kinds(kind: type[object], origin: type[object]) -> dict[str, Kind]:
-    """Return the annotations of the fields of a generic class that has itself as a parameter, as `Box[Box[int]]`.
+def _generic_kinds(kind: type[object], origin: type[object]) -> dict[str, Kind]:
+    """Return the annotations of the fields of a generic class that cattrs would take for others; none of another class.
 
-    cattrs would take the inner one for a class without parameters. Fields of a base are not among them: a type variable
-    of the base may stand for something else there.
+    Of a class that has itself as a parameter, as `Box[Box[int]]`, it takes the inner one for one without parameters. Of
+    one with a generic base it takes type variables of the same name for one.
     """
+    given: tuple[Kind, ...] = get_args(kind)
+    if any(_has_class(each, origin) for each in given) or any(map(_has_generic_base, origin.__mro__)):
+        return _kinds_by_bases(kind)
+    return {}
+
+
+def _has_generic_base(origin: type[object]) -> bool:
+    return any(has_fields(base) and bool(get_args(base) or has_parameters_left(base)) for base in _bases_of(origin))
+
+
+def _bases_of(origin: type[object]) -> tuple[Kind, ...]:
+    """Return the bases of a class as they are written, with their parameters."""
+    bases: tuple[Kind, ...] = vars(origin).get("__orig_bases__", origin.__bases__)
+    return bases
+
+
+def _kinds_by_bases(kind: type[object]) -> dict[str, Kind]:
+    """Return the annotations of the fields of a class, each with what its type variables stand for in its own class."""
+    origin: type[object] = get_origin(kind) or kind
     given = dict[object, Kind](zip(getattr(origin, "__parameters__", ()), get_args(kind), strict=False))
-    if not any(_has_class(each, origin) for each in given.values()):
-        return {}
-    own = inspect.get_annotations(origin)
-    return {name: filled_in(each, given) for name, each in field_kinds(origin).items() if name in own}
+    kinds: dict[str, Kind] = {}
+    for base in reversed(_bases_of(origin)):
+        if has_fields(base):
+            kinds |= _kinds_by_bases(cast("type[object]", filled_in(base, given)))
+    hints, own = field_kinds(origin), inspect.get_annotations(origin)
+    names = [each.name for each in stored_fields(origin) if each.name in own and each.name in hints]
+    return kinds | {name: filled_in(hints[name], given) for name in names}
 
 
 def _has_class(kind: Kind, origin: type[object]) -> bool:

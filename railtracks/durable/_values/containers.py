@@ -14,7 +14,7 @@ from collections.abc import (
     Sequence,
 )
 from collections.abc import Set as AbstractSet
-from typing import NotRequired, Required, TypeGuard, get_args, get_origin, get_type_hints, is_typeddict
+from typing import NotRequired, Required, TypeGuard, cast, get_args, get_origin, get_type_hints, is_typeddict
 
 from railtracks._nodes.signature import ANYTHING, Kind
 from railtracks._records.secrets import is_secret, key_name
@@ -211,9 +211,13 @@ def typed_dict_kinds(kind: type[object]) -> tuple[Mapping[str, Kind], Mapping[st
     marks: Mapping[str, Kind] = {
         name: get_origin(mark) for name, mark in get_type_hints(origin, include_extras=True).items()
     }
-    kinds: Mapping[str, Kind] = get_type_hints(origin)
+    kinds = {name: filled_in(each, given) for name, each in get_type_hints(origin).items()}
+    bases: tuple[Kind, ...] = getattr(origin, "__orig_bases__", ())
+    for base in map(functools.partial(filled_in, given=given), filter(is_typed_dict, bases)):
+        # A type variable of a base may stand for something else there.
+        kinds |= typed_dict_kinds(cast("type[object]", base))[0]
     return (
-        {name: filled_in(each, given) for name, each in kinds.items()},
+        kinds,
         {name: mark is Required or (mark is not NotRequired and name in required) for name, mark in marks.items()},
     )
 
