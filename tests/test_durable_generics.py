@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from enum import Enum
-from typing import Any, Generic, TypedDict, TypeVar
+from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
 
 import attrs
 import pytest
@@ -65,6 +65,11 @@ class Firm(Page[Colour]):
     items: list[Any]
 
 
+class Shelf(NamedTuple, Generic[T]):
+    any_page: Page  # type: ignore[type-arg]
+    page: Page[T]
+
+
 class Row(TypedDict, Generic[T]):
     value: T
 
@@ -81,6 +86,7 @@ KEPT: list[tuple[Any, Any]] = [
     (Coloured([{"a": Colour.RED}], Colour.RED), Coloured),
     (Loose([1, "a"], Colour.RED), Loose[Colour]),
     (Firm([1]), Firm),
+    (Shelf(Page([1]), Page([Colour.RED])), Shelf[Colour]),
     ({"value": [Colour.RED], "last": Colour.RED}, Wide[Colour]),
 ]
 

@@ -182,9 +182,11 @@ def has_parameters_left(kind: Kind) -> TypeGuard[_Generic]:
 
 
 def filled_in(kind: Kind, given: Mapping[object, Kind]) -> Kind:
-    """Return an annotation with what was given for its type variables."""
+    """Return an annotation with what was given for its type variables; a class without parameters has none of them."""
     if isinstance(kind, TypeVar):
         return given.get(kind, ANYTHING)
+    if isinstance(kind, type):
+        return kind
     return kind[tuple(given.get(each, ANYTHING) for each in kind.__parameters__)] if has_parameters_left(kind) else kind
 
 
