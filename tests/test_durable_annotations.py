@@ -25,6 +25,7 @@ from typing import (
     Protocol,
     TypedDict,
     TypeVar,
+    Unpack,
     runtime_checkable,
 )
 
@@ -371,3 +372,39 @@ async def test_middleware_that_tells_its_result_makes_up_for_a_node_that_does_no
         return await rt.call(rt.couple(rt.function_node(produce), middleware=[counted]))
 
     assert await flow_in(tmp_path, main).ainvoke(session_id="s") == 5
+
+
+class Options(TypedDict, total=False):
+    colour: Colour
+    share: NotRequired[float]
+
+
+async def test_keyword_arguments_that_a_typed_dict_describes_are_kept_by_its_annotations(tmp_path: Path) -> None:
+    seen: list[object] = []
+
+    @rt.function_node
+    async def paint(**options: Unpack[Options]) -> int:
+        seen.append(options)
+        return len(options)
+
+    async def main(**options: Unpack[Options]) -> int:
+        count = await rt.call(paint, **options)
+        if len(seen) == 1:
+            seen.append("stopped")
+            raise KeyboardInterrupt
+        return count
+
+    flow = flow_in(tmp_path, main)
+    with pytest.raises(KeyboardInterrupt):
+        await flow.ainvoke(colour=Colour.RED, share=1, session_id="s")
+    assert await flow.ainvoke(share=1.0, colour=Colour.RED, session_id="s") == 2
+    assert seen == [{"colour": Colour.RED, "share": 1}, "stopped"]
+
+
+async def test_a_keyword_argument_that_its_typed_dict_does_not_have_is_kept_as_a_json_value(
+    tmp_path: Path,
+) -> None:
+    async def main(**options: Unpack[Options]) -> str:
+        return ",".join(options)
+
+    assert await flow_in(tmp_path, main).ainvoke(session_id="s", other=1) == "other"

@@ -5,8 +5,11 @@ Called by `values`, and by calls and sessions that store a result.
 
 from __future__ import annotations
 
+from typing import Unpack, get_args, get_origin
+
 from railtracks._nodes.node import Node
 from railtracks._nodes.signature import ANYTHING, Kind, Signature
+from railtracks.durable._values.containers import is_typed_dict, typed_dict_kinds
 
 
 class StandIn:
@@ -31,6 +34,14 @@ class StandIn:
 def shape_of(node: Node[..., object]) -> Signature:
     """Return the signature by which the arguments of a node, and the result of its function, are stored."""
     return _meant(node).running_signature()
+
+
+def keyword_kind(signature: Signature, name: str) -> Kind:
+    """Return the annotation of a keyword argument, which a `TypedDict` may have: `**options: Unpack[Options]`."""
+    kind = signature.of(name)
+    options: Kind = next(iter(get_args(kind)), None) if get_origin(kind) is Unpack else None
+    # Of a name that it does not have, no annotation tells.
+    return typed_dict_kinds(options)[0].get(name, ANYTHING) if is_typed_dict(options) else kind
 
 
 def result_kind_of(node: Node[..., object]) -> Kind:

@@ -51,7 +51,7 @@ from railtracks.durable._values.sealing import (
     secret_path,
     without_secrets,
 )
-from railtracks.durable._values.shapes import result_kind_of, shape_of
+from railtracks.durable._values.shapes import keyword_kind, result_kind_of, shape_of
 from railtracks.durable._values.sizes import fits, is_large
 from railtracks.durable._values.slices import encoded_in_slices
 from railtracks.durable._values.storable import problem_of
@@ -239,7 +239,7 @@ class Values:
         for name in sorted(kwargs):
             what = f"argument {name!r} of {node.name!r}"
             named[name] = self.plain(
-                kwargs[name], signature.of(name), what, signature.keyword_name(name), is_large=is_large
+                kwargs[name], keyword_kind(signature, name), what, signature.keyword_name(name), is_large=is_large
             )
         return plain, named
 
@@ -255,7 +255,7 @@ class Values:
             positional, *named = parts_of(self._opened(parsed(data)))
             args = tuple(read(plain, signature.at(place)[1]) for place, plain in enumerate(parts_of(positional)))
             kwargs = {
-                str(name): read(plain, signature.of(str(name)))
+                str(name): read(plain, keyword_kind(signature, str(name)))
                 for each in named
                 if is_dict(each)
                 for name, plain in each.items()
