@@ -17,6 +17,7 @@ import pytest
 import railtracks as rt
 from railtracks.durable._values.converter import CONVERTER
 from railtracks.durable._values.sealing import Sealer, fingerprint_of
+from railtracks.durable._values.sizes import fits, is_large
 from railtracks.durable._values.storable import problem_of
 from railtracks.durable._values.values import Values
 
@@ -257,6 +258,22 @@ def test_what_has_the_name_of_a_secret_in_a_collection_is_encrypted(values: Valu
     assert keyed.load(data, kind) == value
     with pytest.raises(rt.DurableValueError, match="a secret is stored only encrypted"):
         values.dump(value, kind, "it")
+
+
+@pytest.mark.parametrize("build", [deque, Counter, OrderedDict.fromkeys])
+def test_a_large_collection_is_written_beside_the_other_tasks(build: Any) -> None:
+    large = build(range(3_000))
+    assert is_large(large)
+    assert not fits(large, 3_000)
+    assert not is_large(build(range(3)))
+
+
+def test_a_collection_in_which_one_stands_again_and_again_is_refused_before_it_is_written(values: Values) -> None:
+    value: deque[Any] = deque(["a" * 1_000])
+    for _ in range(18):
+        value = deque([value, value])
+    with pytest.raises(rt.DurableValueError, match="its bytes are more than"):
+        values.dump(value, deque, "it")
 
 
 @attrs.define

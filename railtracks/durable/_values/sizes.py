@@ -7,9 +7,10 @@ time to write them all would tell that too late.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from itertools import chain, islice
-from typing import Final, cast
+from typing import Final, TypeGuard, cast
 
 from railtracks._checks import is_ctrl_c, is_dict, is_frozen_set, is_list, is_set, is_tuple
 from railtracks._records.secrets import is_secret_object
@@ -92,8 +93,12 @@ def _parts_of(value: object) -> Iterator[object]:
         yield value.reveal()
     elif is_dict(value):
         yield from chain(value, value.values())
-    elif is_list(value) or is_tuple(value) or is_set(value) or is_frozen_set(value):
+    elif is_list(value) or is_tuple(value) or is_set(value) or is_frozen_set(value) or _is_deque(value):
         yield from value
     else:
         for _, item in fields_of(value):
             yield item
+
+
+def _is_deque(value: object) -> TypeGuard[deque[object]]:
+    return isinstance(value, deque)
