@@ -31,7 +31,7 @@ from railtracks.durable._replay.function_names import FunctionNames
 from railtracks.durable._replay.identities import Draws, Identities
 from railtracks.durable._replay.mismatches import Mismatches
 from railtracks.durable._replay.order import Order
-from railtracks.durable._replay.parking import Parking
+from railtracks.durable._replay.parking import Around, Parking
 from railtracks.durable._replay.parts import JournalParts
 from railtracks.durable._replay.past import Past
 from railtracks.durable._replay.recorded import RecordedSession
@@ -76,6 +76,7 @@ class Journal:
         began_at: float | None,
         failure: bytes | None,
         calls_in_sessions: Callable[[Sequence[tuple[str, str]]], Sequence[InnerCall]],
+        around: Around | None = None,
     ) -> None:
         self._strands = Strands()
         identities = Identities(name_of_life(session_id, life), seed, self._strands)
@@ -88,7 +89,7 @@ class Journal:
             order=order,
             commits=commits,
             context=context,
-            parking=Parking(session, commits),
+            parking=Parking(session, commits, around),
             failures=Failures(values, context),
             mismatches=Mismatches(
                 session_id,

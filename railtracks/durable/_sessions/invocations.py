@@ -25,6 +25,7 @@ from railtracks._nodes.node import Node
 from railtracks._options import SessionStore
 from railtracks._workers.threads import in_thread
 from railtracks.durable._replay.journal import Journal
+from railtracks.durable._replay.parking import Around
 from railtracks.durable._replay.places import place_here
 from railtracks.durable._replay.strands import CallBody, Strand
 from railtracks.durable._sessions.ended import RecordedEnd
@@ -76,7 +77,7 @@ def run_of_block(
         seed=identity.seed if identity else None,
         parent=identity.parent if identity else None,
     )
-    return Run(access_of(store_of(store)), wanted)
+    return Run(access_of(store_of(store)), wanted, around=None if identity is None else identity.around)
 
 
 @trio.lowlevel.enable_ki_protection
@@ -132,11 +133,13 @@ class Identity:
         session_id: Its identifier.
         seed: The seed of its random numbers, if that is not the identifier: inside a durable session.
         parent: The identifier of the durable session around it.
+        around: Of a block inside another session: where it stands.
     """
 
     session_id: str
     seed: str | None = None
     parent: str | None = None
+    around: Around | None = None
 
 
 def _fresh() -> str:
@@ -155,7 +158,9 @@ def _derived(name: str) -> Identity | None:
     journal = _journal_of(frame)
     if journal is None or frame is None:
         return None
-    return Identity(*journal.identities.of_block(frame, name), journal.session_id)
+    session_id, seed = journal.identities.of_block(frame, name)
+    around = journal.parts.parking, journal.identities.strands.of(frame).body
+    return Identity(session_id, seed, journal.session_id, around)
 
 
 async def _invoke(  # noqa: PLR0917 - the parts of an invocation

@@ -24,6 +24,7 @@ from railtracks._records.slices import Pauses
 from railtracks._workers.threads import in_thread, in_thread_or_here, saving_limiter
 from railtracks.durable._replay.calls import INTERRUPTING
 from railtracks.durable._replay.journal import Journal
+from railtracks.durable._replay.parking import Around
 from railtracks.durable._replay.recorded import RecordedSession
 from railtracks.durable._replay.startable import StartableNodes
 from railtracks.durable._replay.turns import Turns
@@ -81,6 +82,7 @@ class Run:
 
     Args:
         startable: The nodes that it may start again in the background.
+        around: Of a block inside another session: where it stands.
 
     Attributes:
         access: The store.
@@ -89,8 +91,16 @@ class Run:
         is_open: Whether the session has come to run. Then it is released by `close`, before that by `abandon`.
     """
 
-    def __init__(self, access: Access, wanted: Wanted, startable: Iterable[Node[..., object]] = ()) -> None:
+    def __init__(
+        self,
+        access: Access,
+        wanted: Wanted,
+        startable: Iterable[Node[..., object]] = (),
+        *,
+        around: Around | None = None,
+    ) -> None:
         self._startable = StartableNodes(startable)
+        self._around = around
         self.access = access
         self.wanted = wanted
         self.journal: Journal
@@ -225,7 +235,10 @@ class Run:
             began_at=_first_beginning(taken) if taken.rows or taken.fence != 1 else None,
             failure=taken.session.failure if taken.fence is None and ended_quietly(taken.session) else None,
             calls_in_sessions=partial(calls_in_sessions, self.access, self.session_id),
+            around=self._around,
         )
+        if taken.fence is not None:
+            self.journal.parts.parking.begin()
         if self.asked_end is not None:
             # Nothing of it runs any more.
             self.journal.cut()
@@ -400,6 +413,8 @@ class Run:
     async def _release(self, fence: int, cause: bytes | None, *, is_written: bool) -> None:
         """Release the session in this process; if the store does not say so yet, there too, as soon as it can be."""
         owner = self.access.owner
+        if self.is_open:
+            self.journal.parts.parking.end()
         if not is_written:
             owner.leave_behind(self.session_id, fence, cause)
         owner.release(self.session_id)
