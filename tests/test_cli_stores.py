@@ -23,6 +23,7 @@ from stored_sessions import put, rows_in
 
 import railtracks as rt
 from railtracks.cli import main
+from railtracks.cli._recover import _error_of
 from railtracks.durable._sessions.store import access_of
 from railtracks.durable._store.schema import sessions, signals
 
@@ -699,6 +700,13 @@ def test_recover_goes_on_with_what_can_go_on(run: Out, folder: Path) -> None:
         run.out
         == f"resumed      {waits}\nleft alone   stuck  it is stuck: it was taken over 0 times without progress\n"
     )
+
+
+def test_of_an_error_that_no_record_has_recover_tells_the_class_and_only_texts_of_our_own(folder: Path) -> None:
+    store = rt.DurableStore(folder / "orders.db")
+    assert _error_of(store, "nobody", ValueError("the password")) == ("ValueError", "")
+    ours = rt.SessionLostError("s", "its lease could not be renewed")
+    assert _error_of(store, "nobody", ours) == ("SessionLostError", str(ours))
 
 
 def test_recover_looks_where_the_options_say(

@@ -61,3 +61,16 @@ async def test_two_waits_for_one_signal_in_tasks_of_a_nursery_are_told_to_wait_f
     told = "Wait for another signal in each task, or in one place"
     with pytest.RaisesGroup(pytest.RaisesExc(rt.ContextError, match=told)):
         await flow.ainvoke(session_id="s")
+
+
+async def test_two_equal_flows_in_tasks_of_a_nursery_are_told_to_be_invoked_in_nodes(store: rt.DurableStore) -> None:
+    inner = rt.Flow("inner", trio.sleep_forever, durable=store, save_state=False, logging_setting="NONE")
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(inner.ainvoke)
+            nursery.start_soon(inner.ainvoke)
+
+    flow = rt.Flow("flow", main, durable=store, save_state=False, logging_setting="NONE")
+    with pytest.RaisesGroup(pytest.RaisesExc(rt.ContextError, match="Invoke the flow in a node of each task")):
+        await flow.ainvoke(session_id="s")

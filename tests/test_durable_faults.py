@@ -235,7 +235,8 @@ def test_a_server_that_is_restarted_under_load_is_waited_for() -> None:
             server.stop("immediate")
             server.start()
 
-        TRAPS.append(lambda: threading.Thread(target=restart).start())
+        restarting = threading.Thread(target=restart)
+        TRAPS.append(restarting.start)
 
         async def load() -> list[int]:
             results: list[int] = []
@@ -250,6 +251,8 @@ def test_a_server_that_is_restarted_under_load_is_waited_for() -> None:
 
         with store:
             assert trio.run(load) == [12_000] * 20
+            # The last commit may have come before the server was stopped.
+            restarting.join()
             assert {each.status for each in store.sessions()} == {"completed"}
         assert len(DONE) == 120
 

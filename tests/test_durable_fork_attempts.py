@@ -2,54 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from postgres_server import url_of_store
+from retry_nodes import (
+    BROKEN,
+    flow_of,
+    pay,
+    ran,
+    store_fixture,  # noqa: F401 - a fixture
+    world_fixture,  # noqa: F401 - a fixture
+)
 
 import railtracks as rt
-from railtracks.durable._sessions.store import access_of, store_with
-from railtracks.durable._store.patience import Patience
+from railtracks.durable._sessions.store import access_of
 from railtracks.durable._store.schema import calls
 
-RAN: list[Any] = []
-BROKEN: set[Any] = set()
 TWICE = rt.Retry(attempts=2, wait_initial=0.001)
-
-
-@pytest.fixture(autouse=True)
-def world() -> None:
-    RAN.clear()
-    BROKEN.clear()
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[rt.DurableStore]:
-    url = url_of_store(request, tmp_path)
-    # Where the recorded order is given up, a test has to wait for ever.
-    with store_with(rt.DurableStore(url, durability="process"), patience=Patience(order=1000.0)) as opened:
-        yield opened
-
-
-def flow_of(store: rt.DurableStore, fn: Callable[..., Any]) -> rt.Flow[..., Any]:
-    return rt.Flow("flow", fn, durable=store, save_state=False, logging_setting="NONE")
-
-
-def ran() -> list[Any]:
-    """Return what has run since this was last asked."""
-    found = RAN[:]
-    RAN.clear()
-    return found
-
-
-@rt.function_node
-async def pay(what: Any) -> Any:
-    RAN.append(what)
-    return what
 
 
 @rt.function_node(retry=TWICE)
@@ -122,6 +94,21 @@ async def test_a_fork_of_a_retried_session_goes_on_with_the_attempt_that_was_las
     with pytest.raises(KeyError):
         await flow.aresume("s")
     BROKEN.clear()
+    assert await flow.aresume(store.fork("s")) == "done"
+    assert ran() == []
+
+
+async def test_a_fork_of_a_flow_that_passed_in_its_second_attempt_has_that_result(store: rt.DurableStore) -> None:
+    @rt.function_node(retry=TWICE)
+    async def main() -> str:
+        await rt.call(pay, "first")
+        if rt.current_call().attempt == 1:
+            raise KeyError("main")
+        return "done"
+
+    flow = flow_of(store, main)
+    assert await flow.ainvoke(session_id="s") == "done"
+    assert ran() == ["first", "first"]
     assert await flow.aresume(store.fork("s")) == "done"
     assert ran() == []
 

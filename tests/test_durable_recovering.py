@@ -51,7 +51,7 @@ def left_in(store: rt.DurableStore, end: str) -> tuple[rt.Flow[..., Any], rt.Flo
     async def outer() -> str:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(inner.ainvoke)
-            while "before" not in DONE:  # noqa: ASYNC110 - a node of another session
+            while not store.waits():  # noqa: ASYNC110 - a store is a file
                 await trio.sleep(0.01)
             if end == "fails":
                 raise LookupError

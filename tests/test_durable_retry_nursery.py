@@ -2,60 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import trio
-from postgres_server import url_of_store
+from retry_nodes import (
+    BROKEN,
+    RAN,
+    flow_of,
+    pay,
+    ran,
+    store_fixture,  # noqa: F401 - a fixture
+    world_fixture,  # noqa: F401 - a fixture
+)
 
 import railtracks as rt
-from railtracks.durable._sessions.store import store_with
-from railtracks.durable._store.patience import Patience
-
-RAN: list[Any] = []
-BROKEN: set[Any] = set()
-
-
-@pytest.fixture(autouse=True)
-def world() -> None:
-    RAN.clear()
-    BROKEN.clear()
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[rt.DurableStore]:
-    url = url_of_store(request, tmp_path)
-    # Where the recorded order is given up, a test has to wait for ever.
-    with store_with(rt.DurableStore(url, durability="process"), patience=Patience(order=1000.0)) as opened:
-        yield opened
-
-
-def flow_of(store: rt.DurableStore, fn: Callable[..., Any]) -> rt.Flow[..., Any]:
-    return rt.Flow(
-        "flow", fn, durable=store, save_state=False, logging_setting="NONE", broadcast_callback=lambda _: None
-    )
-
-
-def ran() -> list[Any]:
-    """Return what has run since this was last asked."""
-    found = RAN[:]
-    RAN.clear()
-    return found
-
-
-@rt.function_node
-async def pay(what: Any) -> Any:
-    RAN.append(what)
-    if what in BROKEN:
-        raise ConnectionError(what)
-    return what
 
 
 @rt.function_node
 async def wait_for_ever(what: str) -> None:
-    RAN.append(what)
+    RAN.append((what, ""))
     await trio.sleep_forever()
 
 
@@ -128,9 +95,21 @@ async def in_a_fan_out_of_a_task() -> list[str]:
     return [*found, await rt.call(pay, "none end")]
 
 
+@rt.function_node(durable=False)
+async def unrecorded(to: list[str]) -> None:
+    await paid("task", to)
+
+
+async def in_a_call_that_is_not_recorded() -> list[str]:
+    found: list[str] = []
+    await rt.call(unrecorded, found)
+    return [*found, await rt.call(pay, found[0] + " end")]
+
+
 @pytest.mark.parametrize(
     "main",
     [
+        in_a_call_that_is_not_recorded,
         caught_by_the_task,
         caught_around_the_nursery,
         in_a_call_of_a_task,
@@ -164,7 +143,7 @@ async def test_if_the_code_around_a_nursery_went_on_the_error_says_before_which_
         if found == ["none"]:
             raise KeyError("task")
 
-    flow = flow_of(store, main)
+    flow = flow_of(store, main, broadcast_callback=lambda _: None)
     BROKEN.add("task")
     with pytest.raises(KeyError):
         await flow.ainvoke(session_id="s")
@@ -183,7 +162,7 @@ async def test_what_ran_beside_a_failure_in_a_task_is_no_going_on(store: rt.Dura
 
     @rt.function_node
     async def beside() -> str:
-        RAN.append("beside")
+        RAN.append(("beside", ""))
         has_begun.set()
         if BROKEN:
             await trio.sleep_forever()

@@ -119,14 +119,6 @@ def test_a_damaged_number_of_a_call_adds_no_calls_to_a_session_that_has_ended(tm
     assert reader.info().dropped_calls == 0
 
 
-@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
-def test_a_line_with_a_number_that_is_no_json_is_no_event(tmp_path: Path, constant: str) -> None:
-    foreign = event(2, "call_completed", 2, result=0.5).replace("0.5", constant)
-    reader = EventReader(folder_with(tmp_path, head(), OPENED, foreign, event(3, "call_started", 3)))
-    assert seqs(reader) == [1, 3]
-    assert reader.missing == 1
-
-
 # What is kept.
 
 

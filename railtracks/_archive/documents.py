@@ -15,13 +15,8 @@ from railtracks._records.data import CallError, CauseKind, EndCause, Status
 
 Document: TypeAlias = Mapping[object, object]
 
-
-def _refuse(constant: str) -> object:
-    raise ValueError(f"{constant} is no JSON")
-
-
 # One decoder for all. `json.loads` would look for the encoding of each text first.
-_decode: Final = json.JSONDecoder(parse_constant=_refuse).decode
+_decode: Final = json.JSONDecoder().decode
 _STATUSES: Final[dict[str, Status]] = {status.value: status for status in Status}
 _CAUSES: Final = frozenset(CauseKind)
 
