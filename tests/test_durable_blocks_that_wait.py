@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
@@ -13,6 +14,11 @@ from durable_nodes import DONE, done_fixture, flow_of  # noqa: F401 - a fixture
 from postgres_server import url_of_store
 
 import railtracks as rt
+from railtracks.durable._replay.attachment import AttachedSession
+from railtracks.durable._replay.commits import Commits
+from railtracks.durable._replay.parking import Parking
+from railtracks.durable._replay.rows import RecordParent
+from railtracks.durable._replay.strands import CallBody
 from railtracks.durable._sessions.store import access_of, store_with
 from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.schema import sessions
@@ -191,3 +197,22 @@ async def test_a_session_that_waits_in_a_block_leaves_its_place_to_others(store:
             assert (await rt.recover(store, [after], limit=limiter)).resumed == ("other",)
             await send(store, "go")
     assert DONE == ["go"]
+
+
+def test_a_wait_that_looks_once_more_when_the_session_is_parked_changes_nothing() -> None:
+    ended: list[BaseException] = []
+
+    def end(error: BaseException) -> bool:
+        ended.append(error)
+        # It was ending already from the second time on.
+        return len(ended) == 1
+
+    session, commits = AttachedSession(), SimpleNamespace(session_id="s", cut=lambda: None)
+    session.attach(lambda *_, **__: None, end)
+    parking = Parking(session, cast("Commits", commits))
+    parking.opened(CallBody("key", RecordParent("root"), "key"), None)
+    with parking.waits("key", 5.0, may_park=True):
+        for _ in range(5):
+            parking.park_if_idle()
+    assert (parking.is_parked, parking.wakes_at) == (True, 5.0)
+    assert len(ended) == 1

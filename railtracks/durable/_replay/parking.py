@@ -168,6 +168,9 @@ class Parking:
 
     def look(self) -> None:
         """Do what `park_if_idle` says for this session and the blocks inside it."""
+        if self.is_parked:
+            # Another wait looks before the end has come to it.
+            return
         leaves = list(self.calls.leaves())
         is_idle = bool(leaves) and all(each.may_park(key) for each, key in leaves)
         self._idle_looks = self._idle_looks + 1 if is_idle and not self._is_pausing else 0
