@@ -707,6 +707,8 @@ def test_of_an_error_that_no_record_has_recover_tells_the_class_and_only_texts_o
     assert _error_of(store, "nobody", ValueError("the password")) == ("ValueError", "")
     ours = rt.SessionLostError("s", "its lease could not be renewed")
     assert _error_of(store, "nobody", ours) == ("SessionLostError", str(ours))
+    put(store, "known", "interrupted", flow_name="orders")
+    assert _error_of(store, "known", ours) == ("SessionLostError", str(ours))
 
 
 def test_recover_looks_where_the_options_say(

@@ -94,7 +94,9 @@ async def test_a_fork_of_a_retried_session_goes_on_with_the_attempt_that_was_las
     with pytest.raises(KeyError):
         await flow.aresume("s")
     BROKEN.clear()
-    assert await flow.aresume(store.fork("s")) == "done"
+    forks = store.fork("s"), store.fork(store.fork("s"))
+    for fork in forks:
+        assert await flow.aresume(fork) == "done"
     assert ran() == []
 
 

@@ -156,13 +156,11 @@ def _waits(connection: Connection, sealer: Sealer, some: Sequence[str] | None) -
     left = Counter[tuple[object, object]]()
     for session_id, name, count in connection.execute(unheard):
         left[session_id, name] = count
+    # Where the session around has ended, an answer would wake nobody.
     over = left_inside(connection)
-    for row in connection.execute(opened).all():
+    for row in [each for each in connection.execute(opened).all() if each[0] not in over]:
         columns: tuple[object, ...] = tuple(row)
         session_id, seq, key, node, status, outcome, began_at, wanted = columns
-        # An answer would wake nobody.
-        if session_id in over:
-            continue
         # What nobody's wait has written is left out: the check of the store tells of it.
         if not (is_text(session_id) and is_text(node) and isinstance(seq, int) and isinstance(outcome, bytes)):
             continue
