@@ -217,3 +217,17 @@ def test_waits_of_a_server_are_seen_without_the_right_to_write(postgres: Postgre
     parked(rt.DurableStore(url), waiting_for(int))
     only_reads = rt.DurableStore(f"{url}?options=-c%20default_transaction_read_only%3Don")
     assert [each.wanted for each in only_reads.waits()] == ["a whole number"]
+
+
+def test_a_wait_whose_deadline_is_damaged_is_left_out(tmp_path: Path) -> None:
+    store = rt.DurableStore(tmp_path / "store.db", durability="process")
+
+    async def main() -> None:
+        await rt.wait_for_signal("go", park=True)
+
+    with pytest.raises(rt.SessionWaiting):
+        rt.Flow("flow", main, durable=store, save_state=False).invoke(session_id="s")
+    assert [each.name for each in store.waits()] == ["go"]
+    with access_of(store).writing() as (connection, _, _):
+        connection.execute(sa.text("update railtracks_calls set outcome = 'no bytes' where node like 'wait for%'"))
+    assert store.waits() == ()
