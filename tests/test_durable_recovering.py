@@ -65,21 +65,17 @@ def left_in(store: rt.DurableStore, end: str) -> tuple[rt.Flow[..., Any], rt.Flo
 
 
 @pytest.mark.parametrize(
-    ("end", "outer", "within"),
-    [("completes", "completed", "cancelled"), ("fails", "failed", ""), ("times out", "timed_out", "")],
+    ("end", "outer"), [("completes", "completed"), ("fails", "failed"), ("times out", "timed_out")]
 )
 async def test_what_a_session_that_has_ended_left_inside_is_never_run_by_recover(
-    store: rt.DurableStore, end: str, outer: str, within: str
+    store: rt.DurableStore, end: str, outer: str
 ) -> None:
     flows = left_in(store, end)
     with suppress(LookupError, ExceptionGroup, rt.SessionTimeoutError):
         await flows[0].ainvoke(session_id="s")
     before = statuses(store)
     assert before["outer"] == outer
-    if within:
-        assert (before["middle"], before["innermost"]) == (within, within)
-    else:
-        assert {before["middle"], before["innermost"]} <= {"interrupted", "waiting"}
+    assert {before["middle"], before["innermost"]} <= {"interrupted", "waiting"}
     # Nobody is told of it as of something to answer or to mend.
     assert store.waits() == ()
     done = await rt.recover(store, flows)

@@ -1,7 +1,6 @@
 """What a person asks of one session and the sessions inside it: to end, or to be taken over again.
 
-`DurableStore` calls this for `cancel` and `free`; a session that ends ends those inside it by `end_inside` and
-`end_left_inside`.
+`DurableStore` calls this for `cancel` and `free`; a session that ends by a cancel ends those inside it by `end_inside`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from railtracks._records.data import CauseKind
 from railtracks.durable._sessions.views import row_of
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import clock_of
-from railtracks.durable._store.families import has_left_inside, inside, pieces, refuse_inner
+from railtracks.durable._store.families import inside, pieces, refuse_inner
 from railtracks.durable._store.reading import is_storable
 from railtracks.durable._store.schema import FINAL, DurableStatus, sessions
 from railtracks.durable._values.failures import dump_failure
@@ -55,34 +54,13 @@ def end_inside(connection: Connection, session_id: str, reason: str | None, valu
     end_from_outside(connection, inside(connection, [session_id]), reason, values)
 
 
-def end_left_inside(connection: Connection, session_id: str, values: Values) -> None:
-    """End the sessions inside one that has completed, in its transaction: it went on without them.
-
-    In a damaged store one may be inside of what runs in it: what is running stays.
-    """
-    if has_left_inside(connection, session_id):
-        found = inside(connection, [session_id])
-        end_from_outside(connection, found, "the session around it has completed", values, stopped=True)
-
-
-def end_from_outside(
-    connection: Connection, session_ids: Sequence[str], reason: str | None, values: Values, *, stopped: bool = False
-) -> None:
-    """End sessions as cancelled without running them. An owner that is left cannot commit any more.
-
-    Args:
-        connection: A transaction that writes.
-        session_ids: The sessions; those that are over stay as they are.
-        reason: The reason of the cancel.
-        values: The values of the store.
-        stopped: Whether only those end that are not marked as running.
-    """
-    kept = FINAL | {DurableStatus.RUNNING} if stopped else FINAL
+def end_from_outside(connection: Connection, session_ids: Sequence[str], reason: str | None, values: Values) -> None:
+    """End sessions as cancelled without running them. An owner that is left cannot commit any more."""
     for some in pieces(session_ids):
         failure, _ = dump_failure(SessionCancelledError(reason), values)
         connection.execute(
             sa.update(sessions)
-            .where(sessions.c.session_id.in_(some), sessions.c.status.not_in(kept))
+            .where(sessions.c.session_id.in_(some), sessions.c.status.not_in(FINAL))
             .values(
                 status=DurableStatus.CANCELLED,
                 owner=None,

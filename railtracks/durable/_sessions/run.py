@@ -28,7 +28,7 @@ from railtracks.durable._replay.parking import Around
 from railtracks.durable._replay.recorded import RecordedSession
 from railtracks.durable._replay.startable import StartableNodes
 from railtracks.durable._replay.turns import Turns
-from railtracks.durable._sessions.cancelling import end_inside, end_left_inside
+from railtracks.durable._sessions.cancelling import end_inside
 from railtracks.durable._sessions.causes import dumped_cause, ended_quietly
 from railtracks.durable._sessions.inner_calls import calls_in_sessions
 from railtracks.durable._sessions.views import row_of
@@ -438,11 +438,8 @@ class Run:
 
         def settle(connection: Connection) -> EndCause | None:
             is_written = end.write(connection, self.session_id)
-            # Those inside one that has failed or timed out `retry` opens again, together with it.
             if status is DurableStatus.CANCELLED:
                 end_inside(connection, self.session_id, reason, self.access.values)
-            elif status is DurableStatus.COMPLETED:
-                end_left_inside(connection, self.session_id, self.access.values)
             if is_written:
                 return None
             own = sessions.c.session_id == self.session_id

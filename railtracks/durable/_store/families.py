@@ -12,21 +12,11 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from railtracks.durable._store.schema import FINAL, DurableStatus, sessions
-from railtracks.durable._store.statements import prepared, rows_of
+from railtracks.durable._store.schema import FINAL, sessions
 from railtracks.exceptions import SessionUnavailableError
 
 # How many sessions one statement names: SQLite takes no more than so many parameters.
 _AT_ONCE: Final = 500
-
-# Each session asks this at its end.
-_STATUSES_INSIDE: Final = sa.select(sessions.c.status).where(sessions.c.parent == sa.bindparam("around")).distinct()
-
-
-def has_left_inside(connection: Connection, session_id: str) -> bool:
-    """Return whether a session has others in it that have not ended, and are not marked as running."""
-    found = rows_of(connection, prepared(_STATUSES_INSIDE, connection.dialect), {"around": session_id})
-    return any(status not in FINAL | {DurableStatus.RUNNING} for (status,) in found)
 
 
 def inside(connection: Connection, session_ids: Sequence[str]) -> list[str]:
