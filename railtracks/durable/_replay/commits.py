@@ -17,7 +17,7 @@ from railtracks.durable._replay.turns import Turn
 from railtracks.durable._store.commit import Commit, CommitWaiter
 from railtracks.durable._store.signal_polling import SignalPolling
 from railtracks.durable._store.writer import Writer
-from railtracks.exceptions import ContextError
+from railtracks.exceptions import ContextError, RailtracksError
 
 T = TypeVar("T")
 
@@ -55,6 +55,7 @@ class Commits:
         self._seq = last_seq
         self._order = order
         self._writer = writer
+        self._end_error: RailtracksError | None = None
 
     @property
     def signal_polling(self) -> SignalPolling:
@@ -65,6 +66,16 @@ class Commits:
         """Record nothing any more: what calls do from now on comes from the end of the session only."""
         self.is_cut = True
         self._order.abandon()
+
+    def end_error(self, error: RailtracksError) -> RailtracksError:
+        """Return the one error that ends this run, which can record nothing more: the first that was found.
+
+        The task that keeps the lease finds out that the session is lost, and so does each commit. An `except` for that
+        would miss a group of what they say.
+        """
+        if self._end_error is None:
+            self._end_error = error
+        return self._end_error
 
     def numbered(self, rows: list[NewRow]) -> list[NewRow]:
         """Give rows their numbers, in the order of their commits."""
@@ -113,8 +124,11 @@ class Commits:
         finally:
             # After an error, too: the turns behind this one must not wait for it.
             order.hand_over(turn, seq)
+        return self._result_of(commit)
+
+    def _result_of(self, commit: Commit) -> object:
         if commit.error is not None:
-            raise commit.error
+            raise self.end_error(commit.error)
         return commit.result
 
     def submit(self, rows: list[NewRow]) -> None:
@@ -150,9 +164,7 @@ class Commits:
         """
         commit = Commit(self.session_id, self.fence, work=work, is_end=True)
         await self._writer.write(commit)
-        if commit.error is not None:
-            raise commit.error
-        return commit.result
+        return self._result_of(commit)
 
     async def peek(self, look: Callable[[Connection], T]) -> T:
         """Read something of the store, with further tries; a checkpoint.

@@ -44,6 +44,7 @@ from railtracks.durable._values.failures import load_failure
 from railtracks.durable._values.values import as_own_error
 from railtracks.exceptions import (
     ContextError,
+    RailtracksError,
     SessionCancelledError,
     SessionLostError,
     SessionOwnedError,
@@ -297,8 +298,7 @@ class Run:
                     # Each renewal, which is made in a thread, puts the loss off.
                     while seconds := owner.lease.until_loss:  # noqa: ASYNC110 - the same
                         await trio.sleep(seconds)
-                    self.journal.cut()
-                    lose(SessionLostError(self.session_id, "its lease could not be renewed in time"))
+                    lose(self._lost(SessionLostError(self.session_id, "its lease could not be renewed in time")))
                     nursery.cancel_scope.cancel()
         finally:
             self._kept.set()
@@ -319,17 +319,20 @@ class Run:
                     )
                 except StoreError as error:
                     # Nothing that another try could change: the store was moved, for example.
-                    self.journal.cut()
-                    lose(StoreError(error.problem))
+                    lose(self._lost(StoreError(error.problem)))
                     return
                 except SQLAlchemyError:
                     # There is time for another try, or there is none: then the lease ends the session.
                     await trio.sleep(self.access.patience.look)
                     continue
             if problem is not None:
-                self.journal.cut()
-                lose(SessionLostError(self.session_id, problem))
+                lose(self._lost(SessionLostError(self.session_id, problem)))
                 return
+
+    def _lost(self, error: RailtracksError) -> RailtracksError:
+        """Have nothing recorded any more, and return the error that the session ends with."""
+        self.journal.cut()
+        return self.journal.parts.commits.end_error(error)
 
     # Releasing.
 

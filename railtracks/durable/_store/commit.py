@@ -43,7 +43,7 @@ class Commit:
     on_done: Callable[[], None] | None = None
     waiter: CommitWaiter | None = None
     result: object = None
-    error: Exception | None = None
+    error: RailtracksError | None = None
     is_done: bool = False
 
     def wait_here(self) -> CommitWaiter:
@@ -63,7 +63,7 @@ class Commit:
         except RailtracksError as refusal:
             self.error = refusal
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: RailtracksError) -> None:
         """Set why the commit was not written."""
         self.error = error
 

@@ -61,7 +61,7 @@ class OwnerLocks(Protocol):
 class Transactions(Protocol):
     """How the transactions of a database that write begin, and what is checked before they are committed."""
 
-    def begin(self, connection: Connection) -> None: ...
+    def begin(self, connection: Connection, *, is_group: bool) -> None: ...
     def check(self, connection: Connection) -> None: ...
 
 
@@ -139,7 +139,7 @@ class Database:
             self._dead.clear()
             try:
                 try:
-                    self._transactions.begin(writer)
+                    self._transactions.begin(writer, is_group=purpose == "commit")
                     if self._is_backup and purpose in _REFUSED:
                         self._refuse_backup(writer)
                     yield writer

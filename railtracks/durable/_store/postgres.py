@@ -22,6 +22,9 @@ from railtracks.exceptions import StoreError
 # What each transaction is begun with, beside its settings.
 _WRITING: Final = "begin"
 _READING: Final = "begin isolation level repeatable read"
+# Milliseconds that a group of commits waits for the lock of one row, which somebody may have for one of its sessions:
+# the others must not wait for that.
+_GROUP_PATIENCE: Final = 500
 # In `Connection.info`: the settings were read back.
 _IS_CHECKED: Final = "railtracks_is_checked"
 
@@ -91,7 +94,7 @@ def postgres_engine(url: URL, durability: str, timeout: float, lease: float) -> 
     }
     # Of each transaction, and not of the connection: a pooler may drop the options of a connection, or give the
     # settings of a session to another one. In one message with "begin", they cost nothing.
-    local = "".join(f"; set local {name} = {value}" for name, value in settings.items())
+    reading = f"{_READING}{_local(settings)}"
 
     def prepare(connection: _DriverConnection, _: object) -> None:
         # The driver begins no transaction: `begin` does.
@@ -108,43 +111,50 @@ def postgres_engine(url: URL, durability: str, timeout: float, lease: float) -> 
     def begin(connection: Connection) -> None:
         # A transaction that writes has begun before SQLAlchemy hears of it.
         if not connection.get_execution_options().get("railtracks_writes"):
-            run(connection, f"{_READING}{local}")
+            run(connection, reading)
 
     # First: SQLAlchemy itself cannot read what some of these databases say.
     event.listen(engine, "connect", refuse_other_encodings, insert=True)
     event.listen(engine, "connect", prepare)
     event.listen(engine, "begin", begin)
     close_what_fails(engine)
-    return engine, ServerTransactions(f"{_WRITING}{local}", settings, shown(url))
+    return engine, ServerTransactions(
+        settings, {**settings, "lock_timeout": str(min(patience, _GROUP_PATIENCE))}, shown(url)
+    )
 
 
 class ServerTransactions:
     """The transactions that write to a store on a server.
 
     Args:
-        text: What begins one.
-        settings: What it is begun with.
+        settings: What one is begun with.
+        of_groups: What one for a group of sessions is begun with.
         store: What errors call the store.
     """
 
-    def __init__(self, text: str, settings: Mapping[str, str], store: str) -> None:
-        self._text = text
-        self._settings = settings
+    def __init__(self, settings: Mapping[str, str], of_groups: Mapping[str, str], store: str) -> None:
+        self._settings = {False: settings, True: of_groups}
+        self._texts = {is_group: f"{_WRITING}{_local(each)}" for is_group, each in self._settings.items()}
         self._store = store
 
-    def begin(self, connection: Connection) -> None:
+    def begin(self, connection: Connection, *, is_group: bool) -> None:
         """Begin a transaction, and in the first one of a connection read the settings back.
 
         Raises:
             StoreError: If the store would be less durable than it was told, or hold locks for longer.
         """
-        run(connection, self._text)
+        run(connection, self._texts[is_group])
         if not connection.info.get(_IS_CHECKED):
-            _refuse_other_settings(connection, self._settings, self._store)
+            _refuse_other_settings(connection, self._settings[is_group], self._store)
             connection.info[_IS_CHECKED] = True
 
     def check(self, connection: Connection) -> None:
         """Check nothing: a server answers for where it writes to."""
+
+
+def _local(settings: Mapping[str, str]) -> str:
+    """Return the statements that give a transaction its settings, to stand behind the one that begins it."""
+    return "".join(f"; set local {name} = {value}" for name, value in settings.items())
 
 
 def _refuse_other_settings(connection: Connection, given: Mapping[str, str], store: str) -> None:

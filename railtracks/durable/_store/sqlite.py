@@ -54,7 +54,7 @@ class FileTransactions:
     def __init__(self, file: StoreFile) -> None:
         self._file = file
 
-    def begin(self, connection: Connection) -> None:
+    def begin(self, connection: Connection, *, is_group: bool) -> None:  # noqa: ARG002 - of PostgreSQL
         """Begin a transaction; the file is checked before its commit, where it counts."""
         run(connection, "begin immediate")
         self._file.begin(connection)
