@@ -30,7 +30,7 @@ import railtracks as rt
 from railtracks.durable._store.address import database_url
 from railtracks.durable._store.database import Database
 from railtracks.durable._store.faults import FaultyDatabase
-from railtracks.durable._store.migrations.versions import r0001_first, r0002_operating, r0003_waits
+from railtracks.durable._store.migrations.versions import r0001_first, r0002_operating, r0003_waits, r0004_traces
 from railtracks.durable._store.reading import session_row
 from railtracks.durable._store.schema import SESSION_HEAD, calls, facts, fences, sessions, signals
 from railtracks.exceptions import StoreError
@@ -119,8 +119,8 @@ def tables_of(url: URL) -> set[str]:
         engine.dispose()
 
 
-# The last commit whose schema is 0003.
-RELEASE_BEFORE = "7b15ccb"
+# The last commit whose schema is 0004.
+RELEASE_BEFORE = "a6e8fef"
 HERE = Path(__file__).parent
 
 
@@ -152,9 +152,9 @@ def test_a_process_of_the_release_before_runs_its_sessions_to_their_ends_after_t
             assert process.stdout is not None
             lines = [process.stdout.readline().strip() for _ in range(3)]
             assert lines == ["step 0", "step 1", "step 2"]
-            assert revision_in(url) == "0003"
+            assert revision_in(url) == "0004"
             with rt.DurableStore(url) as store:
-                assert revision_in(url) == "0004"
+                assert revision_in(url) == "0005"
                 trio.run(partial(rt.send_signal, "begun before", "go", 10, store=store))
                 lines = [process.stdout.readline().strip() for _ in range(7)]
                 assert sorted(lines[:3]) == ["step 0", "step 1", "step 2"]
@@ -198,7 +198,7 @@ def opened(url: str, fault: Callable[[str], object]) -> Iterator[Database]:
 
 OLDER = [
     "create table railtracks_version (version_num varchar(32) not null)",
-    "insert into railtracks_version values ('0003')",
+    "insert into railtracks_version values ('0004')",
     """insert into railtracks_sessions (session_id, seed, status, created_at, fence, recoveries)
     values ('s', 'x', 'waiting', 1.0, 1, 0)""",
     "insert into railtracks_signals (session_id, name, value, sent_at) values ('s', 'go', 'true', 1.0)",
@@ -217,6 +217,7 @@ def older_store(url: str) -> None:
             r0001_first.upgrade(operations)
             r0002_operating.upgrade(operations)
             r0003_waits.upgrade(operations)
+            r0004_traces.upgrade(operations)
             for statement in OLDER:
                 connection.execute(sa.text(statement))
     finally:
@@ -239,18 +240,18 @@ def test_a_store_of_the_release_before_that_cannot_be_written_can_be_looked_at(u
             assert connection.execute(sa.select(signals.c.name, signals.c.consumed_at)).all() == [("go", None)]
             assert connection.execute(sa.select(fences)).all() == connection.execute(sa.select(facts)).all() == []
             assert connection.execute(sa.select(calls.c.node, calls.c.wanted)).all() == [("wait for signal go", None)]
-            assert connection.execute(sa.select(sessions.c.trace)).all() == [(None,)]
+            assert connection.execute(sa.select(sessions.c.parent_life)).all() == [(None,)]
             # Of the columns that are new each has its type.
-            assert connection.execute(sa.select(sessions.c.life).where(sessions.c.trace == "t")).all() == []
+            assert connection.execute(sa.select(sessions.c.life).where(sessions.c.parent_life == "t")).all() == []
         with pytest.raises(StoreError, match="cannot be opened: the disk is full"), database.writing():
             pass
-        assert revision_in(url) == "0003"
+        assert revision_in(url) == "0004"
         is_full = False
         with database.writing() as connection:
-            connection.execute(sa.update(sessions).values(trace="t"))
-        assert revision_in(url) == "0004"
+            connection.execute(sa.update(sessions).values(parent_life="t"))
+        assert revision_in(url) == "0005"
         with database.reading() as connection:
-            assert connection.execute(sa.select(sessions.c.trace)).scalars().all() == ["t"]
+            assert connection.execute(sa.select(sessions.c.parent_life)).scalars().all() == ["t"]
 
 
 def test_a_server_that_only_reads_has_a_store_of_the_release_before(postgres: PostgresServer) -> None:
@@ -258,7 +259,7 @@ def test_a_server_that_only_reads_has_a_store_of_the_release_before(postgres: Po
     older_store(url)
     with opened(f"{url}?options=-c%20default_transaction_read_only%3Don", lambda _: None) as database:
         with database.reading() as connection:
-            assert connection.execute(sa.select(sessions.c.session_id, sessions.c.trace)).all() == [("s", None)]
+            assert connection.execute(sa.select(sessions.c.session_id, sessions.c.parent_life)).all() == [("s", None)]
             assert connection.execute(sa.select(calls.c.seq, calls.c.wanted)).all() == [(1, None)]
         with pytest.raises(StoreError, match="cannot be opened"), database.writing():
             pass

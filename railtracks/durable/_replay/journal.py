@@ -53,6 +53,7 @@ class Journal:
 
     Attributes:
         parts: The parts that calls work with.
+        life: The random number of this life of the session; `None` in sessions begun with revision 0001.
         identities: What calls are known by outside of the session.
         background: The background calls.
         broadcasts: The broadcasts.
@@ -105,6 +106,7 @@ class Journal:
             together=Together(),
             calls_in_flows=lambda keys: calls_in_sessions([*map(identities.of_flow, keys)]),
         )
+        self.life = life
         self._record = record
         self._prints = prints
         self._names = FunctionNames()

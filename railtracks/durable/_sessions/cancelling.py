@@ -36,7 +36,7 @@ def cancelled(access: Access, session_id: str, reason: str | None) -> None:
     with access.writing() as (connection, _, owner):
         # Locked first: from now on nobody takes the session, or commits its end.
         row = row_of(connection, session_id, access, is_locked=True)
-        refuse_inner(connection, session_id, row.parent, "cancelled")
+        refuse_inner(connection, session_id, "cancelled")
         if row.status in FINAL:
             raise SessionUnavailableError(session_id, f"is {row.status}: there is nothing left to cancel")
         if owner.refusal_of(connection, session_id, row.owner) is None:
@@ -82,7 +82,7 @@ def freed(access: Access, session_id: str) -> None:
     """
     with access.writing() as (connection, _, _):
         row = row_of(connection, session_id, access, is_locked=True)
-        refuse_inner(connection, session_id, row.parent, "freed")
+        refuse_inner(connection, session_id, "freed")
         count = 0
         for some in pieces([session_id, *inside(connection, [session_id])]):
             stuck = sessions.c.session_id.in_(some), sessions.c.status == DurableStatus.STUCK

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import backed_up_at
+from railtracks.durable._store.families import opened_in
 from railtracks.durable._store.histories import check_history
 from railtracks.durable._store.looking import NO_JOURNAL
 from railtracks.durable._store.onlooking import Onlooker
@@ -133,13 +134,15 @@ def _orphans(connection: Connection) -> Iterator[StoreProblem]:
             "delete them: store.prune() does so, whatever else it deletes",
         )
     around = sessions.alias("around")
-    is_alone = sessions.c.parent.is_not(None) & ~sa.exists().where(around.c.session_id == sessions.c.parent)
+    is_alone = sessions.c.parent.is_not(None) & ~sa.exists().where(
+        opened_in(sessions, around.c.session_id, around.c.life)
+    )
     query = sa.select(sessions.c.session_id, sessions.c.parent).where(is_alone).order_by(sessions.c.session_id)
     for session_id, parent in connection.execute(query):
         yield _problem(
             "orphan",
             shown_id(session_id),
-            f"it was opened inside session {shown_id(parent)}, which is not in this store",
+            f"it was opened inside a session {shown_id(parent)} that is not in this store",
             "nothing if that one is in another store; else nothing resumes it: store.delete(session_id)",
         )
 

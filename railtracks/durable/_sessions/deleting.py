@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 from railtracks._checks import check_duration, check_text, is_text
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import backed_up_at, backup_refusal, now_of
-from railtracks.durable._store.families import inside, pieces, refuse_inner
+from railtracks.durable._store.families import IS_OUTERMOST, inside, pieces, refuse_inner
 from railtracks.durable._store.ownership import ProcessOwner
 from railtracks.durable._store.reading import is_storable
 from railtracks.durable._store.schema import FINAL, DurableStatus, sessions
@@ -44,11 +44,11 @@ def deleted(access: Access, session_id: str) -> None:
     check_text("session_id", session_id)
     with access.writing() as (connection, _, owner):
         # Not as a checked row: a damaged one may be deleted, too.
-        query = sa.select(sessions.c.parent).where(sessions.c.session_id == session_id).with_for_update()
+        query = sa.select(sessions.c.session_id).where(sessions.c.session_id == session_id).with_for_update()
         found = connection.execute(query).first() if is_storable(session_id) else None
         if found is None:
             raise SessionUnavailableError(session_id, f"is not in the store {access}")
-        refuse_inner(connection, session_id, found.parent, "deleted")
+        refuse_inner(connection, session_id, "deleted")
         family = [session_id, *inside(connection, [session_id])]
         refusal = _refusal(connection, owner, family)
         if refusal is not None:
@@ -90,8 +90,8 @@ def pruned(access: Access, older_than: timedelta | float, status: DurableStatus 
         until = now_of(connection) - seconds
         is_old = sessions.c.status.in_(wanted) & (sessions.c.ended_at < until)
         if dry_run:
-            known = connection.execute(sa.select(sessions.c.session_id, sessions.c.parent).where(is_old)).all()
-            return sum(_is_outermost(connection, session_id, parent) for session_id, parent in known)
+            number = sa.select(sa.func.count()).select_from(sessions).where(is_old, IS_OUTERMOST)
+            return int(connection.execute(number).scalar_one())
         old = _ids(connection.execute(sa.select(sessions.c.session_id).where(is_old)).scalars().all())
         behind = _ids([session_id for _, session_id in left_behind(connection)])
     _wipe(access, behind)
@@ -100,14 +100,9 @@ def pruned(access: Access, older_than: timedelta | float, status: DurableStatus 
         with _in_turn(access) as (connection, owner):
             some = sessions.c.session_id.in_(old[start : start + _SESSIONS_AT_ONCE])
             # Asked again, and locked: since the look somebody may have deleted one of them and begun it again.
-            found = connection.execute(
-                sa.select(sessions.c.session_id, sessions.c.parent).where(some, is_old).with_for_update()
-            ).all()
-            families = [
-                [session_id, *inside(connection, [session_id])]
-                for session_id, parent in found
-                if _is_outermost(connection, session_id, parent)
-            ]
+            query = sa.select(sessions.c.session_id).where(some, is_old, IS_OUTERMOST).with_for_update()
+            found = connection.execute(query).scalars().all()
+            families = [[session_id, *inside(connection, [session_id])] for session_id in found]
             gone = [family for family in families if _refusal(connection, owner, family) is None]
             family = [each for family in gone for each in family]
             if family:
@@ -136,14 +131,6 @@ def _in_turn(access: Access) -> Generator[tuple[Connection, ProcessOwner]]:
 def _ids(found: Sequence[object]) -> list[str]:
     """Return those of some ids that a session can have; others are no rows of this library's."""
     return [each for each in dict.fromkeys(found) if isinstance(each, str) and is_storable(each)]
-
-
-def _is_outermost(connection: Connection, session_id: str, parent: str | None) -> bool:
-    try:
-        refuse_inner(connection, session_id, parent, "deleted")
-    except SessionUnavailableError:
-        return False
-    return True
 
 
 def _refusal(connection: Connection, owner: ProcessOwner, family: Sequence[str]) -> SessionOwnedError | None:

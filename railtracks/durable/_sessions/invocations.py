@@ -76,6 +76,7 @@ def run_of_block(
         may_be_new=may_be_new,
         seed=identity.seed if identity else None,
         parent=identity.parent if identity else None,
+        parent_life=identity.parent_life if identity else None,
     )
     return Run(access_of(store_of(store)), wanted, around=None if identity is None else identity.around)
 
@@ -133,12 +134,14 @@ class Identity:
         session_id: Its identifier.
         seed: The seed of its random numbers, if that is not the identifier: inside a durable session.
         parent: The identifier of the durable session around it.
+        parent_life: The life of that session.
         around: Of a block inside another session: where it stands.
     """
 
     session_id: str
     seed: str | None = None
     parent: str | None = None
+    parent_life: str | None = None
     around: Around | None = None
 
 
@@ -160,7 +163,7 @@ def _derived(name: str) -> Identity | None:
         return None
     session_id, seed = journal.identities.of_block(frame, name)
     around = journal.parts.parking, journal.identities.strands.of(frame).body
-    return Identity(session_id, seed, journal.session_id, around)
+    return Identity(session_id, seed, journal.session_id, journal.life, around)
 
 
 async def _invoke(  # noqa: PLR0917 - the parts of an invocation
@@ -215,6 +218,7 @@ def _wanted(flow: DurableFlow, identity: Identity, inputs: Inputs | None) -> Wan
         may_be_new=inputs is not None,
         seed=identity.seed,
         parent=identity.parent,
+        parent_life=identity.parent_life,
     )
 
 
@@ -267,7 +271,7 @@ class InnerFlow(StandIn):
         """Run the inner session; while that is parked, this call waits, and the session around it may be parked."""
         journal, body = self._journal, _call_here()
         session_id, seed = journal.identities.of_flow(body.identity)
-        identity = Identity(session_id, seed, journal.session_id)
+        identity = Identity(session_id, seed, journal.session_id, journal.life)
         parking = journal.parts.parking
         while True:
             # `recover` counts the session inside with the one around it.

@@ -23,7 +23,7 @@ from railtracks.durable._sessions.store import StoreOption, access_of, store_of
 from railtracks.durable._sessions.wakeups import CAN_GO_ON, IS_DUE
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import backed_up_at, backup_refusal, now_of
-from railtracks.durable._store.families import left_inside
+from railtracks.durable._store.families import is_around, left_inside
 from railtracks.durable._store.onlooking import Onlooker
 from railtracks.durable._store.reading import session_row, shown_id
 from railtracks.durable._store.schema import FINAL, SESSION_HEAD, DurableStatus, SessionRow, sessions
@@ -51,7 +51,7 @@ class _Found(NamedTuple):
         session_id: Its identifier.
         row: Its row, `None` if that is damaged.
         why: Why it is left alone, `None` if it is to be resumed.
-        is_inside: Whether the session around it is in the store, which alone resumes it.
+        is_inside: Whether it is inside another session, which alone resumes it, in whatever store that is.
     """
 
     session_id: str
@@ -293,7 +293,7 @@ def _look(access: Access) -> list[_Found]:
         return [
             *found,
             *(
-                _Found(row.session_id, row, open_sessions.why(row, owner, live), open_sessions.is_inside(row))
+                _Found(row.session_id, row, open_sessions.why(row, owner, live), row.parent is not None)
                 for row in open_sessions
             ),
         ]
@@ -310,7 +310,9 @@ class _Open:
         self.left = frozenset[str]()
         self._rows: dict[str, SessionRow] = {}
         self._due: set[str] = set()
-        # Why a session cannot be resumed, by the identifier of the session around it.
+        # The rows that cannot be read, with what is wrong with them.
+        self._damaged: list[tuple[SessionRow, str]] = []
+        # Why a session that waits cannot be resumed: of one inside it the row cannot be read.
         self._damages: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[SessionRow]:
@@ -324,31 +326,31 @@ class _Open:
 
     def add_damaged(self, row: SessionRow, problem: str) -> None:
         """Add a session whose row cannot be read: the session around it could not go on."""
-        if isinstance(row.parent, str) and row.status in CAN_GO_ON:
-            self._damages[row.parent] = problem
+        self._damaged.append((row, problem))
 
     def wake(self) -> None:
         """Wake the sessions around those that can go on, and give them the damages of those inside them."""
         for row in self:
             if row.session_id in self._due or row.status == DurableStatus.INTERRUPTED:
                 self._due.update(self._around(row))
-        for parent, problem in list(self._damages.items()):
-            if parent in self._rows:
-                self._damages.update(dict.fromkeys(self._around(self._rows[parent]), problem))
+        for row, problem in self._damaged:
+            if row.status in CAN_GO_ON:
+                self._damages.update(dict.fromkeys(self._around(row), problem))
 
     def _around(self, row: SessionRow) -> list[str]:
         """Return the identifiers of the sessions around one, as far as they wait."""
         around: dict[str, None] = {}
-        outer = self._rows.get(row.parent or "")
+        outer = self._outer(row)
         # In a damaged store a session may be inside itself.
         while outer is not None and outer.status == DurableStatus.WAITING and outer.session_id not in around:
             around[outer.session_id] = None
-            outer = self._rows.get(outer.parent or "")
+            outer = self._outer(outer)
         return list(around)
 
-    def is_inside(self, row: SessionRow) -> bool:
-        """Return whether the session around one is in the store. Without that, it counts as the outermost one."""
-        return row.parent in self._rows or row.session_id in self.left
+    def _outer(self, row: SessionRow) -> SessionRow | None:
+        """Return the session that one was opened in, if that is in this store and not over, and can be read."""
+        outer = self._rows.get(row.parent or "")
+        return outer if outer is not None and is_around(outer, row) else None
 
     def why(self, row: SessionRow, owner: Onlooker, live: frozenset[str]) -> str | None:
         """Return why a session is left alone, `None` if it is to be resumed."""
@@ -356,10 +358,12 @@ class _Open:
         # First, because no other reason matters then.
         if row.session_id in self.left:
             return _OVER_AROUND
-        if row.parent in self._rows:
+        if self._outer(row) is not None:
             return _ASLEEP if is_asleep else f"session {row.parent} resumes it"
         if row.status == DurableStatus.STUCK:
             return f"it is stuck: it was taken over {row.recoveries} times without progress"
         if not owner.is_free(row, live):
             return "a live owner has it"
+        if row.parent is not None and not is_asleep:
+            return f"session {row.parent} resumes it, which is in another store, gone or damaged"
         return self._damages.get(row.session_id, _ASLEEP) if is_asleep else None

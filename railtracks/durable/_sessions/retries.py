@@ -18,7 +18,7 @@ from railtracks.durable._sessions.views import row_of
 from railtracks.durable._sessions.wakeups import whole_timeout
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
-from railtracks.durable._store.families import refuse_inner
+from railtracks.durable._store.families import opened_in, refuse_inner
 from railtracks.durable._store.lives import name_of_life
 from railtracks.durable._store.ownership import ProcessOwner
 from railtracks.durable._store.reading import moment_after, record_of, session_row
@@ -70,7 +70,7 @@ def retried(access: Access, session_id: str) -> None:
 
 def _refuse(connection: Connection, owner: ProcessOwner, row: SessionRow) -> None:
     """Refuse a session that has not failed, or that is inside another one."""
-    refuse_inner(connection, row.session_id, row.parent, "retried")
+    refuse_inner(connection, row.session_id, "retried")
     if row.status in _RETRIED:
         return
     owned = owner.refusal_of(connection, row.session_id, row.owner)
@@ -91,7 +91,7 @@ def _refuse(connection: Connection, owner: ProcessOwner, row: SessionRow) -> Non
 def _ended(connection: Connection, row: SessionRow) -> _Ended:
     """Read a session and those inside it that have ended and not completed."""
     rows = record_of(connection, row.session_id)
-    its = sessions.c.parent == row.session_id
+    its = opened_in(sessions, row.session_id, row.life)
     query = sa.select(sessions).where(its, sessions.c.status.in_(FINAL - {DurableStatus.COMPLETED}))
     found = map(session_row, connection.execute(query.with_for_update()).all())
     inside = {each.session_id: _ended(connection, each) for each in found}
@@ -133,16 +133,17 @@ def _open_again(connection: Connection, ended: _Ended, now: float) -> None:
         inner = ended.inside[session_id]
         if inner.is_possible:
             _open_again(connection, inner, now)
-    _prolong_inside(connection, session.session_id, now)
+    _prolong_inside(connection, session, now)
 
 
-def _prolong_inside(connection: Connection, session_id: str, now: float) -> None:
+def _prolong_inside(connection: Connection, session: SessionRow, now: float) -> None:
     """Give the sessions inside one that have not ended their whole timeout."""
-    query = sa.select(sessions).where(sessions.c.parent == session_id, sessions.c.status.not_in(FINAL))
+    its = opened_in(sessions, session.session_id, session.life)
+    query = sa.select(sessions).where(its, sessions.c.status.not_in(FINAL))
     for each in map(session_row, connection.execute(query).all()):
         own = sa.update(sessions).where(sessions.c.session_id == each.session_id)
         connection.execute(own.values(deadline_at=moment_after(now, each.timeout), wakes_at=None))
-        _prolong_inside(connection, each.session_id, now)
+        _prolong_inside(connection, each, now)
 
 
 def _why_not(ended: _Ended) -> str:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from railtracks._checks import is_text
-from railtracks.durable._store.families import left_inside
+from railtracks.durable._store.families import left_inside, opened_in
 from railtracks.durable._store.reading import moment_after, session_row
 from railtracks.durable._store.schema import (
     FINAL,
@@ -37,6 +37,7 @@ CAN_GO_ON: Final = (DurableStatus.WAITING, DurableStatus.INTERRUPTED)
 _BEGUN: Final = (RowStatus.OPENED, RowStatus.RETRIED)
 
 _inner: Final = sessions.alias("inner_session")
+_outer: Final = sessions.alias("outer_session")
 _ends: Final = calls.alias("wait_end")
 # A wait that has begun and has no outcome. Its end stands behind its beginning, mostly close to it.
 _has_ended: Final = (
@@ -70,7 +71,9 @@ _is_heard: Final = (
     .exists()
 )
 _has_inner: Final = (
-    sa.select(sa.literal(1)).where(_inner.c.parent == sessions.c.session_id, _inner.c.status.in_(CAN_GO_ON)).exists()
+    sa.select(sa.literal(1))
+    .where(opened_in(_inner, sessions.c.session_id, sessions.c.life), _inner.c.status.in_(CAN_GO_ON))
+    .exists()
 )
 _now: Final = sa.bindparam("now", type_=sa.Float)
 # Whether a session that waits has something to wake up for, those inside it left out: true, or false or null. One that
@@ -84,8 +87,10 @@ IS_DUE: Final = sa.or_(
 
 # Made once: to put such a statement together costs more than to run it.
 _OF_ONE: Final = sa.select(IS_DUE).where(sessions.c.session_id == sa.bindparam("wanted"))
-_INSIDE: Final = sa.select(*SESSION_HEAD, IS_DUE).where(
-    sessions.c.parent == sa.bindparam("wanted"), sessions.c.status.in_(CAN_GO_ON)
+_INSIDE: Final = (
+    sa.select(*SESSION_HEAD, IS_DUE)
+    .join(_outer, opened_in(sessions, _outer.c.session_id, _outer.c.life))
+    .where(_outer.c.session_id == sa.bindparam("wanted"), sessions.c.status.in_(CAN_GO_ON))
 )
 
 

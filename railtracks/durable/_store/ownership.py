@@ -256,6 +256,7 @@ class ProcessOwner(Onlooker):
             recoveries=0,
             forked_from=None,
             parent=wanted.parent,
+            parent_life=wanted.parent_life,
             life=life,
             prints=NEWEST,
         )

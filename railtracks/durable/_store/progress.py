@@ -10,15 +10,20 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from railtracks.durable._store.families import opened_in
 from railtracks.durable._store.schema import RowStatus, SessionRow, calls, sessions
 
-_WANTED: Final = sa.select(sa.bindparam("wanted", type_=sa.String(200)).label("session_id")).cte(
-    "inside", recursive=True
+_WANTED: Final = (
+    sa.select(sessions.c.session_id, sessions.c.life)
+    .where(sessions.c.session_id == sa.bindparam("wanted"))
+    .cte("inside", recursive=True)
 )
 # The session and those inside it, at any depth. `union` keeps no double, so that a damaged store with a circle of
 # parents ends the statement.
 _INSIDE: Final = _WANTED.union(
-    sa.select(sessions.c.session_id).join(_WANTED, sessions.c.parent == _WANTED.c.session_id)
+    sa.select(sessions.c.session_id, sessions.c.life).join(
+        _WANTED, opened_in(sessions, _WANTED.c.session_id, _WANTED.c.life)
+    )
 )
 # The index of the primary key leads to the last outcome of a session, past the few rows behind it that are none: so the
 # length of a record costs nothing.

@@ -118,6 +118,7 @@ _SESSION: Final[dict[str, _Check]] = {
     "outcome_seq": _optional(_is_number),
     "retried_at": _optional(_is_moment),
     "trace": _optional(_is_text),
+    "parent_life": _optional(_is_text),
 }
 _STATUSES: Final = frozenset(RowStatus)
 # The columns with texts that many rows have in common.

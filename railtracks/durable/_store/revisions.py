@@ -12,9 +12,16 @@ from typing import Final
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 
-from railtracks.durable._store.migrations.versions import r0001_first, r0002_operating, r0003_waits, r0004_traces
+from railtracks.durable._store.migrations.versions import (
+    r0001_first,
+    r0002_operating,
+    r0003_waits,
+    r0004_traces,
+    r0005_families,
+)
 
-_UPGRADES: Final = {each.revision: each.upgrade for each in (r0001_first, r0002_operating, r0003_waits, r0004_traces)}
+_REVISIONS: Final = (r0001_first, r0002_operating, r0003_waits, r0004_traces, r0005_families)
+_UPGRADES: Final = {each.revision: each.upgrade for each in _REVISIONS}
 # What alembic writes behind each statement.
 _END: Final = ";\n\n"
 

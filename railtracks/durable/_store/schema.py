@@ -25,10 +25,10 @@ from sqlalchemy import (
 )
 
 # The newest revision under `migrations`, which this library reads and writes.
-REVISION: Final = "0004"
+REVISION: Final = "0005"
 # Every revision up to it, oldest first: a store that is at none of these was made by a newer library. A revision only
 # adds tables, indexes and nullable columns: processes of the release before run their sessions to the end.
-REVISIONS: Final = ("0001", "0002", "0003", "0004")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005")
 
 metadata = MetaData()
 
@@ -124,7 +124,7 @@ sessions = Table(
     # How often the session was taken over from an owner that died with it; `rt.recover` is not counted.
     Column("recoveries", Integer, nullable=False),
     Column("forked_from", Text),
-    # The session in which this one was opened, and which resumes it.
+    # The session in which this one was opened, and which resumes it. It may be in another store.
     Column("parent", String(200)),
     # A random number of this life of the session: an id that is used again has another one. `None` in sessions that
     # were begun with revision 0001.
@@ -145,6 +145,9 @@ sessions = Table(
     Column("retried_at", Float(53)),
     # The trace of the last run that had one, as W3C's `traceparent`.
     Column("trace", Text),
+    # The life of the parent. `None` in sessions without one, in those begun before revision 0005, and in those whose
+    # parent has none: then the parent is known by its id alone.
+    Column("parent_life", String(32)),
     Index("railtracks_sessions_by_status", "status", "flow_name"),
     Index("railtracks_sessions_by_parent", "parent"),
     Index("railtracks_sessions_by_creation", "created_at", "session_id"),
@@ -278,6 +281,7 @@ class SessionRow(NamedTuple):
     outcome_seq: int | None = None
     retried_at: float | None = None
     trace: str | None = None
+    parent_life: str | None = None
 
 
 class CallRow(NamedTuple):

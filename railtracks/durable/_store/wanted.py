@@ -36,6 +36,7 @@ class Wanted:
         may_be_new: Whether it is begun if there is none.
         seed: The seed of its random numbers, if that is not its identifier.
         parent: The session that it is opened in, if that is durable.
+        parent_life: The life of that session.
     """
 
     session_id: str
@@ -48,6 +49,7 @@ class Wanted:
     may_be_new: bool
     seed: str | None = None
     parent: str | None = None
+    parent_life: str | None = None
 
 
 @define(frozen=True)
@@ -82,7 +84,7 @@ def stuck(wanted: Wanted) -> Exception:
     if wanted.parent is not None:
         return StoreError(
             f"session {wanted.session_id} {why} It is inside session {wanted.parent}: DurableStore.free() of the"
-            " outermost one lets both go on"
+            " outermost one of its store lets both go on"
         )
     return SessionUnavailableError(
         wanted.session_id, f"{why} DurableStore.free() lets it go on, and a fork of it can run"
