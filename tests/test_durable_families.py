@@ -12,10 +12,11 @@ import sqlalchemy as sa
 import trio
 from durable_nodes import DONE, add, done_fixture, flow_of  # noqa: F401 - a fixture
 from postgres_server import url_of_store
-from stored_sessions import put, put_calls
+from stored_sessions import put, put_calls, until
 
 import railtracks as rt
-from railtracks.durable._sessions.store import access_of
+from railtracks.durable._sessions.store import access_of, store_with
+from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.progress import progress_of
 from railtracks.durable._store.schema import sessions
 
@@ -179,6 +180,98 @@ async def test_sessions_in_two_stores_that_failed_go_on_when_both_are_retried_th
     assert (await rt.recover(first, [flow])).resumed == ("s",)
     assert await flow.aresume("s") == 2
     assert status_of(second, "inner") == "completed"
+
+
+async def test_a_session_that_waits_beside_a_flow_of_another_store_is_woken_for_that(
+    stores: tuple[rt.DurableStore, ...],
+) -> None:
+    first, second, _ = stores
+
+    async def inner() -> str:
+        return str(await rt.wait_for_signal("go", park=True))
+
+    async def waiting() -> str:
+        return str(await rt.wait_for_signal("own", park=True))
+
+    inside = flow_of(second, inner, "inner")
+
+    async def main() -> list[str]:
+        async with rt.open_group() as group:
+            found = [group.start_soon(waiting), group.start_soon(inside.ainvoke)]
+        return [str(each.result()) for each in found]
+
+    flow = flow_of(first, main)
+    with pytest.raises(rt.SessionWaiting):
+        await flow.ainvoke(session_id="s")
+    await rt.send_signal(id_of(second, "inner"), "go", "inner", store=second)
+    assert (await rt.recover(first, [flow])).resumed == ("s",)
+    assert status_of(second, "inner") == "completed"
+    # From now on it waits for its own signal only.
+    assert (await rt.recover(first, [flow])).sleeping == 1
+    await rt.send_signal("s", "own", "outer", store=first)
+    await rt.recover(first, [flow])
+    assert await flow.aresume("s") == ["outer", "inner"]
+
+
+class ThreeStores:
+    """A flow around a flow around a flow that waits for a signal, each in a store of its own."""
+
+    def __init__(self, stores: tuple[rt.DurableStore, ...], beside: Callable[..., Any] | None = None) -> None:
+        self._stores = stores
+        self._beside = beside
+        self.innermost = flow_of(stores[2], self._wait, "innermost")
+        self.middle = flow_of(stores[1], self._enclose, "middle")
+        self.outermost = flow_of(stores[0], self._main, "outermost")
+
+    async def _wait(self) -> str:
+        return str(await rt.wait_for_signal("go", park=True))
+
+    async def _enclose(self) -> str:
+        return str(await self.innermost.ainvoke())
+
+    async def _main(self) -> str:
+        async with rt.open_group() as group:
+            if self._beside is not None:
+                group.start_soon(self._beside)
+            return str(await self.middle.ainvoke())
+
+    async def send(self) -> None:
+        await rt.send_signal(id_of(self._stores[2], "innermost"), "go", "heard", store=self._stores[2])
+
+
+async def test_sessions_in_three_stores_are_parked_and_wake_together(stores: tuple[rt.DurableStore, ...]) -> None:
+    flows = ThreeStores(stores)
+    with trio.fail_after(60), pytest.raises(rt.SessionWaiting):
+        await flows.outermost.ainvoke(session_id="s")
+    names = ("outermost", "middle", "innermost")
+    assert [status_of(*each) for each in zip(stores, names, strict=True)] == ["waiting"] * 3
+    await flows.send()
+    assert (await rt.recover(stores[0], [flows.outermost])).resumed == ("s",)
+    assert await flows.outermost.aresume("s") == "heard"
+
+
+async def test_a_busy_session_goes_on_when_one_deep_inside_in_a_third_store_hears_its_signal(
+    stores: tuple[rt.DurableStore, ...],
+) -> None:
+    may_end = trio.Event()
+
+    @rt.function_node
+    async def busy() -> None:
+        await may_end.wait()
+
+    patient = [store_with(each, patience=Patience(look=0.001)) for each in stores]
+    flows, heard = ThreeStores(tuple(patient), busy), list[str]()
+
+    async def run() -> None:
+        heard.append(await flows.outermost.ainvoke())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await until(lambda: status_of(stores[1], "middle") == "waiting")
+        await flows.send()
+        await until(lambda: status_of(stores[1], "middle") == "completed")
+        may_end.set()
+    assert heard == ["heard"]
 
 
 # An id that another session had before.

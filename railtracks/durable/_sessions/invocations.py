@@ -10,7 +10,8 @@ import math
 import os
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeAlias
+from itertools import count
+from typing import Final, TypeAlias
 
 import trio
 from attrs import define
@@ -35,7 +36,8 @@ from railtracks.durable._sessions.views import row_of
 from railtracks.durable._sessions.wakeups import is_due
 from railtracks.durable._store.access import Access
 from railtracks.durable._store.database import now_of
-from railtracks.durable._store.schema import FLOW, RowStatus
+from railtracks.durable._store.families import parent_of
+from railtracks.durable._store.schema import AT_EACH_LOOK, FLOW, RowStatus
 from railtracks.durable._store.wanted import Taken, Wanted
 from railtracks.durable._values.alike import Given, Inputs
 from railtracks.durable._values.shapes import StandIn, result_kind_of
@@ -48,6 +50,10 @@ __all__ = ["resume_flow", "run_flow", "run_of_block", "store_of"]
 Start: TypeAlias = Callable[[DurableRun[Frame], Args, Kwargs], Awaitable[object]]
 # Is told of a session that does not run, because it has ended.
 Ended: TypeAlias = Callable[[EndedSession], None]
+
+
+# A call of an inner flow whose session waits for one of another store resumes it at each look of this number.
+_LOOKS_AT_ONE: Final = 100
 
 
 def run_of_block(
@@ -279,17 +285,26 @@ class InnerFlow(StandIn):
             try:
                 return await self._invoke(args, kwargs, identity)
             except SessionWaiting:
-                with parking.waits(body.key, None, may_park=True):
-                    while not await in_thread(self._is_due, session_id):
+                until = await in_thread(self._until, session_id)
+                with parking.waits(body.key, until, may_park=True):
+                    looks = count(1)
+                    while not await in_thread(self._is_due, session_id, next(looks)):
                         parking.park_if_idle()
                         await trio.sleep(self._access.patience.look)
                 await parking.go_on()
             finally:
                 place_here.reset(around)
 
-    def _is_due(self, session_id: str) -> bool:
+    def _until(self, session_id: str) -> float | None:
+        """Return when the session around a parked one is to be woken without any signal; `None` for never."""
         with self._access.reading() as (connection, _, _):
-            return is_due(connection, row_of(connection, session_id, self._access).session_id, now_of(connection))
+            return AT_EACH_LOOK if parent_of(connection, session_id) is None else None
+
+    def _is_due(self, session_id: str, looks: int) -> bool:
+        with self._access.reading() as (connection, _, _):
+            known = row_of(connection, session_id, self._access).session_id
+            # Resuming a session in vain takes much longer than a look.
+            return is_due(connection, known, now_of(connection), elsewhere=looks % _LOOKS_AT_ONE == 0)
 
 
 def _call_here() -> CallBody:

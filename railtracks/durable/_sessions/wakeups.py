@@ -16,6 +16,7 @@ from railtracks._checks import is_text
 from railtracks.durable._store.families import left_inside, opened_in
 from railtracks.durable._store.reading import moment_after, session_row
 from railtracks.durable._store.schema import (
+    AT_EACH_LOOK,
     FINAL,
     SESSION_HEAD,
     WAIT,
@@ -76,13 +77,17 @@ _has_inner: Final = (
     .exists()
 )
 _now: Final = sa.bindparam("now", type_=sa.Float)
+# Sessions with an earlier `wakes_at` are left out.
+_beyond: Final = sa.bindparam("beyond", -1.0, type_=sa.Float)
 # Whether a session that waits has something to wake up for, those inside it left out: true, or false or null. One that
 # waits neither for a signal nor for a session inside it waited for such a session, which has ended meanwhile.
 IS_DUE: Final = sa.or_(
-    sessions.c.wakes_at <= _now,
+    sa.and_(sessions.c.wakes_at <= _now, sessions.c.wakes_at > _beyond),
     sessions.c.deadline_at <= _now,
     _is_heard,
-    sa.and_(~_has_inner, ~_open_waits.correlate(sessions).exists()),
+    sa.and_(
+        sa.func.coalesce(sessions.c.wakes_at, _now) > _beyond, ~_has_inner, ~_open_waits.correlate(sessions).exists()
+    ),
 ).label("is_due")
 
 # Made once: to put such a statement together costs more than to run it.
@@ -130,23 +135,25 @@ def signals_waited_for(connection: Connection) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def is_due(connection: Connection, session_id: str, now: float) -> bool:
+def is_due(connection: Connection, session_id: str, now: float, *, elsewhere: bool) -> bool:
     """Return whether a session that waits has something to wake up for.
 
     Args:
         connection: A transaction in the store.
         session_id: The session.
         now: The time by the clock of the store.
+        elsewhere: Whether a session that waits for one of another store counts as due, so that it looks there.
 
     Raises:
         StoreError: If the row of a session inside it is damaged.
     """
-    if connection.execute(_OF_ONE, {"wanted": session_id, "now": now}).scalar():
+    asked = {"now": now, "beyond": -1.0 if elsewhere else AT_EACH_LOOK}
+    if connection.execute(_OF_ONE, {"wanted": session_id, **asked}).scalar():
         return True
     # A loop that knows where it was: in a damaged store a session may be inside itself.
     left, seen = [session_id], {session_id}
     while left:
-        for *head, is_inner_due in connection.execute(_INSIDE, {"wanted": left.pop(), "now": now}):
+        for *head, is_inner_due in connection.execute(_INSIDE, {"wanted": left.pop(), **asked}):
             inner: SessionRow = session_row(head)
             if is_inner_due or inner.status != DurableStatus.WAITING:
                 return True

@@ -42,6 +42,9 @@ FLOW: Final = "flow "
 TOOLS: Final = "tools of "
 
 
+# The column `wakes_at` of a parked session that waits for a session of another store. This store does not hear of that
+# one, so `recover` wakes the session at each look.
+AT_EACH_LOOK: Final = 0.0
 # The name of the fact that a store is a backup. Its value is the moment of which it is, by the clock of the original.
 BACKUP: Final = "backup_of"
 # The name of the fact that fencing numbers begin above its value.
@@ -115,7 +118,7 @@ sessions = Table(
     Column("created_at", Float(53), nullable=False),
     Column("ended_at", Float(53)),
     Column("deadline_at", Float(53)),
-    # Of a session that waits: when the first timeout of its waits is over.
+    # Of a session that waits: when the first timeout of its waits is over, or `AT_EACH_LOOK`.
     Column("wakes_at", Float(53)),
     Column("failure", LargeBinary),
     Column("owner", String(32)),
