@@ -675,7 +675,7 @@ async def test_a_session_that_is_busy_goes_on_when_one_parked_deep_inside_hears_
             middle, innermost = flows.id_of("middle"), flows.id_of("innermost")
             with access_of(store).writing() as (connection, _, _owner):
                 around = sa.update(sessions).where(sessions.c.session_id == middle)
-                connection.execute(around.values(parent=innermost))
+                connection.execute(around.values(parent=innermost, parent_life=None))
         # Some looks at the sessions inside.
         await trio.sleep(0.1)
         await flows.send()
