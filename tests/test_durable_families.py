@@ -375,3 +375,11 @@ async def test_a_session_does_not_wait_for_what_an_earlier_one_with_its_id_left_
     with access_of(store).writing() as (connection, _, _owner):
         connection.execute(sa.update(sessions).where(sessions.c.session_id == "s").values(life="another"))
     assert (await rt.recover(store, [flow])).resumed == ("s",)
+
+
+async def test_a_fork_of_a_session_inside_another_one_is_inside_none(store: rt.DurableStore) -> None:
+    lives(store, seed="seed")
+    fork = store.fork("own")
+    assert column_of(store, fork, sessions.c.parent_life) is None
+    store.delete("s")
+    assert statuses(store) == {"earlier": "interrupted", fork: "interrupted"}

@@ -65,6 +65,7 @@ def forked(access: Access, session_id: str, before: int | None) -> str:
             recoveries=0,
             forked_from=session_id,
             parent=None,
+            parent_life=None,
             progress=None,
             cause=None,
             cancel_asked_at=None,
