@@ -357,6 +357,18 @@ async def test_recover_tells_what_an_earlier_session_with_the_id_left_inside_fro
     assert (await rt.recover(store, [flow])).skipped.keys() == {"earlier"}
 
 
+async def test_a_session_inside_one_whose_row_cannot_be_read_is_left_to_that(store: rt.DurableStore) -> None:
+    async def main() -> None:
+        DONE.append("ran")
+
+    lives(store, flow_name="main", entry_point="main", inputs=b"[[], {}]")
+    with access_of(store).writing() as (connection, _, _owner):
+        connection.execute(sa.update(sessions).where(sessions.c.session_id == "s").values(recoveries=-1))
+    done = await rt.recover(store, [flow_of(store, main, "main")])
+    assert (done.resumed, done.failed, DONE) == ((), {}, [])
+    assert done.skipped.keys() == {"s", "earlier", "own", "old"}
+
+
 async def test_a_session_does_not_wait_for_what_an_earlier_one_with_its_id_left_inside(store: rt.DurableStore) -> None:
     async def innermost() -> str:
         return str(await rt.wait_for_signal("go", park=True))
