@@ -197,6 +197,150 @@ async def test_a_recovered_session_saves_its_state_under_the_name_that_it_was_be
     assert any(each.stem == "named" for each in (tmp_path / "home").rglob("*.json"))
 
 
+# What this recover did, beside others.
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_session_that_another_process_ended_before_its_turn_is_none_that_recover_resumed(
+    store: rt.DurableStore, fails: bool
+) -> None:
+    ran: list[str] = []
+    begun, goes_on = trio.Event(), trio.Event()
+
+    async def main(name: str) -> None:
+        ran.append(name)
+        if len(ran) <= 2:
+            raise KeyboardInterrupt
+        if len(ran) == 3:
+            begun.set()
+            await goes_on.wait()
+        elif fails:
+            raise LookupError
+
+    flow = flow_of(store, main)
+    for name in ("a", "b"):
+        with pytest.raises(KeyboardInterrupt):
+            await flow.ainvoke(name, session_id=name)
+    found: list[rt.Recovery] = []
+
+    async def recover() -> None:
+        found.append(await rt.recover(store, [flow], limit=1))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(recover)
+        await begun.wait()
+        (other,) = {"a", "b"} - {ran[2]}
+        with suppress(LookupError):
+            await flow.aresume(other)
+        goes_on.set()
+    (done,) = found
+    assert (done.resumed, done.failed, done.skipped) == ((ran[2],), {}, {})
+    assert {each.status for each in store.sessions()} == {"completed", "failed" if fails else "completed"}
+    assert ran[3:] == [other]
+
+
+async def test_the_first_error_of_the_progress_callback_ends_recover_and_comes_out_alone(
+    store: rt.DurableStore,
+) -> None:
+    raised: list[Exception] = []
+
+    async def main() -> None:
+        if is_first:
+            raise KeyboardInterrupt
+
+    def progress(told: rt.RecoveryProgress) -> None:
+        if told.running:
+            raised.append(ValueError(told))
+            raise raised[-1]
+
+    is_first = True
+    flow = flow_of(store, main)
+    for name in ("a", "b", "c"):
+        with pytest.raises(KeyboardInterrupt):
+            await flow.ainvoke(session_id=name)
+    is_first = False
+    # Without a limit the tasks of all sessions have begun when the first one tells of itself.
+    with pytest.raises(ValueError, match="running=1") as caught:
+        await rt.recover(store, [flow], None, progress=progress)
+    assert [caught.value] == raised
+    assert {each.status for each in store.sessions()} == {"interrupted"}
+
+
+@pytest.mark.parametrize("place", ["callback", "session"])
+async def test_an_error_that_is_to_end_the_program_comes_out_of_recover_as_it_is(
+    store: rt.DurableStore, place: str
+) -> None:
+    error = SystemExit(3)
+
+    async def main() -> None:
+        if is_first:
+            raise KeyboardInterrupt
+        if place == "session":
+            raise error
+
+    def progress(told: rt.RecoveryProgress) -> None:
+        if told.running and place == "callback":
+            raise error
+
+    is_first = True
+    flow = flow_of(store, main)
+    with pytest.raises(KeyboardInterrupt):
+        await flow.ainvoke(session_id="s")
+    is_first = False
+    with pytest.raises(SystemExit) as caught:
+        await rt.recover(store, [flow], progress=progress)
+    assert caught.value is error
+
+
+# Sessions inside another one.
+
+
+@pytest.mark.parametrize("outer", ["is resumed", "fails", "is of another version", "is owned"])
+async def test_what_becomes_of_a_session_tells_of_those_inside_it(store: rt.DurableStore, outer: str) -> None:
+    begun, is_first = trio.Event(), True
+
+    async def work() -> None:
+        if is_first:
+            begun.set()
+            await trio.sleep_forever()
+
+    async def main() -> None:
+        await inside.ainvoke()
+        if outer == "fails":
+            raise LookupError
+
+    inside = flow_of(store, work, "inner")
+    flow = flow_of(store, main, "outer", version="1")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: flow.ainvoke(session_id="o"))
+        await begun.wait()
+        if outer == "is owned":
+            assert (await rt.recover(store, [flow, inside])).skipped == {"o": "a live owner has it"}
+        nursery.cancel_scope.cancel()
+    is_first = False
+    if outer == "is of another version":
+        flow = flow_of(store, main, "outer", version="2")
+    done = await rt.recover(store, [flow, inside])
+    assert done.skipped == ({"o": "it is of version '1'"} if outer == "is of another version" else {})
+    assert done.resumed == (("o",) if outer in {"is resumed", "is owned"} else ())
+    assert set(done.failed) == ({"o"} if outer == "fails" else set())
+    assert done.sleeping == 0
+
+
+async def test_sessions_that_are_inside_one_another_are_named_for_nothing_resumes_them(store: rt.DurableStore) -> None:
+    async def main() -> None:
+        raise KeyboardInterrupt
+
+    flow = flow_of(store, main)
+    for name in ("a", "b"):
+        with pytest.raises(KeyboardInterrupt):
+            await flow.ainvoke(session_id=name)
+    with access_of(store).writing() as (connection, _, _):
+        for name, parent in (("a", "b"), ("b", "a")):
+            connection.execute(sa.update(sessions).where(sessions.c.session_id == name).values(parent=parent))
+    assert set((await rt.recover(store, [flow])).skipped) == {"a", "b"}
+
+
 # A session inside that is stuck.
 
 
@@ -224,6 +368,8 @@ async def test_a_session_inside_that_is_stuck_leaves_the_one_around_it_to_go_on_
     done = await rt.recover(store, [flow, inside])
     assert "is stuck" in done.skipped["s"]
     assert r"DurableStore.free()" in done.skipped["s"]
+    (inner_id,) = [each.session_id for each in store.sessions(flow_name="inner")]
+    assert done.skipped[inner_id].startswith("it is stuck")
     assert statuses(store) == {"outer": "interrupted", "inner": "stuck"}
     store.free("s")
     assert (await rt.recover(store, [flow, inside])).resumed == ("s",)

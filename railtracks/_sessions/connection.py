@@ -352,6 +352,14 @@ class Connection(Generic[P, R]):
         return drain_soon(self._session, self._plan.grace or 0.0)
 
 
+def found_ended(connection: Connection[..., object]) -> bool:
+    """Return whether the durable session of a connection had ended in an earlier run, or in another process.
+
+    Called by `rt.recover`.
+    """
+    return connection._ended is not None  # noqa: SLF001 - for the package
+
+
 def not_durable(name: str) -> str:
     """Return the text of the error for what only a durable flow can do."""
     return f"flow {name!r} is not durable: make it with durable=True, a path, a URL or a store"

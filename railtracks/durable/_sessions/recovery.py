@@ -16,6 +16,7 @@ from attrs import define
 from railtracks._calls.here import this_task
 from railtracks._calls.inputs import limiter_of
 from railtracks._calls.nursery import CallNursery
+from railtracks._sessions.connection import found_ended
 from railtracks._sessions.flow import Flow, flow_like
 from railtracks._workers.threads import in_thread
 from railtracks.durable._replay.places import LimitedPlace, place_here
@@ -38,6 +39,7 @@ from railtracks.exceptions import (
 # The reasons to leave a session alone for which there is nothing to mend.
 _ASLEEP = "it waits for a signal"
 _OVER_AROUND = "the session around it has ended"
+_GOES_WITH_OUTER = "the session around it resumes it"
 
 
 # What is raised if a session cannot be taken; its own code may raise the same.
@@ -64,13 +66,16 @@ class _Found(NamedTuple):
 class Recovery:
     """Which sessions one call of `recover` resumed, which of these failed, and which it left alone.
 
+    A session that had ended when its turn came is in none of these: another process was quicker, and has its outcome.
+    Nor is a session inside another one of the store, unless it is stuck, damaged or asleep: what is told of the
+    outermost one counts for it. What is inside a session that has ended is opened again only by `retry`, with that one.
+
     Attributes:
         resumed: The identifiers of the sessions that it resumed and that have ended: for good, or to wait again.
         failed: By identifier, the errors of the sessions that it resumed and that ended with an error.
-        skipped: By identifier, the reasons why it left the other sessions alone.
+        skipped: By identifier, the reasons why it left other sessions alone.
         sleeping: How many sessions were parked and had nothing to wake up for: no signal has come, and no timeout is
-            over. They are not in `skipped`. Nor are those inside a session that has ended, which only `retry` opens
-            again, with that one.
+            over. They are not in `skipped`.
     """
 
     resumed: tuple[str, ...]
@@ -85,7 +90,8 @@ class RecoveryProgress:
 
     Attributes:
         found: How many sessions it has found that can be resumed.
-        resumed: How many of these it has resumed and have ended: for good, with an error, or to wait again.
+        resumed: How many of these it has resumed and have ended: for good, with an error, or to wait again. Those that
+            it found to be ended, or to be left alone, when their turn came count, too.
         running: How many are open in this process now; those that only wait for a signal count, too.
         left: How many it has not come to yet.
     """
@@ -117,7 +123,8 @@ async def recover(
         limit: How many sessions may run at once: a number, or a `trio.CapacityLimiter`. `None`: all. A session in which
             nothing but waits for signals is open does not count meanwhile.
         progress: Called in Trio's thread with how far this has come: after the look, and whenever a session begins or
-            ends. Its error ends `recover`, which interrupts what was resumed and raises that error.
+            ends. Its first error ends `recover`, which interrupts what was resumed and raises that error; it is not
+            called again.
 
     Raises:
         ValueError: If two flows have the same name and version, or `limit` is less than 1.
@@ -203,7 +210,7 @@ class _Recovering:
         """Note why a session is left alone."""
         if why is _ASLEEP:
             self.sleeping += 1
-        elif why is not _OVER_AROUND:
+        elif why not in {_OVER_AROUND, _GOES_WITH_OUTER}:
             self.skipped[session_id] = why
 
     @trio.lowlevel.enable_ki_protection
@@ -216,7 +223,7 @@ class _Recovering:
 
     @trio.lowlevel.enable_ki_protection
     async def _resume(self, nursery: CallNursery, flow: Flow[..., object], session_id: str) -> None:
-        """Resume one session in a task of its own. The error of the callback ends the others."""
+        """Resume one session in a task of its own. An error of the callback, or one to end the program, ends all."""
         place = None if self._limiter is None else LimitedPlace(session_id, self._limiter)
         try:
             if place is not None:
@@ -230,7 +237,9 @@ class _Recovering:
                 self._running -= 1
                 self._over += 1
             self._tell()
-        except Exception as error:  # noqa: BLE001 - raised by the nursery, when all have ended
+        except trio.Cancelled:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised by the nursery, when all have ended
             nursery.fail(error)
         finally:
             if place is not None:
@@ -244,6 +253,8 @@ class _Recovering:
         except SessionWaiting:
             self.resumed.append(session_id)
         except Exception as error:  # noqa: BLE001 - a session's own error is its outcome, returned and not raised
+            if found_ended(connection):
+                return
             is_left = isinstance(error, _NOT_TAKEN) and connection.session_id is None
             if is_left or isinstance(error, StoreError):
                 # Another process was quicker, or the session cannot be resumed now.
@@ -251,14 +262,17 @@ class _Recovering:
             else:
                 self.failed[session_id] = error
         else:
-            self.resumed.append(session_id)
+            if not found_ended(connection):
+                self.resumed.append(session_id)
 
     def _tell(self) -> None:
         """Call the callback with how far this has come."""
-        if self._progress is not None:
+        # Not once more after its error: it would raise another one while the sessions are being ended.
+        progress, self._progress = self._progress, None
+        if progress is not None:
             found = len(self.found)
-            told = RecoveryProgress(found, self._over, self._running, found - self._over - self._running)
-            _call(self._progress, told)
+            _call(progress, RecoveryProgress(found, self._over, self._running, found - self._over - self._running))
+            self._progress = progress
 
 
 # Users' code, which Ctrl-C strikes at once.
@@ -358,12 +372,21 @@ class _Open:
         # First, because no other reason matters then.
         if row.session_id in self.left:
             return _OVER_AROUND
-        if self._outer(row) is not None:
-            return _ASLEEP if is_asleep else f"session {row.parent} resumes it"
+        # Also inside another session, which cannot go on before a person has freed them.
         if row.status == DurableStatus.STUCK:
             return f"it is stuck: it was taken over {row.recoveries} times without progress"
+        if self._outer(row) is not None:
+            return _ASLEEP if is_asleep else self._why_inside(row)
         if not owner.is_free(row, live):
             return "a live owner has it"
         if row.parent is not None and not is_asleep:
             return f"session {row.parent} resumes it, which is in another store, gone or damaged"
         return self._damages.get(row.session_id, _ASLEEP) if is_asleep else None
+
+    def _why_inside(self, row: SessionRow) -> str:
+        """Return why a session inside another one is left alone: for that, unless the row of one of them is damaged."""
+        seen, outer = {row.session_id}, self._outer(row)
+        while outer is not None and outer.session_id not in seen:
+            seen.add(outer.session_id)
+            outer = self._outer(outer)
+        return _GOES_WITH_OUTER if outer is None else f"its row names session {row.parent}, which is inside it"
