@@ -150,6 +150,18 @@ def check_storable(what: str, text: str | None) -> None:
         raise ValueError(f"{what} cannot be {text!r}: {problem}")
 
 
+# Bytes in UTF-8. An entry of an index of PostgreSQL has some 2,700 at most, and some indexes have an identifier beside.
+_LONGEST_INDEXED: Final = 1_000
+
+
+def check_indexed(what: str, text: str | None) -> None:
+    """Raise `ValueError` if a text cannot be in an index of a store, which holds no long ones as other columns do."""
+    check_storable(what, text)
+    size = 0 if text is None else len(exact(text).encode())
+    if size > _LONGEST_INDEXED:
+        raise ValueError(f"{what} must have at most {_LONGEST_INDEXED:,} bytes in UTF-8, not {size:,}")
+
+
 def check_flag(name: str, value: object) -> None:
     """Raise `TypeError` unless the value is `True` or `False`."""
     if not isinstance(value, bool):

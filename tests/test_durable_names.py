@@ -69,6 +69,44 @@ async def test_a_signal_whose_name_or_key_no_database_keeps_is_refused(store: rt
             await flow_of(store, main).ainvoke(session_id="s")
 
 
+# What an index of a database holds. Characters of several bytes, none of which comes twice: PostgreSQL packs texts.
+LONGEST = "".join(map(chr, range(0x3042, 0x3042 + 333))) + "x"
+TOO_LONG = r"must have at most 1,000 bytes in UTF-8, not 1,001"
+
+
+async def test_names_and_keys_have_a_thousand_bytes_at_most_in_either_database(store: rt.DurableStore) -> None:
+    async def main(name: str) -> str:
+        return await rt.wait_for_signal(name, str)
+
+    async def block(name: str) -> None:
+        async with rt.Session(durable=store, session_id=f"b{len(name)}", flow_name=name, save_state=False):
+            pass
+
+    flow = flow_of(store, main, LONGEST)
+    with store:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: flow.ainvoke(LONGEST, session_id="s"))
+            await until_begun(store)
+            await rt.send_signal("s", LONGEST, "on", store=store, key=LONGEST)
+        assert await flow.aresume("s") == "on"
+        await block(LONGEST)
+        assert {each.flow_name for each in store.sessions()} == {LONGEST}
+        over = LONGEST + "y"
+        for refused in (
+            lambda: rt.send_signal("s", over, store=store),
+            lambda: rt.send_signal("s", "go", store=store, key=over),
+            lambda: flow.ainvoke(over),
+            lambda: block(over),
+        ):
+            with pytest.raises(ValueError, match=TOO_LONG):
+                await refused()
+        with pytest.raises(ValueError, match=f"the name of a durable flow {TOO_LONG}"):
+            flow_of(store, echo, over)
+    # What stands in no index has no such limit, nor has a flow that is in no store.
+    assert flow_of(store, rt.function_node(echo, name=over), version=over).name == "flow"
+    assert rt.Flow(over, echo).name == over
+
+
 @pytest.mark.parametrize("name", UNSTORABLE)
 def test_a_call_whose_node_has_such_a_name_is_refused_and_the_session_goes_on(
     store: rt.DurableStore, name: str

@@ -9,7 +9,7 @@ from inspect import Signature
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Never, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
 from railtracks._calls.frames import Frame
-from railtracks._checks import check_name, check_storable, exact
+from railtracks._checks import check_indexed, check_name, check_storable, exact
 from railtracks._config import chosen_in_thread, configuration, configuration_mark, required, resolve
 from railtracks._copying import copied
 from railtracks._nodes.making import made_node
@@ -103,7 +103,7 @@ class Flow(Generic[P, R]):
                 f"the entry point {self._node.name!r} of durable flow {name!r} must be recorded: drop its durable=False"
             )
         if self._store is not None:
-            check_storable("the name of a durable flow", self._name)
+            check_indexed("the name of a durable flow", self._name)
             check_storable("version", options.get("version"))
             check_storable("the name of the entry point of a durable flow", self._node.name)
         self._options: FlowOptions = options

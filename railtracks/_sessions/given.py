@@ -9,7 +9,7 @@ import math
 import os
 from typing import NamedTuple
 
-from railtracks._checks import check_storable, exact, is_text
+from railtracks._checks import check_indexed, check_storable, exact, is_text
 from railtracks._config import required, resolve
 from railtracks._option import check_options
 from railtracks._options import DecoratorOptions, FlowRunOptions, SessionOptions, SessionStore, Settings
@@ -129,5 +129,5 @@ def _store(options: SessionOptions, session_id: str | None) -> SessionStore | No
     if session_id is not None:
         check_session_id(session_id)
     check_storable("the name of a durable session", options.get("name"))
-    check_storable("the name of the flow of a durable session", options.get("flow_name"))
+    check_indexed("the name of the flow of a durable session", options.get("flow_name"))
     return durable_wing().store_of(durable)

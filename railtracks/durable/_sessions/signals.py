@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from railtracks._calls.call import call
 from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._calls.here import IN_ANOTHER_PROCESS, frame_here, this_task
-from railtracks._checks import check_flag, check_name, check_storable, check_timeout
+from railtracks._checks import check_flag, check_indexed, check_name, check_timeout
 from railtracks._nodes.making import function_node
 from railtracks._nodes.node import Node
 from railtracks._nodes.signature import ANYTHING, Kind, TypedResult
@@ -58,15 +58,15 @@ async def send_signal(
         StoreError: If the store cannot be written.
         DurableValueError: If the value cannot be stored.
         TypeError: If an argument is of the wrong type.
-        ValueError: If the name or the key is empty or cannot be stored, or if the key is that of a signal with another
-            name or value.
+        ValueError: If the name or the key is empty, cannot be stored or has more than 1,000 bytes in UTF-8, or if the
+            key is that of a signal with another name or value.
         RuntimeError: If Trio is not running.
     """
     check_name("the name of a signal", name)
-    check_storable("the name of a signal", name)
+    check_indexed("the name of a signal", name)
     if key is not None:
         check_name("the key of a signal", key)
-        check_storable("the key of a signal", key)
+        check_indexed("the key of a signal", key)
     this_task()
     await in_thread(_send, access_of(store_of(store)), session_id, name, value, key)
 
@@ -131,10 +131,11 @@ async def wait_for_signal(
         DurableValueError: If the value that came does not fit `kind`.
         ContextError: If no durable session is open here.
         TypeError: If an argument is of the wrong type.
-        ValueError: If the name is empty, or `timeout` is not more than 0.
+        ValueError: If the name is empty, cannot be stored or has more than 1,000 bytes in UTF-8, or `timeout` is not
+            more than 0.
     """
     check_name("the name of a signal", name)
-    check_storable("the name of a signal", name)
+    check_indexed("the name of a signal", name)
     if timeout is not None:
         check_timeout("timeout", timeout)
     check_flag("park", park)
