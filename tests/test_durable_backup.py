@@ -111,6 +111,8 @@ async def test_beside_the_original_that_runs_recover_of_a_backup_runs_nothing_an
         assert [each[0] for each in RAN] == [1]
         (original,), (copy,) = store.sessions(), backup.sessions()
         assert (original.status, copy.session_id, copy.status) == ("running", "s", "interrupted")
+        # No process has died with the session of the copy.
+        assert (store.check(), backup.check()) == ((), ())
         may_go_on.set()
     assert ended == [[1, 2]]
     assert [each[0] for each in RAN] == [1, 2]

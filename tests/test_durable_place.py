@@ -115,6 +115,31 @@ def test_a_store_that_is_put_back_is_resumed(path: Path) -> None:
     assert RAN == [0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("ending", ["-wal", "-shm"])
+@pytest.mark.parametrize("happens", ["moved and put back", "moved", "deleted"])
+def test_what_was_acknowledged_is_in_a_store_whose_log_was_taken_away_once_it_is_closed(
+    path: Path, ending: str, happens: str
+) -> None:
+    aside = path.parent.with_name("aside")
+
+    def take() -> None:
+        beside(path, ending).rename(aside)
+
+    with rt.DurableStore(path) as store:
+        with pytest.raises(StoreError, match="Close the store in each process"):
+            flow_in(store, take).invoke(3, session_id="s")
+        if happens == "moved and put back":
+            aside.rename(beside(path, ending))
+        elif happens == "deleted":
+            aside.unlink()
+        # Another process may have opened the store meanwhile: nothing shows that the file still belongs to it.
+        with pytest.raises(StoreError, match="Do not put the file back after that"):
+            flow_in(store, lambda: None).resume("s")
+    assert flow_in(store, lambda: None).resume("s") == 15
+    assert RAN == [0, 1, 2, 3, 4, 5]
+    assert store.check() == ()
+
+
 def test_a_folder_that_was_moved_and_linked_from_its_old_place_is_the_same_store(path: Path) -> None:
     def move() -> None:
         path.parent.rename(path.parent.with_name("elsewhere"))

@@ -148,6 +148,19 @@ def _orphans(connection: Connection) -> Iterator[StoreProblem]:
 
 
 def _of_owners(connection: Connection, onlooker: Onlooker) -> Iterator[StoreProblem]:
+    # The sessions of a backup run nowhere, whatever has become of their owners in the original.
+    if backed_up_at(connection) is None:
+        yield from _of_dead_owners(connection, onlooker)
+    for token in onlooker.unneeded_locks(connection):
+        yield _problem(
+            "lock file",
+            None,
+            f"the lock file of owner {token} was left behind by a process that is gone",
+            "nothing: it does no harm, and the next process that opens the store may delete it",
+        )
+
+
+def _of_dead_owners(connection: Connection, onlooker: Onlooker) -> Iterator[StoreProblem]:
     live = {onlooker.own_token, *onlooker.live_owners(connection)}
     rows = connection.execute(sa.select(owners)).all()
     known = {row.token: row for row in map(owner_row, rows) if row is not None}
@@ -161,13 +174,6 @@ def _of_owners(connection: Connection, onlooker: Onlooker) -> Iterator[StoreProb
                 f"{who} died with {count} session{'s' * (count > 1)}",
                 "resume them with rt.recover(), or end them with store.cancel(session_id)",
             )
-    for token in onlooker.unneeded_locks(connection):
-        yield _problem(
-            "lock file",
-            None,
-            f"the lock file of owner {token} was left behind by a process that is gone",
-            "nothing: it does no harm, and the next process that opens the store may delete it",
-        )
 
 
 def _problem(kind: ProblemKind, session_id: str | None, problem: str, remedy: str) -> StoreProblem:

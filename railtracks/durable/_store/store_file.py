@@ -19,6 +19,16 @@ _BESIDE: Final = "railtracks_files_beside"
 # SQLite deletes them when the last connection to the store is closed, and nobody else may.
 _ENDINGS: Final = ("-wal", "-shm")
 
+_PUT_BACK: Final = "Put the file back, and resume the sessions that were interrupted"
+# The connections that are open still have the file of SQLite's. The last one to be closed writes what is in it to the
+# store. Brought back after that, the file would overwrite what was written since
+# (test_durable_place.py::test_what_was_acknowledged_is_in_a_store_whose_log_was_taken_away_once_it_is_closed).
+_CLOSE: Final = (
+    "Close the store in each process that has it open: leave its `with` blocks, or let the process end. Then all that"
+    " was acknowledged is in it: resume the sessions that were interrupted. Do not put the file back after that, since it"
+    " would overwrite what was written later"
+)
+
 
 class StoreFile:
     """The file of a store, which has to be there when it is made.
@@ -31,7 +41,8 @@ class StoreFile:
         self._path = str(path)
         self._found = _identity(self._path)
         # Why nothing is written any more, once SQLite's own files were taken away: a new connection would make new
-        # ones, without what was in the old ones.
+        # ones, without what was in the old ones. That they are back proves nothing: meanwhile another process may have
+        # made new ones and written to the store.
         self._lost: str | None = None
 
     def check(self) -> None:
@@ -41,7 +52,7 @@ class StoreFile:
             StoreError: If it does not.
         """
         if self._lost is not None or self._found is None or _identity(self._path) != self._found:
-            raise StoreError(self._lost or self._problem(self._path))
+            raise StoreError(self._lost or self._problem(self._path, _PUT_BACK))
 
     def check_all(self, connection: Connection) -> None:
         """Check that what is written goes to the file, and that the next process to open it will find that.
@@ -52,7 +63,7 @@ class StoreFile:
         self.check()
         for path, found in connection.info.get(_BESIDE, ()):
             if found is None or _identity(path) != found:
-                self._lost = self._problem(path)
+                self._lost = self._problem(path, _CLOSE)
                 raise StoreError(self._lost)
 
     def begin(self, connection: Connection) -> None:
@@ -61,12 +72,9 @@ class StoreFile:
             beside = [f"{self._path}{ending}" for ending in _ENDINGS]
             connection.info[_BESIDE] = [(each, _identity(each)) for each in beside]
 
-    def _problem(self, path: str) -> str:
+    def _problem(self, path: str, remedy: str) -> str:
         happened = "was deleted or moved" if _identity(path) is None else "was replaced by another file"
-        return (
-            f"{path} {happened} while the store {self._path} was open: nothing is written to it any more. Put the file"
-            " back, and resume the sessions that were interrupted"
-        )
+        return f"{path} {happened} while the store {self._path} was open: nothing is written to it any more. {remedy}"
 
 
 def _identity(path: str) -> tuple[int, int] | None:
