@@ -25,7 +25,7 @@ _PUT_BACK: Final = "Put the file back, and resume the sessions that were interru
 # (test_durable_place.py::test_what_was_acknowledged_is_in_a_store_whose_log_was_taken_away_once_it_is_closed).
 _CLOSE: Final = (
     "Close the store in each process that has it open: leave its `with` blocks, or let the process end. Then all that"
-    " was acknowledged is in it: resume the sessions that were interrupted. Do not put the file back after that, since it"
+    " was acknowledged is in it: resume the sessions that were interrupted. Do not put the file back after that: it"
     " would overwrite what was written later"
 )
 
