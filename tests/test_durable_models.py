@@ -301,6 +301,21 @@ def test_a_registered_class_is_kept_wherever_it_is_annotated(values: Values) -> 
     assert again(values, Held(Forgetful(), 5), Held).number == 5
 
 
+async def test_a_node_whose_result_is_of_a_registered_class_runs_whatever_the_fields_of_that_are(
+    tmp_path: Path,
+) -> None:
+    async def hold() -> list[Held]:
+        return [Held(Forgetful(), 5)]
+
+    async def main() -> Held:
+        return (await rt.call(hold))[0]
+
+    store = rt.DurableStore(tmp_path / "store.db", durability="process")
+    flow = rt.Flow("flow", main, durable=store, save_state=False)
+    assert (await flow.ainvoke(session_id="s")).number == 5
+    assert (await flow.aresume("s")).number == 5
+
+
 def test_what_a_registered_class_cannot_keep_is_refused_with_the_path(values: Values) -> None:
     for value, kind, told in (
         (Coin(1, "EUR"), Money, "a .*Coin, where the annotation says Money"),

@@ -159,7 +159,8 @@ class Hooks:
         self._cattrs.register_structure_hook(kind, read)
 
     def add_exactly(self, kind: type[object], write: Write, read: Read) -> None:
-        """Add how values of one class are written and read, not those of its subclasses."""
+        """Add how values of one class are written and read, not those of its subclasses; nothing else looks at it."""
+        self._whole += (kind,)
         if self.is_derived(kind):
             # What `add_class` has added comes before all that `add` adds.
             self.add_class(kind, write, read)
@@ -167,7 +168,7 @@ class Hooks:
             self.add(is_kind_of(kind), lambda _: write, lambda _: read)
 
     def is_whole(self, kind: Kind) -> bool:
-        """Return whether an annotation was added with `add_whole`, whatever parameters it has."""
+        """Return whether an annotation was added with `add_whole` or `add_exactly`, whatever parameters it has."""
         return is_kind_of(*self._whole)(kind)
 
     def add_whole(self, kind: type[object], write: Write, read: Read) -> None:
