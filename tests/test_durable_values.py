@@ -479,9 +479,9 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (10**5000, int, "it cannot be stored: Exceeds the limit"),
     ({Secrecy.PASSWORD: "x"}, dict[Secrecy, str], "a secret is stored only encrypted"),
     ({"password": "x"}, dict[Literal["password"], str], "a secret is stored only encrypted"),
-    (Level.LOW, int | str, "a member of an enum, where the annotation says"),
-    (Mood.GOOD, str, "a member of an enum, where the annotation says str"),
-    ([Mood.GOOD], list[str], "a member of an enum, where the annotation says str"),
+    (Level.LOW, int | str, "a Level, where the annotation says"),
+    (Mood.GOOD, str, "a Mood, where the annotation says str"),
+    ([Mood.GOOD], list[str], "a Mood, where the annotation says str"),
     ("1", int, "it cannot be stored: a str, where the annotation says int"),
     (True, int, "a bool, where the annotation says int"),
     (1, str, "a int, where the annotation says str"),
@@ -507,9 +507,9 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (Tree("a", [Tree("b", [Tree(1)])]), Tree, r"it.below\[0\].below\[0\].name cannot be stored"),  # type: ignore[arg-type]
     (Plain("a"), Point, "a Plain, where the annotation says Point"),
     (1.5, int | str, "a float, where the annotation says int | str"),
-    (Level.LOW, int, "a member of an enum, where the annotation says int"),
+    (Level.LOW, int, "a Level, where the annotation says int"),
     (Level.LOW, Colour, "a Level, where the annotation says Colour"),
-    (Colour.RED, Level, "'RED' is no member of Level"),
+    (Colour.RED, Level, "a Colour, where the annotation says Level"),
     (NAIVE, date, "a datetime, where the annotation says date"),
     (rt.Secret("a"), str, "a Secret, where the annotation says str"),
     ("a", rt.Secret[str], "a str, where the annotation says rt.Secret"),
@@ -517,10 +517,10 @@ REFUSED: list[tuple[Any, Any, str]] = [
     ({"$sealed": "x"}, dict[str, str], "is reserved for the store"),
     (object(), Any, "a object is not a JSON value"),
     (OrderedDict(a=1), Any, "a OrderedDict is not a JSON value"),
-    (3, Literal[1, 2], r"cannot be stored: it is none of typing\.Literal\[1, 2\]"),
-    (Colour.BLUE, Literal[Colour.RED], "cannot be stored: it is none of"),
-    ("RED", Literal[Colour.RED, 1], "cannot be stored: it is none of"),
-    ("YQ==", Literal[b"a", 1], "cannot be stored: it is none of"),
+    (3, Literal[1, 2], r"cannot be stored: a int that is none of typing\.Literal\[1, 2\]"),
+    (Colour.BLUE, Literal[Colour.RED], "cannot be stored: a Colour that is none of"),
+    ("RED", Literal[Colour.RED, 1], "cannot be stored: a str that is none of"),
+    ("YQ==", Literal[b"a", 1], "cannot be stored: a str that is none of"),
     ({"title": "a"}, Movie, "it has no field 'year', and Movie has no default for it"),
     ({"title": "a", "year": 1, "of": []}, Movie, "it has a field 'of', and Movie has none of that name"),
     ({"title": "a", "of": [{"title": 1}]}, Sequel, r"it\['of'\]\[0\]\['title'\] cannot be stored: a int"),
@@ -582,17 +582,6 @@ def test_more_than_a_row_may_have_is_refused(kind: Any, keyed: Values) -> None:
     value = {str: long, list[str]: [long], Account: Account("a", long)}[kind]
     with pytest.raises(rt.DurableValueError, match="bytes are more than the 100 that a row may have"):
         small.dump(value, kind, "it")
-
-
-@pytest.mark.parametrize(
-    ("value", "kind", "expected"),
-    [(Mood.GOOD, Literal["good", "bad"], "good"), (Level.LOW, Literal[1], 1), (Word("a"), Literal["b", "a"], "a")],
-)
-def test_what_is_equal_to_a_literal_and_of_a_subclass_comes_back_as_the_literal(
-    value: Any, kind: Any, expected: object, values: Values
-) -> None:
-    found = again(values, value, kind)
-    assert (type(found), found) == (type(expected), expected)
 
 
 @pytest.mark.parametrize("value", ["a", Colour.RED, b"a"])

@@ -5,7 +5,9 @@ The modules that know kinds of values add their functions here; `converter` puts
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
+from enum import Enum, EnumType
 from typing import TypeAlias, TypeGuard, TypeVar, get_origin
 
 from cattrs import Converter
@@ -21,6 +23,9 @@ K = TypeVar("K")
 Write: TypeAlias = Callable[[object], Plain]
 # Reads plain data, which came from a store and may be anything, as a value of an annotation.
 Read: TypeAlias = Callable[[object, Kind], object]
+
+# Writes a member of an enum as plain data, or raises if it is none.
+WriteMember: TypeAlias = Callable[[type[Enum], object], Plain]
 
 # cattrs declares that these take a class; they take every annotation, as Box[int], that stands for one.
 _fields_writer: Callable[..., Write] = make_dict_unstructure_fn
@@ -75,11 +80,44 @@ class UnknownClassError(Exception):
         super().__init__(name)
 
 
+class _Finder(Converter):
+    """Finds the functions for an annotation: those for an enum by the enum.
+
+    cattrs would find one whose members are texts or numbers, too, by that class alone.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(detailed_validation=False, forbid_extra_keys=False)
+        self._registered: set[object] = set()
+
+    def add_class(self, kind: type[object], write: Write, read: Read) -> None:
+        """Add how values of a class and its subclasses are written and read."""
+        self._registered.add(kind)
+        self.register_unstructure_hook(kind, write)
+        self.register_structure_hook(kind, read)
+
+    def add_enums(self, write: WriteMember, read: Read) -> None:
+        """Add how members of all enums are written and read that are not added by themselves."""
+        self._write_member = write
+        self._read_member = read
+
+    def get_unstructure_hook(self, type: Kind, cache_result: bool = True) -> Write:  # noqa: A002, FBT001, FBT002 - as in cattrs
+        if self._is_enum(type):
+            return functools.partial(self._write_member, type)
+        return super().get_unstructure_hook(type, cache_result)
+
+    def get_structure_hook(self, type: Kind, cache_result: bool = True) -> Read:  # noqa: A002, FBT001, FBT002 - the same
+        return self._read_member if self._is_enum(type) else super().get_structure_hook(type, cache_result)
+
+    def _is_enum(self, kind: Kind) -> TypeGuard[type[Enum]]:
+        return isinstance(kind, EnumType) and kind not in self._registered
+
+
 class Hooks:
     """Writes and reads values by annotation, with the functions that were added for it."""
 
     def __init__(self) -> None:
-        self._cattrs = Converter(detailed_validation=False, forbid_extra_keys=False)
+        self._cattrs = _Finder()
         self._classes: tuple[type[object], ...] = ()
         self._whole: tuple[type[object], ...] = ()
 
@@ -89,8 +127,7 @@ class Hooks:
 
     def write(self, value: object, kind: Kind) -> Plain:
         """Return a value as plain data, written by its annotation."""
-        plain: Plain = self._cattrs.unstructure(value, unstructure_as=kind)
-        return plain
+        return self._cattrs.get_unstructure_hook(kind)(value)
 
     def read(self, plain: object, kind: Kind) -> object:
         """Return the value that plain data is read as, by its annotation."""
@@ -102,8 +139,7 @@ class Hooks:
 
         The annotation is looked up at each value, not here: a class may contain itself.
         """
-        unstructure = self._cattrs.unstructure
-        return lambda value: unstructure(value, unstructure_as=kind)
+        return lambda value: self.write(value, kind)
 
     def reader(self, kind: Kind) -> Callable[[object], object]:
         """Return a function from plain data to a value of an annotation.
@@ -155,8 +191,11 @@ class Hooks:
     def add_class(self, kind: type[object], write: Write, read: Read) -> None:
         """Add how values of a class and its subclasses are written and read; comes before all that `add` adds."""
         self._classes += (kind,)
-        self._cattrs.register_unstructure_hook(kind, write)
-        self._cattrs.register_structure_hook(kind, read)
+        self._cattrs.add_class(kind, write, read)
+
+    def add_enums(self, write: WriteMember, read: Read) -> None:
+        """Add how members of all enums are written and read, whatever other bases these have."""
+        self._cattrs.add_enums(write, read)
 
     def add_exactly(self, kind: type[object], write: Write, read: Read) -> None:
         """Add how values of one class are written and read, not those of its subclasses; nothing else looks at it."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 from railtracks._nodes.signature import Kind
+from railtracks._records.value_texts import class_name
 from railtracks.durable._values.hooks import Hooks, Read, Write, is_kind_of
 from railtracks.durable._values.plain import SCALARS, Plain, ValueMismatchError
 
@@ -26,11 +27,7 @@ def _literal_writer(hooks: Hooks, kind: Kind) -> Write:
     def write(value: object) -> Plain:
         if _is_among(value, literals):
             return hooks.write(value, type(value))
-        for each in literals:
-            # A member of a `StrEnum`, say, comes back as the text that it is equal to.
-            if type(each) in SCALARS and isinstance(value, type(each)) and value == each:
-                return hooks.write(each, type(each))
-        raise ValueMismatchError(value, f"it is none of {kind}")
+        raise ValueMismatchError(value, f"a {class_name(value)} that is none of {kind}")
 
     return write
 

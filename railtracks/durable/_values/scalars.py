@@ -35,6 +35,8 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Enum)
 Moment = TypeVar("Moment", datetime, time)
 
+# As the checkers cannot know, an enum may have one of them as a base.
+_SCALAR_BASES: Final[tuple[type[object], ...]] = SCALAR_CLASSES
 _text: Final = stored(str)
 _number: Final = stored(int)
 _float: Final = exactly(float)
@@ -56,7 +58,7 @@ def add_scalars(hooks: Hooks) -> None:
     hooks.add(is_path, _path_writer, lambda _: _path_from)
     # Of these cattrs has a way of its own, which takes any value.
     hooks.add_class(Path, _path_or_text, _path_from)
-    hooks.add(is_enum, _enum_writer, lambda kind: lambda plain, _: _enum_from(plain, kind))
+    hooks.add_enums(_member_as_plain, _enum_from)
     hooks.add(_is_anything, lambda _: unannotated, lambda _: lambda plain, _: plain)
 
 
@@ -79,18 +81,13 @@ def _float_or_whole(value: object) -> float:
 
 
 def _scalar_writer(scalar: type[Scalar]) -> Write:
-    check = _float_or_whole if scalar is float else exactly(scalar)
-    # An IntEnum is an int, and cattrs comes here with it too. It is written in a list, which no scalar is read from:
-    # only its own annotation reads it.
-    return lambda value: [_enum_as_plain(value)] if isinstance(value, Enum) else check(value)
+    return _float_or_whole if scalar is float else exactly(scalar)
 
 
 def _scalar_reader(scalar: type[Scalar]) -> Read:
     check = _scalar_check(scalar)
 
-    def read(plain: object, kind: Kind) -> object:
-        if is_enum(kind):
-            return _enum_from(plain, kind)
+    def read(plain: object, _: Kind) -> object:
         if is_list(plain):
             raise ValueMismatchError(plain, f"a member of an enum, where the annotation says {scalar.__name__}")
         return check(plain)
@@ -228,18 +225,18 @@ def _is_bit(number: int) -> bool:
     return number > 0 and not number & (number - 1)
 
 
-def _enum_writer(kind: type[Enum]) -> Write:
-    def write(value: object) -> Plain:
-        if type(value) is not kind:
-            raise unfit(value, kind)
-        return _enum_as_plain(value)
+def _member_as_plain(kind: type[Enum], value: object) -> Plain:
+    if type(value) is not kind:
+        raise unfit(value, kind)
+    plain = _enum_as_plain(value)
+    # A member that is a text or a number, too, is in a list, which no text and no number is read from.
+    return [plain] if issubclass(kind, _SCALAR_BASES) else plain
 
-    return write
 
-
-def _enum_from(plain: object, kind: type[Enum]) -> Enum:
+def _enum_from(plain: object, kind: Kind) -> Enum:
+    assert is_enum(kind)  # noqa: S101 - it was found by its class
     if is_list(plain) and len(plain) == 1:
-        # Written by the annotation of a scalar; see there.
+        # As `_member_as_plain` writes one that is a text or a number, too.
         (plain,) = plain
     if is_list(plain) and issubclass(kind, Flag):
         return _flags_from(plain, kind)

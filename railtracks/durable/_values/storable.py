@@ -69,15 +69,19 @@ class _Search:
             return f"{error.name} is no class that can be stored"
         except Exception as error:  # noqa: BLE001 - an annotation in quotes is user code, and may raise any error
             return f"{name_of(kind)} is no class that can be stored: {line_of(error)}"
-        if self._hooks.is_whole(kind):
+        if self._hooks.is_whole(kind) or is_enum(kind):
+            # A member is kept by its name, whatever other bases its class has.
             return None
-        if isinstance(kind, type) and self._hooks.is_derived(kind) and not is_enum(kind) and not is_path(kind):
-            # As a subclass of `str`: what is kept of it would come back as a `str`.
+        if self._is_derived(kind):
             return f"{name_of(kind)} is no class that can be stored"
         if has_fields(kind):
             return self._problem_of_fields(kind)
         problems = map(self.problem, self._parts_of(kind))
         return next((each for each in problems if each is not None), None)
+
+    def _is_derived(self, kind: Kind) -> bool:
+        """Return whether what is kept of a value would come back as one of a base class, as of a subclass of `str`."""
+        return isinstance(kind, type) and self._hooks.is_derived(kind) and not is_path(kind)
 
     def _problem_of_union(self, kind: Kind) -> str | None:
         """Return why no value but `None` can be stored: of several members, another one may come."""
