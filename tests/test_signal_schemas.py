@@ -5,12 +5,25 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, NotRequired, TypedDict, TypeVar, cast
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    LiteralString,
+    NamedTuple,
+    NewType,
+    NotRequired,
+    TypedDict,
+    TypeVar,
+    cast,
+)
 from uuid import UUID
 
 import attrs
@@ -109,6 +122,20 @@ class Whole:
     part: int
 
 
+class Ink:
+    """A class that is not kept."""
+
+
+@attrs.define
+class Spelled:
+    """A class whose fields are not what is kept of it."""
+
+    text: str
+    ink: Ink = attrs.field(factory=Ink)
+
+
+rt.register_durable_value(Spelled, lambda word: [*word.text], lambda letters: Spelled("".join(letters)))
+
 register_annotation(Whole, lambda whole: whole.part, lambda plain, _: Whole(plain))
 
 # Annotations, each with answers that a person may give and with some that no wait of it takes.
@@ -117,6 +144,8 @@ KINDS: list[tuple[Any, list[Any], list[Any]]] = [
     (int, [3, -1], [1.5, True, "3"]),
     (float, [3, 0.5], [True, "3"]),
     (str, ["", "text"], [3, None]),
+    (LiteralString, ["", "text"], [3, None]),
+    (dict[LiteralString, int], [{"a": 1}], [[["a", 1]]]),
     (type(None), [None], [0, ""]),
     (bytes, ["YWI="], ["a", 3]),
     (datetime, ["2026-11-26T20:00:00+00:00"], ["tomorrow", 3]),
@@ -143,6 +172,10 @@ KINDS: list[tuple[Any, list[Any], list[Any]]] = [
     (tuple[int, str], [[1, "a"]], [[1], [1, "a", 2], ["a", 1]]),
     (tuple[int, ...], [[], [1, 2]], [["a"]]),
     (tuple, [[1, "a"]], [3]),
+    (typing.Tuple, [[1, "a"]], [3]),  # noqa: UP006 - the older spelling
+    (tuple[int, *tuple[str, ...]], [[1], [1, "a", "b"]], [[]]),
+    (tuple[*tuple[str, ...], int, int], [[1, 2], ["a", 1, 2]], [[1]]),
+    (tuple[int, *tuple[str, int]], [[1, "a", 2]], [[1, "a"], [1, "a", "b"]]),
     (dict[str, int], [{}, {"a": 1}], [{"a": "1"}, [1]]),
     (Mapping[int, str], [[[1, "a"]]], [{"1": "a"}, [[1]]]),
     (dict, [{"a": [1]}], [3]),
@@ -189,7 +222,7 @@ def test_an_answer_that_no_wait_takes_does_not_fit_its_schema(kind: Any, value: 
         fitted(value, schema(kind))
 
 
-@pytest.mark.parametrize("kind", [Any, object, Money, Whole, T, Literal[b"a"], "no such name", print])
+@pytest.mark.parametrize("kind", [Any, object, Money, Spelled, Whole, T, Literal[b"a"], "no such name", print])
 def test_an_annotation_that_says_nothing_has_no_schema(kind: Any) -> None:
     assert schema_of(kind, "answer") is None
 

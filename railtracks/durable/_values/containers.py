@@ -1,4 +1,4 @@
-"""Lists, sets, tuples, named tuples and dicts: each part is written by its own annotation. Called by `converter`."""
+"""Lists, sets, named tuples and dicts: each part is written by its own annotation. Called by `converter`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,17 @@ from collections.abc import (
     Sequence,
 )
 from collections.abc import Set as AbstractSet
-from typing import NotRequired, Required, TypeGuard, cast, get_args, get_origin, get_type_hints, is_typeddict
+from typing import (
+    LiteralString,
+    NotRequired,
+    Required,
+    TypeGuard,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 from railtracks._nodes.signature import ANYTHING, Kind
 from railtracks._records.secrets import is_secret, key_name
@@ -25,7 +35,6 @@ from railtracks.durable._values.plain import (
     Plain,
     Sealed,
     Unordered,
-    ValueMismatchError,
     are_all,
     check_keys,
     check_names,
@@ -33,8 +42,6 @@ from railtracks.durable._values.plain import (
     filled_in,
     is_dict,
     is_list,
-    is_tuple,
-    name_of,
     parts_of,
     stepped,
     text_key,
@@ -56,7 +63,6 @@ def add_containers(hooks: Hooks) -> None:
         is_kind_of(set, AbstractSet, MutableSet), part(_items_writer, hooks, set), part(_items_reader, hooks, set)
     )
     hooks.add(is_kind_of(frozenset), part(_items_writer, hooks, frozenset), part(_items_reader, hooks, frozenset))
-    hooks.add(is_kind_of(tuple), part(_tuple_writer, hooks), part(_tuple_reader, hooks))
     hooks.add(is_named_tuple, part(_named_tuple_writer, hooks), part(_named_tuple_reader, hooks))
     hooks.add(is_kind_of(dict, Mapping, MutableMapping), part(_dict_writer, hooks), part(_dict_reader, hooks))
     hooks.add(is_typed_dict, part(_typed_dict_writer, hooks), part(_typed_dict_reader, hooks))
@@ -115,38 +121,6 @@ def _items_reader(hooks: Hooks, build: Callable[[list[object]], object], kind: K
     def read(plain: object, _: Kind) -> object:
         parts = parts_of(plain)
         return build(list(parts) if are_all(parts, scalars) else [read_item(each) for each in parts])
-
-    return read
-
-
-def _tuple_kinds(kind: Kind, count: int) -> Sequence[Kind]:
-    """Return the annotation of each item of a tuple; another number of them if the tuple does not fit."""
-    kinds: tuple[Kind, ...] = get_args(kind)
-    if not kinds and kind is tuple:
-        return [ANYTHING] * count
-    return [kinds[0]] * count if kinds[1:] == (...,) else kinds
-
-
-def _tuple_writer(hooks: Hooks, kind: Kind) -> Write:
-    def write(value: object) -> Plain:
-        if not is_tuple(value):
-            raise unfit(value, kind)
-        kinds = _tuple_kinds(kind, len(value))
-        if len(kinds) != len(value):
-            raise ValueMismatchError(value, f"{len(value)} items, where the annotation says {name_of(kind)}")
-        return [
-            stepped(value, "[{}]", place, hooks.writer(below), each)
-            for place, (each, below) in enumerate(zip(value, kinds, strict=True))
-        ]
-
-    return write
-
-
-def _tuple_reader(hooks: Hooks, kind: Kind) -> Read:
-    def read(plain: object, _: Kind) -> object:
-        parts = parts_of(plain)
-        kinds = _tuple_kinds(kind, len(parts))
-        return tuple(hooks.read(part, below) for part, below in zip(parts, kinds, strict=True))
 
     return read
 
@@ -278,7 +252,7 @@ def _dict_writer(hooks: Hooks, kind: Kind) -> Write:
         )
 
     # The keys of a JSON object are strings: pairs keep every other key what it is.
-    return write_object if key_kind in (str, ANYTHING, object) else write_pairs
+    return write_object if key_kind in (str, LiteralString, ANYTHING, object) else write_pairs
 
 
 def hidden(key: object, item: object, plain: Plain) -> Plain:

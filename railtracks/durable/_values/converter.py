@@ -16,6 +16,7 @@ from railtracks.durable._values.hooks import Hooks
 from railtracks.durable._values.literals import add_literals
 from railtracks.durable._values.models import add_models
 from railtracks.durable._values.scalars import add_scalars
+from railtracks.durable._values.tuples import add_tuples
 from railtracks.durable._values.unions import add_unions
 
 
@@ -26,6 +27,7 @@ def _made_converter() -> Hooks:
     hooks.refuse(is_container)
     add_scalars(hooks)
     add_containers(hooks)
+    add_tuples(hooks)
     add_dicts(hooks)
     add_classes(hooks)
     add_models(hooks)

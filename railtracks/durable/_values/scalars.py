@@ -9,7 +9,7 @@ from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum, Flag
 from pathlib import Path, PurePath
-from typing import Final, ForwardRef, TypeGuard, TypeVar
+from typing import Final, ForwardRef, LiteralString, Never, NoReturn, TypeGuard, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -59,12 +59,37 @@ def add_scalars(hooks: Hooks) -> None:
     # Of these cattrs has a way of its own, which takes any value.
     hooks.add_class(Path, _path_or_text, _path_from)
     hooks.add_enums(_member_as_plain, _enum_from)
+    hooks.add(is_literal_string, lambda _: _scalar_writer(str), lambda _: _scalar_reader(str))
+    hooks.add(_is_never, _never_writer, _never_reader)
     hooks.add(_is_anything, lambda _: unannotated, lambda _: lambda plain, _: plain)
 
 
 def _is_anything(kind: Kind) -> TypeGuard[Kind]:
     # Python leaves an annotation that names itself in quotes unread at some depth, as one of all JSON values does.
     return kind is ANYTHING or kind is object or isinstance(kind, TypeVar | ForwardRef)
+
+
+def is_literal_string(kind: Kind) -> TypeGuard[Kind]:
+    """Return whether an annotation is `LiteralString`, which is `str` at run time."""
+    return kind is LiteralString
+
+
+def _is_never(kind: Kind) -> TypeGuard[Kind]:
+    return kind is Never or kind is NoReturn
+
+
+def _never_writer(kind: Kind) -> Write:
+    def write(value: object) -> Plain:
+        raise unfit(value, kind)
+
+    return write
+
+
+def _never_reader(_: Kind) -> Read:
+    def read(plain: object, kind: Kind) -> object:
+        raise unfit(plain, kind)
+
+    return read
 
 
 def _scalar_check(scalar: type[Scalar]) -> Callable[[object], Scalar]:

@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Flag
-from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, LiteralString, TypeAlias, TypeVar, Union, get_args, get_origin
 from uuid import UUID
 
 from railtracks._nodes.signature import ANYTHING, Kind
@@ -29,7 +29,8 @@ from railtracks.durable._values.converter import CONVERTER
 from railtracks.durable._values.hooks import is_kind_of
 from railtracks.durable._values.models import is_model
 from railtracks.durable._values.plain import SCALARS, name_of
-from railtracks.durable._values.scalars import is_enum, is_path
+from railtracks.durable._values.scalars import is_enum, is_literal_string, is_path
+from railtracks.durable._values.tuples import kinds_in
 from railtracks.durable._values.unions import is_plain_union, members_of
 
 # A JSON Schema of draft 2020-12, or a part of one.
@@ -152,8 +153,8 @@ class _Description:
         """Return the schema of an `rt.Secret`."""
         return {**self.of(next(iter(get_args(kind)), ANYTHING)), HIDDEN: True, WRAPPED: True}
 
-    def of_path(self, _: Kind) -> Schema:
-        """Return the schema of a path."""
+    def of_text(self, _: Kind) -> Schema:
+        """Return the schema of a path, or of a `LiteralString`."""
         return dict(_TEXT)
 
     def of_enum(self, kind: Kind) -> Schema:
@@ -170,15 +171,16 @@ class _Description:
 
     def of_tuple(self, kind: Kind) -> Schema:
         """Return the schema of a tuple."""
-        kinds = get_args(kind)
-        if kinds[1:] == (...,) or kind is tuple:
-            return {"type": "array", "items": self.of(next(iter(kinds), ANYTHING))}
-        return _tuple_of(*map(self.of, kinds))
+        kinds = kinds_in(kind)
+        if kinds[1:] == [...]:
+            return {"type": "array", "items": self.of(kinds[0])}
+        # With more beside what may come any number of times, only the number is told.
+        return {"type": "array", "minItems": len(kinds) - 2} if ... in kinds else _tuple_of(*map(self.of, kinds))
 
     def of_dict(self, kind: Kind) -> Schema:
         """Return the schema of a dict: of one whose keys are no texts, a list of pairs."""
         key, item = get_args(kind) or (ANYTHING, ANYTHING)
-        if key in (str, ANYTHING, object):
+        if key in (str, LiteralString, ANYTHING, object):
             return {"type": "object", "additionalProperties": self.of(item)}
         return {"type": "array", "items": _tuple_of(self.of(key), self.of(item))}
 
@@ -268,7 +270,8 @@ _KINDS: Final[tuple[tuple[Callable[[Kind], bool], Callable[[_Description, Kind],
     (_is_union, _Description.of_union),
     (_is_secret, _Description.of_secret),
     (is_enum, _Description.of_enum),
-    (is_path, _Description.of_path),
+    (is_path, _Description.of_text),
+    (is_literal_string, _Description.of_text),
     (_is_list, _Description.of_list),
     (_is_tuple, _Description.of_tuple),
     (_is_dict, _Description.of_dict),

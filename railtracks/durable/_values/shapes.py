@@ -10,6 +10,7 @@ from typing import Unpack, get_args, get_origin
 from railtracks._nodes.node import Node
 from railtracks._nodes.signature import ANYTHING, Kind, Signature
 from railtracks.durable._values.containers import is_typed_dict, typed_dict_kinds
+from railtracks.durable._values.tuples import item_kinds, unpacked
 
 
 class StandIn:
@@ -42,6 +43,23 @@ def keyword_kind(signature: Signature, name: str) -> Kind:
     options: Kind = next(iter(get_args(kind)), None) if get_origin(kind) is Unpack else None
     # Of a name that it does not have, no annotation tells.
     return typed_dict_kinds(options)[0].get(name, ANYTHING) if is_typed_dict(options) else kind
+
+
+def positional_kinds(signature: Signature, count: int) -> list[tuple[str | None, Kind]]:
+    """Return the names and annotations of the parameters that take so many positional arguments.
+
+    Those behind `*items: *tuple[int, ...]` have the annotations of the items of that tuple.
+    """
+    found = [signature.at(place) for place in range(count)]
+    first = len(signature.positional)
+    rest = unpacked(found[-1][1]) if count > first else None
+    if rest is None:
+        return found
+    kinds = item_kinds(rest, count - first)
+    if len(kinds) != count - first:
+        # Of another number of them, no annotation tells.
+        kinds = [ANYTHING] * (count - first)
+    return [*found[:first], *((signature.rest, kind) for kind in kinds)]
 
 
 def result_kind_of(node: Node[..., object]) -> Kind:

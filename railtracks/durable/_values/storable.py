@@ -12,9 +12,8 @@ from typing import (
     Final,
     ForwardRef,
     Literal,
-    Never,
-    NoReturn,
     TypeVar,
+    TypeVarTuple,
     Union,
     get_args,
     get_origin,
@@ -28,8 +27,9 @@ from railtracks.durable._values.classes import field_kinds, has_fields, lost_par
 from railtracks.durable._values.hooks import Hooks, UnknownClassError, is_kind_of
 from railtracks.durable._values.plain import name_of
 from railtracks.durable._values.scalars import is_enum, is_path
+from railtracks.durable._values.tuples import kinds_in
 
-_NOTHING_TO_ASK: Final = (None, ANYTHING, object, Never, NoReturn, ...)
+_NOTHING_TO_ASK: Final = (None, ANYTHING, object, ...)
 _is_union: Final = is_kind_of(Union, types.UnionType)
 
 
@@ -72,7 +72,7 @@ class _Search:
         if self._hooks.is_whole(kind) or is_enum(kind):
             # A member is kept by its name, whatever other bases its class has.
             return None
-        if self._is_derived(kind):
+        if self._is_derived(kind) or _has_any_number_of_parameters(kind):
             return f"{name_of(kind)} is no class that can be stored"
         if has_fields(kind):
             return self._problem_of_fields(kind)
@@ -115,8 +115,16 @@ class _Search:
         origin: Kind = get_origin(kind) or kind
         if origin is Literal:
             return ()
+        if origin is tuple:
+            return kinds_in(kind)
         if isinstance(origin, type) and (is_typeddict(origin) or hasattr(origin, "_fields")):
             # Of a generic one its fields have type variables, and the parameters say what these stand for.
             return (*get_type_hints(origin).values(), *get_args(kind))
         # Of an annotation with remarks, the first part is the annotation.
         return get_args(kind)[:1] if origin is Annotated else get_args(kind)
+
+
+def _has_any_number_of_parameters(kind: Kind) -> bool:
+    """Return whether an annotation is a class with a `TypeVarTuple`, of which no field tells what it stands for."""
+    parameters: tuple[object, ...] = getattr(get_origin(kind) or kind, "__parameters__", ())
+    return any(isinstance(each, TypeVarTuple) for each in parameters)

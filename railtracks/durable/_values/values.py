@@ -51,7 +51,7 @@ from railtracks.durable._values.sealing import (
     secret_path,
     without_secrets,
 )
-from railtracks.durable._values.shapes import keyword_kind, result_kind_of, shape_of
+from railtracks.durable._values.shapes import keyword_kind, positional_kinds, result_kind_of, shape_of
 from railtracks.durable._values.sizes import fits, is_large
 from railtracks.durable._values.slices import encoded_in_slices
 from railtracks.durable._values.storable import problem_of
@@ -231,8 +231,7 @@ class Values:
             raise DurableValueError(f"the name of node {node.name!r}", problem)
         signature = shape_of(node)
         plain: list[Plain] = []
-        for place, value in enumerate(args):
-            name, kind = signature.at(place)
+        for place, (value, (name, kind)) in enumerate(zip(args, positional_kinds(signature, len(args)), strict=True)):
             what = f"argument {place + 1 if name is None else name!r} of {node.name!r}"
             plain.append(self.plain(value, kind, what, name, is_large=is_large))
         named: dict[str, Plain] = {}
@@ -253,7 +252,9 @@ class Values:
         read = self._converter.read
         try:
             positional, *named = parts_of(self._opened(parsed(data)))
-            args = tuple(read(plain, signature.at(place)[1]) for place, plain in enumerate(parts_of(positional)))
+            parts = parts_of(positional)
+            kinds = positional_kinds(signature, len(parts))
+            args = tuple(read(plain, kind) for plain, (_, kind) in zip(parts, kinds, strict=True))
             kwargs = {
                 str(name): read(plain, keyword_kind(signature, str(name)))
                 for each in named
