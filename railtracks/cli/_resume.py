@@ -16,8 +16,8 @@ from railtracks._foreign_text import plain
 from railtracks._sessions.flow import flow_like
 from railtracks.cli._arguments import Commands, add_session, add_target, seconds
 from railtracks.cli._going_on import GoOn
-from railtracks.cli._output import complain, put, put_json, typed
-from railtracks.cli._runs import run_to_end
+from railtracks.cli._output import WRONG_USE, CommandError, complain, put, put_json, typed
+from railtracks.cli._runs import add_telling, run_to_end
 from railtracks.cli._stores import KEY_NOTE, add_command, go_on_line, place_of, refusals, stored
 from railtracks.cli._targets import TARGET_HELP, load_flow
 
@@ -55,7 +55,7 @@ def add(commands: Commands) -> None:
     resume.add_argument(
         "--wait", metavar="SECONDS", type=seconds, default=0.0, help="how long to wait for a process that runs it"
     )
-    resume.add_argument("--watch", action="store_true", help="show the running calls meanwhile, on stderr")
+    add_telling(resume)
     resume.set_defaults(command=_resume)
     retry = add_command(
         commands,
@@ -66,6 +66,7 @@ def add(commands: Commands) -> None:
     )
     add_session(retry, "id")
     retry.add_argument("--run", metavar="TARGET", help=f"resume it at once: {TARGET_HELP}")
+    add_telling(retry)
     retry.set_defaults(command=_retry)
 
 
@@ -75,12 +76,14 @@ def _resume(arguments: argparse.Namespace) -> int:
     run = _like_begun(flow, summary, store).connect()
     begin = partial(run.resume, summary.session_id, wait=arguments.wait)
     go_on = GoOn(_resuming(arguments, arguments.target), store)
-    return run_to_end(run, begin, go_on=go_on, as_json=arguments.json, is_watched=arguments.watch)
+    return run_to_end(run, begin, go_on, arguments)
 
 
 def _retry(arguments: argparse.Namespace) -> int:
     # First: code that cannot be imported must not leave the session opened again.
     target: str = arguments.run or ""
+    if not target and (arguments.watch or arguments.full_traceback):
+        raise CommandError(WRONG_USE, "--watch and --full-traceback are for the flow of --run")
     flow = load_flow(target) if target else None
     summary, store = stored(arguments, arguments.id, None if flow is None else flow.store)
     with refusals():
@@ -89,7 +92,7 @@ def _retry(arguments: argparse.Namespace) -> int:
         run = _like_begun(flow, summary, store).connect()
         begin = partial(run.resume, summary.session_id)
         go_on = GoOn(_resuming(arguments, target), store)
-        return run_to_end(run, begin, go_on=go_on, as_json=arguments.json, is_watched=False)
+        return run_to_end(run, begin, go_on, arguments)
     if arguments.json:
         return put_json({"session_id": summary.session_id, "status": "interrupted"})
     written = put(f"session {plain(summary.session_id)} is open again\n")

@@ -22,7 +22,7 @@ from railtracks.cli._going_on import GoOn
 from railtracks.cli._inputs import Inputs, context_from, inputs_from_json, inputs_from_words
 from railtracks.cli._output import WRONG_USE, CommandError, typed
 from railtracks.cli._places import store_url
-from railtracks.cli._runs import Run, SessionRun, run_to_end
+from railtracks.cli._runs import Run, SessionRun, add_telling, run_to_end
 from railtracks.cli._targets import TARGET_HELP, SessionFunction, load
 
 _EXAMPLES: Final = """\
@@ -74,7 +74,7 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "--session-id", metavar="ID", help="the identifier of a durable session; if there is one, it is resumed"
     )
-    command.add_argument("--watch", action="store_true", help="show the running calls meanwhile, on stderr")
+    add_telling(command)
     command.set_defaults(command=_run)
 
 
@@ -89,7 +89,7 @@ def _run(arguments: argparse.Namespace) -> int:
     else:
         assert found.session_function is not None  # noqa: S101 - it is one of the two
         run, begin, go_on = _session_run(found.session_function, arguments, context)
-    return run_to_end(run, begin, go_on=go_on, as_json=arguments.json, is_watched=arguments.watch)
+    return run_to_end(run, begin, go_on, arguments)
 
 
 def _flow_run(

@@ -5,6 +5,7 @@ Called by `run`, and by each command that resumes a session.
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
@@ -22,6 +23,7 @@ from railtracks._sessions.event_loops import run_from_sync
 from railtracks._sessions.session import Session
 from railtracks._sessions.sigterm import is_stopping
 from railtracks.cli._documents import saved_value, value_document
+from railtracks.cli._frames import users_frames
 from railtracks.cli._going_on import GoOn
 from railtracks.cli._output import (
     FAILED,
@@ -111,33 +113,41 @@ class SessionRun:
         return None if self._session is None else self._session.state_path
 
 
-def run_to_end(run: Run, begin: Callable[[], object], *, go_on: GoOn, as_json: bool, is_watched: bool) -> int:
+def add_telling(command: argparse.ArgumentParser) -> None:
+    """Add the options that say what is told of a run."""
+    command.add_argument("--watch", action="store_true", help="show the running calls meanwhile, on stderr")
+    command.add_argument(
+        "--full-traceback", action="store_true", help="of an error show also the stack frames inside railtracks"
+    )
+
+
+def run_to_end(run: Run, begin: Callable[[], object], go_on: GoOn, arguments: argparse.Namespace) -> int:
     """Run a flow to its end, write its result to stdout and everything else to stderr, and return the exit code.
 
     Args:
         run: The run, for what is told of it afterwards.
         begin: Begins it, and returns its result.
         go_on: The commands that go on with its session.
-        as_json: Whether one JSON object that tells of the run is written in place of the result.
-        is_watched: Whether the calls are shown on stderr while it runs.
+        arguments: Those of the command, with the options of `add_telling` and with `--json`: one JSON object that tells
+            of the run is written in place of the result.
     """
     result: object = None
     error: BaseException | None = None
     # Inside of what redirects stdout: what the flow prints goes above the picture then.
-    with broadcasts_shown(), stdout_for_result(), rt.watch() if is_watched else nullcontext():
+    with broadcasts_shown(), stdout_for_result(), rt.watch() if arguments.watch else nullcontext():
         try:
             result = begin()
         except BaseException as raised:  # noqa: ASYNC103, BLE001 - the end of the run: it is told below
             error = raised
     code = 0 if error is None else _code_of(run, error)
-    if as_json:
+    if arguments.json:
         written = put_json(_document(run, result, error))
     elif error is None:
         written = 0 if result is None else put(_line(result))
     else:
         written = 0
     if error is not None:
-        _tell(run, error, code, go_on)
+        _tell(run, error, code, go_on, has_all_frames=arguments.full_traceback)
     return code or written
 
 
@@ -179,11 +189,14 @@ _WORDS: Final = {
 }
 
 
-def _tell(run: Run, error: BaseException, code: int, go_on: GoOn) -> None:
+def _tell(run: Run, error: BaseException, code: int, go_on: GoOn, *, has_all_frames: bool) -> None:
     """Write to stderr how a run ended, and what can be done now."""
     info = run.info
     if code == FAILED and info is not None and info.error is not None:
-        complain("\n".join(plain(line) for line in info.error.traceback.rstrip().split("\n")))
+        told = info.error.traceback
+        shown = told if has_all_frames else users_frames(told, is_refusal=isinstance(error, rt.RailtracksError))
+        if shown:
+            complain("\n".join(plain(line) for line in shown.rstrip().split("\n")))
     text = "" if code in {INTERRUPTED, TERMINATED} else _text_of(error, info)
     complain(f"railtracks: {_WORDS[code]}{plain(text)}")
     if run.session_id is None:
