@@ -566,6 +566,7 @@ async def in_context() -> str:
 
 uses_context = rt.Flow("Context", in_context, durable=True)
 block = rt.session(durable=True)(waits_for)
+block_in_context = rt.session(durable=True)(in_context)
 block_elsewhere = rt.session(durable=pathlib.Path("blocks.db"))(waits_for)
 items = rt.Flow("Items", waits_for, durable=True)
 elsewhere = rt.Flow("Elsewhere", waits_for, durable="else where.db")
@@ -611,13 +612,23 @@ def test_a_block_that_waits_is_told_to_be_run_again_with_the_same_inputs(command
     assert (code, err.splitlines()[-1]) == (4, f"go on with it:  {shlex.join(['railtracks', 'run', *words])}")
 
 
-def test_a_flow_with_values_in_its_context_is_told_to_be_run_again_with_them(command: Command, project: Path) -> None:
+def test_a_flow_with_values_in_its_context_is_told_to_go_on_with_them(command: Command, project: Path) -> None:
     (project / "durables.py").write_text(DURABLE)
     code, _, err = command("run", "--session-id", "s", "--set", "user=Ada B", "durables.py:uses_context")
     assert code == 4
     command("signal", "s", "approve", "true")
     told = err.partition("go on with it:  railtracks ")[2]
+    assert told == "resume --set 'user=Ada B' durables.py:uses_context s\n"
     assert command(*shlex.split(told)).out == "Ada B\n"
+
+
+def test_a_block_with_values_in_its_context_is_told_to_be_run_again_with_them(command: Command, project: Path) -> None:
+    (project / "durables.py").write_text(DURABLE)
+    words = ["--set", "user=Ada B", "--session-id=s", "durables.py:block_in_context"]
+    code, _, err = command("run", *words)
+    assert (code, err.splitlines()[-1]) == (4, f"go on with it:  {shlex.join(['railtracks', 'run', *words])}")
+    command("signal", "s", "approve", "true")
+    assert command("run", *words).out == "Ada B\n"
 
 
 def test_of_several_waits_the_command_to_answer_tells_the_names(command: Command, project: Path) -> None:

@@ -53,6 +53,15 @@ async def approve() -> bool:
     return await rt.wait_for_signal("approved", bool, park=True)
 
 
+async def greet() -> str:
+    await rt.wait_for_signal("approved", bool, park=True)
+    return f"hello {rt.context.get('user', 'nobody')}"
+
+
+async def charge() -> str:
+    return f"{await rt.call(pay, 'order-1')} for {rt.context.get('user', 'nobody')}"
+
+
 async def hold() -> None:
     print("holding")
     await trio.sleep_forever()
@@ -60,6 +69,8 @@ async def hold() -> None:
 
 orders = rt.Flow("orders", handle, durable="orders.db")
 approvals = rt.Flow("approvals", approve, durable="orders.db")
+greetings = rt.Flow("greetings", greet, durable="orders.db")
+charges = rt.Flow("charges", charge, durable="orders.db")
 held = rt.Flow("held", hold, durable="orders.db")
 plain = rt.Flow("orders", handle)
 others = rt.Flow("approvals", handle, durable="others.db")
@@ -669,6 +680,32 @@ def test_retry_runs_what_has_failed_again(run: Out, folder: Path) -> None:
     (folder / "open").touch()
     assert run("retry", again, "--run", "store_flows.py:orders") == 0
     assert run.out == "order-1 paid\n"
+
+
+def test_what_goes_on_takes_values_of_the_context_that_no_store_keeps(run: Out, folder: Path) -> None:
+    resumed, recovered = begin(run, "greetings"), begin(run, "greetings")
+    store = rt.DurableStore(folder / "orders.db")
+    words = ["--set", "user=Ada B", "store_flows.py:greetings"]
+    assert run("resume", *words, resumed) == 4
+    assert f"go on with it:  railtracks resume {shlex.join(words)} {resumed}\n" in run.err
+    for session_id in (resumed, recovered):
+        trio.run(partial(rt.send_signal, session_id, "approved", value=True, store=store))
+    assert run("resume", *words, resumed) == 0
+    assert run.out == "hello Ada B\n"
+    assert run("recover", *words) == 0
+    assert store.load(recovered).calls[0].result == "hello Ada B"
+    assert run("resume", "--set", "password=hunter2", "store_flows.py:greetings", resumed) == 2
+    assert run("recover", "--set", "user", "store_flows.py:greetings") == 2
+
+
+def test_a_retry_takes_values_of_the_context_for_the_flow_that_it_runs(run: Out, folder: Path) -> None:
+    session_id = begin(run, "charges")
+    (folder / "open").touch()
+    for option in ("--set=user=ada", "--watch", "--full-traceback"):
+        assert run("retry", session_id, "--store", "orders.db", option) == 2
+        assert "are for the flow of --run" in run.err
+    assert run("retry", session_id, "--set", "user=ada", "--run", "store_flows.py:charges") == 0
+    assert run.out == "order-1 paid for ada\n"
 
 
 def test_a_retry_whose_code_cannot_be_imported_opens_nothing(run: Out, folder: Path) -> None:

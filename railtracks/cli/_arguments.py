@@ -74,6 +74,11 @@ def add_target(command: argparse.ArgumentParser, text: str, *, nargs: str | None
     _complete(command.add_argument("target", metavar="TARGET", nargs=nargs, help=text), _SOURCES)
 
 
+def add_settings(command: argparse.ArgumentParser, text: str) -> None:
+    """Add the option `--set`, which may be given several times."""
+    command.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="settings", help=text)
+
+
 def _complete(action: argparse.Action, functions: dict[str, str]) -> None:
     """Have an argument completed by these functions of shells, in the way that shtab looks for."""
     action.complete = functions  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]

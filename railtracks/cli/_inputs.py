@@ -1,10 +1,11 @@
 """The arguments of a flow, from the words behind TARGET or from the option `--input`; and the values of `--set`.
 
-Called by `run`, and by each command that starts a session of a user's flow.
+Called by `run`, and for `--set` by each command that goes on with a session of a user's flow.
 """
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import json
 import os
@@ -23,6 +24,9 @@ from railtracks.cli._output import WRONG_USE, CommandError
 
 # Positional and keyword arguments.
 Inputs: TypeAlias = tuple[list[object], dict[str, object]]
+
+# What `--set` is for in a command that goes on with sessions.
+SETTINGS_HELP: Final = "a value of the context, as it was given to `run`: no store keeps it"
 
 _FILE: Final = "@"
 _STDIN: Final = "@-"
@@ -95,6 +99,11 @@ def context_from(settings: Sequence[str]) -> dict[str, object]:
             raise CommandError(WRONG_USE, f"--set {plain(setting)}: write key=value")
         values[key] = _from_word(text, key, str, "")
     return values
+
+
+def setting_words(arguments: argparse.Namespace) -> list[str]:
+    """Return the options `--set` of a command as they were typed."""
+    return [word for each in arguments.settings for word in ("--set", each)]
 
 
 def _kind_of(signature: Signature, name: str | None, otherwise: Kind) -> Kind:

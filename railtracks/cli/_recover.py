@@ -18,7 +18,8 @@ from railtracks._foreign_text import plain
 from railtracks._records.data import CallError
 from railtracks._sessions.event_loops import run_from_sync
 from railtracks._sessions.sigterm import is_stopping
-from railtracks.cli._arguments import Commands, count
+from railtracks.cli._arguments import Commands, add_settings, count
+from railtracks.cli._inputs import SETTINGS_HELP, context_from
 from railtracks.cli._output import (
     FAILED,
     TERMINATED,
@@ -63,11 +64,13 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "--limit", metavar="N", type=count, default=10, help="sessions that run at once (default: %(default)s)"
     )
+    add_settings(command, f"{SETTINGS_HELP}; for all sessions that are resumed")
     command.set_defaults(command=_recover)
 
 
 def _recover(arguments: argparse.Namespace) -> int:
-    flows = [load_flow(target) for target in arguments.targets]
+    context = context_from(arguments.settings)
+    flows = [load_flow(target).update_context(context) for target in arguments.targets]
     plan = _plan(arguments, flows)
     found: list[tuple[DurableStore, Recovery]] = []
     scope = trio.CancelScope()

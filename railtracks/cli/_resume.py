@@ -14,8 +14,9 @@ import railtracks as rt
 from railtracks._archive import SessionSummary
 from railtracks._foreign_text import plain
 from railtracks._sessions.flow import flow_like
-from railtracks.cli._arguments import Commands, add_session, add_target, seconds
+from railtracks.cli._arguments import Commands, add_session, add_settings, add_target, seconds
 from railtracks.cli._going_on import GoOn
+from railtracks.cli._inputs import SETTINGS_HELP, context_from, setting_words
 from railtracks.cli._output import WRONG_USE, CommandError, complain, put, put_json, typed
 from railtracks.cli._runs import add_telling, run_to_end
 from railtracks.cli._stores import KEY_NOTE, add_command, go_on_line, place_of, refusals, stored
@@ -28,6 +29,7 @@ _RESUME_EXAMPLES: Final = f"""\
 examples:
   railtracks resume flows.py:orders order-17        the session goes on from its record
   railtracks resume shop.flows order-17 --wait 60   wait for a process that runs it
+  railtracks resume flows.py:orders order-17 --set user=ada
 
 The store is that of the flow, or the one that --store, $RAILTRACKS_STORE or --home names. Of a session that is over the
 recorded result is printed. stdout and exit codes are those of `railtracks run`.
@@ -55,6 +57,7 @@ def add(commands: Commands) -> None:
     resume.add_argument(
         "--wait", metavar="SECONDS", type=seconds, default=0.0, help="how long to wait for a process that runs it"
     )
+    add_settings(resume, SETTINGS_HELP)
     add_telling(resume)
     resume.set_defaults(command=_resume)
     retry = add_command(
@@ -66,12 +69,14 @@ def add(commands: Commands) -> None:
     )
     add_session(retry, "id")
     retry.add_argument("--run", metavar="TARGET", help=f"resume it at once: {TARGET_HELP}")
+    add_settings(retry, f"with --run: {SETTINGS_HELP}")
     add_telling(retry)
     retry.set_defaults(command=_retry)
 
 
 def _resume(arguments: argparse.Namespace) -> int:
-    flow = load_flow(arguments.target)
+    context = context_from(arguments.settings)
+    flow = load_flow(arguments.target).update_context(context)
     summary, store = stored(arguments, arguments.id, flow.store)
     run = _like_begun(flow, summary, store).connect()
     begin = partial(run.resume, summary.session_id, wait=arguments.wait)
@@ -82,9 +87,10 @@ def _resume(arguments: argparse.Namespace) -> int:
 def _retry(arguments: argparse.Namespace) -> int:
     # First: code that cannot be imported must not leave the session opened again.
     target: str = arguments.run or ""
-    if not target and (arguments.watch or arguments.full_traceback):
-        raise CommandError(WRONG_USE, "--watch and --full-traceback are for the flow of --run")
-    flow = load_flow(target) if target else None
+    context = context_from(arguments.settings)
+    if not target and (context or arguments.watch or arguments.full_traceback):
+        raise CommandError(WRONG_USE, "--set, --watch and --full-traceback are for the flow of --run")
+    flow = load_flow(target).update_context(context) if target else None
     summary, store = stored(arguments, arguments.id, None if flow is None else flow.store)
     with refusals():
         store.retry(summary.session_id)
@@ -108,4 +114,5 @@ def _like_begun(flow: rt.Flow[..., object], summary: SessionSummary, store: Dura
 def _resuming(arguments: argparse.Namespace, target: str) -> Callable[[str], str]:
     """Return a function from the identifier of a session to the command that resumes it."""
     stores = [word for each in arguments.store for word in ("--store", each)]
-    return lambda session_id: typed("resume", *stores, target, session_id=session_id)
+    words = [*stores, *setting_words(arguments), target]
+    return lambda session_id: typed("resume", *words, session_id=session_id)

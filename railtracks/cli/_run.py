@@ -17,9 +17,9 @@ from railtracks._options import DecoratorOptions, FlowOptions
 from railtracks._records.scrubbing import Scrubber
 from railtracks._sessions.decorator import store_option_of, with_options
 from railtracks._sessions.flow import flow_like
-from railtracks.cli._arguments import Commands, add_target, seconds
+from railtracks.cli._arguments import Commands, add_settings, add_target, seconds
 from railtracks.cli._going_on import GoOn
-from railtracks.cli._inputs import Inputs, context_from, inputs_from_json, inputs_from_words
+from railtracks.cli._inputs import Inputs, context_from, inputs_from_json, inputs_from_words, setting_words
 from railtracks.cli._output import WRONG_USE, CommandError, typed
 from railtracks.cli._places import store_url
 from railtracks.cli._runs import Run, SessionRun, add_telling, run_to_end
@@ -65,9 +65,7 @@ def add(commands: Commands) -> None:
     command.add_argument("--json", action="store_true", help="print a JSON object that tells of the run and its result")
     command.add_argument("--timeout", metavar="SECONDS", type=seconds, help="stop everything after this time")
     command.add_argument("--name", metavar="NAME", help="the name of the session, and of its saved state")
-    command.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], dest="settings", help="a value of the context"
-    )
+    add_settings(command, "a value of the context")
     command.add_argument(
         "--durable", metavar="URL", type=store_url, help="keep the session in this store, so that it can be resumed"
     )
@@ -106,9 +104,7 @@ def _flow_run(
         run = changed.connect(session_id=arguments.session_id)
     except (ValueError, ImportError) as error:
         raise CommandError(WRONG_USE, str(error)) from error
-    # No store has the values of the context, without which a resume would go on as another run.
-    resume = _again if arguments.settings else _resume
-    return run, partial(run.invoke, *args, **kwargs), GoOn(partial(resume, arguments), changed.store)
+    return run, partial(run.invoke, *args, **kwargs), GoOn(partial(_resume, arguments), changed.store)
 
 
 def _session_run(
@@ -138,13 +134,13 @@ def _inputs(fn: Callable[..., object], arguments: argparse.Namespace) -> Inputs:
 
 def _resume(arguments: argparse.Namespace, session_id: str) -> str:
     store = [] if arguments.durable is None else ["--store", Scrubber().text(arguments.durable)]
-    return typed("resume", *store, arguments.target, session_id=session_id)
+    return typed("resume", *store, *setting_words(arguments), arguments.target, session_id=session_id)
 
 
 def _again(arguments: argparse.Namespace, session_id: str) -> str:
     """Return the command that runs the target again, with all that no store has, so that it goes on with a session."""
     store = None if arguments.durable is None else Scrubber().text(arguments.durable)
     given = [("--durable", store), ("--input", arguments.input), ("--name", arguments.name)]
-    given += [("--set", each) for each in arguments.settings]
     options = [word for option, value in given if value is not None for word in (option, value)]
+    options += setting_words(arguments)
     return shlex.join(["railtracks", "run", *options, f"--session-id={session_id}", arguments.target, *arguments.words])
