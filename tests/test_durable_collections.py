@@ -9,7 +9,7 @@ from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, defa
 from collections.abc import MutableMapping, MutableSequence, MutableSet, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, NewType, TypeVar
 
 import attrs
 import pytest
@@ -61,6 +61,11 @@ class Stats:
     last: deque[tuple[int, str]]
 
 
+@attrs.define
+class Noted:
+    words: Annotated[OrderedDict[int, str], "a remark"]
+
+
 @pytest.fixture
 def values() -> Values:
     return Values(Sealer(None))
@@ -110,6 +115,10 @@ KEPT: list[tuple[Any, Any]] = [
     ([(1, 2)], MutableSequence[tuple[int, int]]),
     ({1}, MutableSet[int]),
     (Stats(Counter([1]), listed(((1, 2), ["a"])), deque([(1, "a")], maxlen=3)), Stats),
+    (OrderedDict([(1, None)]), Annotated[OrderedDict[int, None], "a remark"]),
+    (Counter({1: 2}), Annotated[Counter[int], "a remark"]),
+    (deque([(1, "a")]), NewType("Last", Annotated[deque[tuple[int, str]], "a remark"])),  # type: ignore[valid-newtype]
+    (Noted(OrderedDict([(1, "a")])), Noted),
 ]
 
 

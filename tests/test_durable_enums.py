@@ -155,3 +155,10 @@ def test_what_is_equal_to_a_member_or_a_literal_and_of_another_class_is_refused(
 def test_members_that_are_texts_or_numbers_are_still_stored_in_a_list(values: Values) -> None:
     stored = [values.dump(*each, "it")[0] for each in ((Mood.GOOD, Mood), (Right(3), Right), (Price.LOW, Price))]
     assert stored == [b'["GOOD"]', b'[["READ","WRITE"]]', b'"LOW"']
+
+
+def test_a_member_is_no_text_and_no_number_if_its_annotation_has_changed_to_one(values: Values) -> None:
+    for value, kind in ((Mood.GOOD, str), (Level.LOW, int), (Rate.FULL, float)):
+        data, _ = values.dump(value, type(value), "it")
+        with pytest.raises(rt.DurableValueError, match="a member of an enum, where the annotation says"):
+            values.load(data, kind)

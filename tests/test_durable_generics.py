@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from enum import Enum
-from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
+from typing import Any, Generic, NamedTuple, NewType, TypedDict, TypeVar
 
 import attrs
 import pytest
@@ -78,7 +78,16 @@ class Wide(Row[list[T]], Generic[T]):
     last: T
 
 
+@attrs.define
+class Box(Generic[T]):
+    inner: T
+
+
+Boxed = NewType("Boxed", Box[Colour])
+
 KEPT: list[tuple[Any, Any]] = [
+    (Box(Boxed(Box(Colour.RED))), Box[Boxed]),
+    (Box([Boxed(Box(Colour.RED))]), Box[list[Boxed]]),
     (Numbered(1, Colour.RED, Colour.RED), Numbered[Colour]),
     (Numbered(1, Numbered(2, "a", "b"), Numbered(3, "c", "d")), Numbered[Numbered[str]]),
     (Swapped(1, Colour.RED), Swapped[Colour, int]),

@@ -23,6 +23,7 @@ from railtracks.durable._values.plain import (
     check_names,
     filled_in,
     has_parameters_left,
+    meant_by,
     mismatch_of,
     unfit,
 )
@@ -220,7 +221,7 @@ def _kinds_by_bases(kind: type[object]) -> dict[str, Kind]:
 
 def _has_class(kind: Kind, origin: type[object]) -> bool:
     """Return whether an annotation is a class, or has it in a part."""
-    parts: tuple[Kind, ...] = () if get_origin(kind) is Literal else get_args(kind)
+    parts: tuple[Kind, ...] = () if get_origin(kind) is Literal else (*get_args(kind), *meant_by(kind))
     return get_origin(kind) is origin or any(_has_class(part, origin) for part in parts)
 
 

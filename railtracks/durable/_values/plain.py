@@ -190,6 +190,13 @@ def filled_in(kind: Kind, given: Mapping[object, Kind]) -> Kind:
     return kind[tuple(given.get(each, ANYTHING) for each in kind.__parameters__)] if has_parameters_left(kind) else kind
 
 
+def meant_by(kind: Kind) -> list[Kind]:
+    """Return the annotation that a `NewType` or a type alias stands for, none for every other annotation."""
+    if isinstance(kind, type):
+        return []
+    return [getattr(kind, name) for name in ("__supertype__", "__value__") if hasattr(kind, name)]
+
+
 def _stored_otherwise(plain: object, kind: type[object]) -> ValueMismatchError:
     return ValueMismatchError(plain, f"a {type(plain).__name__} was stored, not a {kind.__name__}")
 

@@ -25,7 +25,7 @@ from railtracks._nodes.signature import ANYTHING, Kind
 from railtracks._records.error_parts import line_of
 from railtracks.durable._values.classes import field_kinds, has_fields, lost_parameter, stored_fields
 from railtracks.durable._values.hooks import Hooks, UnknownClassError, is_kind_of
-from railtracks.durable._values.plain import name_of
+from railtracks.durable._values.plain import meant_by, name_of
 from railtracks.durable._values.scalars import is_enum, is_path
 from railtracks.durable._values.tuples import kinds_in
 
@@ -107,11 +107,9 @@ class _Search:
 
     def _parts_of(self, kind: Kind) -> Iterable[Kind]:
         """Return the annotations that an annotation is made of."""
-        if not isinstance(kind, type):
-            # What a `NewType` or a type alias stands for.
-            named = [getattr(kind, name) for name in ("__supertype__", "__value__") if hasattr(kind, name)]
-            if named:
-                return named
+        meant = meant_by(kind)
+        if meant:
+            return meant
         origin: Kind = get_origin(kind) or kind
         if origin is Literal:
             return ()
