@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
+from collections.abc import Iterable
 from enum import Enum
 from typing import Any, Generic, NamedTuple, NewType, TypedDict, TypeVar
 
@@ -120,3 +123,25 @@ def test_a_type_variable_of_a_base_stands_for_what_it_does_there(value: Any, kin
 def test_a_part_that_the_base_does_not_allow_is_refused(value: Any, kind: Any) -> None:
     with pytest.raises(rt.DurableValueError, match="where the annotation says"):
         Values(Sealer(None)).dump(value, kind, "it")
+
+
+def _point_of(module: str) -> type:
+    point = attrs.make_class("Point", {"x": attrs.field(type=int)})
+    point.__module__ = module
+    return point
+
+
+def _union_of(members: Iterable[type]) -> Any:
+    return functools.reduce(operator.or_, members)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_classes_of_one_name_in_a_union_are_told_apart_by_their_modules(number: int) -> None:
+    members = _point_of("first"), _point_of("second"), _point_of("third")
+    values, value = Values(Sealer(None)), members[number](1)
+    data, _ = values.dump(value, _union_of(members), "it")
+    # Also where the annotation has them in another order by then.
+    for each in (members, members[::-1], (type(None), *members)):
+        found = values.load(data, _union_of(each))
+        assert found == value
+        assert type(found) is type(value)

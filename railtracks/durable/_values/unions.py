@@ -26,8 +26,14 @@ def add_unions(hooks: Hooks) -> None:
 
 
 def members_of(kind: Kind) -> Mapping[str, Kind]:
-    """Return the members of a union by the names that they are stored under."""
-    return {name_of(member) if isinstance(member, type) else str(member): member for member in get_args(kind)}
+    """Return the members of a union by the names that they are stored under: for classes of one name, with modules."""
+    members = get_args(kind)
+    short = {name_of(member) if isinstance(member, type) else str(member): member for member in members}
+    return short if len(short) == len(members) else {_long_name(member): member for member in members}
+
+
+def _long_name(kind: Kind) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}" if isinstance(kind, type) else str(kind)
 
 
 def _union_writer(hooks: Hooks, kind: Kind) -> Write:
