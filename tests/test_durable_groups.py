@@ -80,20 +80,20 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> rt.DurableStore:
     return rt.DurableStore(url_of_store(request, tmp_path), durability="process")
 
 
-def _refuse_for_good(store: rt.DurableStore) -> None:
-    """Have the database refuse the rows of calls of the session `BAD`, with an error that another try cannot mend."""
+def _refuse_for_good(store: rt.DurableStore, column: str, value: str) -> None:
+    """Have the database refuse rows of calls with a value in a column; no other try can mend that."""
     with store, access_of(store).writing() as (connection, _, _owner):
-        text = f"alter table railtracks_calls add constraint refuse check (session_id <> '{BAD}')"
+        text = f"alter table railtracks_calls add constraint refuse check ({column} <> '{value}')"
         if connection.dialect.name == "sqlite":
             text = (
-                f"create trigger refuse before insert on railtracks_calls when new.session_id = '{BAD}'"
+                f"create trigger refuse before insert on railtracks_calls when new.{column} = '{value}'"
                 " begin select raise(abort, 'no such row'); end"
             )
         connection.execute(sa.text(text))
 
 
 async def test_a_session_whose_row_cannot_be_written_fails_alone(store: rt.DurableStore) -> None:
-    _refuse_for_good(store)
+    _refuse_for_good(store, "session_id", BAD)
     gate = Gate()
     store = testing.faulty_store(store, gate.meet)
     begun, results, errors = 0, list[int](), list[rt.StoreError]()
@@ -183,6 +183,37 @@ async def test_later_commits_of_a_session_wait_behind_those_that_are_tried_again
     written = refusals.values("select seq from written")
     assert len(written) > 4
     assert written == sorted(written)
+
+
+async def test_nothing_of_a_session_is_written_behind_what_could_not_be_written(store: rt.DurableStore) -> None:
+    _refuse_for_good(store, "node", "lost")
+    is_lost = trio.Event()
+
+    @rt.function_node
+    async def lost() -> None:
+        """A node whose outcome the database refuses."""
+
+    @rt.function_node
+    async def after_that() -> None:
+        with trio.CancelScope(shield=True):
+            await is_lost.wait()
+
+    async def first() -> None:
+        try:
+            await rt.call(lost)
+        finally:
+            is_lost.set()
+
+    async def beside() -> None:
+        async with rt.open_group() as group:
+            group.start_soon(after_that)
+            group.start_soon(first)
+
+    with pytest.raises(rt.StoreError, match="could not write") as caught:
+        await rt.Flow("beside", beside, durable=store).ainvoke(session_id="s")
+    # PostgreSQL would quote the row in further lines.
+    assert "Failing row" not in str(caught.value)
+    assert {each.node_name for each in store.load("s").calls if each.status is rt.Status.COMPLETED} == set()
 
 
 async def test_a_group_does_not_wait_for_a_row_that_somebody_has_locked(postgres: PostgresServer) -> None:

@@ -147,7 +147,12 @@ def shown(url: URL) -> str:
 
 def shown_error(error: DBAPIError, url: URL) -> str:
     """Return what a database says of an error, without the secrets of its URL."""
-    return Scrubber([*secrets_in(url.render_as_string(hide_password=False))]).text(str(error.orig))
+    return Scrubber([*secrets_in(url.render_as_string(hide_password=False))]).text(said_by(error.orig))
+
+
+def said_by(cause: object) -> str:
+    """Return the first line of what a driver raises: in the lines below it PostgreSQL quotes rows of sessions."""
+    return str(getattr(getattr(cause, "diag", None), "message_primary", None) or cause)
 
 
 def _local(url: URL) -> URL:

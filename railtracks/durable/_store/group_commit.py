@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 
+from railtracks.durable._store.address import said_by
 from railtracks.durable._store.commit import Commit
 from railtracks.durable._store.database import Database
 from railtracks.durable._store.schema import calls, sessions
@@ -196,6 +197,7 @@ def is_passing(error: Exception) -> bool:
     return not str(getattr(cause, "sqlstate", None)).startswith(_TOO_LARGE)
 
 
-def database_error(error: Exception) -> object:
+def database_error(error: Exception) -> str:
     """Return what the database said, without the statement and the values that SQLAlchemy quotes."""
-    return getattr(error, "orig", None) or type(error).__name__ if isinstance(error, SQLAlchemyError) else error
+    cause = getattr(error, "orig", None) if isinstance(error, SQLAlchemyError) else error
+    return said_by(cause or type(error).__name__)
