@@ -16,6 +16,8 @@ from stored_sessions import put, put_calls, until
 
 import railtracks as rt
 from railtracks.durable._sessions.store import access_of, store_with
+from railtracks.durable._sessions.wakeups import is_due
+from railtracks.durable._store.database import now_of
 from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.progress import progress_of
 from railtracks.durable._store.schema import sessions
@@ -272,6 +274,42 @@ async def test_a_busy_session_goes_on_when_one_deep_inside_in_a_third_store_hear
         await until(lambda: status_of(stores[1], "middle") == "completed")
         may_end.set()
     assert heard == ["heard"]
+
+
+async def test_a_timeout_counts_at_its_moment_beside_a_flow_of_another_store(
+    stores: tuple[rt.DurableStore, ...],
+) -> None:
+    first, second, _ = stores
+
+    async def waiting() -> str:
+        return str(await rt.wait_for_signal("own", timeout=3600, park=True))
+
+    async def endless() -> str:
+        return str(await rt.wait_for_signal("other", park=True))
+
+    async def inner() -> str:
+        return str(await rt.wait_for_signal("go", park=True))
+
+    elsewhere = flow_of(second, inner, "inner")
+
+    async def middle() -> None:
+        async with rt.open_group() as group:
+            group.start_soon(waiting)
+            group.start_soon(endless)
+            group.start_soon(elsewhere.ainvoke)
+
+    around = flow_of(first, middle, "middle")
+
+    async def main() -> None:
+        await around.ainvoke()
+
+    with pytest.raises(rt.SessionWaiting):
+        await flow_of(first, main).ainvoke(session_id="s")
+    with access_of(first).reading() as (connection, _, _owner):
+        now = now_of(connection)
+        for session_id in ("s", id_of(first, "middle")):
+            found = [is_due(connection, session_id, each, elsewhere=False) for each in (now, now + 3599, now + 3601)]
+            assert found == [False, False, True]
 
 
 # An id that another session had before.

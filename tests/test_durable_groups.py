@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -250,6 +252,71 @@ async def test_a_group_does_not_wait_for_a_row_that_somebody_has_locked(postgres
                 await neighbours_ended.wait()
                 assert sorted(results) == [1, 2]
     assert results[-1] == 0
+
+
+async def test_each_session_has_an_error_of_its_own_when_the_whole_store_fails(tmp_path: Path) -> None:
+    path, begun, is_locked = tmp_path / "store.db", list[int](), trio.Event()
+    all_begun, errors = trio.Event(), list[rt.StoreError]()
+
+    @rt.function_node
+    async def wait(value: int) -> int:
+        begun.append(value)
+        if len(begun) == 3:
+            all_begun.set()
+        await is_locked.wait()
+        return value
+
+    async def entry(value: int) -> int:
+        return await rt.call(wait, value)
+
+    flow = rt.Flow("entry", entry, durable=(store := rt.DurableStore(path, commit_timeout=0.2)))
+
+    async def run(value: int) -> None:
+        with pytest.raises(rt.StoreError, match="locked") as caught:
+            await flow.ainvoke(value)
+        errors.append(caught.value)
+
+    with store, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        async with trio.open_nursery() as nursery:
+            for each in range(3):
+                nursery.start_soon(run, each)
+            await all_begun.wait()
+            other.execute("begin immediate")
+            is_locked.set()
+        other.rollback()
+    assert len({id(each) for each in errors}) == 3
+    assert [each.__notes__ for each in errors] == [["in entry > wait"]] * 3
+
+
+async def test_a_store_that_fails_and_then_has_another_owner_tells_of_both(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    is_down = threading.Event()
+
+    def meet(place: str) -> None:
+        if place == "before" and is_down.is_set():
+            raise OSError("no answer")
+
+    store = testing.faulty_store(rt.DurableStore(tmp_path / "store.db", commit_timeout=0.05), meet)
+
+    @rt.function_node
+    async def taken_over() -> None:
+        with access_of(store).writing() as (connection, _, _owner):
+            connection.execute(sa.update(sessions).values(fence=sessions.c.fence + 1))
+        is_down.set()
+
+    async def entry() -> None:
+        try:
+            await rt.call(taken_over)
+        finally:
+            is_down.clear()
+
+    flow = rt.Flow("entry", entry, durable=store)
+    with pytest.raises(rt.StoreError, match="no answer"):
+        await flow.ainvoke()
+    told = [each.getMessage() for each in caplog.records if "the end of the session" in each.getMessage()]
+    assert len(told) == 1
+    assert "another owner has taken it over" in told[0]
 
 
 async def test_what_is_lost_in_several_calls_at_once_comes_as_one_error(store: rt.DurableStore) -> None:

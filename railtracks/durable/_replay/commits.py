@@ -17,7 +17,7 @@ from railtracks.durable._replay.turns import Turn
 from railtracks.durable._store.commit import Commit, CommitWaiter
 from railtracks.durable._store.signal_polling import SignalPolling
 from railtracks.durable._store.writer import Writer
-from railtracks.exceptions import ContextError, RailtracksError
+from railtracks.exceptions import ContextError, RailtracksError, SessionLostError, StoreError
 
 T = TypeVar("T")
 
@@ -164,6 +164,10 @@ class Commits:
         """
         commit = Commit(self.session_id, self.fence, work=work, is_end=True)
         await self._writer.write(commit)
+        error = commit.error
+        if isinstance(error, SessionLostError) and isinstance(self.end_error(error), StoreError):
+            # It says more than the earlier error does: another owner goes on with the session.
+            raise error
         return self._result_of(commit)
 
     async def peek(self, look: Callable[[Connection], T]) -> T:

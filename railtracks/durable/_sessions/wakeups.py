@@ -97,8 +97,12 @@ _INSIDE: Final = (
     .join(_outer, opened_in(sessions, _outer.c.session_id, _outer.c.life))
     .where(_outer.c.session_id == sa.bindparam("wanted"), sessions.c.status.in_(CAN_GO_ON))
 )
-
-
+# The deadlines of the open waits of a session that hides them behind `AT_EACH_LOOK`.
+_HIDDEN: Final = (
+    sa.select(calls.c.outcome)
+    .join(sessions, sessions.c.session_id == calls.c.session_id)
+    .where(sessions.c.session_id == sa.bindparam("wanted"), sessions.c.wakes_at == AT_EACH_LOOK, IS_OPEN_WAIT)
+)
 _WAITED_FOR: Final = (
     sa.select(calls.c.session_id, calls.c.node)
     .join(sessions, sessions.c.session_id == calls.c.session_id)
@@ -145,10 +149,12 @@ def is_due(connection: Connection, session_id: str, now: float, *, elsewhere: bo
         elsewhere: Whether a session that waits for one of another store counts as due, so that it looks there.
 
     Raises:
-        StoreError: If the row of a session inside it is damaged.
+        StoreError: If the row of a session inside it is damaged, or that of an open wait.
     """
     asked = {"now": now, "beyond": -1.0 if elsewhere else AT_EACH_LOOK}
     if connection.execute(_OF_ONE, {"wanted": session_id, **asked}).scalar():
+        return True
+    if not elsewhere and _is_over(connection, session_id, now):
         return True
     # A loop that knows where it was: in a damaged store a session may be inside itself.
     left, seen = [session_id], {session_id}
@@ -157,7 +163,15 @@ def is_due(connection: Connection, session_id: str, now: float, *, elsewhere: bo
             inner: SessionRow = session_row(head)
             if is_inner_due or inner.status != DurableStatus.WAITING:
                 return True
+            if not elsewhere and _is_over(connection, inner.session_id, now):
+                return True
             if inner.session_id not in seen:
                 seen.add(inner.session_id)
                 left.append(inner.session_id)
     return False
+
+
+def _is_over(connection: Connection, session_id: str, now: float) -> bool:
+    """Return whether the timeout of a wait is over, in a session whose `wakes_at` does not tell."""
+    deadlines = (parsed(data) for data in connection.execute(_HIDDEN, {"wanted": session_id}).scalars())
+    return any(isinstance(each, int | float) and each <= now for each in deadlines)

@@ -148,15 +148,15 @@ class GroupCommit:
         return [row for row in commit.rows if (row["seq"], row["key"], row["status"]) not in there]
 
     def give_up(self, batch: list[Commit], error: Exception) -> None:
-        """Fail commits that cannot be written."""
-        broken = StoreError(
+        """Fail commits that cannot be written, those of each session with an error of its own."""
+        told = (
             f"the store could not write: {database_error(error)}. The session is left as the store has it: resume it"
             " when the cause is gone"
         )
         for commit in batch:
-            if commit.fence is not None:
-                # Later commits of the session get the same error.
-                broken = self._broken.setdefault((commit.session_id, commit.fence), broken)
+            owner = commit.session_id, commit.fence
+            # Later commits of the owner get the same error. Without a fence, nobody owns the session yet.
+            broken = StoreError(told) if commit.fence is None else self._broken.setdefault(owner, StoreError(told))
             commit.fail(commit.error or broken)
 
 

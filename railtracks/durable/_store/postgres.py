@@ -22,9 +22,9 @@ from railtracks.exceptions import StoreError
 # What each transaction is begun with, beside its settings.
 _WRITING: Final = "begin"
 _READING: Final = "begin isolation level repeatable read"
-# Milliseconds that a group of commits waits for the lock of one row, which somebody may have for one of its sessions:
-# the others must not wait for that.
-_GROUP_PATIENCE: Final = 500
+# Milliseconds that a group of commits waits for a lock. Somebody may have it for one of its sessions, and the others
+# must not wait for that. The writer tries again: other processes have these locks for a few milliseconds.
+_GROUP_PATIENCE: Final = 20
 # In `Connection.info`: the settings were read back.
 _IS_CHECKED: Final = "railtracks_is_checked"
 

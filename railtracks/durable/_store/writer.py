@@ -36,6 +36,8 @@ T = TypeVar("T")
 # Seconds between two tries of a transaction.
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 1.0
+# Seconds that each half of a group has at least, although the whole group may have spent all its time.
+_ALLOWANCE: Final = 1.0
 
 
 @define(eq=False)
@@ -201,11 +203,11 @@ class Writer:
         now = time.monotonic()
         ids = list(dict.fromkeys(commit.session_id for commit in group.commits))
         if len(ids) > 1 and not failure.is_of_store:
-            # One of the sessions may have failed the others: halves find that one, and each has all its time again.
-            first = set(ids[: len(ids) // 2])
+            # One of the sessions may have failed the others: halves find that one.
+            first, until = set(ids[: len(ids) // 2]), max(group.until, now + min(_ALLOWANCE, self._timeout))
             for is_first in (True, False):
                 half = [commit for commit in group.commits if (commit.session_id in first) is is_first]
-                self._left.append(_Group(half, until=now + self._timeout, due=now))
+                self._left.append(_Group(half, until=until, due=now))
         elif failure.is_passing and now + group.pause <= group.until:
             group.due, group.pause = now + group.pause, min(2 * group.pause, _LONGEST_PAUSE)
             self._left.append(group)
