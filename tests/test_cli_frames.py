@@ -153,3 +153,12 @@ def test_a_message_that_looks_like_a_traceback_is_cut_at_no_other_place() -> Non
     told = f"ValueError: Traceback (most recent call last):\n{own}and more\n"
     assert users_frames(told, is_refusal=False) == told
     assert users_frames("OSError", is_refusal=False) == "OSError\n"
+
+
+def test_show_tells_of_a_failed_call_by_the_users_frames_and_of_one_call_by_all(command: Command) -> None:
+    assert command("run", "flows.py:nested").code == 1
+    failed, whole = command("show", "last", "--failed"), command("show", "last", "--call", "4")
+    assert 'flows.py", line' in failed.out
+    assert str(PACKAGE) not in failed.out
+    assert 'flows.py", line' in whole.out
+    assert str(PACKAGE) in whole.out

@@ -1,6 +1,6 @@
 """Tracebacks without the stack frames of this package that only lead from code of the user's to code of the user's.
 
-Called by `_runs`, with the text that the record of a session has.
+Called by `_runs` and `_show`, with the texts that the record of a session has.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _OWN: Final = f'File "{Path(rt.__file__).parent}{os.sep}'
 _BLOCK: Final = re.compile(r"^( *)Traceback \(most recent call last\):\n((?:\1  .*\n)+)", re.MULTILINE)
 
 
-def users_frames(told: str, *, is_refusal: bool) -> str:
+def users_frames(told: str, *, is_refusal: bool = False) -> str:
     """Return the text of an error without the frames of this package behind which one of other code follows.
 
     Args:
         told: The text, with the tracebacks of causes and of members of a group.
-        is_refusal: Whether the error is one of this package. Then its own traceback has no other frame of this package
-            either: they would tell nobody anything. The text is empty if no frame is left.
+        is_refusal: Whether the error is known to be one of this package. Then its own traceback has no other frame of
+            this package either: they would tell nobody anything. The text is empty if no frame is left.
     """
     told = f"{told.rstrip()}\n"
     # Causes stand before the error.

@@ -20,6 +20,7 @@ from railtracks._records.data import CallError, CallRecord, EndCause, ExecutionI
 from railtracks.cli._arguments import Commands, add_session, count
 from railtracks.cli._documents import call_document, saved_value, session_pieces
 from railtracks.cli._failures import Failures, failures_in
+from railtracks.cli._frames import users_frames
 from railtracks.cli._output import NO_SESSION, CommandError, json_text, put_pieces
 from railtracks.cli._places import add_places, archive_of, found
 from railtracks.cli._screen import Column, Line, Screen, local, place_text, put_lines, screen, table
@@ -67,9 +68,11 @@ def add(commands: Commands) -> None:
     )
     add_session(command)
     what = command.add_mutually_exclusive_group()
-    what.add_argument("--failed", action="store_true", help="only the calls that failed for good, with tracebacks")
+    what.add_argument(
+        "--failed", action="store_true", help="only the calls that failed for good, with tracebacks through your code"
+    )
     what.add_argument("--slow", action="store_true", help="own times of the nodes, and the critical path")
-    what.add_argument("--call", metavar="N", type=count, help="one call, by its number in the tree")
+    what.add_argument("--call", metavar="N", type=count, help="one call with all of it, by its number in the tree")
     command.add_argument("--json", action="store_true", help="print JSON, with times in UTC")
     add_places(command)
     command.set_defaults(command=_show)
@@ -165,21 +168,21 @@ def _failed_document(failures: Failures) -> object:
 def _failed_lines(info: ExecutionInfo, failures: Failures, shown: Screen) -> Iterator[Line]:
     if not failures.calls:
         yield Line("no call failed" if info.error is None else "no call failed: the error is the session's own")
-        yield from _traceback_lines(info.error)
+        yield from _traceback_lines(info.error, users_frames)
     by_id = _by_id(info)
     for call in failures.calls:
         yield Line("")
         took = "" if call.ended_at is None else f"  {lasted(call.started_at, call.ended_at)}"
         yield Line(f"{shown.mark(call.status)} {_path(by_id, call)}{took}", call.status)
-        yield from _traceback_lines(call.error)
+        yield from _traceback_lines(call.error, users_frames)
     if failures.tried_again:
         yield Line("")
         yield Line(f"not shown: {failures.tried_again:,} failed, and were tried again", "dim")
 
 
-def _traceback_lines(error: CallError | None) -> Iterator[Line]:
+def _traceback_lines(error: CallError | None, shortened: Callable[[str], str] = str) -> Iterator[Line]:
     if error is not None:
-        text = error.traceback.rstrip() or error.line
+        text = shortened(error.traceback).rstrip() or error.line
         yield from (Line(f"{_INDENT}{plain(line)}") for line in text.split("\n"))
 
 

@@ -77,7 +77,7 @@ def _refuse(connection: Connection, owner: ProcessOwner, row: SessionRow) -> Non
     if owned is not None:
         raise owned
     what_to_do = {
-        DurableStatus.COMPLETED: "is completed, and nothing of it failed for good: fork it to run calls of it again",
+        DurableStatus.COMPLETED: "is completed, so its code went on from what failed: fork it to run calls of it again",
         DurableStatus.CANCELLED: "is cancelled, and that stands: fork it to go on from its past under another id",
         DurableStatus.STUCK: "is stuck, and has not failed: free it, and recover or resume it",
         DurableStatus.WAITING: "is waiting, and has not failed: send its signal, and recover or resume it",
