@@ -151,6 +151,8 @@ def _measured(name: str, work: Callable[[], Awaitable[object]]) -> Mapping[str, 
 
     process = multiprocessing.get_context("fork").Process(target=run)
     process.start()
+    # Without this copy of it the end of that process ends the pipe, also when it has failed.
+    writer.close()
     while not reader.poll(1):
         progress(name)
     process.join()
