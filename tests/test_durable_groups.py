@@ -77,6 +77,26 @@ class Gate:
             assert self.is_open.wait(60)
 
 
+class Held:
+    """A flow whose sessions make one call each, which goes on when `may_go` is set."""
+
+    def __init__(self, store: rt.DurableStore, count: int) -> None:
+        self.all_begun, self.may_go = trio.Event(), trio.Event()
+        self.flow = rt.Flow("entry", self._entry, durable=store)
+        self._node = rt.function_node(self._wait, name="wait")
+        self._missing = count
+
+    async def _wait(self, value: int) -> int:
+        self._missing -= 1
+        if not self._missing:
+            self.all_begun.set()
+        await self.may_go.wait()
+        return value
+
+    async def _entry(self, value: int) -> int:
+        return await rt.call(self._node, value)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> rt.DurableStore:
     return rt.DurableStore(url_of_store(request, tmp_path), durability="process")
@@ -220,24 +240,11 @@ async def test_nothing_of_a_session_is_written_behind_what_could_not_be_written(
 
 async def test_a_group_does_not_wait_for_a_row_that_somebody_has_locked(postgres: PostgresServer) -> None:
     url = postgres.fresh_url()
-    store, may_go, all_begun, neighbours_ended = rt.DurableStore(url), trio.Event(), trio.Event(), trio.Event()
-    begun, results = list[int](), list[int]()
-
-    @rt.function_node
-    async def wait(value: int) -> int:
-        begun.append(value)
-        if len(begun) == 3:
-            all_begun.set()
-        await may_go.wait()
-        return value
-
-    async def entry(value: int) -> int:
-        return await rt.call(wait, value)
-
-    flow = rt.Flow("entry", entry, durable=store)
+    store, neighbours_ended, results = rt.DurableStore(url), trio.Event(), list[int]()
+    held = Held(store, 3)
 
     async def run(value: int) -> None:
-        results.append(await flow.ainvoke(value, session_id=f"s-{value}"))
+        results.append(await held.flow.ainvoke(value, session_id=f"s-{value}"))
         if len(results) == 2:
             neighbours_ended.set()
 
@@ -245,47 +252,35 @@ async def test_a_group_does_not_wait_for_a_row_that_somebody_has_locked(postgres
         async with trio.open_nursery() as nursery:
             for each in range(3):
                 nursery.start_soon(run, each)
-            await all_begun.wait()
+            await held.all_begun.wait()
             with psycopg.connect(url) as other:
                 other.execute("select from railtracks_sessions where session_id = 's-0' for update")
-                may_go.set()
+                held.may_go.set()
                 await neighbours_ended.wait()
                 assert sorted(results) == [1, 2]
     assert results[-1] == 0
 
 
 async def test_each_session_has_an_error_of_its_own_when_the_whole_store_fails(tmp_path: Path) -> None:
-    path, begun, is_locked = tmp_path / "store.db", list[int](), trio.Event()
-    all_begun, errors = trio.Event(), list[rt.StoreError]()
-
-    @rt.function_node
-    async def wait(value: int) -> int:
-        begun.append(value)
-        if len(begun) == 3:
-            all_begun.set()
-        await is_locked.wait()
-        return value
-
-    async def entry(value: int) -> int:
-        return await rt.call(wait, value)
-
-    flow = rt.Flow("entry", entry, durable=(store := rt.DurableStore(path, commit_timeout=0.2)))
+    path, errors = tmp_path / "store.db", list[rt.StoreError]()
+    store = rt.DurableStore(path, commit_timeout=0.2)
+    held = Held(store, 3)
 
     async def run(value: int) -> None:
         with pytest.raises(rt.StoreError, match="locked") as caught:
-            await flow.ainvoke(value)
+            await held.flow.ainvoke(value)
         errors.append(caught.value)
 
     with store, closing(sqlite3.connect(path, isolation_level=None)) as other:
         async with trio.open_nursery() as nursery:
             for each in range(3):
                 nursery.start_soon(run, each)
-            await all_begun.wait()
+            await held.all_begun.wait()
             other.execute("begin immediate")
-            is_locked.set()
+            held.may_go.set()
         other.rollback()
     assert len({id(each) for each in errors}) == 3
-    assert [each.__notes__ for each in errors] == [["in entry > wait"]] * 3
+    assert [each.__notes__ for each in errors] == [["in _entry > wait"]] * 3
 
 
 async def test_a_store_that_fails_and_then_has_another_owner_tells_of_both(
