@@ -20,6 +20,7 @@ from trio.lowlevel import RunVar
 from railtracks._blocks import block
 from railtracks._config import configured_thread_limit
 from railtracks._records.errors import caught
+from railtracks._workers.loop_pauses import loop_pauses
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -95,6 +96,20 @@ def working(*, of_pool: bool = False, slot: WorkerSlot | None = None) -> Generat
         works.remove(work)
 
 
+@block
+def _working_for_loop() -> Generator[Work]:
+    """Count one more worker that does something of the library's own while the block runs; a busy loop makes pauses."""
+    pauses = loop_pauses()
+    pauses.use()
+    pauses.begin()
+    try:
+        with working() as work:
+            yield work
+    finally:
+        pauses.end()
+        pauses.leave()
+
+
 def busy_workers(*, with_pools: bool = True) -> int:
     """Return how many workers of this library are at work in this Trio run: threads, processes, jobs of executors.
 
@@ -114,11 +129,28 @@ def _works_here() -> set[Work]:
 
 
 @trio.lowlevel.enable_ki_protection
-async def in_thread(fn: Callable[[Unpack[Ts]], T], *args: *Ts, limiter: trio.CapacityLimiter | None = None) -> T:
-    """Run a function of the library's own in a worker thread; without a limiter it waits for no other thread."""
+async def in_thread(
+    fn: Callable[[Unpack[Ts]], T],
+    *args: *Ts,
+    limiter: trio.CapacityLimiter | None = None,
+    abandon_on_cancel: bool = False,
+) -> T:
+    """Run a function of the library's own in a worker thread; without a limiter it waits for no other thread.
+
+    Args:
+        fn: The function.
+        args: Its arguments.
+        limiter: Where it waits for other threads.
+        abandon_on_cancel: Whether a cancel leaves the thread behind.
+    """
     do = partial(fn, *args)
-    with working() as work:
-        came = await trio.to_thread.run_sync(work.do, lambda: caught(do), limiter=limiter or trio.CapacityLimiter(1))
+    with _working_for_loop() as work:
+        came = await trio.to_thread.run_sync(
+            work.do,
+            lambda: caught(do),
+            limiter=limiter or trio.CapacityLimiter(1),
+            abandon_on_cancel=abandon_on_cancel,
+        )
     return came.hand_over()
 
 
@@ -159,7 +191,7 @@ async def in_thread_whatever_comes(fn: Callable[[Unpack[Ts]], T], *args: *Ts) ->
     def deliver(result: Outcome[T]) -> None:
         token.run_sync_soon(trio.lowlevel.reschedule, task, result)
 
-    with working() as work:
+    with _working_for_loop() as work:
         run, do = copy_context().run, partial(fn, *args)
         trio.lowlevel.start_thread_soon(lambda: run(work.do, do), deliver)
         result: T = await trio.lowlevel.wait_task_rescheduled(never_aborted)
@@ -169,21 +201,26 @@ async def in_thread_whatever_comes(fn: Callable[[Unpack[Ts]], T], *args: *Ts) ->
 def start_in_thread(fn: Callable[[], T], deliver: Callable[[Outcome[T]], object]) -> None:
     """Run a function of the library's own in a worker thread, and have Trio's thread call `deliver` with its outcome.
 
-    `deliver` is called between the steps of tasks. It must not raise, and the Trio run must not end before.
+    `deliver` is called between the steps of tasks. It must not raise, and the Trio run must not end before. For a busy
+    loop to make pauses meanwhile, the caller uses `loop_pauses`.
 
     Raises:
         RuntimeError: If no thread can be started.
     """
     token, works, work = trio.lowlevel.current_trio_token(), _works_here(), Work(of_pool=False, slot=None)
+    pauses = loop_pauses()
 
     def come(result: Outcome[T]) -> None:
+        pauses.end()
         works.remove(work)
         deliver(result)
 
+    pauses.begin()
     works.add(work)
     try:
         trio.lowlevel.start_thread_soon(fn, lambda result: token.run_sync_soon(come, result))
     except RuntimeError:
+        pauses.end()
         works.remove(work)
         raise
 

@@ -313,10 +313,7 @@ class Run:
                 if owner.lease.until_renewal:
                     continue
                 try:
-                    # A limiter of its own: behind threads of the user's it would not come to its turn.
-                    problem = await trio.to_thread.run_sync(
-                        owner.renew, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
-                    )
+                    problem = await in_thread(owner.renew, abandon_on_cancel=True)
                 except StoreError as error:
                     # Nothing that another try could change: the store was moved, for example.
                     lose(self._lost(StoreError(error.problem)))

@@ -18,6 +18,7 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from railtracks._forks import generation
+from railtracks._workers.loop_pauses import loop_pauses
 from railtracks.durable._store.address import Address, shown_error
 from railtracks.durable._store.backup import write_backup
 from railtracks.durable._store.database import Database, Durability, Purpose
@@ -225,6 +226,8 @@ class Access:
         """Return the writer for the sessions of this Trio run, and count one user of it more."""
         opened, token = self._here, trio.lowlevel.current_trio_token()
         known = opened.writers.get(token)
+        if known is None:
+            loop_pauses().use()
         writer, users = known or (Writer(opened.database, opened.owner.token, self.commit_timeout, self.patience), 0)
         opened.writers[token] = (writer, users + 1)
         return writer
@@ -235,6 +238,8 @@ class Access:
         writer, users = opened.writers.pop(token)
         if users > 1:
             opened.writers[token] = (writer, users - 1)
+        else:
+            loop_pauses().leave()
 
     @contextmanager
     def reading(self) -> Generator[tuple[Connection, Database | None, Onlooker]]:
