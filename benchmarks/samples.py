@@ -28,7 +28,8 @@ SUBJECT = "subject"
 
 def emit(**fields: Any) -> None:
     """Print one line for the process that started this one."""
-    print(PREFIX + json.dumps(fields), flush=True)
+    # In one piece with its end: the processes of a measurement print into one pipe, and Python may not buffer.
+    print(f"{PREFIX}{json.dumps(fields)}\n", end="", flush=True)
 
 
 def progress(text: str) -> None:
