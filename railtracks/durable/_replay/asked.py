@@ -45,7 +45,8 @@ class AskedCall:
     key: str = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.key = self.position.attempt_key(self.attempt)
+        # Without a call, for nearly all.
+        self.key = self.position.key if self.attempt == 1 else self.position.attempt_key(self.attempt)
 
     def row(
         self,

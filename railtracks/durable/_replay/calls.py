@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -47,7 +46,7 @@ from railtracks.exceptions import (
 INTERRUPTING: Final = (StoreError, ReplayMismatchError, SessionLostError, SessionWaiting)
 
 
-class SelfRecording(ABC):
+class SelfRecording:
     """A node's function that records its own outcome, because something else belongs into the same transaction.
 
     The call of its node is entered, matched and replayed like any other. Only where a call would run its function and
@@ -55,10 +54,9 @@ class SelfRecording(ABC):
     transaction that records the wait consumes the signal.
     """
 
-    @abstractmethod
     async def run_recorded(self, made: LiveCall, args: Args, kwargs: Kwargs) -> object:
         """Run as a call that has no outcome yet, record the outcome, and return the result."""
-        ...
+        raise NotImplementedError
 
 
 class Call:
@@ -155,7 +153,7 @@ class LiveCall(Call, RecordParent):
                 f"session {parts.commits.session_id} is over, and {parts.mismatches.named_call(self.asked)} is not in"
                 " its record: fork the session to go on from there"
             )
-        if self.recorded is None:
+        if self.recorded is None and parts.order.is_replaying:
             # All that is recorded comes first: code that has changed is found out before it does anything.
             await parts.order.until_live()
         if parts.parking.is_resting:
@@ -229,13 +227,16 @@ class LiveCall(Call, RecordParent):
         # Before the commit, which may fail: whether its rows were written, the store alone knows then. `left` must not
         # add a row that contradicts them.
         self.has_outcome = True
-        together, key = self.parts.together, self.asked.position.key
-        last_rows = partial(self._last_rows, status, data, time.time())
-        if together.hold(key, last_rows, recorded):
-            return
-        # In this order: a record that is cut between the two has the one of which the other can be made again.
-        await self.parts.commits.commit([*last_rows(), *together.rows_after(key)])
-        together.recorded(key)
+        together, key, now = self.parts.together, self.asked.position.key, time.time()
+        if not together.has_any:
+            await self.parts.commits.commit(self._last_rows(status, data, now))
+        else:
+            last_rows = partial(self._last_rows, status, data, now)
+            if together.hold(key, last_rows, recorded):
+                return
+            # In this order: a record that is cut between the two has the one of which the other can be made again.
+            await self.parts.commits.commit([*last_rows(), *together.rows_after(key)])
+            together.recorded(key)
         if recorded is not None:
             recorded()
 

@@ -147,6 +147,8 @@ class Commits:
 
     def _numbered_after_late(self, rows: list[NewRow]) -> list[NewRow]:
         """Give rows their numbers, after those of cancelled calls: these come before anything that began after them."""
+        if not self._late:
+            return self.numbered(rows)
         late, self._late = self._late, []
         return self.numbered([*late, *rows])
 

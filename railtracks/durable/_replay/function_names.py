@@ -6,6 +6,7 @@ The journal checks the node of each recorded call here.
 from __future__ import annotations
 
 import functools
+from types import FunctionType
 
 from railtracks._nodes.node import Node
 from railtracks.durable._values.shapes import StandIn
@@ -25,7 +26,11 @@ class FunctionNames:
             ContextError: If there is such a function.
         """
         called: object = node.fn
-        function = _code_of(called.stands_for.fn if isinstance(called, StandIn) else called)
+        if type(called) is FunctionType:
+            # Quick, for most.
+            function: object = called.__code__
+        else:
+            function = _code_of(called.stands_for.fn if isinstance(called, StandIn) else called)
         known = self._known.setdefault(node.name, function)
         if known is not function and known != function:
             raise ContextError(

@@ -169,15 +169,15 @@ class Journal:
     ) -> DurableCall[Frame]:
         """Find out which call this is, and whether it is in the record, before its node does anything. Shielded."""
         strand, parts = self._strands.of(parent), self.parts
-        arguments, fingerprint, refusal = b"", "", None
-        if node.is_durable and not parts.commits.is_cut:
+        arguments, fingerprint, refusal, is_durable = b"", "", None, node.is_durable
+        if is_durable and not parts.commits.is_cut:
             arguments, fingerprint, refusal = await self._dumped(node, args, kwargs)
             if not strand.is_known:
                 fingerprint = parts.mismatches.fingerprint(strand, node, fingerprint, args, kwargs)
         # Asked again: the session may have been cancelled while a thread wrote the arguments.
         if parts.commits.is_cut:
             return self._unrecorded(strand, node, key_of(strand.body.key, "unrecorded", time.monotonic_ns()))
-        if not node.is_durable:
+        if not is_durable:
             return self._not_durable(strand, node, attempt)
         try:
             # A refused call takes its position, too: the next one is the next one, whatever became of this.

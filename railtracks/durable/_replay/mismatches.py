@@ -42,6 +42,8 @@ class Mismatches:
     ) -> None:
         self._session_id = session_id
         self._record = record
+        # Nothing can mismatch then.
+        self._is_new = not len(record.rows)
         self._order = order
         self._values = values
         self._context = context
@@ -65,6 +67,8 @@ class Mismatches:
             run, so that it ends the session from inside the call.
         """
         record, position = self._record, asked.position
+        if self._is_new:
+            return None
         # The first call of a task cannot mismatch here: its node and its arguments are part of its key.
         recorded = record.calls.get(asked.key)
         if recorded is not None:
@@ -153,7 +157,7 @@ class Mismatches:
         Raises:
             ReplayMismatchError: If there is more.
         """
-        row = self._record.unclaimed(key)
+        row = None if self._is_new else self._record.unclaimed(key)
         if row is not None:
             raise self._error(f"{self._named_row(row)} in {name}", "nothing more")
 

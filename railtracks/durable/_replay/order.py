@@ -28,7 +28,8 @@ class Order:
         self.handed = 0
         self._warn = warn
         self._patience = patience
-        self._live = trio.Event()
+        # What calls wait for that come after the replay; `None` if none does.
+        self._live: trio.Event | None = None
 
     @property
     def is_replaying(self) -> bool:
@@ -42,8 +43,9 @@ class Order:
         last outcome may have had the effect that the waiting call is cancelled. Then it does not begin.
         """
         while self.is_replaying:
+            if self._live is None:
+                self._live = trio.Event()
             await self._patiently(self._live)
-            self._live = trio.Event()
             await trio.lowlevel.checkpoint_if_cancelled()
 
     async def turn_of(self, turn: Turn) -> None:
@@ -107,5 +109,6 @@ class Order:
 
     def _look(self) -> None:
         """Let the tasks go on that wait for the end of the replay, if it has come."""
-        if not self.is_replaying:
+        if self._live is not None and not self.is_replaying:
             self._live.set()
+            self._live = None

@@ -68,7 +68,7 @@ def new_row(
         "fingerprint": fingerprint,
         "arguments": arguments,
         # The plain string: not every driver takes the member of an enum for one.
-        "status": status.value,
+        "status": str(status),
         "outcome": outcome,
         "context": context,
         "began_after": began_after,

@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Final
 
-from attrs import define, field
+from attrs import define
 from trio.lowlevel import Task, current_task
 
 from railtracks._calls.durable_values import CallStrand
@@ -70,7 +70,6 @@ class Position:
         return self.key if attempt == 1 else key_of(self.key, "attempt", attempt)
 
 
-@define(eq=False)
 class CallBody:
     """The inside of a call, or of the session: what the strands in it have in common.
 
@@ -80,13 +79,16 @@ class CallBody:
         identity: The key that all attempts of the call have in common, of which its idempotency key is made.
     """
 
-    key: str
-    parent: RecordParent
-    identity: str
-    _counts: dict[str, int] = field(factory=dict[str, int])
-    _open: set[str] = field(factory=set[str])
-    # By label, the last task that has opened a session block before its first call.
-    _openers: dict[str, Task] = field(factory=dict[str, Task])
+    __slots__ = ("_counts", "_open", "_openers", "identity", "key", "parent")
+
+    def __init__(self, key: str, parent: RecordParent, identity: str) -> None:
+        self.key = key
+        self.parent = parent
+        self.identity = identity
+        self._counts: dict[str, int] = {}
+        self._open: set[str] = set()
+        # By label, the last task that has opened a session block before its first call.
+        self._openers: dict[str, Task] = {}
 
     def claim(self, label: str, node: str) -> int:
         """Return how many calls with a label were made before in this body.

@@ -30,15 +30,21 @@ class _Held:
 
 
 class Together:
-    """Which outcomes wait for which, by the keys of the calls' positions."""
+    """Which outcomes wait for which, by the keys of the calls' positions.
+
+    Attributes:
+        has_any: Whether any outcome may wait for another.
+    """
 
     def __init__(self) -> None:
+        self.has_any = False
         self._held: dict[str, _Held] = {}
         self._after: dict[str, _Held] = {}
 
     def join(self, first: str, second: str) -> None:
         """Have the outcome of the first call recorded with that of the second one, behind it."""
         self._held[first] = self._after[second] = _Held()
+        self.has_any = True
 
     def hold(self, key: str, rows: Rows, recorded: Callable[[], None] | None) -> bool:
         """Keep the outcome of a call if it is to wait for another one; return whether it is.
@@ -68,5 +74,6 @@ class Together:
             return
         # A long session must not keep the values of all its streams.
         self._held = {first: each for first, each in self._held.items() if each is not held}
+        self.has_any = bool(self._held)
         for each in held.recorded:
             each()

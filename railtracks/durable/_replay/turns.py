@@ -96,6 +96,7 @@ class Turns:
 
     Attributes:
         progress: Counts what has happened, so that a task that waits can see whether anything has.
+        recorded: How many recorded outcomes were not handed over yet, those included that never will be.
         rest: The recorded outcomes after the last turn that have written to the context: of background calls whose
             starter no code repeats, or of a call that goes on.
     """
@@ -113,6 +114,7 @@ class Turns:
         self._asked: dict[int, Turn] = {}
         self._new: deque[Turn] = deque()
         self.rest = self._queue_recorded(pauses)
+        self.recorded = len(self._queue)
         # The recorded calls that code is going to ask for, in the order in which they first began.
         calls = record.calls
         early = [
@@ -147,11 +149,6 @@ class Turns:
                     before = []
         return before
 
-    @property
-    def recorded(self) -> int:
-        """How many recorded outcomes were not handed over yet, those included that never will be."""
-        return len(self._queue) - self._head
-
     def add(self, turn: Turn) -> None:
         """Add the turn of a new outcome at the end of the queue."""
         self._new.append(turn)
@@ -171,7 +168,7 @@ class Turns:
 
     def is_next(self, turn: Turn) -> bool:
         """Return whether an outcome may be handed over now."""
-        return turn is self._first() and turn.is_ready and self._is_reached(turn)
+        return turn.is_ready and turn is self._first() and self._is_reached(turn)
 
     def _first(self) -> Turn | None:
         """Return the turn at the head of the queue; `None` if there is none, or no code has asked for its call yet."""
@@ -181,9 +178,11 @@ class Turns:
 
     def _is_reached(self, turn: Turn) -> bool:
         """Return whether every call has begun that had begun when this outcome was handed over first."""
-        self._pass_begun()
-        if turn.seq is None or self._next_expected == len(self._expected):
+        if turn.seq is None:
             # A new outcome waits for no beginning: its call began after the replay, or the order was given up.
+            return True
+        self._pass_begun()
+        if self._next_expected == len(self._expected):
             return True
         return self._record.calls.began_after[self._expected[self._next_expected]] >= turn.seq
 
@@ -259,10 +258,11 @@ class Turns:
         queue, about, new = self._queue, self._record.rows.about, self._new
         while self._head < len(queue) and self._notes[about[queue[self._head]]] & _OVER:
             self._head += 1
+            self.recorded -= 1
         while new and new[0].is_over:
             new.popleft()
         # Only the head can be next, and it is woken, not handed over here. So its task gets a step of its own, and what
         # the task before it did is done by then.
         first = self._first()
-        if first is not None and self.is_next(first):
+        if first is not None and first.is_ready and self._is_reached(first):
             first.come()

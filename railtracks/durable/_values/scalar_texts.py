@@ -5,6 +5,7 @@ Called by `values` and `prints`: the arguments of most calls, and most results, 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, cast
 
@@ -23,6 +24,13 @@ _TEXTS: Final = cast(
         type(None): encoded,
     },
 )
+
+# Characters of a text that is written at once.
+_SHORT: Final = 10_000
+
+
+# By name of a parameter.
+_quoted: Final = functools.lru_cache(maxsize=1_000)(encoded)
 
 
 def call_texts(signature: Signature, args: tuple[object, ...]) -> tuple[str, str] | None:
@@ -45,8 +53,19 @@ def call_texts(signature: Signature, args: tuple[object, ...]) -> tuple[str, str
             texts.append(write(value))
         except ValueError:
             return None
-    named = ",".join([f"{encoded(name)}:{text}" for name, text in sorted(zip(names, texts, strict=True))])
+    named = ",".join([f"{_quoted(name)}:{text}" for name, text in sorted(zip(names, texts, strict=True))])
     return f"[[{','.join(texts)}]]", f"[[],{{{named}}}]"
+
+
+def scalar_text(value: object, kind: Kind) -> str | None:
+    """Return the JSON of a scalar that is of the class it is annotated with; `None` of all else, as of a long text."""
+    write = _TEXTS.get(kind) if type(value) is kind else None
+    if write is None or (isinstance(value, str) and (len(value) > _SHORT or not value.isascii())):
+        return None
+    try:
+        return write(value)
+    except ValueError:
+        return None
 
 
 def list_text(items: Iterable[Plain]) -> str:

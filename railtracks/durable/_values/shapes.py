@@ -34,7 +34,8 @@ class StandIn:
 
 def shape_of(node: Node[..., object]) -> Signature:
     """Return the signature by which the arguments of a node, and the result of its function, are stored."""
-    return _meant(node).running_signature()
+    given: object = node.fn
+    return (given.stands_for if isinstance(given, StandIn) else node).running_signature()
 
 
 def keyword_kind(signature: Signature, name: str) -> Kind:
@@ -67,13 +68,9 @@ def result_kind_of(node: Node[..., object]) -> Kind:
 
     That is the annotation of the outermost middleware that has one, or else the one of the node's function.
     """
-    result = shape_of(node).result
-    middleware = _meant(node).middleware
+    given: object = node.fn
+    meant = given.stands_for if isinstance(given, StandIn) else node
+    result, middleware = meant.running_signature().result, meant.middleware
     if not middleware:
         return result
     return next((kind for each in middleware if (kind := each.result_kind) is not ANYTHING), result)
-
-
-def _meant(node: Node[..., object]) -> Node[..., object]:
-    given: object = node.fn
-    return given.stands_for if isinstance(given, StandIn) else node

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final, TypeGuard
-from weakref import WeakSet
+from weakref import ref
 
 from trio.lowlevel import enable_ki_protection
 
@@ -39,7 +39,7 @@ from railtracks.durable._values.plain import (
     parts_of,
 )
 from railtracks.durable._values.prints import NEWEST, bound, print_of, without_details
-from railtracks.durable._values.scalar_texts import call_texts, text_of_scalars
+from railtracks.durable._values.scalar_texts import call_texts, scalar_text, text_of_scalars
 from railtracks.durable._values.sealing import (
     Sealer,
     as_read,
@@ -73,8 +73,9 @@ class Values:
         self.sealer = sealer
         self._largest = largest
         self._aside = Aside()
-        # The signatures of the nodes whose results can be stored, each of one node.
-        self._storable = WeakSet[Signature]()
+        # The signatures of the nodes whose results can be stored, each of one node, by their ids: a `WeakSet` takes
+        # several times as long to look into.
+        self._storable: dict[int, ref[Signature]] = {}
         self._converter = CONVERTER
 
     # Values are asked for their parts, and whatever their code raises is theirs, a `KeyboardInterrupt` included. So the
@@ -103,6 +104,10 @@ class Values:
         Raises:
             DurableValueError: As from `dump`.
         """
+        text = scalar_text(value, kind)
+        if text is not None and len(text) <= self._largest:
+            # Quick, for most results.
+            return text.encode()
         if is_large(value):
             return (await self._aside.run(partial(self._dump, value, kind, what, None, is_large=True)))[0]
         plain = self.plain(value, kind, what, None, is_large=False)
@@ -154,7 +159,8 @@ class Values:
             DurableValueError: If its annotation says so. Without an annotation only a value tells.
         """
         signature = shape_of(node)
-        if signature in self._storable:
+        known = self._storable.get(id(signature))
+        if known is not None and known() is signature:
             return
         kind = result_kind_of(node)
         problem = signature.lost_result if kind is ANYTHING else problem_of(kind, self._converter)
@@ -164,7 +170,8 @@ class Values:
                 f"{problem}. Annotate it with a class that can be, add that one with rt.register_durable_value(), or"
                 " make the node with durable=False",
             )
-        self._storable.add(signature)
+        forget = partial(self._storable.pop, id(signature))
+        self._storable[id(signature)] = ref(signature, lambda _: forget(None))
 
     @enable_ki_protection
     def dump_arguments(
