@@ -36,6 +36,7 @@ from railtracks.durable._store.access import Access
 from railtracks.durable._store.commit import Commit
 from railtracks.durable._store.ends import End
 from railtracks.durable._store.histories import History
+from railtracks.durable._store.keeping import KeptSession
 from railtracks.durable._store.schema import FINAL, DurableStatus, SessionRow, sessions
 from railtracks.durable._store.table import RowTable
 from railtracks.durable._store.wanted import Taken, Wanted, stuck
@@ -158,8 +159,8 @@ class Run:
             StoreError: If the store cannot be used.
             ReplayMismatchError: If it is a session of another flow, or of other inputs.
         """
-        with trio.CancelScope(shield=True):
-            if not self.access.count(1):
+        if not self.access.count(1):
+            with trio.CancelScope(shield=True):
                 await in_thread(self.access.open)
         self._writer = self.access.writer()
         is_ours = False
@@ -285,46 +286,18 @@ class Run:
         """
         if self._fence is None:
             return
-        owner = self.access.owner
+
+        def lost(error: RailtracksError) -> None:
+            lose(self._lost(error))
 
         def asked(reason: str | None) -> None:
             cancel(EndCause(CauseKind.CANCEL, reason))
 
         try:
             with self._keeping:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._renew, lose)
-                    nursery.start_soon(self._writer.cancel_polling.watch, self.session_id, asked)
-                    # Each renewal, which is made in a thread, puts the loss off.
-                    while seconds := owner.lease.until_loss:  # noqa: ASYNC110 - the same
-                        await trio.sleep(seconds)
-                    lose(self._lost(SessionLostError(self.session_id, "its lease could not be renewed in time")))
-                    nursery.cancel_scope.cancel()
+                await self._writer.keeping.keep(KeptSession(self.session_id, lost, asked))
         finally:
             self._kept.set()
-
-    @trio.lowlevel.enable_ki_protection
-    async def _renew(self, lose: Callable[[BaseException], object]) -> None:
-        owner = self.access.owner
-        while True:
-            await trio.sleep(owner.lease.until_renewal)
-            # All sessions of a process have one lease: the first of them that gets here renews it for all.
-            async with self._writer.renewing:
-                if owner.lease.until_renewal:
-                    continue
-                try:
-                    problem = await in_thread(owner.renew, abandon_on_cancel=True)
-                except StoreError as error:
-                    # Nothing that another try could change: the store was moved, for example.
-                    lose(self._lost(StoreError(error.problem)))
-                    return
-                except SQLAlchemyError:
-                    # There is time for another try, or there is none: then the lease ends the session.
-                    await trio.sleep(self.access.patience.look)
-                    continue
-            if problem is not None:
-                lose(self._lost(SessionLostError(self.session_id, problem)))
-                return
 
     def _lost(self, error: RailtracksError) -> RailtracksError:
         """Have nothing recorded any more, and return the error that the session ends with."""

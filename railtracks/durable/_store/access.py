@@ -228,7 +228,7 @@ class Access:
         known = opened.writers.get(token)
         if known is None:
             loop_pauses().use()
-        writer, users = known or (Writer(opened.database, opened.owner.token, self.commit_timeout, self.patience), 0)
+        writer, users = known or (Writer(opened.database, opened.owner, self.commit_timeout, self.patience), 0)
         opened.writers[token] = (writer, users + 1)
         return writer
 

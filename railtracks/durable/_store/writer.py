@@ -23,10 +23,11 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from railtracks._workers.threads import in_thread, start_in_thread
-from railtracks.durable._store.cancel_polling import CancelPolling, asked_of
 from railtracks.durable._store.commit import Commit
 from railtracks.durable._store.database import Database, Purpose
 from railtracks.durable._store.group_commit import GroupCommit, database_error, is_passing
+from railtracks.durable._store.keeping import Keeping, asked_of
+from railtracks.durable._store.ownership import ProcessOwner
 from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.signal_polling import SignalPolling
 from railtracks.exceptions import StoreError
@@ -62,23 +63,21 @@ class Writer:
 
     Args:
         database: The database of the store.
-        token: The owner of the sessions.
+        owner: This process as the owner of the sessions.
         timeout: Seconds that a commit may take.
         patience: How long to wait where other processes decide.
 
     Attributes:
         signal_polling: The wait for signals of these sessions.
-        cancel_polling: The look for requests to end these sessions.
-        renewing: Held while one of these sessions renews the lease of the process, which they have in common.
+        keeping: What keeps these sessions.
     """
 
-    def __init__(self, database: Database, token: str, timeout: float, patience: Patience) -> None:
+    def __init__(self, database: Database, owner: ProcessOwner, timeout: float, patience: Patience) -> None:
         self._database = database
         self._timeout = timeout
         self.signal_polling = SignalPolling(self.peek, patience)
-        look = partial(self.peek, lambda connection: asked_of(connection, token), "watch")
-        self.cancel_polling = CancelPolling(look, patience)
-        self.renewing = trio.Lock()
+        look = partial(self.peek, lambda connection: asked_of(connection, owner.token), "watch")
+        self.keeping = Keeping(owner, look, patience)
         self._queue: deque[Commit] = deque()
         self._is_writing = False
         self._group_commit = GroupCommit(database)

@@ -59,8 +59,8 @@ def call_texts(signature: Signature, args: tuple[object, ...]) -> tuple[str, str
 
 def scalar_text(value: object, kind: Kind) -> str | None:
     """Return the JSON of a scalar that is of the class it is annotated with; `None` of all else, as of a long text."""
-    write = _TEXTS.get(kind) if type(value) is kind else None
-    if write is None or (isinstance(value, str) and (len(value) > _SHORT or not value.isascii())):
+    write = _TEXTS.get(kind) if isinstance(kind, type) and type(value) is kind else None
+    if write is None or (isinstance(value, str) and not (value.isascii() and len(value) < _SHORT)):
         return None
     try:
         return write(value)
