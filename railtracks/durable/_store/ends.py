@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 from railtracks.durable._store.database import clock_of
 from railtracks.durable._store.histories import OUTCOME_NUMBER
 from railtracks.durable._store.schema import FINAL, DurableStatus, sessions
+from railtracks.durable._store.statements import changed, prepared
 
 _OWN: Final = sessions.c.session_id == sa.bindparam("wanted")
 
@@ -47,7 +48,7 @@ class End:
             "new_wakes_at": self.wakes_at,
             "new_cause": self.cause,
         }
-        return connection.execute(statement, values).rowcount == 1
+        return changed(connection, prepared(statement, connection.dialect), values) == 1
 
 
 # Made once of each kind: to put it together takes several times as long as to run it.
@@ -57,10 +58,10 @@ def _statement(dialect: sa.Dialect, status: DurableStatus, *, has_outcome: bool)
     own = sa.update(sessions).where(_OWN if is_cancelled else _OWN & sessions.c.cancel_asked_at.is_(None))
     return own.values(
         status=sa.bindparam("new_status"),
-        owner=None,
+        owner=sa.null(),
         failure=sa.bindparam("new_failure"),
-        ended_at=clock_of(dialect) if status in FINAL else None,
+        ended_at=clock_of(dialect) if status in FINAL else sa.null(),
         wakes_at=sa.bindparam("new_wakes_at"),
         cause=sa.bindparam("new_cause"),
-        outcome_seq=OUTCOME_NUMBER if has_outcome else None,
+        outcome_seq=OUTCOME_NUMBER if has_outcome else sa.null(),
     )

@@ -37,7 +37,8 @@ _ENTRY: Final = (
         calls.c.strand == ROOT,
         calls.c.position == 0,
         calls.c.place == -1,
-        calls.c.status.in_([RowStatus.COMPLETED.value, RowStatus.FAILED.value]),
+        # No `in_`: this is a part of a statement that the driver gets as it is.
+        sa.or_(*(calls.c.status == each.value for each in (RowStatus.COMPLETED, RowStatus.FAILED))),
     )
     .order_by(calls.c.seq.desc())
     .limit(1)

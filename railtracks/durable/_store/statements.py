@@ -1,7 +1,7 @@
 """What the driver gets as it is: SQLAlchemy's way to it takes several times as long as SQLite.
 
 Each recorded call waits for the transaction that writes it. Begin and end of transactions that write, the writer's two
-statements in each, and what begins a session go this way. All other statements are SQLAlchemy's, in the same
+statements in each, and what begins and ends a session go this way. All other statements are SQLAlchemy's, in the same
 transactions.
 """
 
@@ -31,13 +31,17 @@ class Prepared:
     Attributes:
         text: The text.
         order: The names of the parameters in their order, for a driver that takes values by position.
+        fixed: The values that the statement itself has.
     """
 
     text: str
     order: tuple[str, ...] | None
+    fixed: RowValues
 
     def given(self, values: RowValues) -> RowValues | tuple[object, ...]:
         """Return the values of a row as the driver takes them."""
+        if self.fixed:
+            values = {**self.fixed, **values}
         return values if self.order is None else tuple(map(values.__getitem__, self.order))
 
 
@@ -46,8 +50,9 @@ class Prepared:
 def prepared(statement: sa.ClauseElement, dialect: sa.Dialect) -> Prepared:
     """Return a statement for the driver of a dialect. None of its parameters may be an expanding one."""
     compiled = statement.compile(dialect=dialect)
-    order = compiled.positiontup if isinstance(compiled, SQLCompiler) else None
-    return Prepared(str(compiled), None if order is None else tuple(order))
+    order, fixed = (compiled.positiontup, compiled.params) if isinstance(compiled, SQLCompiler) else (None, {})
+    fixed = {name: value for name, value in fixed.items() if value is not None}
+    return Prepared(str(compiled), None if order is None else tuple(order), fixed)
 
 
 def run(connection: Connection, text: str) -> None:
@@ -72,6 +77,20 @@ def rows_of(connection: Connection, statement: Prepared, values: RowValues) -> S
     try:
         cursor.execute(statement.text, statement.given(values))
         return cursor.fetchall()
+    except _errors_of(connection) as error:
+        raise _told(connection, error) from error
+
+
+def changed(connection: Connection, statement: Prepared, values: RowValues) -> int:
+    """Run a statement that changes rows in a transaction, and return how many it has changed.
+
+    Raises:
+        DBAPIError: As from SQLAlchemy.
+    """
+    cursor = _cursor_of(connection)
+    try:
+        cursor.execute(statement.text, statement.given(values))
+        return cursor.rowcount
     except _errors_of(connection) as error:
         raise _told(connection, error) from error
 
