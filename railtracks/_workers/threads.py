@@ -198,31 +198,44 @@ async def in_thread_whatever_comes(fn: Callable[[Unpack[Ts]], T], *args: *Ts) ->
         return result
 
 
-def start_in_thread(fn: Callable[[], T], deliver: Callable[[Outcome[T]], object]) -> None:
-    """Run a function of the library's own in a worker thread, and have Trio's thread call `deliver` with its outcome.
+class ThreadStarter:
+    """Starts threads for work of the library's own in one Trio run, again and again.
 
-    `deliver` is called between the steps of tasks. It must not raise, and the Trio run must not end before. For a busy
-    loop to make pauses meanwhile, the caller uses `loop_pauses`.
-
-    Raises:
-        RuntimeError: If no thread can be started.
+    For a busy loop to make pauses meanwhile, its owner uses `loop_pauses`.
     """
-    token, works, work = trio.lowlevel.current_trio_token(), _works_here(), Work(of_pool=False, slot=None)
-    pauses = loop_pauses()
 
-    def come(result: Outcome[T]) -> None:
-        pauses.end()
-        works.remove(work)
-        deliver(result)
+    __slots__ = ("_pauses", "_token", "_works")
 
-    pauses.begin()
-    works.add(work)
-    try:
-        trio.lowlevel.start_thread_soon(fn, lambda result: token.run_sync_soon(come, result))
-    except RuntimeError:
-        pauses.end()
-        works.remove(work)
-        raise
+    def __init__(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._works = _works_here()
+        self._pauses = loop_pauses()
+
+    def start(self, fn: Callable[[], T], deliver: Callable[[Outcome[T]], object]) -> None:
+        """Run a function in a worker thread, and have Trio's thread call `deliver` with its outcome.
+
+        `deliver` is called between the steps of tasks. It must not raise, and the Trio run must not end before.
+
+        Raises:
+            RuntimeError: If no thread can be started.
+        """
+        work = Work(of_pool=False, slot=None)
+
+        def come(result: Outcome[T]) -> None:
+            self._end(work)
+            deliver(result)
+
+        self._pauses.begin()
+        self._works.add(work)
+        try:
+            trio.lowlevel.start_thread_soon(fn, lambda result: self._token.run_sync_soon(come, result))
+        except RuntimeError:
+            self._end(work)
+            raise
+
+    def _end(self, work: Work) -> None:
+        self._pauses.end()
+        self._works.remove(work)
 
 
 def never_aborted(_: object) -> trio.lowlevel.Abort:

@@ -56,7 +56,6 @@ class SelfRecording:
 
     async def run_recorded(self, made: LiveCall, args: Args, kwargs: Kwargs) -> object:
         """Run as a call that has no outcome yet, record the outcome, and return the result."""
-        ...
 
 
 class Call:

@@ -66,9 +66,10 @@ class Mismatches:
             The error instead, if the code asks for another call than the record has. It is raised where the call would
             run, so that it ends the session from inside the call.
         """
+        return None if self._is_new else self._matched(asked, args, kwargs)
+
+    def _matched(self, asked: AskedCall, args: Args, kwargs: Kwargs) -> RecordedCall | Exception | None:
         record, position = self._record, asked.position
-        if self._is_new:
-            return None
         # The first call of a task cannot mismatch here: its node and its arguments are part of its key.
         recorded = record.calls.get(asked.key)
         if recorded is not None:

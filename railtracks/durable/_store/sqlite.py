@@ -59,13 +59,13 @@ class FileTransactions:
         run(connection, "begin immediate")
         self._file.begin(connection)
 
-    def check(self, connection: Connection) -> None:
+    def check(self, connection: Connection) -> None:  # noqa: ARG002 - of PostgreSQL
         """Check where a transaction goes that is about to be committed.
 
         Raises:
             StoreError: If the path of the store does not lead there any more.
         """
-        self._file.check_all(connection)
+        self._file.check_all()
 
 
 def sqlite_engine(url: URL, durability: str, timeout: float, mounts: Path = _MOUNTS) -> tuple[Engine, FileTransactions]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import sqlalchemy as sa
 from attrs import frozen
@@ -50,8 +50,9 @@ class Prepared:
 def prepared(statement: sa.ClauseElement, dialect: sa.Dialect) -> Prepared:
     """Return a statement for the driver of a dialect. None of its parameters may be an expanding one."""
     compiled = statement.compile(dialect=dialect)
-    order, fixed = (compiled.positiontup, compiled.params) if isinstance(compiled, SQLCompiler) else (None, {})
-    fixed = {name: value for name, value in fixed.items() if value is not None}
+    assert isinstance(compiled, SQLCompiler)  # noqa: S101 - no statement that changes tables comes here
+    order, params = compiled.positiontup, cast("Mapping[str, object]", compiled.params)
+    fixed = {name: value for name, value in params.items() if value is not None}
     return Prepared(str(compiled), None if order is None else tuple(order), fixed)
 
 
@@ -90,9 +91,9 @@ def changed(connection: Connection, statement: Prepared, values: RowValues) -> i
     cursor = _cursor_of(connection)
     try:
         cursor.execute(statement.text, statement.given(values))
-        return cursor.rowcount
     except _errors_of(connection) as error:
         raise _told(connection, error) from error
+    return cursor.rowcount
 
 
 def run_for_each(connection: Connection, statement: Prepared, rows: Sequence[RowValues]) -> None:

@@ -14,8 +14,6 @@ from sqlalchemy.engine import Connection
 
 from railtracks.exceptions import StoreError
 
-# In `Connection.info`: which files SQLite has beside the store, as `_identity` names them.
-_BESIDE: Final = "railtracks_files_beside"
 # SQLite deletes them when the last connection to the store is closed, and nobody else may.
 _ENDINGS: Final = ("-wal", "-shm")
 
@@ -44,6 +42,9 @@ class StoreFile:
         # ones, without what was in the old ones. That they are back proves nothing: meanwhile another process may have
         # made new ones and written to the store.
         self._lost: str | None = None
+        # The connection that writes, and which files SQLite has beside the store, as `_identity` names them.
+        self._writer: Connection | None = None
+        self._beside: list[tuple[str, tuple[int, int] | None]] = []
 
     def check(self) -> None:
         """Check that the path leads to the file.
@@ -54,23 +55,24 @@ class StoreFile:
         if self._lost is not None or self._found is None or _identity(self._path) != self._found:
             raise StoreError(self._lost or self._problem(self._path, _PUT_BACK))
 
-    def check_all(self, connection: Connection) -> None:
+    def check_all(self) -> None:
         """Check that what is written goes to the file, and that the next process to open it will find that.
 
         Raises:
             StoreError: If it does not.
         """
         self.check()
-        for path, found in connection.info.get(_BESIDE, ()):
+        for path, found in self._beside:
             if found is None or _identity(path) != found:
                 self._lost = self._problem(path, _CLOSE)
                 raise StoreError(self._lost)
 
     def begin(self, connection: Connection) -> None:
         """Note which files SQLite has beside the store, in the first transaction of a connection that writes."""
-        if _BESIDE not in connection.info:
+        if connection is not self._writer:
+            self._writer = connection
             beside = [f"{self._path}{ending}" for ending in _ENDINGS]
-            connection.info[_BESIDE] = [(each, _identity(each)) for each in beside]
+            self._beside = [(each, _identity(each)) for each in beside]
 
     def _problem(self, path: str, remedy: str) -> str:
         happened = "was deleted or moved" if _identity(path) is None else "was replaced by another file"

@@ -22,7 +22,7 @@ from outcome import Outcome
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from railtracks._workers.threads import in_thread, start_in_thread
+from railtracks._workers.threads import ThreadStarter, in_thread
 from railtracks.durable._store.commit import Commit
 from railtracks.durable._store.database import Database, Purpose
 from railtracks.durable._store.group_commit import GroupCommit, database_error, is_passing
@@ -80,6 +80,7 @@ class Writer:
         self.keeping = Keeping(owner, look, patience)
         self._queue: deque[Commit] = deque()
         self._is_writing = False
+        self._thread = ThreadStarter()
         self._group_commit = GroupCommit(database)
         # What could not be written yet. No two of these groups have commits of one session.
         self._left: list[_Group] = []
@@ -116,7 +117,7 @@ class Writer:
             return
         self._is_writing = True
         try:
-            start_in_thread(self._write, self._written)
+            self._thread.start(self._write, self._written)
         except RuntimeError as error:
             batch = [*chain.from_iterable(group.commits for group in self._left), *self._taken()]
             self._left.clear()
