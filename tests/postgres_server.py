@@ -7,6 +7,7 @@ import os
 import pwd
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -78,6 +79,22 @@ class PostgresServer:
     def stop(self, mode: str = "fast") -> None:
         """Stop it: `fast`, or `immediate` as a crash would."""
         self._run("pg_ctl", "-D", self._data, "-m", mode, "-w", "-t", SECONDS, "stop")
+
+    @contextmanager
+    def frozen(self) -> Generator[None]:
+        """Stop all its processes while the block runs, as a virtual machine that hangs: its kernel goes on."""
+        root = int((self._data / "postmaster.pid").read_text().split()[0])
+        # No new ones are begun meanwhile.
+        os.kill(root, signal.SIGSTOP)
+        children = Path(f"/proc/{root}/task/{root}/children").read_text().split()
+        processes = [root, *map(int, children)]
+        try:
+            for each in processes:
+                os.kill(each, signal.SIGSTOP)
+            yield
+        finally:
+            for each in processes:
+                os.kill(each, signal.SIGCONT)
 
     @property
     def is_running(self) -> bool:

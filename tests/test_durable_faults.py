@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import trio
 from postgres_server import PostgresServer, free_ports, running_postgres
 
 import railtracks as rt
+from railtracks.durable._store.answering import answered_connection
 
 DONE: list[Any] = []
 # What a call does before it comes back, once.
@@ -271,3 +273,35 @@ def test_a_server_that_is_gone_is_told_and_the_session_goes_on_when_it_is_back()
             flow_in(store).resume("s")
         server.start()
         goes_on(store)
+
+
+@pytest.mark.proof
+def test_a_server_that_hangs_is_given_up_and_the_session_goes_on_when_it_answers() -> None:
+    with running_postgres() as server, ExitStack() as frozen:
+        store = rt.DurableStore(server.fresh_url(), commit_timeout=2.0, lease=6.0)
+        TRAPS.append(lambda: frozen.enter_context(server.frozen()))
+        before = time.monotonic()
+        with pytest.raises(rt.StoreError, match="the server has not answered for 3 seconds"):
+            flow_in(store).invoke(session_id="s")
+        with pytest.raises(rt.StoreError, match="cannot be read"):
+            store.sessions()
+        assert time.monotonic() - before < 60
+        frozen.close()
+        goes_on(store)
+
+
+def test_a_connection_to_a_server_that_does_not_answer_is_given_up(postgres: PostgresServer) -> None:
+    with (
+        answered_connection(0.3).connect(postgres.url, autocommit=True) as connection,
+        answered_connection(0.3).connect(postgres.url, autocommit=True) as other,
+    ):
+        process = connection.info.backend_pid
+        os.kill(process, signal.SIGSTOP)
+        try:
+            with pytest.raises(psycopg.OperationalError, match=r"has not answered for 0\.3 seconds"):
+                connection.execute("select 1")
+        finally:
+            os.kill(process, signal.SIGCONT)
+        assert connection.closed
+        # What comes late, but while it is waited for, is taken.
+        assert other.execute("select pg_sleep(0.2)").fetchone() == ("",)

@@ -7,7 +7,7 @@ somebody holds the error.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import event
@@ -15,10 +15,14 @@ from sqlalchemy.engine import Dialect, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 
-def close_what_fails(engine: Engine) -> None:
+def close_what_fails(engine: Engine, connect_with: Callable[..., DBAPIConnection] | None = None) -> None:
     """Close a connection of which the setup failed, when its thread connects again or the engine is disposed of.
 
     To be called after all else that sets connections up.
+
+    Args:
+        engine: The engine.
+        connect_with: What connects, in place of the function of the driver.
     """
     # By thread: in one thread there is no second connection before the first one is set up.
     unfinished: dict[int, DBAPIConnection] = {}
@@ -27,7 +31,7 @@ def close_what_fails(engine: Engine) -> None:
         thread = threading.get_ident()
         if (failed := unfinished.pop(thread, None)) is not None:
             failed.close()
-        unfinished[thread] = connection = dialect.connect(*arguments, **options)
+        unfinished[thread] = connection = (connect_with or dialect.connect)(*arguments, **options)
         return connection
 
     def is_set_up(_: object, __: object) -> None:

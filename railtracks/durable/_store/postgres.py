@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
+from importlib import import_module
 from typing import Final, Protocol
 
 import sqlalchemy as sa
@@ -25,6 +26,8 @@ _READING: Final = "begin isolation level repeatable read"
 # Milliseconds that a group of commits waits for a lock. Somebody may have it for one of its sessions, and the others
 # must not wait for that. The writer tries again: other processes have these locks for a few milliseconds.
 _GROUP_PATIENCE: Final = 20
+# Seconds after which a server that should have ended a statement itself is given up.
+_ANSWER: Final = 1.0
 # In `Connection.info`: the settings were read back.
 _IS_CHECKED: Final = "railtracks_is_checked"
 
@@ -117,7 +120,9 @@ def postgres_engine(url: URL, durability: str, timeout: float, lease: float) -> 
     event.listen(engine, "connect", refuse_other_encodings, insert=True)
     event.listen(engine, "connect", prepare)
     event.listen(engine, "begin", begin)
-    close_what_fails(engine)
+    # A class of psycopg's, which is there now.
+    answering = import_module("railtracks.durable._store.answering")
+    close_what_fails(engine, answering.answered_connection(patience / 1000 + _ANSWER).connect)
     return engine, ServerTransactions(
         settings, {**settings, "lock_timeout": str(min(patience, _GROUP_PATIENCE))}, shown(url)
     )
