@@ -267,6 +267,8 @@ def test_words_behind_the_target_are_the_flows_whatever_they_look_like(command: 
         (["--name", "Ada"], "write name=VALUE in place of --name"),
         (["Ada", "--times=3"], "write times=VALUE in place of --times"),
         (["name=Ada", "name=Bob"], "name= is there twice"),
+        (["nme=Ada"], "no parameter 'nme': did you mean name=? A text that begins with nme= is given as name=nme=..."),
+        (["Ada", "time=2"], "no parameter 'time': did you mean times=?"),
         (["Ada", "name=Bob"], "multiple values for argument 'name'"),
     ],
 )

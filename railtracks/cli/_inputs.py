@@ -31,6 +31,8 @@ SETTINGS_HELP: Final = "a value of the context, as it was given to `run`: no sto
 _FILE: Final = "@"
 _STDIN: Final = "@-"
 _VARIABLE: Final = "env:"
+# How alike a mistyped name and that of a parameter are at least, as `difflib` counts it.
+_CLOSE: Final = 0.75
 _OPTIONS_FIRST: Final = "; options of railtracks stand before TARGET"
 
 
@@ -51,11 +53,25 @@ def inputs_from_words(fn: Callable[..., object], words: Sequence[str]) -> Inputs
                 raise CommandError(WRONG_USE, f"{name}= is there twice")
             kwargs[name] = _from_word(text, name, _kind_of(signature, name, str), hint)
         else:
+            if equals and name.isidentifier():
+                _refuse_mistyped(signature, name)
             parameter = signature.at(len(args))[0]
             kind = _kind_of(signature, parameter, str)
             args.append(_from_word(word, parameter or f"argument {len(args) + 1}", kind, hint))
     _check(fn, args, kwargs, hint)
     return args, kwargs
+
+
+def _refuse_mistyped(signature: Signature, name: str) -> None:
+    """Refuse `NAME=VALUE` with a name that is nearly that of a parameter: it would be passed on as a text."""
+    from difflib import get_close_matches  # noqa: PLC0415 - it costs each start 2 ms
+
+    for near in get_close_matches(name, signature.named, 1, _CLOSE):
+        raise CommandError(
+            WRONG_USE,
+            f"the flow has no parameter {name!r}: did you mean {near}=? A text that begins with {name}= is given as"
+            f" {near}={name}=...",
+        )
 
 
 def inputs_from_json(fn: Callable[..., object], given: str) -> Inputs:
