@@ -79,22 +79,24 @@ class Keeping:
             self._looked_at = trio.current_time()
         self._kept[session.session_id] = session
         try:
-            async with self._turn:
+            # The nursery around the turn: a look that is on its way in a thread holds up the end of this task, and not
+            # the task that keeps all after it
+            # (test_durable_keeping.py::test_a_look_that_hangs_as_its_session_ends_holds_up_no_renewal).
+            async with trio.open_nursery() as nursery, self._turn:
                 if session.session_id in self._kept:
-                    await self._keep_all()
+                    await self._keep_all(nursery)
         finally:
             self._kept.pop(session.session_id, None)
 
-    async def _keep_all(self) -> None:
+    async def _keep_all(self, nursery: trio.Nursery) -> None:
         lease = self._owner.lease
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._renew, nursery.cancel_scope)
-            nursery.start_soon(self._look_for_requests)
-            # Each renewal, which is made in a thread, puts the loss off.
-            while seconds := lease.until_loss:  # noqa: ASYNC110 - the same
-                await trio.sleep(seconds)
-            self._lose_all(lambda each: SessionLostError(each, "its lease could not be renewed in time"))
-            nursery.cancel_scope.cancel()
+        nursery.start_soon(self._renew, nursery.cancel_scope)
+        nursery.start_soon(self._look_for_requests)
+        # Each renewal, which is made in a thread, puts the loss off.
+        while seconds := lease.until_loss:  # noqa: ASYNC110 - the same
+            await trio.sleep(seconds)
+        self._lose_all(lambda each: SessionLostError(each, "its lease could not be renewed in time"))
+        nursery.cancel_scope.cancel()
 
     def _lose_all(self, why: Callable[[str], RailtracksError]) -> None:
         """Give up all sessions, which have one lease. Each gets an error of its own."""

@@ -1,0 +1,65 @@
+"""One task of a Trio run keeps all of its sessions: whatever becomes of its own session, the others stay kept."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import trio
+from durable_nodes import done_fixture, flow_of  # noqa: F401 - one is a fixture
+from stored_sessions import flowing_clock, renewed, until  # noqa: F401 - one is a fixture
+from trio.testing import MockClock
+
+import railtracks as rt
+from railtracks import testing
+from railtracks.durable._sessions.store import store_with
+from railtracks.durable._store.patience import Patience
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_a_look_that_hangs_as_its_session_ends_holds_up_no_renewal(
+    tmp_path: Path, is_lost: bool, clock: MockClock
+) -> None:
+    looking, may_look, may_end = threading.Event(), threading.Event(), trio.Event()
+
+    def fault(place: str) -> None:
+        if place == "before watch":
+            looking.set()
+            may_look.wait()
+        if place == "before renewal" and is_lost:
+            raise OSError("gone")
+
+    store = store_with(
+        testing.faulty_store(rt.DurableStore(tmp_path / "store.db", durability="process"), fault),
+        clock=clock.current_time,
+        patience=Patience(request=0.01),
+    )
+    ended: list[str] = []
+
+    async def kept() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.append("second")
+
+    async def waiting_behind() -> None:
+        with pytest.raises(rt.SessionLostError, match="in time") if is_lost else nullcontext():
+            await flow_of(store, kept).ainvoke(session_id="second")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(flow_of(store, may_end.wait, name="keeps all").ainvoke)
+        await trio.to_thread.run_sync(looking.wait)
+        nursery.start_soon(waiting_behind)
+        await until(lambda: len(store.sessions("running")) == 2)
+        may_end.set()
+        await until(lambda: store.sessions("completed"))
+        # The end of the lease of 30 seconds comes near, or its renewal is due.
+        clock.jump(26 if is_lost else 10)
+        try:
+            with trio.fail_after(20):
+                await (until(lambda: ended) if is_lost else renewed(store))
+        finally:
+            may_look.set()
+            nursery.cancel_scope.cancel()
