@@ -90,3 +90,20 @@ async def test_a_loop_that_waits_gets_no_pause() -> None:
     pauses.before_io_wait(0.0)
     assert len(slept) == 1
     pauses.leave()
+
+
+async def test_a_pause_that_raises_is_no_error_of_what_used_the_pauses(caplog: pytest.LogCaptureFixture) -> None:
+    def interrupted(_: float) -> None:
+        raise OSError("a signal handler of the user's")
+
+    pauses = LoopPauses(iter(range(100)).__next__, interrupted)
+    pauses.use()
+    pauses.begin()
+    await trio.lowlevel.checkpoint()
+    await trio.lowlevel.checkpoint()
+    assert "OSError" in caplog.text
+    pauses.end()
+    pauses.leave()
+    # The next one that uses them has them.
+    pauses.use()
+    trio.lowlevel.remove_instrument(pauses)

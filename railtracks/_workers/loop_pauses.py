@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -52,7 +53,9 @@ class LoopPauses(trio.abc.Instrument):
         """Count one user less. Without any, the loop is as it was before."""
         self._users -= 1
         if not self._users:
-            trio.lowlevel.remove_instrument(self)
+            # Trio has dropped it if a pause raised, as where a signal handler of the user's raises in it.
+            with suppress(KeyError):
+                trio.lowlevel.remove_instrument(self)
 
     def begin(self) -> None:
         """Count one thread more that works; `end` follows."""
