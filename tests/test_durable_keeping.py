@@ -44,12 +44,21 @@ async def test_a_look_that_hangs_as_its_session_ends_holds_up_no_renewal(
         finally:
             ended.append("second")
 
+    async def keeping_all() -> None:
+        # It was over before the others were lost.
+        assert await flow_of(store, completing).ainvoke() == 1
+        ended.append("first")
+
+    async def completing() -> int:
+        await may_end.wait()
+        return 1
+
     async def waiting_behind() -> None:
         with pytest.raises(rt.SessionLostError, match="in time") if is_lost else nullcontext():
             await flow_of(store, kept).ainvoke(session_id="second")
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(flow_of(store, may_end.wait, name="keeps all").ainvoke)
+        nursery.start_soon(keeping_all)
         await trio.to_thread.run_sync(looking.wait)
         nursery.start_soon(waiting_behind)
         await until(lambda: len(store.sessions("running")) == 2)
@@ -60,6 +69,8 @@ async def test_a_look_that_hangs_as_its_session_ends_holds_up_no_renewal(
         try:
             with trio.fail_after(20):
                 await (until(lambda: ended) if is_lost else renewed(store))
+                may_look.set()
+                await until(lambda: "first" in ended)
         finally:
             may_look.set()
             nursery.cancel_scope.cancel()

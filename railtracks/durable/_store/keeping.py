@@ -78,15 +78,15 @@ class Keeping:
         if not self._kept:
             self._looked_at = trio.current_time()
         self._kept[session.session_id] = session
-        try:
-            # The nursery around the turn: a look that is on its way in a thread holds up the end of this task, and not
-            # the task that keeps all after it
-            # (test_durable_keeping.py::test_a_look_that_hangs_as_its_session_ends_holds_up_no_renewal).
-            async with trio.open_nursery() as nursery, self._turn:
-                if session.session_id in self._kept:
-                    await self._keep_all(nursery)
-        finally:
-            self._kept.pop(session.session_id, None)
+        # Around the turn: a look that is on its way in a thread holds up the end of this task, and not the task that
+        # keeps all after it (test_durable_keeping.py::test_a_look_that_hangs_as_its_session_ends_holds_up_no_renewal).
+        async with trio.open_nursery() as nursery:
+            try:
+                async with self._turn:
+                    if session.session_id in self._kept:
+                        await self._keep_all(nursery)
+            finally:
+                self._kept.pop(session.session_id, None)
 
     async def _keep_all(self, nursery: trio.Nursery) -> None:
         lease = self._owner.lease
