@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from trio.testing import MockClock
 
 import railtracks as rt
 from railtracks import testing
-from railtracks.durable._sessions.store import store_with
+from railtracks.durable._sessions.store import access_of, store_with
 from railtracks.durable._store.patience import Patience
 
 
@@ -74,3 +75,54 @@ async def test_a_look_that_hangs_as_its_session_ends_holds_up_no_renewal(
         finally:
             may_look.set()
             nursery.cancel_scope.cancel()
+
+
+async def test_all_sessions_are_lost_at_once_each_with_an_error_of_its_own(tmp_path: Path, clock: MockClock) -> None:
+    def forget(place: str) -> None:
+        if place == "before renewal":
+            with closing(sqlite3.connect(tmp_path / "store.db")) as connection, connection:
+                connection.execute("delete from railtracks_owners")
+
+    store = store_with(
+        testing.faulty_store(rt.DurableStore(tmp_path / "store.db", durability="process"), forget),
+        clock=clock.current_time,
+    )
+    errors: dict[str, rt.SessionLostError] = {}
+
+    async def run(session_id: str) -> None:
+        with pytest.raises(rt.SessionLostError, match="does not know") as found:
+            await flow_of(store, trio.sleep_forever).ainvoke(session_id=session_id)
+        errors[session_id] = found.value
+
+    async with trio.open_nursery() as nursery:
+        for session_id in "abc":
+            nursery.start_soon(run, session_id)
+        await until(lambda: len(store.sessions("running")) == 3)
+        await trio.testing.wait_all_tasks_blocked()
+        clock.jump(10)
+    assert len(set(map(id, errors.values()))) == 3
+    assert all(f"session {session_id} " in str(each) for session_id, each in errors.items())
+
+
+async def test_a_lease_that_another_trio_run_has_renewed_is_not_renewed_again(tmp_path: Path, clock: MockClock) -> None:
+    renewals: list[str] = []
+
+    def count(place: str) -> None:
+        if place == "before renewal":
+            renewals.append(place)
+
+    store = store_with(
+        testing.faulty_store(rt.DurableStore(tmp_path / "store.db", durability="process"), count),
+        clock=clock.current_time,
+    )
+
+    async def main() -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        clock.jump(9)
+        access_of(store).owner.lease.renewed(clock.current_time())
+        clock.jump(2)
+        # The task wakes up at the time that it knew of.
+        await trio.testing.wait_all_tasks_blocked()
+
+    await flow_of(store, main).ainvoke()
+    assert not renewals
