@@ -7,6 +7,7 @@ others wait behind it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import Final, TypeAlias
 
 import sqlalchemy as sa
@@ -78,15 +79,17 @@ class Keeping:
         if not self._kept:
             self._looked_at = trio.current_time()
         self._kept[session.session_id] = session
-        # Around the turn: a look that is on its way in a thread holds up the end of this task, and not the task that
-        # keeps all after it (test_durable_keeping.py::test_a_look_that_hangs_as_its_session_ends_holds_up_no_renewal).
-        async with trio.open_nursery() as nursery:
-            try:
-                async with self._turn:
-                    if session.session_id in self._kept:
+        with ExitStack() as leaving:
+            leaving.callback(self._kept.pop, session.session_id, None)
+            await self._turn.acquire()
+            leaving.callback(self._turn.release)
+            if session.session_id in self._kept:
+                async with trio.open_nursery() as nursery:
+                    # Left before the nursery: a look that is on its way in a thread holds up the end of this task, and
+                    # not the one that keeps all after it
+                    # (test_durable_keeping.py::test_a_look_that_hangs_as_its_session_ends_holds_up_no_renewal).
+                    with leaving.pop_all():
                         await self._keep_all(nursery)
-            finally:
-                self._kept.pop(session.session_id, None)
 
     async def _keep_all(self, nursery: trio.Nursery) -> None:
         lease = self._owner.lease
