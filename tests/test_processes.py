@@ -32,7 +32,7 @@ from trio.testing import wait_all_tasks_blocked
 import railtracks as rt
 from railtracks._nodes import worker_modules
 from railtracks._workers import guardian
-from railtracks._workers.guarded import Guardian
+from railtracks._workers.guarded import Guardian, Worker, WorkerEndedError
 from railtracks._workers.messages import NOT_STARTED, REPLY, Decoder, Frame, encoded
 from railtracks._workers.processes import WorkerPool
 from railtracks._workers.worker import MissingMain
@@ -829,3 +829,19 @@ async def test_a_session_whose_process_calls_were_all_refused_has_nothing_to_end
     async with rt.Session(save_state=False):
         with pytest.raises(TypeError, match="cannot be sent to a worker"):
             await rt.call(functions.double, lambda: 1)  # type: ignore[arg-type]
+
+
+async def test_a_worker_that_ends_while_a_large_job_is_sent_to_it_is_told() -> None:
+    ours, theirs = socket.socketpair()
+    worker = Worker(1, ours, Worker.kill)
+
+    async def ask() -> None:
+        with pytest.raises(WorkerEndedError):
+            await worker.ask(b"j", b"." * 2**24)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        # It waits until somebody reads.
+        await wait_all_tasks_blocked()
+        theirs.close()
+    worker.let_go()

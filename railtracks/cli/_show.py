@@ -232,7 +232,10 @@ def _slow_lines(times: Times, shown: Screen) -> Iterator[Line]:
         for each in times.nodes[:_SLOWEST]
     ]
     yield Line("")
-    yield Line("own time: no call inside ran, as in pauses between attempts; on the path: the session would have been quicker without it", "dim")
+    yield Line(
+        "own time: no call inside ran, as in pauses between attempts; on the path: the session would have been quicker without it",
+        "dim",
+    )
     yield from map(Line, table(_NODES, rows, shown))
     steps = [
         (f"{call_name(step.call)} ({step.call.id})", _seconds(step.own), word(step.call.status))
