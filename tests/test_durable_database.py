@@ -32,6 +32,7 @@ from railtracks.durable._store import schema as _schema
 from railtracks.durable._store.address import database_url
 from railtracks.durable._store.database import Database, Durability, now_of
 from railtracks.durable._store.sqlite import sqlite_engine
+from railtracks.durable._store.statements import changed, prepared
 from railtracks.exceptions import StoreError
 
 # In another process: opens the database, when all are there.
@@ -692,6 +693,20 @@ def test_a_server_may_restart(mode: str, postgres: PostgresServer) -> None:
         assert not is_held(other, "owner")
         database.hold_again("owner")
         assert is_held(other, "owner")
+
+
+def test_a_change_that_the_database_refuses_is_an_error_without_the_values(url: URL) -> None:
+    statement = sa.update(_schema.owners).values(token=sa.bindparam("new"))
+    with opened(url) as database:
+        with database.writing() as connection:
+            add_owner(connection, "one")
+            assert changed(connection, prepared(statement, connection.dialect), {"new": "other"}) == 1
+        with pytest.raises(DBAPIError) as found, database.writing() as connection:
+            add_owner(connection, "two")
+            changed(connection, prepared(statement, connection.dialect), {"new": "quoted"})
+        assert "update" not in str(found.value).lower()
+        with database.reading() as connection:
+            assert owners_in(connection) == ["other"]
 
 
 def test_a_closed_store_leaves_no_connection(url: URL) -> None:

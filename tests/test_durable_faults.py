@@ -290,18 +290,40 @@ def test_a_server_that_hangs_is_given_up_and_the_session_goes_on_when_it_answers
         goes_on(store)
 
 
-def test_a_connection_to_a_server_that_does_not_answer_is_given_up(postgres: PostgresServer) -> None:
-    with (
-        answered_connection(0.3).connect(postgres.url, autocommit=True) as connection,
-        answered_connection(0.3).connect(postgres.url, autocommit=True) as other,
-    ):
+def ask_once(connection: psycopg.Connection[Any]) -> None:
+    connection.execute("select 1")
+
+
+def ask_in_a_pipeline(connection: psycopg.Connection[Any]) -> None:
+    with connection.cursor() as cursor:
+        cursor.executemany("select %s::int", [(1,), (2,), (3,)])
+
+
+@pytest.mark.parametrize("ask", [ask_once, ask_in_a_pipeline])
+def test_a_connection_to_a_server_that_does_not_answer_is_given_up(
+    ask: Callable[[psycopg.Connection[Any]], None], postgres: PostgresServer
+) -> None:
+    connected = answered_connection(0.3).connect
+    with connected(postgres.url, autocommit=True) as connection, connected(postgres.url, autocommit=True) as other:
         process = connection.info.backend_pid
         os.kill(process, signal.SIGSTOP)
         try:
             with pytest.raises(psycopg.OperationalError, match=r"has not answered for 0\.3 seconds"):
-                connection.execute("select 1")
+                ask(connection)
         finally:
             os.kill(process, signal.SIGCONT)
         assert connection.closed
         # What comes late, but while it is waited for, is taken.
         assert other.execute("select pg_sleep(0.2)").fetchone() == ("",)
+
+
+@pytest.mark.parametrize("ask", [ask_once, ask_in_a_pipeline])
+def test_a_connection_that_the_server_has_ended_is_told_as_psycopg_tells_it(
+    ask: Callable[[psycopg.Connection[Any]], None], postgres: PostgresServer
+) -> None:
+    connected = answered_connection(30).connect
+    with connected(postgres.url, autocommit=True) as connection, connected(postgres.url, autocommit=True) as other:
+        other.execute("select pg_terminate_backend(%s, 10000)", [connection.info.backend_pid])
+        with pytest.raises(psycopg.OperationalError, match="terminat"):
+            ask(connection)
+        assert connection.broken

@@ -13,14 +13,11 @@ import attrs
 import pytest
 import trio
 from durable_nodes import flow_of, store_fixture  # noqa: F401 - one is a fixture
-from hypothesis import given
-from hypothesis import strategies as st
 
 import railtracks as rt
-from railtracks.durable._values.plain import ValueMismatchError, are_all, stepped
-from railtracks.durable._values.sealing import Sealer, encoded
+from railtracks.durable._values.plain import ValueMismatchError, stepped
+from railtracks.durable._values.sealing import Sealer
 from railtracks.durable._values.sizes import fits, is_large
-from railtracks.durable._values.slices import encoded_in_slices
 from railtracks.durable._values.values import Values
 
 ERRORS = (RuntimeError, SystemExit, KeyboardInterrupt, GeneratorExit, MemoryError)

@@ -233,7 +233,7 @@ def _slow_lines(times: Times, shown: Screen) -> Iterator[Line]:
     ]
     yield Line("")
     yield Line(
-        "own time: no call inside ran, as in pauses between attempts; on the path: the session would have been quicker without it",
+        "own time: no call inside ran, as in pauses between attempts; on the path: the session waited for it",
         "dim",
     )
     yield from map(Line, table(_NODES, rows, shown))

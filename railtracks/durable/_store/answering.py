@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import select
 from collections.abc import Generator
-from typing import Any, Final, TypeVar
+from contextlib import suppress
+from typing import Any, Final, NoReturn, TypeVar
 
 import psycopg
 from psycopg.waiting import Ready, Wait
@@ -33,16 +34,15 @@ def answered_connection(seconds: float) -> type[psycopg.Connection[Any]]:
             Raises:
                 OperationalError: If nothing comes.
             """
-            poll = select.poll()
+            # Asked once: it raises when the connection is lost, and the generator could not end what it has begun.
+            poll, file = select.poll(), self.pgconn.socket
             try:
                 state = next(gen)
                 while True:
-                    poll.register(self.pgconn.socket, _AWAITED[state])
+                    poll.register(file, _AWAITED[state])
                     found = poll.poll(seconds * 1000)
                     if not found:
-                        # The connection is of no use any more, and SQLAlchemy sees that.
-                        self.pgconn.finish()
-                        raise psycopg.OperationalError(f"the server has not answered for {seconds:g} seconds")
+                        self._give_up(gen)
                     event = found[0][1]
                     # An error of the socket is found out by reading.
                     can_read = Ready.R if event & ~select.POLLOUT else 0
@@ -50,5 +50,14 @@ def answered_connection(seconds: float) -> type[psycopg.Connection[Any]]:
             except StopIteration as end:
                 result: T = end.value
                 return result
+
+        def _give_up(self, gen: Generator[Wait, Ready | int, object]) -> NoReturn:
+            # The connection is of no use any more, and SQLAlchemy sees that.
+            self.pgconn.finish()
+            told = psycopg.OperationalError(f"the server has not answered for {seconds:g} seconds")
+            # It ends what it has begun, a pipeline for example. Without a connection that raises as well.
+            with suppress(psycopg.Error):
+                gen.throw(told)
+            raise told
 
     return AnsweredConnection
