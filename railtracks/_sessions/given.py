@@ -6,7 +6,6 @@ Made by `Session` of its own options, and by `Flow` once for all of its runs.
 from __future__ import annotations
 
 import math
-import os
 from typing import NamedTuple
 
 from railtracks._checks import check_indexed, check_storable, exact, is_text
@@ -16,6 +15,7 @@ from railtracks._options import DecoratorOptions, FlowRunOptions, SessionOptions
 from railtracks._records.ending import Ending
 from railtracks._records.files import check_session_id
 from railtracks._records.history import BoundedCallTree
+from railtracks._records.identifiers import new_identifier
 from railtracks._records.session import SessionRecord
 from railtracks._records.tree import CallTree
 from railtracks._sessions.durable import durable_wing
@@ -48,9 +48,9 @@ class Given(NamedTuple):
     may_be_new: bool = True
     store: SessionStore | None = None
 
-    def new_record(self, values: dict[str, object]) -> SessionRecord:
-        """Return the record of a new session with this context."""
-        identifier = self.session_id or os.urandom(16).hex()
+    def new_record(self, values: dict[str, object], identifier: str | None = None) -> SessionRecord:
+        """Return the record of a new session with this context, and with this identifier if it has one already."""
+        identifier = identifier or self.session_id or new_identifier()
         ending = Ending(self.name or self.flow_name or identifier, self.timeout)
         limit = self.history_limit
         tree = CallTree() if limit == math.inf else BoundedCallTree(int(limit))

@@ -104,7 +104,7 @@ class Session(AsyncBlock):
         run: DurableRun[Frame] | None = None,
     ) -> None:
         self._given = given
-        self._record = record = given.new_record(values)
+        self._record = record = given.new_record(values, None if run is None else run.session_id)
         self._cancellation = Cancellation(record)
         self._state_file = StateFile(record, bool(given.settings.get("save_state")), folder)
         self._trace = trace
@@ -112,8 +112,6 @@ class Session(AsyncBlock):
         self._lifetime: Lifetime | None = None
         self._is_in_new_task = False
         self._kept: dict[Hashable, object] = {}
-        if run is not None:
-            record.identify(run.session_id)
 
     @classmethod
     def _of_flow(

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Final
 
 import sqlalchemy as sa
 
+from railtracks._records.identifiers import new_identifier
 from railtracks.durable._sessions.views import row_of
 from railtracks.durable._sessions.wakeups import is_begun_wait, whole_timeout
 from railtracks.durable._store.access import Access
@@ -50,7 +50,7 @@ def forked(access: Access, session_id: str, before: int | None) -> str:
     with access.writing() as (connection, _, _):
         row = row_of(connection, session_id, access)
         kept = _kept(rows_of(connection, session_id), row, before)
-        fresh = os.urandom(16).hex()
+        fresh = new_identifier()
         now = now_of(connection)
         forked_row = row._replace(
             session_id=fresh,

@@ -7,7 +7,6 @@ Called by `Session` and `Flow` when they have the option `durable`. Both checker
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import count
@@ -24,6 +23,7 @@ from railtracks._calls.here import admit_session, frame_here
 from railtracks._nodes.making import function_node
 from railtracks._nodes.node import Node
 from railtracks._options import SessionStore
+from railtracks._records.identifiers import new_identifier
 from railtracks._workers.threads import in_thread
 from railtracks.durable._replay.journal import Journal
 from railtracks.durable._replay.parking import Around
@@ -72,7 +72,7 @@ def run_of_block(
     """
     identity = _derived(name or flow_name or "") if session_id is None else None
     wanted = Wanted(
-        session_id=identity.session_id if identity else session_id or _fresh(),
+        session_id=identity.session_id if identity else session_id or new_identifier(),
         flow_name=flow_name,
         version=None,
         entry_point=None,
@@ -108,7 +108,7 @@ async def run_flow(
         inner = InnerFlow(access, flow, journal, partial(_invoke, access, flow, start, ended), ended)
         node: Node[..., object] = function_node(inner, name=f"{FLOW}{flow.name}")
         return await call(node, *args, **kwargs)
-    return await _invoke(access, flow, start, ended, args, kwargs, Identity(session_id or _fresh()))
+    return await _invoke(access, flow, start, ended, args, kwargs, Identity(session_id or new_identifier()))
 
 
 @trio.lowlevel.enable_ki_protection
@@ -149,10 +149,6 @@ class Identity:
     parent: str | None = None
     parent_life: str | None = None
     around: Around | None = None
-
-
-def _fresh() -> str:
-    return os.urandom(16).hex()
 
 
 def _journal_of(frame: Frame | None) -> Journal | None:
