@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,73 @@ async def test_a_lease_that_another_trio_run_has_renewed_is_not_renewed_again(tm
 
     await flow_of(store, main).ainvoke()
     assert not renewals
+
+
+async def test_the_lease_is_kept_while_a_session_that_is_cancelled_from_outside_cleans_up(
+    tmp_path: Path, clock: MockClock
+) -> None:
+    cleaning = trio.Event()
+    store = store_with(rt.DurableStore(tmp_path / "store.db", durability="process"), clock=clock.current_time)
+
+    async def slow_to_leave() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                cleaning.set()
+                # Three times as long as the lease of 30 seconds.
+                for _ in range(9):
+                    await trio.testing.wait_all_tasks_blocked()
+                    clock.jump(10)
+                    with trio.fail_after(5):
+                        await renewed(store)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(flow_of(store, slow_to_leave).ainvoke, session_id="cleaning"))
+        await until(lambda: store.sessions("running"))
+        nursery.cancel_scope.cancel()
+    assert cleaning.is_set()
+    (session,) = store.sessions()
+    assert (session.status, session.cause and session.cause.kind) == ("interrupted", "outer_scope")
+
+
+async def test_a_session_that_begins_while_a_lost_one_cleans_up_is_kept(tmp_path: Path, clock: MockClock) -> None:
+    cleaning, may_end = trio.Event(), trio.Event()
+    is_gone = True
+
+    def fault(place: str) -> None:
+        if place == "before renewal" and is_gone:
+            raise OSError("gone")
+
+    store = store_with(
+        testing.faulty_store(rt.DurableStore(tmp_path / "store.db", durability="process"), fault),
+        clock=clock.current_time,
+    )
+
+    async def slow_to_leave() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            cleaning.set()
+            with trio.CancelScope(shield=True):
+                await may_end.wait()
+
+    async def lost() -> None:
+        with pytest.raises(rt.SessionLostError, match="in time"):
+            await flow_of(store, slow_to_leave).ainvoke(session_id="first")
+
+    async def next_one() -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        clock.jump(10)
+        with trio.fail_after(20):
+            await renewed(store)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lost)
+        await until(lambda: store.sessions("running"))
+        await trio.testing.wait_all_tasks_blocked()
+        clock.jump(26)
+        await cleaning.wait()
+        is_gone = False
+        await flow_of(store, next_one).ainvoke()
+        may_end.set()

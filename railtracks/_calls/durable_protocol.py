@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Protocol, TypeVar
 
+import trio
+
 from railtracks._calls.durable_values import Args, CallStrand, DurableFlow, Kwargs, Restart
 from railtracks._nodes.node import Node
 from railtracks._options import DurableOption, SessionStore
@@ -296,13 +298,23 @@ class DurableRun(TracedRun, Protocol[F_contra]):
         """The request to end the session that its store had when it was opened, if there was one."""
         ...
 
-    async def keep(self, lose: Callable[[BaseException], object], cancel: Callable[[EndCause], object]) -> None:
-        """Run until `close`: renew the lease.
+    def keep(
+        self,
+        nursery: trio.Nursery,
+        lose: Callable[[BaseException], object],
+        cancel: Callable[[EndCause], object],
+    ) -> None:
+        """Renew the lease until `close` or `leave_to_parent`, also while the session is cancelled from outside.
 
         Args:
+            nursery: For tasks that serve the session until then.
             lose: Called with an error when the lease is lost.
             cancel: Called when somebody asks in the store for the end of the session.
         """
+        ...
+
+    def leave_to_parent(self) -> None:
+        """End what `keep` has started, in a process that was forked in the session."""
         ...
 
     def suspended(

@@ -108,8 +108,8 @@ def find_frame(task: Task) -> Frame | None:
     inherited = current_frame.get()
     if inherited is not None and inherited.scope.token is not trio.lowlevel.current_trio_token():
         inherited = None
-    found = _frame_around(task)
-    if found is None and is_system_task(task):
+    found, outermost = _frame_around(task)
+    if found is None and _holds_system_tasks(outermost):
         raise ContextError(
             "a system task belongs to no session: open one in it with 'async with rt.Session()'"
             " (a node with abandon_on_cancel=True cannot make calls from its thread)"
@@ -155,8 +155,8 @@ def enclosing_frame(task: Task) -> Frame | None:
         return None
 
 
-def admit_session() -> Frame | None:
-    """Return the frame that is the parent of a session which the running task opens, as from `enclosing_frame`.
+def admit_session() -> None:
+    """Check that the running task may open a session.
 
     Raises:
         ContextError: If it would be opened in a session that drains, outside of any call.
@@ -164,8 +164,16 @@ def admit_session() -> Frame | None:
     """
     frame = enclosing_frame(this_task())
     if frame is not None:
-        frame.admit("sessions outside of its calls")
-    return frame
+        admit_session_in(frame)
+
+
+def admit_session_in(frame: Frame) -> None:
+    """Check that a session may be opened in this frame.
+
+    Raises:
+        ContextError: If it is in a session that drains, outside of any call.
+    """
+    frame.admit("sessions outside of its calls")
 
 
 def frame_in(scope: SessionScope) -> Frame | None:
@@ -225,20 +233,25 @@ def leave_calls() -> None:
     current_frame.set(frame)
 
 
-def _frame_around(task: Task) -> Frame | None:
-    """Return the innermost open frame that holds the nursery of a task, or of one of the task's ancestors."""
-    nursery = _nursery_of(task)
+def _frame_around(task: Task) -> tuple[Frame | None, trio.Nursery | None]:
+    """Return the innermost open frame that holds the nursery of a task, or of one of the task's ancestors.
+
+    Beside it stands the nursery where the walk has ended: if no frame was found, one of Trio's root task, or `None` for
+    that task itself.
+    """
+    last, nursery = None, _nursery_of(task)
     while nursery is not None:
+        last = nursery
         owner = nursery.parent_task
         # The owner has one frame for each call that it is in, the innermost first. A frame holds the nurseries that
         # were opened after it; an older nursery belongs to a frame further out. Closed frames hold nothing.
         frame = owner.context.get(current_frame)
         while frame is not None:
             if frame.holds(nursery):
-                return frame
+                return frame, nursery
             frame = frame.outer
         nursery = _nursery_of(owner)
-    return None
+    return None, last
 
 
 def _nursery_of(task: Task) -> trio.Nursery | None:
@@ -249,9 +262,13 @@ def _nursery_of(task: Task) -> trio.Nursery | None:
 
 def is_system_task(task: Task) -> bool:
     """Return whether a task is a system task, or below one: no nursery of the main task holds it."""
-    root = trio.lowlevel.current_root_task()
-    nursery = _nursery_of(task)
-    while nursery is not None and nursery.parent_task is not root:
-        nursery = _nursery_of(nursery.parent_task)
-    # Trio's root task opens three nurseries, in this order: for its own tasks, for system tasks, for the main task.
-    return nursery is None or root is None or nursery not in root.child_nurseries[2:]
+    last, nursery = None, _nursery_of(task)
+    while nursery is not None:
+        last, nursery = nursery, _nursery_of(nursery.parent_task)
+    return _holds_system_tasks(last)
+
+
+def _holds_system_tasks(nursery: trio.Nursery | None) -> bool:
+    """Return whether a nursery of Trio's root task is for system tasks; `None` stands for the root task itself."""
+    # The root task opens three nurseries, in this order: for its own tasks, for system tasks, for the main task.
+    return nursery is None or nursery not in nursery.parent_task.child_nurseries[2:]

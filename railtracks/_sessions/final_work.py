@@ -100,11 +100,14 @@ class FinalWork:
         return bool(
             self.state_file.path is not None
             or self.settings.get("payload_callback") is not None
-            or self.broadcaster is not None
             or self._processes is not None
             or self.durable is not None
-            or not self.resources.is_empty
+            or self._has_cleanup
         )
+
+    @property
+    def _has_cleanup(self) -> bool:
+        return self.broadcaster is not None or not self.resources.is_empty
 
     def open_processes(self, nursery: trio.Nursery) -> WorkerProcesses:
         """Return the worker processes of the session; each one starts on first use.
@@ -149,7 +152,8 @@ class FinalWork:
         # A scope around the session may be cancelled, or its deadline may pass, in the middle of this.
         with trio.CancelScope(shield=True):
             # First, because a resource that fails to close fails the session.
-            await self._step("clean up", self._release)
+            if self._has_cleanup:
+                await self._step("clean up", self._release)
             if self._processes is not None:
                 await self._step("end the worker processes", self._processes.close)
             # After the cleanup, whose errors count, and before the save, which writes how the session ended.

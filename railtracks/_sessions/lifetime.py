@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import Token
 from functools import partial
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import trio
 
 from railtracks._calls.frames import Frame, SessionScope, current_frame
-from railtracks._calls.here import admit_session, frame_in, this_task
+from railtracks._calls.here import admit_session_in, enclosing_frame, frame_in, this_task
 from railtracks._config import required
 from railtracks._extras import import_for_sessions
 from railtracks._nodes.worker_modules import refuse_in_import
@@ -60,7 +61,7 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
         StoreError: If the session is durable and its store cannot be used. Other errors of its store also go on.
     """
     # Whatever can fail comes first, while nothing has to be closed again.
-    _check_room(_ROOM)
+    _check_room()
     task = this_task()
     refuse_in_import()
     import_for_sessions()
@@ -73,7 +74,7 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
             journal, remaining = await plan.durable.open()
             timeout = math.inf if remaining is None else remaining
             # The session around may have begun to drain meanwhile, or the process to shut down.
-            _admit()
+            _admit_in(outer)
     except BaseException:
         if log is not None:
             log.close()
@@ -118,16 +119,33 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
 
 def _admit() -> Frame | None:
     """Return the frame that the session is opened in, `None` if there is none, or raise what `open_lifetime` does."""
-    outer = admit_session()
-    if outer is None:
-        refuse_in_shutdown()
+    outer = enclosing_frame(this_task())
+    _admit_in(outer)
     return outer
 
 
-def _check_room(levels: int) -> None:
-    """Raise `RecursionError` if the stack has no room for these levels: in the midst of closing it would harm Trio."""
+def _admit_in(outer: Frame | None) -> None:
+    """Raise what `open_lifetime` does if no session may be opened in this frame now."""
+    if outer is None:
+        refuse_in_shutdown()
+    else:
+        admit_session_in(outer)
+
+
+def _check_room() -> None:
+    """Raise `RecursionError` if the stack has no room for a session: in the midst of closing it would harm Trio."""
+    try:
+        # A stack that is not even this deep has room, and need not be filled to see it. In CPython 3.11 calls of C code
+        # take room, too: hardly more than one for each level of Python code.
+        sys._getframe(sys.getrecursionlimit() // 2 - _ROOM)  # noqa: SLF001 - nothing else tells this as quickly
+    except ValueError:
+        return
+    _go_down(_ROOM)
+
+
+def _go_down(levels: int) -> None:
     if levels:
-        _check_room(levels - 1)
+        _go_down(levels - 1)
 
 
 class Lifetime:
@@ -225,9 +243,7 @@ class Lifetime:
         if durable.asked_end is not None:
             # Before any code of the session runs.
             cancellation.cancel(durable.asked_end)
-        self._outer_nursery.nursery.start_soon(
-            durable.keep, cancellation.fail, cancellation.cancel, name="railtracks: keep the lease"
-        )
+        durable.keep(self._outer_nursery.nursery, cancellation.fail, cancellation.cancel)
         self._inner_nursery.nursery.start_soon(journal.watch, name="railtracks: watch the journal")
         try:
             journal.attach(self._plan.record, final_work.log.log, cancellation.end)
@@ -292,6 +308,8 @@ class Lifetime:
         if self._plan.record.is_inherited:
             # A process that was forked inside the block leaves it: resources, state and store are those of the parent.
             self._outer_nursery.nursery.cancel_scope.cancel()
+            if self._plan.durable is not None:
+                self._plan.durable.leave_to_parent()
             self._plan.state_file.give_up()
             final_work.close_record(outside)
         elif final_work.has_work:

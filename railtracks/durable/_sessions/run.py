@@ -109,8 +109,6 @@ class Run:
         self.is_open = False
         self._writer: Writer
         self._taken: Taken | None = None
-        self._keeping = trio.CancelScope()
-        self._kept = trio.Event()
 
     @property
     def session_id(self) -> str:
@@ -182,7 +180,7 @@ class Run:
         while True:
             await trio.lowlevel.checkpoint()
             commit = Commit(wanted.session_id, None, work=lambda connection: owner.take(connection, wanted, history))
-            refusal: Exception = owner.refusal(wanted.session_id)
+            refusal: Exception
             # While this run tries, no other run in this process may take the session.
             if owner.reserve(wanted.session_id):
                 await writer.write(commit)
@@ -199,6 +197,8 @@ class Run:
                         pass
                     continue
                 refusal = commit.error
+            else:
+                refusal = owner.refusal(wanted.session_id)
             if not isinstance(refusal, SessionOwnedError) or trio.current_time() >= until:
                 raise refusal
             await trio.sleep(self.access.patience.look)
@@ -276,11 +276,16 @@ class Run:
 
     # Keeping.
 
-    @trio.lowlevel.enable_ki_protection
-    async def keep(self, lose: Callable[[BaseException], object], cancel: Callable[[EndCause], object]) -> None:
-        """Keep the lease until `close`.
+    def keep(
+        self,
+        nursery: trio.Nursery,
+        lose: Callable[[BaseException], object],
+        cancel: Callable[[EndCause], object],
+    ) -> None:
+        """Keep the lease until `close` or `leave_to_parent`, whatever is cancelled around the session meanwhile.
 
         Args:
+            nursery: For a task that keeps it. Must be open until then.
             lose: Called when the lease is lost, some time before another owner may take it.
             cancel: Called when somebody asks in the store for the end of the session.
         """
@@ -293,11 +298,12 @@ class Run:
         def asked(reason: str | None) -> None:
             cancel(EndCause(CauseKind.CANCEL, reason))
 
-        try:
-            with self._keeping:
-                await self._writer.keeping.keep(KeptSession(self.session_id, lost, asked))
-        finally:
-            self._kept.set()
+        self._writer.keeping.add(KeptSession(self.session_id, nursery, lost, asked))
+
+    def leave_to_parent(self) -> None:
+        """End what `keep` has started: this process was forked in the session, which its parent goes on with."""
+        if self._fence is not None:
+            self._writer.keeping.forget(self.session_id)
 
     def _lost(self, error: RailtracksError) -> RailtracksError:
         """Have nothing recorded any more, and return the error that the session ends with."""
@@ -377,10 +383,9 @@ class Run:
                 await self._settle(ending, None, cause)
             is_written = True
         finally:
-            self._keeping.cancel()
             # A look that is on its way in a thread would open the store again once it is closed
             # (test_durable_cancel.py::test_a_look_that_is_on_its_way_ends_before_the_store_is_closed).
-            await self._kept.wait()  # noqa: ASYNC102 - as below
+            await self._writer.keeping.remove(self.session_id)  # noqa: ASYNC102 - as below
             await self._release(fence, cause, is_written=is_written)  # noqa: ASYNC102 - part of the session's final work, which is shielded
 
     async def _release(self, fence: int, cause: bytes | None, *, is_written: bool) -> None:

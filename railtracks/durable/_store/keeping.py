@@ -1,18 +1,19 @@
 """What keeps the sessions that one Trio run has in one store: the renewal of their lease, the look for requests to end.
 
-The writer has one, and each `Run` comes here with its session. One of their tasks does both for all of them, and the
-others wait behind it.
+The writer has one, and each `Run` comes here with its session. One task does both for all of them: it is a task of one
+of these sessions, and of another one when that session has ended.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextvars import Context, copy_context
+from functools import partial
 from typing import Final, TypeAlias
 
 import sqlalchemy as sa
 import trio
-from attrs import define
+from attrs import define, field
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -43,15 +44,34 @@ class KeptSession:
 
     Attributes:
         session_id: The session.
+        nursery: A nursery of the session, which is open until the session is removed.
         lose: Called with the reason when it is lost, some time before another owner may take it.
         cancel: Called with the reason when somebody asks in the store for its end.
-        is_asked: Whether that was called.
+        context: The context of its tasks.
+        is_asked: Whether `cancel` was called.
     """
 
     session_id: str
+    nursery: trio.Nursery
     lose: Callable[[RailtracksError], object]
     cancel: Callable[[str | None], object]
+    context: Context = field(factory=copy_context)
     is_asked: bool = False
+
+
+@define(eq=False)
+class _Keeper:
+    """The task that keeps all sessions.
+
+    Attributes:
+        session_id: The session whose task it is.
+        scope: Its cancel scope. A cancel around the session does not reach it: the session is kept until it has ended.
+        is_over: Set when it has ended.
+    """
+
+    session_id: str
+    scope: trio.CancelScope = field(factory=lambda: trio.CancelScope(shield=True))
+    is_over: trio.Event = field(factory=trio.Event)
 
 
 class Keeping:
@@ -68,43 +88,73 @@ class Keeping:
         self._look = look
         self._patience = patience
         self._kept: dict[str, KeptSession] = {}
-        # The task that holds it keeps all; the others wait for it, and one of them goes on when that one ends.
-        self._turn = trio.Lock()
+        self._keeper: _Keeper | None = None
         # On Trio's clock. Whoever looks, the next look comes at its time.
         self._looked_at = 0.0
 
-    @trio.lowlevel.enable_ki_protection
-    async def keep(self, session: KeptSession) -> None:
-        """Keep a session until it is lost, or this is cancelled. A checkpoint."""
+    def add(self, session: KeptSession) -> None:
+        """Keep a session from now on, until it is lost or removed."""
         if not self._kept:
             self._looked_at = trio.current_time()
         self._kept[session.session_id] = session
-        with ExitStack() as leaving:
-            leaving.callback(self._kept.pop, session.session_id, None)
-            await self._turn.acquire()
-            leaving.callback(self._turn.release)
-            if session.session_id in self._kept:
-                async with trio.open_nursery() as nursery:
-                    # Left before the nursery: a look that is on its way in a thread holds up the end of this task, and
-                    # not the one that keeps all after it
-                    # (test_durable_keeping.py::test_a_look_that_hangs_as_its_session_ends_holds_up_no_renewal).
-                    with leaving.pop_all():
-                        await self._keep_all(nursery)
+        self._go_on()
 
-    async def _keep_all(self, nursery: trio.Nursery) -> None:
+    async def remove(self, session_id: str) -> None:
+        """Keep a session no longer; wait until no task of it is at work here."""
+        keeper = self._without(session_id)
+        # At once: a look that is on its way in a thread holds up the end of its own session, and not the keeping of the
+        # others (test_durable_keeping.py::test_a_look_that_hangs_as_its_session_ends_holds_up_no_renewal).
+        self._go_on()
+        if keeper is not None:
+            await keeper.is_over.wait()
+
+    def forget(self, session_id: str) -> None:
+        """Keep a session no longer, as this process was forked in it, and do not go on with those of the parent."""
+        self._without(session_id)
+
+    def _without(self, session_id: str) -> _Keeper | None:
+        """Remove a session; return the task that keeps all if it was of this session, which ends then."""
+        self._kept.pop(session_id, None)
+        keeper = self._keeper
+        if keeper is None or keeper.session_id != session_id:
+            return None
+        self._keeper = None
+        keeper.scope.cancel()
+        return keeper
+
+    def _go_on(self) -> None:
+        """Start the task that keeps the sessions, if there are any and none does."""
+        if self._kept and self._keeper is None:
+            # The youngest is likely to be the last to end: of sessions that end one after another few move the task.
+            session = next(reversed(self._kept.values()))
+            self._keeper = keeper = _Keeper(session.session_id)
+            work = partial(self._keep_all, keeper)
+            session.context.run(partial(session.nursery.start_soon, work, name="railtracks: keep the lease"))
+
+    @trio.lowlevel.enable_ki_protection
+    async def _keep_all(self, keeper: _Keeper) -> None:
         lease = self._owner.lease
-        nursery.start_soon(self._renew, nursery.cancel_scope)
-        nursery.start_soon(self._look_for_requests)
-        # Each renewal, which is made in a thread, puts the loss off.
-        while seconds := lease.until_loss:  # noqa: ASYNC110 - the same
-            await trio.sleep(seconds)
-        self._lose_all(lambda each: SessionLostError(each, "its lease could not be renewed in time"))
-        nursery.cancel_scope.cancel()
+        try:
+            with keeper.scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._renew, keeper.scope)
+                    nursery.start_soon(self._look_for_requests)
+                    # Each renewal, which is made in a thread, puts the loss off.
+                    while seconds := lease.until_loss:  # noqa: ASYNC110 - the same
+                        await trio.sleep(seconds)
+                    self._lose_all(lambda each: SessionLostError(each, "its lease could not be renewed in time"))
+                    keeper.scope.cancel()
+        finally:
+            keeper.is_over.set()
 
     def _lose_all(self, why: Callable[[str], RailtracksError]) -> None:
-        """Give up all sessions, which have one lease. Each gets an error of its own."""
+        """Give up all sessions, which have one lease. Each gets an error of its own.
+
+        The task that keeps them ends after this. A session that is added before it has ended needs another one.
+        """
         lost = list(self._kept.values())
         self._kept.clear()
+        self._keeper = None
         for each in lost:
             each.lose(why(each.session_id))
 
