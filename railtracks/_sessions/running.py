@@ -6,7 +6,7 @@ under way beside another one. While any is, no outermost session begins; after S
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container
 from contextlib import suppress
 from functools import partial
 from typing import Final, Protocol, Self, TypeVar
@@ -174,14 +174,17 @@ def go_on() -> None:
 
 
 def _under_way() -> list[Shutdown]:
-    return [*_living(_shutdowns), *([] if _of_sigterm is None else [_of_sigterm])]
+    of_sigterm = () if _of_sigterm is None else (_of_sigterm,)
+    return [*_living(_shutdowns), *of_sigterm]
 
 
 def _opened() -> list[OpenSession]:
     return _living(_sessions)
 
 
-def _living(references: Iterable[ref[T]]) -> list[T]:
+def _living(references: set[ref[T]]) -> list[T]:
+    if not references:
+        return []
     # The first list is made in one step for other threads, which open and close sessions meanwhile.
     return [each for each in (reference() for reference in list(references)) if each is not None]
 

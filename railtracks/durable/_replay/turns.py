@@ -75,14 +75,6 @@ class Turn:
         if self._wake is not None:
             self._wake()
 
-    def get_ready(self) -> None:
-        """Note that the outcome can be handed over, as far as this turn alone is concerned."""
-        self.is_ready = True
-
-    def end(self) -> None:
-        """Note that the outcome was handed over, or never will be."""
-        self.is_over = True
-
 
 class Turns:
     """The queue of one session's outcomes: only the one at its head may be handed over.
@@ -168,7 +160,12 @@ class Turns:
 
     def is_next(self, turn: Turn) -> bool:
         """Return whether an outcome may be handed over now."""
-        return turn.is_ready and turn is self._first() and self._is_reached(turn)
+        if not turn.is_ready:
+            return False
+        if self._head == len(self._queue) and turn.seq is None:
+            # After the replay, which is where calls spend their time.
+            return bool(self._new) and turn is self._new[0]
+        return turn is self._first() and self._is_reached(turn)
 
     def _first(self) -> Turn | None:
         """Return the turn at the head of the queue; `None` if there is none, or no code has asked for its call yet."""
@@ -197,7 +194,7 @@ class Turns:
         recorded.claim()
         turn = self.of(recorded)
         if turn is not None:
-            turn.get_ready()
+            turn.is_ready = True
         self.dismiss(recorded.number)
 
     def dismiss(self, number: int) -> None:
@@ -240,13 +237,13 @@ class Turns:
 
     def ready(self, turn: Turn) -> None:
         """Note that a new outcome is committed."""
-        turn.get_ready()
+        turn.is_ready = True
         self._wake_next()
 
     def over(self, turn: Turn) -> None:
         """Note that an outcome was handed over, or that no code will ask for it."""
         if not turn.is_over:
-            turn.end()
+            turn.is_over = True
             if turn.number >= 0:
                 self._notes[turn.number] |= _OVER
                 self._asked.pop(turn.number, None)
@@ -255,12 +252,16 @@ class Turns:
 
     def _wake_next(self) -> None:
         """Let the task go on whose turn it is, if it waits for that."""
-        queue, about, new = self._queue, self._record.rows.about, self._new
+        queue, new = self._queue, self._new
+        while new and new[0].is_over:
+            new.popleft()
+        if self._head == len(queue) and not new:
+            # After the replay: nobody waits.
+            return
+        about = self._record.rows.about
         while self._head < len(queue) and self._notes[about[queue[self._head]]] & _OVER:
             self._head += 1
             self.recorded -= 1
-        while new and new[0].is_over:
-            new.popleft()
         # Only the head can be next, and it is woken, not handed over here. So its task gets a step of its own, and what
         # the task before it did is done by then.
         first = self._first()

@@ -52,20 +52,18 @@ class History:
     """What was read so far of the calls of one session.
 
     Attributes:
-        rows: The rows, in the order of the commits.
+        rows: The rows, in the order of the commits; there once `read_on` was called.
     """
+
+    rows: RowTable
 
     def __init__(self, session_id: str) -> None:
         self._session_id = session_id
         # A session that was deleted may have been begun again with the same identifier.
         self._life: tuple[object, ...] | None = None
+        self._checks: RecordChecks
         self._checked = CallRows(session_id)
-        self._begin()
         self._size = _FEWEST
-
-    def _begin(self) -> None:
-        self._checks = RecordChecks()
-        self.rows = RowTable(self._session_id, calls=self._checks.calls)
 
     def read_on(self, connection: Connection, session: SessionRow) -> bool:
         """Read one piece more, in about 20 ms; return whether that was the last one. Blocks.
@@ -75,7 +73,8 @@ class History:
         """
         life = (session.life, session.seed, session.created_at)
         if life != self._life:
-            self._begin()
+            self._checks = RecordChecks()
+            self.rows = RowTable(self._session_id, calls=self._checks.calls)
             self._life = life
         asked: dict[str, object] = {"wanted": self._session_id, "most": self._size}
         if self.rows:
