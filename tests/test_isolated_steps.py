@@ -581,6 +581,16 @@ async def test_a_full_stack_costs_what_met_it_and_no_other_call(
     rt.load_state(session.state_path)
 
 
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+async def test_a_session_begins_only_where_the_stack_has_room_for_its_end() -> None:
+    used = len(inspect.stack(0))
+    await down(sys.getrecursionlimit() // 3, in_a_session)
+    with testing.opened_sessions() as sessions, pytest.raises(RecursionError):
+        # It could begin here, and could not end.
+        await down(sys.getrecursionlimit() - used - 45, in_a_session)
+    assert not sessions
+
+
 async def test_a_nested_call_that_was_left_open_is_told_of_in_its_top_level_call() -> None:
     class Inner:
         told: CallEvent | None = None

@@ -136,8 +136,8 @@ def _check_room() -> None:
     """Raise `RecursionError` if the stack has no room for a session: in the midst of closing it would harm Trio."""
     try:
         # A stack that is not even this deep has room, and need not be filled to see it. In CPython 3.11 calls of C code
-        # take room, too: hardly more than one for each level of Python code.
-        sys._getframe(sys.getrecursionlimit() // 2 - _ROOM)  # noqa: SLF001 - nothing else tells this as quickly
+        # take room, too: hardly more than one or two for each level of Python code.
+        sys._getframe(sys.getrecursionlimit() // 4)  # noqa: SLF001 - nothing else tells this as quickly
     except ValueError:
         return
     _go_down(_ROOM)

@@ -302,8 +302,7 @@ class Run:
 
     def leave_to_parent(self) -> None:
         """End what `keep` has started: this process was forked in the session, which its parent goes on with."""
-        if self._fence is not None:
-            self._writer.keeping.forget(self.session_id)
+        self._writer.keeping.forget(self.session_id)
 
     def _lost(self, error: RailtracksError) -> RailtracksError:
         """Have nothing recorded any more, and return the error that the session ends with."""
