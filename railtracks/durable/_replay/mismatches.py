@@ -73,10 +73,12 @@ class Mismatches:
         # The first call of a task cannot mismatch here: its node and its arguments are part of its key.
         recorded = record.calls.get(asked.key)
         if recorded is not None:
-            row = recorded.row
             try:
-                if not self._is_recorded(asked, row, args, kwargs):
-                    return self._error(*self._named_both(asked, row, args, kwargs))
+                if recorded.node != asked.node.name or (
+                    recorded.fingerprint != asked.fingerprint
+                    and not self._is_recorded(asked, recorded.row, args, kwargs)
+                ):
+                    return self._error(*self._named_both(asked, recorded.row, args, kwargs))
             except StoreError as error:
                 return error
             self._order.claimed(recorded)

@@ -194,6 +194,11 @@ class RecordedCall:
         return self._calls.rows[self._calls.last[self.number]]
 
     @property
+    def fingerprint(self) -> str:
+        """The fingerprint of that row."""
+        return self._calls.rows.fingerprint(self._calls.last[self.number])
+
+    @property
     def told(self) -> CallRow:
         """The row that tells what became of it last, before a person had it run again."""
         return self._calls.told(self.number)

@@ -119,7 +119,9 @@ class ReplayedCall(Call):
 
         Not a cancellation point: a cancel that came after this call in the recorded run must not come before it now.
         """
-        around = [self._recorded, *self._recorded.inside()] if are_replays_watched() else []
+        if not are_replays_watched():
+            return
+        around = [self._recorded, *self._recorded.inside()]
         # Further attempts of a call have the session of the first one.
         keys = [each.key for each in around if each.node.startswith(FLOW) and each.attempt == 1]
         if keys:
@@ -163,8 +165,8 @@ class ReplayedCall(Call):
     def left(self, error: BaseException | None) -> None:
         """Free the label of the call, and after an error its turn. Does not wait: a `Cancelled` can be in flight."""
         self.strand.body.release(self._asked.position)
-        turn = self._parts.order.turns.of(self._recorded)
-        if error is not None and turn is not None:
+        turn = None if error is None else self._parts.order.turns.of(self._recorded)
+        if turn is not None:
             # It may have been cancelled before its turn.
             self._parts.order.over(turn)
 

@@ -186,6 +186,10 @@ class RowTable:
         """Return whether a row has writes to the context."""
         return self._values.has_context(index)
 
+    def fingerprint(self, index: int) -> str:
+        """Return the fingerprint of a row."""
+        return self._values.fingerprint(index).decode()
+
 
 class _PartsOfRows:
     """The parts of rows that differ from row to row: the small ones are kept together, as bytes."""
@@ -234,3 +238,12 @@ class _PartsOfRows:
     def has_context(self, index: int) -> bool:
         """Return whether a row has writes to the context."""
         return self._lengths[4 * index + 2] >= 0
+
+    def fingerprint(self, index: int) -> bytes:
+        """Return the fingerprint of a row, without its other parts."""
+        kept = self._kept[self._places[index]]
+        if isinstance(kept, tuple):
+            return kept[3]
+        lengths = self._lengths[4 * index : 4 * index + 4]
+        end = self._starts[index] + sum(length for length in lengths if length > 0)
+        return bytes(kept[end - lengths[3] : end])

@@ -22,7 +22,8 @@ def parsed(data: bytes) -> object:
         DurableValueError: If there is none, or if it is nested too deep to be read.
     """
     try:
-        found: object = json.loads(data)
+        # Decoded here: `json` would first look which encoding it is, and it is this one.
+        found: object = json.loads(data.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError) as error:
         raise unreadable("a stored value", f"it is no JSON: {error}") from error
     return found

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Final, TypeGuard
 from weakref import ref
@@ -422,8 +422,7 @@ def _problem_of(error: BaseException) -> str:
     return error.problem if isinstance(error, ValueMismatchError) else line_of(error)
 
 
-@contextmanager
-def as_store_error(session_id: str) -> Generator[None]:
+def as_store_error(session_id: str) -> AbstractContextManager[None]:
     """Turn the error of a stored value that cannot be read into one that leaves its session as it is recorded.
 
     With other code, or with the key, the value may be readable again.
@@ -431,29 +430,51 @@ def as_store_error(session_id: str) -> Generator[None]:
     Raises:
         StoreError: If a stored value cannot be read in the block.
     """
-    try:
-        with as_own_error(session_id):
-            yield
-    except DurableValueError as error:
-        raise StoreError(f"{error.place} cannot be read with this code: {error.problem}") from error
+    return _Reading(session_id, leaves_session=True)
 
 
-@contextmanager
-def as_own_error(session_id: str) -> Generator[None]:
+def as_own_error(session_id: str) -> AbstractContextManager[None]:
     """Name the session in the error of a stored value that cannot be read, whatever the row has there.
 
     Raises:
         DurableValueError: If the value does not fit this code, or the key.
         StoreError: If it cannot be read for another reason.
     """
-    try:
-        yield
-    except DurableValueError as error:
-        raise DurableValueError(f"{error.place} of session {session_id}", error.problem, error.action) from error
-    except StoreError as error:
-        raise StoreError(f"session {session_id}: {error.problem}") from error
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+    return _Reading(session_id, leaves_session=False)
+
+
+class _Reading(AbstractContextManager[None]):
+    """Tells of a stored value that cannot be read in its block. A generator would take a tenth of a replay's time."""
+
+    __slots__ = ("_leaves_session", "_session_id")
+
+    def __init__(self, session_id: str, *, leaves_session: bool) -> None:
+        self._session_id = session_id
+        self._leaves_session = leaves_session
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        told = None if error is None else _named(error, self._session_id)
+        try:
+            if told is None:
+                return
+            if self._leaves_session and isinstance(told, DurableValueError):
+                told.__cause__ = error
+                raise StoreError(f"{told.place} cannot be read with this code: {told.problem}") from told
+            raise told from error
+        finally:
+            # Their tracebacks hold this stack frame: without the `del` they and it would be reference cycles.
+            del told, error
+
+
+def _named(error: BaseException, session_id: str) -> Exception | None:
+    """Return the error of a value in the record of a session, which names the session; `None` for any other error."""
+    if isinstance(error, DurableValueError):
+        return DurableValueError(f"{error.place} of session {session_id}", error.problem, error.action)
+    if isinstance(error, StoreError):
+        return StoreError(f"session {session_id}: {error.problem}")
+    if isinstance(error, (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)):
         # JSON that lacks one of its parts, or has another one there.
-        raise StoreError(f"the record of session {session_id} is damaged: {error!r}") from error
-    except ValueMismatchError as error:
-        raise StoreError(f"the record of session {session_id} is damaged: {error.problem}") from error
+        return StoreError(f"the record of session {session_id} is damaged: {error!r}")
+    if isinstance(error, ValueMismatchError):
+        return StoreError(f"the record of session {session_id} is damaged: {error.problem}")
+    return None
