@@ -17,6 +17,8 @@ from trio.testing import MockClock
 import railtracks as rt
 from railtracks import testing
 from railtracks.durable._sessions.store import access_of, store_with
+from railtracks.durable._store.keeping import Keeping, KeptSession
+from railtracks.durable._store.lease import Lease
 from railtracks.durable._store.patience import Patience
 
 
@@ -197,3 +199,82 @@ async def test_a_session_that_begins_while_a_lost_one_cleans_up_is_kept(tmp_path
         is_gone = False
         await flow_of(store, next_one).ainvoke()
         may_end.set()
+
+
+async def test_a_look_ends_before_the_store_is_closed_also_if_its_session_was_lost(
+    tmp_path: Path, clock: MockClock
+) -> None:
+    looking, may_look, order = threading.Event(), threading.Event(), list[str]()
+
+    def fault(place: str) -> None:
+        if place == "before watch":
+            looking.set()
+            may_look.wait()
+        if place == "before renewal":
+            raise OSError("gone")
+        if place in {"after watch", "before closing"}:
+            order.append(place)
+
+    store = store_with(
+        testing.faulty_store(rt.DurableStore(tmp_path / "store.db", durability="process"), fault),
+        clock=clock.current_time,
+        patience=Patience(request=0.01),
+    )
+    lost = trio.Event()
+
+    async def main() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            lost.set()
+
+    async def run() -> None:
+        with pytest.raises(rt.SessionLostError, match="in time"):
+            await flow_of(store, main).ainvoke()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            await trio.to_thread.run_sync(looking.wait)
+            clock.jump(26)
+            await lost.wait()
+            await trio.testing.wait_all_tasks_blocked(0.1)
+            may_look.set()
+    finally:
+        may_look.set()
+    assert order == ["after watch", "before closing"]
+
+
+async def test_a_loss_that_is_heard_of_as_the_task_moves_ends_the_task_that_goes_on(tmp_path: Path) -> None:
+    told: list[object] = []
+
+    class MovingLease(Lease):
+        """A lease that is lost at the moment at which the session ends whose task keeps all."""
+
+        asked = 0
+
+        @property
+        def until_loss(self) -> float:
+            self.asked += 1
+            if self.asked == 1:
+                keeping.add(KeptSession("second", nursery, told.append, told.append))
+                keeping.forget("first")
+                keeping.add(KeptSession("third", nursery, told.append, told.append))
+            # Another session that begins meanwhile has renewed it for a moment.
+            return 0.05 if self.asked == 2 else 0.0
+
+        @property
+        def until_renewal(self) -> float:
+            return 600.0
+
+    async def look() -> dict[str, str | None]:
+        return {}
+
+    with rt.DurableStore(tmp_path / "store.db", durability="process") as store:
+        owner = access_of(store).owner
+        owner.lease = lease = MovingLease(600.0, trio.current_time)
+        keeping = Keeping(owner, look, Patience(request=600.0))
+        async with trio.open_nursery() as nursery:
+            keeping.add(KeptSession("first", nursery, told.append, told.append))
+    assert [type(each) for each in told] == [rt.SessionLostError] * 2
+    assert lease.asked == 2, "the task that went on has not ended"

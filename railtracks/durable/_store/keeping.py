@@ -89,6 +89,8 @@ class Keeping:
         self._patience = patience
         self._kept: dict[str, KeptSession] = {}
         self._keeper: _Keeper | None = None
+        # That one, and those that were told to end and have not ended yet, by their sessions.
+        self._keepers: dict[str, _Keeper] = {}
         # On Trio's clock. Whoever looks, the next look comes at its time.
         self._looked_at = 0.0
 
@@ -101,33 +103,34 @@ class Keeping:
 
     async def remove(self, session_id: str) -> None:
         """Keep a session no longer; wait until no task of it is at work here."""
-        keeper = self._without(session_id)
+        self.forget(session_id)
         # At once: a look that is on its way in a thread holds up the end of its own session, and not the keeping of the
         # others (test_durable_keeping.py::test_a_look_that_hangs_as_its_session_ends_holds_up_no_renewal).
         self._go_on()
+        # Also of a session that was lost: its task was told to end then
+        # (test_durable_keeping.py::test_a_look_ends_before_the_store_is_closed_also_if_its_session_was_lost).
+        keeper = self._keepers.get(session_id)
         if keeper is not None:
             await keeper.is_over.wait()
 
     def forget(self, session_id: str) -> None:
-        """Keep a session no longer, as this process was forked in it, and do not go on with those of the parent."""
-        self._without(session_id)
-
-    def _without(self, session_id: str) -> _Keeper | None:
-        """Remove a session; return the task that keeps all if it was of this session, which ends then."""
+        """Keep a session no longer. In a forked process that is all: the others are those of the parent."""
         self._kept.pop(session_id, None)
-        keeper = self._keeper
-        if keeper is None or keeper.session_id != session_id:
-            return None
-        self._keeper = None
-        keeper.scope.cancel()
-        return keeper
+        if self._keeper is not None and self._keeper.session_id == session_id:
+            self._stop()
+
+    def _stop(self) -> None:
+        """End the task that keeps the sessions, if there is one."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.scope.cancel()
 
     def _go_on(self) -> None:
         """Start the task that keeps the sessions, if there are any and none does."""
         if self._kept and self._keeper is None:
             # The youngest is likely to be the last to end: of sessions that end one after another few move the task.
             session = next(reversed(self._kept.values()))
-            self._keeper = keeper = _Keeper(session.session_id)
+            self._keeper = self._keepers[session.session_id] = keeper = _Keeper(session.session_id)
             work = partial(self._keep_all, keeper)
             session.context.run(partial(session.nursery.start_soon, work, name="railtracks: keep the lease"))
 
@@ -137,29 +140,31 @@ class Keeping:
         try:
             with keeper.scope:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._renew, keeper.scope)
+                    nursery.start_soon(self._renew)
                     nursery.start_soon(self._look_for_requests)
                     # Each renewal, which is made in a thread, puts the loss off.
                     while seconds := lease.until_loss:  # noqa: ASYNC110 - the same
                         await trio.sleep(seconds)
                     self._lose_all(lambda each: SessionLostError(each, "its lease could not be renewed in time"))
-                    keeper.scope.cancel()
         finally:
+            del self._keepers[keeper.session_id]
             keeper.is_over.set()
 
     def _lose_all(self, why: Callable[[str], RailtracksError]) -> None:
         """Give up all sessions, which have one lease. Each gets an error of its own.
 
-        The task that keeps them ends after this. A session that is added before it has ended needs another one.
+        The task that keeps them ends. A session that is added before it has ended needs another one.
         """
         lost = list(self._kept.values())
         self._kept.clear()
-        self._keeper = None
+        # It need not be the task that calls this: that may have been told to end at the moment when it heard of the loss
+        # (test_durable_keeping.py::test_a_loss_that_is_heard_of_as_the_task_moves_ends_the_task_that_goes_on).
+        self._stop()
         for each in lost:
             each.lose(why(each.session_id))
 
     @trio.lowlevel.enable_ki_protection
-    async def _renew(self, keeping: trio.CancelScope) -> None:
+    async def _renew(self) -> None:
         owner = self._owner
         while True:
             await trio.sleep(owner.lease.until_renewal)
@@ -172,15 +177,14 @@ class Keeping:
                 # Nothing that another try could change: the store was moved, for example.
                 told = error.problem
                 self._lose_all(lambda _: StoreError(told))  # noqa: B023 - called at once
-                break
+                return
             except SQLAlchemyError:
                 # There is time for another try, or there is none: then the lease ends the sessions.
                 await trio.sleep(self._patience.look)
                 continue
             if problem is not None:
                 self._lose_all(lambda each: SessionLostError(each, problem))  # noqa: B023 - called at once
-                break
-        keeping.cancel()
+                return
 
     @trio.lowlevel.enable_ki_protection
     async def _look_for_requests(self) -> None:
