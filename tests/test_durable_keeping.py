@@ -278,3 +278,28 @@ async def test_a_loss_that_is_heard_of_as_the_task_moves_ends_the_task_that_goes
             keeping.add(KeptSession("first", nursery, told.append, told.append))
     assert [type(each) for each in told] == [rt.SessionLostError] * 2
     assert lease.asked == 2, "the task that went on has not ended"
+
+
+async def test_the_others_stay_kept_when_the_task_that_keeps_all_fails(tmp_path: Path) -> None:
+    told: list[object] = []
+    goes_on = trio.Event()
+    problems = iter([RuntimeError("no thread")])
+
+    async def look() -> dict[str, str | None]:
+        await trio.lowlevel.checkpoint()
+        for problem in problems:
+            raise problem
+        goes_on.set()
+        return {}
+
+    with rt.DurableStore(tmp_path / "store.db", durability="process") as store:
+        keeping = Keeping(access_of(store).owner, look, Patience(request=0.01))
+        async with trio.open_nursery() as second:
+            with pytest.RaisesGroup(pytest.RaisesGroup(RuntimeError)):
+                async with trio.open_nursery() as first:
+                    keeping.add(KeptSession("first", first, told.append, told.append))
+                    keeping.add(KeptSession("second", second, told.append, told.append))
+            with trio.fail_after(5):
+                await goes_on.wait()
+            await keeping.remove("second")
+    assert not told

@@ -146,6 +146,12 @@ class Keeping:
                     while seconds := lease.until_loss:  # noqa: ASYNC110 - the same
                         await trio.sleep(seconds)
                     self._lose_all(lambda each: SessionLostError(each, "its lease could not be renewed in time"))
+        except Exception:
+            # No thread could be started, for example. That ends its session, which may take its time, and no other one
+            # (test_durable_keeping.py::test_the_others_stay_kept_when_the_task_that_keeps_all_fails).
+            self.forget(keeper.session_id)
+            self._go_on()
+            raise
         finally:
             del self._keepers[keeper.session_id]
             keeper.is_over.set()
@@ -157,7 +163,7 @@ class Keeping:
         """
         lost = list(self._kept.values())
         self._kept.clear()
-        # It need not be the task that calls this: that may have been told to end at the moment when it heard of the loss
+        # Not always the task that calls this, which may have been told to end at the moment when it heard of the loss
         # (test_durable_keeping.py::test_a_loss_that_is_heard_of_as_the_task_moves_ends_the_task_that_goes_on).
         self._stop()
         for each in lost:
