@@ -134,10 +134,11 @@ async def test_a_lease_that_another_trio_run_has_renewed_is_not_renewed_again(tm
 async def test_the_lease_is_kept_while_a_session_that_is_cancelled_from_outside_cleans_up(
     tmp_path: Path, clock: MockClock
 ) -> None:
-    cleaning = trio.Event()
+    begun, cleaning = trio.Event(), trio.Event()
     store = store_with(rt.DurableStore(tmp_path / "store.db", durability="process"), clock=clock.current_time)
 
     async def slow_to_leave() -> None:
+        begun.set()
         try:
             await trio.sleep_forever()
         finally:
@@ -152,7 +153,7 @@ async def test_the_lease_is_kept_while_a_session_that_is_cancelled_from_outside_
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(flow_of(store, slow_to_leave).ainvoke, session_id="cleaning"))
-        await until(lambda: store.sessions("running"))
+        await begun.wait()
         nursery.cancel_scope.cancel()
     assert cleaning.is_set()
     (session,) = store.sessions()
@@ -160,7 +161,7 @@ async def test_the_lease_is_kept_while_a_session_that_is_cancelled_from_outside_
 
 
 async def test_a_session_that_begins_while_a_lost_one_cleans_up_is_kept(tmp_path: Path, clock: MockClock) -> None:
-    cleaning, may_end = trio.Event(), trio.Event()
+    begun, cleaning, may_end = trio.Event(), trio.Event(), trio.Event()
     is_gone = True
 
     def fault(place: str) -> None:
@@ -173,6 +174,7 @@ async def test_a_session_that_begins_while_a_lost_one_cleans_up_is_kept(tmp_path
     )
 
     async def slow_to_leave() -> None:
+        begun.set()
         try:
             await trio.sleep_forever()
         finally:
@@ -192,7 +194,7 @@ async def test_a_session_that_begins_while_a_lost_one_cleans_up_is_kept(tmp_path
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lost)
-        await until(lambda: store.sessions("running"))
+        await begun.wait()
         await trio.testing.wait_all_tasks_blocked()
         clock.jump(26)
         await cleaning.wait()
@@ -220,9 +222,10 @@ async def test_a_look_ends_before_the_store_is_closed_also_if_its_session_was_lo
         clock=clock.current_time,
         patience=Patience(request=0.01),
     )
-    lost = trio.Event()
+    begun, lost = trio.Event(), trio.Event()
 
     async def main() -> None:
+        begun.set()
         try:
             await trio.sleep_forever()
         finally:
@@ -236,6 +239,7 @@ async def test_a_look_ends_before_the_store_is_closed_also_if_its_session_was_lo
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run)
             await trio.to_thread.run_sync(looking.wait)
+            await begun.wait()
             clock.jump(26)
             await lost.wait()
             await trio.testing.wait_all_tasks_blocked(0.1)
