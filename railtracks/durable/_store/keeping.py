@@ -117,13 +117,8 @@ class Keeping:
         """Keep a session no longer. In a forked process that is all: the others are those of the parent."""
         self._kept.pop(session_id, None)
         if self._keeper is not None and self._keeper.session_id == session_id:
-            self._stop()
-
-    def _stop(self) -> None:
-        """End the task that keeps the sessions, if there is one."""
-        keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            keeper.scope.cancel()
+            self._keeper.scope.cancel()
+            self._keeper = None
 
     def _go_on(self) -> None:
         """Start the task that keeps the sessions, if there are any and none does."""
@@ -165,7 +160,9 @@ class Keeping:
         self._kept.clear()
         # Not always the task that calls this, which may have been told to end at the moment when it heard of the loss
         # (test_durable_keeping.py::test_a_loss_that_is_heard_of_as_the_task_moves_ends_the_task_that_goes_on).
-        self._stop()
+        for keeper in self._keepers.values():
+            keeper.scope.cancel()
+        self._keeper = None
         for each in lost:
             each.lose(why(each.session_id))
 
