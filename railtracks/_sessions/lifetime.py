@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import Token
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
@@ -36,6 +35,7 @@ from railtracks._sessions.resources import Resources
 from railtracks._sessions.root import root_frame
 from railtracks._sessions.run_processes import processes_of_run
 from railtracks._sessions.running import refuse_in_shutdown
+from railtracks._sessions.stack_room import check_room
 from railtracks.exceptions import FatalError
 
 if TYPE_CHECKING:
@@ -44,9 +44,6 @@ if TYPE_CHECKING:
     from railtracks._calls.session_control import InnerDrain, WorkerProcesses
 
 T = TypeVar("T")
-
-# How many levels of Python's stack a session needs at most, to be opened and closed.
-_ROOM: Final = 50
 
 
 async def open_lifetime(plan: SessionPlan) -> Lifetime:
@@ -61,7 +58,7 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
         StoreError: If the session is durable and its store cannot be used. Other errors of its store also go on.
     """
     # Whatever can fail comes first, while nothing has to be closed again.
-    _check_room()
+    check_room()
     task = this_task()
     refuse_in_import()
     import_for_sessions()
@@ -130,22 +127,6 @@ def _admit_in(outer: Frame | None) -> None:
         refuse_in_shutdown()
     else:
         admit_session_in(outer)
-
-
-def _check_room() -> None:
-    """Raise `RecursionError` if the stack has no room for a session: in the midst of closing it would harm Trio."""
-    try:
-        # A stack that is not even this deep has room, and need not be filled to see it. In CPython 3.11 calls of C code
-        # take room, too: hardly more than one or two for each level of Python code.
-        sys._getframe(sys.getrecursionlimit() // 4)  # noqa: SLF001 - nothing else tells this as quickly
-    except ValueError:
-        return
-    _go_down(_ROOM)
-
-
-def _go_down(levels: int) -> None:
-    if levels:
-        _go_down(levels - 1)
 
 
 class Lifetime:

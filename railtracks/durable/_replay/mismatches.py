@@ -74,6 +74,7 @@ class Mismatches:
         recorded = record.calls.get(asked.key)
         if recorded is not None:
             try:
+                # Its row is put together only if more than this has to be compared.
                 if recorded.node != asked.node.name or (
                     recorded.fingerprint != asked.fingerprint
                     and not self._is_recorded(asked, recorded.row, args, kwargs)
