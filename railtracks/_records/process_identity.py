@@ -1,6 +1,7 @@
 """Which process has written a file, and whether that process is gone.
 
-Called by the recorder of events, for the first line of each file, and by the archive, which reads that line.
+Called by the recorder of events, for the first line of each file, and by the archive, which reads that line. Durable
+stores ask whether the owner of a session seems to have ended.
 """
 
 from __future__ import annotations
@@ -52,6 +53,17 @@ def is_gone(identity: Mapping[object, object]) -> bool | None:
     if facts is not None:
         return facts[_STATE] in _ENDED or facts[_START] != identity.get("process_start")
     return not _answers(process_id)
+
+
+def seems_ended(host: str, process_id: int) -> bool:
+    """Return whether this machine knows no process with an id, where no more of it is known than this.
+
+    Not a proof as `is_gone` is one: the process may be alive in a container that has the name of this machine.
+    """
+    if host != platform.node() or process_id < 1:
+        return False
+    facts = _facts_of(process_id)
+    return not _answers(process_id) if facts is None else facts[_STATE] in _ENDED
 
 
 def _answers(process_id: int) -> bool:

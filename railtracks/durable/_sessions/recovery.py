@@ -286,7 +286,8 @@ def _look(access: Access) -> list[_Found]:
     with access.reading() as (connection, _, owner):
         if backed_up_at(connection) is not None:
             raise backup_refusal(str(access))
-        now, live = now_of(connection), owner.live_owners(connection)
+        # Whoever takes a session of a process that has ended waits until the server knows of that.
+        now, live = now_of(connection), owner.lasting_owners(connection)
         # Not those that are over, for a status that this library does not know is a damage, and to be told of.
         # One statement for all, however many sleep.
         query = (

@@ -20,6 +20,7 @@ from railtracks._nodes.node import Node
 from railtracks._records.data import CauseKind, EndCause, Status
 from railtracks._records.ending import Ending
 from railtracks._records.errors import holds, is_ordinary, raise_unchanged
+from railtracks._records.process_identity import seems_ended
 from railtracks._records.slices import Pauses
 from railtracks._workers.threads import in_thread, in_thread_or_here, saving_limiter
 from railtracks.durable._replay.calls import INTERRUPTING
@@ -149,7 +150,8 @@ class Run:
         """Take the session from its store, as the owner or only to read one that is over. A checkpoint.
 
         Args:
-            wait: The seconds to wait for the session if a live owner has it.
+            wait: The seconds to wait for the session if a live owner has it. An owner whose process seems to have
+                ended is waited for some seconds anyway.
 
         Raises:
             SessionOwnedError: If a live owner still has it after that.
@@ -163,7 +165,7 @@ class Run:
         self._writer = self.access.writer()
         is_ours = False
         try:
-            taken = await self._take(trio.current_time() + wait)
+            taken = await self._take(wait)
             is_ours = taken.fence is not None
         finally:
             if not is_ours:
@@ -174,8 +176,9 @@ class Run:
         self._taken = taken
         return taken
 
-    async def _take(self, until: float) -> Taken:
-        owner, writer, wanted = self.access.owner, self._writer, self.wanted
+    async def _take(self, wait: float) -> Taken:
+        owner, writer, wanted, patience = self.access.owner, self._writer, self.wanted, self.access.patience
+        began_at = trio.current_time()
         history = History(wanted.session_id)
         while True:
             await trio.lowlevel.checkpoint()
@@ -199,9 +202,12 @@ class Run:
                 refusal = commit.error
             else:
                 refusal = owner.refusal(wanted.session_id)
-            if not isinstance(refusal, SessionOwnedError) or trio.current_time() >= until:
+            if not isinstance(refusal, SessionOwnedError):
                 raise refusal
-            await trio.sleep(self.access.patience.look)
+            is_dying = seems_ended(refusal.host, refusal.process_id)
+            if trio.current_time() >= began_at + (max(wait, patience.death) if is_dying else wait):
+                raise refusal
+            await trio.sleep(patience.look)
 
     def _read_piece(self, history: History) -> bool:
         """Read one piece of the history of a session that nobody has taken yet; return whether it was the last one."""

@@ -18,6 +18,8 @@ class Patience:
         cancel: How long a call that is recorded as cancelled waits for its cancel, beyond the time that it took first.
         request: The pause between two looks for requests to end sessions. Within two seconds a session knows of one.
         look: The pause between two looks at something that another process decides.
+        death: How long a session of a process that has ended is waited for. A server frees the lock of its owner when
+            it reads from the connection again, which takes the longer the busier the machine is.
         sessions_per_query: How many sessions one query to the database names.
     """
 
@@ -25,4 +27,5 @@ class Patience:
     cancel: float = 10.0
     request: float = 1.0
     look: float = 0.1
+    death: float = 5.0
     sessions_per_query: int = 500
