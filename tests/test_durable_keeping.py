@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
 import threading
 from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
-from durable_nodes import done_fixture, flow_of  # noqa: F401 - one is a fixture
+from durable_nodes import add, done_fixture, flow_of  # noqa: F401 - one is a fixture
+from postgres_server import url_of_store
 from stored_sessions import flowing_clock, renewed, until  # noqa: F401 - one is a fixture
 from trio.testing import MockClock
 
 import railtracks as rt
 from railtracks import testing
+from railtracks._forks import count_fork
 from railtracks.durable._sessions.store import access_of, store_with
 from railtracks.durable._store.keeping import Keeping, KeptSession
 from railtracks.durable._store.lease import Lease
 from railtracks.durable._store.patience import Patience
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return url_of_store(request, tmp_path)
 
 
 @pytest.mark.parametrize("is_lost", [False, True])
@@ -158,6 +168,53 @@ async def test_the_lease_is_kept_while_a_session_that_is_cancelled_from_outside_
     assert cleaning.is_set()
     (session,) = store.sessions()
     assert (session.status, session.cause and session.cause.kind) == ("interrupted", "outer_scope")
+
+
+async def test_a_forked_process_keeps_no_session_of_its_parent(tmp_path: Path, clock: MockClock) -> None:
+    places: list[str] = []
+    store = store_with(
+        testing.faulty_store(rt.DurableStore(tmp_path / "store.db", durability="process"), places.append),
+        clock=clock.current_time,
+    )
+    database, _ = access_of(store).open()
+
+    async def main() -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        # As in a child process, where coverage measures nothing: what happens there is proved below.
+        count_fork()
+        places.clear()
+        # Renewals would be due, and looks for requests; at last the lease is over.
+        for _ in range(7):
+            clock.jump(5)
+            await trio.sleep(0.05)
+        assert not places
+
+    try:
+        await flow_of(store, main).ainvoke(session_id="parent's")
+    finally:
+        database.close()
+
+
+@pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.proof
+def test_a_forked_process_that_sleeps_in_the_sessions_of_its_parent_leaves_them(url: str) -> None:
+    store = rt.DurableStore(url, durability="process")
+
+    async def main() -> None:
+        options: Any = {"durable": store, "save_state": False}
+        async with rt.Session(session_id="outer", **options), rt.Session(session_id="inner", **options):
+            await rt.call(add, 1)
+            child = os.fork()
+            if not child:
+                signal.alarm(20)
+                # Longer than the pause between two looks for requests.
+                await trio.sleep(2.5)
+        if not child:
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7  # noqa: ASYNC222 - nothing else runs
+
+    trio.run(main)
+    assert {each.session_id: each.status for each in store.sessions()} == {"outer": "completed", "inner": "completed"}
 
 
 async def test_a_session_that_begins_while_a_lost_one_cleans_up_is_kept(tmp_path: Path, clock: MockClock) -> None:

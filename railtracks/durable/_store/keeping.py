@@ -17,6 +17,7 @@ from attrs import define, field
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from railtracks._forks import generation
 from railtracks._workers.threads import in_thread
 from railtracks.durable._store.ownership import ProcessOwner
 from railtracks.durable._store.patience import Patience
@@ -93,6 +94,7 @@ class Keeping:
         self._keepers: dict[str, _Keeper] = {}
         # On Trio's clock. Whoever looks, the next look comes at its time.
         self._looked_at = 0.0
+        self._made_in = generation()
 
     def add(self, session: KeptSession) -> None:
         """Keep a session from now on, until it is lost or removed."""
@@ -140,6 +142,7 @@ class Keeping:
                     # Each renewal, which is made in a thread, puts the loss off.
                     while seconds := lease.until_loss:  # noqa: ASYNC110 - the same
                         await trio.sleep(seconds)
+                    await self._leave_to_parent()
                     self._lose_all(lambda each: SessionLostError(each, "its lease could not be renewed in time"))
         except Exception:
             # No thread could be started, for example. That ends its session, which may take its time, and no other one
@@ -166,6 +169,11 @@ class Keeping:
         for each in lost:
             each.lose(why(each.session_id))
 
+    async def _leave_to_parent(self) -> None:
+        """Do nothing for ever in a forked process: the sessions, and their store, are those of its parent."""
+        if self._made_in != generation():
+            await trio.sleep_forever()
+
     @trio.lowlevel.enable_ki_protection
     async def _renew(self) -> None:
         owner = self._owner
@@ -174,6 +182,7 @@ class Keeping:
             # Another Trio run of this process may have renewed it.
             if owner.lease.until_renewal:
                 continue
+            await self._leave_to_parent()
             try:
                 problem = await in_thread(owner.renew, abandon_on_cancel=True)
             except StoreError as error:
@@ -193,6 +202,7 @@ class Keeping:
     async def _look_for_requests(self) -> None:
         while True:
             await trio.sleep_until(self._looked_at + self._patience.request)
+            await self._leave_to_parent()
             self._looked_at = trio.current_time()
             try:
                 asked = await self._look()
