@@ -114,7 +114,22 @@ async def test_a_lock_that_stays_although_no_process_is_known_is_believed_in_the
     with pytest.raises(rt.SessionOwnedError):
         await flow_of(store, work).aresume("s", wait=wait)
     assert trio.current_time() - began_at >= (wait or 5)
-    assert (await rt.recover(store, [flow_of(store, work)])).skipped["s"].startswith("session s is run by process")
+    assert (await rt.recover(store, [flow_of(store, work)])).skipped == {"s": "a live owner has it"}
+
+
+async def test_recover_waits_once_for_all_sessions_of_a_process_that_seems_to_have_ended(
+    store: rt.DurableStore, lock: LockFiles | AdvisoryLocks, clock: MockClock
+) -> None:
+    await begin(store, process_id=ended_process())
+    first = sa.select(sessions).where(sessions.c.session_id == "s")
+    with access_of(store).writing() as (connection, _, _owner):
+        row = connection.execute(first).one()._asdict()
+        connection.execute(sa.insert(sessions), [{**row, "session_id": f"s-{number}"} for number in range(30)])
+    clock.rate = 10.0
+    began_at = trio.current_time()
+    assert len((await rt.recover(store, [flow_of(store, work)], limit=1)).skipped) == 31
+    # One wait of five seconds, and not 31.
+    assert trio.current_time() - began_at < 60
 
 
 @pytest.mark.parametrize("owner", [{"process_id": os.getppid()}, {"host": "elsewhere", "process_id": 2**30}])

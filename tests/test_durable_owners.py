@@ -394,7 +394,7 @@ def test_a_renewal_that_somebody_has_just_made_is_not_made_again(tmp_path: Path)
         assert owner.renew() is None
         with access_of(store).reading() as (connection, _, _owner):
             assert list(connection.execute(sa.select(owners.c.lease_until)).scalars()) == [1.0]
-            assert owner.live_owners(connection) == frozenset()
+            assert owner.live_owners(connection) == {}
 
 
 def test_an_owner_that_the_store_has_forgotten_is_none(tmp_path: Path) -> None:

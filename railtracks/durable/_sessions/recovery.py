@@ -16,6 +16,7 @@ from attrs import define
 from railtracks._calls.here import this_task
 from railtracks._calls.inputs import limiter_of
 from railtracks._calls.nursery import CallNursery
+from railtracks._records.process_identity import seems_ended
 from railtracks._sessions.connection import found_ended
 from railtracks._sessions.flow import Flow, flow_like
 from railtracks._workers.threads import in_thread
@@ -138,7 +139,7 @@ async def recover(
     _check_progress(progress)
     this_task()
     await trio.lowlevel.checkpoint()
-    found = await in_thread(_look, access_of(opened))
+    found = await _looked(access_of(opened))
     done = _Recovering(limiter, progress)
     for each in found:
         why = each.why
@@ -281,13 +282,28 @@ def _call(progress: Callable[[RecoveryProgress], object], told: RecoveryProgress
     progress(told)
 
 
-def _look(access: Access) -> list[_Found]:
-    """Return the sessions that are not over, each with the reason to leave it alone, or with `None`."""
+async def _looked(access: Access) -> list[_Found]:
+    """Look, and look again for some seconds while a session has an owner whose process seems to have ended.
+
+    Once for all of them, and not for each: in a container with the name of this machine the process may be alive.
+    """
+    until = trio.current_time() + access.patience.death
+    while True:
+        found, is_any_dying = await in_thread(_look, access)
+        if not is_any_dying or trio.current_time() >= until:
+            return found
+        await trio.sleep(access.patience.look)
+
+
+def _look(access: Access) -> tuple[list[_Found], bool]:
+    """Return the sessions that are not over, and whether the death of an owner of theirs is likely to be known soon.
+
+    Each comes with the reason to leave it alone, or with `None`.
+    """
     with access.reading() as (connection, _, owner):
         if backed_up_at(connection) is not None:
             raise backup_refusal(str(access))
-        # Whoever takes a session of a process that has ended waits until the server knows of that.
-        now, live = now_of(connection), owner.lasting_owners(connection)
+        now, live = now_of(connection), owner.live_owners(connection)
         # Not those that are over, for a status that this library does not know is a damage, and to be told of.
         # One statement for all, however many sleep.
         query = (
@@ -305,13 +321,12 @@ def _look(access: Access) -> list[_Found]:
                 found.append(_Found(shown_id(head[0]), None, damage.problem))
         open_sessions.wake()
         open_sessions.left = left_inside(connection)
-        return [
-            *found,
-            *(
-                _Found(row.session_id, row, open_sessions.why(row, owner, live), row.parent is not None)
-                for row in open_sessions
-            ),
+        found += [
+            _Found(row.session_id, row, open_sessions.why(row, owner, live), row.parent is not None)
+            for row in open_sessions
         ]
+        dying = {token for token, each in live.items() if seems_ended(each.host, each.process_id)}
+        return found, bool(dying) and any(row.owner in dying for row in open_sessions)
 
 
 class _Open:
@@ -367,7 +382,7 @@ class _Open:
         outer = self._rows.get(row.parent or "")
         return outer if outer is not None and is_around(outer, row) else None
 
-    def why(self, row: SessionRow, owner: Onlooker, live: frozenset[str]) -> str | None:
+    def why(self, row: SessionRow, owner: Onlooker, live: Collection[str]) -> str | None:
         """Return why a session is left alone, `None` if it is to be resumed."""
         is_asleep = row.status == DurableStatus.WAITING and row.session_id not in self._due
         # First, because no other reason matters then.

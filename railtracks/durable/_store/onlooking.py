@@ -11,7 +11,6 @@ from typing import Final, Protocol
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from railtracks._records.process_identity import seems_ended
 from railtracks.durable._store.database import now_of
 from railtracks.durable._store.reading import owner_row
 from railtracks.durable._store.schema import OwnerRow, SessionRow, owners
@@ -36,14 +35,11 @@ class Onlooker:
         self._locks = locks
         self.own_token = token
 
-    def live_owners(self, connection: Connection) -> frozenset[str]:
+    def live_owners(self, connection: Connection) -> dict[str, OwnerRow]:
         """Return the other owners that live, by their tokens."""
-        return frozenset(owner.token for owner in self._live_owners(connection))
-
-    def lasting_owners(self, connection: Connection) -> frozenset[str]:
-        """Return the other owners that live, but those whose processes seem to have ended: their locks end soon."""
-        live = self._live_owners(connection)
-        return frozenset(owner.token for owner in live if not seems_ended(owner.host, owner.process_id))
+        now = now_of(connection)
+        others = [each for each in self._owners(connection) if each.token != self.own_token]
+        return {each.token: each for each in others if self._lives(connection, each, now)}
 
     def unneeded_locks(self, connection: Connection) -> list[str]:
         """Return the owners of which nothing is left but their locks, by their tokens."""
@@ -53,14 +49,9 @@ class Onlooker:
         others = [token for token in self._locks.tokens() if token not in needed]
         return [token for token in others if self._locks.is_held(connection, token) is not True]
 
-    def is_free(self, found: SessionRow, live: frozenset[str]) -> bool:
+    def is_free(self, found: SessionRow, live: Collection[str]) -> bool:
         """Return whether no process runs a session, given the other owners that live."""
         return found.owner not in live
-
-    def _live_owners(self, connection: Connection) -> list[OwnerRow]:
-        now = now_of(connection)
-        others = [each for each in self._owners(connection) if each.token != self.own_token]
-        return [each for each in others if self._lives(connection, each, now)]
 
     def _owners(self, connection: Connection, token: str | None = None) -> Iterator[OwnerRow]:
         """Return the rows of the owners, or that of one. One that no process has written is left out."""

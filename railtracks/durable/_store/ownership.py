@@ -9,7 +9,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Final
 
@@ -295,7 +295,7 @@ class ProcessOwner(Onlooker):
         until = datetime.fromtimestamp(owner.lease_until, UTC).isoformat(timespec="seconds")
         return SessionOwnedError(session_id, owner.host, owner.process_id, until)
 
-    def is_free(self, found: SessionRow, live: frozenset[str]) -> bool:
+    def is_free(self, found: SessionRow, live: Collection[str]) -> bool:
         """Return whether no process runs a session, given the other owners that live."""
         with self._guard:
             return found.session_id not in self._open and super().is_free(found, live)
