@@ -354,7 +354,7 @@ there:/all {0}/covered {1} rw 0 0
 
 def connected(path: Path, mounts: Path) -> None:
     """Connect to a store by this table of mounts."""
-    engine, _ = sqlite_engine(database_url(path, path), "power", 5.0, mounts)
+    engine, _, _ = sqlite_engine(database_url(path, path), "power", 5.0, mounts)
     with engine.connect() as connection:
         connection.execute(sa.text("create table something (number integer)"))
     engine.dispose()

@@ -298,8 +298,9 @@ def test_a_child_process_is_another_owner(kind: str, tmp_path: Path, request: py
             assert access_of(store).owner.token != mine
             assert len(store.sessions()) == 2
             gc.collect()
-            # It has closed nothing of its parent's.
-            assert open_files().items() >= opened.items() > set()
+            # It has closed nothing of its parent's; of SQLite's see test_durable_inheriting.py.
+            if kind == "postgres":
+                assert open_files().items() >= opened.items() > set()
 
     flow.invoke(1, session_id="mine")
     gc.collect()

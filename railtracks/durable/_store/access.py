@@ -31,9 +31,8 @@ from railtracks.durable._values.values import Values
 from railtracks.exceptions import StoreError
 
 # The databases that a parent process had open. Nothing here uses them, and they stay referenced to the end of this
-# process, whatever becomes of their stores: a connection of SQLite's that is closed here takes the locks of this
-# process away, and one of PostgreSQL's ends the parent's
-# (test_durable_owners.py::test_a_child_process_is_another_owner).
+# process, whatever becomes of their stores: a connection to PostgreSQL that is closed here ends the parent's
+# (test_durable_owners.py::test_a_child_process_is_another_owner). Those to SQLite were closed by `inheriting`.
 _inherited: Final[list[Database]] = []
 
 

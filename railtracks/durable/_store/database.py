@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias
 
@@ -91,10 +91,13 @@ class Database:
         self._writer: Connection | None = None
         # The owners that the transaction of the writer has found dead.
         self._dead: list[str] = []
+        # What holds up forks: the connections to a server are another matter.
+        self._at_work: Callable[[], AbstractContextManager[None]] = nullcontext
         self._locks: OwnerLocks
         self._transactions: Transactions
         if self.is_sqlite:
-            self._engine, self._transactions = sqlite_engine(url, durability, timeout)
+            self._engine, self._transactions, connections = sqlite_engine(url, durability, timeout)
+            self._at_work = connections.at_work
             self._locks = LockFiles(url)
         else:
             self._engine, self._transactions = postgres_engine(url, durability, timeout, lease)
@@ -114,7 +117,7 @@ class Database:
         Args:
             is_forgotten: Whether the owner has no row any more.
         """
-        with self._turn:
+        with self._turn, self._at_work():
             self._is_closed = True
             self._drop_writer()
             self._locks.let_go(is_forgotten=is_forgotten)
@@ -131,7 +134,7 @@ class Database:
         """
         if self._upgraded is not None and purpose != "upgrade":
             self._upgrade()
-        with self._turn:
+        with self._turn, self._at_work():
             self._refuse_closed()
             if self._writer is None:
                 self._writer = self._engine.connect().execution_options(railtracks_writes=True)
@@ -158,7 +161,7 @@ class Database:
     @contextmanager
     def reading(self, purpose: Purpose = "request") -> Generator[Connection]:  # noqa: ARG002 - for a faulty database
         """Open a transaction that reads one state of the database."""
-        with self._engine.connect() as connection, connection.begin():
+        with self._at_work(), self._engine.connect() as connection, connection.begin():
             yield connection
 
     def _roll_back(self, writer: Connection) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Collection, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import quote
@@ -20,6 +20,7 @@ from sqlalchemy.pool import NullPool, StaticPool
 
 from railtracks.durable._store.address import shown
 from railtracks.durable._store.connecting import close_what_fails
+from railtracks.durable._store.inheriting import at_work_in
 from railtracks.durable._store.onlooking import Onlooker
 from railtracks.durable._store.postgres import AdvisoryLocks, postgres_engine
 from railtracks.durable._store.schema import REVISION, REVISIONS, metadata
@@ -50,12 +51,13 @@ def looking(url: URL, durability: str, timeout: float, lease: float) -> Generato
         StoreError: If the tables are newer.
     """
     is_sqlite = url.get_backend_name() == "sqlite"
+    path = Path(url.database or "")
     if is_sqlite:
-        engine = _file_engine(Path(url.database or ""), min(_PATIENCE, timeout))
+        engine = _file_engine(path, min(_PATIENCE, timeout))
     else:
         engine, _ = postgres_engine(url, durability, timeout, lease)
     locks: _Locks = LockFiles(url) if is_sqlite else AdvisoryLocks(engine)
-    with _disposed(engine):
+    with at_work_in(path) if is_sqlite else nullcontext(), _disposed(engine):
         with engine.connect() as connection, connection.begin():
             revision = revision_of(connection)
             if revision == REVISION:
@@ -74,14 +76,15 @@ def looking(url: URL, durability: str, timeout: float, lease: float) -> Generato
 
 def is_there(url: URL, durability: str, timeout: float, lease: float) -> bool:
     """Return whether there is a store at a URL: a file or a database with its tables. Makes none."""
-    if url.get_backend_name() == "sqlite":
-        path = Path(url.database or "")
+    path, is_sqlite = Path(url.database or ""), url.get_backend_name() == "sqlite"
+    if is_sqlite:
         if not path.exists():
             return False
         engine = _file_engine(path, min(_PATIENCE, timeout))
     else:
         engine, _ = postgres_engine(url, durability, timeout, lease)
-    with _disposed(engine), engine.connect() as connection:
+    at_work = at_work_in(path) if is_sqlite else nullcontext()
+    with at_work, _disposed(engine), engine.connect() as connection:
         return revision_of(connection) is not None
 
 

@@ -22,6 +22,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 
 from railtracks._records.files import is_mine, is_safe_name, sync_folder
 from railtracks.durable._store.connecting import close_what_fails
+from railtracks.durable._store.inheriting import FileConnection, FileConnections
 from railtracks.durable._store.statements import run
 from railtracks.durable._store.store_file import StoreFile
 from railtracks.exceptions import StoreError
@@ -68,8 +69,10 @@ class FileTransactions:
         self._file.check_all()
 
 
-def sqlite_engine(url: URL, durability: str, timeout: float, mounts: Path = _MOUNTS) -> tuple[Engine, FileTransactions]:
-    """Return the engine of a store's file, which is made if it is not there, and the transactions that write to it.
+def sqlite_engine(
+    url: URL, durability: str, timeout: float, mounts: Path = _MOUNTS
+) -> tuple[Engine, FileTransactions, FileConnections]:
+    """Return the engine of a store's file, which is made if it is not there, what writes to it, and its connections.
 
     Args:
         url: Where the file is, by its real path.
@@ -78,7 +81,8 @@ def sqlite_engine(url: URL, durability: str, timeout: float, mounts: Path = _MOU
         mounts: The table of mounts, as Linux writes it; where there is none, every path is taken for a local one.
 
     Raises:
-        StoreError: If the file cannot be made, or is on a network file system.
+        StoreError: If the file cannot be made, or is on a network file system. Also in a process that was forked while
+            its parent was at work in it.
     """
     path = Path(url.database or "")
     try:
@@ -88,11 +92,16 @@ def sqlite_engine(url: URL, durability: str, timeout: float, mounts: Path = _MOU
             _keep_private(path, path.with_name(f"{path.name}{ending}"), mode)
     except OSError as error:
         raise StoreError(f"the store {path} cannot be opened: {error}") from error
-    file = StoreFile(path)
+    file, connections = StoreFile(path), FileConnections(path)
     patience = min(5.0, timeout)
     engine = sa.create_engine(
         url,
-        connect_args={"check_same_thread": False, "timeout": patience, "isolation_level": None},
+        connect_args={
+            "check_same_thread": False,
+            "timeout": patience,
+            "isolation_level": None,
+            "factory": FileConnection,
+        },
         # A parameter is a row of a session, which an error must not quote.
         hide_parameters=True,
     )
@@ -102,7 +111,8 @@ def sqlite_engine(url: URL, durability: str, timeout: float, mounts: Path = _MOU
         # SQLite would make another file.
         file.check()
 
-    def prepare(connection: sqlite3.Connection, _: object) -> None:
+    def prepare(connection: FileConnection, _: object) -> None:
+        connections.add(connection)
         # A text that is no UTF-8 is refused with its row, by `reading`. By default the whole query would fail.
         connection.text_factory = text_of
         mode = _kept_in_wal(connection, patience)
@@ -125,7 +135,7 @@ def sqlite_engine(url: URL, durability: str, timeout: float, mounts: Path = _MOU
     event.listen(engine, "connect", prepare)
     event.listen(engine, "begin", begin)
     close_what_fails(engine)
-    return engine, FileTransactions(file)
+    return engine, FileTransactions(file), connections
 
 
 def _kept_in_wal(connection: sqlite3.Connection, patience: float) -> str:
