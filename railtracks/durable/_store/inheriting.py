@@ -132,6 +132,8 @@ class FileConnections:
 
     def close_inherited(self) -> bool:
         """Close all connections in a child process; close none if one was at work, and return `False`."""
+        # Another thread of the parent's may have held the old one.
+        self._gate, self._is_forking = threading.Condition(), False
         if self._at_work:
             # What SQLite holds for that in memory would never be let go of.
             return False
