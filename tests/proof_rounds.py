@@ -1,6 +1,7 @@
 """How many rounds a long proof takes: all under `make prove`, a share in CI, a handful in `make cover`."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,6 +16,19 @@ def rounds(full: int, handful: int) -> int:
 def is_full() -> bool:
     """Return whether each proof takes all of its rounds: then the machine is there for the proofs alone."""
     return float(os.environ.get("RAILTRACKS_PROOF") or 0) >= 1
+
+
+def held_to(most: float, measure: Callable[[], float]) -> float:
+    """Measure once, and return the figure; in the full proof hold the best of three to a bound.
+
+    A bound in time is for a machine that does nothing else: a slow and busy one says nothing of the code.
+    """
+    figures = [measure()]
+    if is_full():
+        while figures[-1] > most and len(figures) < 3:
+            figures.append(measure())
+        assert min(figures) <= most, figures
+    return min(figures)
 
 
 def proved(*cases: Any) -> list[Any]:

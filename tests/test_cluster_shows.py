@@ -1,6 +1,7 @@
 """Many sessions on real Dask clusters: a thousand of them, cancels by the hundred, kills for minutes, many records.
 
-The figures go to the report of pytest (`--junitxml`).
+The figures go to the report of pytest (`--junitxml`). How many records come in a second, and at what cost, counts in
+the full proof, `RAILTRACKS_PROOF` of 1 or more.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import pytest
 import remote_flows as flows
 import trio
 from postgres_server import PostgresServer
-from proof_rounds import rounds
+from proof_rounds import is_full, rounds
 from remote_sessions import (  # noqa: F401 - two are fixtures
     cluster,
     folder_fixture,
@@ -273,8 +274,8 @@ async def test_records_of_many_calls_a_second_come_in_order_and_none_is_lost(
         async with rt.map_flow(client, flows.paced_flow, [rt.args(10, 100)] * workers, limit=workers) as finished:
             assert [pending.result() async for pending in finished] == [10] * workers
         found = [await records_of_many_calls(client, here, workers, each_second)]
-        # A machine of two cores has no room for four workers and the rate.
-        if each_second == 1_000:
+        # A machine of two cores has no room for four workers and the rate, nor for other tests beside two.
+        if is_full() and each_second == 1_000:
             while len(found) < 3 and not keeps_up(found[-1]):
                 found.append(await records_of_many_calls(client, here, workers, each_second))
             assert keeps_up(found[-1]), found

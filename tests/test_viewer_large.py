@@ -1,4 +1,8 @@
-"""The viewer in Chromium with large sessions, and with many: how long one waits, and what a page holds."""
+"""The viewer in Chromium with large sessions, and with many: how long one waits, and what a page holds.
+
+The seconds count in the full proof, `RAILTRACKS_PROOF` of 1 or more; everywhere they go to the report of pytest
+(`--junitxml`).
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,15 @@ from typing import Any
 import pytest
 from browser import Viewer, browser_fixture, needs_chromium, rows, running_viewer, viewer_of, watched  # noqa: F401 - a fixture
 from playwright.sync_api import Browser, Page, expect
+from proof_rounds import held_to
 from test_viewer_data import state, write
 
 pytestmark = [needs_chromium, pytest.mark.proof]
 
 expect.set_options(timeout=60_000)
+
+
+Report = Callable[[str, object], None]
 
 
 def big_state(home: Path, count: int) -> None:
@@ -52,8 +60,10 @@ FRAME = """selector => new Promise(resolve => {
 EMPTY = "<div id=empty style='height: 700px; overflow: auto'><div style='height: %dpx'></div></div>"
 
 
-def test_fifty_thousand_calls_scroll_in_twice_the_frame_time_of_an_empty_page(browser: Browser, home: Path) -> None:
-    """Both are scrolled over the same height by turns; of each the best of three counts."""
+def test_fifty_thousand_calls_scroll_in_twice_the_frame_time_of_an_empty_page(
+    browser: Browser, home: Path, record_testsuite_property: Report
+) -> None:
+    """Both are scrolled over the same height by turns."""
     big_state(home, 50_000)
     with viewer_of(home) as address:
         seen = watched(browser, address)
@@ -62,13 +72,14 @@ def test_fifty_thousand_calls_scroll_in_twice_the_frame_time_of_an_empty_page(br
         height = page.evaluate("document.querySelector('.rows').scrollHeight")
         empty = browser.new_page(viewport={"width": 1280, "height": 800})
         empty.set_content(EMPTY % height)
-        ours, bare = list[float](), list[float]()
-        for _ in range(3):
+
+        def frames_of_the_empty_one() -> float:
             page.bring_to_front()
-            ours.append(page.evaluate(FRAME, ".rows"))
+            ours = float(page.evaluate(FRAME, ".rows"))
             empty.bring_to_front()
-            bare.append(empty.evaluate(FRAME, "#empty"))
-        assert min(ours) <= 2 * min(bare)
+            return ours / float(empty.evaluate(FRAME, "#empty"))
+
+        record_testsuite_property("a frame to one of an empty page", held_to(2, frames_of_the_empty_one))
         assert seen.wrong == []
         page.context.close()
         empty.close()
@@ -121,40 +132,40 @@ def computed(page: Page, viewer: Viewer, address: str, is_there: Callable[[], ob
     return viewer.cpu - before + float(told["TaskDuration"])
 
 
-@pytest.mark.parametrize(
-    ("count", "seconds", "heap"), [(50_000, 2, 100e6), (200_000, 10, 400e6)], ids=["50,000", "200,000"]
-)
+@pytest.mark.parametrize(("count", "seconds"), [(50_000, 2), (200_000, 10)], ids=["50,000", "200,000"])
 def test_the_first_rows_of_a_large_session_are_there_soon(
-    count: int, seconds: float, heap: float, browser: Browser, home: Path
+    count: int, seconds: float, browser: Browser, home: Path, record_testsuite_property: Report
 ) -> None:
-    """Each of three viewers has read nothing of it before; the best counts."""
+    """A viewer that has read nothing of it before is asked; a page holds two kilobytes a call."""
     big_state(home, count)
-    took = list[float]()
-    for _ in range(3):
+
+    def first_rows() -> float:
         with running_viewer(home) as viewer:
             seen = watched(browser, viewer.address)
             page = seen.page
-            took.append(computed(page, viewer, f"{seen.root}s/big", rows(seen).first.wait_for))
+            took = computed(page, viewer, f"{seen.root}s/big", rows(seen).first.wait_for)
             expect(page.locator("span.note[role=status]")).to_have_text(f"{count:,} calls")
-            assert page.evaluate("performance.memory.usedJSHeapSize") < heap
+            assert page.evaluate("performance.memory.usedJSHeapSize") < 2_000 * count
             assert seen.wrong == []
             page.context.close()
-        if took[-1] <= seconds:
-            break
-    assert min(took) <= seconds, took
+        return took
+
+    record_testsuite_property(f"seconds until the first rows of {count:,}", held_to(seconds, first_rows))
 
 
-def test_the_list_of_five_thousand_sessions_is_there_in_a_second(browser: Browser, home: Path) -> None:
-    """Each of three viewers has read nothing of them before; the best counts."""
+def test_the_list_of_five_thousand_sessions_is_there_in_a_second(
+    browser: Browser, home: Path, record_testsuite_property: Report
+) -> None:
+    """A viewer that has read nothing of them before is asked."""
     for number in range(5_000):
         write(home, state(f"s{number:04}", calls=[{"result": "x" * 100}]))
-    took = list[float]()
-    for _ in range(3):
+
+    def the_list() -> float:
         with running_viewer(home) as viewer:
             page = browser.new_page()
-            took.append(computed(page, viewer, viewer.address, page.locator(".session .title").first.wait_for))
+            took = computed(page, viewer, viewer.address, page.locator(".session .title").first.wait_for)
             expect(page.locator(".head .note")).to_have_text("5,000")
             page.close()
-        if took[-1] <= 1:
-            break
-    assert min(took) <= 1, took
+        return took
+
+    record_testsuite_property("seconds until the list of 5,000 sessions", held_to(1, the_list))
