@@ -217,6 +217,35 @@ def test_a_forked_process_that_sleeps_in_the_sessions_of_its_parent_leaves_them(
     assert {each.session_id: each.status for each in store.sessions()} == {"outer": "completed", "inner": "completed"}
 
 
+@pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.proof
+def test_a_process_that_is_forked_during_a_look_leaves_the_session_of_its_parent(url: str) -> None:
+    looking, may_end = threading.Event(), threading.Event()
+
+    def fault(place: str) -> None:
+        if place == "before watch":
+            looking.set()
+            may_end.wait()
+
+    store = testing.faulty_store(rt.DurableStore(url, durability="process"), fault)
+
+    async def main() -> None:
+        async with rt.Session(session_id="parent's", durable=store, save_state=False):
+            await rt.call(add, 1)
+            await trio.to_thread.run_sync(looking.wait)
+            child = os.fork()
+            if child:
+                may_end.set()
+            else:
+                signal.alarm(20)
+        if not child:
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7  # noqa: ASYNC222 - nothing else runs
+
+    trio.run(main)
+    assert {each.session_id: each.status for each in store.sessions()} == {"parent's": "completed"}
+
+
 async def test_a_session_that_begins_while_a_lost_one_cleans_up_is_kept(tmp_path: Path, clock: MockClock) -> None:
     begun, cleaning, may_end = trio.Event(), trio.Event(), trio.Event()
     is_gone = True

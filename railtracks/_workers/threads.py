@@ -19,6 +19,7 @@ from trio.lowlevel import RunVar
 
 from railtracks._blocks import block
 from railtracks._config import configured_thread_limit
+from railtracks._forks import generation
 from railtracks._records.errors import caught
 from railtracks._workers.loop_pauses import loop_pauses
 
@@ -182,19 +183,24 @@ async def in_thread_whatever_comes(fn: Callable[[Unpack[Ts]], T], *args: *Ts) ->
     """Run a function in a worker thread and wait for it; neither a cancel nor Ctrl-C ends the wait.
 
     A schedule point, and no checkpoint: at a checkpoint a pending Ctrl-C would strike the main task under any shield.
+    In a process that is forked meanwhile a cancel does end it: that process has no such thread.
 
     Raises:
         RuntimeError: If no thread can be started.
     """
     task, token = trio.lowlevel.current_task(), trio.lowlevel.current_trio_token()
+    made_in = generation()
 
     def deliver(result: Outcome[T]) -> None:
         token.run_sync_soon(trio.lowlevel.reschedule, task, result)
 
+    def abort(_: object) -> trio.lowlevel.Abort:
+        return trio.lowlevel.Abort.FAILED if generation() == made_in else trio.lowlevel.Abort.SUCCEEDED
+
     with _working_for_loop() as work:
         run, do = copy_context().run, partial(fn, *args)
         trio.lowlevel.start_thread_soon(lambda: run(work.do, do), deliver)
-        result: T = await trio.lowlevel.wait_task_rescheduled(never_aborted)
+        result: T = await trio.lowlevel.wait_task_rescheduled(abort)
         return result
 
 

@@ -22,7 +22,7 @@ from outcome import Outcome
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from railtracks._workers.threads import ThreadStarter, in_thread
+from railtracks._workers.threads import ThreadStarter, in_thread_whatever_comes
 from railtracks.durable._store.commit import Commit
 from railtracks.durable._store.database import Database, Purpose
 from railtracks.durable._store.group_commit import GroupCommit, database_error, is_passing
@@ -144,8 +144,9 @@ class Writer:
         deadline = time.monotonic() + self._timeout
         pause = _FIRST_PAUSE
         while True:
+            await trio.lowlevel.checkpoint_if_cancelled()
             try:
-                return await in_thread(self._read, look, purpose)
+                return await in_thread_whatever_comes(self._read, look, purpose)
             except SQLAlchemyError as error:
                 if not is_passing(error) or time.monotonic() + pause > deadline:
                     raise StoreError(f"the store could not be read: {database_error(error)}") from error
