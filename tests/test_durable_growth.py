@@ -482,6 +482,23 @@ def test_a_long_record_is_no_work_for_the_garbage_collector(store: rt.DurableSto
     assert kept[2] - kept[1] < 500
 
 
+async def test_a_session_that_has_ended_leaves_nothing_to_the_garbage_collector(store: rt.DurableStore) -> None:
+    async def main() -> None:
+        await rt.call(echo, 1)
+
+    flow = flow_of(store, main)
+    # The store stays open meanwhile.
+    async with rt.Session(session_id="other", durable=store, save_state=False):
+        await flow.ainvoke(session_id="first")
+        gc.collect()
+        gc.disable()
+        try:
+            await flow.ainvoke(session_id="second")
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
+
+
 async def test_other_tasks_run_while_the_calls_inside_a_recorded_call_are_taken_up(store: rt.DurableStore) -> None:
     life, counted, sessions_here = Life(), [0], list[rt.Session]()
 

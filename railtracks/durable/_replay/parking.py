@@ -81,7 +81,6 @@ class Parking:
         is_parked: Whether the session was parked.
         wakes_at: When the first of its waits times out, by the clock of the store; `None` for never.
         calls: What is open in the session.
-        outermost: The parking that decides: of a block that of the session around it, and that of that one in turn.
         blocks: The blocks that are open inside this session, at any depth.
         place: The place of the session among those that `recover` runs at once, if it has one of its own.
         has_rested: Whether the session has given its place back.
@@ -91,7 +90,8 @@ class Parking:
         self.is_parked = False
         self.wakes_at: float | None = None
         self.calls = OpenCalls()
-        self.outermost: Parking = self if around is None else around[0].outermost
+        # That of itself would be a cycle of references, which only the garbage collector ends.
+        self._outer: Parking | None = None if around is None else around[0].outermost
         self.blocks: dict[Parking, None] = {}
         place = place_here.get()
         self.place: Place | None = place if place is not None and place.session_id == commits.session_id else None
@@ -104,9 +104,14 @@ class Parking:
         self._idle_looks = 0
 
     @property
+    def outermost(self) -> Parking:
+        """The parking that decides: of a block that of the session around it, and that of that one in turn."""
+        return self._outer or self
+
+    @property
     def is_resting(self) -> bool:
         """Whether the place of the session was given back. Then a call that begins or goes on calls `go_on`."""
-        return self.outermost.has_rested
+        return (self._outer or self).has_rested
 
     def begin(self) -> None:
         """Count a block as open in the session around it. Other sessions need not be counted."""
