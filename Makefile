@@ -1,11 +1,13 @@
 # The goals that people, hooks and CI call. PYTHON and VENV choose another interpreter:
 #     make test PYTHON=python3.13 VENV=.venv-3.13
-# SHARE is the part of its rounds that each proof runs: make prove SHARE=0.1
+# SHARE is the part of its rounds that each proof runs, FILES are those whose proofs run, by default all:
+#     make prove SHARE=0.1 FILES=tests/test_archive.py
 
 PYTHON ?= python3
 VENV ?= .venv
 LOWEST ?= .venv-lowest
 SHARE ?= 1
+FILES ?=
 BIN := $(VENV)/bin
 # The tests wait for a third of their time: for databases, processes and threads.
 PROCESSES ?= $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) * 3 + 1) / 2 )))
@@ -40,7 +42,7 @@ cover: $(VENV)/test.stamp ## run the tests and a few rounds of each proof, with 
 	$(BIN)/python -m pytest --cov --numprocesses=$(PROCESSES) --dist=worksteal
 
 prove: $(VENV)/test.stamp ## run the long proofs with all of their rounds
-	RAILTRACKS_PROOF=$(SHARE) $(BIN)/python -m pytest -m proof --numprocesses=logical --dist=worksteal --durations=0 -o faulthandler_timeout=1800
+	RAILTRACKS_PROOF=$(SHARE) $(BIN)/python -m pytest $(FILES) -m proof --numprocesses=logical --dist=worksteal --durations=0 -o faulthandler_timeout=1800
 
 lowest: $(LOWEST)/test.stamp ## run the tests with the lowest versions of all that the package depends on
 	$(LOWEST)/bin/python -m pytest -m "not proof" --numprocesses=$(PROCESSES) --dist=worksteal
