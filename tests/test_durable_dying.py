@@ -71,6 +71,10 @@ def ended_process() -> int:
     return ended.pid
 
 
+def waiting_process() -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+
+
 async def begin(store: rt.DurableStore, **owner: Any) -> None:
     """Begin a session, and give it to the owner that has no process."""
     with trio.CancelScope() as scope:
@@ -102,6 +106,24 @@ async def test_who_takes_a_session_waits_until_the_death_of_its_process_is_known
             done = await rt.recover(store, [flow])
             assert (done.resumed, done.skipped) == (("s",), {})
     assert trio.current_time() - began_at >= 1
+
+
+async def test_the_time_for_the_death_of_a_process_begins_with_its_death(
+    store: rt.DurableStore, lock: LockFiles | AdvisoryLocks
+) -> None:
+    with waiting_process() as process:
+        await begin(store, process_id=process.pid)
+
+        async def die_late() -> None:
+            # The wait of half a second is all but over.
+            await trio.sleep(0.4)
+            process.kill()
+            process.wait()
+            await free(lock, 1)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(die_late)
+            assert await flow_of(store, work).aresume("s", wait=0.5) == "done"
 
 
 @pytest.mark.parametrize("wait", [0, 8])

@@ -131,3 +131,39 @@ def test_what_a_child_does_with_inherited_connections(tmp_path: Path) -> None:
     with pytest.raises(rt.StoreError, match="was at work in it"):
         FileConnections(paths[1], files)
     FileConnections(paths[2], files)
+
+
+def test_while_a_process_is_forked_nothing_begins_in_any_file(tmp_path: Path) -> None:
+    files, begun = OpenFiles(), threading.Event()
+    path = tmp_path / "store.db"
+
+    def look() -> None:
+        # As for each look, with connections of its own.
+        with FileConnections(path, files).at_work():
+            begun.set()
+
+    # Two threads fork.
+    files.begin_fork()
+    files.begin_fork()
+    thread = threading.Thread(target=look)
+    thread.start()
+    files.end_fork()
+    assert not begun.wait(0.1)
+    files.end_fork()
+    assert begun.wait(20)
+    thread.join()
+
+
+def test_a_process_that_was_forked_at_work_can_fork_at_once(tmp_path: Path) -> None:
+    files = OpenFiles(patience=60)
+    path = tmp_path / "store.db"
+    path.touch()
+    outer, inner = FileConnections(path, files), FileConnections(path, files)
+    with outer.at_work(), outer.at_work(), inner.at_work():
+        # As in a child process, where coverage measures nothing.
+        files.leave_to_parent()
+    began_at = time.monotonic()
+    files.begin_fork()
+    # It has waited for none of these.
+    assert time.monotonic() - began_at < 30
+    files.end_fork()

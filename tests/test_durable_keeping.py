@@ -198,14 +198,16 @@ async def test_a_forked_process_keeps_no_session_of_its_parent(tmp_path: Path, c
         database.close()
 
 
-def go_on_in_a_fork() -> None:
+async def go_on_in_a_fork() -> None:
     """Fork this process, which is there for one Trio run, and go on in the child; this one ends as the child does.
 
     The two have one epoll, and each would take wakeups of the other: only one of them can go on.
     """
+    # The thread that has sent the last result may still hold a lock of Trio's, which nobody lets go of in the child.
+    await trio.sleep(0.2)
     child = os.fork()
     if child:
-        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))  # noqa: ASYNC222 - nothing else runs
     signal.alarm(20)
 
 
@@ -218,7 +220,7 @@ def test_a_forked_process_that_sleeps_in_the_sessions_of_its_parent_leaves_them(
         options: Any = {"durable": store, "save_state": False}
         async with rt.Session(session_id="outer", **options), rt.Session(session_id="inner", **options):
             await rt.call(add, 1)
-            go_on_in_a_fork()
+            await go_on_in_a_fork()
             # Longer than the pause between two looks for requests.
             await trio.sleep(2.5)
 
@@ -241,10 +243,8 @@ def test_a_process_that_is_forked_during_a_look_leaves_the_session_of_its_parent
     async def main() -> None:
         async with rt.Session(session_id="parent's", durable=store, save_state=False):
             await rt.call(add, 1)
-            # Not in a thread, which could hold a lock of Trio's as the process is forked.
-            while not looking.is_set():  # noqa: ASYNC110 - as just said
-                await trio.sleep(0.01)
-            go_on_in_a_fork()
+            await trio.to_thread.run_sync(looking.wait)
+            await go_on_in_a_fork()
 
     in_child(lambda: trio.run(main))
     assert [each.status in UNFINISHED for each in store.sessions()] == [True]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 import trio
 from proof_rounds import proved
+from trio.testing import wait_all_tasks_blocked
 
 import railtracks as rt
 from railtracks._forks import count_fork
@@ -25,6 +27,8 @@ from railtracks._records import log_files, observers
 from railtracks._records.events import EventKind
 from railtracks._records.observers import EVERYWHERE
 from railtracks._sessions.event_loops import _OwnThread, leave_parents_run
+from railtracks._workers.threads import in_thread_whatever_comes
+from railtracks.durable._values.aside import Aside
 
 SCRIPT = Path(__file__).parent / "scripts" / "forked.py"
 PLACES = ["sync", "async"]
@@ -200,6 +204,10 @@ def back() -> Iterator[None]:
     leave_parents_run()
 
 
+class Result:
+    """Something that can be referred to weakly."""
+
+
 def in_new_thread(work: Callable[[], object]) -> object:
     """Return what a function gives in a thread that may count as forked afterwards."""
     results: list[object] = []
@@ -217,6 +225,45 @@ async def test_a_session_that_was_opened_before_a_fork_is_not_here() -> None:
         for door in (rt.current_session, rt.context.keys, rt.idempotency_key, lambda: session.start_soon(len, "a")):
             with pytest.raises(rt.ContextError, match=r"pass (it )?values as arguments"):
                 door()
+
+
+async def test_a_cancel_in_a_forked_process_ends_the_wait_for_a_thread_of_its_parent() -> None:
+    may_end, results = threading.Event(), list[weakref.ref[Result]]()
+
+    def work() -> Result:
+        may_end.wait(20)
+        result = Result()
+        results.append(weakref.ref(result))
+        return result
+
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(in_thread_whatever_comes, work)
+            await wait_all_tasks_blocked()
+            count_fork()
+            scope.cancel()
+    # What the thread sends then wakes nobody. In a child process it may have sent that before the fork.
+    may_end.set()
+    with trio.fail_after(20):
+        while not results or results[0]() is not None:  # noqa: ASYNC110 - a thread decides
+            await trio.sleep(0.001)
+
+
+async def test_in_a_forked_process_no_large_value_waits_for_one_of_its_parent() -> None:
+    aside, begun, may_end = Aside(), trio.Event(), threading.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def hold() -> None:
+        token.run_sync_soon(begun.set)
+        may_end.wait(20)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(aside.run, hold)
+        await begun.wait()
+        count_fork()
+        assert await aside.run(lambda: "done") == "done"
+        assert not may_end.is_set()
+        may_end.set()
 
 
 async def test_a_child_that_leaves_the_block_of_its_parent_leaves_state_and_store_alone(

@@ -183,19 +183,26 @@ async def in_thread_whatever_comes(fn: Callable[[Unpack[Ts]], T], *args: *Ts) ->
     """Run a function in a worker thread and wait for it; neither a cancel nor Ctrl-C ends the wait.
 
     A schedule point, and no checkpoint: at a checkpoint a pending Ctrl-C would strike the main task under any shield.
-    In a process that is forked meanwhile a cancel does end it: that process has no such thread.
+    In a process that is forked meanwhile, which has no such thread, a cancel that comes after the fork does end it.
 
     Raises:
         RuntimeError: If no thread can be started.
     """
     task, token = trio.lowlevel.current_task(), trio.lowlevel.current_trio_token()
-    made_in = generation()
+    made_in, is_aborted = generation(), False
 
     def deliver(result: Outcome[T]) -> None:
-        token.run_sync_soon(trio.lowlevel.reschedule, task, result)
+        token.run_sync_soon(go_on, result)
+
+    def go_on(result: Outcome[T]) -> None:
+        # A forked process inherits what the thread has sent before the fork.
+        if not is_aborted:
+            trio.lowlevel.reschedule(task, result)
 
     def abort(_: object) -> trio.lowlevel.Abort:
-        return trio.lowlevel.Abort.FAILED if generation() == made_in else trio.lowlevel.Abort.SUCCEEDED
+        nonlocal is_aborted
+        is_aborted = generation() != made_in
+        return trio.lowlevel.Abort.SUCCEEDED if is_aborted else trio.lowlevel.Abort.FAILED
 
     with _working_for_loop() as work:
         run, do = copy_context().run, partial(fn, *args)

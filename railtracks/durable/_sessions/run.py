@@ -38,6 +38,7 @@ from railtracks.durable._store.commit import Commit
 from railtracks.durable._store.ends import End
 from railtracks.durable._store.histories import History
 from railtracks.durable._store.keeping import KeptSession
+from railtracks.durable._store.patience import OwnerWait
 from railtracks.durable._store.schema import FINAL, DurableStatus, SessionRow, sessions
 from railtracks.durable._store.table import RowTable
 from railtracks.durable._store.wanted import Taken, Wanted, stuck
@@ -178,7 +179,7 @@ class Run:
 
     async def _take(self, wait: float) -> Taken:
         owner, writer, wanted, patience = self.access.owner, self._writer, self.wanted, self.access.patience
-        began_at = trio.current_time()
+        waiting = OwnerWait(wait, patience.death)
         history = History(wanted.session_id)
         while True:
             await trio.lowlevel.checkpoint()
@@ -204,8 +205,7 @@ class Run:
                 refusal = owner.refusal(wanted.session_id)
             if not isinstance(refusal, SessionOwnedError):
                 raise refusal
-            is_dying = seems_ended(refusal.host, refusal.process_id)
-            if trio.current_time() >= began_at + (max(wait, patience.death) if is_dying else wait):
+            if waiting.is_over(has_ended=seems_ended(refusal.host, refusal.process_id)):
                 raise refusal
             await trio.sleep(patience.look)
 

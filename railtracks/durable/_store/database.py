@@ -203,7 +203,8 @@ class Database:
         except DBAPIError as error:
             if revision == REVISIONS[-2] and self._upgraded is None:
                 # It can be looked at; whoever wants to write tries again.
-                self._upgraded = see_older(self._engine)
+                with self._at_work():
+                    self._upgraded = see_older(self._engine)
                 return
             raise StoreError(f"the store {self} cannot be opened: {shown_error(error, self.url)}") from error
         upgraded, self._upgraded = self._upgraded, None

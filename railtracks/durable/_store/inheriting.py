@@ -11,16 +11,16 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 from weakref import WeakSet
 
-from railtracks.exceptions import StoreError
+import trio
 
-# Seconds that a fork waits for transactions to end.
-_PATIENCE: Final = 1.0
+from railtracks.exceptions import StoreError
 
 
 class FileConnection(sqlite3.Connection):
@@ -28,51 +28,82 @@ class FileConnection(sqlite3.Connection):
 
 
 class OpenFiles:
-    """The files of stores that a process has open, and those that it cannot open because of how it was forked."""
+    """The files of stores that a process has open, and those that it cannot open because of how it was forked.
 
-    def __init__(self) -> None:
+    Args:
+        patience: Seconds that a fork waits for transactions to end.
+    """
+
+    def __init__(self, patience: float = 1.0) -> None:
+        self._patience = patience
         self._open: WeakSet[FileConnections] = WeakSet()
+        self._at_work: Counter[FileConnections] = Counter()
         self._unusable: set[tuple[int, int]] = set()
-        self._guard = threading.Lock()
+        # Several threads may fork at once.
+        self._forks = 0
+        self._gate = threading.Condition()
 
-    def add(self, path: Path, connections: FileConnections) -> None:
+    def add(self, connections: FileConnections) -> None:
         """Add the connections to a file.
 
         Raises:
             StoreError: If this process was forked while its parent was at work in the file.
         """
-        if _identity(path) in self._unusable:
+        if _identity(connections.path) in self._unusable:
             raise StoreError(
-                f"the store {path} cannot be opened: this process was forked while its parent process was at work in"
-                " it, and SQLite cannot open it again here. Fork while no session runs, or start the process anew"
-                " ('spawn')"
+                f"the store {connections.path} cannot be opened: this process was forked while its parent process was"
+                " at work in it, and SQLite cannot open it again here. Fork while no session runs, or start the process"
+                " anew ('spawn')"
             )
-        with self._guard:
+        with self._gate:
             self._open.add(connections)
 
-    def begin_fork(self) -> None:
-        """Wait until no connection is at work, for a second with each file at most, and let none begin."""
-        for each in self._all():
-            each.begin_fork()
+    @contextmanager
+    def at_work(self, connections: FileConnections) -> Generator[None]:
+        """Hold up forks while something is done with a connection; wait for the end of a fork before it."""
+        with self._gate:
+            self._gate.wait_for(lambda: not self._forks)
+            self._at_work[connections] += 1
+        try:
+            yield
+        finally:
+            with self._gate:
+                # In a process that was forked in here there is nothing to count down.
+                if self._at_work[connections] > 1:
+                    self._at_work[connections] -= 1
+                else:
+                    del self._at_work[connections]
+                self._gate.notify_all()
 
+    # Python loses what is raised in these three, and with it a Ctrl-C. Protected, it comes later: in a Trio run.
+
+    @trio.lowlevel.enable_ki_protection
+    def begin_fork(self) -> None:
+        """Let no connection begin, and wait until none is at work, while there is patience."""
+        with self._gate:
+            self._forks += 1
+            self._gate.wait_for(lambda: not self._at_work, self._patience)
+
+    @trio.lowlevel.enable_ki_protection
     def end_fork(self) -> None:
         """Let connections work again."""
-        for each in self._all():
-            each.end_fork()
+        with self._gate:
+            self._forks -= 1
+            self._gate.notify_all()
 
+    @trio.lowlevel.enable_ki_protection
     def leave_to_parent(self) -> None:
         """Close all connections in a child process. A file in which one was at work cannot be opened there."""
         # Another thread of the parent's may have held the old one.
-        self._guard = threading.Lock()
-        for each in self._all():
-            found = None if each.close_inherited() else _identity(each.path)
-            if found is not None:
+        self._gate, self._forks = threading.Condition(), 0
+        at_work, self._at_work = self._at_work, Counter()
+        for each in list(self._open):
+            if each not in at_work:
+                each.close()
+            # What SQLite holds in memory for a connection at work would never be let go of.
+            elif (found := _identity(each.path)) is not None:
                 self._unusable.add(found)
         self._open.clear()
-
-    def _all(self) -> list[FileConnections]:
-        with self._guard:
-            return list(self._open)
 
 
 # Of this process.
@@ -96,50 +127,21 @@ class FileConnections:
     def __init__(self, path: Path, files: OpenFiles = _files) -> None:
         self.path = path
         self._connections: WeakSet[FileConnection] = WeakSet()
-        self._at_work = 0
-        self._is_forking = False
-        self._gate = threading.Condition()
-        files.add(path, self)
+        self._files = files
+        files.add(self)
 
     def add(self, connection: FileConnection) -> None:
         """Add a connection, which a child of this process closes."""
         self._connections.add(connection)
 
-    @contextmanager
-    def at_work(self) -> Generator[None]:
+    def at_work(self) -> AbstractContextManager[None]:
         """Hold up forks while something is done with a connection; wait for the end of a fork before it."""
-        with self._gate:
-            self._gate.wait_for(lambda: not self._is_forking)
-            self._at_work += 1
-        try:
-            yield
-        finally:
-            with self._gate:
-                self._at_work -= 1
-                self._gate.notify_all()
+        return self._files.at_work(self)
 
-    def begin_fork(self) -> None:
-        """Wait until no connection is at work, for a second at most, and let none begin."""
-        with self._gate:
-            self._is_forking = True
-            self._gate.wait_for(lambda: not self._at_work, _PATIENCE)
-
-    def end_fork(self) -> None:
-        """Let connections work again."""
-        with self._gate:
-            self._is_forking = False
-            self._gate.notify_all()
-
-    def close_inherited(self) -> bool:
-        """Close all connections in a child process; close none if one was at work, and return `False`."""
-        # Another thread of the parent's may have held the old one.
-        self._gate, self._is_forking = threading.Condition(), False
-        if self._at_work:
-            # What SQLite holds for that in memory would never be let go of.
-            return False
+    def close(self) -> None:
+        """Close all connections."""
         for connection in list(self._connections):
             connection.close()
-        return True
 
 
 @contextmanager

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import math
+
+import trio
 from attrs import define
 
 
@@ -29,3 +32,30 @@ class Patience:
     look: float = 0.1
     death: float = 5.0
     sessions_per_query: int = 500
+
+
+class OwnerWait:
+    """How long to wait for a session that another owner has: a given time, and longer if its process has just ended.
+
+    Args:
+        wait: That time, in seconds.
+        death: Seconds from the look that first found no process of the owner.
+    """
+
+    def __init__(self, wait: float, death: float) -> None:
+        self._until = trio.current_time() + wait
+        self._death = death
+        self._dies_until = -math.inf
+
+    def is_over(self, *, has_ended: bool) -> bool:
+        """Return whether to wait no longer.
+
+        Args:
+            has_ended: Whether the process of the owner seems to have ended.
+        """
+        now = trio.current_time()
+        if not has_ended:
+            self._dies_until = -math.inf
+        elif self._dies_until == -math.inf:
+            self._dies_until = now + self._death
+        return now >= max(self._until, self._dies_until)
