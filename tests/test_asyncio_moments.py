@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 import trio
-from proof_rounds import rounds
+from proof_rounds import held_to, rounds
 
 import railtracks as rt
 
@@ -208,14 +207,14 @@ def test_a_connection_is_watched_from_asyncio_while_it_runs() -> None:
 
 
 @pytest.mark.proof
-def test_the_loop_is_not_held_up_by_a_flow_that_computes() -> None:
-    # In a process of its own, beside which nothing else runs. The best of a few: the machine may do something else.
+def test_the_loop_is_not_held_up_by_a_flow_that_computes(
+    record_testsuite_property: Callable[[str, object], None],
+) -> None:
+    # In a process of its own, beside which nothing else runs. The machine may do something else.
     script = [sys.executable, str(SCRIPTS / "loop_stall.py")]
-    stalls: list[float] = []
-    for _ in range(5):
+
+    def stall() -> float:
         done = subprocess.run(script, capture_output=True, text=True, timeout=50, check=True)
-        stalls.append(json.loads(done.stdout)["ours"])
-        if stalls[-1] <= 10:
-            break
-        time.sleep(0.2)
-    assert min(stalls) <= 10, stalls
+        return float(json.loads(done.stdout)["ours"])
+
+    record_testsuite_property("ms that the loop computed for others", held_to(10, stall))

@@ -270,6 +270,8 @@ import os, resource, sys
 import railtracks as rt
 async def double(number: int) -> int: return 2 * number
 async def busy() -> list[object]:
+    # Python looks through a folder of its path again that has changed.
+    open("new", "w").close()
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     session = rt.current_session()
     async with rt.open_group() as group:
@@ -282,8 +284,9 @@ print(rt.Flow("busy", busy, save_state=False).invoke())
 """
 
 
-def test_what_code_in_sessions_asks_for_needs_no_file_descriptor() -> None:
-    done = subprocess.run([sys.executable, "-c", IN_A_SESSION], capture_output=True, text=True, check=False)
+def test_what_code_in_sessions_asks_for_needs_no_file_descriptor(tmp_path: Path) -> None:
+    script = [sys.executable, "-c", IN_A_SESSION]
+    done = subprocess.run(script, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (done.stdout, done.returncode) == ("[2, 4, 6, 'busy', 8, 5, 5, 2]\n", 0), done.stderr
 
 
