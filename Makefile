@@ -39,7 +39,7 @@ test: $(VENV)/test.stamp ## run the tests, without the long proofs
 	$(BIN)/python -m pytest -m "not proof" --numprocesses=$(PROCESSES) --dist=worksteal
 
 cover: $(VENV)/test.stamp ## run the tests and a few rounds of each proof, with branch coverage at 100 %
-	$(BIN)/python -m pytest --cov --numprocesses=$(PROCESSES) --dist=worksteal
+	$(BIN)/python -m pytest --cov --numprocesses=$(PROCESSES) --dist=worksteal -o faulthandler_timeout=1800
 
 prove: $(VENV)/test.stamp ## run the long proofs with all of their rounds
 	RAILTRACKS_PROOF=$(SHARE) $(BIN)/python -m pytest $(FILES) -m proof --numprocesses=logical --dist=worksteal --durations=0 -o faulthandler_timeout=1800
