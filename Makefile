@@ -41,8 +41,9 @@ test: $(VENV)/test.stamp ## run the tests, without the long proofs
 cover: $(VENV)/test.stamp ## run the tests and a few rounds of each proof, with branch coverage at 100 %
 	$(BIN)/python -m pytest --cov --numprocesses=$(PROCESSES) --dist=worksteal -o faulthandler_timeout=1800
 
+# With all of their rounds the machine is there for the proofs alone.
 prove: $(VENV)/test.stamp ## run the long proofs with all of their rounds
-	RAILTRACKS_PROOF=$(SHARE) $(BIN)/python -m pytest $(FILES) -m proof --numprocesses=logical --dist=worksteal --durations=0 -o faulthandler_timeout=1800
+	RAILTRACKS_PROOF=$(SHARE) $(BIN)/python -m pytest $(FILES) -m proof --numprocesses=$(if $(filter 1,$(SHARE)),logical,$(PROCESSES)) --dist=worksteal --durations=0 -o faulthandler_timeout=1800
 
 lowest: $(LOWEST)/test.stamp ## run the tests with the lowest versions of all that the package depends on
 	$(LOWEST)/bin/python -m pytest -m "not proof" --numprocesses=$(PROCESSES) --dist=worksteal

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 import trio
 from durable_nodes import flow_of
 from postgres_server import url_of_store
-from proof_rounds import rounds
+from proof_rounds import held_to, rounds
 from sqlalchemy.engine import Engine
 from stored_sessions import until
 
@@ -331,15 +331,15 @@ def test_recover_looks_at_10000_sleepers_in_a_fifth_of_a_second(url: str) -> Non
     with pytest.raises(rt.SessionWaiting):
         flow.invoke(session_id="first")
     multiply(store, sleepers - 1)
-    spent: list[float] = []
-    for _ in range(3):
+
+    def spent() -> float:
         started = time.process_time()
         done = trio.run(rt.recover, store, [flow])
-        spent.append(time.process_time() - started)
+        seconds = time.process_time() - started
         assert (done.sleeping, done.resumed, done.skipped) == (sleepers, (), {})
-    print(f"{sleepers} sleepers: {min(spent):.3f} s of CPU")  # noqa: T201 - the figure of the proof
-    # What others do on this machine can only make it more.
-    assert min(spent) <= 0.2
+        return seconds
+
+    print(f"{sleepers} sleepers: {held_to(0.2, spent):.3f} s of CPU")  # noqa: T201 - the figure of the proof
 
 
 @pytest.fixture
