@@ -63,7 +63,7 @@ EMPTY = "<div id=empty style='height: 700px; overflow: auto'><div style='height:
 def test_fifty_thousand_calls_scroll_in_twice_the_frame_time_of_an_empty_page(
     browser: Browser, home: Path, record_testsuite_property: Report
 ) -> None:
-    """Both are scrolled over the same height by turns."""
+    """Both are scrolled over the same height by turns; of each the best counts."""
     big_state(home, 50_000)
     with viewer_of(home) as address:
         seen = watched(browser, address)
@@ -72,12 +72,14 @@ def test_fifty_thousand_calls_scroll_in_twice_the_frame_time_of_an_empty_page(
         height = page.evaluate("document.querySelector('.rows').scrollHeight")
         empty = browser.new_page(viewport={"width": 1280, "height": 800})
         empty.set_content(EMPTY % height)
+        ours, bare = list[float](), list[float]()
 
         def frames_of_the_empty_one() -> float:
             page.bring_to_front()
-            ours = float(page.evaluate(FRAME, ".rows"))
+            ours.append(page.evaluate(FRAME, ".rows"))
             empty.bring_to_front()
-            return ours / float(empty.evaluate(FRAME, "#empty"))
+            bare.append(empty.evaluate(FRAME, "#empty"))
+            return min(ours) / min(bare)
 
         record_testsuite_property("a frame to one of an empty page", held_to(2, frames_of_the_empty_one))
         assert seen.wrong == []
