@@ -167,3 +167,16 @@ def test_a_process_that_was_forked_at_work_can_fork_at_once(tmp_path: Path) -> N
     # It has waited for none of these.
     assert time.monotonic() - began_at < 30
     files.end_fork()
+
+
+def test_the_end_of_a_fork_that_was_not_counted_opens_the_gate_all_the_same(tmp_path: Path) -> None:
+    files, begun = OpenFiles(), threading.Event()
+
+    def look() -> None:
+        with FileConnections(tmp_path / "store.db", files).at_work():
+            begun.set()
+
+    files.end_fork()
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    assert begun.wait(20)

@@ -88,7 +88,8 @@ class OpenFiles:
     def end_fork(self) -> None:
         """Let connections work again."""
         with self._gate:
-            self._forks -= 1
+            # Outside of a Trio run, a Ctrl-C may have struck before this fork was counted.
+            self._forks = max(0, self._forks - 1)
             self._gate.notify_all()
 
     @trio.lowlevel.enable_ki_protection
