@@ -1,4 +1,7 @@
-"""How many rounds a long proof takes: all under `make prove`, a share in CI, a handful in `make cover`."""
+"""How many rounds a long proof takes: all under `make prove`, a share in CI, a handful where nothing is said.
+
+`make cover` leaves out the files that call `rounds`.
+"""
 
 import os
 from collections.abc import Callable
@@ -32,7 +35,7 @@ def held_to(most: float, measure: Callable[[], float]) -> float:
 
 
 def proved(*cases: Any) -> list[Any]:
-    """Return the cases of a parametrized test that are left to `make cover` and `make prove`.
+    """Return the cases of a parametrized test that are left to `make prove`, and to `make cover` if it takes the file.
 
     They are for a test of which each case starts a process of its own, and that has a case of each kind beside them.
     """

@@ -38,7 +38,8 @@ def try_it(wheel: Path, extra: str, folder: Path) -> bool:
     venv.create(folder, with_pip=False)
     python = folder / "bin" / "python"
     wanted = f"{wheel}[{extra}]" if extra else str(wheel)
-    subprocess.run([sys.executable, "-m", "pip", "--python", python, "install", "-qq", wanted], check=True)
+    uv = Path(sys.executable).with_name("uv")
+    subprocess.run([uv, "pip", "install", "-q", "--python", python, wanted], check=True)
     # A PYTHONPATH could lead back to the checkout, and settings of the developer's own are not those of a new user.
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "RAILTRACKS_", "RT_"))
