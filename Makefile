@@ -10,7 +10,7 @@ SHARE ?= 1
 FILES ?=
 BIN := $(VENV)/bin
 # Proofs of other files take the same rounds over and over: under coverage that is slow, and reaches nothing more.
-ONCE := $(shell grep --files-without-match 'rounds(' tests/test_*.py)
+ONCE = $(shell grep --files-without-match 'import.*\<rounds\>' tests/test_*.py)
 # The tests wait for a third of their time: for databases, processes and threads.
 PROCESSES ?= $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) * 3 + 1) / 2 )))
 # uv takes a quarter of pip's time, and resolves to the lowest versions, which pip cannot.
