@@ -13,6 +13,7 @@ from hypothesis.strategies import none
 
 # The fixture stands here for all tests: imported by each module that asks for it, it would be a server for each.
 from postgres_server import MEMORY, has_room, postgres  # noqa: F401 - as said above
+from proof_rounds import rounds, share
 
 from railtracks._sessions.trio_thread import forget_parents_thread, trio_thread
 
@@ -57,6 +58,19 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
             report.outcome = "failed"
             report.longrepr = f"{reason} (in CI a test fails that would be skipped for that)"
     return report
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the proofs of files that take rounds, if the share of their rounds is 0."""
+    if share() == 0:
+        left_out = [item for item in items if _takes_rounds(item)]
+        items[:] = [item for item in items if not _takes_rounds(item)]
+        config.hook.pytest_deselected(items=left_out)
+
+
+def _takes_rounds(item: pytest.Item) -> bool:
+    is_proof = item.get_closest_marker("proof") is not None
+    return is_proof and isinstance(item, pytest.Function) and getattr(item.module, "rounds", None) is rounds
 
 
 # The collector has nothing to find in what is imported and collected, about a million objects: it stays to the end.
