@@ -5,6 +5,7 @@ Started by `wheel.py`, with the Python of an environment that has the wheel and 
 
 from __future__ import annotations
 
+import email
 import importlib.metadata
 import logging
 import os
@@ -47,9 +48,14 @@ def problems_of_the_package() -> Iterator[str]:
         pydoc.render_doc(getattr(rt, name))
 
 
-def problems_of_the_commands() -> Iterator[str]:
-    """Run the commands that come with the package; give what is wrong."""
-    for command in (["railtracks", "--help"], ["railtracks", "demo", "--limit", "5"]):
+def problems_of_the_commands(extra: str) -> Iterator[str]:
+    """Run the commands that come with the package; give what is wrong.
+
+    Args:
+        extra: With an extra the demo surveys one package of the standard library. Empty: all of it, as users do.
+    """
+    surveyed = [str(Path(email.__file__).parent)] if extra else []
+    for command in (["railtracks", "--help"], ["railtracks", "demo", "--limit", "5", *surveyed]):
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
             yield f"{' '.join(command)} ended with {done.returncode}: {done.stderr}"
@@ -109,7 +115,7 @@ def problems(extra: str) -> Iterator[str]:
     """Give all that is wrong with the package in this environment."""
     take_the_log()
     yield from problems_of_the_package()
-    yield from problems_of_the_commands()
+    yield from problems_of_the_commands(extra)
     yield from problems_without_a_server() if extra in NEEDS_A_SERVER else problems_of_the_pages(extra)
 
 
