@@ -70,3 +70,17 @@ def test_each_job_of_ci_gets_all_programs_and_the_whole_history() -> None:
     assert jobs > 0
     for each in ("actions/checkout@", "fetch-depth: 0\n", 'sudo .ci/tools >>"$GITHUB_ENV"\n'):
         assert workflow.count(each) == jobs, each
+
+
+def test_coverage_leaves_out_the_proofs_of_files_that_take_rounds_and_ci_runs_those_without_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n0", "-m", "proof", "tests/test_archive.py"],
+        cwd=ROOT,
+        env={**os.environ, "RAILTRACKS_PROOF": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert re.search(r"^no tests collected \(\d+ deselected\)", done.stdout, re.MULTILINE), done.stdout + done.stderr
+    assert 'FILES="$(grep -lw rounds tests/test_*.py ' in (CI / "run").read_text("utf-8")
+    assert "RAILTRACKS_PROOF=0 " in (ROOT / "Makefile").read_text("utf-8")
