@@ -30,7 +30,7 @@ from railtracks._sessions.broadcast import Broadcaster, CallbackFailures
 from railtracks._sessions.cancellation import CancelWatcher
 from railtracks._sessions.drain import Drain
 from railtracks._sessions.final_work import FinalWork
-from railtracks._sessions.plan import OpenNursery, SessionPlan
+from railtracks._sessions.plan import Around, NurseryOfRun, OpenNursery, SessionPlan
 from railtracks._sessions.resources import Resources
 from railtracks._sessions.root import root_frame
 from railtracks._sessions.run_processes import processes_of_run
@@ -80,7 +80,7 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
             await plan.durable.abandon()  # noqa: ASYNC102 - shielded in there, and with the deadline of a commit
         raise
     plan.record.open()
-    outer_nursery = await OpenNursery.enter()
+    outer_nursery = await _outer_nursery(plan.around, task)
     # Taken after the outer nursery was opened: only nurseries that are opened later belong to the session's root frame
     # (`Frame.holds`). A task in the outer nursery can outlive the session's calls, so it may not make calls.
     nursery_count = len(task.child_nurseries)
@@ -97,7 +97,7 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
         # Nothing has begun in there: leaving waits for nothing, and raises nothing.
         await inner_nursery.leave(None)  # noqa: ASYNC102 - as just said
         plan.cancellation.leave(None)
-        await outer_nursery.leave(None)  # noqa: ASYNC102 - the same
+        await outer_nursery.finish(None)  # noqa: ASYNC102 - the same
         log.close()
         plan.record.ending.add(error, None)
         plan.record.close(None)
@@ -112,6 +112,13 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
         await lifetime.close(error)  # noqa: ASYNC102 - waits as a nursery does
         raise
     return lifetime
+
+
+async def _outer_nursery(around: Around, task: trio.lowlevel.Task) -> OpenNursery | NurseryOfRun:
+    """Return the nursery for the tasks that outlive the calls. Not a checkpoint."""
+    if around is Around.RUN and task.parent_nursery is not None:
+        return NurseryOfRun(task.parent_nursery)
+    return await OpenNursery.enter()
 
 
 def _admit() -> Frame | None:
@@ -133,8 +140,8 @@ class Lifetime:
     """The nurseries, scopes and parts of one open session.
 
     There are two nurseries, and the session's cancel scope is between them. The outer nursery holds the tasks that
-    outlive the calls: resources, broadcasts, the final work. The inner nursery holds the background calls, and the
-    session's cancel reaches it.
+    outlive the calls: resources, broadcasts, the final work. If a Trio run was begun for the session alone, it is that
+    of the run. The inner nursery holds the background calls, and the session's cancel reaches it.
 
     Implements `SessionControl`, the part that calls use.
 
@@ -165,7 +172,7 @@ class Lifetime:
         plan: SessionPlan,
         log: SessionLog,
         journal: SessionJournal[Frame] | None,
-        outer_nursery: OpenNursery,
+        outer_nursery: OpenNursery | NurseryOfRun,
         inner_nursery: OpenNursery,
         outer: Frame | None,
         task: trio.lowlevel.Task,
@@ -278,6 +285,7 @@ class Lifetime:
         self.is_open = False
         self._drain.stop()
         final_work, scope = self._final_work, self._root.scope
+        work = None
         try:
             scope.close_open_calls()
         except KeyboardInterrupt as of_observer:
@@ -294,12 +302,12 @@ class Lifetime:
             self._plan.state_file.give_up()
             final_work.close_record(outside)
         elif final_work.has_work:
-            self._outer_nursery.nursery.start_soon(final_work.run, outside)
+            work = partial(final_work.run, outside)
         else:
             final_work.close_record(outside)
         # Waits for the final work, resources and broadcasts. Their tasks raise no errors: what comes out of the nursery
         # is `Cancelled`, or a Ctrl-C that struck this task as it waited.
-        rest = await self._outer_nursery.leave(None)
+        rest = await self._outer_nursery.finish(work)
         interrupt = None if rest is None else without_cancelled(rest)
         raised = final_work.take_raised()
         if interrupt is not None:
