@@ -22,6 +22,9 @@ class Cancellation:
     A deadline strikes without any code of this library, and Trio wakes the cancelled tasks in any order. So each method
     first notes a cancel that has struck already. Otherwise the error of a cleanup could count as the first cause.
 
+    The scope is not that of the nursery in it, which Trio cancels itself, as soon as a scope around the session has
+    cancelled one of the tasks: it would not tell which of the two was cancelled.
+
     Attributes:
         scope: The cancel scope.
     """
@@ -129,37 +132,28 @@ class Cancellation:
 class CancelWatcher:
     """A task that runs a function as soon as the session is cancelled.
 
-    A session starts it only when there is something to do then, because a task for each session would be slow.
+    A session has one only when there is something to do then, because a task for each session would be slow.
     """
 
     def __init__(self, cancellation: Cancellation, nursery: trio.Nursery, on_cancel: Callable[[], None]) -> None:
         self._cancellation = cancellation
-        self._nursery = nursery
         self._on_cancel = on_cancel
-        # The scope of the task, once that was started.
-        self._scope: trio.CancelScope | None = None
-
-    @trio.lowlevel.enable_ki_protection
-    def start(self) -> None:
-        """Start the task, if it does not run yet."""
-        if self._scope is None:
-            scope = trio.CancelScope()
-            self._nursery.start_soon(self._watch, scope, name="railtracks: watch for cancel")
-            self._scope = scope
+        # The scope of the task.
+        self._scope = trio.CancelScope()
+        nursery.start_soon(self._watch, name="railtracks: watch for cancel")
 
     def stop(self) -> None:
         """End the task, once all calls have ended: a later cancel of the session has nothing to react to."""
-        if self._scope is not None:
-            self._scope.cancel()
+        self._scope.cancel()
 
     @trio.lowlevel.enable_ki_protection
-    async def _watch(self, scope: trio.CancelScope) -> None:
-        with scope:
+    async def _watch(self) -> None:
+        with self._scope:
             try:
                 await trio.sleep_forever()
             except trio.Cancelled:
                 # Cancelled by the session's scope, or by one around it, and not by `stop`.
-                if not scope.cancel_called:
+                if not self._scope.cancel_called:
                     self._cancellation.note_source()
                     self._on_cancel()
                 raise

@@ -62,7 +62,9 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
     task = this_task()
     refuse_in_import()
     import_for_sessions()
-    outer = _admit()
+    # A Trio run that was begun for the session has no frame around it, wherever the thread that began it stands.
+    outer = None if plan.around is Around.RUN else enclosing_frame(task)
+    _admit_in(outer)
     journal, timeout = None, plan.record.ending.timeout
     log: SessionLog | None = None
     try:
@@ -119,13 +121,6 @@ async def _outer_nursery(around: Around, task: trio.lowlevel.Task) -> OpenNurser
     if around is Around.RUN and task.parent_nursery is not None:
         return NurseryOfRun(task.parent_nursery)
     return await OpenNursery.enter()
-
-
-def _admit() -> Frame | None:
-    """Return the frame that the session is opened in, `None` if there is none, or raise what `open_lifetime` does."""
-    outer = enclosing_frame(this_task())
-    _admit_in(outer)
-    return outer
 
 
 def _admit_in(outer: Frame | None) -> None:
@@ -194,8 +189,8 @@ class Lifetime:
         self._final_work = FinalWork(
             plan.record, plan.settings, plan.state_file, log, self.resources, broadcaster, plan.durable
         )
-        on_cancel = partial(_react_to_cancel, self.background, self._root.scope, log)
-        self._watcher = CancelWatcher(plan.cancellation, inner_nursery.nursery, on_cancel)
+        # Made by the first `watch`.
+        self._watcher: CancelWatcher | None = None
         cleanup_timeout = required(plan.settings.get("cleanup_timeout"))
         self._drain = Drain(self._root, self.background, plan.cancellation, inner_nursery.nursery, cleanup_timeout)
         # Last: nothing that raises comes after it.
@@ -355,7 +350,8 @@ class Lifetime:
             # The timeout stops counting here: the cleanup has `cleanup_timeout`.
             if cancellation.scope.deadline != math.inf:
                 cancellation.scope.deadline = math.inf
-            self._watcher.stop()
+            if self._watcher is not None:
+                self._watcher.stop()
             if self._root.scope.journal is not None:
                 self._end_journal(self._root.scope.journal)
         # Anything else cancels the scope, or comes from its cancel: leaving the inner nursery then waits for the calls.
@@ -422,9 +418,12 @@ class Lifetime:
         """Note that such a session is over."""
         self._drain.remove(inner)
 
+    @trio.lowlevel.enable_ki_protection
     def watch(self) -> None:
         """Start the task that reacts to the session's cancel, if it does not run yet."""
-        self._watcher.start()
+        if self._watcher is None:
+            on_cancel = partial(_react_to_cancel, self.background, self._root.scope, self._final_work.log)
+            self._watcher = CancelWatcher(self._plan.cancellation, self._inner_nursery.nursery, on_cancel)
 
     def worker_processes(self) -> WorkerProcesses:
         """Return the worker processes of this Trio run, which belong to its outermost session or to the run itself."""
