@@ -533,3 +533,41 @@ async def test_a_shared_resource_needs_a_session_that_is_open(resource: Resource
     with pytest.raises(rt.ContextError, match="takes no more"):
         await session.shared_resource("client", lambda: resource("a"))
     assert log == []
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_an_invoked_flow_returns_when_what_outlives_its_calls_has_ended(
+    resource: Resource, log: list[str], *, in_thread: bool
+) -> None:
+    async def deliver(item: str) -> None:
+        await trio.lowlevel.checkpoint()
+        log.append(f"deliver {item}")
+
+    @rt.function_node
+    async def work() -> str:
+        await rt.current_session().enter_async_context(resource("a"))
+        await rt.broadcast("an item")
+        log.append("work")
+        return "result"
+
+    def called_back(_: object) -> None:
+        log.append("saved")
+
+    flow = rt.Flow("flow", work, broadcast_callback=deliver, payload_callback=called_back, in_thread=in_thread)
+    assert flow.invoke() == "result"
+    assert log[:2] == ["open a", "work"]
+    assert sorted(log[2:4]) == ["close a", "deliver an item"]
+    assert log[4:] == ["saved"]
+
+
+def test_a_resource_that_fails_while_an_invoked_flow_ends_fails_the_flow(resource: Resource, log: list[str]) -> None:
+    problem = ValueError("not closed")
+
+    @rt.function_node
+    async def work() -> None:
+        await rt.current_session().enter_async_context(resource("a", problem))
+
+    with pytest.raises(ValueError, match="not closed") as raised:
+        rt.Flow("flow", work).invoke()
+    assert raised.value is problem
+    assert log == ["open a", "close a"]

@@ -220,8 +220,15 @@ async def decorators() -> None:
     await decorated()
 
 
+async def with_a_resource(n: int) -> int:
+    await rt.current_session().enter_async_context(resource())
+    await rt.broadcast(n)
+    return await rt.call(leaf, n)
+
+
 def invoked() -> None:
     rt.Flow("invoked", entry_point=branch).invoke(1)
+    rt.Flow("invoked", entry_point=with_a_resource, broadcast_callback=heard, payload_callback=heard).invoke(1)
 
 
 async def durable() -> None:
