@@ -83,7 +83,7 @@ IN_NO_SCENARIO = {
     "after an error of the library's own, or of an observer": {
         "_calls/nursery.py": ["await CallBlock.__aexit__(self, type(error), error, None)"],
         "_sessions/final_work.py": ['await CallbackFailures(self.record, self.log).report(f"could not {what}"'],
-        "_sessions/lifetime.py": [
+        "_sessions/opening.py": [
             "await inner_nursery.leave(None)",
             "await outer_nursery.finish(None)",
             "await plan.durable.abandon()",

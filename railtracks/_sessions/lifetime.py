@@ -1,7 +1,7 @@
-"""The lifetime of a session: its nurseries and its cancel scope, from the opening to the end.
+"""The lifetime of a session: its nurseries and its cancel scope, until the end.
 
-Called by `Session` when its block is entered and left. All that exists only while the session is open belongs to one
-object, the `Lifetime`. `Session` drops it when the session has ended.
+Made by `opening` when the session's block is entered, and called by `Session` when it is left. All that exists only
+while the session is open belongs to one object, the `Lifetime`. `Session` drops it when the session has ended.
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from railtracks._calls.frames import Frame, SessionScope, current_frame
-from railtracks._calls.here import admit_session_in, enclosing_frame, frame_in, this_task
+from railtracks._calls.here import frame_in
 from railtracks._config import required
-from railtracks._extras import import_for_sessions
-from railtracks._nodes.worker_modules import refuse_in_import
 from railtracks._records.ends import CauseKind
 from railtracks._records.errors import bare, combined, is_fatal, members, raise_unchanged, without_cancelled
 from railtracks._records.events import BroadcastEvent, EventKind, SessionEvent, now
@@ -30,12 +28,10 @@ from railtracks._sessions.broadcast import Broadcaster, CallbackFailures
 from railtracks._sessions.cancellation import CancelWatcher
 from railtracks._sessions.drain import Drain
 from railtracks._sessions.final_work import FinalWork
-from railtracks._sessions.plan import Around, NurseryOfRun, OpenNursery, SessionPlan
+from railtracks._sessions.plan import NurseryOfRun, OpenNursery, SessionPlan
 from railtracks._sessions.resources import Resources
 from railtracks._sessions.root import root_frame
 from railtracks._sessions.run_processes import processes_of_run
-from railtracks._sessions.running import refuse_in_shutdown
-from railtracks._sessions.stack_room import check_room
 from railtracks.exceptions import FatalError
 
 if TYPE_CHECKING:
@@ -44,91 +40,6 @@ if TYPE_CHECKING:
     from railtracks._calls.session_control import InnerDrain, WorkerProcesses
 
 T = TypeVar("T")
-
-
-async def open_lifetime(plan: SessionPlan) -> Lifetime:
-    """Open a session in this task. Not a checkpoint, unless the session is durable.
-
-    Raises:
-        RuntimeError: If Trio is not running.
-        ContextError: If this is a worker process that imports the program's main module, or the session around drains.
-        SessionCancelledError: If no session is around, and the process is shutting down.
-        RecursionError: If Python's stack has no room for the end of the session, which takes more than the opening.
-        OSError: If the log file cannot be opened.
-        StoreError: If the session is durable and its store cannot be used. Other errors of its store also go on.
-    """
-    # Whatever can fail comes first, while nothing has to be closed again.
-    check_room()
-    task = this_task()
-    refuse_in_import()
-    import_for_sessions()
-    # A Trio run that was begun for the session has no frame around it, wherever the thread that began it stands.
-    outer = None if plan.around is Around.RUN else enclosing_frame(task)
-    _admit_in(outer)
-    journal, timeout = None, plan.record.ending.timeout
-    log: SessionLog | None = None
-    try:
-        log = SessionLog(plan.record, plan.settings)
-        if plan.durable is not None:
-            journal, remaining = await plan.durable.open()
-            timeout = math.inf if remaining is None else remaining
-            # The session around may have begun to drain meanwhile, or the process to shut down.
-            _admit_in(outer)
-    except BaseException:
-        if log is not None:
-            log.close()
-        # Also on a cancel: the lease may have been taken already, and would keep other owners out until it runs out.
-        if plan.durable is not None:
-            await plan.durable.abandon()  # noqa: ASYNC102 - shielded in there, and with the deadline of a commit
-        raise
-    plan.record.open()
-    outer_nursery = await _outer_nursery(plan.around, task)
-    # Taken after the outer nursery was opened: only nurseries that are opened later belong to the session's root frame
-    # (`Frame.holds`). A task in the outer nursery can outlive the session's calls, so it may not make calls.
-    nursery_count = len(task.child_nurseries)
-    now = trio.current_time()
-    plan.record.ending.timeouts.begin(0, plan.cancellation.scope, now)
-    if timeout != math.inf:
-        plan.cancellation.scope.deadline = now + timeout
-    # From here to the end of this function nothing waits: entering a scope or a nursery is no checkpoint.
-    plan.cancellation.scope.__enter__()
-    inner_nursery = await OpenNursery.enter()
-    try:
-        lifetime = Lifetime(plan, log, journal, outer_nursery, inner_nursery, outer, task, nursery_count)
-    except BaseException as error:
-        # Nothing has begun in there: leaving waits for nothing, and raises nothing.
-        await inner_nursery.leave(None)  # noqa: ASYNC102 - as just said
-        plan.cancellation.leave(None)
-        await outer_nursery.finish(None)  # noqa: ASYNC102 - the same
-        log.close()
-        plan.record.ending.add(error, None)
-        plan.record.close(None)
-        plan.state_file.give_up()
-        if plan.durable is not None:
-            await plan.durable.abandon()  # noqa: ASYNC102 - shielded in there
-        raise
-    try:
-        lifetime.begin()
-    except BaseException as error:
-        # As an error of the block: what was entered here has to be left again in its order.
-        await lifetime.close(error)  # noqa: ASYNC102 - waits as a nursery does
-        raise
-    return lifetime
-
-
-async def _outer_nursery(around: Around, task: trio.lowlevel.Task) -> OpenNursery | NurseryOfRun:
-    """Return the nursery for the tasks that outlive the calls. Not a checkpoint."""
-    if around is Around.RUN and task.parent_nursery is not None:
-        return NurseryOfRun(task.parent_nursery)
-    return await OpenNursery.enter()
-
-
-def _admit_in(outer: Frame | None) -> None:
-    """Raise what `open_lifetime` does if no session may be opened in this frame now."""
-    if outer is None:
-        refuse_in_shutdown()
-    else:
-        admit_session_in(outer)
 
 
 class Lifetime:

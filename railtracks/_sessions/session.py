@@ -31,7 +31,8 @@ from railtracks._records.state_file import StateFile
 from railtracks._sessions.cancellation import Cancellation
 from railtracks._sessions.durable import durable_wing
 from railtracks._sessions.given import Given, given_to_session
-from railtracks._sessions.lifetime import Lifetime, open_lifetime
+from railtracks._sessions.lifetime import Lifetime
+from railtracks._sessions.opening import open_lifetime
 from railtracks._sessions.plan import Around, SessionPlan
 from railtracks._traces import TraceParent, trace_parent_of
 from railtracks.exceptions import ContextError
