@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -14,8 +15,15 @@ from typing import Any, Final, TypeAlias
 from railtracks._foreign_text import plain
 from railtracks.cli._output import WRONG_USE
 
-# How alike two options are if one may be a slip of the other: `--store` is none of `--set`.
+# How alike two names are if one may be a slip of the other, as `difflib` counts it: `--store` is none of `--set`.
 _CLOSE: Final = 0.75
+
+
+def nearest(word: str, names: Iterable[str]) -> str | None:
+    """Return the name that a word is a slip of, `None` if it is none."""
+    from difflib import get_close_matches  # noqa: PLC0415 - for an error only: it costs each start 2 ms
+
+    return next(iter(get_close_matches(word, list(names), 1, _CLOSE)), None)
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,11 +46,9 @@ class Parser(argparse.ArgumentParser):
         return known, rest
 
     def _nearest(self, word: str) -> str:
-        from difflib import get_close_matches  # noqa: PLC0415 - for an error only: it costs each start 2 ms
-
         longer = [each for each in self._option_string_actions if word.startswith("--") and each.startswith(word)]
-        near = longer or get_close_matches(word, self._option_string_actions, 1, _CLOSE)
-        return f"; did you mean {near[0]}?" if near else ""
+        near = longer[0] if longer else nearest(word, self._option_string_actions)
+        return f"; did you mean {near}?" if near else ""
 
 
 # The commands that a parser knows, to which each module adds its own.

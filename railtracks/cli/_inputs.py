@@ -18,6 +18,7 @@ from railtracks._checks import is_dict, is_list
 from railtracks._foreign_text import plain
 from railtracks._nodes.signature import ANYTHING, Kind, Signature, signature_of
 from railtracks._records.secret_names import is_secret_name
+from railtracks.cli._arguments import nearest
 from railtracks.cli._kinds import from_json, from_text, may_be_secret
 from railtracks.cli._misfits import MisfitError
 from railtracks.cli._output import WRONG_USE, CommandError
@@ -31,8 +32,6 @@ SETTINGS_HELP: Final = "a value of the context, as it was given to `run`: no sto
 _FILE: Final = "@"
 _STDIN: Final = "@-"
 _VARIABLE: Final = "env:"
-# How alike a mistyped name and that of a parameter are at least, as `difflib` counts it.
-_CLOSE: Final = 0.75
 _OPTIONS_FIRST: Final = "; options of railtracks stand before TARGET"
 
 
@@ -64,9 +63,8 @@ def inputs_from_words(fn: Callable[..., object], words: Sequence[str]) -> Inputs
 
 def _refuse_mistyped(signature: Signature, name: str) -> None:
     """Refuse `NAME=VALUE` with a name that is nearly that of a parameter: it would be passed on as a text."""
-    from difflib import get_close_matches  # noqa: PLC0415 - it costs each start 2 ms
-
-    for near in get_close_matches(name, signature.named, 1, _CLOSE):
+    near = nearest(name, signature.named)
+    if near is not None:
         raise CommandError(
             WRONG_USE,
             f"the flow has no parameter {name!r}: did you mean {near}=? A text that begins with {name}= is given as"

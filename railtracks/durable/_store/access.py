@@ -226,8 +226,9 @@ class Access:
         opened, token = self._here, trio.lowlevel.current_trio_token()
         known = opened.writers.get(token)
         if known is None:
+            known = Writer(opened.database, opened.owner, self.commit_timeout, self.patience), 0
             loop_pauses().use()
-        writer, users = known or (Writer(opened.database, opened.owner, self.commit_timeout, self.patience), 0)
+        writer, users = known
         opened.writers[token] = (writer, users + 1)
         return writer
 
