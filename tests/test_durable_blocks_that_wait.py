@@ -16,6 +16,7 @@ from postgres_server import url_of_store
 import railtracks as rt
 from railtracks.durable._replay.attachment import AttachedSession
 from railtracks.durable._replay.commits import Commits
+from railtracks.durable._replay.order import Order
 from railtracks.durable._replay.parking import Parking
 from railtracks.durable._replay.rows import RecordParent
 from railtracks.durable._replay.strands import CallBody
@@ -209,7 +210,8 @@ def test_a_wait_that_looks_once_more_when_the_session_is_parked_changes_nothing(
 
     session, commits = AttachedSession(), SimpleNamespace(session_id="s", cut=lambda: None)
     session.attach(lambda *_, **__: None, end)
-    parking = Parking(session, cast("Commits", commits))
+    order = SimpleNamespace(is_moving=lambda: False)
+    parking = Parking(session, cast("Commits", commits), cast("Order", order))
     parking.opened(CallBody("key", RecordParent("root"), "key"), None)
     with parking.waits("key", 5.0, may_park=True):
         for _ in range(5):

@@ -90,7 +90,7 @@ class Journal:
             order=order,
             commits=commits,
             context=context,
-            parking=Parking(session, commits, around),
+            parking=Parking(session, commits, order, around),
             failures=Failures(values, context),
             mismatches=Mismatches(
                 session_id,
@@ -219,10 +219,15 @@ class Journal:
     ) -> tuple[bytes, str, DurableValueError | None]:
         """Return the arguments of a call as bytes, and their fingerprint, or the error that they cannot be stored."""
         # In a function of its own: the error holds this stack frame, which does not hold the error.
+        opened = self.parts.parking.calls
+        # As in `unlisted`, written out: this is on the path of every call.
+        opened.unlisted += 1
         try:
             return *(await self.parts.values.dump_arguments_aside(node, args, kwargs, self._prints)), None
         except DurableValueError as error:
             return b"", "", error
+        finally:
+            opened.unlisted -= 1
 
     def _not_durable(self, strand: Strand, node: Node[..., object], attempt: int) -> UnrecordedCall:
         """Return a call of a node that is not durable: it takes a position if it can, and is not recorded."""
@@ -295,7 +300,7 @@ class Journal:
         recorded = self._record.calls.get(self._strands.of(frame).next_attempt_key or "")
         if recorded is not None and not recorded.is_aside:
             return
-        with self.parts.parking.pauses():
+        with self.parts.parking.unlisted():
             await trio.sleep(seconds)
 
     def refuse_resource(self, frame: Frame) -> None:

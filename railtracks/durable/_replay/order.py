@@ -6,6 +6,7 @@ call. Then the recorded order is given up, once and with a warning.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import trio
@@ -30,11 +31,22 @@ class Order:
         self._patience = patience
         # What calls wait for that come after the replay; `None` if none does.
         self._live: trio.Event | None = None
+        # What `is_moving` has seen last of the progress, and when that had changed.
+        self._seen = -1
+        self._moved_at = -math.inf
 
     @property
     def is_replaying(self) -> bool:
         """Whether there is a recorded outcome that was not handed over yet."""
         return self.turns.recorded > 0
+
+    def is_moving(self) -> bool:
+        """Whether the session is being replayed, and something has moved while the patience for that lasts."""
+        if not self.is_replaying:
+            return False
+        if self._seen != self.turns.progress:
+            self._seen, self._moved_at = self.turns.progress, trio.current_time()
+        return trio.current_time() < self._moved_at + self._patience.order
 
     async def until_live(self) -> None:
         """Wait until every recorded outcome was handed over. A checkpoint if it has to wait.

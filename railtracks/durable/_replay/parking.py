@@ -18,6 +18,7 @@ from attrs import define, field
 from railtracks._blocks import block
 from railtracks.durable._replay.attachment import AttachedSession
 from railtracks.durable._replay.commits import Commits
+from railtracks.durable._replay.order import Order
 from railtracks.durable._replay.places import Place, place_here
 from railtracks.durable._replay.strands import CallBody
 from railtracks.exceptions import SessionWaiting
@@ -34,13 +35,14 @@ class OpenCalls:
         inside: The inside of each open call, and what is open in each block; with the inside that it stands in.
         waits: By the key of the call that waits: when the wait times out, and whether the session may be parked for it.
         resting: The keys of calls of inner flows whose sessions rest.
-        pausing: How many retried calls pause between two attempts: they have no open call meanwhile.
+        unlisted: How much else is open and not among these: retried calls between two attempts, calls whose arguments
+            are being written, and blocks that are being opened.
     """
 
     inside: dict[CallBody | OpenCalls, CallBody | None] = field(factory=dict["CallBody | OpenCalls", "CallBody | None"])
     waits: dict[str, tuple[float | None, bool]] = field(factory=dict[str, "tuple[float | None, bool]"])
     resting: set[str] = field(factory=set[str])
-    pausing: int = 0
+    unlisted: int = 0
 
     def may_park(self, key: str) -> bool:
         """Return whether the call with a key waits, and the session may be parked for it."""
@@ -75,6 +77,7 @@ class Parking:
     Args:
         session: The session.
         commits: Its commits.
+        order: The order of its outcomes.
         around: Of a block inside another session: where it stands.
 
     Attributes:
@@ -86,7 +89,7 @@ class Parking:
         has_rested: Whether the session has given its place back.
     """
 
-    def __init__(self, session: AttachedSession, commits: Commits, around: Around | None = None) -> None:
+    def __init__(self, session: AttachedSession, commits: Commits, order: Order, around: Around | None = None) -> None:
         self.is_parked = False
         self.wakes_at: float | None = None
         self.calls = OpenCalls()
@@ -98,6 +101,7 @@ class Parking:
         self.has_rested = False
         self._session = session
         self._commits = commits
+        self._order = order
         self._around = around
         # In how many looks, one after another, all that was open waited, and could be parked.
         self._waiting_looks = 0
@@ -155,19 +159,20 @@ class Parking:
             del self.calls.waits[key]
 
     @block
-    def pauses(self) -> Generator[None]:
-        """Count a retried call as one that pauses between two attempts while the block runs."""
-        self.calls.pausing += 1
+    def unlisted(self) -> Generator[None]:
+        """Count something as open while the block runs that is not among the open calls: see `OpenCalls`."""
+        self.calls.unlisted += 1
         try:
             yield
         finally:
-            self.calls.pausing -= 1
+            self.calls.unlisted -= 1
 
     def park_if_idle(self) -> None:
         """Park the session if nothing in it is open but waits that allow it. Each wait calls this after each look.
 
         A task that was just woken may be about to make a call. So the session has to be idle in a whole round of looks,
-        of all its waits, and in one look more.
+        of all its waits, and in one look more. While it is replayed it is not idle: what an earlier run has not done
+        comes after that.
         """
         self.outermost.look()
 
@@ -178,7 +183,7 @@ class Parking:
             return
         leaves = list(self.calls.leaves())
         is_idle = bool(leaves) and all(each.may_park(key) for each, key in leaves)
-        self._idle_looks = self._idle_looks + 1 if is_idle and not self._is_pausing else 0
+        self._idle_looks = self._idle_looks + 1 if is_idle and not self._is_busy else 0
         if self._idle_looks > len(leaves):
             # It may be ending already, for another reason.
             is_parked = self._session.end(SessionWaiting(self._commits.session_id))
@@ -194,8 +199,9 @@ class Parking:
         self._commits.cut()
 
     @property
-    def _is_pausing(self) -> bool:
-        return any(each.calls.pausing for each in (self, *self.blocks))
+    def _is_busy(self) -> bool:
+        """Whether something else than the open calls is under way, here or in a block."""
+        return any(each.calls.unlisted or each._order.is_moving() for each in (self, *self.blocks))  # noqa: SLF001 - of this class
 
     # The place in the limit of `recover`.
 
@@ -203,7 +209,7 @@ class Parking:
         """Give the place of the session back if nothing in it is open but waits, in a whole round of looks and one."""
         leaves = list(self.calls.leaves())
         is_waiting = bool(leaves) and all(each.is_waiting(key) for each, key in leaves)
-        self._waiting_looks = self._waiting_looks + 1 if is_waiting and not self._is_pausing else 0
+        self._waiting_looks = self._waiting_looks + 1 if is_waiting and not self._is_busy else 0
         if self._waiting_looks > len(leaves) and self.place is not None:
             self.has_rested = True
             self.place.rest()

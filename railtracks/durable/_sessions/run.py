@@ -222,6 +222,13 @@ class Run:
 
     async def open(self) -> tuple[Journal, float | None]:
         """Take the session if that was not done yet; return its journal, and the seconds until its deadline."""
+        if self._around is None:
+            return await self._open()
+        # The store may keep it waiting: without this the session around it could be parked meanwhile.
+        with self._around[0].unlisted():
+            return await self._open()
+
+    async def _open(self) -> tuple[Journal, float | None]:
         taken = self._taken or await self.take()
         if taken.fence is None:
             raise_recorded(self.access, taken.session)
@@ -396,12 +403,14 @@ class Run:
     async def _release(self, fence: int, cause: bytes | None, *, is_written: bool) -> None:
         """Release the session in this process; if the store does not say so yet, there too, as soon as it can be."""
         owner = self.access.owner
-        if self.is_open:
-            self.journal.parts.parking.end()
         if not is_written:
             owner.leave_behind(self.session_id, fence, cause)
         owner.release(self.session_id)
-        await self._leave_store()
+        try:
+            await self._leave_store()
+        finally:
+            if self.is_open:
+                self.journal.parts.parking.end()
 
     async def _settle(self, ending: Ending, error: BaseException | None, cause: bytes | None) -> EndCause | None:
         """Record how the session ended.
