@@ -209,7 +209,7 @@ def test_a_wait_that_looks_once_more_when_the_session_is_parked_changes_nothing(
         return len(ended) == 1
 
     session, commits = AttachedSession(), SimpleNamespace(session_id="s", cut=lambda: None)
-    session.attach(lambda *_, **__: None, end)
+    session.attach(lambda *_, **__: None, end, bool)
     order = SimpleNamespace(is_moving=lambda: False)
     parking = Parking(session, cast("Commits", commits), cast("Order", order))
     parking.opened(CallBody("key", RecordParent("root"), "key"), None)

@@ -349,6 +349,7 @@ async def _call_durably(  # noqa: PLR0917 - what a call is made of
         result = await durable.run(frame, args, kwargs)
     except BaseException as error:
         frame.close(token)
+        journal.see(error)
         durable.left(error)
         await _leave_with_error(error, parent, call_id, attempt, observers)  # noqa: ASYNC102 - shielded, or to be cancelled
         raise

@@ -168,8 +168,16 @@ class SessionJournal(Protocol[F_contra]):
         """The recorded broadcasts of the session."""
         ...
 
-    def attach(self, record: SessionRecord, log: LogLine, end: Callable[[BaseException], bool]) -> None:
-        """Connect the journal with the record of the session, its log, and the function that ends it.
+    def attach(
+        self,
+        record: SessionRecord,
+        log: LogLine,
+        end: Callable[[BaseException], bool],
+        interrupt: Callable[[EndCause], object],
+    ) -> None:
+        """Connect the journal with the record of the session, its log, and the functions that end it.
+
+        One takes the error that ends it, the other one the cause if its error is on its way.
 
         Raises:
             StoreError: If a recorded write to the context cannot be read.
@@ -195,6 +203,10 @@ class SessionJournal(Protocol[F_contra]):
         Raises:
             ReplayMismatchError: If it has not.
         """
+        ...
+
+    def see(self, error: BaseException) -> None:
+        """End the session if an error that a call is left with is one that no resume repeats, such as Ctrl-C."""
         ...
 
     async def enter(

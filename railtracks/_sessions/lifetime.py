@@ -140,7 +140,7 @@ class Lifetime:
         durable.keep(self._outer_nursery.nursery, cancellation.fail, cancellation.cancel)
         self._inner_nursery.nursery.start_soon(journal.watch, name="railtracks: watch the journal")
         try:
-            journal.attach(self._plan.record, final_work.log.log, cancellation.end)
+            journal.attach(self._plan.record, final_work.log.log, cancellation.end, cancellation.cancel)
             self.background.restart()
         except FatalError as error:
             cancellation.fail(error)

@@ -10,7 +10,6 @@ import json
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final
 
 import trio
 
@@ -23,6 +22,7 @@ from railtracks._nodes.node import Node
 from railtracks._records.errors import came_from_cleanup, holds, is_ordinary, raise_unchanged, without_cancelled
 from railtracks._records.past import PastCall
 from railtracks.durable._replay.asked import AskedCall
+from railtracks.durable._replay.interrupts import INTERRUPTING
 from railtracks.durable._replay.parking import Parking
 from railtracks.durable._replay.parts import JournalParts
 from railtracks.durable._replay.recorded_calls import RecordedCall
@@ -35,15 +35,7 @@ from railtracks.durable._values.values import as_store_error
 from railtracks.exceptions import (
     ContextError,
     DurableValueError,
-    ReplayMismatchError,
-    SessionLostError,
-    SessionWaiting,
-    StoreError,
 )
-
-# Errors that are no outcome of the call that raises them: they end the session and leave its record as it is, for a
-# resume.
-INTERRUPTING: Final = (StoreError, ReplayMismatchError, SessionLostError, SessionWaiting)
 
 
 class SelfRecording:

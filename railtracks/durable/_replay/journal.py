@@ -17,6 +17,7 @@ from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._calls.frames import Frame
 from railtracks._calls.replays import InnerCall
 from railtracks._nodes.node import Node
+from railtracks._records.ends import EndCause
 from railtracks._records.past import PastRecord
 from railtracks._records.session import SessionRecord
 from railtracks.durable._replay.asked import AskedCall
@@ -29,6 +30,7 @@ from railtracks.durable._replay.context import RecordedContext
 from railtracks.durable._replay.failures import Failures
 from railtracks.durable._replay.function_names import FunctionNames
 from railtracks.durable._replay.identities import Draws, Identities
+from railtracks.durable._replay.interrupts import Interrupts
 from railtracks.durable._replay.mismatches import Mismatches
 from railtracks.durable._replay.order import Order
 from railtracks.durable._replay.parking import Around, Parking
@@ -110,6 +112,7 @@ class Journal:
         self._record = record
         self._prints = prints
         self._names = FunctionNames()
+        self._interrupts = Interrupts(session, commits)
         self.identities = identities
         self.background = BackgroundCalls(record, self._strands, self.parts, startable, prints)
         self.broadcasts = Broadcasts(record, self._strands, values, commits)
@@ -150,13 +153,19 @@ class Journal:
         """The strand of the session's own block."""
         return self._strands.root
 
-    def attach(self, record: SessionRecord, log: LogLine, end: Callable[[BaseException], bool]) -> None:
-        """Connect the journal with the record of the session, its log, and the function that ends it.
+    def attach(
+        self,
+        record: SessionRecord,
+        log: LogLine,
+        end: Callable[[BaseException], bool],
+        interrupt: Callable[[EndCause], object],
+    ) -> None:
+        """Connect the journal with the record of the session, its log, and the functions that end it.
 
         Raises:
             StoreError: If a recorded write to the context cannot be read with this code.
         """
-        self.parts.session.attach(log, end)
+        self.parts.session.attach(log, end, interrupt)
         if self._began_at is not None:
             record.recall(self._began_at)
         self.parts.context.attach(record.values, record.secrets)
@@ -166,11 +175,16 @@ class Journal:
 
     # Calls.
 
+    def see(self, error: BaseException) -> None:
+        """End the session if an error that a call is left with is one that no resume repeats, such as Ctrl-C."""
+        self._interrupts.see(error)
+
     async def enter(
         self, parent: Frame, node: Node[..., object], attempt: int, args: Args, kwargs: Kwargs
     ) -> DurableCall[Frame]:
         """Find out which call this is, and whether it is in the record, before its node does anything. Shielded."""
         strand, parts = self._strands.of(parent), self.parts
+        self._interrupts.look()
         arguments, fingerprint, refusal, is_durable = b"", "", None, node.is_durable
         if is_durable and not parts.commits.is_cut:
             arguments, fingerprint, refusal = await self._dumped(node, args, kwargs)

@@ -23,7 +23,7 @@ from railtracks._records.errors import holds, is_ordinary, raise_unchanged
 from railtracks._records.process_identity import seems_ended
 from railtracks._records.slices import Pauses
 from railtracks._workers.threads import in_thread, in_thread_or_here, saving_limiter
-from railtracks.durable._replay.calls import INTERRUPTING
+from railtracks.durable._replay.interrupts import INTERRUPTING
 from railtracks.durable._replay.journal import Journal
 from railtracks.durable._replay.parking import Around
 from railtracks.durable._replay.recorded import RecordedSession
