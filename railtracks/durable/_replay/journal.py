@@ -93,6 +93,7 @@ class Journal:
             commits=commits,
             context=context,
             parking=Parking(session, commits, order, around),
+            interrupts=Interrupts(session, commits),
             failures=Failures(values, context),
             mismatches=Mismatches(
                 session_id,
@@ -112,7 +113,6 @@ class Journal:
         self._record = record
         self._prints = prints
         self._names = FunctionNames()
-        self._interrupts = Interrupts(session, commits)
         self.identities = identities
         self.background = BackgroundCalls(record, self._strands, self.parts, startable, prints)
         self.broadcasts = Broadcasts(record, self._strands, values, commits)
@@ -177,14 +177,14 @@ class Journal:
 
     def see(self, error: BaseException) -> None:
         """End the session if an error that a call is left with is one that no resume repeats, such as Ctrl-C."""
-        self._interrupts.see(error)
+        self.parts.interrupts.see(error)
 
     async def enter(
         self, parent: Frame, node: Node[..., object], attempt: int, args: Args, kwargs: Kwargs
     ) -> DurableCall[Frame]:
         """Find out which call this is, and whether it is in the record, before its node does anything. Shielded."""
         strand, parts = self._strands.of(parent), self.parts
-        self._interrupts.look()
+        parts.interrupts.look()
         arguments, fingerprint, refusal, is_durable = b"", "", None, node.is_durable
         if is_durable and not parts.commits.is_cut:
             arguments, fingerprint, refusal = await self._dumped(node, args, kwargs)

@@ -14,6 +14,7 @@ from railtracks.durable._replay.attachment import AttachedSession
 from railtracks.durable._replay.commits import Commits
 from railtracks.durable._replay.context import RecordedContext
 from railtracks.durable._replay.failures import Failures
+from railtracks.durable._replay.interrupts import Interrupts
 from railtracks.durable._replay.mismatches import Mismatches
 from railtracks.durable._replay.order import Order
 from railtracks.durable._replay.parking import Parking
@@ -32,6 +33,7 @@ class JournalParts:
         commits: The commits.
         context: The context of the session.
         parking: Which calls are open.
+        interrupts: What interrupts the session.
         failures: Failures as bytes.
         mismatches: The comparison with the record.
         past: What earlier runs have left of the calls.
@@ -45,6 +47,7 @@ class JournalParts:
     commits: Commits
     context: RecordedContext
     parking: Parking
+    interrupts: Interrupts
     failures: Failures
     mismatches: Mismatches
     past: Past
