@@ -682,6 +682,29 @@ def test_a_main_module_that_starts_a_session_as_it_is_imported_is_named(tmp_path
     assert "and that starts a session" in said
 
 
+UNGUARDED = """
+import railtracks as rt
+
+@rt.function_node(run_in="process")
+def double(number):
+    return 2 * number
+
+rt.Flow("unguarded", double).invoke(1)
+"""
+
+
+@pytest.mark.parametrize(
+    "command", ["import unguarded", "from railtracks.cli import main; main(['run', 'unguarded.py'])"]
+)
+def test_a_module_that_starts_a_session_as_it_is_imported_starts_no_workers_without_end(
+    tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "unguarded.py").write_text(UNGUARDED, "utf-8")
+    (tmp_path / "program.py").write_text(f"import sys\nsys.path.insert(0, '')\n{command}\n", "utf-8")
+    said = run("program.py", cwd=tmp_path)
+    assert "ContextError: a worker process imports a module of the program, and that starts a session" in said
+
+
 def test_a_source_that_cannot_be_read_is_taken_to_have_a_guard(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("if", "utf-8")
     assert worker_modules.has_guard(str(tmp_path / "broken.py"))

@@ -24,30 +24,35 @@ MAINS: Final = (MAIN, "__mp_main__")
 # The modules with nodes for worker processes: workers that are started before the first call import them.
 PROCESS_MODULES: Final = set[str]()
 
-_is_imported_by_worker = False
+# In a worker: what it imports at the moment, in words.
+_imported: str | None = None
 
 
 @contextmanager
-def importing_main() -> Generator[None]:
-    """Note that this process is a worker which imports the main module, while the block runs."""
-    global _is_imported_by_worker  # noqa: PLW0603 - a worker has no session that could hold it
-    _is_imported_by_worker = True
+def importing(what: str | None) -> Generator[None]:
+    """Note that this process is a worker which imports modules of the program, while the block runs.
+
+    Args:
+        what: The modules, in words; `None` where a node runs meanwhile, which may open sessions.
+    """
+    global _imported  # noqa: PLW0603 - a worker has no session that could hold it
+    before, _imported = _imported, what
     try:
         yield
     finally:
-        _is_imported_by_worker = False
+        _imported = before
 
 
 def refuse_in_import() -> None:
-    """Refuse to open a session in a worker that imports the main module.
+    """Refuse to open a session in a worker that imports modules: each worker would start workers that import them.
 
     Raises:
         ContextError: If this is such a worker.
     """
-    if _is_imported_by_worker:
+    if _imported is not None:
         raise ContextError(
-            "a worker process imports the program's main module, and that starts a session: put what starts the program"
-            " under 'if __name__ == \"__main__\":'"
+            f"a worker process imports {_imported}, and that starts a session: put what starts the program under"
+            " 'if __name__ == \"__main__\":'"
         )
 
 

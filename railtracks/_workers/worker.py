@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Final, NoReturn
 
 from railtracks._forks import after_fork
-from railtracks._nodes.worker_modules import MAIN, importing_main
+from railtracks._nodes.worker_modules import MAIN, importing
 from railtracks._records.data import CallError
 from railtracks._records.error_parts import text_of
 from railtracks._workers.guardian import guard
@@ -77,7 +77,9 @@ class Worker:
             return Frame(REPLY, frame.number, b"")
         # Not those that run now, of a profiler say.
         idle = [timer for timer in _TIMERS if not signal.getitimer(timer)[0]]
-        content = run_packed(frame.content, self._run)
+        # What the job itself needs is imported as it is unpacked.
+        with importing("a module of the program"):
+            content = run_packed(frame.content, self._run)
         for timer in idle:
             # One that the node has left running would strike the next call.
             signal.setitimer(timer, 0)
@@ -100,13 +102,14 @@ class Worker:
                 _import_main(preparation)
             else:
                 # What is missing is told by the job that cannot be unpickled then.
-                with suppress(BaseException):
+                with suppress(BaseException), importing(f"module {module!r}"):
                     import_module(module)
 
     def _run(self, fn: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         """Call the function of a job. A process that was forked in it comes back here as well, and ends here."""
         try:
-            result = fn(*args, **kwargs)
+            with importing(None):
+                result = fn(*args, **kwargs)
         except BaseException as error:  # noqa: ASYNC103 - there is no Trio here
             if os.getpid() != self._process_id:
                 _leave(error)
@@ -125,7 +128,7 @@ def _import_main(preparation: Preparation) -> None:
 def _problem_of_import(location: dict[str, str]) -> str:
     """Import the main module; return why that failed, an empty text if it did not."""
     try:
-        with importing_main():
+        with importing("the program's main module"):
             prepare(location)
     except BaseException as error:  # noqa: ASYNC103, BLE001 - users' code; there is no Trio here
         return CallError(type(error).__name__, text_of(error)).line  # noqa: ASYNC104 - the same
