@@ -160,5 +160,5 @@ def test_members_that_are_texts_or_numbers_are_still_stored_in_a_list(values: Va
 def test_a_member_is_no_text_and_no_number_if_its_annotation_has_changed_to_one(values: Values) -> None:
     for value, kind in ((Mood.GOOD, str), (Level.LOW, int), (Rate.FULL, float)):
         data, _ = values.dump(value, type(value), "it")
-        with pytest.raises(rt.DurableValueError, match="a member of an enum, where the annotation says"):
+        with pytest.raises(rt.DurableValueError, match="a member of an enum is stored, where the annotation says"):
             values.load(data, kind)

@@ -105,6 +105,13 @@ def test_a_store_that_is_taken_away_acknowledges_nothing_more(how: str, path: Pa
     assert RAN == [0, 1, 2]
 
 
+def test_a_store_that_is_emptied_acknowledges_nothing_more(path: Path) -> None:
+    # Its device and its inode are those of before. Not opened: that would take SQLite's locks away when it is closed.
+    with pytest.raises(StoreError, match="was emptied while it was open"):
+        flow_in(path, lambda: os.truncate(path, 0)).invoke(3, session_id="s")
+    assert RAN == [0, 1, 2]
+
+
 def test_a_store_that_is_put_back_is_resumed(path: Path) -> None:
     aside = path.parent.with_name("aside")
     with pytest.raises(StoreError, match="deleted or moved"):

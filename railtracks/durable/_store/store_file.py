@@ -17,6 +17,7 @@ from railtracks.exceptions import StoreError
 # SQLite deletes them when the last connection to the store is closed, and nobody else may.
 _ENDINGS: Final = ("-wal", "-shm")
 
+_RESTORE: Final = "Restore the newest backup, and resume its sessions"
 _PUT_BACK: Final = "Put the file back, and resume the sessions that were interrupted"
 # The connections that are open still have the file of SQLite's. The last one to be closed writes what is in it to the
 # store. Brought back after that, the file would overwrite what was written since
@@ -38,6 +39,8 @@ class StoreFile:
     def __init__(self, path: Path) -> None:
         self._path = str(path)
         self._found = _identity(self._path)
+        # SQLite makes a file of nothing a store, and never empties one again.
+        self._was_filled = False
         # Why nothing is written any more, once SQLite's own files were taken away: a new connection would make new
         # ones, without what was in the old ones. That they are back proves nothing: meanwhile another process may have
         # made new ones and written to the store.
@@ -52,8 +55,14 @@ class StoreFile:
         Raises:
             StoreError: If it does not.
         """
-        if self._lost is not None or self._found is None or _identity(self._path) != self._found:
+        status = _status(self._path)
+        if self._lost is not None or self._found is None or _told_by(status) != self._found:
             raise StoreError(self._lost or self._problem(self._path, _PUT_BACK))
+        if status is not None and status.st_size:
+            self._was_filled = True
+        elif self._was_filled:
+            self._lost = f"{self._path} was emptied while it was open: nothing is written to it any more. {_RESTORE}"
+            raise StoreError(self._lost)
 
     def check_all(self) -> None:
         """Check that what is written goes to the file, and that the next process to open it will find that.
@@ -81,8 +90,15 @@ class StoreFile:
 
 def _identity(path: str) -> tuple[int, int] | None:
     """Return what tells a file from all others, `None` if there is none."""
+    return _told_by(_status(path))
+
+
+def _told_by(status: os.stat_result | None) -> tuple[int, int] | None:
+    return None if status is None else (status.st_dev, status.st_ino)
+
+
+def _status(path: str) -> os.stat_result | None:
     try:
-        status = os.stat(path)  # noqa: PTH116 - in each commit: a `Path` takes three times as long
+        return os.stat(path)  # noqa: PTH116 - in each commit: a `Path` takes three times as long
     except OSError:
         return None
-    return status.st_dev, status.st_ino

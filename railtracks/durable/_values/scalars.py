@@ -114,7 +114,9 @@ def _scalar_reader(scalar: type[Scalar]) -> Read:
 
     def read(plain: object, _: Kind) -> object:
         if is_list(plain):
-            raise ValueMismatchError(plain, f"a member of an enum, where the annotation says {scalar.__name__}")
+            raise ValueMismatchError(
+                plain, f"a list, as which a member of an enum is stored, where the annotation says {scalar.__name__}"
+            )
         return check(plain)
 
     return read
