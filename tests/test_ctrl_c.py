@@ -85,7 +85,7 @@ IN_NO_SCENARIO = {
         "_sessions/final_work.py": ['await CallbackFailures(self.record, self.log).report(f"could not {what}"'],
         "_sessions/opening.py": [
             "await inner_nursery.leave(None)",
-            "await outer_nursery.finish(None)",
+            "await outer_nursery.leave(None)",
             "await plan.durable.abandon()",
             "await lifetime.close(error)",
         ],

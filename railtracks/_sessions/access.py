@@ -15,7 +15,6 @@ from railtracks._calls.frames import Frame
 from railtracks._calls.here import current_scope, open_scope
 from railtracks._nodes.signature import SecretParameters
 from railtracks._sessions.given import Given
-from railtracks._sessions.plan import Around
 from railtracks._sessions.session import Session
 from railtracks.exceptions import SessionCancelledError
 
@@ -55,9 +54,9 @@ def info_to_show(session: Session) -> ExecutionInfo:
     return session._record.shown_info()  # noqa: SLF001 - for the package
 
 
-def note_around(session: Session, around: Around) -> None:
-    """Note what will be around a session. In a task that has made no call the first one need be no schedule point."""
-    session._around = around  # noqa: SLF001 - for the package
+def begin_in_new_task(session: Session) -> None:
+    """Note that the task that will enter a session was started for it: its first call need be no schedule point."""
+    session._is_in_new_task = True  # noqa: SLF001 - for the package
 
 
 def was_entered(session: Session) -> bool:

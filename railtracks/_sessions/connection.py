@@ -20,12 +20,11 @@ from railtracks._options import SessionStore
 from railtracks._records.context_view import ContextView
 from railtracks._records.ends import Status
 from railtracks._records.files import check_session_id
-from railtracks._sessions.access import drain_soon, is_open, note_around, result_of, was_entered
+from railtracks._sessions.access import begin_in_new_task, drain_soon, is_open, result_of, was_entered
 from railtracks._sessions.before_session import BeforeSession
 from railtracks._sessions.durable import durable_wing
 from railtracks._sessions.event_loops import run_from_sync
 from railtracks._sessions.from_async import run_from_async
-from railtracks._sessions.plan import Around
 from railtracks._sessions.session import Session
 from railtracks.exceptions import SessionCancelledError
 
@@ -80,9 +79,9 @@ class Connection(Generic[P, R]):
 
     __slots__ = (
         "__weakref__",
-        "_around",
         "_ended",
         "_first_use",
+        "_is_in_new_task",
         "_is_stopping",
         "_plan",
         "_session",
@@ -101,7 +100,7 @@ class Connection(Generic[P, R]):
         self._first_use = Lock()
         self._session: Session | None = None
         self._ended: EndedSession | None = None
-        self._around = Around.CODE
+        self._is_in_new_task = False
         self._is_stopping = False
         self._waiting: BeforeSession | None = None
         self._view: ContextView | None = None
@@ -246,11 +245,9 @@ class Connection(Generic[P, R]):
 
     def _from_sync(self, work: Callable[[], Coroutine[object, Never, R]]) -> R:
         """Do the work from sync code; meanwhile SIGTERM in the main thread drains the session."""
-        once = partial(self._once, self._or_stopped(work), Around.TASK)
-        # Of a durable flow there is a scope around the work.
-        alone = once if self._plan.store is not None else partial(self._once, work, Around.RUN)
+        once = partial(self._once, self._or_stopped(work), is_in_new_task=True)
         on_sigterm = None if self._plan.grace is None else self._drain_soon
-        return run_from_sync(once, on_sigterm, in_thread=self._plan.in_thread, alone=alone)
+        return run_from_sync(once, on_sigterm, in_thread=self._plan.in_thread)
 
     def _or_stopped(self, work: Callable[[], Coroutine[object, Never, R]]) -> Callable[[], Coroutine[object, Never, R]]:
         """Return the work; of a durable flow so that SIGTERM or a shutdown ends it while there is no session to drain.
@@ -268,12 +265,12 @@ class Connection(Generic[P, R]):
             waiting.end()
         raise SessionCancelledError(waiting.reason)
 
-    async def _once(self, work: Callable[[], Coroutine[object, Never, R]], around: Around = Around.CODE) -> R:
+    async def _once(self, work: Callable[[], Coroutine[object, Never, R]], *, is_in_new_task: bool = False) -> R:
         """Do the work if nothing was begun here yet. In Trio: a start that does not get as far does not count.
 
         Args:
             work: The work.
-            around: What is around it.
+            is_in_new_task: Whether this task was started for it, or was waiting for the thread that asks for it.
 
         Raises:
             RuntimeError: If the connection was used before, or Trio is not running.
@@ -284,7 +281,7 @@ class Connection(Generic[P, R]):
                 f"this connection to flow {self._plan.name!r} was used before, and is one run: make a new one with"
                 " flow.connect()"
             )
-        self._around = around
+        self._is_in_new_task = is_in_new_task
         return await work()
 
     def _invocation(self, args: Args, kwargs: Kwargs) -> Callable[[], Coroutine[object, Never, R]]:
@@ -323,7 +320,8 @@ class Connection(Generic[P, R]):
     async def _run(self, run: DurableRun[Frame] | None, args: Args, kwargs: Kwargs) -> R:
         """Run the session. Called by the durable package with a run whose lease was taken."""
         self._session = session = self._plan.new_session(run, self._plan.context)
-        note_around(session, self._around)
+        if self._is_in_new_task:
+            begin_in_new_task(session)
         if self._is_stopping:
             self._drain_soon()
         work = partial(_call, self._plan.node.core, *args, **kwargs)

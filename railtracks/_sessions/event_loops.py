@@ -36,11 +36,7 @@ _inherited_run: trio.lowlevel.TrioToken | None = None
 
 
 def run_from_sync(
-    work: Callable[[], Coroutine[object, Never, R]],
-    on_sigterm: Callable[[], bool] | None,
-    *,
-    in_thread: bool,
-    alone: Callable[[], Coroutine[object, Never, R]] | None = None,
+    work: Callable[[], Coroutine[object, Never, R]], on_sigterm: Callable[[], bool] | None, *, in_thread: bool
 ) -> R:
     """Run an async function from sync code, wait for it, and return its result.
 
@@ -53,7 +49,6 @@ def run_from_sync(
         on_sigterm: Called in the Trio run for each SIGTERM that arrives meanwhile, if this is the main thread. Returns
             whether it used the signal.
         in_thread: Whether a Trio run of its own is to be replaced by the one in the process's Trio thread.
-        alone: Run in place of `work` if its Trio run is its own, and no code of others is in the main task.
 
     Raises:
         RuntimeError: If an event loop is running in this thread.
@@ -71,7 +66,6 @@ def run_from_sync(
     if is_main:
         refuse_if_stopping()
     run: Runner = run_in_trio_thread if in_thread else _run_here
-    work = work if in_thread or alone is None else alone
     return Sigterm(on_sigterm, run).run(work) if is_main and on_sigterm is not None else run(work)
 
 

@@ -28,7 +28,7 @@ from railtracks._sessions.broadcast import Broadcaster, CallbackFailures
 from railtracks._sessions.cancellation import CancelWatcher
 from railtracks._sessions.drain import Drain
 from railtracks._sessions.final_work import FinalWork
-from railtracks._sessions.plan import NurseryOfRun, OpenNursery, SessionPlan
+from railtracks._sessions.plan import OpenNursery, SessionPlan
 from railtracks._sessions.resources import Resources
 from railtracks._sessions.root import root_frame
 from railtracks._sessions.run_processes import processes_of_run
@@ -46,8 +46,8 @@ class Lifetime:
     """The nurseries, scopes and parts of one open session.
 
     There are two nurseries, and the session's cancel scope is between them. The outer nursery holds the tasks that
-    outlive the calls: resources, broadcasts, the final work. If a Trio run was begun for the session alone, it is that
-    of the run. The inner nursery holds the background calls, and the session's cancel reaches it.
+    outlive the calls: resources, broadcasts, the final work. The inner nursery holds the background calls, and the
+    session's cancel reaches it.
 
     Implements `SessionControl`, the part that calls use.
 
@@ -78,7 +78,7 @@ class Lifetime:
         plan: SessionPlan,
         log: SessionLog,
         journal: SessionJournal[Frame] | None,
-        outer_nursery: OpenNursery | NurseryOfRun,
+        outer_nursery: OpenNursery,
         inner_nursery: OpenNursery,
         outer: Frame | None,
         task: trio.lowlevel.Task,
@@ -191,7 +191,6 @@ class Lifetime:
         self.is_open = False
         self._drain.stop()
         final_work, scope = self._final_work, self._root.scope
-        work = None
         try:
             scope.close_open_calls()
         except KeyboardInterrupt as of_observer:
@@ -208,12 +207,12 @@ class Lifetime:
             self._plan.state_file.give_up()
             final_work.close_record(outside)
         elif final_work.has_work:
-            work = partial(final_work.run, outside)
+            self._outer_nursery.nursery.start_soon(final_work.run, outside)
         else:
             final_work.close_record(outside)
         # Waits for the final work, resources and broadcasts. Their tasks raise no errors: what comes out of the nursery
         # is `Cancelled`, or a Ctrl-C that struck this task as it waited.
-        rest = await self._outer_nursery.finish(work)
+        rest = await self._outer_nursery.leave(None)
         interrupt = None if rest is None else without_cancelled(rest)
         raised = final_work.take_raised()
         if interrupt is not None:

@@ -15,7 +15,7 @@ from railtracks._extras import import_for_sessions
 from railtracks._nodes.worker_modules import refuse_in_import
 from railtracks._records.log import SessionLog
 from railtracks._sessions.lifetime import Lifetime
-from railtracks._sessions.plan import Around, NurseryOfRun, OpenNursery, SessionPlan
+from railtracks._sessions.plan import OpenNursery, SessionPlan
 from railtracks._sessions.running import refuse_in_shutdown
 from railtracks._sessions.stack_room import check_room
 
@@ -36,8 +36,7 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
     task = this_task()
     refuse_in_import()
     import_for_sessions()
-    # A Trio run that was begun for the session has no frame around it, wherever the thread that began it stands.
-    outer = None if plan.around is Around.RUN else enclosing_frame(task)
+    outer = enclosing_frame(task)
     _admit_in(outer)
     journal, timeout = None, plan.record.ending.timeout
     log: SessionLog | None = None
@@ -56,7 +55,7 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
             await plan.durable.abandon()  # noqa: ASYNC102 - shielded in there, and with the deadline of a commit
         raise
     plan.record.open()
-    outer_nursery = await _outer_nursery(plan.around, task)
+    outer_nursery = await OpenNursery.enter()
     # Taken after the outer nursery was opened: only nurseries that are opened later belong to the session's root frame
     # (`Frame.holds`). A task in the outer nursery can outlive the session's calls, so it may not make calls.
     nursery_count = len(task.child_nurseries)
@@ -73,7 +72,7 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
         # Nothing has begun in there: leaving waits for nothing, and raises nothing.
         await inner_nursery.leave(None)  # noqa: ASYNC102 - as just said
         plan.cancellation.leave(None)
-        await outer_nursery.finish(None)  # noqa: ASYNC102 - the same
+        await outer_nursery.leave(None)  # noqa: ASYNC102 - the same
         log.close()
         plan.record.ending.add(error, None)
         plan.record.close(None)
@@ -88,13 +87,6 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
         await lifetime.close(error)  # noqa: ASYNC102 - waits as a nursery does
         raise
     return lifetime
-
-
-async def _outer_nursery(around: Around, task: trio.lowlevel.Task) -> OpenNursery | NurseryOfRun:
-    """Return the nursery for the tasks that outlive the calls. Not a checkpoint."""
-    if around is Around.RUN and task.parent_nursery is not None:
-        return NurseryOfRun(task.parent_nursery)
-    return await OpenNursery.enter()
 
 
 def _admit_in(outer: Frame | None) -> None:

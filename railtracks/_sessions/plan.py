@@ -1,13 +1,11 @@
-"""Records for opening a session: the parts that exist before it opens, what is around it, and its outer nursery.
+"""Two records for opening a session: the parts that exist before it opens, and a nursery entered by hand.
 
 Called by `Session` and by the lifetime of the session.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 import trio
@@ -24,14 +22,6 @@ if TYPE_CHECKING:
     from railtracks._calls.durable_protocol import DurableRun
 
 
-class Around(Enum):
-    """What is around a session in the task that enters it."""
-
-    CODE = "code that may have opened scopes and made calls"
-    TASK = "the task alone, which was started for the session or waits for the thread that asks for it"
-    RUN = "a Trio run alone, which was begun for the session: nothing else is in its main task"
-
-
 class SessionPlan(NamedTuple):
     """The parts of a session that `Session` makes before the session is opened.
 
@@ -42,7 +32,7 @@ class SessionPlan(NamedTuple):
         cancellation: The session's cancel scope.
         state_file: The file that the state will be saved to.
         durable: The session's run in its store; `None` if it is not durable.
-        around: What is around it.
+        is_in_new_task: Whether the task that enters the session was started for it, and has made no call.
     """
 
     session: ObservedSession
@@ -51,7 +41,7 @@ class SessionPlan(NamedTuple):
     cancellation: Cancellation
     state_file: StateFile
     durable: DurableRun[Frame] | None
-    around: Around
+    is_in_new_task: bool
 
 
 class OpenNursery(NamedTuple):
@@ -69,27 +59,3 @@ class OpenNursery(NamedTuple):
     async def leave(self, error: BaseException | None) -> BaseException | None:
         """Leave the nursery with an error or with none, and return the error that comes out of it."""
         return await leave(self.manager, error)
-
-    async def finish(self, work: Callable[[], Awaitable[object]] | None) -> BaseException | None:
-        """Do the last work in a task of the nursery, leave it, and return the error that comes out of it.
-
-        Args:
-            work: An async function; `None` if there is nothing left to do but to wait for the other tasks.
-        """
-        if work is not None:
-            self.nursery.start_soon(work)
-        return await self.leave(None)
-
-
-class NurseryOfRun(NamedTuple):
-    """Trio's own nursery around the main task of a run, in place of one that is entered.
-
-    It is outside of every scope that the task opens, and the run ends when its tasks have ended: for a session that
-    has the run for itself that is all that an outer nursery has to be, and it costs nothing.
-    """
-
-    nursery: trio.Nursery
-
-    async def finish(self, work: Callable[[], Awaitable[object]] | None) -> BaseException | None:
-        """As `OpenNursery.finish`, but only the work is waited for. Not a checkpoint if there is none."""
-        return None if work is None else await (await OpenNursery.enter()).finish(work)

@@ -13,7 +13,7 @@ from railtracks._calls.frames import Frame, SessionScope
 from railtracks._records.log import SessionLog
 from railtracks._records.observers import EVERYWHERE
 from railtracks._records.recording import start_recording
-from railtracks._sessions.plan import Around, SessionPlan
+from railtracks._sessions.plan import SessionPlan
 
 if TYPE_CHECKING:
     from railtracks._calls.durable_protocol import SessionJournal
@@ -51,9 +51,7 @@ def root_frame(  # noqa: PLR0917 - what a session is opened with
         observers=observers,
         journal=journal,
     )
-    depth = 0 if plan.around is Around.CODE else -1
-    if outer is not None and outer.task is task:
-        depth = max(outer.depth, 0)
+    depth = max(outer.depth, 0) if outer is not None and outer.task is task else -1 if plan.is_in_new_task else 0
     slot = None if outer is None else outer.slot
     root = Frame(scope, 0, outer, task, depth, nursery_count, 0, slot)
     root.enter_strand(None if journal is None else journal.strand)

@@ -33,7 +33,7 @@ from railtracks._sessions.durable import durable_wing
 from railtracks._sessions.given import Given, given_to_session
 from railtracks._sessions.lifetime import Lifetime
 from railtracks._sessions.opening import open_lifetime
-from railtracks._sessions.plan import Around, SessionPlan
+from railtracks._sessions.plan import SessionPlan
 from railtracks._traces import TraceParent, trace_parent_of
 from railtracks.exceptions import ContextError
 
@@ -80,9 +80,9 @@ class Session(AsyncBlock):
     _shown_as: ClassVar[str] = "rt.Session()"
     __slots__ = (
         "__weakref__",
-        "_around",
         "_cancellation",
         "_given",
+        "_is_in_new_task",
         "_kept",
         "_lifetime",
         "_record",
@@ -111,7 +111,7 @@ class Session(AsyncBlock):
         self._trace = trace
         self._run = run
         self._lifetime: Lifetime | None = None
-        self._around = Around.CODE
+        self._is_in_new_task = False
         self._kept: dict[Hashable, object] = {}
 
     @classmethod
@@ -459,7 +459,9 @@ class Session(AsyncBlock):
             )
             record.identify(self._run.session_id)
         self._state_file.settle()
-        plan = SessionPlan(self, record, given.settings, self._cancellation, self._state_file, self._run, self._around)
+        plan = SessionPlan(
+            self, record, given.settings, self._cancellation, self._state_file, self._run, self._is_in_new_task
+        )
         self._trace.join()
         try:
             self._lifetime = await open_lifetime(plan)
