@@ -35,6 +35,43 @@ PLACES = ["sync", "async"]
 FURTHER_PLACES = ["durable", "body", "run", "thread", "invoked_in_a_thread"]
 
 
+LEAVES = """
+import os, sys
+from contextlib import asynccontextmanager
+import trio
+import railtracks as rt
+
+@asynccontextmanager
+async def resource():
+    yield 1
+
+async def heard(item):
+    pass
+
+async def main():
+    if "resource" in sys.argv:
+        await rt.current_session().enter_async_context(resource())
+    if "broadcast" in sys.argv:
+        await rt.broadcast(1)
+        await trio.sleep(0.01)
+    child = os.fork()
+    if child:
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    return "child"
+
+print(rt.Flow("flow", main, broadcast_callback=heard, stop_on_sigterm=False).invoke(), flush=True)
+os._exit(7)
+"""
+
+
+@pytest.mark.parametrize("opened", ["nothing", "resource", "broadcast"])
+def test_a_child_that_leaves_the_block_of_its_parent_waits_for_nothing_of_that(opened: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LEAVES, opened], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (7, "child\n", "")
+
+
 def forked(place: str, how: str, what: str, folder: Path) -> Any:
     """Return what a forked child says; whatever does not end is killed."""
     home = folder / "home"

@@ -82,6 +82,22 @@ async def test_by_default_and_with_inf_all_calls_are_kept() -> None:
     assert (len(session.info.calls), session.info.dropped_calls) == (5, 0)
 
 
+def test_the_answer_of_a_flow_is_never_that_of_another_call() -> None:
+    async def late() -> str:
+        await trio.lowlevel.checkpoint()
+        return "late"
+
+    async def main() -> str:
+        rt.current_session().start_soon(late)
+        return "the answer"
+
+    for limit, answer in ((1, None), (2, "the answer")):
+        connection = rt.Flow("flow", main, history_limit=limit).connect()
+        assert connection.invoke() == "the answer"
+        assert connection.info is not None
+        assert connection.info.answer == answer
+
+
 async def test_a_flows_answer_is_kept_as_its_entry_point_finishes_last(home: Path) -> None:
     async def entry() -> int:
         return len(await rt.call_batch(double, range(100)))

@@ -571,3 +571,31 @@ def test_a_resource_that_fails_while_an_invoked_flow_ends_fails_the_flow(resourc
         rt.Flow("flow", work).invoke()
     assert raised.value is problem
     assert log == ["open a", "close a"]
+
+
+async def test_a_shared_resource_is_opened_by_nobody_once_the_session_has_closed_its_resources(log: list[str]) -> None:
+    @asynccontextmanager
+    async def slow() -> AsyncIterator[None]:
+        log.append("open")
+        await trio.sleep_forever()
+        yield
+
+    refused: list[str] = []
+
+    async def ask(session: rt.Session) -> None:
+        with pytest.raises(rt.ContextError) as caught:
+            await session.shared_resource("key", slow)
+        refused.append(str(caught.value))
+
+    async with trio.open_nursery() as nursery:
+        async with rt.Session() as session:
+            # Outside of the session's calls: one opens it, the other one waits for that.
+            nursery.start_soon(ask, session)
+            nursery.start_soon(ask, session)
+            await wait_all_tasks_blocked()
+        assert session.status == "completed"
+    assert log == ["open"]
+    assert sorted(refused) == [
+        "the session ended before the resource was open",
+        "the session has ended: open a resource before its block is left",
+    ]

@@ -150,8 +150,11 @@ class ExecutionInfo:
 
     @property
     def answer(self) -> Any:
-        """The result of the first top-level call, `None` if there is none."""
-        return next((call.result for call in self.calls if call.parent_id is None), None)
+        """The result of the first top-level call, `None` if there is none, or its record was dropped."""
+        first = next((call for call in self.calls if call.parent_id is None), None)
+        # The first call of a session is a top-level one.
+        is_first = first is not None and (first.id == 1 or not self.dropped_calls)
+        return first.result if first is not None and is_first else None
 
     @property
     def roots(self) -> tuple[CallRecord, ...]:

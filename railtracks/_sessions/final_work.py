@@ -119,6 +119,12 @@ class FinalWork:
             self._processes = new_worker_pool(nursery)
         return self._processes
 
+    def leave_to_parent(self) -> None:
+        """Cancel resources and broadcasts, in a forked process that leaves the block: they are those of its parent."""
+        self.resources.leave_to_parent()
+        if self.broadcaster is not None:
+            self.broadcaster.abandon()
+
     def note_drain(self, *, is_draining: bool) -> None:
         """Remember whether the session was draining when it ended."""
         self._was_draining = is_draining

@@ -201,6 +201,7 @@ class Lifetime:
         final_work.note_drain(is_draining=scope.is_draining)
         if self._plan.record.is_inherited:
             # A process that was forked inside the block leaves it: resources, state and store are those of the parent.
+            final_work.leave_to_parent()
             self._outer_nursery.nursery.cancel_scope.cancel()
             if self._plan.durable is not None:
                 self._plan.durable.leave_to_parent()

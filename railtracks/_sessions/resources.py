@@ -134,6 +134,7 @@ class Resources:
         self._tasks: dict[_ResourceTask, None] = {}
         self._shared: dict[Hashable, _Shared] = {}
         self._is_abandoned = False
+        self._is_closed = False
 
     @property
     def is_empty(self) -> bool:
@@ -141,7 +142,15 @@ class Resources:
         return not self._tasks
 
     async def enter(self, cm: AbstractAsyncContextManager[T]) -> T:
-        """Open a resource in a task of its own, and return the value that its context manager gives."""
+        """Open a resource in a task of its own, and return the value that its context manager gives.
+
+        Raises:
+            ContextError: If the session has ended, or ends before the resource is open.
+            BaseException: What the resource raises as it opens.
+        """
+        if self._is_closed:
+            # Whoever opened it now, nobody would close it.
+            raise ContextError("the session has ended: open a resource before its block is left")
         task = _ResourceTask(cm, self._fail)
         # Listed before it is open: another task may call this while the session ends, and `close` must wait for it.
         self._tasks[task] = None
@@ -180,6 +189,12 @@ class Resources:
                 task.scope.cancel()
             await task.closed.wait()
             self._tasks.pop(task, None)
+        self._is_closed = True
+
+    def leave_to_parent(self) -> None:
+        """Cancel all resources, in a forked process that leaves the block: they are those of its parent."""
+        for task in self._tasks:
+            task.scope.cancel()
 
     def abandon(self) -> list[str]:
         """Let `close` cancel every resource that is still open.
