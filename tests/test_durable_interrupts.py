@@ -215,6 +215,26 @@ def test_an_interrupt_that_code_catches_ends_the_session_all_the_same(store: rt.
     assert DONE == ["before", "release"]
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_a_flow_may_clean_up_after_an_interrupt_of_other_code(
+    store: rt.DurableStore, error: type[BaseException]
+) -> None:
+    async def main() -> str:
+        await rt.call(before)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rt.call, release)
+        return "cleaned up"
+
+    def other() -> None:
+        raise error
+
+    try:
+        other()
+    except error:
+        assert flow_of(store, main).invoke(session_id="s") == "cleaned up"
+    assert [call.status for call in store.load("s").calls] == ["completed"] * 3
+
+
 @pytest.mark.parametrize("how", ["caught", "batch", "finally"])
 def test_a_session_of_its_own_that_waits_interrupts_the_one_that_has_called_it(
     store: rt.DurableStore, how: str

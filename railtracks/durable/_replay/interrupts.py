@@ -41,16 +41,16 @@ class Interrupts:
     def __init__(self, session: AttachedSession, commits: Commits) -> None:
         self._session = session
         self._commits = commits
+        # What the code around the session deals with, as where a flow cleans up after a Ctrl-C, is none of its own.
+        # By their ids: the errors hold stack frames.
+        self._outside = frozenset(map(id, _dealt_with()))
 
     def look(self) -> None:
         """See the errors that the running code deals with, as in a `finally`."""
-        error, seen = sys.exception(), set[int]()
-        while error is not None and id(error) not in seen and not self._commits.is_cut:
-            seen.add(id(error))
-            self.see(error)
-            error = context_of(error)
-        # Its traceback leads to stack frames that this one is below of: a reference cycle.
-        del error
+        if sys.exception() is not None:
+            for error in _dealt_with():
+                if id(error) not in self._outside:
+                    self.see(error)
 
     def see(self, error: BaseException) -> None:
         """End the session if an error is one that no resume repeats. Does not wait: a `Cancelled` can be in flight."""
@@ -81,3 +81,12 @@ class Interrupts:
     def _interrupt(self, kind: CauseKind) -> None:
         self._commits.cut()
         self._session.interrupt(EndCause(kind))
+
+
+def _dealt_with() -> list[BaseException]:
+    """Return the error that the running code deals with, and those in whose handling it was raised."""
+    error, found = sys.exception(), dict[int, BaseException]()
+    while error is not None and id(error) not in found:
+        found[id(error)] = error
+        error = context_of(error)
+    return list(found.values())
