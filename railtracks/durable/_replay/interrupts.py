@@ -47,10 +47,15 @@ class Interrupts:
 
     def look(self) -> None:
         """See the errors that the running code deals with, as in a `finally`."""
-        if sys.exception() is not None:
-            for error in _dealt_with():
+        waiting = [] if sys.exception() is None else _dealt_with()
+        while waiting:
+            error = waiting.pop()
+            try:
                 if id(error) not in self._outside:
                     self.see(error)
+            finally:
+                # As in `see`.
+                del error
 
     def see(self, error: BaseException) -> None:
         """End the session if an error is one that no resume repeats. Does not wait: a `Cancelled` can be in flight."""
@@ -65,7 +70,8 @@ class Interrupts:
                 self._commits.cut()
                 self._session.end(real)
         finally:
-            # As in `look`.
+            # Trio makes the `Cancelled` of waiting tasks in here, with a traceback that leads to this stack frame: with
+            # the error in it, a reference cycle.
             del error, real
 
     def _see_cancel(self, cancelled: BaseException | None) -> None:
@@ -84,7 +90,7 @@ class Interrupts:
 
 
 def _dealt_with() -> list[BaseException]:
-    """Return the error that the running code deals with, and those in whose handling it was raised."""
+    """Return the error that the running code deals with, and those in whose handling it was raised: it is the first."""
     error, found = sys.exception(), dict[int, BaseException]()
     while error is not None and id(error) not in found:
         found[id(error)] = error

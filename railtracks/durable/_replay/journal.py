@@ -177,7 +177,11 @@ class Journal:
 
     def see(self, error: BaseException) -> None:
         """End the session if an error that a call is left with is one that no resume repeats, such as Ctrl-C."""
-        self.parts.interrupts.see(error)
+        try:
+            self.parts.interrupts.see(error)
+        finally:
+            # As in there: no reference cycle.
+            del error
 
     async def enter(
         self, parent: Frame, node: Node[..., object], attempt: int, args: Args, kwargs: Kwargs
