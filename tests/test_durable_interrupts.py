@@ -269,6 +269,23 @@ def test_a_session_of_its_own_that_waits_interrupts_the_one_that_has_called_it(
     assert DONE[-1] == "release"
 
 
+def test_a_call_may_deal_with_the_wait_of_another_session(store: rt.DurableStore) -> None:
+    approvals = flow_of(store, approve, "approvals")
+
+    async def main() -> str:
+        try:
+            return str(await approvals.ainvoke(session_id="other"))
+        except rt.SessionWaiting:
+            await rt.call(release)
+        return "later"
+
+    assert flow_of(store, main).invoke(session_id="s") == "later"
+    assert [(call.node, call.status) for call in store.load("s").calls] == [
+        ("main", "completed"),
+        ("release", "completed"),
+    ]
+
+
 def test_an_error_whose_text_names_an_interrupt_is_none() -> None:
     ended: list[object] = []
 

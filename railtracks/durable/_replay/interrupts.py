@@ -46,12 +46,15 @@ class Interrupts:
         self._outside = frozenset(map(id, _dealt_with()))
 
     def look(self) -> None:
-        """See the errors that the running code deals with, as in a `finally`."""
+        """See the errors that the running code deals with, as in a `finally`.
+
+        A `SessionWaiting` is none of them before it leaves a call: the result of a call that deals with it is recorded.
+        """
         waiting = [] if sys.exception() is None else _dealt_with()
         while waiting:
             error = waiting.pop()
             try:
-                if id(error) not in self._outside:
+                if id(error) not in self._outside and not is_a(error, SessionWaiting):
                     self.see(error)
             finally:
                 # As in `see`.
