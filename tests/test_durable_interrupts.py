@@ -59,6 +59,15 @@ async def forever() -> str:
 
 
 @rt.function_node
+async def cleans_up() -> None:
+    try:
+        DONE.append(await rt.call(forever))
+    finally:
+        with trio.CancelScope(shield=True):
+            await rt.call(release)
+
+
+@rt.function_node
 async def raises_ctrl_c() -> None:
     await trio.testing.wait_all_tasks_blocked()
     if IS_FIRST[0]:
@@ -149,13 +158,6 @@ def test_a_call_in_the_cleanup_after_an_interrupt_is_in_no_record(
 def test_what_an_interrupt_cancels_is_not_recorded_as_cancelled(
     store: rt.DurableStore, interrupt: rt.Node[[], None], raised: type[BaseException], *, is_group: bool
 ) -> None:
-    async def cleans_up() -> None:
-        try:
-            DONE.append(await rt.call(forever))
-        finally:
-            with trio.CancelScope(shield=True):
-                await rt.call(release)
-
     async def main() -> str:
         await rt.call(before)
         if is_group:
@@ -174,13 +176,6 @@ def test_what_an_interrupt_cancels_is_not_recorded_as_cancelled(
 
 @pytest.mark.parametrize("how", ["block", "task", "wait"])
 def test_an_interrupt_in_plain_code_of_a_nursery_is_seen_in_its_other_tasks(store: rt.DurableStore, how: str) -> None:
-    async def cleans_up() -> None:
-        try:
-            DONE.append(await rt.call(forever))
-        finally:
-            with trio.CancelScope(shield=True):
-                await rt.call(release)
-
     async def exits_or_waits() -> None:
         await trio.testing.wait_all_tasks_blocked()
         if IS_FIRST[0] and how == "task":
