@@ -1,7 +1,7 @@
 # The goals that people, hooks and CI call. PYTHON and VENV choose another interpreter:
 #     make test PYTHON=python3.13 VENV=.venv-3.13
 # SHARE is the part of its rounds that each proof runs, FILES are those whose proofs run, by default all:
-#     make prove SHARE=0.1 FILES=tests/test_archive.py
+#     make prove SHARE=0.1 FILES=tests/test_state_machine.py
 
 PYTHON ?= python3
 VENV ?= .venv

@@ -6,6 +6,7 @@ import attrs
 
 OURS = "railtracks on Trio"
 PLAIN = "plain Trio"
+HEADS = "a bare read of the heads"
 
 
 @attrs.frozen
@@ -198,6 +199,16 @@ MEASUREMENTS = (
         counted="ints",
     ),
     Measurement(
+        name="listing",
+        title="A list of saved sessions",
+        module="benchmarks.ours_listing",
+        sizes=(1_000, 5_000),
+        units={"": "µs of CPU a session"},
+        samples=5,
+        counted="sessions",
+        base=HEADS,
+    ),
+    Measurement(
         name="durable-one-by-one",
         title="Durable steps, one by one",
         module="benchmarks.ours_durable",
@@ -372,6 +383,7 @@ SERIES = {
     "plain": PLAIN,
     "plain, an await a level": "plain Trio, an await a level",
     "plain, a full checkpoint a task": "plain Trio, a full checkpoint a task",
+    "plain, the heads alone": HEADS,
     "plain, nothing to do": "plain Trio, nothing to do",
     "anyio": "over anyio's portal to a Trio thread",
     "guest": "in a Trio run as asyncio's guest",
@@ -384,6 +396,7 @@ SERIES = {
     "ours, names recorded": 'railtracks on Trio, record_events="names"',
     "ours, events recorded": "railtracks on Trio, record_events=True",
     "ours, in batches": "railtracks on Trio, batch=5",
+    "ours, in the viewer": "railtracks on Trio, in the viewer",
     "ours, save_state=False": "railtracks on Trio, save_state=False",
     "ours, live": "railtracks on Trio, a live view four times a second",
     "ours, traced": "railtracks on Trio, a span of each call, kept in memory",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import attrs
 
 from benchmarks.figures import Figures, Key
-from benchmarks.measurements import OURS, PLAIN, SERIES
+from benchmarks.measurements import HEADS, OURS, PLAIN, SERIES
 from benchmarks.peers import PEERS
 
 BESIDE = "railtracks on Trio, one after another"
@@ -69,6 +69,11 @@ def _watched(observer: str) -> Callable[[Figures], float | None]:
         return ratio.median if ratio else None
 
     return figure
+
+
+def _listed_in_viewer(figures: Figures) -> float | None:
+    ratio = figures.ratio(Key("listing", 5_000, SERIES["ours, in the viewer"], ""), Key("listing", 5_000, HEADS, ""))
+    return ratio.median if ratio else None
 
 
 def _flat(measurement: str, least: int) -> Callable[[Figures], float | None]:
@@ -148,6 +153,8 @@ TARGETS = (
     Target("saving 10,000 calls, the worst sample of it", _worst("save", 10_000, "wait"), 50, " ms"),
     Target("saving a value of 2,000,000 ints whole, to json.dumps", _median("value", 2_000_000, "ratio"), 3, "x"),
     Target("saving that value, longest wait of another task", _median("value", 2_000_000, "wait"), 50, " ms"),
+    Target("a list of 5,000 sessions, to a bare read of their heads", _ratio("listing", 5_000, beside=HEADS), 2, "x"),
+    Target("in the viewer, likewise", _listed_in_viewer, 2, "x"),
     Target(
         "durable, one by one, to the better of dbos and langgraph",
         _to_better("durable-one-by-one", 200, "dbos", "langgraph-durable"),

@@ -5,8 +5,6 @@ import os
 import pickle
 import shutil
 import sqlite3
-import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -17,7 +15,6 @@ import pytest
 import sqlalchemy as sa
 import trio
 from postgres_server import PostgresServer
-from proof_rounds import rounds
 
 import railtracks as rt
 from railtracks._archive import Archive, Elsewhere, NoSessionError, Origin, SessionSummary
@@ -692,29 +689,3 @@ def test_a_state_that_is_not_there_any_more_is_an_error(home: Path, change: Call
     change(path)
     with pytest.raises(rt.StateError, match=r"s\.json"):
         Archive().load(found)
-
-
-# How long it takes.
-
-
-@pytest.mark.skipif(sys.gettrace() is not None, reason="where coverage is measured, our lines take longer than C's")
-@pytest.mark.proof
-def test_a_list_takes_little_more_than_a_bare_read_of_the_heads(home: Path) -> None:
-    count = rounds(full=5_000, handful=1_000)
-    path = saved(home, "s", context_keys=["key"] * 10)
-    whole = path.read_text("utf-8")
-    for number in range(count):
-        (home / f"s{number}.json").write_text(whole.replace('"s"', f'"s{number}"'), "utf-8")
-    ratios = []
-    for _ in range(3):
-        begun = time.process_time()
-        for each in os.scandir(home):
-            descriptor = os.open(each.path, os.O_RDONLY)
-            data = os.read(descriptor, 2**16)
-            os.close(descriptor)
-            json.loads(data)
-        bare = time.process_time() - begun
-        begun = time.process_time()
-        assert len(Archive().summaries()) == count + 1
-        ratios.append((time.process_time() - begun) / bare)
-    assert min(ratios) <= 2
