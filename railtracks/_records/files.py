@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
@@ -26,6 +27,8 @@ _HOME: Final = ".railtracks"
 _PROJECT: Final = (".git", "pyproject.toml")
 _READING: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _FORBIDDEN: Final = frozenset('/\\<>:"|?*')
+# Most names are such, and are known to be safe without a look at each rule: no device has so long a name.
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{6,199}")
 _DEVICES: Final = frozenset(
     ["CON", "PRN", "AUX", "NUL", *(f"COM{digit}" for digit in range(10)), *(f"LPT{digit}" for digit in range(10))],
 )
@@ -130,6 +133,10 @@ def shown(path: Path) -> str:
 
 def is_safe_name(name: str) -> bool:
     """Return whether a name is a file name on every system, stays in its folder and is not hidden there."""
+    return _PLAIN_NAME.fullmatch(name) is not None or _is_odd_and_safe(name)
+
+
+def _is_odd_and_safe(name: str) -> bool:
     # Control characters, line separators and marks that turn the direction of a text are not printable.
     return (
         bool(name)

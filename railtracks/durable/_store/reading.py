@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import re
 from array import array
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from sqlalchemy import select
 from sqlalchemy.engine import Connection
@@ -84,42 +85,81 @@ def _is_duration(value: object) -> bool:
     return (type(value) is float or type(value) is int) and 0 < value < math.inf
 
 
-def _optional(check: _Check) -> _Check:
-    return lambda value: value is None or check(value)
+class _Column(NamedTuple):
+    """What a column may have: what its check says, and `None` if it may be missing."""
+
+    check: _Check
+    may_be_none: bool = False
 
 
-_SESSION: Final[dict[str, _Check]] = {
-    "session_id": _is_name,
-    "session_name": _optional(_is_text),
-    "flow_name": _optional(_is_text),
-    "version": _optional(_is_text),
-    "entry_point": _optional(_is_text),
-    "inputs": _optional(_is_data),
-    "inputs_print": _optional(_is_text),
-    "seed": _is_text,
-    "status": (frozenset(DurableStatus) - {DurableStatus.DAMAGED}).__contains__,
-    "timeout": _optional(_is_duration),
-    "created_at": _is_moment,
-    "ended_at": _optional(_is_moment),
-    "deadline_at": _optional(_is_moment),
-    "wakes_at": _optional(_is_moment),
-    "failure": _optional(_is_data),
-    "owner": _optional(_is_name),
-    "fence": _is_count,
-    "recoveries": _is_count,
-    "forked_from": _optional(_is_text),
-    "parent": _optional(_is_name),
-    "life": _optional(_is_text),
-    "prints": _optional(_is_count),
-    "progress": _optional(_is_count),
-    "cancel_asked_at": _optional(_is_moment),
-    "cancel_reason": _optional(_is_text),
-    "cause": _optional(_is_data),
-    "outcome_seq": _optional(_is_number),
-    "retried_at": _optional(_is_moment),
-    "trace": _optional(_is_text),
-    "parent_life": _optional(_is_text),
-}
+def _optional(check: _Check) -> _Column:
+    return _Column(check, may_be_none=True)
+
+
+class _Table:
+    """The columns of a table, in their order, and what each may have."""
+
+    def __init__(self, columns: Mapping[str, _Column]) -> None:
+        self._columns = columns
+        self._checks = tuple(each.check for each in columns.values())
+        self._needed = itemgetter(*(place for place, each in enumerate(columns.values()) if not each.may_be_none))
+
+    def problem(self, row: Sequence[object]) -> str | None:
+        """Return what is wrong with a row, `None` if nothing is."""
+        return None if self._is_sound(row) else self._named(row)
+
+    def _is_sound(self, row: Sequence[object]) -> bool:
+        if None in self._needed(row):
+            return False
+        for check, value in zip(self._checks, row, strict=True):  # noqa: SIM110 - a generator costs as much again
+            # Most columns of a session have none.
+            if value is not None and not check(value):
+                return False
+        return True
+
+    def _named(self, row: Sequence[object]) -> str:
+        wrong = (
+            f"its {name} is {_shown(value)}"
+            for (name, column), value in zip(self._columns.items(), row, strict=True)
+            if not (column.may_be_none if value is None else column.check(value))
+        )
+        return next(wrong)
+
+
+_SESSION: Final = _Table(
+    {
+        "session_id": _Column(_is_name),
+        "session_name": _optional(_is_text),
+        "flow_name": _optional(_is_text),
+        "version": _optional(_is_text),
+        "entry_point": _optional(_is_text),
+        "inputs": _optional(_is_data),
+        "inputs_print": _optional(_is_text),
+        "seed": _Column(_is_text),
+        "status": _Column((frozenset(DurableStatus) - {DurableStatus.DAMAGED}).__contains__),
+        "timeout": _optional(_is_duration),
+        "created_at": _Column(_is_moment),
+        "ended_at": _optional(_is_moment),
+        "deadline_at": _optional(_is_moment),
+        "wakes_at": _optional(_is_moment),
+        "failure": _optional(_is_data),
+        "owner": _optional(_is_name),
+        "fence": _Column(_is_count),
+        "recoveries": _Column(_is_count),
+        "forked_from": _optional(_is_text),
+        "parent": _optional(_is_name),
+        "life": _optional(_is_text),
+        "prints": _optional(_is_count),
+        "progress": _optional(_is_count),
+        "cancel_asked_at": _optional(_is_moment),
+        "cancel_reason": _optional(_is_text),
+        "cause": _optional(_is_data),
+        "outcome_seq": _optional(_is_number),
+        "retried_at": _optional(_is_moment),
+        "trace": _optional(_is_text),
+        "parent_life": _optional(_is_text),
+    }
+)
 _STATUSES: Final = frozenset(RowStatus)
 # The columns with texts that many rows have in common.
 _REPEATED: Final = tuple(map(CallRow._fields.index, ("session_id", "parent", "strand", "node", "status")))
@@ -129,43 +169,49 @@ _BARE: Final = frozenset([RowStatus.OPENED, RowStatus.RETRIED, RowStatus.CANCELL
 _BEGINNINGS: Final = frozenset([RowStatus.OPENED, RowStatus.RETRIED])
 # What the rows of a call have said of it.
 _NOTHING, _BEGUN, _OVER = range(3)
-_CALL: Final[dict[str, _Check]] = {
-    # The query has compared it.
-    "session_id": _is_text,
-    "seq": _is_number,
-    "key": _is_text,
-    "parent": _is_text,
-    "strand": _is_text,
-    "position": _is_count,
-    "place": _is_place,
-    "attempt": _is_number,
-    "node": _is_text,
-    "fingerprint": _is_text,
-    "arguments": _optional(_is_data),
-    "status": _STATUSES.__contains__,
-    "outcome": _optional(_is_data),
-    "context": _optional(_is_data),
-    "began_after": _is_count,
-    "began_at": _is_moment,
-    "ended_at": _optional(_is_moment),
-}
-_SIGNAL: Final[dict[str, _Check]] = {
-    "id": _is_number,
-    # The query has compared it.
-    "session_id": _is_text,
-    "name": _is_text,
-    "key": _optional(_is_text),
-    "value": _is_data,
-    "sent_at": _is_moment,
-    "consumed_by": _optional(_is_text),
-    "consumed_at": _optional(_is_moment),
-}
-_OWNER: Final[dict[str, _Check]] = {
-    "token": _is_name,
-    "host": _is_text,
-    "process_id": _is_count,
-    "lease_until": _is_moment,
-}
+_CALL: Final = _Table(
+    {
+        # The query has compared it.
+        "session_id": _Column(_is_text),
+        "seq": _Column(_is_number),
+        "key": _Column(_is_text),
+        "parent": _Column(_is_text),
+        "strand": _Column(_is_text),
+        "position": _Column(_is_count),
+        "place": _Column(_is_place),
+        "attempt": _Column(_is_number),
+        "node": _Column(_is_text),
+        "fingerprint": _Column(_is_text),
+        "arguments": _optional(_is_data),
+        "status": _Column(_STATUSES.__contains__),
+        "outcome": _optional(_is_data),
+        "context": _optional(_is_data),
+        "began_after": _Column(_is_count),
+        "began_at": _Column(_is_moment),
+        "ended_at": _optional(_is_moment),
+    }
+)
+_SIGNAL: Final = _Table(
+    {
+        "id": _Column(_is_number),
+        # The query has compared it.
+        "session_id": _Column(_is_text),
+        "name": _Column(_is_text),
+        "key": _optional(_is_text),
+        "value": _Column(_is_data),
+        "sent_at": _Column(_is_moment),
+        "consumed_by": _optional(_is_text),
+        "consumed_at": _optional(_is_moment),
+    }
+)
+_OWNER: Final = _Table(
+    {
+        "token": _Column(_is_name),
+        "host": _Column(_is_text),
+        "process_id": _Column(_is_count),
+        "lease_until": _Column(_is_moment),
+    }
+)
 
 
 def damaged(session_id: object, problem: str) -> StoreError:
@@ -174,14 +220,6 @@ def damaged(session_id: object, problem: str) -> StoreError:
         f"session {session_id} is damaged in its store: {problem}. Nothing of it was run or changed: mend the row, or"
         " restore the store from a backup"
     )
-
-
-def _problem(row: Sequence[object], checks: dict[str, _Check]) -> str | None:
-    """Return what is wrong with a row, `None` if nothing is."""
-    for (name, check), value in zip(checks.items(), row, strict=True):
-        if not check(value):
-            return f"its {name} is {_shown(value)}"
-    return None
 
 
 def _shown(value: object) -> str:
@@ -202,7 +240,7 @@ def session_row(row: Sequence[object]) -> SessionRow:
         StoreError: If it is damaged.
     """
     made = SessionRow._make(row)
-    problem = _problem(row, _SESSION) or _contradiction(made)
+    problem = _SESSION.problem(row) or _contradiction(made)
     if problem is not None:
         raise damaged(shown_id(made.session_id), problem)
     return made
@@ -247,7 +285,7 @@ class CallRows:
         row = CallRow._make(found)
         kinds = tuple(map(type, row))
         if kinds not in self._sound or not _is_sound(row):
-            problem = _problem(row, _CALL) or _call_contradiction(row)
+            problem = _CALL.problem(row) or _call_contradiction(row)
             if problem is not None:
                 raise damaged(self._session_id, f"of call row {_shown(row.seq)}, {problem}")
             self._sound.add(kinds)
@@ -391,7 +429,7 @@ def signals_of(connection: Connection, session_id: str) -> list[SignalRow]:
     rows: list[SignalRow] = []
     for each in connection.execute(select(signals).where(signals.c.session_id == session_id).order_by(signals.c.id)):
         row = SignalRow._make(each)
-        problem = _problem(row, _SIGNAL)
+        problem = _SIGNAL.problem(row)
         if problem is not None:
             raise damaged(session_id, f"of signal {_shown(row.id)}, {problem}")
         rows.append(row)
@@ -405,7 +443,7 @@ def owner_row(row: Sequence[object]) -> OwnerRow | None:
     """Return the row of an owner, `None` if it names none. A lease that cannot be read is one without end."""
     *names, lease = row
     made = OwnerRow._make([*names, lease if _is_moment(lease) else LATEST])
-    return None if _problem(made, _OWNER) else made
+    return None if _OWNER.problem(made) else made
 
 
 def moment_in(text: object) -> float:
