@@ -573,6 +573,19 @@ def test_a_path_that_is_no_file_is_refused_and_nobody_is_told_to_remove_it(is_fo
         pass
     assert "Name the file" in str(caught.value)
     assert "Remove" not in str(caught.value)
+    # A look, too, which opens nothing.
+    for look in (lambda: rt.DurableStore(place).sessions(), lambda: rt.DurableStore(place).load("s")):
+        with pytest.raises(rt.StoreError, match=rf"{what}\. Name the file"):
+            look()
+
+
+def test_of_a_path_that_cannot_be_seen_a_look_tells_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refused)
+    with pytest.raises(rt.StoreError, match=r"cannot be read: .*Permission denied"):
+        rt.DurableStore(tmp_path / "s.db").sessions()
 
 
 @pytest.mark.parametrize("name", ["a\ud800b.db", "a\0b.db", "sqlite:///a\udcffb.db"])

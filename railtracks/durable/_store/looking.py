@@ -25,6 +25,7 @@ from railtracks.durable._store.onlooking import Onlooker
 from railtracks.durable._store.postgres import AdvisoryLocks, postgres_engine
 from railtracks.durable._store.schema import REVISION, REVISIONS, metadata
 from railtracks.durable._store.sqlite import LockFiles, text_of
+from railtracks.durable._store.store_file import kind_problem
 from railtracks.durable._store.upgrade import revision_of
 from railtracks.exceptions import StoreError
 
@@ -48,7 +49,7 @@ def looking(url: URL, durability: str, timeout: float, lease: float) -> Generato
         The transaction, and who sees which owners live; `None` if the tables are older than this library's.
 
     Raises:
-        StoreError: If the tables are newer.
+        StoreError: If the tables are newer, or there is something else than a file.
     """
     is_sqlite = url.get_backend_name() == "sqlite"
     path = Path(url.database or "")
@@ -75,10 +76,14 @@ def looking(url: URL, durability: str, timeout: float, lease: float) -> Generato
 
 
 def is_there(url: URL, durability: str, timeout: float, lease: float) -> bool:
-    """Return whether there is a store at a URL: a file or a database with its tables. Makes none."""
+    """Return whether there is a store at a URL: a file or a database with its tables. Makes none.
+
+    Raises:
+        StoreError: As `_is_file`.
+    """
     path, is_sqlite = Path(url.database or ""), url.get_backend_name() == "sqlite"
     if is_sqlite:
-        if not path.exists():
+        if not _is_file(path):
             return False
         engine = _file_engine(path, min(_PATIENCE, timeout))
     else:
@@ -97,8 +102,12 @@ def _disposed(engine: Engine) -> Generator[Engine]:
 
 
 def _file_engine(path: Path, timeout: float) -> Engine:
-    """Return the engine for a look at a file, an empty one if there is no such file."""
-    if not path.exists():
+    """Return the engine for a look at a file, an empty one if there is no such file.
+
+    Raises:
+        StoreError: As `_is_file`.
+    """
+    if not _is_file(path):
         return _empty_engine()
 
     is_still = _is_still(path)
@@ -124,6 +133,23 @@ def _file_engine(path: Path, timeout: float) -> Engine:
     event.listen(engine, "begin", _begin)
     close_what_fails(engine)
     return engine
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether there is a file.
+
+    Raises:
+        StoreError: If there is something else, or what is there cannot be seen.
+    """
+    try:
+        if not path.exists():
+            return False
+        problem = kind_problem(path.stat().st_mode)
+    except OSError as error:
+        problem = str(error)
+    if problem is not None:
+        raise StoreError(f"the store {path} cannot be read: {problem}. Name the file that the store is in")
+    return True
 
 
 def _begin(connection: Connection) -> None:

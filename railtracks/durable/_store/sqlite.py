@@ -24,7 +24,7 @@ from railtracks._records.files import is_mine, is_safe_name, sync_folder
 from railtracks.durable._store.connecting import close_what_fails
 from railtracks.durable._store.inheriting import FileConnection, FileConnections
 from railtracks.durable._store.statements import run
-from railtracks.durable._store.store_file import StoreFile
+from railtracks.durable._store.store_file import StoreFile, kind_problem
 from railtracks.exceptions import StoreError
 
 # File systems between machines: SQLite cannot trust them with its locks and its shared memory.
@@ -303,9 +303,8 @@ def _keep_private(store: Path, part: Path, mode: int) -> None:
     except FileNotFoundError:
         return
     is_expected = stat.S_ISDIR if mode & stat.S_IXUSR else stat.S_ISREG
-    if not is_expected(status.st_mode) and part == store:
-        what = "it is a folder" if stat.S_ISDIR(status.st_mode) else "it is no regular file"
-        raise StoreError(f"the store {store} cannot be opened: {what}. Name the file that the store is to be in")
+    if part == store and (problem := kind_problem(status.st_mode)) is not None:
+        raise StoreError(f"the store {store} cannot be opened: {problem}. Name the file that the store is to be in")
     if not is_expected(status.st_mode):
         what = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "not what a store has there"
         raise StoreError(

@@ -7,6 +7,7 @@ name any more, and everything that it acknowledges there is lost.
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -86,6 +87,13 @@ class StoreFile:
     def _problem(self, path: str, remedy: str) -> str:
         happened = "was deleted or moved" if _identity(path) is None else "was replaced by another file"
         return f"{path} {happened} while the store {self._path} was open: nothing is written to it any more. {remedy}"
+
+
+def kind_problem(mode: int) -> str | None:
+    """Return why no store is at a path, by the mode of what is there; `None` if that is a regular file."""
+    if stat.S_ISREG(mode):
+        return None
+    return "it is a folder" if stat.S_ISDIR(mode) else "it is no regular file"
 
 
 def _identity(path: str) -> tuple[int, int] | None:
