@@ -27,7 +27,7 @@ from railtracks._calls.expiry import note_cancelled
 from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import find_frame
 from railtracks._calls.no_trio import no_trio
-from railtracks._nodes.node import Attempt, Node
+from railtracks._nodes.node import AsyncNode, Attempt, Node, SyncNode
 from railtracks._records.descriptions import describe_once
 from railtracks._records.errors import holds, is_fatal, is_ordinary, raise_unchanged, without_cancelled
 from railtracks._records.events import EventKind
@@ -47,6 +47,7 @@ R = TypeVar("R")
 # Nested calls are nested Python frames: they run into the recursion limit, and make each checkpoint slower. A lower
 # number would cost a new task more often.
 _FRESH_STACK_EVERY: Final = 32
+_NODES: Final = frozenset[type]([AsyncNode, SyncNode])
 
 
 _new_frame: Final = Frame.__new__
@@ -120,10 +121,10 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
             return await _call_in_default_session(node, args, kwargs)
     attempt: Attempt | None = None
     target: Node[..., object]
-    if isinstance(node, Node):
-        # isinstance does not know the node's type parameters.
-        target = node  # pyright: ignore[reportUnknownVariableType]
-    elif isinstance(node, Attempt):
+    # Not `isinstance`: a proxy around a node says that it is of its class.
+    if type(node) in _NODES:
+        target = cast("Node[..., object]", node)
+    elif type(node) is Attempt:
         # `_call_with_retry` calls an attempt in place of its node.
         target, attempt = node.node, node
     else:

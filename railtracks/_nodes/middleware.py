@@ -5,10 +5,11 @@ Called by the checks of that option. `railtracks._calls.middleware` runs it.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable
 from types import MethodType
-from typing import Generic, ParamSpec, Self, TypeGuard, TypeVar
+from typing import Any, Generic, ParamSpec, Self, TypeGuard, TypeVar
 
 from railtracks._checks import exact
 from railtracks._nodes.signature import ANYTHING, Kind, signature_of
@@ -46,6 +47,24 @@ class Middleware(Generic[P, R_co]):
         if instance is None or isinstance(self.fn, MethodType):
             return self
         return type(self)(MethodType(self.fn, instance), is_after=self.is_after)
+
+    # Pickled as the variable that holds it, which is not its function any more; as a method, as one of its instance.
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        if isinstance(self.fn, MethodType):
+            return getattr, (self.fn.__self__, self.__name__)
+        from railtracks._nodes.variables import reduced  # noqa: PLC0415 - for pickles only
+
+        module, qualname = getattr(self, "__module__", ""), getattr(self, "__qualname__", "")
+        return reduced(self, f"middleware {self.__name__!r}", str(module), str(qualname))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        fn: object = self.fn
+        if not isinstance(fn, MethodType):
+            return self
+        return type(self)(MethodType(fn.__func__, copy.deepcopy(fn.__self__, memo)), is_after=self.is_after)
 
     @functools.cached_property
     def result_kind(self) -> Kind:

@@ -66,7 +66,7 @@ class _Within(NamedTuple):
     wrap: Wrap
 
 
-class _Origin(NamedTuple):
+class Origin(NamedTuple):
     """The node that a method was bound from, and what it was bound to: an instance, or a class."""
 
     node: Node[..., object]
@@ -80,7 +80,8 @@ class Node(Generic[P, R_co]):
     `__name__`, `__doc__`, `__wrapped__` and signature, and as a method it binds like a function. `node(...)` calls the
     plain function: without a session, a record, a timeout or a retry.
 
-    It is pickled as the variable of a module that holds it, and a copy of it is the node itself.
+    It is pickled as the variable of a module that holds it, or as the node that it is a copy of, with its options. What
+    `copy` makes of it is the node itself; of a method, that of the copied instance.
 
     Attributes:
         name: The name of the node in records, error notes and logs.
@@ -103,7 +104,9 @@ class Node(Generic[P, R_co]):
     is_async: ClassVar[bool]
     role: CallRole | None = None
     _within: _Within | None = None
-    _origin: _Origin | None = None
+    _origin: Origin | None = None
+    # The node that this one is a copy of, and the options of the copy.
+    _copied_from: tuple[Node[..., object], NodeOptions] | None = None
     # How it binds as an attribute of a class, if not like a function.
     _descriptor: type[object] | None = None
 
@@ -208,7 +211,39 @@ class Node(Generic[P, R_co]):
         """Return this node as a method of an instance, or as a class method of a class."""
         if self._within is not None:
             return self.under(lambda inner: MethodType(inner, instance))
-        return self._like_this(MethodType(self.fn, instance), _origin=_Origin(self, instance))
+        made = self._like_this(MethodType(self.fn, instance), _origin=Origin(self, instance))
+        for name in _OF_THE_ORIGIN:
+            del made.__dict__[name]
+        return made
+
+    @property
+    def origin(self) -> Origin | None:
+        """What this node was bound from as a method, and to what; `None` if it is no method."""
+        return self._origin
+
+    @property
+    def descriptor(self) -> type[object] | None:
+        """`staticmethod` or `classmethod`, if it binds like one of these as an attribute of a class, else `None`."""
+        return self._descriptor
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            """Return what a method has from the node that it was bound from, where `running` may have replaced it."""
+            origin = self._origin
+            if origin is None or name not in _OF_THE_ORIGIN:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            found = getattr(origin.node, name)
+            return MethodType(found, origin.instance) if name == "fn" else found
+
+    def __eq__(self, other: object) -> bool:
+        # As methods of Python's do.
+        if self is other or self._origin is None or not is_node(other) or other.origin is None:
+            return self is other
+        return self._origin.node == other.origin.node and self._origin.instance is other.origin.instance
+
+    def __hash__(self) -> int:
+        return id(self) if self._origin is None else hash((self._origin.node, id(self._origin.instance)))
 
     def binding_as(self, descriptor: type[object]) -> Self:
         """Return a copy that binds, as an attribute of a class, like a `staticmethod` or a `classmethod`."""
@@ -237,7 +272,9 @@ class Node(Generic[P, R_co]):
             ValueError: If an option has an impossible value.
         """
         check_options(options)
-        if self._within is None:
+        if self._origin is not None:
+            made = cast("Self", self._origin.node.with_options(**options).bound_to(self._origin.instance))
+        elif self._within is None:
             merged = self._options.copy()
             merged["name"] = self.name
             merged.update(options)
@@ -245,14 +282,18 @@ class Node(Generic[P, R_co]):
         else:
             made = cast("Self", self.core.with_options(**options)).under(self._within.wrap)
         made = made if self._descriptor is None else made.binding_as(self._descriptor)
-        return made if self.role is None else made.with_role(self.role)
+        made = made if self.role is None else made.with_role(self.role)
+        made.__dict__["_copied_from"] = self, options
+        return made
 
     def with_role(self, role: CallRole) -> Self:
         """Return a copy whose calls tell observers what they are to an agent. It changes nothing else."""
         if self._within is not None:
             made = cast("Self", self.core.with_role(role)).under(self._within.wrap)
             return made if self._descriptor is None else made.binding_as(self._descriptor)
-        return self._like_this(self.fn, _origin=self._origin, _descriptor=self._descriptor, role=role)
+        if self._origin is not None:
+            return cast("Self", self._origin.node.with_role(role).bound_to(self._origin.instance))
+        return self._like_this(self.fn, _descriptor=self._descriptor, role=role)
 
     @block
     def running(self, fn: Callable[..., object]) -> Generator[None]:
@@ -280,10 +321,12 @@ class Node(Generic[P, R_co]):
     def running_signature(self) -> Signature:
         """Return the signature of the function that a call runs now: `testing.replace_node` may have replaced it."""
         # Kept by the node itself. A weak table would keep each node whose function leads to it, as a bound method may.
-        known: Signature | None = self.__dict__.get("_running_signature")
-        if known is None or known.fn is not self.fn:
-            known = self.__dict__["_running_signature"] = signature_of(self.fn)
-        return known
+        # That of a method is made anew each time that it is asked for.
+        fn = self.fn if self._origin is None else self._origin.node.fn
+        known: tuple[object, Signature] | None = self.__dict__.get("_running_signature")
+        if known is None or known[0] is not fn:
+            known = self.__dict__["_running_signature"] = fn, signature_of(self.fn)
+        return known[1]
 
     @functools.cached_property
     def _signature(self) -> Signature:
@@ -303,10 +346,18 @@ class Node(Generic[P, R_co]):
     def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
         if self._origin is not None:
             return _bound, self._origin
-        from railtracks._nodes.variables import reduced  # noqa: PLC0415 - for pickles only
+        # For pickles only: who gets here has imported it.
+        from pickle import PicklingError  # noqa: PLC0415
+
+        from railtracks._nodes.variables import reduced  # noqa: PLC0415
 
         module, qualname = getattr(self, "__module__", ""), getattr(self, "__qualname__", "")
-        return reduced(self, f"node {self.name!r}", str(module), str(qualname))
+        try:
+            return reduced(self, f"node {self.name!r}", str(module), str(qualname))
+        except PicklingError:
+            if self._copied_from is None:
+                raise
+            return _with_options, self._copied_from
 
     def __copy__(self) -> Self:
         return self
@@ -314,11 +365,20 @@ class Node(Generic[P, R_co]):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         if self._origin is None:
             return self
-        return cast("Self", self._origin.node.bound_to(copy.deepcopy(self._origin.instance, memo)))
+        node = self._origin.node
+        # Methods of the same instance may be among it.
+        middleware = copy.deepcopy(node.middleware, memo)
+        if middleware is not node.middleware:
+            node = node.with_options(middleware=middleware)
+        return cast("Self", node.bound_to(copy.deepcopy(self._origin.instance, memo)))
 
 
 # The attributes that a copy with another function does not have from the node.
-_OF_ONE_FUNCTION: Final = frozenset({"_signature", "_running_signature", "_within", "_origin", "_descriptor"})
+_OF_ONE_FUNCTION: Final = frozenset(
+    {"_signature", "_running_signature", "_within", "_origin", "_descriptor", "_copied_from", "__signature__"}
+)
+# What `running` replaces, and a method does not keep for itself.
+_OF_THE_ORIGIN: Final = ("fn", "run_in")
 
 
 def _arguments(*args: object, **kwargs: object) -> tuple[tuple[object, ...], dict[str, object]]:
@@ -327,6 +387,10 @@ def _arguments(*args: object, **kwargs: object) -> tuple[tuple[object, ...], dic
 
 def _bound(node: Node[..., object], instance: object) -> Node[..., object]:
     return node.bound_to(instance)
+
+
+def _with_options(node: Node[..., object], options: NodeOptions) -> Node[..., object]:
+    return node.with_options(**options)
 
 
 class Attempt:

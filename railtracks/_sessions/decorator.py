@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Coroutine, Mapping
 from types import FunctionType
-from typing import Final, Never, ParamSpec, Protocol, TypeGuard, TypeVar, Unpack, cast, overload
+from typing import Any, Final, Never, ParamSpec, Protocol, TypeGuard, TypeVar, Unpack, cast, overload
 
 from railtracks._calls.call import call
 from railtracks._checks import exact, is_text
 from railtracks._copying import copied
 from railtracks._nodes.making import is_coroutine_function
 from railtracks._nodes.signature import secret_parameters_of
-from railtracks._nodes.wrappers import SESSION_MARK, check_readable, node_under, refuse_wrapped, shown
+from railtracks._nodes.wrappers import SESSION_MARK, check_readable, is_descriptor, node_under, refuse_wrapped, shown
 from railtracks._options import DecoratorOptions
 from railtracks._sessions.access import result_of, see_arguments
 from railtracks._sessions.session import Session
@@ -49,8 +49,8 @@ def session(
     and `SessionCancelledError` if the session was cancelled.
 
     Args:
-        fn: The coroutine function. A node is run as a call of the session, with its options; what is made of it is no
-            node.
+        fn: The coroutine function, or a static or class method of one. A node is run as a call of the session, with its
+            options; what is made of it is no node.
         **options: The options of `Session`. The context is copied for each call, as in a `Flow`.
 
     Raises:
@@ -66,6 +66,9 @@ def session(
         fn: Callable[P, Coroutine[object, Never, R]],
     ) -> Callable[P, Coroutine[object, Never, tuple[R, Session]]]:
         check_readable(fn)
+        if is_descriptor(fn):
+            # In the body of a class: what it is made of binds like it.
+            return cast("Callable[P, Coroutine[object, Never, tuple[R, Session]]]", type(fn)(decorate(fn.__func__)))
         node = node_under(fn)
         if node is None:
             refuse_wrapped(fn)
@@ -90,7 +93,8 @@ def session(
         if node is not None:
             run.__dict__[SESSION_MARK] = True
         run.__dict__[_OPTIONS] = (run, options)
-        return run
+        kind: Any = None if node is None else node.descriptor
+        return run if kind is None else cast("Callable[P, Coroutine[object, Never, tuple[R, Session]]]", kind(run))
 
     return decorate if fn is None else decorate(fn)
 
