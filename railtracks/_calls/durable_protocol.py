@@ -95,9 +95,19 @@ class DurableBackground(Protocol[F_contra]):
     """The record of one session's background calls: which were started, and which of these must start again."""
 
     def start(
-        self, frame: F_contra | None, node: Node[..., object], args: Args, kwargs: Kwargs, *, is_service: bool
+        self,
+        frame: F_contra | None,
+        node: Node[..., object],
+        args: Args,
+        kwargs: Kwargs,
+        *,
+        is_service: bool,
+        is_told: bool = False,
     ) -> CallStrand:
-        """Record the start of a background call, and return the strand of that call."""
+        """Record the start of a background call, and return the strand of that call.
+
+        `is_told`: whether its starter waits for `task_status.started()`.
+        """
         ...
 
     def restarts(self) -> Iterator[Restart]:

@@ -255,7 +255,7 @@ class Node(Generic[P, R_co]):
 
     def _like_this(self, fn: Callable[..., object], **attributes: object) -> Self:
         own = {name: value for name, value in self.__dict__.items() if name not in _OF_ONE_FUNCTION}
-        own |= {"fn": fn, "__wrapped__": fn, "secret_parameters": secret_parameters_of(fn)}
+        own |= {"fn": fn, "__wrapped__": fn, "run_in": self.run_in, "secret_parameters": secret_parameters_of(fn)}
         made = type(self).__new__(type(self))
         made.__dict__.update(own | {"is_plain": self.retry is None} | attributes)
         return made

@@ -62,15 +62,19 @@ class Background:
         given = self._root.scope.node_of(node)
         # What is recorded of its start is what a resume will call.
         made, (args, kwargs) = given.core, given.passed(args, kwargs)
-        return self._start(made, args, kwargs, self._start_frame(made, args, kwargs, is_service), is_service=is_service)
+        start_frame = self._start_frame(made, args, kwargs, is_service=is_service)
+        return self._start(made, args, kwargs, start_frame, is_service=is_service)
 
-    def _start_frame(self, node: Node[..., object], args: Args, kwargs: Kwargs, is_service: bool) -> Frame:  # noqa: FBT001 - handed on
+    def _start_frame(
+        self, node: Node[..., object], args: Args, kwargs: Kwargs, *, is_service: bool = False, is_told: bool = False
+    ) -> Frame:
         """Return the start frame of a new background call; in a durable session, record the start of the call."""
         scope = self._root.scope
         if scope.journal is None:
             return self._root.start_frame()
-        started = scope.journal.background.start(frame_in(scope), node, args, kwargs, is_service=is_service)
-        return self._root.start_frame(started)
+        frame, background = frame_in(scope), scope.journal.background
+        strand = background.start(frame, node, args, kwargs, is_service=is_service, is_told=is_told)
+        return self._root.start_frame(strand)
 
     def restart(self) -> None:
         """Start the background calls of an earlier run of a durable session which no replayed code starts again."""
@@ -112,9 +116,9 @@ class Background:
             frame = frame_in(scope)
             if frame is not None:
                 scope.journal.refuse_resource(frame)
-            # The value given to `started()` is not recorded, so the node must run again in each run of the session.
-            made = made.with_options(durable=False)
-        start_frame = self._start_frame(made, args, kwargs, is_service=False)
+        start_frame = self._start_frame(made, args, kwargs, is_told=True)
+        # The value given to `started()` is not recorded, so the node must run again in each run of the session.
+        made = made if scope.journal is None else made.with_options(durable=False)
         starting = _Starting(self._fail, is_tried_again=made.retry is not None)
         with_status = made.with_function(functools.partial(made.fn, task_status=starting))
         pending = PendingCall(with_status, args, kwargs)
