@@ -310,6 +310,26 @@ def test_groups_come_back_with_their_members(values: Values) -> None:
     assert lost == []
 
 
+class CodedGroup(ExceptionGroup[Exception]):
+    code: int
+
+    def __new__(cls, message: str, members: Sequence[Exception], code: int, *more: object) -> Self:
+        made = super().__new__(cls, message, members)
+        made.code = code
+        return made
+
+
+def test_what_a_group_was_made_with_beside_its_members_comes_back(values: Values) -> None:
+    error = CodedGroup("coded", [ValueError(1)], 7, ("more",))
+    found, lost = again(error, values)
+    assert isinstance(found, CodedGroup)
+    assert (found.code, found.args[0], *found.args[2:]) == (7, "coded", 7, ("more",))
+    assert repr(found.args[1]) == "[ValueError(1)]"
+    assert lost == []
+    _, lost = again(CodedGroup("coded", [ValueError(1)], 7, object()), values)
+    assert lost
+
+
 def test_groups_of_any_depth_come_back(values: Values) -> None:
     deep: Exception = ValueError(1)
     for _ in range(3_000):

@@ -12,7 +12,7 @@ from types import MemberDescriptorType
 from typing import Any, Final
 
 from railtracks._checks import exact, is_text
-from railtracks._records.error_parts import attributes_of
+from railtracks._records.error_parts import args_of, attributes_of, is_group
 
 # Attributes of Python's own classes that are no part of an exception: any object at all, quoted for suggestions in
 # tracebacks; and what a group is made of.
@@ -28,6 +28,12 @@ _BUILTIN: Final = frozenset(
 _bases_of: Final[Callable[[type], tuple[type, ...]]] = vars(type)["__mro__"].__get__
 _names_in: Final[Callable[[type], Mapping[str, object]]] = vars(type)["__dict__"].__get__
 _set_args: Final[Callable[[BaseException, object], None]] = vars(BaseException)["args"].__set__
+
+
+def args_beside_members(error: BaseException) -> tuple[object, ...]:
+    """Return the arguments of an exception; of a group without the second one, which is its members."""
+    args = args_of(error)
+    return (*args[:1], *args[2:]) if is_group(error) else args
 
 
 def state_of(error: BaseException) -> dict[str, object]:
@@ -61,7 +67,7 @@ def rebuilt(
 
     Args:
         kind: The class.
-        args: The arguments; of a group only the message.
+        args: The arguments as `args_beside_members` returns them.
         state: The attributes.
         members: The members of a group.
 
@@ -70,8 +76,12 @@ def rebuilt(
     """
     # Which one it is, the checkers cannot know, and so not what it takes.
     base: Any = next(each for each in _bases_of(kind) if each in _BUILTIN)
-    made: BaseException = base.__new__(kind, *args) if members is None else base.__new__(kind, *args, members)
-    if members is None:
+    made: BaseException
+    if members is not None:
+        made = base.__new__(kind, *args[:1], members)
+        _set_args(made, (*args[:1], members, *args[1:]))
+    else:
+        made = base.__new__(kind, *args)
         # Some of Python's classes take their fields here, and refuse what a derived class has put into `args`.
         with suppress(TypeError):
             base.__init__(made, *args)

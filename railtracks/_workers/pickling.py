@@ -25,7 +25,6 @@ from railtracks._records.ends import CallError
 from railtracks._records.error_parts import (
     add_note,
     answer,
-    args_of,
     cause_of,
     class_name,
     context_of,
@@ -38,7 +37,7 @@ from railtracks._records.error_parts import (
     set_context,
 )
 from railtracks._records.errors import is_ordinary
-from railtracks._records.rebuilding import rebuilt, state_of
+from railtracks._records.rebuilding import args_beside_members, rebuilt, state_of
 from railtracks.exceptions import RemoteError
 
 # How many causes of causes are carried.
@@ -205,8 +204,7 @@ def _packed_error(error: BaseException, levels: int) -> _PackedError:
     return _PackedError(
         # A group that is too deep goes as text.
         kind=_pickled(type(error)) if levels or not is_group(error) else None,
-        # The second argument of a group is its members.
-        args=tuple(map(_pickled_or_repr, args_of(error)[:1] if is_group(error) else args_of(error))),
+        args=tuple(map(_pickled_or_repr, args_beside_members(error))),
         state={name: value for name, value in state.items() if value is not None},
         notes=tuple(users_notes(error)),
         members=members,

@@ -19,7 +19,6 @@ from railtracks._records.data import CallError
 from railtracks._records.descriptions import described, users_notes
 from railtracks._records.error_parts import (
     answer,
-    args_of,
     attributes_of,
     cause_of,
     class_name,
@@ -33,7 +32,7 @@ from railtracks._records.error_parts import (
     text_of,
 )
 from railtracks._records.errors import is_cancelled, is_ordinary
-from railtracks._records.rebuilding import rebuilt, state_of
+from railtracks._records.rebuilding import args_beside_members, rebuilt, state_of
 from railtracks.durable._values.places import Place, class_at, missing, place_of
 from railtracks.durable._values.plain import SEALED, is_dict, is_tuple, parts_of
 from railtracks.durable._values.registered import address_of, kind_in_failures
@@ -275,10 +274,9 @@ def _keep(error: BaseException, plain: _Failure, values: Values, lost: list[str]
         Why the exception cannot be made again of the data, `None` if it can.
     """
     kind = class_name(error)
-    # The second argument of a group is its members, which are no plain data.
-    args = args_of(error)[:1] if is_group(error) else args_of(error)
     try:
-        plain["args"] = [_item(item, values) for item in args]
+        # The members of a group are no plain data.
+        plain["args"] = [_item(item, values) for item in args_beside_members(error)]
     except DurableValueError as refusal:
         return f"{kind}.args ({refusal.problem})"
     for name, value in state_of(error).items():
