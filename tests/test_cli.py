@@ -157,9 +157,10 @@ def test_the_command_alone_shows_what_it_can_do_and_exits_with_2(capsys: pytest.
     assert "railtracks COMMAND --help" in captured.err
 
 
-def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("arguments", [["--version"], ["demo", "--version"]])
+def test_version_is_that_of_the_package(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
-        main(["--version"])
+        main(arguments)
     assert exit_.value.code == 0
     assert capsys.readouterr().out == f"railtracks-trio {version('railtracks-trio')}\n"
     assert rt.__version__ == version("railtracks-trio")

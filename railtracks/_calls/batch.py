@@ -6,7 +6,7 @@ Called by users only.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from typing import TYPE_CHECKING, Literal, Never, TypeVar, overload
+from typing import TYPE_CHECKING, Final, Literal, Never, TypeVar, overload
 
 import trio
 
@@ -111,6 +111,7 @@ async def call_batch(
         ContextError: As from `call`. Also if the session began to drain before the last input was drawn. Then the
             running calls are awaited first, or with `return_exceptions=False` cancelled.
         NodeCreationError: If a node cannot be made of `node`.
+        PendingCallError: If a node raised a `Cancelled` although nothing had cancelled it.
         RuntimeError: If Trio is not running.
         Exception: What an iterable raises, after all calls were cancelled.
     """
@@ -136,6 +137,10 @@ async def _batch_in(
     return await batch.run(inputs, limiter)
 
 
+# The nursery takes it for that of its own scope, which it cancels for any error of a task.
+_STALE: Final = "nothing has cancelled it, and it raised a trio.Cancelled that it had kept from an earlier cancel"
+
+
 class _Batch:
     """The calls of one batch, and their outcomes in the order of the inputs."""
 
@@ -146,12 +151,16 @@ class _Batch:
         self._return_exceptions = return_exceptions
         self._nursery = CallNursery()
         self._results: list[object] = []
+        # How many calls ended by a `Cancelled`. The nursery raises it, if something has cancelled the calls.
+        self._cancelled = 0
 
     async def run(self, inputs: Iterator[Args], limiter: trio.CapacityLimiter | None) -> list[object]:
         """Make all calls, and return the results and, with `return_exceptions`, the errors."""
         async with self._nursery:
             if await (self._feed(inputs) if limiter is None else self._feed_limited(inputs, limiter)):
                 self._slots.close()
+        if self._cancelled:
+            raise PendingCallError(self._node.name, "cancelled", _STALE)
         return self._results
 
     async def _feed(self, inputs: Iterator[Args]) -> bool:
@@ -203,6 +212,7 @@ class _Batch:
             elif (real := without_cancelled(error)) is not None:
                 self._put_error(index, real)
             else:
+                self._cancelled += 1
                 raise_cancelled(error)
         finally:
             # The error's traceback leads to this stack frame, on newer Pythons by way of `f_back`. The frame must lead
@@ -215,6 +225,9 @@ class _Batch:
     ) -> None:
         try:
             error = await pending.run(start_frame)
+        except trio.Cancelled:
+            self._cancelled += 1
+            raise
         finally:
             feed.give_back(pending)
         try:

@@ -249,16 +249,17 @@ class FinalWork:
         await in_thread_or_here(self.state_file.write, self.log, limiter=saving_limiter())
 
     async def _hand_out_payload(self, callback: Callback) -> None:
-        seconds = self._cleanup_timeout
+        seconds, failure = self._cleanup_timeout, None
         try:
             # The time limit is for the user's callback; making the payload takes as long as it takes.
             payload = await in_thread_or_here(self.record.payload, limiter=saving_limiter())
-            with trio.fail_after(seconds) as limit:
+            with trio.move_on_after(seconds) as limit:
                 failure = await failure_of(callback, payload)
-                if limit.cancel_called:
-                    # No cancel has reached it: it ran in a thread, which cannot be stopped.
-                    what = f"payload_callback {shown_name(callback)!r} took longer than its {seconds:g} seconds"
-                    self._log(logging.WARNING, f"{what} (cleanup_timeout), and the session has waited for it")
+            if limit.cancel_called:
+                # One that runs in a thread cannot be stopped: no cancel has reached it.
+                end = "was cancelled" if limit.cancelled_caught else "the session has waited for it"
+                what = f"payload_callback {shown_name(callback)!r} took longer than its {seconds:g} seconds"
+                self._log(logging.WARNING, f"{what} (cleanup_timeout), and {end}")
         except Exception as error:  # noqa: BLE001 - a callback's failure is logged and changes nothing
             failure = error
         if failure is not None and not is_ordinary(failure):

@@ -70,6 +70,7 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "--timeout", metavar="SECONDS", type=seconds, help="stop everything after this time (default: none)"
     )
+    command.add_argument("--version", action="version", version=f"railtracks-trio {rt.__version__}")
     command.set_defaults(command=_demo)
     agents = commands.add_parser(
         AGENTS,
