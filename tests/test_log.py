@@ -383,6 +383,16 @@ def test_enable_logging_takes_the_environment(
     assert (tmp_path / "file.log").read_text() == ""
 
 
+def test_a_log_file_may_be_in_the_home_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    rt.Flow("flow", nothing, log_file="~/run.log", save_state=False).invoke()
+    assert "flow" in (tmp_path / "run.log").read_text()
+
+
+async def nothing() -> None:
+    pass
+
+
 def test_an_empty_environment_is_none(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("RT_LOG_LEVEL", "")
     monkeypatch.setenv("RT_LOG_FILE", "")
@@ -396,7 +406,7 @@ def test_enable_logging_refuses_a_level_that_there_is_not(level: str, monkeypatc
     with pytest.raises(ValueError, match="the level must be one of DEBUG, INFO, "):
         rt.enable_logging(level)  # type: ignore[arg-type]  # the wrong argument is the subject
     monkeypatch.setenv("RT_LOG_LEVEL", level or "loud")
-    with pytest.raises(ValueError, match="the level must be one of"):
+    with pytest.raises(ValueError, match="the environment variable RT_LOG_LEVEL must be one of"):
         rt.enable_logging()
     assert logging.getLogger("RT").handlers == []
 

@@ -40,7 +40,8 @@ def enable_logging(level: LoggingSetting | None = None, log_file: str | os.PathL
         check_path("log_file", log_file)
     chosen = level if level is not None else os.environ.get("RT_LOG_LEVEL") or "INFO"
     if chosen not in get_args(LoggingSetting):
-        raise ValueError(f"the level must be one of {', '.join(get_args(LoggingSetting))}, not {chosen!r}")
+        what = "the level" if level is not None else "the environment variable RT_LOG_LEVEL"
+        raise ValueError(f"{what} must be one of {', '.join(get_args(LoggingSetting))}, not {chosen!r}")
     path = log_file if log_file is not None else os.environ.get("RT_LOG_FILE") or None
     logger = logging.getLogger(ROOT)
     handlers = handlers_for(chosen, path, time.time())

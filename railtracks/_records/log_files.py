@@ -31,8 +31,9 @@ class LogFileHandler(logging.Handler):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.given_path: str = os.path.abspath(path)  # noqa: PTH100 - as `logging.FileHandler` keeps its own
-        self.path: str = os.path.realpath(path)
+        home_found = os.path.expanduser(path)  # noqa: PTH111 - the method raises for a user who is not known
+        self.given_path: str = os.path.abspath(home_found)  # noqa: PTH100 - as `logging.FileHandler` keeps its own
+        self.path: str = os.path.realpath(home_found)
         if not os.path.exists(self.path) and os.path.exists(self.given_path):  # noqa: PTH110 - texts, as above
             # What is no file has no path of its own: `/dev/stdout` leads to one like `pipe:[4711]`.
             self.path = self.given_path
