@@ -269,6 +269,7 @@ class DurableStore(PlainBlock):
         """Begin a new session with the recorded calls of another, and return its identifier. Blocks.
 
         Resume it with its flow. Its calls have new idempotency keys, and signals that were not consumed are not copied.
+        Nor are the sessions inside it: calls in a session block, and in a flow inside that had not ended, run again.
 
         Args:
             session_id: The other session.
