@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
+from railtracks._calls.here import this_task
 from railtracks._extras import import_of_extra
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ async def open_cluster(n_workers: int | None = None, **options: Any) -> AsyncGen
 
     Raises:
         ImportError: If the extra `dask` is not installed.
+        RuntimeError: If Trio is not running.
     """
+    this_task()
     distributed = import_of_extra("distributed", "rt.dask needs", "dask")
     given = {"n_workers": n_workers, "protocol": "tcp://", "host": "127.0.0.1", "dashboard_address": None, **options}
     if given["dashboard_address"] is None:
@@ -61,8 +64,10 @@ async def open_client(address: Any = None, **options: Any) -> AsyncGenerator[Cli
 
     Raises:
         ImportError: If the extra `dask` is not installed.
+        RuntimeError: If Trio is not running.
         OSError: If the scheduler does not answer.
     """
+    this_task()
     distributed = import_of_extra("distributed", "rt.dask needs", "dask")
     client: Client = await trio.to_thread.run_sync(lambda: distributed.Client(address, set_as_default=False, **options))
     try:

@@ -318,6 +318,9 @@ class CodedGroup(ExceptionGroup[Exception]):
         made.code = code
         return made
 
+    def derive(self, excs: Sequence[Exception], /) -> CodedGroup:  # type: ignore[override]
+        return CodedGroup(self.message, excs, self.code)
+
 
 def test_what_a_group_was_made_with_beside_its_members_comes_back(values: Values) -> None:
     error = CodedGroup("coded", [ValueError(1)], 7, ("more",))

@@ -3,7 +3,6 @@
 import copy
 import functools
 import inspect
-import pickle
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -72,17 +71,6 @@ async def test_a_copy_of_an_object_runs_its_methods_on_itself_whatever_options_t
 async def test_options_of_a_method_stay_on_a_copy_of_its_object() -> None:
     second = copy.deepcopy(Client("first"))
     assert (second.timed.timeout, second.named.name, second.again.timeout) == (5, "named", 5)
-
-
-async def test_an_object_is_pickled_with_the_methods_that_were_given_options() -> None:
-    second = pickle.loads(pickle.dumps(Client("first")))  # noqa: S301 - just made
-    second.name = "second"
-    assert [await rt.call(each) for each in (second.plain, second.timed, second.again)] == ["second"] * 3
-    assert [await rt.call(each) for each in (second.coupled, second.own)] == [("second", "second")] * 2
-    assert (second.timed.timeout, second.named.name, second.again.name) == (5, "named", "again")
-    local = rt.function_node(lambda: 1, name="local").with_options(timeout=5)
-    with pytest.raises(pickle.PicklingError, match="no variable of a module holds it"):
-        pickle.dumps(local)
 
 
 def test_a_method_equals_itself_got_once_more_and_no_other() -> None:

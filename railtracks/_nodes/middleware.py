@@ -48,15 +48,6 @@ class Middleware(Generic[P, R_co]):
             return self
         return type(self)(MethodType(self.fn, instance), is_after=self.is_after)
 
-    # Pickled as the variable that holds it, which is not its function any more; as a method, as one of its instance.
-    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
-        if isinstance(self.fn, MethodType):
-            return getattr, (self.fn.__self__, self.__name__)
-        from railtracks._nodes.variables import reduced  # noqa: PLC0415 - for pickles only
-
-        module, qualname = getattr(self, "__module__", ""), getattr(self, "__qualname__", "")
-        return reduced(self, f"middleware {self.__name__!r}", str(module), str(qualname))
-
     def __copy__(self) -> Self:
         return self
 

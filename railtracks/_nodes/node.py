@@ -80,8 +80,8 @@ class Node(Generic[P, R_co]):
     `__name__`, `__doc__`, `__wrapped__` and signature, and as a method it binds like a function. `node(...)` calls the
     plain function: without a session, a record, a timeout or a retry.
 
-    It is pickled as the variable of a module that holds it, or as the node that it is a copy of, with its options. What
-    `copy` makes of it is the node itself; of a method, that of the copied instance.
+    It is pickled as the variable of a module that holds it. What `copy` makes of it is the node itself; of a method,
+    that of the copied instance.
 
     Attributes:
         name: The name of the node in records, error notes and logs.
@@ -105,8 +105,6 @@ class Node(Generic[P, R_co]):
     role: CallRole | None = None
     _within: _Within | None = None
     _origin: Origin | None = None
-    # The node that this one is a copy of, and the options of the copy.
-    _copied_from: tuple[Node[..., object], NodeOptions] | None = None
     # How it binds as an attribute of a class, if not like a function.
     _descriptor: type[object] | None = None
 
@@ -282,9 +280,7 @@ class Node(Generic[P, R_co]):
         else:
             made = cast("Self", self.core.with_options(**options)).under(self._within.wrap)
         made = made if self._descriptor is None else made.binding_as(self._descriptor)
-        made = made if self.role is None else made.with_role(self.role)
-        made.__dict__["_copied_from"] = self, options
-        return made
+        return made if self.role is None else made.with_role(self.role)
 
     def with_role(self, role: CallRole) -> Self:
         """Return a copy whose calls tell observers what they are to an agent. It changes nothing else."""
@@ -346,18 +342,10 @@ class Node(Generic[P, R_co]):
     def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
         if self._origin is not None:
             return _bound, self._origin
-        # For pickles only: who gets here has imported it.
-        from pickle import PicklingError  # noqa: PLC0415
-
-        from railtracks._nodes.variables import reduced  # noqa: PLC0415
+        from railtracks._nodes.variables import reduced  # noqa: PLC0415 - for pickles only
 
         module, qualname = getattr(self, "__module__", ""), getattr(self, "__qualname__", "")
-        try:
-            return reduced(self, f"node {self.name!r}", str(module), str(qualname))
-        except PicklingError:
-            if self._copied_from is None:
-                raise
-            return _with_options, self._copied_from
+        return reduced(self, f"node {self.name!r}", str(module), str(qualname))
 
     def __copy__(self) -> Self:
         return self
@@ -375,7 +363,7 @@ class Node(Generic[P, R_co]):
 
 # The attributes that a copy with another function does not have from the node.
 _OF_ONE_FUNCTION: Final = frozenset(
-    {"_signature", "_running_signature", "_within", "_origin", "_descriptor", "_copied_from", "__signature__"}
+    {"_signature", "_running_signature", "_within", "_origin", "_descriptor", "__signature__"}
 )
 # What `running` replaces, and a method does not keep for itself.
 _OF_THE_ORIGIN: Final = ("fn", "run_in")
@@ -387,10 +375,6 @@ def _arguments(*args: object, **kwargs: object) -> tuple[tuple[object, ...], dic
 
 def _bound(node: Node[..., object], instance: object) -> Node[..., object]:
     return node.bound_to(instance)
-
-
-def _with_options(node: Node[..., object], options: NodeOptions) -> Node[..., object]:
-    return node.with_options(**options)
 
 
 class Attempt:

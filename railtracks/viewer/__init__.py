@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from railtracks._calls.here import this_task
 from railtracks._extras import import_of_extra
 
 if TYPE_CHECKING:
@@ -79,7 +80,9 @@ async def serve(  # noqa: ASYNC128 - the server that it imports does
     Raises:
         ImportError: If the extra `viewer` is not installed.
         OSError: If the port is in use.
+        RuntimeError: If Trio is not running.
     """
+    this_task()
     server = import_of_extra("railtracks.viewer._server", "the viewer needs", "viewer")
     await server.serve(
         home, port=port, hosts=hosts, stores=stores, allow_signals=allow_signals, task_status=task_status

@@ -9,6 +9,7 @@ from types import TracebackType
 from attrs import frozen
 
 from railtracks._blocks import AsyncBlock
+from railtracks._calls.here import this_task
 from railtracks.agents._mcp.link import Link, open_link
 from railtracks.agents._mcp.listing import seen_tools, wanted_tools
 from railtracks.agents._mcp.parameters import MCPParams, check_params
@@ -70,6 +71,7 @@ class _ClientBlock(AsyncBlock, AbstractAsyncContextManager[MCPClient]):
         self._connected = connected
 
     async def __aenter__(self) -> MCPClient:
+        this_task()
         return await self._connected.__aenter__()
 
     async def __aexit__(

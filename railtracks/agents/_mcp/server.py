@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import trio
 
 from railtracks._calls.call import call
+from railtracks._calls.here import this_task
 from railtracks._checks import check_name
 from railtracks._sessions.access import session_id
 from railtracks._sessions.session import Session
@@ -71,7 +72,9 @@ class MCPServer:
 
         Raises:
             ImportError: If the extra `mcp` is not installed.
+            RuntimeError: If Trio is not running.
         """
+        this_task()
         async with required("mcp.server.stdio").stdio_server() as (receive, send):
             await self.server.run(receive, send, self.server.create_initialization_options())
 
@@ -97,9 +100,11 @@ class MCPServer:
             ValueError: If there is no such transport.
             OSError: If it cannot listen there.
             ImportError: If the extra `mcp` is not installed.
+            RuntimeError: If Trio is not running.
         """
         if transport not in _TRANSPORTS:
             raise ValueError(f"transport must be 'streamable-http' or 'stdio', not {transport!r}")
+        this_task()
         if transport == "stdio":
             await self.run_stdio()
             return

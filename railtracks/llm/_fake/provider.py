@@ -8,6 +8,7 @@ from typing import Any, Final, Self
 
 import trio
 
+from railtracks._calls.here import this_task
 from railtracks.exceptions import ScriptError
 from railtracks.llm._data import ModelRequest
 from railtracks.llm._fake.anthropic import AnthropicWire
@@ -85,6 +86,7 @@ class FakeProvider:
         self._script = WireScript(script, shared=shared)
 
     async def __aenter__(self) -> Self:
+        this_task()
         await self._serving.open()
         return self
 
