@@ -92,6 +92,12 @@ async def test_an_answer_that_does_not_fit_is_sent_back(mode: str, bad: Entry, g
     assert (await rt.call(made, history)).structured == Weather(3.5)
 
 
+async def test_an_answer_with_half_a_character_is_sent_back_like_any_that_is_no_json() -> None:
+    made, model = agent("native", '{"degrees": "\ud83d"}', GOOD)
+    assert (await rt.call(made, "go")).structured == Weather(3.5)
+    assert "surrogates not allowed" in str(model.asked[1].messages[-1].content)
+
+
 @pytest.mark.parametrize("text", ['{"degrees": 3.5}', '```json\n{"degrees": 3.5}\n```'])
 async def test_a_text_that_fits_is_taken_in_place_of_the_call_of_the_tool(text: str) -> None:
     made, model = agent("tool", text)

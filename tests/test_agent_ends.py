@@ -150,6 +150,12 @@ async def takes(x: Any) -> str:
     return str(x)
 
 
+async def test_arguments_that_a_model_hands_over_as_text_are_read() -> None:
+    model = ScriptedModel(("takes", '{"x": 3}'), ("takes", "[3]"), "done")
+    answer = await rt.call(rt.agent_node("A", llm=model, tool_nodes=[takes]), "hi")
+    assert results(answer.message_history) == ["3", "the arguments are no JSON object: they are another JSON value"]
+
+
 @pytest.mark.parametrize("arguments", [f'{{"x": {DEEP}}}', DEEP, {"x": nested(100)}, {"x": nested(10_000)}])
 async def test_a_model_is_told_that_its_arguments_are_nested_too_deeply(arguments: Any) -> None:
     model = ScriptedModel(("takes", arguments), ("takes", {"x": nested(97)}), "done")

@@ -163,7 +163,7 @@ NOT_TWICE = [add, rt.function_node(add)]
         ({"tool_choice": "some"}, rt.NodeCreationError, "tool_choice"),
         ({"tool_choice": 1}, TypeError, "tool_choice"),
         ({"tool_result_limit": 0}, ValueError, "tool_result_limit"),
-        ({"schema_retries": -1}, ValueError, "schema_retries"),
+        ({"schema_retries": -1}, ValueError, "schema_retries must be at least 0, not -1"),
         ({"schema_retries": False}, TypeError, "schema_retries"),
         ({"prompt_injection": 1}, TypeError, "prompt_injection"),
         ({"model_middleware": add}, rt.NodeCreationError, "model_middleware"),

@@ -166,6 +166,7 @@ def test_a_file_in_a_package_is_imported_by_its_dotted_name_from_the_folder_abov
         ("a/b", "'a/b' is no module, and no file that ends in .py"),
         ("__main__:main", "'__main__' is no module"),
         ("json:dumps", "must be a flow, a node, or a coroutine function"),
+        ("ast:walk", "cannot be run: a node returns one result, but walk is a generator function"),
         ("json", "json names no flow; it has no flow"),
     ],
 )

@@ -169,7 +169,9 @@ def _optional_count(name: str, given: object) -> int | None:
 
 
 def _retries(given: object) -> int:
-    if given == 0 and not isinstance(given, bool):
+    if isinstance(given, int) and not isinstance(given, bool) and given < 1:
+        if given < 0:
+            raise ValueError(f"schema_retries must be at least 0, not {given}")
         return 0
     return _counted("schema_retries", given)
 

@@ -24,7 +24,7 @@ from railtracks.agents._schemas import MisfitError, parameters_of
 from railtracks.agents._told import refusal
 from railtracks.exceptions import NodeCreationError
 from railtracks.llm import Tool, ToolCall, ToolResponse
-from railtracks.llm._wire import MOST_LEVELS, name_to_send
+from railtracks.llm._wire import MOST_LEVELS, arguments_in, name_to_send
 
 Args: TypeAlias = tuple[Any, ...]
 Kwargs: TypeAlias = dict[str, Any]
@@ -115,10 +115,12 @@ class Toolbox:
         tool = self._tools.get(call.name)
         if tool is None:
             return refusal(call, f"there is no tool {call.name!r}; there are: {', '.join(self._tools) or 'none'}")
-        if not isinstance(call.arguments, Mapping):
-            return refusal(call, _problem_of(call.arguments))
+        # A model of a user's may hand over the text that it was sent.
+        given = arguments_in(call.arguments) if isinstance(call.arguments, str) else call.arguments
+        if isinstance(given, str):
+            return refusal(call, _problem_of(given))
         try:
-            return PreparedCall(call, tool.node, *tool.bind(call.arguments))
+            return PreparedCall(call, tool.node, *tool.bind(given))
         except MisfitError as error:
             return refusal(call, str(error))
 

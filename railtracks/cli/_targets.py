@@ -196,8 +196,11 @@ def _runnable(value: object, target: str) -> Target:
     node = node_under(value)
     if node is not None:
         return Target(rt.Flow(node.name, node))
-    if _is_coroutine_function(value):
-        return Target(rt.Flow(value.__name__, value))
+    try:
+        if _is_coroutine_function(value):
+            return Target(rt.Flow(value.__name__, value))
+    except rt.NodeCreationError as error:
+        raise CommandError(WRONG_USE, f"{target} cannot be run: {error}") from None
     kind = "a plain function: put @rt.function_node on it" if inspect.isfunction(value) else "none of these"
     raise CommandError(
         WRONG_USE, f"{target} must be a flow, a node, or a coroutine function with or without @rt.session; it is {kind}"
