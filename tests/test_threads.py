@@ -1,7 +1,9 @@
 """Sync nodes: the threads they run in, how many at once, and what a cancel can and cannot do to them."""
 
+import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Never
 
 import pytest
 import trio
@@ -9,6 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import railtracks as rt
 from railtracks._options import THREAD_LIMIT
+from railtracks._sessions.broadcast import BUFFER
 from railtracks._workers.threads import worker_limiter
 
 # Far above what any of these waits takes: a test that would hang fails instead.
@@ -430,3 +433,151 @@ async def test_with_one_thread_only_sync_nodes_that_call_each_other_do_not_deadl
         return 1 + trio.from_thread.run(rt.call, count, levels - 1) if levels else 0
 
     assert await rt.call_batch(count, [5, 6, 7]) == [5, 6, 7]
+
+
+# What a sync node may wait for in Trio, each in need of a thread itself.
+
+
+def leaf(number: int = 3) -> int:
+    return number
+
+
+LEAF = rt.Flow("leaf", leaf)
+
+
+def starts(*, task_status: trio.TaskStatus[int]) -> None:
+    trio.from_thread.run_sync(task_status.started, 3)
+
+
+@contextlib.asynccontextmanager
+async def opened() -> AsyncIterator[int]:
+    yield await LEAF.ainvoke()
+
+
+@contextlib.asynccontextmanager
+async def closes() -> AsyncIterator[int]:
+    yield 3
+    await LEAF.ainvoke()
+
+
+def of_a_pending_call() -> int:
+    pending = trio.from_thread.run_sync(rt.current_session().start_soon, leaf)
+    trio.from_thread.run(pending.wait)
+    return pending.result()
+
+
+def of_a_service() -> int:
+    pending = trio.from_thread.run_sync(rt.current_session().start_service, leaf)
+    trio.from_thread.run(pending.wait)
+    return pending.result()
+
+
+def of_a_start() -> int:
+    return trio.from_thread.run(rt.current_session().start, starts)
+
+
+def of_a_resource() -> int:
+    return trio.from_thread.run(rt.current_session().enter_async_context, opened())
+
+
+def of_a_shared_resource() -> int:
+    return trio.from_thread.run(rt.current_session().shared_resource, "client", opened)
+
+
+def of_a_flow() -> int:
+    return LEAF.invoke()
+
+
+def in_one_go(wait: Callable[[], Coroutine[object, Never, int]]) -> Callable[[], int]:
+    def run() -> int:
+        return trio.from_thread.run(wait)
+
+    run.__name__ = wait.__name__
+    return run
+
+
+async def of_a_session() -> int:
+    async with rt.Session() as session:
+        pending = session.start_soon(leaf)
+        await session.enter_async_context(closes())
+    return pending.result()
+
+
+async def of_a_drain() -> int:
+    async with rt.Session() as session:
+        pending = session.start_soon(leaf)
+        await session.drain(PATIENCE)
+        return pending.result()
+
+
+async def of_a_group() -> int:
+    async with rt.open_group() as group:
+        pending = group.start_soon(leaf)
+    return pending.result()
+
+
+async def of_a_call_that_has_ended() -> int:
+    async with rt.as_completed(leaf, [3], limit=1) as finished:
+        (result,) = [pending.result() async for pending in finished]
+    return result
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        of_a_pending_call,
+        of_a_service,
+        of_a_start,
+        of_a_resource,
+        of_a_shared_resource,
+        of_a_flow,
+        in_one_go(of_a_session),
+        in_one_go(of_a_drain),
+        in_one_go(of_a_group),
+        in_one_go(of_a_call_that_has_ended),
+    ],
+)
+async def test_sync_nodes_that_hold_every_thread_may_wait_for_what_needs_one(run: Callable[[], int]) -> None:
+    rt.set_config(thread_limit=2)
+    with trio.fail_after(PATIENCE):
+        async with rt.Session():
+            assert await rt.call_batch(rt.function_node(lambda _: run(), name=run.__name__), range(3)) == [3, 3, 3]
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_sync_node_that_fills_the_buffer_of_broadcasts_lends_its_thread_to_the_callback(
+    *, is_async: bool
+) -> None:
+    rt.set_config(thread_limit=1)
+    got: list[int] = []
+
+    async def heard(item: int) -> None:
+        got.append(await LEAF.ainvoke(item))
+
+    def heard_in_a_thread(item: int) -> None:
+        got.append(LEAF.invoke(item))
+
+    def produce() -> None:
+        for number in range(2 * BUFFER + 50):
+            trio.from_thread.run(rt.broadcast, number)
+
+    with trio.fail_after(PATIENCE):
+        async with rt.Session(broadcast_callback=heard if is_async else heard_in_a_thread):
+            await rt.call(produce)
+    assert got == list(range(2 * BUFFER + 50))
+
+
+async def test_a_sync_node_keeps_its_thread_while_there_is_room_for_its_broadcasts() -> None:
+    rt.set_config(thread_limit=1)
+    log: list[str] = []
+
+    def tell() -> None:
+        for number in range(BUFFER // 2):
+            trio.from_thread.run(rt.broadcast, number)
+        log.append("told")
+
+    async with rt.Session(broadcast_callback=lambda _: None), rt.open_group() as group:
+        group.start_soon(tell)
+        await wait_all_tasks_blocked()
+        group.start_soon(log.append, "another")
+    assert log == ["told", "another"]

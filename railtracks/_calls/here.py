@@ -8,8 +8,9 @@ matter through which hands that nursery was passed.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
 from trio.lowlevel import Task
@@ -21,6 +22,8 @@ from railtracks.exceptions import ContextError
 
 if TYPE_CHECKING:
     from railtracks._records.data import CurrentCall
+
+T = TypeVar("T")
 
 # The end of an error that no session, or no durable session, is here.
 IN_ANOTHER_PROCESS: Final = "; in another process the sessions of its parent do not exist: pass values as arguments"
@@ -139,6 +142,23 @@ def frame_here() -> Frame | None:
     task = this_task()
     frame = current_frame.get()
     return find_frame(task) if frame is None or frame.task is not task else frame
+
+
+@trio.lowlevel.enable_ki_protection
+async def with_slot_lent(wait: Callable[[], Awaitable[T]]) -> T:
+    """Await something that may need a worker thread; if one waits for it here, it lends its slot meanwhile.
+
+    As a call that the thread makes does: else threads could hold every slot, and wait for what needs one more.
+    """
+    frame = enclosing_frame(this_task())
+    slot = None if frame is None else frame.slot
+    if slot is None:
+        return await wait()
+    slot.lend()
+    try:
+        return await wait()
+    finally:
+        await slot.take_back()  # noqa: ASYNC102 - shielded in there
 
 
 def enclosing_frame(task: Task) -> Frame | None:

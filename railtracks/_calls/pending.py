@@ -13,6 +13,7 @@ from trio.lowlevel import enable_ki_protection
 
 from railtracks._calls.call import outcome_of
 from railtracks._calls.frames import Frame, current_frame
+from railtracks._calls.here import with_slot_lent
 from railtracks._nodes.node import Node
 from railtracks._records.ends import Status
 from railtracks._records.error_parts import text_of
@@ -108,7 +109,7 @@ class PendingCall(Generic[R_co]):
             return
         if self._ended is None:
             self._ended = trio.Event()
-        await self._ended.wait()
+        await with_slot_lent(self._ended.wait)
 
     @enable_ki_protection
     def cancel(self, reason: str | None = None) -> None:

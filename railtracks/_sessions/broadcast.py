@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, cast
 
@@ -14,7 +15,7 @@ import trio
 
 from railtracks._calls.ctrl_c import users_code
 from railtracks._calls.frames import Frame
-from railtracks._calls.here import leave_calls, open_scope, own_frame, this_task
+from railtracks._calls.here import leave_calls, open_scope, own_frame, this_task, with_slot_lent
 from railtracks._calls.identity import Identity, use_identity
 from railtracks._nodes.making import is_coroutine_function
 from railtracks._options import Callback
@@ -189,7 +190,10 @@ class Broadcaster:
             # Not before: `close` waits for a delivery that has begun.
             self._has_begun = True
         try:
-            await self._send.send((item, key))
+            send = partial(self._send.send, (item, key))
+            # Only where it waits: a thread that broadcasts often is not to stand in line for its slot each time.
+            is_full = self._receive.statistics().current_buffer_used >= BUFFER
+            await (with_slot_lent(send) if is_full else send())
         except (trio.ClosedResourceError, trio.BrokenResourceError):
             raise ContextError(
                 "the session has ended, so this item cannot be broadcast any more: broadcast before its block is left"

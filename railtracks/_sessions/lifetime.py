@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from railtracks._calls.frames import Frame, SessionScope, current_frame
-from railtracks._calls.here import frame_in
+from railtracks._calls.here import frame_in, with_slot_lent
 from railtracks._config import required
 from railtracks._records.ends import CauseKind
 from railtracks._records.errors import bare, combined, is_fatal, members, raise_unchanged, without_cancelled
@@ -364,13 +364,13 @@ class Lifetime:
         # Until then the call runs in the cancel scopes of its starter, which the session's cancel may not reach: the
         # watching task cancels it.
         self.watch()
-        return await self.background.start(node, args, kwargs)
+        return await with_slot_lent(partial(self.background.start, node, args, kwargs))
 
     @trio.lowlevel.enable_ki_protection
     async def drain(self, grace: float, kind: CauseKind) -> None:
         """Refuse new work, wait for what runs, and cancel the session when the grace is over. See `Drain.run`."""
         if self.is_open:
-            await self._drain.run(grace, kind)
+            await with_slot_lent(partial(self._drain.run, grace, kind))
         else:
             await trio.lowlevel.checkpoint()
 

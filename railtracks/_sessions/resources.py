@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from types import TracebackType
 from typing import Final, TypeVar, cast
 
 import trio
 
 from railtracks._calls.ctrl_c import users_code
+from railtracks._calls.here import with_slot_lent
 from railtracks._records.error_parts import answer, shown_name
 from railtracks._records.errors import raise_cancelled, raise_unchanged, without_cancelled
 from railtracks._records.value_texts import class_name
@@ -148,6 +150,14 @@ class Resources:
             ContextError: If the session has ended, or ends before the resource is open.
             BaseException: What the resource raises as it opens.
         """
+        return await with_slot_lent(partial(self._enter, cm))
+
+    @trio.lowlevel.enable_ki_protection
+    async def share(self, key: Hashable, factory: Callable[[], AbstractAsyncContextManager[T]]) -> T:
+        """Return the value of the resource with a key, and open it first if nobody has. A checkpoint."""
+        return await with_slot_lent(partial(self._share, key, factory))
+
+    async def _enter(self, cm: AbstractAsyncContextManager[T]) -> T:
         if self._is_closed:
             # Whoever opened it now, nobody would close it.
             raise ContextError("the session has ended: open a resource before its block is left")
@@ -169,14 +179,12 @@ class Resources:
             # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
             del refusal
 
-    @trio.lowlevel.enable_ki_protection
-    async def share(self, key: Hashable, factory: Callable[[], AbstractAsyncContextManager[T]]) -> T:
-        """Return the value of the resource with a key, and open it first if nobody has. A checkpoint."""
+    async def _share(self, key: Hashable, factory: Callable[[], AbstractAsyncContextManager[T]]) -> T:
         shared = self._shared.setdefault(key, _Shared())
         async with shared.lock:
             if shared.is_open:
                 return cast("T", shared.value)
-            value = await self.enter(factory())
+            value = await self._enter(factory())
             shared.value, shared.is_open = value, True
             return value
 
