@@ -1,5 +1,7 @@
 """Background calls, which the end of the session awaits, and services, which it cancels."""
 
+import logging
+import threading
 from contextvars import ContextVar
 
 import pytest
@@ -435,3 +437,26 @@ async def test_a_start_from_beside_the_session_does_not_outlive_its_end() -> Non
         await trio.testing.wait_all_tasks_blocked()
         session.cancel()
     assert session.status == "cancelled"
+
+
+async def test_a_session_that_ends_names_the_sync_service_that_it_waits_for(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, go = trio.Event(), threading.Event()
+
+    @rt.function_node
+    def poll() -> None:
+        trio.from_thread.run_sync(running.set)
+        assert go.wait(10)
+
+    def see(record: logging.LogRecord) -> bool:
+        if record.levelno == logging.WARNING:
+            go.set()
+        return True
+
+    monkeypatch.setattr(caplog.handler, "filters", [see])
+    async with rt.Session(name="run", save_state=False) as session:
+        session.start_service(poll)
+        await running.wait()
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == ["session 'run' is ending and waits for node 'poll': a worker thread cannot be stopped"]

@@ -151,6 +151,11 @@ class Background:
         for service in self._services:
             service.cancel(_REASON)
 
+    @property
+    def services(self) -> frozenset[str]:
+        """The names of the nodes whose calls are services and run."""
+        return frozenset(service.node_name for service in self._services)
+
     async def wait_for_all(self) -> None:
         """Cancel the services, and wait until no background call runs."""
         self.cancel_services()

@@ -300,6 +300,8 @@ class Lifetime:
 
     async def _wait_for_background(self) -> BaseException | None:
         """Wait for the background calls; return what ended the wait early: `Cancelled`, or Ctrl-C in the main task."""
+        # Nothing but the end of the session cancels them, and nobody else waits for them.
+        _warn_of(self.background.services, self._root.scope, self._final_work.log)
         try:
             await self.background.wait_for_all()
         except BaseException as error:  # noqa: ASYNC103, BLE001 - ends the session like an error of the body
@@ -405,6 +407,11 @@ def _react_to_cancel(background: Background, scope: SessionScope, log: SessionLo
     Runs in the watching task, as soon as the session is cancelled.
     """
     background.cancel_starting()
-    for node in sorted(set(scope.workers.values())):
+    _warn_of(frozenset(scope.workers.values()), scope, log)
+
+
+def _warn_of(nodes: frozenset[str], scope: SessionScope, log: SessionLog) -> None:
+    """Log a warning for each of these nodes that runs in a worker, and so delays the session's end."""
+    for node in sorted(nodes.intersection(scope.workers.values())):
         line = f"session {scope.label!r} is ending and waits for node {node!r}: a worker thread cannot be stopped"
         log.log(logging.WARNING, line, logger="RT.Session")

@@ -418,7 +418,7 @@ class Session(AsyncBlock):
             raise ContextError(f"session {label!r} belongs to another Trio run than this code: open a session here")
         raise RuntimeError(
             f"session {label!r} belongs to a Trio run, and this code is not in it: in the thread of a sync node use"
-            " trio.from_thread.run_sync(session.start_soon, ...), or trio.from_thread.run for what is awaited"
+            " trio.from_thread.run_sync(...) for its methods, and trio.from_thread.run(...) for those that are awaited"
         )
 
     def _open(self) -> Lifetime:
