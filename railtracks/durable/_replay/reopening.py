@@ -1,43 +1,47 @@
 """Which recorded calls of a session that has ended run again when a person asks for it.
 
-`DurableStore.retry` calls this. A failed call runs again if nothing is recorded after it in its strand, and if every
+`DurableStore.retry` calls this. A failed call runs again if the code did not go on from it (`going_on`), and if every
 call around it runs again, too. So does a cancelled one, because what cancelled it may not come again. A failure that
-the code went on from is past: what came after it was built on it. The code around a nursery went on from all that had
-ended in its tasks.
+the code went on from is past: what came after it was built on it. Where the record does not tell, a failure is past.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import count, takewhile
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate
 from typing import Final, TypeAlias
 
 from attrs import define, field
 
+from railtracks.durable._replay.going_on import Begun, End, GoingOn
 from railtracks.durable._replay.identities import Identities
-from railtracks.durable._replay.strands import block_label
-from railtracks.durable._store.schema import ROOT, WAIT, CallRow, RowStatus
+from railtracks.durable._replay.inner_blocks import InnerBlocks, Place
+from railtracks.durable._store.schema import FLOW, ROOT, WAIT, CallRow, RowStatus
 from railtracks.durable._store.table import CALLS
 
 _UNSUCCESSFUL: Final = frozenset([RowStatus.FAILED, RowStatus.CANCELLED])
-# How many numbers a strand may have taken for what is in no row, before a session block that was opened there.
-_UNRECORDED: Final = 16
+_OUTCOMES: Final = frozenset([RowStatus.COMPLETED, RowStatus.FAILED])
 
 
 @define(frozen=True)
 class InnerSession:
-    """A session inside that has ended and not completed.
+    """A session inside.
 
     Attributes:
         name: What a session block is called in its place.
-        ended_at: When it has ended.
+        began_at: When it began.
+        ended_at: When it has ended, if it has.
+        has_failed: Whether it has ended and not completed.
         is_possible: Whether it can be opened again and end otherwise.
     """
 
     name: str
-    ended_at: float
-    is_possible: bool
+    began_at: float
+    ended_at: float | None
+    has_failed: bool = False
+    is_possible: bool = False
 
 
 # By identifier.
@@ -52,8 +56,10 @@ class EndedCall:
         attempts: The last row of each attempt, by its key.
         row: The last row of all: how the call ended.
         call_id: Its number in the views: that of its first row, or of its first row since it last began again.
-        is_last: Whether the code did not go on after it: nothing is recorded after it in its strand, and nothing began
-            after its end in the code of the call around it.
+        began: Its first row.
+        is_last: Whether the code did not go on after it.
+        outcome: The number of the row of its first outcome; infinity if it has none.
+        has_inside: Whether any call was made in it.
         may_run: Whether it runs again if every call around it does.
         inside: The calls that were made in it.
         sessions: The sessions that failed last in it, or that it ran as a flow.
@@ -62,7 +68,10 @@ class EndedCall:
     attempts: dict[str, CallRow]
     row: CallRow
     call_id: int
+    began: CallRow
     is_last: bool = True
+    outcome: float = math.inf
+    has_inside: bool = False
     may_run: bool = False
     inside: list[EndedCall] = field(factory=list["EndedCall"])
     sessions: list[str] = field(factory=list[str])
@@ -71,6 +80,11 @@ class EndedCall:
     def has_failed(self) -> bool:
         """Whether it ended by a failure."""
         return self.row.status == RowStatus.FAILED
+
+    @property
+    def ended_at(self) -> float:
+        """When it ended."""
+        return self.row.ended_at or 0.0
 
     @property
     def is_open(self) -> bool:
@@ -98,45 +112,23 @@ class EndedCall:
         return iter(() if is_as_it_is else self.attempts.values())
 
 
-@define(eq=False)
-class Strip:
-    """What is recorded of one strand.
-
-    Attributes:
-        end: The number of what was recorded last.
-        begun_after: How many rows there were when the last thing in it first began.
-        begun_at: The wall time then.
-    """
-
-    end: int = -1
-    begun_after: int = -1
-    begun_at: float = -math.inf
-
-    def add(self, row: CallRow, *, is_first: bool) -> None:
-        """Take up a row of the strand, which may be the first one of its call."""
-        self.end = max(self.end, row.position)
-        if is_first:
-            # What is no call has a row at once, and ends with it.
-            self.begun_after = max(self.begun_after, row.began_after if row.status in CALLS else row.seq)
-            self.begun_at = max(self.begun_at, row.began_at)
-
-    def went_on_after(self, row: CallRow) -> bool:
-        """Return whether something began in this strand after a call of another strand had ended.
-
-        Args:
-            row: The row of its end.
-        """
-        if row.status == RowStatus.FAILED:
-            return self.begun_after >= row.seq
-        # The row of a cancelled call is committed some time after the cancel. So the clock has to tell.
-        return self.begun_at >= (row.ended_at or 0.0)
+def _end_of(row: CallRow) -> End:
+    """Return the end of a call, given its last row."""
+    seq = row.seq if row.status == RowStatus.FAILED else None
+    return End(row.parent, row.strand, row.position, seq, row.ended_at or 0.0)
 
 
-def _strip_of(row: CallRow) -> Strip:
-    """Return a strand with this row alone."""
-    strip = Strip()
-    strip.add(row, is_first=True)
-    return strip
+class _Outcomes:
+    """How many rows there were at a time, by the clocks of those that wrote them."""
+
+    def __init__(self, rows: list[CallRow]) -> None:
+        ended = sorted((row.ended_at or 0.0, row.seq) for row in rows if row.status in _OUTCOMES)
+        self._times = [at for at, _ in ended]
+        self._last = [0, *accumulate((seq for _, seq in ended), max)]
+
+    def until(self, at: float) -> int:
+        """Return the number of the last outcome at a time."""
+        return self._last[bisect_right(self._times, at)]
 
 
 def _may_end_otherwise(inside: list[EndedCall], sessions: list[str], inner: InnerSessions) -> bool:
@@ -154,86 +146,119 @@ class Reopening:
     Args:
         identities: What the session and its calls are known by outside.
         rows: Its rows, in the order of the commits.
-        inner: The sessions inside it that have ended and not completed.
-        inside: The identifiers of all sessions inside it.
+        inner: The sessions inside it.
 
     Attributes:
         is_possible: Whether the session may end otherwise than it did.
     """
 
-    def __init__(
-        self, identities: Identities, rows: list[CallRow], inner: InnerSessions, inside: frozenset[str]
-    ) -> None:
-        self._identities = identities
+    def __init__(self, identities: Identities, rows: list[CallRow], inner: InnerSessions) -> None:
         self._rows = rows
-        self._inside = inside
+        self._inner = inner
         self._calls: dict[tuple[str, int, int], EndedCall] = {}
         self._by_key: dict[str, EndedCall] = {}
-        # By strand.
-        self._strips: dict[str, Strip] = {}
-        starts = set[tuple[str, int, int]]()
+        self._going_on = GoingOn()
+        # A background call has a strand of its own: its starter has gone on at once.
+        starts = {(row.strand, row.position, row.place) for row in rows if row.status == RowStatus.STARTED}
         for row in rows:
-            position = row.strand, row.position, row.place
-            strip = self._strips.setdefault(row.strand, Strip())
-            strip.add(row, is_first=position not in self._calls and position not in starts)
-            if row.status == RowStatus.STARTED:
-                starts.add(position)
-            elif row.status in CALLS:
-                self._add(position, row)
+            if row.status in CALLS:
+                self._add((row.strand, row.position, row.place), row)
+        self._take_up_rows(starts)
         self._top: list[EndedCall] = []
-        for (strand, number, place), call in self._calls.items():
-            # A background call has a strand of its own: its starter has gone on at once.
-            call.is_last = (strand, number, place) in starts or (
-                number == self._strips[strand].end and not self._is_left(call.row)
-            )
+        for call in self._calls.values():
             around = self._by_key.get(call.row.parent)
             (self._top if around is None else around.inside).append(call)
-        for call in self._calls.values() if inner else ():
-            flow, _ = identities.of_flow(next(iter(call.attempts)))
-            call.sessions = [flow] if flow in inner else self._blocks_in(call.attempts, call.inside, inner)
-        self._sessions = self._blocks_in([ROOT], self._top, inner)
+        flows = self._flows(identities) if inner else {}
+        blocks = self._find_blocks(identities, {key: each for key, each in inner.items() if key not in flows})
+        self._going_on.close()
+        for position, call in self._calls.items():
+            call.is_last = position in starts or not self._going_on.is_past(_end_of(call.row))
+        self._sessions: list[str] = []
+        self._place_sessions(flows, blocks)
         # What is inside is decided first.
         for call in reversed(list(self._walk(only_again=False))):
             call.decide(inner)
         self.is_possible = _may_end_otherwise(self._top, self._sessions, inner)
 
+    def _take_up_rows(self, starts: set[tuple[str, int, int]]) -> None:
+        """Tell what began: each call by its first row, and what is no call."""
+        with_calls = {(row.parent, row.strand) for row in self._rows if row.status in CALLS}
+        for position, call in self._calls.items():
+            if position not in starts:
+                began, row = call.began, call.row
+                is_void = row.status == RowStatus.CANCELLED and not (call.has_inside or self._inner)
+                at, passed = (began.began_after, began.began_at), (call.outcome, math.inf)
+                if row.status == RowStatus.CANCELLED:
+                    passed = call.outcome, math.nextafter(call.ended_at, math.inf)
+                self._going_on.add(Begun(row.parent, row.strand, row.position, at, passed, is_void))
+        for row in self._rows:
+            if row.status in {RowStatus.STARTED, RowStatus.BROADCAST}:
+                # In tasks that have made no call yet, numbers count equal things, in no order.
+                is_ordered = row.strand == row.parent or (row.parent, row.strand) in with_calls
+                strand = row.strand if is_ordered else f"{row.strand} {row.position}"
+                number = row.position if is_ordered else 0
+                # Nothing waits for its row. One more than the time: a strand is not around itself.
+                passed = math.inf, math.nextafter(row.began_at, math.inf)
+                self._going_on.add(Begun(row.parent, strand, number, (row.seq, row.began_at), passed))
+
+    def _flows(self, identities: Identities) -> dict[str, EndedCall]:
+        """Return the calls of inner flows, by the identifiers of the sessions that these ran."""
+        calls = (each for each in self._calls.values() if each.row.node.startswith(FLOW))
+        return {identities.of_flow(next(iter(each.attempts)))[0]: each for each in calls}
+
+    def _find_blocks(self, identities: Identities, inner: InnerSessions) -> dict[str, Place | None]:
+        """Return where session blocks stand, as far as that is found, and tell when they began."""
+        blocks = InnerBlocks(identities, {key: each.name for key, each in inner.items()})
+        # In a completed call no block is opened again.
+        open_ = [each for each in self._calls.values() if each.row.status != RowStatus.COMPLETED]
+        bodies = [ROOT, *(key for each in open_ for key in each.attempts)] if inner else []
+        blocks.find({key: self._going_on.strands(key) for key in bodies})
+        outcomes = _Outcomes(self._rows if blocks.places else [])
+        for key, place in blocks.places.items():
+            each = inner[key]
+            at = outcomes.until(each.began_at), each.began_at
+            passed = math.inf, math.inf if each.ended_at is None else math.nextafter(each.ended_at, math.inf)
+            self._going_on.add(Begun(place.body, place.strand, place.number, at, passed))
+        return {key: blocks.places.get(key) for key in inner}
+
+    def _place_sessions(self, flows: dict[str, EndedCall], blocks: dict[str, Place | None]) -> None:
+        """Note of each failed session inside in which call it may be opened again, unless it is past."""
+        for key, each in self._inner.items():
+            if not each.has_failed:
+                continue
+            if key in flows:
+                flows[key].sessions.append(key)
+            elif self._is_last_block(each, blocks[key]):
+                place = blocks[key]
+                around = None if place is None else self._by_key.get(place.body)
+                (self._sessions if around is None else around.sessions).append(key)
+
+    def _is_last_block(self, block: InnerSession, place: Place | None) -> bool:
+        """Return whether the code did not go on after a session block."""
+        ended_at = block.ended_at or 0.0
+        if place is not None:
+            return not self._going_on.is_past(End(place.body, place.strand, place.number, None, ended_at))
+        # Nobody knows which call is around it. It may be any that was open then.
+        others = (each.began_at for each in self._inner.values())
+        return max(self._going_on.last_at, *others) < ended_at and not any(
+            each.row.status == RowStatus.COMPLETED
+            and each.began.began_at <= block.began_at
+            and each.ended_at >= ended_at
+            for each in self._calls.values()
+        )
+
     def _add(self, position: tuple[str, int, int], row: CallRow) -> None:
         known = self._calls.get(position)
         if known is None:
-            known = self._calls[position] = EndedCall({row.key: row}, row, row.seq)
+            known = self._calls[position] = EndedCall({row.key: row}, row, row.seq, row)
         else:
             known.add(row)
+        if row.status in _OUTCOMES:
+            known.outcome = min(known.outcome, row.seq)
         self._by_key[row.key] = known
-
-    def _is_left(self, row: CallRow) -> bool:
-        """Return whether the code around a nursery went on after a call of one of its tasks.
-
-        The task has a strand of its own, and the code of the call around it another one. What other tasks did then says
-        nothing: they may not have heard of the end.
-        """
-        around = None if row.strand == row.parent else self._strips.get(row.parent)
-        return around is not None and around.went_on_after(row)
-
-    def _blocks_in(self, keys: Iterable[str], inside: list[EndedCall], inner: InnerSessions) -> list[str]:
-        """Return the sessions of blocks that were opened last in a strand of a call, or of the session."""
-        if not inner:
-            return []
-        found = [each for key in keys for each in self._blocks_of_tasks(key, inner)]
-        for strand in {*keys, *(each.row.strand for each in inside)}:
-            end = self._strips.get(strand, Strip()).end + 1
-            places = (self._identities.of_place(strand, number)[0] for number in range(end, end + _UNRECORDED))
-            found.extend(each for each in places if each in inner)
-        return found
-
-    def _blocks_of_tasks(self, key: str, inner: InnerSessions) -> Iterator[str]:
-        """Return the sessions of blocks that tasks of a call opened before their first call, and that are not past."""
-        around = self._strips.get(key, Strip())
-        for name in sorted({each.name for each in inner.values()}):
-            places = (self._identities.of_place(block_label(key, name), number)[0] for number in count())
-            opened = [*takewhile(self._inside.__contains__, places)]
-            # Such a block has no row here that would tell by its number what came after it.
-            if opened and opened[-1] in inner and around.begun_at < inner[opened[-1]].ended_at:
-                yield opened[-1]
+        around = self._by_key.get(row.parent)
+        if around is not None:
+            around.has_inside = True
 
     def _walk(self, *, only_again: bool) -> Iterator[EndedCall]:
         """Return all calls, or those that run again: each after the call around it."""
@@ -274,17 +299,20 @@ class Reopening:
         for call in self._walk(only_again=True):
             yield from call.sessions
 
-    def past(self) -> tuple[EndedCall, CallRow] | None:
-        """Return the last failed call that the code went on from, and the row of what came next."""
+    def past(self) -> tuple[EndedCall, str] | None:
+        """Return the last failed call that the code went on from, and what an error calls what came next."""
         failed = [each for each in self._calls.values() if each.has_failed and not each.is_last]
         if not failed:
             return None
         last = max(failed, key=lambda each: each.row.seq)
-        strand = last.row.strand
-        later = [row for row in self._rows if row.strand == strand and row.position > last.row.position]
-        return last, min(later or self._after_nursery(last.row), key=lambda row: row.position)
+        end = last.row
+        begun = [row for row in self._rows if row.parent == end.parent and row.status != RowStatus.DELIVERED]
+        later = [row for row in begun if row.strand == end.strand and row.position > end.position]
+        if later:
+            return last, _named(min(later, key=lambda row: row.position))
+        later = [row for row in begun if (row.began_after if row.status in CALLS else row.seq) >= end.seq]
+        return last, _named(later[0]) if later else "a session block"
 
-    def _after_nursery(self, row: CallRow) -> list[CallRow]:
-        """Return the rows of what began after a call of a nursery's task in the code of the call around it."""
-        around = (each for each in self._rows if each.strand == row.parent)
-        return [each for each in around if _strip_of(each).went_on_after(row)]
+
+def _named(row: CallRow) -> str:
+    return repr(row.node or "a broadcast")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import sqlalchemy as sa
@@ -48,7 +49,8 @@ class _Ended:
     def inner(self) -> InnerSession:
         """What the session around it has to know of it."""
         row = self.session
-        return InnerSession(row.session_name or row.flow_name or "", row.ended_at or 0.0, self.is_possible)
+        name = row.session_name or row.flow_name or ""
+        return InnerSession(name, row.created_at, row.ended_at, has_failed=True, is_possible=self.is_possible)
 
 
 def retried(access: Access, session_id: str) -> None:
@@ -95,13 +97,27 @@ def _ended(connection: Connection, row: SessionRow) -> _Ended:
     query = sa.select(sessions).where(its, sessions.c.status.in_(FINAL - {DurableStatus.COMPLETED}))
     found = map(session_row, connection.execute(query.with_for_update()).all())
     inside = {each.session_id: _ended(connection, each) for each in found}
-    all_inside: list[str] = []
-    if inside:
-        all_inside += connection.execute(sa.select(sessions.c.session_id).where(its)).scalars()
     identities = Identities(name_of_life(row.session_id, row.life), row.seed, Strands())
-    inner = {key: each.inner for key, each in inside.items()}
-    reopening = Reopening(identities, rows, inner, frozenset(all_inside))
-    return _Ended(row, rows, inside, reopening)
+    return _Ended(row, rows, inside, Reopening(identities, rows, _inner(connection, its, inside)))
+
+
+def _inner(
+    connection: Connection, its: sa.ColumnElement[bool], ended: Mapping[str, _Ended]
+) -> Mapping[str, InnerSession]:
+    """Return all sessions inside one by their identifiers, also those that are open or completed.
+
+    Args:
+        connection: A transaction in the store.
+        its: The condition that a session was opened in this one.
+        ended: Those that have ended and not completed.
+    """
+    columns = sessions.c.session_id, sessions.c.session_name, sessions.c.flow_name
+    query = sa.select(*columns, sessions.c.created_at, sessions.c.ended_at).where(its)
+    found = {
+        session_id: InnerSession(name or flow or "", began_at, ended_at)
+        for session_id, name, flow, began_at, ended_at in connection.execute(query).all()
+    }
+    return {**found, **{key: each.inner for key, each in ended.items()}}
 
 
 def _open_again(connection: Connection, ended: _Ended, now: float) -> None:
@@ -158,7 +174,7 @@ def _why_not(ended: _Ended) -> str:
     session_id = ended.session.session_id
     return (
         f"has no failed call left that would run again: its code went on after call {call.call_id}, {call.row.node!r},"
-        f" had failed, with {later.node or 'a broadcast'!r}. Fork it before that call,"
+        f" had failed, with {later}. Fork it before that call,"
         f" store.fork({session_id!r}, before={call.call_id}); or if the code was mended,"
         f" store.fork({session_id!r}) runs it again with all recorded outcomes"
     )
