@@ -57,7 +57,7 @@ NO_STORES: list[tuple[Callable[[Path], object], str]] = [
     (Path.touch, "there is no store sqlite:///"),
     (_of_another_program, "there is no store sqlite:///"),
     (_text, "cannot be read: file is not a database"),
-    (Path.mkdir, "cannot be read: unable to open"),
+    (Path.mkdir, "cannot be read: it is a folder"),
 ]
 
 

@@ -169,3 +169,13 @@ def test_what_no_resume_can_start_again_is_warned_of(store: rt.DurableStore, cap
     (record,) = caplog.records
     assert "could not start 'listening' again in the background" in record.getMessage()
     assert "its arguments cannot be stored" in record.getMessage()
+
+
+def test_the_start_of_a_node_that_is_not_recorded_is_not_recorded(store: rt.DurableStore) -> None:
+    async def main() -> int:
+        return await rt.current_session().start(failing_server.with_options(durable=False))
+
+    IS_FIRST[:] = [False]
+    flow = flow_of(store, main)
+    assert flow.invoke(session_id="s") == 11
+    assert [call.node for call in store.load("s").calls] == ["main", "add", "add", "fails", "add"]

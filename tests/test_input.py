@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 import trio
 from postgres_server import PostgresServer
 from proof_rounds import rounds
@@ -24,8 +25,10 @@ from sqlalchemy.engine import URL
 
 import railtracks as rt
 from railtracks._nodes.lookup import named
-from railtracks.durable._sessions.store import store_with
+from railtracks.durable._sessions.store import access_of, store_with
 from railtracks.durable._store.patience import Patience
+from railtracks.durable._store.reading import session_row
+from railtracks.durable._store.schema import SESSION_HEAD
 from railtracks.durable._store.sqlite import LockFiles
 from railtracks.durable._values.sealing import Sealer
 from railtracks.durable._values.values import Values
@@ -977,3 +980,12 @@ def test_a_damaged_state_file_is_read_or_is_a_state_error_and_nothing_is_called_
     ends = json.loads(told)
     print(f"{ends['read']} damaged states were read, {ends['refused']} refused")  # noqa: T201 - the figures
     assert ends["refused"] > STATES / 3
+
+
+@pytest.mark.parametrize("column", ["session_id", "seed", "status", "created_at", "fence", "recoveries"])
+def test_a_session_whose_row_lacks_a_value_that_each_has_is_damaged(column: str, store: rt.DurableStore) -> None:
+    interrupted(store, "s")
+    with access_of(store).reading() as (connection, _, _owner):
+        row = session_row(connection.execute(sa.select(*SESSION_HEAD)).one())
+    with pytest.raises(rt.StoreError, match=f"its {column} is None"):
+        session_row(row._replace(**{column: None}))

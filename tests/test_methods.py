@@ -12,6 +12,7 @@ import trio
 
 import railtracks as rt
 from railtracks import testing
+from railtracks._records.roles import ModelRole
 
 
 @rt.after_node
@@ -71,6 +72,16 @@ async def test_a_copy_of_an_object_runs_its_methods_on_itself_whatever_options_t
 async def test_options_of_a_method_stay_on_a_copy_of_its_object() -> None:
     second = copy.deepcopy(Client("first"))
     assert (second.timed.timeout, second.named.name, second.again.timeout) == (5, "named", 5)
+
+
+async def test_a_shallow_copy_is_the_same_and_a_role_stays_on_the_method_of_a_copy() -> None:
+    client = Client("first")
+    assert copy.copy(twice) is twice
+    assert copy.copy(client.fetch).origin == client.fetch.origin
+    played = client.fetch.with_role(ModelRole("model", "provider"))
+    second = copy.deepcopy(played)
+    assert (second.role, await rt.call(second)) == (played.role, "first")
+    assert second.origin != played.origin
 
 
 def test_a_method_equals_itself_got_once_more_and_no_other() -> None:

@@ -250,18 +250,15 @@ class FinalWork:
 
     async def _hand_out_payload(self, callback: Callback) -> None:
         seconds, failure = self._cleanup_timeout, None
-        try:
-            # The time limit is for the user's callback; making the payload takes as long as it takes.
-            payload = await in_thread_or_here(self.record.payload, limiter=saving_limiter())
-            with trio.move_on_after(seconds) as limit:
-                failure = await failure_of(callback, payload)
-            if limit.cancel_called:
-                # One that runs in a thread cannot be stopped: no cancel has reached it.
-                end = "was cancelled" if limit.cancelled_caught else "the session has waited for it"
-                what = f"payload_callback {shown_name(callback)!r} took longer than its {seconds:g} seconds"
-                self._log(logging.WARNING, f"{what} (cleanup_timeout), and {end}")
-        except Exception as error:  # noqa: BLE001 - a callback's failure is logged and changes nothing
-            failure = error
+        # The time limit is for the user's callback; making the payload takes as long as it takes.
+        payload = await in_thread_or_here(self.record.payload, limiter=saving_limiter())
+        with trio.move_on_after(seconds) as limit:
+            failure = await failure_of(callback, payload)
+        if limit.cancel_called:
+            # One that runs in a thread cannot be stopped: no cancel has reached it.
+            end = "was cancelled" if limit.cancelled_caught else "the session has waited for it"
+            what = f"payload_callback {shown_name(callback)!r} took longer than its {seconds:g} seconds"
+            self._log(logging.WARNING, f"{what} (cleanup_timeout), and {end}")
         if failure is not None and not is_ordinary(failure):
             self._exits.append(failure)
         elif failure is not None:

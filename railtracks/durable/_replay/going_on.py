@@ -64,6 +64,11 @@ class End:
     at: float
 
 
+def since(at: float) -> Moment:
+    """Return the moment right after a wall time: what ends then did not end before what began then."""
+    return math.inf, math.nextafter(at, math.inf)
+
+
 def _earlier(one: Moment, other: Moment) -> Moment:
     return min(one[0], other[0]), min(one[1], other[1])
 
@@ -84,6 +89,8 @@ class _Strip:
         end: The highest number in it.
         first: When it began.
         last: When the last thing in it began.
+        last_around: The same as that for a strand around others. By the clock what is void does not count: a failure
+            that cancels calls beside it also cancels the cleanup there.
         passed: Since when code may have gone on from the first thing in it.
         is_void: Whether all in it is void.
     """
@@ -91,6 +98,7 @@ class _Strip:
     end: int = -1
     first: Moment = NEVER
     last: Moment = _BEFORE_ALL
+    last_around: Moment = _BEFORE_ALL
     passed: Moment = NEVER
     is_void: bool = True
 
@@ -98,6 +106,8 @@ class _Strip:
         self.end = max(self.end, begun.number)
         self.first = _earlier(self.first, begun.at)
         self.last = _later(self.last, begun.at)
+        around = (begun.at[0], -math.inf) if begun.is_void else begun.at
+        self.last_around = _later(self.last_around, around)
         self.passed = _earlier(self.passed, begun.passed)
         self.is_void = self.is_void and begun.is_void
 
@@ -111,7 +121,7 @@ class _Passed:
     """
 
     def __init__(self, strips: Iterable[_Strip], clock: int) -> None:
-        ordered = sorted((each.passed[clock], number, each.last) for number, each in enumerate(strips))
+        ordered = sorted((each.passed[clock], number, each.last_around) for number, each in enumerate(strips))
         self._times = [passed for passed, _, _ in ordered]
         self._last = [_BEFORE_ALL, *accumulate((last for _, _, last in ordered), _later)]
         self._clock = clock

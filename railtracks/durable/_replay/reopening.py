@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 from attrs import define, field
 
-from railtracks.durable._replay.going_on import Begun, End, GoingOn
+from railtracks.durable._replay.going_on import NEVER, Begun, End, GoingOn, since
 from railtracks.durable._replay.identities import Identities
 from railtracks.durable._replay.inner_blocks import InnerBlocks, Place
 from railtracks.durable._store.schema import FLOW, ROOT, WAIT, CallRow, RowStatus
@@ -187,9 +187,9 @@ class Reopening:
             if position not in starts:
                 began, row = call.began, call.row
                 is_void = row.status == RowStatus.CANCELLED and not (call.has_inside or self._inner)
-                at, passed = (began.began_after, began.began_at), (call.outcome, math.inf)
-                if row.status == RowStatus.CANCELLED:
-                    passed = call.outcome, math.nextafter(call.ended_at, math.inf)
+                at = began.began_after, began.began_at
+                ended = since(call.ended_at) if row.status == RowStatus.CANCELLED else NEVER
+                passed = call.outcome, ended[1]
                 self._going_on.add(Begun(row.parent, row.strand, row.position, at, passed, is_void))
         for row in self._rows:
             if row.status in {RowStatus.STARTED, RowStatus.BROADCAST}:
@@ -197,8 +197,8 @@ class Reopening:
                 is_ordered = row.strand == row.parent or (row.parent, row.strand) in with_calls
                 strand = row.strand if is_ordered else f"{row.strand} {row.position}"
                 number = row.position if is_ordered else 0
-                # Nothing waits for its row. One more than the time: a strand is not around itself.
-                passed = math.inf, math.nextafter(row.began_at, math.inf)
+                # Nothing waits for its row.
+                passed = since(row.began_at)
                 self._going_on.add(Begun(row.parent, strand, number, (row.seq, row.began_at), passed))
 
     def _flows(self, identities: Identities) -> dict[str, EndedCall]:
@@ -217,7 +217,7 @@ class Reopening:
         for key, place in blocks.places.items():
             each = inner[key]
             at = outcomes.until(each.began_at), each.began_at
-            passed = math.inf, math.inf if each.ended_at is None else math.nextafter(each.ended_at, math.inf)
+            passed = NEVER if each.ended_at is None else since(each.ended_at)
             self._going_on.add(Begun(place.body, place.strand, place.number, at, passed))
         return {key: blocks.places.get(key) for key in inner}
 
