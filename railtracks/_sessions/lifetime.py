@@ -300,8 +300,9 @@ class Lifetime:
 
     async def _wait_for_background(self) -> BaseException | None:
         """Wait for the background calls; return what ended the wait early: `Cancelled`, or Ctrl-C in the main task."""
-        # Nothing but the end of the session cancels them, and nobody else waits for them.
-        _warn_of(self.background.services, self._root.scope, self._final_work.log)
+        if self.background.is_busy:
+            # Nothing but the end of the session cancels services, and nobody else waits for them.
+            _warn_of(self.background.services, self._root.scope, self._final_work.log)
         try:
             await self.background.wait_for_all()
         except BaseException as error:  # noqa: ASYNC103, BLE001 - ends the session like an error of the body
