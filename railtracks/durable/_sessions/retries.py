@@ -145,8 +145,8 @@ def _open_again(connection: Connection, ended: _Ended, now: float) -> None:
     }
     own = sa.update(sessions).where(sessions.c.session_id == session.session_id)
     connection.execute(own.values(**opened))
-    again = (ended.inside[session_id] for session_id in ended.reopening.sessions())
-    for inner in (each for each in again if each.is_possible):
+    opened_again = (ended.inside[session_id] for session_id in ended.reopening.sessions())
+    for inner in (each for each in opened_again if each.is_possible):
         _open_again(connection, inner, now)
     _prolong_inside(connection, session, now)
 
