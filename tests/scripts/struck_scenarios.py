@@ -340,6 +340,7 @@ def calls_from_a_thread() -> int:
         trio.from_thread.run(rt.call, fails)
     with suppress(ValueError):
         trio.from_thread.run(rt.call, tried_again)
+    trio.from_thread.run(rt.current_session().enter_async_context, resource())
     return INSIDE.invoke(1)
 
 
