@@ -579,6 +579,33 @@ def test_sessions_that_are_inside_one_another_are_looked_at_once(store: rt.Durab
     assert trio.run(rt.recover, store, [flow]).skipped["one"].startswith("session other is damaged")
 
 
+def test_what_is_damaged_of_a_session_that_sleeps_is_told_when_it_wakes(store: rt.DurableStore) -> None:
+    async def waiting() -> str:
+        return await rt.wait_for_signal("go", str, park=True)
+
+    flow = flow_of(store, waiting)
+    for each in ("unread", "unknown", "good"):
+        with pytest.raises(rt.SessionWaiting):
+            flow.invoke(session_id=each)
+    change(store, "update railtracks_sessions set fence = -1 where session_id = 'unread'")
+    change(store, "update railtracks_sessions set status = 'dreaming' where session_id = 'unknown'")
+    asleep = trio.run(rt.recover, store, [flow])
+    assert (asleep.sleeping, set(asleep.skipped)) == (2, {"unknown"})
+    problems = {each.session_id: each.problem or "" for each in store.sessions()}
+    assert "its fence is -1" in problems["unread"]
+    for each in ("unread", "good"):
+        change(
+            store,
+            "insert into railtracks_signals (session_id, name, value, sent_at) values (?, 'go', ?, 1.0)",
+            each,
+            b'"heard"',
+        )
+    woken = trio.run(rt.recover, store, [flow])
+    assert (woken.resumed, woken.sleeping) == (("good",), 0)
+    assert "its fence is -1" in woken.skipped["unread"]
+    assert "its status is 'dreaming'" in woken.skipped["unknown"]
+
+
 def test_a_damaged_wait_costs_its_session_only(store: rt.DurableStore) -> None:
     async def waiting() -> str:
         return await rt.wait_for_signal("go", str, park=True)

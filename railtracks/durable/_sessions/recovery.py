@@ -5,30 +5,24 @@ Called by users as `rt.recover`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from inspect import iscoroutinefunction
-from typing import Any, NamedTuple
+from typing import Any
 
-import sqlalchemy as sa
 import trio
 from attrs import define
 
 from railtracks._calls.here import this_task
 from railtracks._calls.inputs import limiter_of
 from railtracks._calls.nursery import CallNursery
-from railtracks._records.process_identity import seems_ended
 from railtracks._sessions.connection import found_ended
 from railtracks._sessions.flow import Flow, flow_like
 from railtracks._workers.threads import in_thread
 from railtracks.durable._replay.places import LimitedPlace, place_here
+from railtracks.durable._sessions.sleepers import ASLEEP, GOES_WITH_OUTER, OVER_AROUND, Found, look
 from railtracks.durable._sessions.store import StoreOption, access_of, store_of
-from railtracks.durable._sessions.wakeups import CAN_GO_ON, IS_DUE
 from railtracks.durable._store.access import Access
-from railtracks.durable._store.database import backed_up_at, backup_refusal, now_of
-from railtracks.durable._store.families import is_around, left_inside
-from railtracks.durable._store.onlooking import Onlooker
-from railtracks.durable._store.reading import session_row, shown_id
-from railtracks.durable._store.schema import FINAL, SESSION_HEAD, DurableStatus, SessionRow, sessions
+from railtracks.durable._store.schema import SessionOutline
 from railtracks.exceptions import (
     ReplayMismatchError,
     SessionOwnedError,
@@ -37,30 +31,8 @@ from railtracks.exceptions import (
     StoreError,
 )
 
-# The reasons to leave a session alone for which there is nothing to mend.
-_ASLEEP = "it waits for a signal"
-_OVER_AROUND = "the session around it has ended"
-_GOES_WITH_OUTER = "the session around it resumes it"
-
-
 # What is raised if a session cannot be taken; its own code may raise the same.
 _NOT_TAKEN = (SessionOwnedError, SessionUnavailableError, ReplayMismatchError)
-
-
-class _Found(NamedTuple):
-    """A session that is not over, as a look has found it.
-
-    Attributes:
-        session_id: Its identifier.
-        row: Its row, `None` if that is damaged.
-        why: Why it is left alone, `None` if it is to be resumed.
-        is_inside: Whether it is inside another session, which alone resumes it, in whatever store that is.
-    """
-
-    session_id: str
-    row: SessionRow | None
-    why: str | None
-    is_inside: bool = False
 
 
 @define(frozen=True)
@@ -143,25 +115,25 @@ async def recover(
     done = _Recovering(limiter, progress)
     for each in found:
         why = each.why
-        flow = None if each.row is None else known.get((each.row.flow_name, each.row.version))
-        if each.row is not None and flow is None and not each.is_inside:
-            why = _without_flow(each.row, known)
-        if each.row is None or flow is None or why is not None:
+        flow = None if each.outline is None else known.get((each.outline.flow_name, each.outline.version))
+        if each.outline is not None and flow is None and not each.is_inside:
+            why = _without_flow(each.outline, known)
+        if each.outline is None or flow is None or why is not None:
             done.leave(each.session_id, why or "")
         else:
             # Its state is saved under the name that it was begun with.
-            named = flow_like(flow, each.row.session_name, {"durable": opened})
+            named = flow_like(flow, each.outline.session_name, {"durable": opened})
             done.found.append((named, each.session_id))
     await done.resume_all()
     return Recovery(tuple(done.resumed), done.failed, done.skipped, done.sleeping)
 
 
-def _without_flow(row: SessionRow, known: Collection[tuple[str | None, str | None]]) -> str:
+def _without_flow(outline: SessionOutline, known: Collection[tuple[str | None, str | None]]) -> str:
     """Return why a session is left alone to which none of the flows belongs."""
-    if row.flow_name is None:
+    if outline.flow_name is None:
         return "it is a session block, which goes on when its code runs again"
-    is_known = any(name == row.flow_name for name, _ in known)
-    return f"it is of version {row.version!r}" if is_known else "its flow was not given"
+    is_known = any(name == outline.flow_name for name, _ in known)
+    return f"it is of version {outline.version!r}" if is_known else "its flow was not given"
 
 
 def _known(flows: Sequence[Flow[..., object]]) -> dict[tuple[str | None, str | None], Flow[..., object]]:
@@ -209,9 +181,9 @@ class _Recovering:
 
     def leave(self, session_id: str, why: str) -> None:
         """Note why a session is left alone."""
-        if why is _ASLEEP:
+        if why is ASLEEP:
             self.sleeping += 1
-        elif why not in {_OVER_AROUND, _GOES_WITH_OUTER}:
+        elif why not in {OVER_AROUND, GOES_WITH_OUTER}:
             self.skipped[session_id] = why
 
     @trio.lowlevel.enable_ki_protection
@@ -282,127 +254,14 @@ def _call(progress: Callable[[RecoveryProgress], object], told: RecoveryProgress
     progress(told)
 
 
-async def _looked(access: Access) -> list[_Found]:
+async def _looked(access: Access) -> list[Found]:
     """Look, and look again for some seconds while a session has an owner whose process seems to have ended.
 
     Once for all of them, and not for each: in a container with the name of this machine the process may be alive.
     """
     until = trio.current_time() + access.patience.death
     while True:
-        found, is_any_dying = await in_thread(_look, access)
+        found, is_any_dying = await in_thread(look, access)
         if not is_any_dying or trio.current_time() >= until:
             return found
         await trio.sleep(access.patience.look)
-
-
-def _look(access: Access) -> tuple[list[_Found], bool]:
-    """Return the sessions that are not over, and whether the death of an owner of theirs is likely to be known soon.
-
-    Each comes with the reason to leave it alone, or with `None`.
-    """
-    with access.reading() as (connection, _, owner):
-        if backed_up_at(connection) is not None:
-            raise backup_refusal(str(access))
-        now, live = now_of(connection), owner.live_owners(connection)
-        # Not those that are over, for a status that this library does not know is a damage, and to be told of.
-        # One statement for all, however many sleep.
-        query = (
-            sa.select(*SESSION_HEAD, sa.case((sessions.c.status == DurableStatus.WAITING.value, IS_DUE), else_=None))
-            .where(sessions.c.status.not_in(FINAL))
-            .order_by(sessions.c.created_at)
-        )
-        open_sessions = _Open()
-        found: list[_Found] = []
-        for *head, is_due in connection.execute(query, {"now": now}):
-            try:
-                open_sessions.add(session_row(head), is_due=bool(is_due))
-            except StoreError as damage:
-                open_sessions.add_damaged(SessionRow._make(head), damage.problem)
-                found.append(_Found(shown_id(head[0]), None, damage.problem))
-        open_sessions.wake()
-        open_sessions.left = left_inside(connection)
-        found += [
-            _Found(row.session_id, row, open_sessions.why(row, owner, live), row.parent is not None)
-            for row in open_sessions
-        ]
-        dying = {token for token, each in live.items() if seems_ended(each.host, each.process_id)}
-        return found, bool(dying) and any(row.owner in dying for row in open_sessions)
-
-
-class _Open:
-    """The sessions of a store that are not over, and which of them have something to wake up for.
-
-    Attributes:
-        left: Those inside a session that is over.
-    """
-
-    def __init__(self) -> None:
-        self.left = frozenset[str]()
-        self._rows: dict[str, SessionRow] = {}
-        self._due: set[str] = set()
-        # The rows that cannot be read, with what is wrong with them.
-        self._damaged: list[tuple[SessionRow, str]] = []
-        # Why a session that waits cannot be resumed: of one inside it the row cannot be read.
-        self._damages: dict[str, str] = {}
-
-    def __iter__(self) -> Iterator[SessionRow]:
-        return iter(self._rows.values())
-
-    def add(self, row: SessionRow, *, is_due: bool) -> None:
-        """Add a session, and whether something of its own wakes it."""
-        self._rows[row.session_id] = row
-        if is_due:
-            self._due.add(row.session_id)
-
-    def add_damaged(self, row: SessionRow, problem: str) -> None:
-        """Add a session whose row cannot be read: the session around it could not go on."""
-        self._damaged.append((row, problem))
-
-    def wake(self) -> None:
-        """Wake the sessions around those that can go on, and give them the damages of those inside them."""
-        for row in self:
-            if row.session_id in self._due or row.status == DurableStatus.INTERRUPTED:
-                self._due.update(self._around(row))
-        for row, problem in self._damaged:
-            if row.status in CAN_GO_ON:
-                self._damages.update(dict.fromkeys(self._around(row), problem))
-
-    def _around(self, row: SessionRow) -> list[str]:
-        """Return the identifiers of the sessions around one, as far as they wait."""
-        around: dict[str, None] = {}
-        outer = self._outer(row)
-        # In a damaged store a session may be inside itself.
-        while outer is not None and outer.status == DurableStatus.WAITING and outer.session_id not in around:
-            around[outer.session_id] = None
-            outer = self._outer(outer)
-        return list(around)
-
-    def _outer(self, row: SessionRow) -> SessionRow | None:
-        """Return the session that one was opened in, if that is in this store and not over, and can be read."""
-        outer = self._rows.get(row.parent or "")
-        return outer if outer is not None and is_around(outer, row) else None
-
-    def why(self, row: SessionRow, owner: Onlooker, live: Collection[str]) -> str | None:
-        """Return why a session is left alone, `None` if it is to be resumed."""
-        is_asleep = row.status == DurableStatus.WAITING and row.session_id not in self._due
-        # First, because no other reason matters then.
-        if row.session_id in self.left:
-            return _OVER_AROUND
-        # Also inside another session, which cannot go on before a person has freed them.
-        if row.status == DurableStatus.STUCK:
-            return f"it is stuck: it was taken over {row.recoveries} times without progress"
-        if self._outer(row) is not None:
-            return _ASLEEP if is_asleep else self._why_inside(row)
-        if not owner.is_free(row, live):
-            return "a live owner has it"
-        if row.parent is not None and not is_asleep:
-            return f"session {row.parent} resumes it, which is in another store, gone or damaged"
-        return self._damages.get(row.session_id, _ASLEEP) if is_asleep else None
-
-    def _why_inside(self, row: SessionRow) -> str:
-        """Return why a session inside another one is left alone: for that, unless the row of one of them is damaged."""
-        seen, outer = {row.session_id}, self._outer(row)
-        while outer is not None and outer.session_id not in seen:
-            seen.add(outer.session_id)
-            outer = self._outer(outer)
-        return _GOES_WITH_OUTER if outer is None else f"its row names session {row.parent}, which is inside it"

@@ -13,7 +13,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from railtracks.durable._store.schema import FINAL, SessionRow, sessions
+from railtracks.durable._store.schema import FINAL, SessionOutline, SessionRow, sessions
 from railtracks.exceptions import SessionUnavailableError
 
 # How many sessions one statement names: SQLite takes no more than so many parameters.
@@ -36,7 +36,7 @@ def opened_in(
     return sa.and_(inner.c.parent == session_id, sa.or_(inner.c.parent_life.is_(None), inner.c.parent_life == life))
 
 
-def is_around(outer: SessionRow, inner: SessionRow) -> bool:
+def is_around(outer: SessionRow | SessionOutline, inner: SessionRow | SessionOutline) -> bool:
     """Return what `opened_in` says of two rows: whether the second session was opened in the first one."""
     return inner.parent == outer.session_id and inner.parent_life in {None, outer.life}
 

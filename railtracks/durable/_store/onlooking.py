@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from railtracks.durable._store.database import now_of
 from railtracks.durable._store.reading import owner_row
-from railtracks.durable._store.schema import OwnerRow, SessionRow, owners
+from railtracks.durable._store.schema import OwnerRow, SessionOutline, SessionRow, owners
 
 # Seconds. Owners whose lease ended as long ago are forgotten.
 LONGEST_LEASE: Final = 86_400
@@ -49,7 +49,7 @@ class Onlooker:
         others = [token for token in self._locks.tokens() if token not in needed]
         return [token for token in others if self._locks.is_held(connection, token) is not True]
 
-    def is_free(self, found: SessionRow, live: Collection[str]) -> bool:
+    def is_free(self, found: SessionRow | SessionOutline, live: Collection[str]) -> bool:
         """Return whether no process runs a session, given the other owners that live."""
         return found.owner not in live
 

@@ -23,7 +23,15 @@ from railtracks.durable._store.lives import empty, fresh_life, name_of_life, nex
 from railtracks.durable._store.onlooking import Onlooker
 from railtracks.durable._store.progress import taken_over
 from railtracks.durable._store.reading import moment_after, owner_row, session_row
-from railtracks.durable._store.schema import FINAL, DurableStatus, OwnerRow, SessionRow, owners, sessions
+from railtracks.durable._store.schema import (
+    FINAL,
+    DurableStatus,
+    OwnerRow,
+    SessionOutline,
+    SessionRow,
+    owners,
+    sessions,
+)
 from railtracks.durable._store.statements import prepared, rows_of, run_for_each
 from railtracks.durable._store.table import RowTable
 from railtracks.durable._store.wanted import Taken, Wanted, refuse_other, stuck
@@ -295,7 +303,7 @@ class ProcessOwner(Onlooker):
         until = datetime.fromtimestamp(owner.lease_until, UTC).isoformat(timespec="seconds")
         return SessionOwnedError(session_id, owner.host, owner.process_id, until)
 
-    def is_free(self, found: SessionRow, live: Collection[str]) -> bool:
+    def is_free(self, found: SessionRow | SessionOutline, live: Collection[str]) -> bool:
         """Return whether no process runs a session, given the other owners that live."""
         with self._guard:
             return found.session_id not in self._open and super().is_free(found, live)

@@ -26,6 +26,7 @@ from railtracks.durable._store.schema import (
     DurableStatus,
     OwnerRow,
     RowStatus,
+    SessionOutline,
     SessionRow,
     SignalRow,
     calls,
@@ -104,6 +105,10 @@ class _Table:
         self._checks = tuple(each.check for each in columns.values())
         self._needed = itemgetter(*(place for place, each in enumerate(columns.values()) if not each.may_be_none))
 
+    def only(self, names: Sequence[str]) -> _Table:
+        """Return some of the columns, in the order of the names."""
+        return _Table({name: self._columns[name] for name in names})
+
     def problem(self, row: Sequence[object]) -> str | None:
         """Return what is wrong with a row, `None` if nothing is."""
         return None if self._is_sound(row) else self._named(row)
@@ -160,6 +165,7 @@ _SESSION: Final = _Table(
         "parent_life": _optional(_is_text),
     }
 )
+_OUTLINE: Final = _SESSION.only(SessionOutline._fields)
 _STATUSES: Final = frozenset(RowStatus)
 # The columns with texts that many rows have in common.
 _REPEATED: Final = tuple(map(CallRow._fields.index, ("session_id", "parent", "strand", "node", "status")))
@@ -241,6 +247,19 @@ def session_row(row: Sequence[object]) -> SessionRow:
     """
     made = SessionRow._make(row)
     problem = _SESSION.problem(row) or _contradiction(made)
+    if problem is not None:
+        raise damaged(shown_id(made.session_id), problem)
+    return made
+
+
+def session_outline(row: Sequence[object]) -> SessionOutline:
+    """Return what the row of a session says of whose it is, checked.
+
+    Raises:
+        StoreError: If it is damaged.
+    """
+    made = SessionOutline._make(row)
+    problem = _OUTLINE.problem(row)
     if problem is not None:
         raise damaged(shown_id(made.session_id), problem)
     return made

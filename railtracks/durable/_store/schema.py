@@ -287,6 +287,21 @@ class SessionRow(NamedTuple):
     parent_life: str | None = None
 
 
+class SessionOutline(NamedTuple):
+    """What the row of a session says of whose it is, who has it, and what it is inside of."""
+
+    session_id: str
+    session_name: str | None
+    flow_name: str | None
+    version: str | None
+    status: str
+    owner: str | None
+    recoveries: int
+    parent: str | None
+    life: str | None
+    parent_life: str | None
+
+
 class CallRow(NamedTuple):
     """A row of `calls`, column by column."""
 
