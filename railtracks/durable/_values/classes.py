@@ -15,6 +15,7 @@ from railtracks._nodes.signature import ANYTHING, Kind
 from railtracks._records.secrets import Secret, field_names, is_secret_object
 from railtracks._records.value_parts import fields_of
 from railtracks._records.value_texts import class_name
+from railtracks.durable._values.beside import Beside
 from railtracks.durable._values.hooks import Hooks, Read, Write, is_kind_of
 from railtracks.durable._values.plain import (
     Plain,
@@ -27,6 +28,7 @@ from railtracks.durable._values.plain import (
     mismatch_of,
     unfit,
 )
+from railtracks.durable._values.sealing import as_read
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -78,12 +80,19 @@ def _is_class(kind: Kind) -> TypeGuard[type[object]]:
 def _class_writer(hooks: Hooks, kind: type[object]) -> Write:
     origin: type[object] = get_origin(kind) or kind
     write_fields = hooks.fields_writer(_filled(kind), _forward_kinds(origin) | _generic_kinds(kind, origin))
+    beside = Beside(origin, frozenset(each.name for each in stored_fields(origin)))
+
+    def written(value: object) -> Plain:
+        plain = write_fields(value)
+        if beside.may_be_any(value):
+            beside.check(value, lambda: hooks.read(as_read(plain), kind))
+        return plain
 
     def write(value: object) -> Plain:
         if type(value) is not origin:
             raise unfit(value, origin)
         try:
-            return write_fields(value)
+            return written(value)
         except ValueMismatchError as mismatch:
             part = mismatch.value
             mismatch.passed(value, _step_to(value, lambda item: item is part))
