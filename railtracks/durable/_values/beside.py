@@ -23,9 +23,9 @@ class Beside:
     def __init__(self, origin: type[object], fields: frozenset[str]) -> None:
         self._origin = origin
         self._fields = fields
+        self._has_own_eq = origin.__eq__ is not object.__eq__
         self._container: type[object] | None = next((each for each in _CONTAINERS if issubclass(origin, each)), None)
         self._has_dict = origin.__dictoffset__ != 0
-        self._has_own_eq = origin.__eq__ is not object.__eq__
 
     def may_be_any(self, value: object) -> bool:
         """Return whether an instance may have more than its fields. Quick, for most have nothing."""
