@@ -5,6 +5,8 @@ Called wherever users pass a value. A check takes the name of the value, for the
 
 from __future__ import annotations
 
+import functools
+import inspect
 import io
 import math
 import os
@@ -30,6 +32,14 @@ def is_dict(value: object) -> TypeGuard[dict[object, object]]:
 def is_list(value: object) -> TypeGuard[list[object]]:
     """Return whether a value is a list."""
     return isinstance(value, list)
+
+
+def is_generator_function(value: object) -> bool:
+    """Return whether a call of `value` makes a generator, sync or async: a function, a partial, or an object."""
+    while isinstance(value, functools.partial):
+        value = value.func
+    function = value if inspect.isroutine(value) else type(value).__call__
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def is_text_stream(value: object) -> bool:

@@ -29,6 +29,7 @@ from railtracks._checks import (
     check_text,
     check_timeout,
     check_values,
+    is_generator_function,
     is_list,
     is_tuple,
 )
@@ -58,6 +59,10 @@ DurableOption: TypeAlias = bool | str | os.PathLike[str] | SessionStore | None
 def _check_callback(name: str, value: object) -> None:
     if not callable(value):
         raise TypeError(f"{name} must be callable, not {type(value).__name__}")
+    if isinstance(value, type):
+        raise TypeError(f"{name} must be a function, or a method of an instance, not the class {value.__qualname__}")
+    if is_generator_function(value):
+        raise TypeError(f"{name} must do its work when it is called, and a generator function does not: use no 'yield'")
 
 
 def _check_level(name: str, value: object) -> None:

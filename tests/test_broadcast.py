@@ -406,6 +406,22 @@ async def test_system_exit_of_an_async_callback_comes_out_bare() -> None:
     assert caught.value is error
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+async def test_a_callback_that_ends_the_program_is_not_called_again(error: BaseException) -> None:
+    heard: list[int] = []
+
+    def leave(item: int) -> None:
+        heard.append(item)
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        async with rt.Session(broadcast_callback=leave, save_state=False):
+            for item in range(3):
+                await rt.broadcast(item)
+    assert caught.value is error
+    assert heard == [0]
+
+
 def test_ctrl_c_before_the_coroutine_of_a_plain_callback_is_awaited_closes_it() -> None:
     returned: list[object] = []
 

@@ -3,8 +3,9 @@
 import math
 import os
 from collections import OrderedDict, defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
@@ -67,6 +68,15 @@ class At:
         return ""
 
 
+def yielding(*items: object) -> Iterator[object]:
+    yield from items
+
+
+class Yields:
+    async def __call__(self, item: object) -> AsyncIterator[object]:
+        yield item
+
+
 RIGHT: dict[str, list[Any]] = {
     "context": [{}, {"a": 1}, MappingProxyType({"a": 1})],
     "timeout": [1, 0.5, math.inf, 10**300],
@@ -103,8 +113,8 @@ WRONG: dict[str, list[tuple[Any, type[Exception]]]] = {
         (At(""), ValueError),
         (At("a\0b"), ValueError),
     ],
-    "broadcast_callback": [("print", TypeError), (1, TypeError)],
-    "payload_callback": [({}, TypeError), (False, TypeError)],
+    "broadcast_callback": [("print", TypeError), (1, TypeError), (list, TypeError), (yielding, TypeError)],
+    "payload_callback": [({}, TypeError), (False, TypeError), (partial(yielding, 1), TypeError), (Yields(), TypeError)],
     "value_limit": [(0, ValueError), (True, TypeError), (2.0, TypeError), ("5", TypeError), (math.nan, TypeError)],
     "record_events": [(1, TypeError), (b"folder", TypeError), ("", ValueError), ([], TypeError)],
     "history_limit": [(-1, ValueError), (True, TypeError), (2.0, TypeError), ("5", TypeError), (math.nan, TypeError)],

@@ -91,6 +91,8 @@ async def test_one_session_of_process_nodes() -> None:
         assert await rt.call(functions.Service(3).times, 4) == 12
         assert await rt.call(rt.function_node(functions.named, run_in="process"), 5) == 6
         assert await rt.call(functions.apply, functions.double.fn, 21) == 42
+        assert await rt.call(functions.remembered, 4) == 12
+        assert await rt.call(functions.apply, functions.remembered.fn, 5) == 15
         # An error comes back as its class, with where it came from.
         with pytest.raises(functions.UserError, match="as it is") as caught:
             await rt.call(functions.fail, functions.UserError("as it is"))

@@ -120,6 +120,12 @@ def add(first: int, second: int) -> int:
 
 
 @rt.function_node(run_in="process")
+@functools.lru_cache
+def remembered(number: int) -> int:
+    return 3 * number
+
+
+@rt.function_node(run_in="process")
 def apply(fn: Any, *args: Any) -> Any:
     return fn(*args)
 

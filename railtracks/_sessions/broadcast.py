@@ -231,7 +231,8 @@ class Broadcaster:
                     self._is_delivering = True
                     use_identity(self._identity(key))
                     error = await failure_of(self._callback, item)
-                    if error is not None and not is_ordinary(error):
+                    is_over = error is not None and not is_ordinary(error)
+                    if error is not None and is_over:
                         # It is to end the program, as Ctrl-C is.
                         self._fail(error)
                     elif error is not None:
@@ -242,6 +243,9 @@ class Broadcaster:
                     if key is not None and self._journal is not None:
                         await self._journal.broadcasts.delivered(key)
                     self._is_delivering = False
+                    if is_over:
+                        # No further item is handed to it.
+                        break
         finally:
             self._deliverer = None
             self._done.set()

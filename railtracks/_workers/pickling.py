@@ -45,6 +45,8 @@ _LONGEST_CHAIN: Final = 10
 
 
 _Reduced: TypeAlias = tuple[Callable[..., object], tuple[str, str]]
+# What Python pickles by the name of its variable: functions, and what `lru_cache` and `cache` make of them.
+_NAMED: Final = (FunctionType, type(lru_cache(len)))
 # Tells the pickler to pickle an object in its usual way.
 _NOT_OURS: Final[_Reduced] = NotImplemented
 
@@ -61,14 +63,14 @@ class _Pickler(pickle.Pickler):
     """A pickler that replaces the functions of nodes, at any depth of a value; slower than Python's own."""
 
     def reducer_override(self, obj: object) -> _Reduced:
-        if isinstance(obj, FunctionType) and (behind := _behind(obj)) is not None:
+        if (behind := _behind(obj)) is not None:
             return _without_node, (behind.module, behind.qualname)
         return _NOT_OURS
 
 
-def _behind(fn: FunctionType) -> _Behind | None:
+def _behind(fn: object) -> _Behind | None:
     """Return the name under which a function stands behind its node, `None` if it stands behind none."""
-    if not _is_node(named(fn.__module__, fn.__qualname__)):
+    if not isinstance(fn, _NAMED) or not _is_node(named(fn.__module__, fn.__qualname__)):
         return None
     return _Behind(fn.__module__, fn.__qualname__) if _without_node(fn.__module__, fn.__qualname__) is fn else None
 
@@ -112,9 +114,8 @@ def packed(name: str, fn: Callable[..., object], args: tuple[object, ...], kwarg
     Raises:
         TypeError: If one of them cannot be pickled; names it.
     """
-    behind = _behind(fn) if isinstance(fn, FunctionType) else None
     try:
-        return _dumped((name, behind or fn, args, kwargs))
+        return _dumped((name, _behind(fn) or fn, args, kwargs))
     except Exception as error:
         parts: list[tuple[str, object]] = [("its function", fn)]
         parts += [(f"argument {index}", value) for index, value in enumerate(args)]
