@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import threading
+from functools import partial
 
 import pytest
 import trio
@@ -169,6 +170,59 @@ async def test_invoke_in_a_thread_that_may_be_left_behind_is_refused_as_nothing_
 
     with pytest.raises(rt.ContextError, match="abandon_on_cancel"):
         await rt.call(nest)
+
+
+async def test_invoke_in_a_thread_that_was_left_behind_is_refused_in_the_same_way() -> None:
+    go, over = threading.Event(), threading.Event()
+    raised: list[BaseException] = []
+
+    @rt.function_node(abandon_on_cancel=True)
+    def nest() -> None:
+        begun.set()
+        go.wait()
+        for run in (lambda: FLOW.invoke(4), lambda: asyncio.run(FLOW.ainvoke(4))):
+            with pytest.raises(rt.ContextError, match="abandon_on_cancel") as caught:
+                run()
+            raised.append(caught.value)
+        over.set()
+
+    begun = threading.Event()
+    async with rt.Session() as session:
+        session.start_soon(nest)
+        await trio.to_thread.run_sync(begun.wait)
+        session.cancel()
+    go.set()
+    assert await trio.to_thread.run_sync(over.wait, 30)
+    assert len(raised) == 2
+
+
+@pytest.mark.parametrize("is_run_over", [False, True])
+def test_invoke_in_a_thread_of_the_users_own_that_was_left_behind_is_refused(*, is_run_over: bool) -> None:
+    begun, go, over = threading.Event(), threading.Event(), threading.Event()
+    raised: list[BaseException] = []
+
+    def invoke() -> None:
+        begun.set()
+        go.wait()
+        try:
+            FLOW.invoke(4)
+        except BaseException as error:  # noqa: BLE001 - whichever it is
+            raised.append(error)
+        over.set()
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(trio.to_thread.run_sync, invoke, abandon_on_cancel=True))
+            await trio.to_thread.run_sync(begun.wait)
+            nursery.cancel_scope.cancel()
+        if not is_run_over:
+            go.set()
+            assert await trio.to_thread.run_sync(over.wait, 30)
+
+    trio.run(main)
+    go.set()
+    assert over.wait(30)
+    assert [type(error) for error in raised] == [rt.ContextError]
 
 
 async def test_invoke_in_a_thread_that_trio_knows_nothing_of_is_a_run_of_its_own() -> None:

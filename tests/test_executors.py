@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
+import functools
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import worker_functions as functions
 from trio.testing import wait_all_tasks_blocked
 
 import railtracks as rt
+from railtracks.testing import opened_sessions, run_with_mock_clock
 
 
 @pytest.fixture
@@ -144,6 +147,132 @@ async def test_an_executor_that_is_shut_down_says_so_itself() -> None:
     executor.shutdown()
     with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
         await rt.call(rt.function_node(functions.add, run_in=executor), 1, 2)
+
+
+# Flows in a node's thread of a pool.
+
+
+async def where() -> tuple[object, int]:
+    return trio.lowlevel.current_trio_token(), rt.current_call().id
+
+
+WHERE = rt.Flow("where", where)
+
+
+async def test_a_flow_in_the_thread_of_a_pool_runs_in_the_run_of_its_session(
+    threads: concurrent.futures.Executor,
+) -> None:
+    node = rt.function_node(lambda: [WHERE.invoke(), WHERE.invoke()], name="node", run_in=threads)
+    with opened_sessions() as sessions:
+        async with rt.Session() as session:
+            here = trio.lowlevel.current_trio_token()
+            assert await rt.call(node) == [(here, 1), (here, 1)]
+            assert await rt.call(functions.add, 1, 2) == 3
+    assert len(sessions) == 3
+    assert [call.node for call in session.info.calls] == ["node", "add"]
+
+
+async def test_a_flow_in_the_thread_of_a_pool_hands_back_its_error_as_it_is(
+    threads: concurrent.futures.Executor,
+) -> None:
+    error = functions.LockedError("inner")
+
+    async def fail() -> None:
+        raise error
+
+    node = rt.function_node(lambda: rt.Flow("fail", fail).invoke(), name="node", run_in=threads)
+    with pytest.raises(functions.LockedError) as caught:
+        await rt.call(node)
+    assert caught.value is error
+
+
+def invoked(flow: rt.Flow[[], Any]) -> Any:
+    return flow.invoke()
+
+
+def awaited_in_asyncio(flow: rt.Flow[[], Any]) -> Any:
+    return asyncio.run(flow.ainvoke())
+
+
+@pytest.mark.usefixtures("no_trio_thread_afterwards")
+@pytest.mark.parametrize("run", [invoked, awaited_in_asyncio])
+async def test_a_flow_in_the_thread_of_a_pool_is_cancelled_with_its_node(
+    run: Callable[[rt.Flow[[], Any]], Any], threads: concurrent.futures.Executor
+) -> None:
+    log: list[str] = []
+    begun = threading.Event()
+
+    async def hang() -> None:
+        begun.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            log.append("cleanup of the flow")
+
+    def node() -> None:
+        try:
+            run(rt.Flow("hang", hang))
+        finally:
+            log.append("thread ended")
+
+    async with rt.Session() as session:
+        session.start_soon(rt.function_node(node, run_in=threads))
+        await trio.to_thread.run_sync(begun.wait)
+        session.cancel()
+    assert log == ["cleanup of the flow", "thread ended"]
+    assert session.info.calls[0].status == "cancelled"
+
+
+@pytest.mark.usefixtures("no_trio_thread_afterwards")
+@pytest.mark.parametrize("run", [invoked, awaited_in_asyncio])
+async def test_in_the_thread_of_a_pool_that_is_cancelled_already_no_flow_begins(
+    run: Callable[[rt.Flow[[], Any]], Any], threads: concurrent.futures.Executor
+) -> None:
+    held = Held()
+    ran: list[str] = []
+
+    async def never() -> None:
+        await trio.lowlevel.checkpoint()
+        ran.append("ran")
+
+    def node() -> None:
+        held()
+        run(rt.Flow("never", never))
+
+    async with rt.Session() as session:
+        session.start_soon(rt.function_node(node, run_in=threads))
+        await held.wait_until_begun()
+        session.cancel()
+        held.go.set()
+    assert ran == []
+    assert session.info.calls[0].status == "cancelled"
+
+
+@pytest.mark.parametrize("run", [invoked, awaited_in_asyncio])
+async def test_in_the_thread_of_a_pool_that_may_be_left_behind_a_flow_is_refused(
+    run: Callable[[rt.Flow[[], Any]], Any], threads: concurrent.futures.Executor
+) -> None:
+    node = rt.function_node(lambda: run(WHERE), name="node", run_in=threads, abandon_on_cancel=True)
+    with pytest.raises(rt.ContextError, match="abandon_on_cancel"):
+        await rt.call(node)
+
+
+@pytest.mark.usefixtures("no_trio_thread_afterwards")
+async def test_a_flow_of_asyncio_in_the_thread_of_a_pool_gives_its_result(threads: concurrent.futures.Executor) -> None:
+    async def both() -> list[Any]:
+        return await asyncio.gather(WHERE.ainvoke(), WHERE.ainvoke())
+
+    (first, second) = await rt.call(rt.function_node(lambda: asyncio.run(both()), name="node", run_in=threads))
+    assert first == second
+    assert first[0] is not trio.lowlevel.current_trio_token()
+
+
+def test_a_flow_in_the_thread_of_a_pool_does_not_hold_a_mock_clock(threads: concurrent.futures.Executor) -> None:
+    flow = rt.Flow("nap", functools.partial(trio.sleep, 1_000))
+    outer = rt.function_node(flow.invoke, name="outer", run_in=threads)
+    run_with_mock_clock(rt.Flow("outer", outer, timeout=2_000))
+    with pytest.raises(rt.SessionTimeoutError):
+        run_with_mock_clock(rt.Flow("outer", outer, timeout=500))
 
 
 async def test_a_call_that_outlives_its_run_wakes_nobody(threads: concurrent.futures.Executor) -> None:

@@ -51,13 +51,14 @@ async def run_from_asyncio(work: Callable[[], Coroutine[object, Never, R]]) -> R
     if thread is None:
         crossing.begin()
         return crossing.outcome(await crossing.end())
-    trio.from_thread.run(thread.lend, crossing.cancel)
+    thread.check()
+    thread.run(thread.lend, crossing.cancel)
     crossing.begin()
     cancelled = await crossing.end()
     try:
         cancelled = await crossing.take_back(thread) or cancelled
         if cancelled is None and crossing.was_cancelled:
-            trio.from_thread.check_cancelled()
+            thread.run(trio.lowlevel.checkpoint_if_cancelled)
         return crossing.outcome(cancelled)
     finally:
         # As in `_wait_for`: no reference cycle.
@@ -97,7 +98,7 @@ class _Crossing(Generic[R]):
     async def take_back(self, thread: NodeThread) -> asyncio.CancelledError | None:
         """Wait until the thread has its slot again, and return the last cancel of this task, likewise."""
         taken: asyncio.Future[None] = self._loop.create_future()
-        trio.from_thread.run_sync(thread.take_back, self.cancel, partial(self._set_soon, taken, None))
+        thread.run(thread.take_back, self.cancel, partial(self._set_soon, taken, None))
         return await self._wait_for(taken)
 
     async def _wait_for(self, future: asyncio.Future[T]) -> asyncio.CancelledError | None:

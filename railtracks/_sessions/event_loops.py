@@ -24,6 +24,7 @@ from railtracks._sessions.in_trio_thread import run_in_trio_thread
 from railtracks._sessions.sigterm import Runner, Sigterm, leave_parents_handlers, refuse_if_stopping
 from railtracks._sessions.trio_thread import caught_in_scope
 from railtracks._sessions.waits import wait_for
+from railtracks._workers.node_threads import NOTHING_CANCELS, NodeThread, node_thread
 from railtracks.exceptions import ContextError
 
 R = TypeVar("R")
@@ -61,8 +62,9 @@ def run_from_sync(
         return _run_in_new_thread(_catching(work)).hand_over()
     # Trio runs nothing for others in the main thread.
     is_main = threading.current_thread() is threading.main_thread()
-    if not is_main and _is_worker_thread():
-        return trio.from_thread.run(_run_in_waiting_task, _catching(work)).hand_over()
+    thread = None if is_main else node_thread()
+    if thread is not None or (not is_main and _is_worker_thread()):
+        return _run_from_thread(thread, _catching(work)).hand_over()
     if is_main:
         refuse_if_stopping()
     run: Runner = run_in_trio_thread if in_thread else _run_here
@@ -155,13 +157,24 @@ def _run_in_new_thread(work: Callable[[], Coroutine[object, Never, R]]) -> R:
     return cast("R", result.unwrap())
 
 
+def _run_from_thread(thread: NodeThread | None, work: Callable[[], Coroutine[object, Never, R]]) -> R:
+    """Run the function in the task that waits for this thread: that of a node, or one that the program has started."""
+    try:
+        if thread is None:
+            return trio.from_thread.run(_run_in_waiting_task, work)
+        thread.check()
+        return thread.run(_run_in_waiting_task, work)
+    except trio.RunFinishedError:
+        # The thread was left behind, and no task waits for it any more.
+        raise ContextError(NOTHING_CANCELS) from None
+
+
 async def _run_in_waiting_task(work: Callable[[], Coroutine[object, Never, R]]) -> R:
     if is_system_task(trio.lowlevel.current_task()):
         # For an abandonable thread Trio uses a system task instead of the waiting task: no cancel would reach it.
-        raise ContextError(
-            "a flow cannot be invoked in the thread of a node with abandon_on_cancel=True: nothing would cancel it."
-            " Make the node without that option"
-        )
+        raise ContextError(NOTHING_CANCELS)
+    # Nothing of it runs if the cancel was quicker.
+    await trio.lowlevel.checkpoint_if_cancelled()
     return await work()
 
 
@@ -172,6 +185,8 @@ def _is_worker_thread() -> bool:
         trio.from_thread.check_cancelled()
     except RuntimeError:
         return False
+    except trio.Cancelled:  # noqa: ASYNC103 - whether it goes on is decided in the Trio run
+        return True  # noqa: ASYNC104 - the same
     return True
 
 

@@ -7,12 +7,13 @@ waiting task goes on to the flow. Then a task takes the slot back: the event loo
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from functools import partial
-from typing import TypeVar
+from typing import Final, Never, TypeVar, TypeVarTuple, Unpack
 
 import trio
 
@@ -22,19 +23,28 @@ from railtracks._workers.threads import WorkerSlot, checked, worker_limiter, wor
 from railtracks.exceptions import ContextError
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+# Why no flow is invoked in a thread that may be left behind.
+NOTHING_CANCELS: Final = (
+    "a flow cannot be invoked in a thread that may be left behind (abandon_on_cancel=True): nothing would cancel it."
+    " Make the node, or start the thread, without that option"
+)
 
 
 class NodeThread:
-    """The thread of one sync node, seen from asyncio code that runs in it.
+    """The thread of one sync node, seen from flows that the node invokes, and from asyncio code that runs in it.
 
-    Except `do`, the methods run in the task that waits for the thread: `trio.from_thread` takes them there.
+    From `lend` on, the methods run in the task that waits for the thread: `run` takes them there.
 
     Args:
-        slot: The slot of the thread; `None` if it may be left behind, and so has none to lend.
+        slot: The slot of the thread; `None` if it has none to lend.
+        may_be_left: Whether the thread may be left behind.
     """
 
-    def __init__(self, slot: WorkerSlot | None) -> None:
+    def __init__(self, slot: WorkerSlot | None, *, may_be_left: bool) -> None:
         self._slot = slot
+        self._may_be_left = may_be_left
         # What to call when a cancel reaches the task, as an ordered set.
         self._listeners: dict[Callable[[], object], None] = {}
         # The nursery of the task that waits for a cancel, and of those that take the slot back; and what closes it.
@@ -44,7 +54,6 @@ class NodeThread:
         self._stop = trio.CancelScope()
         # The scopes of the tasks that take the slot back.
         self._takings: set[trio.CancelScope] = set()
-        self._is_cancelled = False
         self._place: tuple[int, int] | None = None
 
     def do(self, fn: Callable[[], T]) -> T:
@@ -58,34 +67,45 @@ class NodeThread:
         """Whether this code runs in the thread itself: a thread that it has started inherits its context variables."""
         return self._place == _place_here()
 
+    def check(self) -> None:
+        """Check that a flow may be invoked in this thread.
+
+        Raises:
+            ContextError: If the thread may be left behind (`abandon_on_cancel=True`).
+        """
+        if self._may_be_left:
+            raise ContextError(NOTHING_CANCELS)
+
+    def run(self, async_fn: Callable[[Unpack[Ts]], Coroutine[object, Never, T]], *args: *Ts) -> T:
+        """Run an async function in the task that waits for this thread, and return its result or raise its error.
+
+        Raises:
+            trio.RunFinishedError: If no task waits for this thread any more.
+        """
+        return trio.from_thread.run(async_fn, *args)
+
     @trio.lowlevel.enable_ki_protection
     async def lend(self, on_cancel: Callable[[], object]) -> None:
         """Give the slot of the thread back, and listen for a cancel. Not a checkpoint. `take_back` follows.
 
         Args:
-            on_cancel: Called once when a cancel reaches the task, at once if one has already.
-
-        Raises:
-            ContextError: If the thread may be left behind (`abandon_on_cancel=True`).
+            on_cancel: Called when a cancel reaches the task, at once if one has already; perhaps twice.
         """
-        if self._slot is None:
-            raise ContextError(
-                "a flow cannot be invoked in the thread of a node with abandon_on_cancel=True: nothing would cancel it."
-                " Make the node without that option"
-            )
-        self._slot.lend()
+        if self._slot is not None:
+            self._slot.lend()
         self._listeners[on_cancel] = None
-        if self._is_cancelled:
+        # The task that listens may be slower than the flow, and has told its listeners once only.
+        if trio.current_effective_deadline() == -math.inf:
             on_cancel()
-        elif self._nursery is None:
-            # The task that waits for the thread has no nursery open in between: `run_in_thread` leaves this one.
+        if self._nursery is None:
+            # The task that waits for the thread has no nursery open in between: it leaves this one after its wait.
             self._closing = trio.open_nursery()
             self._nursery = await self._closing.__aenter__()
             self._nursery.start_soon(self._listen, name="railtracks: listen for asyncio")
 
     @trio.lowlevel.enable_ki_protection
-    def take_back(self, on_cancel: Callable[[], object], on_taken: Callable[[], object]) -> None:
-        """End what `lend` began, and return at once: a task waits for the slot. Only a cancel of `leave` ends its wait.
+    async def take_back(self, on_cancel: Callable[[], object], on_taken: Callable[[], object]) -> None:
+        """End what `lend` began. Not a checkpoint: a task waits for the slot. Only a cancel of `leave` ends its wait.
 
         Args:
             on_cancel: What `lend` was given.
@@ -121,14 +141,13 @@ class NodeThread:
             try:
                 await trio.sleep_forever()
             finally:
-                self._is_cancelled = True
                 for tell in self._listeners:
                     tell()
 
     @trio.lowlevel.enable_ki_protection
     async def _take_back(self, shield: trio.CancelScope, on_taken: Callable[[], object]) -> None:
-        assert self._slot is not None  # noqa: S101 - it was lent
-        await self._slot.take_back(shield)
+        if self._slot is not None:
+            await self._slot.take_back(shield)
         self._takings.remove(shield)
         on_taken()
 
@@ -163,7 +182,7 @@ async def run_in_thread(
         TypeError: If the function returns a coroutine, and so is no sync function.
         RuntimeError: If no thread can be started, as at the end of the interpreter.
     """
-    thread = NodeThread(slot)
+    thread = NodeThread(slot, may_be_left=slot is None)
 
     def run() -> Caught[object]:
         return caught(partial(checked, name, fn, args, kwargs))
