@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextvars
 import functools
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -265,6 +267,171 @@ async def test_a_flow_of_asyncio_in_the_thread_of_a_pool_gives_its_result(thread
     (first, second) = await rt.call(rt.function_node(lambda: asyncio.run(both()), name="node", run_in=threads))
     assert first == second
     assert first[0] is not trio.lowlevel.current_trio_token()
+
+
+async def test_flows_in_pools_in_flows_in_pools_are_cancelled_with_the_outermost_session(
+    threads: concurrent.futures.Executor,
+) -> None:
+    log: list[object] = []
+    begun = threading.Event()
+
+    async def hang() -> None:
+        log.append(trio.lowlevel.current_trio_token())
+        begun.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            log.append("inner flow")
+
+    with concurrent.futures.ThreadPoolExecutor(1) as others:
+        inner = rt.function_node(rt.Flow("hang", hang).invoke, name="inner", run_in=others)
+
+        async def between() -> None:
+            try:
+                await rt.call(inner)
+            finally:
+                log.append("outer flow")
+
+        outer = rt.function_node(rt.Flow("between", between).invoke, name="outer", run_in=threads)
+        async with rt.Session() as session:
+            session.start_soon(outer)
+            await trio.to_thread.run_sync(begun.wait)
+            session.cancel()
+    assert log == [trio.lowlevel.current_trio_token(), "inner flow", "outer flow"]
+    assert session.info.calls[0].status == "cancelled"
+
+
+VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nobody's")
+
+
+async def test_a_flow_in_the_thread_of_a_pool_sees_the_context_variables_of_its_node(
+    threads: concurrent.futures.Executor,
+) -> None:
+    seen: list[str | None] = []
+
+    async def look() -> None:
+        seen.append(VARIABLE.get())
+        VARIABLE.set("the flow's")
+        await trio.lowlevel.checkpoint()
+        seen.append(VARIABLE.get())
+
+    def node() -> None:
+        VARIABLE.set("the node's")
+        rt.Flow("look", look, context={"key": "the flow's"}).invoke()
+        seen.extend((VARIABLE.get(), rt.context.get("key"), rt.session_id()))
+
+    async with rt.Session(context={"key": "the session's"}) as session:
+        await rt.call(rt.function_node(node, run_in=threads))
+        assert VARIABLE.get() == "nobody's"
+    assert seen == ["the node's", "the flow's", "the node's", "the session's", session.identifier]
+
+
+def test_ctrl_c_ends_a_flow_in_the_thread_of_a_pool(threads: concurrent.futures.Executor) -> None:
+    log: list[str] = []
+    begun = threading.Event()
+
+    async def hang() -> None:
+        begun.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            log.append("cleanup of the flow")
+
+    def node() -> None:
+        try:
+            rt.Flow("hang", hang).invoke()
+        except KeyboardInterrupt:
+            log.append("Ctrl-C in the node")
+            raise
+
+    # It would strike an unprotected task in place of the main one.
+    @trio.lowlevel.enable_ki_protection
+    async def press() -> None:
+        await trio.to_thread.run_sync(begun.wait)
+        signal.raise_signal(signal.SIGINT)
+
+    async def main() -> None:
+        trio.lowlevel.spawn_system_task(press)
+        await rt.call(rt.function_node(node, run_in=threads))
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
+    assert log == ["cleanup of the flow", "Ctrl-C in the node"]
+
+
+async def test_a_thread_of_a_pool_that_has_ended_its_node_is_nobodys_thread(
+    threads: concurrent.futures.ThreadPoolExecutor,
+) -> None:
+    contexts: list[contextvars.Context] = []
+    await rt.call(rt.function_node(lambda: contexts.append(contextvars.copy_context()), name="node", run_in=threads))
+    # Work of the program's own in the same thread, which runs in the context of the node.
+    token, _ = await trio.to_thread.run_sync(threads.submit(contexts[0].run, WHERE.invoke).result)
+    assert token is not trio.lowlevel.current_trio_token()
+
+
+class Impatient(concurrent.futures.ThreadPoolExecutor):
+    """Gives out futures of its own, which may end before their work has."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.given: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
+        super().submit(fn, *args, **kwargs)
+        self.given.set_running_or_notify_cancel()
+        return self.given
+
+    def give_up(self) -> None:
+        self.given.set_exception(TimeoutError("given up"))
+
+
+@pytest.mark.parametrize("is_run_over", [False, True])
+def test_a_flow_in_the_thread_of_a_pool_is_refused_when_no_task_waits_for_it_any_more(*, is_run_over: bool) -> None:
+    held = Held()
+    over = threading.Event()
+    raised: list[rt.ContextError] = []
+
+    def node() -> None:
+        held()
+        with pytest.raises(rt.ContextError, match="nothing would cancel it") as caught:
+            WHERE.invoke()
+        raised.append(caught.value)
+        over.set()
+
+    async def give_up() -> None:
+        await held.wait_until_begun()
+        executor.give_up()
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(give_up)
+            with pytest.raises(TimeoutError, match="given up"):
+                await rt.call(rt.function_node(node, run_in=executor))
+        if not is_run_over:
+            held.go.set()
+            assert await trio.to_thread.run_sync(over.wait, 30)
+
+    with Impatient() as executor:
+        try:
+            trio.run(main)
+        finally:
+            held.go.set()
+    assert len(raised) == 1
+
+
+async def test_a_flow_in_the_thread_of_a_pool_goes_on_to_its_end_though_its_future_is_over() -> None:
+    ends: list[str] = []
+
+    async def give_up() -> None:
+        executor.give_up()
+        await trio.lowlevel.checkpoint()
+        ends.append("ended")
+
+    with Impatient() as executor:
+        node = rt.function_node(rt.Flow("give up", give_up).invoke, name="node", run_in=executor)
+        with pytest.raises(TimeoutError, match="given up"):
+            await rt.call(node)
+    assert ends == ["ended"]
 
 
 def test_a_flow_in_the_thread_of_a_pool_does_not_hold_a_mock_clock(threads: concurrent.futures.Executor) -> None:

@@ -1,7 +1,7 @@
 """The bridge from asyncio: an asyncio task waits for an async function that runs in the process's Trio thread.
 
-Called by `from_async` where asyncio is running. Nothing here blocks the event loop of asyncio, but for two short steps
-in the thread of a sync node: each waits until the node's Trio run takes it, and for no slot.
+Called by `from_async` where asyncio is running. Nothing here blocks the event loop of asyncio, but for short steps in
+the thread of a sync node: each waits until the node's Trio run takes it, and for no slot.
 """
 
 from __future__ import annotations

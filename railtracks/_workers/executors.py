@@ -1,8 +1,9 @@
 """Sync functions in executors: any `concurrent.futures.Executor`, waited for from Trio.
 
 Called by attempts of nodes with an executor for `run_in`. An executor of threads shares the caller's context variables
-and objects. Every other executor is taken for one of other processes: what it carries is pickled by `pickling`,
-because an exception that cannot be unpickled would break many pools for good.
+and objects, and a flow in such a thread runs in the task that waits for the thread. Every other executor is taken for
+one of other processes: what it carries is pickled by `pickling`, because an exception that cannot be unpickled would
+break many pools for good.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""The worker threads of sync nodes, and what asyncio code in such a thread needs of the task that waits for it.
+"""The worker threads of sync nodes, and what flows in such a thread need of the task that waits for it.
 
-Called by attempts of sync nodes, and by flows that asyncio code has invoked. A node may run an event loop of asyncio in
-its thread, and wait there for a flow. Meanwhile the thread's slot is free for others, and a cancel that reaches the
-waiting task goes on to the flow. Then a task takes the slot back: the event loop never stands still for it.
+Called by attempts of sync nodes, by `executors`, and by flows that sync or asyncio code invokes. A flow of sync code
+runs in the waiting task. A node may also run an event loop of asyncio in its thread, and wait there for a flow.
+Meanwhile the thread's slot is free for others, and a cancel that reaches the waiting task goes on to the flow. Then a
+task takes the slot back: the event loop never stands still for it.
 """
 
 from __future__ import annotations
@@ -57,10 +58,14 @@ class NodeThread:
         self._place: tuple[int, int] | None = None
 
     def do(self, fn: Callable[[], T]) -> T:
-        """Call a function in this thread, which `node_thread` then finds."""
+        """Call a function in this thread, which `node_thread` finds until the function has ended."""
         self._place = _place_here()
         _thread.set(self)
-        return fn()
+        try:
+            return fn()
+        finally:
+            # Contexts that were copied meanwhile may come to this thread again, which then works for another task.
+            self._place = None
 
     @property
     def is_here(self) -> bool:

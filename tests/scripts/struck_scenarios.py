@@ -286,6 +286,11 @@ def left_in_an_executor(n: int) -> int:
     return n
 
 
+@rt.function_node(run_in=EXECUTOR)
+def invokes_in_an_executor(n: int) -> int:
+    return rt.Flow("in an executor", entry_point=branch).invoke(n)
+
+
 @rt.function_node(abandon_on_cancel=True)
 def left_in_a_thread(n: int) -> int:
     return n
@@ -294,6 +299,7 @@ def left_in_a_thread(n: int) -> int:
 async def executors() -> None:
     async with rt.Session():
         await rt.call(in_an_executor, 1)
+        await rt.call(invokes_in_an_executor, 1)
         await rt.call(left_in_an_executor, 1)
         await rt.call(left_in_a_thread, 1)
 
