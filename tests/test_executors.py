@@ -434,6 +434,53 @@ async def test_a_flow_in_the_thread_of_a_pool_goes_on_to_its_end_though_its_futu
     assert ends == ["ended"]
 
 
+# An error of the clock goes out of the Trio run as that of a signal handler does: past all tasks.
+BROKEN_RUN = """
+import threading, time
+from concurrent.futures import ThreadPoolExecutor
+
+import trio
+import railtracks as rt
+
+class Broken(trio.abc.Clock):
+    def start_clock(self):
+        pass
+    def current_time(self):
+        return time.monotonic()
+    def deadline_to_sleep_time(self, deadline):
+        if begun.is_set():
+            raise ArithmeticError
+        return 1.0
+
+async def hang():
+    begun.set()
+    await trio.sleep_forever()
+
+def node():
+    try:
+        rt.Flow("hang", hang, save_state=False).invoke()
+    except rt.ContextError:
+        ends.append("refused")
+
+ends = []
+begun = threading.Event()
+with ThreadPoolExecutor(1) as pool:
+    try:
+        trio.run(rt.call, rt.function_node(node, run_in=pool), clock=Broken())
+    except trio.TrioInternalError:
+        ends.append("broken")
+print(*sorted(ends))
+"""
+
+
+@pytest.mark.usefixtures("measured_processes")
+def test_a_trio_run_that_breaks_leaves_no_thread_of_a_pool_waiting() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", BROKEN_RUN], capture_output=True, text=True, check=True, timeout=60, env=os.environ
+    )
+    assert ended.stdout == "broken refused\n"
+
+
 def test_a_flow_in_the_thread_of_a_pool_does_not_hold_a_mock_clock(threads: concurrent.futures.Executor) -> None:
     flow = rt.Flow("nap", functools.partial(trio.sleep, 1_000))
     outer = rt.function_node(flow.invoke, name="outer", run_in=threads)

@@ -80,8 +80,11 @@ def shares_memory(executor: Executor) -> bool:
     return isinstance(executor, ThreadPoolExecutor) and type(executor).__name__ != "InterpreterPoolExecutor"
 
 
-class _Request(Generic[T]):
-    """An async function that a thread has sent to the task that waits for it. Made in the thread."""
+class _Request(trio.abc.Instrument, Generic[T]):
+    """An async function that a thread has sent to the task that waits for it. Made in the thread.
+
+    An instrument, as an error may go out of the Trio run past all its tasks: that of a signal handler does.
+    """
 
     def __init__(self, async_fn: Callable[[], Coroutine[object, Never, T]]) -> None:
         self._async_fn = async_fn
@@ -95,13 +98,19 @@ class _Request(Generic[T]):
     async def run(self) -> None:
         """Run the function in this task, in the thread's context. It adds no cancellation point."""
         task = trio.lowlevel.current_task()
+        trio.lowlevel.add_instrument(self)
         # Trio enters the context of a task when the task takes a step, so each change is followed by a new step.
         context, task.context = task.context, self._context
         await trio.lowlevel.cancel_shielded_checkpoint()
         came = await outcome.acapture(self._async_fn)
         task.context = context
         await trio.lowlevel.cancel_shielded_checkpoint()
+        trio.lowlevel.remove_instrument(self)
         self._outcome.put(came)
+
+    def after_run(self) -> None:
+        """Let the thread go on: the Trio run has ended before the function."""
+        self.refuse()
 
     def refuse(self) -> None:
         """Let the thread go on with an error: no task waits for it any more."""
