@@ -97,8 +97,8 @@ class _AsCompleted(CallBlock, ReadBlock, Generic[R]):
         return self._calls
 
     def _begin(self, parent: Frame) -> _Calls[R]:
-        feed = Feed(parent, self._node, self._inputs, self._limiter)
-        calls = _Calls(FanOutSlots(parent), feed, self._limiter, self.nursery)
+        slots = FanOutSlots(parent)
+        calls = _Calls(slots, Feed(slots, self._node, self._inputs, self._limiter), self._limiter, self.nursery)
         self.nursery.start_soon(calls.start_all, name=f"railtracks: feed {self._node.name}")
         return calls
 
@@ -154,7 +154,7 @@ class _Calls(AsyncIterator[PendingCall[R]]):
             while (pending := await self._draw()) is not None:
                 self._not_handed_out += 1
                 self._unfinished += 1
-                self._nursery.start_soon(self._run, pending, self._slots.next(), name=pending.node_name)
+                self._nursery.start_soon(self._run, pending, self._feed.start_frame(pending), name=pending.node_name)
             # Only a complete fan-out can be compared with its journal.
             if self._feed.refusal is None:
                 self._slots.close()
@@ -171,11 +171,13 @@ class _Calls(AsyncIterator[PendingCall[R]]):
         self._nursery.cancel_scope.cancel()
 
     async def _draw(self) -> PendingCall[R] | None:
-        if self._limiter is not None:
-            # A shared limiter may have 0 tokens. One input is drawn even so; its call waits for the limiter.
-            while self._not_handed_out >= max(1, self._limiter.total_tokens):
-                await self._handed_out.park()
-        return await self._feed.draw()
+        return await self._feed.draw(self._until_few)
+
+    async def _until_few(self) -> None:
+        """Wait until fewer calls than the limit were not handed out."""
+        # A shared limiter may have 0 tokens. One input is drawn even so; its call waits for the limiter.
+        while self._limiter is not None and self._not_handed_out >= max(1, self._limiter.total_tokens):
+            await self._handed_out.park()
 
     @trio.lowlevel.enable_ki_protection
     async def _run(self, pending: PendingCall[R], start_frame: Frame) -> None:

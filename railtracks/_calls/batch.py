@@ -184,11 +184,11 @@ class _Batch:
         return True
 
     async def _feed_limited(self, inputs: Iterator[Args], limiter: trio.CapacityLimiter) -> bool:
-        feed = Feed(self._parent, self._node, inputs, limiter)
+        feed = Feed(self._slots, self._node, inputs, limiter)
         while (pending := await feed.draw()) is not None:
             self._results.append(None)
             index = len(self._results) - 1
-            start_frame = self._slots.next()
+            start_frame = feed.start_frame(pending)
             self._nursery.start_soon(self._call_limited, start_frame, index, pending, feed, name=self._node.name)
         if feed.refusal is None:
             return True

@@ -82,12 +82,32 @@ class DurableFanOut(Protocol):
         """Return the strand of the next call."""
         ...
 
+    def call_when_begun(self, wake: Callable[[], object]) -> bool:
+        """Have a function called once the next call had begun at this moment of the recorded run.
+
+        Returns:
+            Whether it may be called: not if the call is not in the record, or the replay is over.
+        """
+        ...
+
     def close(self) -> None:
         """Mark the fan-out as complete.
 
         Raises:
             ReplayMismatchError: If the journal has more calls of this fan-out than the code has started.
         """
+        ...
+
+
+class Slot(Protocol):
+    """The slot of a call in the limiter of its fan-out."""
+
+    def take_nowait(self) -> bool:
+        """Take the slot, if one is free; return whether it is held."""
+        ...
+
+    async def take(self) -> None:
+        """Take the slot, unless it is held. A checkpoint."""
         ...
 
 
@@ -275,11 +295,19 @@ class SessionJournal(Protocol[F_contra]):
         """Wait some seconds before the next attempt of a call, unless that attempt is recorded."""
         ...
 
-    async def needs_slot(self, start_frame: F_contra, /) -> bool:
-        """Return whether a call of a fan-out needs a slot of its limiter; a replayed call needs none.
+    async def needs_slot(self, start_frame: F_contra, node: Node[..., object], /) -> bool:
+        """Return whether a call of a group needs a slot of the limiter to begin; one that is in the record does not.
 
         Before a call that is not recorded it waits until the replay is over.
         """
+        ...
+
+    def begin_late(self, start_frame: F_contra, slot: Slot, /) -> None:
+        """Take the slot of a call before anything that is not in the record is done in it, until `end_late`."""
+        ...
+
+    def end_late(self, start_frame: F_contra, /) -> None:
+        """Forget the slot of a call that has ended."""
         ...
 
     def refuse_resource(self, frame: F_contra) -> None:

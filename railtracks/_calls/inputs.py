@@ -6,12 +6,13 @@ Called by `call_batch`, `as_completed` and `open_group`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 import trio
 
 from railtracks._calls.frames import Frame
+from railtracks._calls.late_slots import LateSlot
 from railtracks._calls.pending import PendingCall
 from railtracks._checks import Number
 from railtracks._nodes.node import Node
@@ -94,29 +95,44 @@ class Feed(Generic[R]):
 
     def __init__(
         self,
-        parent: Frame,
+        slots: FanOutSlots,
         node: Node[..., R],
         inputs: Iterator[Args],
         limiter: trio.CapacityLimiter | None,
     ) -> None:
         self.refusal: ContextError | None = None
-        self._parent = parent
+        self._slots = slots
         self._node = node
         self._inputs = inputs
         self._limiter = limiter
         self._drawn = 0
+        # The slots of the calls that a resume begins before they have them.
+        self._late: dict[PendingCall[R], LateSlot] = {}
 
-    async def draw(self) -> PendingCall[R] | None:
+    async def draw(self, until_room: Callable[[], Awaitable[None]] | None = None) -> PendingCall[R] | None:
         """Wait for a slot, then draw the next input.
 
         A checkpoint; without a limit only every 50th time. The call keeps its slot until `give_back`.
+
+        Args:
+            until_room: What is waited for before the slot.
 
         Returns:
             The call to be run, `None` if there are no more inputs or the call was refused.
         """
         pending: PendingCall[R] = PendingCall(self._node, (), {})
-        if self._limiter is not None:
-            await self._limiter.acquire_on_behalf_of(pending)
+        limiter = self._limiter
+        if limiter is not None:
+
+            async def until_slot() -> None:
+                if until_room is not None:
+                    await until_room()
+                await limiter.acquire_on_behalf_of(pending)
+
+            if not await self._slots.wait_for_next(until_slot):
+                slot = self._late[pending] = LateSlot(limiter, pending)
+                # The next input is drawn no earlier than it was in the recorded run, if that is possible.
+                slot.take_nowait()
         elif not self._drawn % CHECKPOINT_EVERY:
             await trio.lowlevel.checkpoint()
         self._drawn += 1
@@ -131,15 +147,26 @@ class Feed(Generic[R]):
         pending.take_args(args)
         return pending
 
+    def start_frame(self, pending: PendingCall[R]) -> Frame:
+        """Return the frame in which the call is made that was drawn last."""
+        start_frame, slot = self._slots.next(), self._late.get(pending)
+        journal = start_frame.scope.journal
+        if slot is not None and journal is not None and not slot.is_held:
+            slot.begin(journal, start_frame)
+        return start_frame
+
     def give_back(self, pending: PendingCall[R]) -> None:
         """Release the slot of a call that has ended."""
-        if self._limiter is not None:
+        slot = self._late.pop(pending, None)
+        if slot is not None:
+            slot.end()
+        elif self._limiter is not None:
             self._limiter.release_on_behalf_of(pending)
 
     def _next_args(self) -> Args | None:
         args = next_of(self._inputs)
         if args is not None:
-            self.refusal = refusal_of(self._parent)
+            self.refusal = refusal_of(self._slots.frame)
         return None if self.refusal is not None else args
 
 
@@ -147,12 +174,15 @@ class FanOutSlots:
     """The start frames of the calls of one fan-out.
 
     All calls share one start frame, unless the session is durable: there each call needs a strand of its own.
+
+    Attributes:
+        frame: The frame in which the fan-out is made.
     """
 
-    __slots__ = ("_fan_out", "_frame", "_start_frame")
+    __slots__ = ("_fan_out", "_start_frame", "frame")
 
     def __init__(self, frame: Frame, *, keeps_failures: bool = False) -> None:
-        self._frame = frame
+        self.frame = frame
         self._start_frame = frame.start_frame(keeps_failures=keeps_failures)
         journal = frame.scope.journal
         self._fan_out: DurableFanOut | None = None if journal is None else journal.fan_out(frame)
@@ -161,7 +191,23 @@ class FanOutSlots:
         """Return the start frame of the next call."""
         if self._fan_out is None:
             return self._start_frame
-        return self._frame.start_frame(self._fan_out.next(), keeps_failures=self._start_frame.keeps_failures)
+        return self.frame.start_frame(self._fan_out.next(), keeps_failures=self._start_frame.keeps_failures)
+
+    async def wait_for_next(self, wait: Callable[[], Awaitable[None]]) -> bool:
+        """Wait for what the next call needs, in a replay no longer than until the call had begun in the recorded run.
+
+        A retry changes which calls have their slots when. So a slot may come after outcomes that wait for this call.
+
+        Returns:
+            Whether the wait came to its end.
+        """
+        scope = trio.CancelScope()
+        if self._fan_out is None or not self._fan_out.call_when_begun(scope.cancel):
+            await wait()
+            return True
+        with scope:
+            await wait()
+        return not scope.cancelled_caught
 
     def close(self) -> None:
         """Mark the fan-out as complete.

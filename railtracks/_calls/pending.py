@@ -14,6 +14,7 @@ from trio.lowlevel import enable_ki_protection
 from railtracks._calls.call import outcome_of
 from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import with_slot_lent
+from railtracks._calls.late_slots import LateSlot
 from railtracks._nodes.node import Node
 from railtracks._records.ends import Status
 from railtracks._records.error_parts import text_of
@@ -190,12 +191,13 @@ class PendingCall(Generic[R_co]):
     async def _outcome_within(self, limiter: trio.CapacityLimiter, start_frame: Frame) -> Outcome:
         # The call has no record until its turn: a drain must wait for it all the same.
         with start_frame.scope.unrecorded_call(start_frame):
-            journal = start_frame.scope.journal
-            if journal is not None and not await journal.needs_slot(start_frame):
-                return await outcome_of(self._node, self._args, self._kwargs)
             # The pending call is the borrower, not its task: with a feed, another task acquires the slot for it.
-            await limiter.acquire_on_behalf_of(self)
+            slot, journal = LateSlot(limiter, self), start_frame.scope.journal
             try:
+                if journal is None or await journal.needs_slot(start_frame, self._node):
+                    await slot.take()
+                else:
+                    slot.begin(journal, start_frame)
                 return await outcome_of(self._node, self._args, self._kwargs)
             finally:
-                limiter.release_on_behalf_of(self)
+                slot.end()

@@ -147,6 +147,8 @@ class LiveCall(Call, RecordParent):
         if self.recorded is None and parts.order.is_replaying:
             # All that is recorded comes first: code that has changed is found out before it does anything.
             await parts.order.until_live()
+        if parts.late_slots and not isinstance(fn, SelfRecording):
+            await self._take_late_slots(frame)
         if parts.parking.is_resting:
             await parts.parking.go_on()
         # Not a replayed one: what is recorded could be stored.
@@ -154,6 +156,18 @@ class LiveCall(Call, RecordParent):
         if isinstance(fn, SelfRecording):
             return await fn.run_recorded(self, args, kwargs)
         return await self._run_and_record(frame, args, kwargs)
+
+    async def _take_late_slots(self, frame: Frame) -> None:
+        """Take the slots of the fan-outs around this call, unless more of the record is to be replayed in it."""
+        parts = self.parts
+        if parts.order.is_replaying and self.recorded is not None and self.recorded.has_inside:
+            # What is replayed in it must not wait for a slot.
+            parts.late_slots.take_nowait(frame)
+            return
+        # Not open yet: in a first run it would have begun later.
+        parts.parking.closed(self.strand.body)
+        await parts.late_slots.take(frame)
+        parts.parking.opened(self.strand.body, self._enclosing)
 
     async def _end_again(self, frame: Frame, failure: bytes) -> None:
         """End a session that is over as it has ended: its body hears of the error, and other calls are cancelled."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import trio
 from trio.lowlevel import Abort
 
-from railtracks._calls.durable_protocol import DurableCall, LogLine
+from railtracks._calls.durable_protocol import DurableCall, LogLine, Slot
 from railtracks._calls.durable_values import Args, Kwargs
 from railtracks._calls.frames import Frame
 from railtracks._calls.replays import InnerCall
@@ -31,6 +31,7 @@ from railtracks.durable._replay.failures import Failures
 from railtracks.durable._replay.function_names import FunctionNames
 from railtracks.durable._replay.identities import Draws, Identities
 from railtracks.durable._replay.interrupts import Interrupts
+from railtracks.durable._replay.late_slots import LateSlots
 from railtracks.durable._replay.mismatches import Mismatches
 from railtracks.durable._replay.order import Order
 from railtracks.durable._replay.parking import Around, Parking
@@ -107,6 +108,7 @@ class Journal:
             past=Past(record, values),
             session=session,
             together=Together(),
+            late_slots=LateSlots(),
             calls_in_flows=lambda keys: calls_in_sessions([*map(identities.of_flow, keys)]),
         )
         self.life = life
@@ -270,20 +272,36 @@ class Journal:
 
     def fan_out(self, frame: Frame) -> FanOut:
         """Return the numbering of the calls of a fan-out that begins in a frame."""
-        return FanOut(self._strands.of(frame), self.parts.mismatches.check_fan_out_end)
+        return FanOut(self._strands.of(frame), self.parts.mismatches.check_fan_out_end, self._call_when_begun)
 
-    async def needs_slot(self, start_frame: Frame) -> bool:
-        """Return whether a call of a fan-out needs a slot of its limiter; wait for the end of the replay if it is new.
+    def _call_when_begun(self, key: str, wake: Callable[[], object]) -> bool:
+        recorded = self._record.calls.get(key) if self.parts.order.is_replaying else None
+        return recorded is not None and self.parts.order.turns.call_when_begun(recorded, wake)
 
-        Replayed calls need none. With slots they would wait for calls that wait for them, because outcomes are handed
-        over in another order than slots.
+    async def needs_slot(self, start_frame: Frame, node: Node[..., object]) -> bool:
+        """Return whether a call of a group needs a slot of the limiter to begin; wait for the end of the replay first.
+
+        Replayed calls need none: see `late_slots`.
         """
-        only = start_frame.strand.only if isinstance(start_frame.strand, Strand) else None
+        only, order = self._strands.of(start_frame).only, self.parts.order
         recorded = None if only is None else self._record.calls.get(only.key)
         if recorded is not None:
-            return not recorded.has_outcome
-        await self.parts.order.until_live()
-        return True
+            # Also after the replay: a group that is cancelled must have asked for it.
+            return False
+        if not node.is_durable or not order.is_replaying:
+            return True
+        # A call of a group that is the first thing in a task of a nursery is looked for when it begins.
+        if only is not None:
+            await order.until_live()
+        return only is not None
+
+    def begin_late(self, start_frame: Frame, slot: Slot) -> None:
+        """Take the slot of a call before anything that is not in the record is done in it, until `end_late`."""
+        self.parts.late_slots.add(start_frame, slot)
+
+    def end_late(self, start_frame: Frame) -> None:
+        """Forget the slot of a call that has ended."""
+        self.parts.late_slots.drop(start_frame)
 
     def record_together(self, first: Frame, second: Frame) -> bool:
         """Have the outcomes of two calls recorded in one commit; return whether that of the second one is there.

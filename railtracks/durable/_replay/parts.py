@@ -15,6 +15,7 @@ from railtracks.durable._replay.commits import Commits
 from railtracks.durable._replay.context import RecordedContext
 from railtracks.durable._replay.failures import Failures
 from railtracks.durable._replay.interrupts import Interrupts
+from railtracks.durable._replay.late_slots import LateSlots
 from railtracks.durable._replay.mismatches import Mismatches
 from railtracks.durable._replay.order import Order
 from railtracks.durable._replay.parking import Parking
@@ -39,6 +40,7 @@ class JournalParts:
         past: What earlier runs have left of the calls.
         session: The session in this process.
         together: Which outcomes are recorded with others.
+        late_slots: The slots that calls of fan-outs do not have yet.
         calls_in_flows: Returns what was called in the sessions of flows, by the keys of the calls of these. Blocks.
     """
 
@@ -53,4 +55,5 @@ class JournalParts:
     past: Past
     session: AttachedSession
     together: Together
+    late_slots: LateSlots
     calls_in_flows: Callable[[Sequence[str]], Sequence[InnerCall]]

@@ -133,6 +133,10 @@ class RecordedCalls:
             yield from found
             waiting += found
 
+    def has_inside(self, number: int) -> bool:
+        """Return whether calls were made in a call."""
+        return any(True for _ in self.inside(number))
+
     def began_at(self, number: int) -> float:
         """Return the wall time when a call first began."""
         return self.rows.began_at[self.first[number]]
@@ -250,6 +254,11 @@ class RecordedCall:
     def is_cancelled(self) -> bool:
         """Whether it ended by being cancelled, and so has no outcome that code could miss."""
         return self._calls.status(self.number) == RowStatus.CANCELLED
+
+    @property
+    def has_inside(self) -> bool:
+        """Whether calls were made in it."""
+        return self._calls.has_inside(self.number)
 
     def inside(self) -> Iterator[RecordedCall]:
         """Return the attempts of calls that were made in it, at any depth."""

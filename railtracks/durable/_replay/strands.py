@@ -310,14 +310,21 @@ class FanOut:
     Args:
         strand: The strand that the fan-out is made in.
         check_end: Called at the end with the strand's key, the number of the fan-out there, and how many calls it had.
+        when_begun: Does what `call_when_begun` says for the call with a key.
     """
 
-    def __init__(self, strand: Strand, check_end: Callable[[str, int, int], None]) -> None:
+    def __init__(
+        self,
+        strand: Strand,
+        check_end: Callable[[str, int, int], None],
+        when_begun: Callable[[str, Callable[[], object]], bool],
+    ) -> None:
         self._body = strand.body
         # In a task that has made no call yet the fan-out itself has no number. Each of its calls is known by its node
         # and its arguments, like the first call of a task.
         self._number = None if strand.key is None else strand.skip("fan-out")
         self._check_end = check_end
+        self._when_begun = when_begun
         self._count = 0
 
     def next(self) -> Strand:
@@ -327,6 +334,17 @@ class FanOut:
             return Strand(self._body, None)
         key, number = self._number
         return Strand(self._body, None, only=Position(key_of(key, "fan", number, place), key, number, place))
+
+    def call_when_begun(self, wake: Callable[[], object]) -> bool:
+        """Have a function called once the next call had begun at this moment of the recorded run.
+
+        Returns:
+            Whether it may be called: not if the call is not in the record, or the replay is over.
+        """
+        if self._number is None:
+            return False
+        key, number = self._number
+        return self._when_begun(key_of(key, "fan", number, self._count), wake)
 
     def close(self) -> None:
         """Mark the fan-out as complete.

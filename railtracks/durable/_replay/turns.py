@@ -116,6 +116,8 @@ class Turns:
         ]
         self._expected = array("i", sorted(early, key=calls.began_after.__getitem__))
         self._next_expected = 0
+        # What is called when recorded calls may begin without a slot, by the numbers after which they began.
+        self._beginnings: list[tuple[int, Callable[[], object]]] = []
         for each in pauses.between(early):
             self._notes[each] |= _AWAITED
 
@@ -188,6 +190,24 @@ class Turns:
         expected, notes = self._expected, self._notes
         while self._next_expected < len(expected) and not notes[expected[self._next_expected]] & _AWAITED:
             self._next_expected += 1
+
+    def call_when_begun(self, recorded: RecordedCall, wake: Callable[[], object]) -> bool:
+        """Have a function called once a recorded call had begun at this moment of the recorded run. Return `True`.
+
+        That is when all outcomes were handed over that came before its beginning, and the one has its turn next that
+        may wait for this beginning. After the last turn the function is not called.
+        """
+        self._beginnings.append((self._record.calls.began_after[recorded.number], wake))
+        self._wake_beginnings()
+        return True
+
+    def _wake_beginnings(self) -> None:
+        if self._head < len(self._queue):
+            seq = self._record.rows.seq(self._queue[self._head])
+            come = [wake for began_after, wake in self._beginnings if began_after < seq]
+            self._beginnings = [each for each in self._beginnings if each[0] >= seq]
+            for wake in come:
+                wake()
 
     def claimed(self, recorded: RecordedCall) -> None:
         """Note that code has asked for a recorded call."""
@@ -262,6 +282,8 @@ class Turns:
         while self._head < len(queue) and self._notes[about[queue[self._head]]] & _OVER:
             self._head += 1
             self.recorded -= 1
+        if self._beginnings:
+            self._wake_beginnings()
         # Only the head can be next, and it is woken, not handed over here. So its task gets a step of its own, and what
         # the task before it did is done by then.
         first = self._first()
