@@ -623,6 +623,39 @@ def test_every_status_of_a_call_is_shown_and_exported(command: Command, home: Pa
     assert command("show", "mine", "--failed").code == 0
 
 
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        ("mermaid", r"✗ died .*:::failed"),
+        ("dot", r"✗ died .*#c93c37"),
+        ("html", r'<h1><b class="railtracks-failed" title="died">✗</b> mine</h1>\n<p>died · '),
+        ("chrome-trace", r'"status": "died"}'),
+        (
+            "otlp-json",
+            r'"status": {"code": 2, "message": "died"}.*"railtracks.status", "value": {"stringValue": "died"}',
+        ),
+    ],
+)
+def test_an_export_of_a_session_whose_process_is_gone_says_that_it_died(
+    form: str, told: str, command: Command, home: Path, project: Path
+) -> None:
+    async def main() -> None:
+        async with rt.Session(name="mine", save_state=False, record_events=True):
+            await rt.call(fetch, "a")
+
+    trio.run(main)
+    (file,) = home.glob("events/*/*.jsonl")
+    head, *events = file.read_text().splitlines()
+    # As a process leaves it that was killed: of this number there is none.
+    gone = json.dumps({**json.loads(head), "process_id": 2**22 + 1})
+    file.write_text("\n".join([gone, *events[:2], ""]))
+    code, out, err = command("export", "mine", "--format", form)
+    assert (code, err) == (0, "")
+    assert re.search(told, out), out
+    assert command("export", "mine", "--format", form, "-o", "out") == (0, "", "")
+    assert (project / "out").read_text().rstrip("\n") == out.rstrip("\n")
+
+
 def test_an_export_that_cannot_be_written_exits_with_1(command: Command) -> None:
     saved("a", name="mine")
     code, _, err = command("export", "mine", "--format", "dot", "-o", "/dev/null/out")

@@ -12,7 +12,7 @@ from railtracks._archive import of_none
 from railtracks.cli._arguments import Commands, add_session
 from railtracks.cli._output import FAILED, CommandError, put_document
 from railtracks.cli._places import add_places, archive_of, found
-from railtracks.exports import FORMATS, export
+from railtracks.exports import FORMATS, export_listed, write_listed
 
 _EXAMPLES: Final = """\
 examples:
@@ -47,10 +47,10 @@ def _export(arguments: argparse.Namespace) -> int:
     (summary,) = found(arguments, archive, arguments.session)
     info = archive.load(summary, of_none)
     if arguments.output is None:
-        text = export(info, arguments.format)
+        text = export_listed(info, summary.status, arguments.format)
         return put_document(text if text.endswith("\n") else f"{text}\n")
     try:
-        export(info, arguments.format, arguments.output)
+        write_listed(info, summary.status, arguments.format, arguments.output)
     except OSError as error:
         raise CommandError(FAILED, f"cannot write {arguments.output!a}: {error.strerror}") from error
     return 0

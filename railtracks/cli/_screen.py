@@ -22,7 +22,7 @@ from railtracks._archive import DIED, Elsewhere
 from railtracks._foreign_text import plain
 from railtracks._records.data import Status
 from railtracks.cli._output import encoding_of, put
-from railtracks.exports import MARKS
+from railtracks.exports import MARKS, looks_like
 
 _GAP: Final = "  "
 _MORE: Final = "…"
@@ -74,8 +74,7 @@ class Screen:
 
     def mark(self, status: str) -> str:
         """Return the mark of a status; of `died` and what only stores say, that of a failure."""
-        known = next((each for each in MARKS if each == status), Status.FAILED)
-        return MARKS[known][self.is_ascii]
+        return MARKS[looks_like(status)][self.is_ascii]
 
 
 @define(frozen=True)

@@ -24,7 +24,7 @@ from railtracks.exports._mermaid import mermaid
 from railtracks.exports._otlp_json import otlp_json
 from railtracks.exports._outline import Outline
 from railtracks.exports._tree_text import tree_text
-from railtracks.exports._words import MARKS, calls_in_words, lasted, short, word
+from railtracks.exports._words import MARKS, calls_in_words, lasted, looks_like, short, word
 
 __all__ = [
     "FORMATS",
@@ -33,10 +33,13 @@ __all__ = [
     "calls_in_words",
     "cell_of",
     "export",
+    "export_listed",
     "lasted",
+    "looks_like",
     "short",
     "tree_text",
     "word",
+    "write_listed",
 ]
 
 ExportFormat: TypeAlias = Literal["mermaid", "dot", "html", "chrome-trace", "otlp-json"]
@@ -93,6 +96,26 @@ def export(
     else:
         raise TypeError(f"to must be a path or a text stream, not {type(to).__name__}")
     return None
+
+
+def export_listed(info: ExecutionInfo, status: str, form: ExportFormat) -> str:
+    """Return an export of a session with what the archive says of it: the record of one that died has no end.
+
+    Args:
+        info: Its record.
+        status: What the archive says of it.
+        form: The form.
+    """
+    return "".join(_EXPORTS[form](Outline(info, status=status)))
+
+
+def write_listed(info: ExecutionInfo, status: str, form: ExportFormat, to: str) -> None:
+    """Write an export of a session with what the archive says of it, as `export_listed` returns it.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    _write(Path(to), _EXPORTS[form](Outline(info, status=status)))
 
 
 def _write(path: Path, chunks: Iterator[str]) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from datetime import timedelta
 from heapq import heappop, heappush
 
-from railtracks._records.data import CallRecord, ExecutionInfo, Status
+from railtracks._records.data import CallError, CallRecord, Status
 from railtracks.exports._outline import Outline
-from railtracks.exports._words import call_name, error_text, session_name, short, word
+from railtracks.exports._words import call_name, error_text, looks_like, session_name, short, word
 
 _encode = json.JSONEncoder(allow_nan=False).encode
 
@@ -21,7 +21,8 @@ _encode = json.JSONEncoder(allow_nan=False).encode
 def chrome_trace(outline: Outline) -> Iterator[str]:
     """Return a session as a trace of complete events, in pieces. Times are in microseconds since its start."""
     yield '{"displayTimeUnit": "ms", "otherData": '
-    yield _encode({"session_id": short(outline.info.session_id), "started_at": outline.start.isoformat()})
+    told = {"session_id": short(outline.info.session_id), "started_at": outline.start.isoformat()}
+    yield _encode({**told, "status": word(outline.status)})
     yield ', "traceEvents": [\n'
     yield _encode({"ph": "M", "name": "process_name", "pid": 1, "args": {"name": session_name(outline.info)}})
     count = 0
@@ -43,24 +44,24 @@ def _event(outline: Outline, call: CallRecord, lane: int) -> dict[str, object]:
     began = outline.began_us(call)
     event: dict[str, object] = {"ph": "X", "name": call_name(call), "pid": 1, "tid": lane, "ts": began}
     event["dur"] = outline.ended_us(call) - began
-    return event | _outcome(call, id=call.id, parent_id=call.parent_id)
+    return event | _outcome(call.status, call.error, id=call.id, parent_id=call.parent_id)
 
 
 def _session_event(outline: Outline) -> dict[str, object]:
     info = outline.info
     event: dict[str, object] = {"ph": "X", "name": session_name(info), "pid": 1, "tid": 0, "ts": 0}
     event["dur"] = (outline.end - outline.start) // timedelta(microseconds=1)
-    return event | _outcome(info)
+    return event | _outcome(outline.status, info.error)
 
 
-def _outcome(record: CallRecord | ExecutionInfo, **ids: int | None) -> dict[str, object]:
+def _outcome(status: str, error: CallError | None, **ids: int | None) -> dict[str, object]:
     """Return the members of an event that tell what became of a call, or of the session."""
-    args: dict[str, object] = {**ids, "status": word(record.status)}
-    if record.error is not None:
-        args["error"] = error_text(record.error)
+    args: dict[str, object] = {**ids, "status": word(status)}
+    if error is not None:
+        args["error"] = error_text(error)
     # One of the few colours that a trace may name.
-    colour = {"cname": "terrible"} if record.status is Status.FAILED else {}
-    return {"cat": record.status, "args": args, **colour}
+    colour = {"cname": "terrible"} if looks_like(status) is Status.FAILED else {}
+    return {"cat": status, "args": args, **colour}
 
 
 def _in_lanes(outline: Outline) -> Iterator[tuple[CallRecord, int]]:

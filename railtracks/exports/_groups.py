@@ -9,7 +9,7 @@ from attrs import define
 
 from railtracks._records.data import CallRecord, Status
 from railtracks.exports._outline import Outline
-from railtracks.exports._words import MARKS, call_name, calls_in_words, duration, lasted, session_name, word
+from railtracks.exports._words import MARKS, call_name, calls_in_words, duration, lasted, looks_like, session_name, word
 
 # Mermaid refuses a text that is longer than 50,000 characters, and nobody sees anything in a larger graph.
 MOST_BOXES = 300
@@ -75,7 +75,7 @@ def label(outline: Outline, box: Box) -> tuple[str, str]:
     call = box.call
     if call is None:
         info = outline.info
-        told = f"{_status(info.status)} {lasted(outline.start, outline.end)}, {calls_in_words(len(info.calls))}"
+        told = f"{_status(outline.status)} {lasted(outline.start, outline.end)}, {calls_in_words(len(info.calls))}"
         return session_name(info), told + inside
     name = call_name(call) if box.count == 1 else f"{box.count:,} of {call_name(call)}"
     together = "" if box.count == 1 else " together"
@@ -84,9 +84,9 @@ def label(outline: Outline, box: Box) -> tuple[str, str]:
 
 def status_of(outline: Outline, box: Box) -> Status:
     """Return the status that colours a box."""
-    return outline.info.status if box.call is None else box.call.status
+    return looks_like(outline.status) if box.call is None else box.call.status
 
 
-def _status(status: Status) -> str:
-    mark = MARKS[status][0]
-    return mark if status is Status.COMPLETED else f"{mark} {word(status)}"
+def _status(status: str) -> str:
+    mark = MARKS[looks_like(status)][0]
+    return mark if status == Status.COMPLETED else f"{mark} {word(status)}"

@@ -21,6 +21,7 @@ from railtracks.exports._words import (
     calls_in_words,
     error_text,
     lasted,
+    looks_like,
     session_name,
     short,
     word,
@@ -75,8 +76,8 @@ def _style() -> str:
 
 def _session(outline: Outline, most: int, failures: int) -> Iterator[str]:
     info = outline.info
-    yield f'<section class="railtracks-session">\n<h1>{_mark(info.status)} {_text(session_name(info))}</h1>\n<p>'
-    facts = [word(info.status), lasted(outline.start, outline.end)]
+    yield f'<section class="railtracks-session">\n<h1>{_mark(outline.status)} {_text(session_name(info))}</h1>\n<p>'
+    facts = [word(outline.status), lasted(outline.start, outline.end)]
     facts.append(calls_in_words(len(info.calls) + info.dropped_calls))
     facts.append(f"started {outline.start:%Y-%m-%d %H:%M:%S} UTC")
     if info.flow_name is not None and info.session_name is not None:
@@ -162,8 +163,9 @@ def _bar(call: CallRecord, outline: Outline) -> str:
     )
 
 
-def _mark(status: Status) -> str:
-    return f'<b class="railtracks-{status.value}" title="{word(status)}">{MARKS[status][0]}</b>'
+def _mark(status: str) -> str:
+    look = looks_like(status)
+    return f'<b class="railtracks-{look.value}" title="{word(status)}">{MARKS[look][0]}</b>'
 
 
 def _text(text: str) -> str:

@@ -38,7 +38,7 @@ def otlp_json(outline: Outline) -> Iterator[str]:
     resource = {"attributes": _attributes({"service.name": info.flow_name or "railtracks"})}
     yield f'{{"resourceSpans": [{{"resource": {_encode(resource)}, '
     yield '"scopeSpans": [{"scope": {"name": "railtracks"}, "spans": [\n'
-    span = _span(outline, 0, session_name(info), (outline.start, outline.end), info.status, info.error)
+    span = _span(outline, 0, session_name(info), (outline.start, outline.end), outline.status, info.error)
     facts = {
         "railtracks.session.id": info.session_id,
         "railtracks.session.name": info.session_name,
@@ -47,7 +47,7 @@ def otlp_json(outline: Outline) -> Iterator[str]:
         "gen_ai.operation.name": "invoke_workflow",
         "gen_ai.workflow.name": info.flow_name,
     }
-    yield _encode(_with(span, facts, info.status, info.error))
+    yield _encode(_with(span, facts, outline.status, info.error))
     known = {call.id for call in info.calls}
     for call in info.calls:
         yield ",\n"
@@ -68,11 +68,11 @@ def _span_of_call(outline: Outline, call: CallRecord, parent_id: int | None) -> 
 
 
 def _with(
-    span: dict[str, object], facts: Mapping[str, str | int | bool | None], status: Status, error: CallError | None
+    span: dict[str, object], facts: Mapping[str, str | int | bool | None], status: str, error: CallError | None
 ) -> dict[str, object]:
     """Return a span with its attributes."""
-    kind = None if status in _WELL else status.value
-    ending = {"railtracks.status": status.value, "error.type": kind if error is None else error.type}
+    kind = None if status in _WELL else status
+    ending = {"railtracks.status": str(status), "error.type": kind if error is None else error.type}
     return span | {"attributes": _attributes({**facts, **ending})}
 
 
@@ -81,7 +81,7 @@ def _span(  # noqa: PLR0917 - what every span has
     call_id: int,
     name: str,
     times: tuple[datetime, datetime],
-    status: Status,
+    status: str,
     error: CallError | None,
 ) -> dict[str, object]:
     span: dict[str, object] = {

@@ -27,19 +27,22 @@ class Outline:
 
     Attributes:
         info: The session.
+        status: Its status: a value of `Status`, or what the archive says of one without an end, such as `died`.
         start: When it began.
         end: When it ended; of a running one the last moment that is known of.
         children: The calls in each call, in the order of their start; those under `None` are in no call.
     """
 
-    def __init__(self, info: ExecutionInfo, now: datetime | None = None) -> None:
+    def __init__(self, info: ExecutionInfo, now: datetime | None = None, status: str | None = None) -> None:
         """Look at a session.
 
         Args:
             info: The session.
             now: The present, if the session runs in this process.
+            status: What the archive says of it. Of one that runs as far as its record tells, that counts.
         """
         self.info: ExecutionInfo = info
+        self.status: str = status if status is not None and info.status is Status.RUNNING else info.status
         moments = [call.started_at for call in info.calls]
         moments += [call.ended_at for call in info.calls if call.ended_at is not None]
         moments += [moment for moment in (info.started_at, info.ended_at, now) if moment is not None]

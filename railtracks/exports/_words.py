@@ -29,9 +29,14 @@ _LONGEST_ERROR: Final = 300
 _OWN_ERRORS: Final = "railtracks.exceptions."
 
 
-def word(status: Status) -> str:
+def word(status: str) -> str:
     """Return a status as a word, such as `timed out`."""
-    return status.value.replace("_", " ")
+    return status.replace("_", " ")
+
+
+def looks_like(status: str) -> Status:
+    """Return the status whose mark and colour are shown: of `died` and of what only stores say, that of a failure."""
+    return next((each for each in Status if each == status), Status.FAILED)
 
 
 def duration(seconds: float) -> str:
