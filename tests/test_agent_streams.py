@@ -405,3 +405,24 @@ async def test_a_text_iterator_that_is_left_half_way_needs_no_closing() -> None:
 async def test_the_history_before_the_run_has_begun_is_empty() -> None:
     async with rt.astream(Plain, user_input="hi") as stream:
         assert stream.history == []
+
+
+@pytest.mark.parametrize(
+    ("texts", "pieces"),
+    [
+        (["Hi \ud83d", "\ude00!"], ["Hi ", "\U0001f600!"]),
+        (["\ud83d", "\ude00"], ["\U0001f600"]),
+        (["a\ud83d", "b"], ["a", "?b"]),
+        (["a", "\ud83d"], ["a", "?"]),
+    ],
+)
+async def test_a_character_that_comes_in_two_halves_is_whole_for_the_reader(
+    texts: list[str], pieces: list[str]
+) -> None:
+    agent = rt.agent_node("Cut", llm=ScriptedModel(Stream(*texts)))
+    async with rt.astream(agent, "Hi") as stream:
+        assert [piece.text async for piece in stream if isinstance(piece, TextPiece)] == pieces
+    assert stream.result.text == "".join(pieces)
+    # What is recorded and sent is whole, too.
+    assert [each.content for each in stream.history][-1] == "".join(pieces)
+    assert (await rt.call(agent, "Hi")).text == "".join(pieces)

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from llm_wires import sdks  # noqa: F401 - a fixture
 
@@ -632,3 +633,44 @@ def test_an_error_says_what_the_provider_says(body: bytes, text: str) -> None:
 def test_a_block_of_anthropic_without_its_text_adds_none() -> None:
     body = b'{"content": [{"type": "text", "text": null}, {"type": "text", "text": "hi"}], "stop_reason": "end_turn"}'
     assert anthropic().response(body, ModelRequest((UserMessage("hi"),))).message.content == "hi"
+
+
+def anthropic_stream(kind: str, part: str, *texts: str) -> list[Any]:
+    begun = {"type": "content_block_start", "index": 0, "content_block": {"type": part, part: ""}}
+    deltas = [{"type": "content_block_delta", "index": 0, "delta": {"type": kind, part: text}} for text in texts]
+    stop = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}}
+    return [{"type": "message_start", "message": {}}, begun, *deltas, stop, {"type": "message_stop"}]
+
+
+@pytest.mark.parametrize(
+    ("texts", "whole"),
+    [(("Hi \ud83d", "\ude00!"), "Hi \U0001f600!"), (("Hi \ud83d", "!"), "Hi ?!"), (("\ud83d",), "?")],
+)
+def test_a_stream_may_cut_a_character_into_two_halves(texts: tuple[str, ...], whole: str) -> None:
+    thoughts = [chunk({"reasoning_content": text}) for text in texts]
+    response, pieces = stream(openai(), *thoughts, *(chunk({"content": text}) for text in texts), chunk({}, "stop"))
+    assert (response.message.content, response.message.reasoning) == (whole, whole)
+    assert [str(piece) for piece in pieces] == [*[""] * len(texts), *texts]
+    assert body_of(openai(), *HELLO, response.message)["messages"][1]["reasoning_content"] == whole
+    response, pieces = stream(anthropic(), *anthropic_stream("text_delta", "text", *texts))
+    assert (response.message.content, [str(piece) for piece in pieces]) == (whole, list(texts))
+    response, _ = stream(anthropic(), *anthropic_stream("thinking_delta", "thinking", *texts))
+    assert response.message.reasoning == whole
+
+
+def test_arguments_of_a_tool_may_be_cut_in_the_middle_of_a_character() -> None:
+    events = [called(index=0, id="c0", name="a", arguments='{"x": "\ud83d'), called(index=0, arguments='\ude00"}')]
+    response, _ = stream(openai(), *events, chunk({}, "tool_calls"), "[DONE]")
+    assert [each.arguments for each in response.message.tool_calls] == [{"x": "\U0001f600"}]
+
+
+def test_half_a_character_in_a_whole_answer_is_told_as_a_question_mark() -> None:
+    assert openai_answer({"content": "Hi \ud83d!"}).message.content == "Hi ?!"
+    response = read(anthropic(), {"content": [{"type": "text", "text": "Hi \ud83d!"}], "stop_reason": "end_turn"})
+    assert response.message.content == "Hi ?!"
+
+
+@pytest.mark.parametrize("event", ['{"choices": "\\ud83d"', '{"choices": [], "created": NaN, "id": "\\ud83d"}'])
+def test_half_a_character_does_not_hide_that_an_event_is_damaged(event: str) -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        openai().reader(rt.llm.ModelRequest(HELLO)).feed(event)

@@ -28,6 +28,7 @@ from railtracks.llm import (
     ToolResultPiece,
     TurnPiece,
 )
+from railtracks.llm._halves import TextJoin
 
 # How many pieces may wait for the reader. Then the run waits.
 BUFFER: Final = 100
@@ -116,6 +117,7 @@ class RunPieces:
         self._call_id = call_id
         self._streamed: set[type[Piece]] = set()
         self._is_live = False
+        self._joins: dict[type[TextPiece | ReasoningPiece], TextJoin] = {}
 
     async def respond(self, connection: ModelConnection, request: ModelRequest) -> Response:
         """Send a request, and hand out the text of the answer as it comes.
@@ -124,18 +126,32 @@ class RunPieces:
             LLMError: As from the connection. After a piece was handed out it is not retryable.
         """
         self._is_live = True
+        self._joins = {}
         try:
-            return await connection.respond(request, self._on_piece)
+            response = await connection.respond(request, self._on_piece)
         except LLMError as error:
             if self._streamed:
                 error.is_retryable = False
             raise
+        for kind, join in self._joins.items():
+            if rest := join.rest():
+                await self._hand_out(kind(rest))
+        return response
 
     async def _on_piece(self, piece: Piece) -> None:
         # What else an adapter tells is told at the end of the answer, in the same way for all of them.
-        if isinstance(piece, TextPiece | ReasoningPiece) and piece.text:
-            self._streamed.add(type(piece))
-            await self._sink.send(evolve(piece, call_id=self._call_id))
+        if not isinstance(piece, TextPiece | ReasoningPiece):
+            return
+        text = piece.text
+        # What a model of the user's hands out in place of a text is refused where it is stored.
+        if isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            text = self._joins.setdefault(type(piece), TextJoin()).add(text)
+        if text:
+            await self._hand_out(evolve(piece, text=text))
+
+    async def _hand_out(self, piece: TextPiece | ReasoningPiece) -> None:
+        self._streamed.add(type(piece))
+        await self._sink.send(evolve(piece, call_id=self._call_id))
 
     async def answered(self, response: Response) -> None:
         """Hand out the rest of an answer: its tool calls, its usage, and its text if that did not come in pieces."""

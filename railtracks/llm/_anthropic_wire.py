@@ -22,6 +22,7 @@ from railtracks.llm._data import (
     ToolCallPiece,
     Usage,
 )
+from railtracks.llm._halves import decoded, whole_text
 from railtracks.llm._messages import (
     AssistantMessage,
     ProviderData,
@@ -194,7 +195,7 @@ class AnthropicWire:
 
     def response(self, body: bytes, request: ModelRequest) -> Response:
         """Return the answer in the body of one that was not streamed."""
-        answer = msgspec.json.decode(body, type=_Answer)
+        answer = decoded(body, _Answer)
         if answer.error is not None:
             raise _failures.of_refusal(self._where, _failures.refusal_in(body) or _failures.Refusal(str(answer.error)))
         if answer.content is None:
@@ -242,7 +243,7 @@ class AnthropicReader:
 
     def feed(self, data: str) -> Sequence[Piece] | None:
         """Take the data of one event, and return the pieces that it adds; `None` if it only says that there is more."""
-        event = msgspec.json.decode(data, type=_Event)
+        event = decoded(data, _Event)
         match event.type:
             case "message_start":
                 self._answer = event.message or _Answer()
@@ -303,7 +304,7 @@ class _Parts:
         block = dict(self.begun)
         for name, parts in (("text", self.texts), ("thinking", self.thoughts), ("signature", self.signatures)):
             if any(parts):
-                block[name] = "".join([str(block.get(name, "")), *parts])
+                block[name] = whole_text("".join([str(block.get(name, "")), *parts]))
         if any(self.arguments):
             block["input"] = arguments_in("".join(self.arguments))
         if self.citations:

@@ -11,6 +11,7 @@ from inspect import Parameter, Signature
 from typing import Generic, TypeVar
 
 from railtracks.llm._data import Response
+from railtracks.llm._halves import whole_response
 
 G = TypeVar("G")
 
@@ -37,4 +38,4 @@ class AsksModel(Generic[G]):
 
     async def __call__(self, given: G) -> Response:
         """Ask the model."""
-        return await self._respond(given)
+        return whole_response(await self._respond(given))

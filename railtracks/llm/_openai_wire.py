@@ -24,6 +24,7 @@ from railtracks.llm._data import (
     ToolCallPiece,
     Usage,
 )
+from railtracks.llm._halves import decoded, whole_text
 from railtracks.llm._messages import (
     AssistantMessage,
     ProviderData,
@@ -290,7 +291,7 @@ class _Answer:
 
     def add(self, data: bytes | str) -> list[Piece]:
         """Add a part, or the whole answer, and return the pieces in it."""
-        chunk = msgspec.json.decode(data, type=_Chunk)
+        chunk = decoded(data, _Chunk)
         if chunk.error is not None:
             raise _failures.of_refusal(self._where, _failures.refusal_in(data) or _failures.Refusal(str(chunk.error)))
         last = self._last
@@ -346,11 +347,11 @@ class _Answer:
         """Return the answer, which is complete."""
         if self._finish_reason is None:
             raise _failures.cut(self._where)
-        refusal = "".join(self._refusals)
+        refusal = whole_text("".join(self._refusals))
         message = AssistantMessage(
-            "".join(self._texts) or refusal,
+            whole_text("".join(self._texts)) or refusal,
             tool_calls=self.calls(),
-            reasoning="".join(self._reasoning) or None,
+            reasoning=self._thoughts() or None,
             provider_data=self._provider_data(),
         )
         return Response(
@@ -360,6 +361,9 @@ class _Answer:
             self._last.model or self._options.model,
             self._last.id,
         )
+
+    def _thoughts(self) -> str:
+        return whole_text("".join(self._reasoning))
 
     def _reason(self, message: AssistantMessage, *, is_refused: bool) -> FinishReason:
         reason: FinishReason = "refusal" if is_refused else _FINISH_REASONS.get(self._finish_reason or "", "other")
@@ -373,7 +377,7 @@ class _Answer:
         if self._details:
             kept.message["reasoning_details"] = self._details
         elif self._reasoning:
-            kept.message["reasoning_content"] = "".join(self._reasoning)
+            kept.message["reasoning_content"] = self._thoughts()
         return ProviderData(self._options.provider, msgspec.to_builtins(kept)) if kept != _Kept() else None
 
     def _usage(self, message: AssistantMessage) -> Usage:

@@ -15,6 +15,7 @@ from attrs import frozen
 
 from railtracks._checks import is_dict, is_list, is_mapping
 from railtracks.llm._data import ModelRequest, Piece, Response, Tool, Usage
+from railtracks.llm._halves import paired
 from railtracks.llm._messages import AssistantMessage, ToolCall, ToolMessage
 
 # The name under which providers are told of arguments that are no JSON object: they take nothing but objects.
@@ -125,6 +126,7 @@ def count_of(told: int | None) -> int:
 
 def arguments_in(text: str) -> Mapping[str, Any] | str:
     """Return the arguments in the text that a model sent for them; the text itself if it is no JSON object."""
+    text = paired(text)
     if not text.strip():
         # Where a tool has no parameters, some models send nothing.
         return {}
