@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+from kept_cancels import node_with_a_kept_cancelled
 from plain_nodes import Crowd, IterableError, broken, double, forever, nap, odd, statuses
 from trio.testing import MockClock, assert_checkpoints, assert_no_checkpoints, wait_all_tasks_blocked
 
@@ -549,3 +550,21 @@ async def test_a_block_that_has_its_inputs_is_not_touched_by_a_drain(
         await wait_all_tasks_blocked()
         nursery.start_soon(session.drain, 10)
         assert [pending.result() async for pending in finished] == [1, 2]
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+async def test_a_cancelled_that_a_node_had_kept_is_told_by_its_call_and_ends_no_other(limit: float | None) -> None:
+    memo = await node_with_a_kept_cancelled()
+
+    async def some(number: int) -> int:
+        return await memo(number) if number == 1 else number
+
+    async with rt.as_completed(some, [1, 2, 3], limit=limit) as finished:
+        ended = {pending.args[0]: pending async for pending in finished}
+    assert {number: str(pending.status) for number, pending in ended.items()} == {
+        1: "cancelled",
+        2: "completed",
+        3: "completed",
+    }
+    with pytest.raises(rt.PendingCallError, match="nothing has cancelled it"):
+        ended[1].result()

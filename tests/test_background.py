@@ -6,6 +6,7 @@ from contextvars import ContextVar
 
 import pytest
 import trio
+from kept_cancels import node_with_a_kept_cancelled
 from plain_nodes import fail_in_cleanup
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -460,3 +461,12 @@ async def test_a_session_that_ends_names_the_sync_service_that_it_waits_for(
         await running.wait()
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert warnings == ["session 'run' is ending and waits for node 'poll': a worker thread cannot be stopped"]
+
+
+async def test_a_cancelled_that_a_background_call_had_kept_fails_the_session() -> None:
+    memo = await node_with_a_kept_cancelled()
+    with pytest.raises(rt.PendingCallError, match="nothing has cancelled it"):
+        async with rt.Session() as session:
+            session.start_soon(memo, 1)
+            await trio.sleep_forever()
+    assert session.status == "failed"

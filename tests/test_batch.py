@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+from kept_cancels import node_with_a_kept_cancelled
 from plain_nodes import Crowd, IterableError, broken, double, forever, nap, odd, statuses
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
@@ -441,20 +442,6 @@ async def test_without_trio_running_a_batch_says_how_to_start() -> None:
 @pytest.mark.parametrize("limit", [None, 2])
 @pytest.mark.parametrize("return_exceptions", [True, False])
 async def test_a_cancelled_that_a_node_had_kept_is_no_item_either(return_exceptions: bool, limit: float | None) -> None:
-    kept: list[BaseException] = []
-
-    async def memo(number: int) -> int:
-        if kept:
-            raise kept[0]
-        try:
-            await trio.sleep_forever()
-        except trio.Cancelled as error:
-            kept.append(error)
-            raise
-        return number
-
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        await memo(1)
+    memo = await node_with_a_kept_cancelled()
     with pytest.raises(rt.PendingCallError, match="'memo' was cancelled"):
         await rt.call_batch(memo, [1, 2], return_exceptions=return_exceptions, limit=limit)

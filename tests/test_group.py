@@ -4,6 +4,7 @@ from typing import Any, cast
 
 import pytest
 import trio
+from kept_cancels import node_with_a_kept_cancelled
 from plain_nodes import Crowd, double, forever, nap, statuses
 from trio.testing import MockClock, assert_checkpoints, assert_no_checkpoints, wait_all_tasks_blocked
 
@@ -578,3 +579,20 @@ async def test_a_pending_call_gives_no_reason_for_a_cancel_from_outside() -> Non
     with pytest.raises(ValueError, match="in cleanup"):
         await block()
     assert reason_of(pending[0]) is None
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+@pytest.mark.parametrize("return_exceptions", [True, False])
+async def test_a_cancelled_that_a_node_had_kept_does_not_end_a_group_in_silence(
+    return_exceptions: bool, limit: float | None
+) -> None:
+    memo = await node_with_a_kept_cancelled()
+    with pytest.raises(rt.PendingCallError, match="'memo' was cancelled: nothing has cancelled it"):
+        async with rt.open_group(limit=limit, return_exceptions=return_exceptions) as group:
+            pending = group.start_soon(memo, 1)
+            other = group.start_soon(trio.sleep_forever)
+    assert (pending.status, other.status) == ("cancelled", "cancelled")
+    with pytest.raises(rt.PendingCallError, match="had kept"):
+        pending.result()
+    with pytest.raises(rt.PendingCallError, match="the call of 'memo' beside it failed"):
+        other.result()

@@ -52,8 +52,9 @@ def as_completed(
 
     The inputs are the iterables zipped, as `map` does, and are drawn in a task of the block. The iterator gives each
     call when it has ended, failed and cancelled calls included, and stops after the last one. A failed or cancelled
-    call does not cancel the others. Each step of the iterator is a checkpoint. Several tasks may share the iterator;
-    each call goes to one of them.
+    call does not cancel the others. The `result` of one whose node raised a `Cancelled` although nothing had cancelled
+    it is a `PendingCallError`, as that of any cancelled call. Each step of the iterator is a checkpoint. Several tasks
+    may share the iterator; each call goes to one of them.
 
     Leaving the block cancels the calls that still run, and waits for them. Calls that ended but were not handed out are
     dropped, even if they failed. An error that a call raises in its cleanup is raised out of the block. After the

@@ -6,7 +6,7 @@ Called by users only.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from typing import TYPE_CHECKING, Final, Literal, Never, TypeVar, overload
+from typing import TYPE_CHECKING, Literal, Never, TypeVar, overload
 
 import trio
 
@@ -15,9 +15,10 @@ from railtracks._calls.frames import Frame, current_frame
 from railtracks._calls.here import frame_here
 from railtracks._calls.inputs import CHECKPOINT_EVERY, FanOutSlots, Feed, inputs_of, limiter_of, next_of, refusal_of
 from railtracks._calls.nursery import CallNursery, can_be_handed_out
-from railtracks._calls.pending import PendingCall
+from railtracks._calls.pending import STALE, PendingCall
 from railtracks._checks import check_flag
 from railtracks._nodes.node import Node
+from railtracks._records.ends import Status
 from railtracks._records.errors import raise_cancelled, without_cancelled
 from railtracks.exceptions import ContextError, PendingCallError
 
@@ -137,10 +138,6 @@ async def _batch_in(
     return await batch.run(inputs, limiter)
 
 
-# The nursery takes it for that of its own scope, which it cancels for any error of a task.
-_STALE: Final = "nothing has cancelled it, and it raised a trio.Cancelled that it had kept from an earlier cancel"
-
-
 class _Batch:
     """The calls of one batch, and their outcomes in the order of the inputs."""
 
@@ -160,7 +157,7 @@ class _Batch:
             if await (self._feed(inputs) if limiter is None else self._feed_limited(inputs, limiter)):
                 self._slots.close()
         if self._cancelled:
-            raise PendingCallError(self._node.name, "cancelled", _STALE)
+            raise PendingCallError(self._node.name, "cancelled", STALE)
         return self._results
 
     async def _feed(self, inputs: Iterator[Args]) -> bool:
@@ -225,13 +222,13 @@ class _Batch:
     ) -> None:
         try:
             error = await pending.run(start_frame)
-        except trio.Cancelled:
-            self._cancelled += 1
-            raise
         finally:
             feed.give_back(pending)
         try:
-            if error is not None:
+            if error is not None and pending.status is Status.CANCELLED:
+                # Ctrl-C, or a `Cancelled` that the node had kept.
+                self._nursery.fail(error)
+            elif error is not None:
                 self._put_error(index, error)
             else:
                 self._results[index] = pending.result()

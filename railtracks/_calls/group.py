@@ -14,6 +14,7 @@ from railtracks._calls.nursery import CallBlock, CallNursery, can_be_handed_out
 from railtracks._calls.pending import PendingCall
 from railtracks._checks import check_flag
 from railtracks._nodes.node import Node
+from railtracks._records.ends import Status
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -74,7 +75,9 @@ class CallGroup:
         finally:
             pending.explain(nursery.reason)
         try:
-            if error is not None and not (self._keeps_errors and can_be_handed_out(error)):
+            # That of a cancelled call is no outcome that a user asked to keep.
+            is_kept = self._keeps_errors and pending.status is Status.FAILED
+            if error is not None and not (is_kept and can_be_handed_out(error)):
                 nursery.fail(error, f"the call of {pending.node_name!r} beside it")
         finally:
             # The error's traceback leads to this stack frame, on newer Pythons by way of `f_back`. Without the `del`
@@ -88,7 +91,8 @@ def open_group(
     """Open a group for calls of different nodes side by side. Leaving its block waits for all of them.
 
     It fails like a nursery: the first error, of a call or of the block, cancels the rest. But one error is raised bare,
-    and only several as an `ExceptionGroup`. Without a session around it, it opens one for the block. Entering is not a
+    and only several as an `ExceptionGroup`. A node that raises a `Cancelled` although nothing has cancelled it fails it
+    with a `PendingCallError`. Without a session around it, it opens one for the block. Entering is not a
     checkpoint; leaving waits as a nursery does.
 
     Args:

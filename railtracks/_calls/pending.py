@@ -5,8 +5,9 @@ Called by `call_batch`, `open_group`, `as_completed`, and the background calls o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from railtracks._nodes.retry import Outcome
 
 R_co = TypeVar("R_co", covariant=True)
+
+# Trio's nursery takes it for that of its own scope, which it cancels for any error of a task, and drops it.
+STALE: Final = "nothing has cancelled it, and it raised a trio.Cancelled that it had kept from an earlier cancel"
 
 
 class PendingCall(Generic[R_co]):
@@ -135,8 +139,8 @@ class PendingCall(Generic[R_co]):
         self._args = args
 
     def explain(self, reason: str | None) -> None:
-        """Set the reason of a call that was cancelled with its nursery. A reason given to `cancel` stays."""
-        if self._status is Status.CANCELLED and not self._cancel_scope.cancel_called:
+        """Set the reason of a call that was cancelled with its nursery. One that is known stays."""
+        if self._status is Status.CANCELLED and self._reason is None and not self._cancel_scope.cancel_called:
             self._reason = reason
 
     @enable_ki_protection
@@ -150,7 +154,8 @@ class PendingCall(Generic[R_co]):
             limiter: The limiter of the call's group.
 
         Returns:
-            The error of the call, `None` if it completed or was cancelled by `cancel`.
+            The error of the call, `None` if it completed or was cancelled by `cancel`. A `PendingCallError` of a call
+            with the status `cancelled` says that the node raised a `Cancelled` although nothing had cancelled it.
         """
         # This status stays if a cancel comes before the call has begun, or unwinds it; and after Ctrl-C.
         status = Status.CANCELLED
@@ -174,12 +179,17 @@ class PendingCall(Generic[R_co]):
                     status = Status.COMPLETED
                 elif not holds(self._error, KeyboardInterrupt):
                     status = Status.FAILED
+        except trio.Cancelled:
+            if trio.current_effective_deadline() == -math.inf:
+                raise
+            self._reason = STALE
+            kept = PendingCallError(self._node.name, str(status), STALE)
         finally:
             # No await before this: a waiting task must find the status, the result and the error complete.
             self._status = status
             if self._ended is not None:
                 self._ended.set()
-            kept = self._error
+            kept = self._error or kept
             # The error's traceback leads to this stack frame, on newer Pythons by way of `f_back`. With the error in
             # it, or with this call, which holds the error, that would be a reference cycle.
             del error, self
