@@ -589,6 +589,13 @@ def test_export_writes_the_session_to_stdout_or_to_a_file(form: str, command: Co
     assert (project / "out").read_text().rstrip("\n") == out.rstrip("\n")
 
 
+def test_export_writes_to_stdout_where_the_file_is_a_dash(command: Command, project: Path) -> None:
+    saved("a", name="mine")
+    assert command("export", "mine", "--format", "dot", "-o", "-") == command("export", "mine", "--format", "dot")
+    assert not (project / "-").exists()
+    assert "stdout for -" in " ".join(command("export", "--help").out.split())
+
+
 @pytest.mark.parametrize("form", ["dot", "html", "mermaid"])
 def test_an_export_in_a_pipe_is_utf_8_whatever_the_locale(
     form: str, command: Command, terminal: Terminal, project: Path, monkeypatch: pytest.MonkeyPatch

@@ -37,7 +37,9 @@ def add(commands: Commands) -> None:
     )
     add_session(command)
     command.add_argument("--format", choices=FORMATS, required=True, help="the form")
-    command.add_argument("-o", "--output", metavar="FILE", help="the file, which only you may read (default: stdout)")
+    command.add_argument(
+        "-o", "--output", metavar="FILE|-", help="the file, which only you may read; stdout for -, and by default"
+    )
     add_places(command)
     command.set_defaults(command=_export)
 
@@ -46,7 +48,7 @@ def _export(arguments: argparse.Namespace) -> int:
     archive = archive_of(arguments)
     (summary,) = found(arguments, archive, arguments.session)
     info = archive.load(summary, of_none)
-    if arguments.output is None:
+    if arguments.output in {None, "-"}:
         text = export_listed(info, summary.status, arguments.format)
         return put_document(text if text.endswith("\n") else f"{text}\n")
     try:
