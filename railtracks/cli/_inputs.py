@@ -32,6 +32,9 @@ SETTINGS_HELP: Final = "a value of the context, as it was given to `run`: no sto
 _FILE: Final = "@"
 _STDIN: Final = "@-"
 _VARIABLE: Final = "env:"
+# Characters of an argument that an error quotes.
+_QUOTED: Final = 80
+_BY_PLACE: Final = frozenset({inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD})
 _OPTIONS_FIRST: Final = "; options of railtracks stand before TARGET"
 
 
@@ -57,7 +60,7 @@ def inputs_from_words(fn: Callable[..., object], words: Sequence[str]) -> Inputs
             parameter = signature.at(len(args))[0]
             kind = _kind_of(signature, parameter, str)
             args.append(_from_word(word, parameter or f"argument {len(args) + 1}", kind, hint))
-    _check(fn, args, kwargs, hint)
+    _check(fn, args, kwargs, hint, is_quoted=True)
     return args, kwargs
 
 
@@ -96,7 +99,7 @@ def inputs_from_json(fn: Callable[..., object], given: str) -> Inputs:
             args.append(_from_json(value, name, signature.at(place)[1], is_inline=is_inline))
     else:
         raise CommandError(WRONG_USE, "--input must be an object with the arguments by name, or an array of them")
-    _check(fn, args, kwargs, "")
+    _check(fn, args, kwargs, "", is_quoted=False)
     return args, kwargs
 
 
@@ -182,12 +185,20 @@ def text_of(given: str) -> str:
         raise CommandError(WRONG_USE, f"cannot read {given.removeprefix(_FILE)!a}: {error}") from error
 
 
-def _check(fn: Callable[..., object], args: list[object], kwargs: dict[str, object], hint: str) -> None:
+def _check(
+    fn: Callable[..., object], args: list[object], kwargs: dict[str, object], hint: str, *, is_quoted: bool
+) -> None:
     """Refuse arguments that the function does not take."""
     try:
         known = inspect.signature(fn)
     except (TypeError, ValueError):
         return
+    kinds = [parameter.kind for parameter in known.parameters.values()]
+    most = sum(kind in _BY_PLACE for kind in kinds)
+    if len(args) > most and inspect.Parameter.VAR_POSITIONAL not in kinds:
+        # A secret may stand in a file with JSON.
+        which = f"argument {most + 1}{f', {plain(repr(args[most]))[:_QUOTED]},' if is_quoted else ''}"
+        raise CommandError(WRONG_USE, f"{which} is one too many; the flow takes {known}{hint}")
     try:
         known.bind(*args, **kwargs)
     except TypeError as problem:
