@@ -107,6 +107,20 @@ def test_tail_in_json_has_the_lines_of_the_file(command: Command) -> None:
     assert (told[0]["kind"], told[-1]["kind"], told[-1]["status"]) == ("session_opened", "session_closed", "completed")
 
 
+def test_tail_in_json_has_no_number_that_json_has_not(command: Command, home: Path) -> None:
+    recorded("a")
+    (file,) = home.glob("events/*/*.jsonl")
+    head, first, *events = file.read_text().splitlines()
+    # As other programs write them, and as nobody reads them.
+    odd = first.replace('"kind"', '"a": NaN, "b": [-1e999, Infinity, 0.5], "c": -Infinity, "kind"')
+    file.write_text("\n".join([head, odd, *events, ""]))
+    code, out, _ = command("tail", "mine", "--json")
+    assert code == 0
+    told = json.loads(out.splitlines()[0], parse_constant=pytest.fail)
+    infinite = {"$float": "-Infinity"}
+    assert (told["a"], told["b"], told["c"]) == ({"$float": "NaN"}, [infinite, {"$float": "Infinity"}, 0.5], infinite)
+
+
 @rt.function_node(timeout=0.001)
 async def overruns() -> None:
     with trio.CancelScope(shield=True):

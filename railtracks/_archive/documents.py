@@ -6,6 +6,7 @@ Called by what reads saved states and events. All of it raises `ValueError` for 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
@@ -15,8 +16,19 @@ from railtracks._records.data import CallError, CauseKind, EndCause, Status
 
 Document: TypeAlias = Mapping[object, object]
 
+
+def _float(text: str) -> object:
+    found = float(text)
+    return found if math.isfinite(found) else _not_finite(f"{'-' * (found < 0)}Infinity")
+
+
+def _not_finite(word: str) -> object:
+    """Return a number that JSON has not as saved states write it: what is read here is shown as JSON again."""
+    return {"$float": word}
+
+
 # One decoder for all. `json.loads` would look for the encoding of each text first.
-_decode: Final = json.JSONDecoder().decode
+_decode: Final = json.JSONDecoder(parse_float=_float, parse_constant=_not_finite).decode
 _STATUSES: Final[dict[str, Status]] = {status.value: status for status in Status}
 _CAUSES: Final = frozenset(CauseKind)
 
