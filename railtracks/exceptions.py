@@ -221,7 +221,8 @@ class PendingCallError(RailtracksError, RuntimeError):
     Attributes:
         node: The node's name.
         status: The status of the call.
-        reason: The reason given to `PendingCall.cancel`, or the failure of another call that led to the cancel.
+        reason: The reason given to `PendingCall.cancel`, or the failure of another call that led to the cancel. Also
+            that nothing had cancelled the call, and its node raised a `Cancelled` that it had kept.
     """
 
     _fields = ("node", "status", "reason")

@@ -111,7 +111,7 @@ def test_tail_in_json_has_no_number_that_json_has_not(command: Command, home: Pa
     recorded("a")
     (file,) = home.glob("events/*/*.jsonl")
     head, first, *events = file.read_text().splitlines()
-    # As other programs write them, and as nobody reads them.
+    # Railtracks itself writes no such line.
     odd = first.replace('"kind"', '"a": NaN, "b": [-1e999, Infinity, 0.5], "c": -Infinity, "kind"')
     file.write_text("\n".join([head, odd, *events, ""]))
     code, out, _ = command("tail", "mine", "--json")

@@ -179,7 +179,7 @@ class PendingCall(Generic[R_co]):
                     status = Status.COMPLETED
                 elif not holds(self._error, KeyboardInterrupt):
                     status = Status.FAILED
-        except trio.Cancelled:
+        except trio.Cancelled:  # noqa: ASYNC103 - one that no scope waits for is told as an error
             if trio.current_effective_deadline() == -math.inf:
                 raise
             self._reason = STALE
