@@ -2,10 +2,13 @@
 
 import logging
 import threading
+from concurrent import futures
 from contextvars import ContextVar
+from typing import Any
 
 import pytest
 import trio
+import worker_functions as functions
 from kept_cancels import node_with_a_kept_cancelled
 from plain_nodes import fail_in_cleanup
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -286,6 +289,38 @@ async def test_start_takes_a_plain_function_and_a_sync_one_that_starts_from_its_
     async with rt.Session() as session:
         assert await session.start(serve_in_thread) == "ready"
     assert session.info.answer == "served"
+
+
+@pytest.mark.parametrize("options", [{}, {"abandon_on_cancel": True}, {"run_in": futures.ThreadPoolExecutor(1)}])
+async def test_a_sync_node_calls_started_in_its_thread(options: dict[str, Any]) -> None:
+    # Trio's own `started` left the nurseries half changed there, and neither a timeout nor Ctrl-C ended the session.
+    def serve_in_thread(*, task_status: trio.TaskStatus[str]) -> str:
+        task_status.started("ready")
+        return "served"
+
+    async with rt.Session() as session:
+        assert await session.start(rt.function_node(serve_in_thread, **options)) == "ready"
+    assert session.info.answer == "served"
+
+
+async def test_a_sync_node_that_calls_started_twice_in_its_thread_fails_the_session() -> None:
+    def serve_in_thread(*, task_status: trio.TaskStatus[str]) -> None:
+        task_status.started("ready")
+        task_status.started("again")
+
+    with pytest.raises(RuntimeError, match="twice"):
+        async with rt.Session(save_state=False) as session:
+            assert await session.start(serve_in_thread) == "ready"
+            await trio.sleep_forever()
+    assert session.status == "failed"
+
+
+@pytest.mark.parametrize("run_in", ["process", futures.Executor()])
+async def test_a_node_of_another_process_cannot_be_started(run_in: Any) -> None:
+    async with rt.Session(save_state=False) as session:
+        with pytest.raises(rt.NodeCreationError, match="'add' runs in another process, which cannot call"):
+            await session.start(rt.function_node(functions.add, run_in=run_in), 1, 2)
+    assert session.status == "completed"
 
 
 async def test_error_before_started_is_raised_where_it_was_started_and_ends_nothing() -> None:

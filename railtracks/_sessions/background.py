@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import trio
 
@@ -17,9 +17,11 @@ from railtracks._calls.pending import PendingCall
 from railtracks._nodes.node import Node
 from railtracks._records.ends import Status
 from railtracks._records.errors import raise_unchanged
-from railtracks.exceptions import ContextError
+from railtracks.exceptions import ContextError, NodeCreationError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from railtracks._calls.durable_values import Args, Kwargs
 
 _REASON: Final = "the session ended"
@@ -104,7 +106,7 @@ class Background:
             The value that the node gave to `started()`.
 
         Raises:
-            NodeCreationError: If a node cannot be made of `node`.
+            NodeCreationError: If a node cannot be made of `node`, or runs in another process.
             ContextError: If the session drains, or ends before the node has started.
             BaseException: What the node raises before it has started.
         """
@@ -112,6 +114,11 @@ class Background:
         scope = self._root.scope
         given = scope.node_of(node)
         made, (args, kwargs) = given.core, given.passed(args, kwargs)
+        if made.run_in is not None and _is_elsewhere(made.run_in):
+            raise NodeCreationError(
+                f"{made.name!r} runs in another process, which cannot call task_status.started(): start a node that"
+                " runs in this one"
+            )
         if scope.journal is not None:
             frame = frame_in(scope)
             if frame is not None:
@@ -119,7 +126,7 @@ class Background:
         start_frame = self._start_frame(made, args, kwargs, is_told=True)
         # The value given to `started()` is not recorded, so the node must run again in each run of the session.
         made = made if scope.journal is None else made.with_options(durable=False)
-        starting = _Starting(self._fail, is_tried_again=made.retry is not None)
+        starting = _Starting(self._fail, scope.token, is_tried_again=made.retry is not None)
         with_status = made.with_function(functools.partial(made.fn, task_status=starting))
         pending = PendingCall(with_status, args, kwargs)
         # In `_starting` until `started()`, and in `_running` from the first step of its task on.
@@ -185,6 +192,13 @@ class Background:
             del error, pending
 
 
+def _is_elsewhere(run_in: Literal["process"] | Executor) -> bool:
+    """Return whether a sync node runs in another process."""
+    from railtracks._workers.executors import shares_memory  # noqa: PLC0415 - few sessions come here
+
+    return run_in == "process" or not shares_memory(run_in)
+
+
 class _Starting:
     """The `task_status` of the node of a background call, until the node has called `started()`.
 
@@ -194,19 +208,24 @@ class _Starting:
         refusal: The error to raise at the starter: that of the node, or that the session ended before the start.
     """
 
-    def __init__(self, fail: _Fail, *, is_tried_again: bool) -> None:
+    def __init__(self, fail: _Fail, token: trio.lowlevel.TrioToken, *, is_tried_again: bool) -> None:
         self.refusal: BaseException | None = None
         self._fail = fail
         self._task_status: trio.TaskStatus[object]
+        self._token = token
         self._has_started = False
         self._is_tried_again = is_tried_again
 
     @trio.lowlevel.enable_ki_protection
     def started(self, value: object = None) -> None:
-        """Let the starter go on, and hand it a value, as Trio's `started` does.
+        """Let the starter go on, and hand it a value, as Trio's `started` does. Also from the thread of a sync node.
 
         A further attempt of a node with `retry` calls this again; then no starter waits, and nothing happens.
         """
+        if not (trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token):
+            # Trio's own would leave the tree of nurseries half changed.
+            trio.from_thread.run_sync(self.started, value, trio_token=self._token)
+            return
         if self._has_started and self._is_tried_again:
             return
         self._task_status.started(value)

@@ -326,7 +326,7 @@ class Session(AsyncBlock):
         A checkpoint. If it is cancelled before `started()`, so is the call.
 
         Args:
-            node: A node, or a plain function, that takes `task_status`.
+            node: A node, or a plain function, that takes `task_status`. A sync one may call `started()` in its thread.
             *args: Positional arguments of the node.
             **kwargs: Further keyword arguments of the node.
 
@@ -335,7 +335,7 @@ class Session(AsyncBlock):
 
         Raises:
             RuntimeError: If the node returns without a call of `started()`.
-            NodeCreationError: If a node cannot be made of `node`.
+            NodeCreationError: If a node cannot be made of `node`, or runs in another process.
             ContextError: If the session was not entered, has ended or drains, or ends before `started()`.
             BaseException: What the node raises before `started()`.
         """
