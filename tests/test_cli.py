@@ -181,10 +181,10 @@ def test_folder_without_python_files_exits_with_2(
     assert captured.err.splitlines() == complaint(f"no Python files in {tmp_path}", home)
 
 
-def test_timeout_exits_with_1_and_says_where_the_state_is(
+def test_timeout_exits_with_124_and_says_where_the_state_is(
     folder: Path, capsys: pytest.CaptureFixture[str], home: Path
 ) -> None:
-    assert main(["demo", str(folder), "--timeout", "1e-9"]) == 1
+    assert main(["demo", str(folder), "--timeout", "1e-9"]) == 124
     captured = capsys.readouterr()
     assert captured.out == ""
     problem, saved = captured.err.splitlines()[-2:]
@@ -202,7 +202,7 @@ def test_a_state_that_could_not_be_saved_is_not_promised(
     monkeypatch.setenv("RAILTRACKS_HOME", str(home / "file"))
     assert main(["demo", str(folder)]) == 0
     assert capsys.readouterr().out.endswith("\nSaved state: none\n")
-    assert main(["demo", str(folder), "--timeout", "1e-9"]) == 1
+    assert main(["demo", str(folder), "--timeout", "1e-9"]) == 124
     assert capsys.readouterr().err.endswith("\nSaved state: none\n")
 
 

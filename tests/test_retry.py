@@ -287,8 +287,8 @@ def test_attempts_pauses_and_outcome_are_those_of_the_rule(
         (lambda: rt.Retry(0), ValueError, "attempts must be at least 1"),
         (lambda: rt.Retry(True), TypeError, "attempts must be a whole number"),
         (lambda: rt.Retry(2.0), TypeError, "attempts must be a whole number"),  # type: ignore[arg-type]
-        (lambda: rt.Retry(2, on=KeyboardInterrupt), TypeError, "on must be an exception class"),  # type: ignore[arg-type]
-        (lambda: rt.Retry(2, on=(OSError, "x")), TypeError, "on must be an exception class"),  # type: ignore[arg-type]
+        (lambda: rt.Retry(2, on=KeyboardInterrupt), TypeError, "on must be a subclass of Exception"),  # type: ignore[arg-type]
+        (lambda: rt.Retry(2, on=(OSError, "x")), TypeError, "on must be a subclass of Exception"),  # type: ignore[arg-type]
         (lambda: rt.Retry(2, wait_initial=-1), ValueError, "wait_initial must be 0 seconds or more"),
         (lambda: rt.Retry(2, wait_max=math.inf), ValueError, "wait_max must be 0 seconds or more"),
         (lambda: rt.Retry(2, jitter="1"), TypeError, "jitter must be a number of seconds"),  # type: ignore[arg-type]

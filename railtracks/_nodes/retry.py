@@ -28,7 +28,7 @@ Outcome: TypeAlias = tuple[object, BaseException | None]
 def _check_classes(_: object, attribute: Attribute[Any], value: object) -> None:
     for kind in value if is_tuple(value) else (value,):
         if not (isinstance(kind, type) and issubclass(kind, Exception)):
-            raise TypeError(f"{attribute.name} must be an exception class, or a tuple of them, not {kind!r}")
+            raise TypeError(f"{attribute.name} must be a subclass of Exception, or a tuple of such, not {kind!r}")
 
 
 def _checked_by(check: Number) -> Callable[[object, Attribute[Any], object], None]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import railtracks as rt
 from railtracks import demo
 from railtracks.cli._arguments import Commands, count, folder, seconds
-from railtracks.cli._output import FAILED, INTERRUPTED, TERMINATED, WAITING, WRONG_USE, complain, put
+from railtracks.cli._output import FAILED, INTERRUPTED, TERMINATED, TIMED_OUT, WAITING, WRONG_USE, complain, put
 
 if TYPE_CHECKING:
     from railtracks.demo_agents import Research
@@ -140,7 +140,7 @@ def _demo(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             problem, code = "interrupted", INTERRUPTED
         except rt.SessionTimeoutError as error:
-            problem, code = str(error), FAILED
+            problem, code = str(error), TIMED_OUT
         except rt.SessionCancelledError:
             problem, code = "stopped by SIGTERM", TERMINATED
         else:
