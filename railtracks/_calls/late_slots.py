@@ -47,6 +47,7 @@ class LateSlot:
         self._begun = (journal, start_frame)
         journal.begin_late(start_frame, self)
 
+    @trio.lowlevel.enable_ki_protection
     def take_nowait(self) -> bool:
         """Take the slot, if it is not held and one is free; return whether it is held."""
         # A task inside the call that waits for it may have got it, and not gone on yet.
@@ -56,14 +57,17 @@ class LateSlot:
                 self.is_held = True
         return self.is_held
 
+    @trio.lowlevel.enable_ki_protection
     async def take(self) -> None:
         """Take the slot, unless it is held. A checkpoint."""
         # Two tasks inside the call may need it at once.
         async with self._taking:
-            if not self.is_held:
-                await self._limiter.acquire_on_behalf_of(self._borrower)
-                self.is_held = True
+            if self.is_held:
+                return
+            await self._limiter.acquire_on_behalf_of(self._borrower)
+            self.is_held = True
 
+    @trio.lowlevel.enable_ki_protection
     def end(self) -> None:
         """Give the slot back, if it is held: the call has ended, or was never made."""
         if self._begun is not None:

@@ -470,6 +470,7 @@ async def lives(session_id: str, *, fails_at_last: bool) -> int:
     async with rt.open_group(limit=1) as group:
         group.start_soon(leaf, 1)
         group.start_soon(leaf, 2)
+    await rt.call_batch(leaf, [1, 2], limit=1)
     if LIVES[session_id] == 1:
         raise KeyboardInterrupt
     return await rt.call(leaf)
