@@ -106,6 +106,13 @@ class RecordedContext:
         """Apply what was written up to a recorded outcome."""
         self.apply([*turn.before, row])
 
+    def deliver_cut(self, row: CallRow) -> None:
+        """Apply what was written until a recorded call was cancelled: the code around it goes on without an outcome."""
+        order = self._order
+        self.apply(order.turns.before_cut(row.seq))
+        # The code around had seen these outcomes: what it writes now is newer than they are.
+        order.handed = max(order.handed, order.turns.handed_before_cut(row.seq))
+
     def apply(self, rows: Iterable[CallRow]) -> None:
         """Apply the writes of some rows: each only if it is not older than what the context has."""
         for name, value in newest_writes(rows, self._values, self._newest):

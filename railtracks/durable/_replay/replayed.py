@@ -77,7 +77,13 @@ class ReplayedCall(Call):
         if self._recorded.is_cancelled:
             # Before its cancel, which may have come.
             tell_replayed(Replayed(None, None, self._inside))
-        if self._parts.commits.is_cut or self._recorded.is_cancelled:
+        if self._recorded.is_cancelled:
+            try:
+                await super().pass_checkpoint(is_new_task=False)
+            except trio.Cancelled:
+                self._cut(self._recorded.row)
+                raise
+        elif self._parts.commits.is_cut:
             await super().pass_checkpoint(is_new_task=False)
         else:
             await trio.lowlevel.cancel_shielded_checkpoint()
@@ -89,7 +95,11 @@ class ReplayedCall(Call):
         if isinstance(fn, StandIn):
             fn.replayed(self._asked.position.key)
         if self._recorded.is_cancelled:
-            await self._wait_for_cancel(row)
+            try:
+                await self._wait_for_cancel(row)
+            except trio.Cancelled:
+                self._cut(row)
+                raise
         await self._take_turn(row)
         if row.status == RowStatus.FAILED:
             # As the node itself would have raised it.
@@ -161,6 +171,13 @@ class ReplayedCall(Call):
             " the code around it has to cancel it again, as in the recorded run"
         )
         await trio.sleep_forever()
+
+    def _cut(self, row: CallRow) -> None:
+        """Note that the call is cancelled as in the record, unless it is the session that ends."""
+        parts = self._parts
+        if not parts.commits.is_cut:
+            with as_store_error(parts.commits.session_id):
+                parts.context.deliver_cut(row)
 
     def left(self, error: BaseException | None) -> None:
         """Free the label of the call, and after an error its turn. Does not wait: a `Cancelled` can be in flight."""

@@ -13,8 +13,10 @@ outcomes queue behind the recorded ones, in the order of their commits.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Final
 
 from railtracks._records.slices import Pauses
@@ -43,7 +45,8 @@ class Turn:
         seq: The number of the row with the recorded outcome; `None` of a new outcome.
         number: The number of the recorded call; -1 of a new outcome.
         before: Outcomes just before it that are not asked for again and have written to the context: the call around
-            them is itself replayed. Also those of cancelled calls.
+            them is itself replayed. Also those of cancelled calls, until these are cancelled again: `Turns.before_cut`
+            takes them out.
         is_ready: Whether its caller waits for it, or of a new outcome, whether it is committed.
         is_over: Whether it was handed over, or never will be.
     """
@@ -74,6 +77,14 @@ class Turn:
         """Wake the caller, if it sleeps until its turn."""
         if self._wake is not None:
             self._wake()
+
+
+def _taken(rows: list[CallRow], seq: int) -> list[CallRow]:
+    """Take the rows up to a number out of a list, and return them."""
+    count = bisect_right(rows, seq, key=attrgetter("seq"))
+    taken = rows[:count]
+    del rows[:count]
+    return taken
 
 
 class Turns:
@@ -129,7 +140,8 @@ class Turns:
             number = rows.about[index]
             if record.calls.is_aside(number) or number in record.late_ends:
                 continue
-            # No task waits for the turn of a cancelled call. What was written in it is applied with the next outcome
+            # No task waits for the turn of a cancelled call. What was written in it is applied when it is cancelled
+            # again (test_durable_written_in_cuts.py), or with the next outcome if no code asks for it
             # (test_durable_resume.py::test_what_was_written_in_a_call_that_was_cancelled_is_there_again).
             if rows.statuses[index] == RowStatus.CANCELLED or not record.is_repeated(number):
                 # For the context alone.
@@ -142,6 +154,35 @@ class Turns:
                     self._before[index] = before
                     before = []
         return before
+
+    def before_cut(self, seq: int) -> list[CallRow]:
+        """Return the outcomes without a turn up to the row of a cancelled call; no turn brings these any more.
+
+        Args:
+            seq: The number of that row. What was committed before the cancel has a lower one.
+        """
+        found: list[CallRow] = []
+        for place in range(self._head, len(self._queue)):
+            index = self._queue[place]
+            found += _taken(self._before.get(index, []), seq)
+            if self._record.rows.seq(index) > seq:
+                return found
+        return found + _taken(self.rest, seq)
+
+    def handed_before_cut(self, seq: int) -> int:
+        """Return the number of the last outcome before the row of a cancelled call.
+
+        Returns:
+            0 if there is none, or if an earlier outcome is still to be handed over.
+        """
+        rows, outcomes = self._record.rows, self._record.outcomes
+        if self._head < len(self._queue) and rows.seq(self._queue[self._head]) < seq:
+            return 0
+        place = bisect_left(outcomes, seq, key=rows.seq)
+        # The rows of other calls that were cancelled then have numbers of the next commit.
+        while place > 0 and rows.statuses[outcomes[place - 1]] == RowStatus.CANCELLED:
+            place -= 1
+        return rows.seq(outcomes[place - 1]) if place > 0 else 0
 
     def add(self, turn: Turn) -> None:
         """Add the turn of a new outcome at the end of the queue."""
