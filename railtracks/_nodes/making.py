@@ -20,12 +20,17 @@ from railtracks.exceptions import NodeCreationError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+# The result of a function that never returns, or that is said to return `Any`.
+N = TypeVar("N", bound=Never)
 
 
 class NodeDecorator(Protocol):
     """The decorator that `function_node(...)` returns when it is given options and no function."""
 
-    # A coroutine function fits both signatures, and the type checkers report that. The first one that fits counts.
+    # A coroutine function fits the last two signatures, and the type checkers report that. The first that fits counts.
+    # A sync function that is said to return `Any` or `NoReturn` fits all: without the first, pyright takes it as async.
+    @overload
+    def __call__(self, fn: Callable[P, N], /) -> SyncNode[P, N]: ...  # type: ignore[overload-overlap]
     @overload
     def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
         self, fn: Callable[P, Coroutine[object, Never, R]], /
@@ -35,6 +40,10 @@ class NodeDecorator(Protocol):
 
 
 # As above: the first signature that fits counts.
+@overload
+def function_node(  # type: ignore[overload-overlap]
+    fn: Callable[P, N], /, **options: Unpack[NodeOptions]
+) -> SyncNode[P, N]: ...
 @overload
 def function_node(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
     fn: Callable[P, Coroutine[object, Never, R]], /, **options: Unpack[NodeOptions]
@@ -119,6 +128,10 @@ def _node_of(fn: object, options: NodeOptions) -> Node[..., object]:
 
 
 # As for `function_node`: the first signature that fits counts.
+@overload
+def couple(  # type: ignore[overload-overlap]
+    node: SyncNode[P, R], /, *, middleware: Sequence[Middleware[..., object]]
+) -> SyncNode[P, R]: ...
 @overload
 def couple(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
     node: Callable[P, Coroutine[object, Never, R]], /, *, middleware: Sequence[Middleware[..., object]]

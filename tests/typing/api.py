@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TextIO, assert_type
+from typing import Any, Never, NoReturn, TextIO, assert_type
 
 import trio
 from opentelemetry import metrics, trace
@@ -39,6 +39,16 @@ async def bare() -> None: ...
 @rt.function_node(name="shout", timeout=5)
 def shout(text: str) -> str:
     return text.upper()
+
+
+@rt.function_node
+def loaded(text: str) -> Any:
+    return text
+
+
+@rt.function_node()
+def stop(reason: str) -> NoReturn:
+    raise SystemExit(reason)
 
 
 async def plain(number: int) -> float:
@@ -83,6 +93,10 @@ def nodes() -> None:
     assert_type(rt.function_node(functools.partial(plain_sync, 1))(), list[int])
     assert_type(rt.function_node(lambda: 1)(), int)
     assert_type(service.load(1), str)
+    # A sync node, and no coroutine.
+    assert_type(loaded("{}"), Any)
+    assert_type(loaded("{}")["a"], Any)
+    assert_type(rt.couple(loaded, middleware=[])("{}")["a"], Any)
 
     add("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     shout()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
@@ -90,6 +104,10 @@ def nodes() -> None:
     add.with_options(timeout="1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     rt.function_node(plain_sync, time_out=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     rt.function_node(5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+def ends() -> None:
+    assert_type(stop("a"), Never)
 
 
 @rt.wrap_node
