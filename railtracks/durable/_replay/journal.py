@@ -249,7 +249,7 @@ class Journal:
         finally:
             opened.unlisted -= 1
 
-    def _not_durable(self, strand: Strand, node: Node[..., object], attempt: int) -> UnrecordedCall:
+    def _not_durable(self, strand: Strand, node: Node[..., object], attempt: int) -> UnrecordedCall | RefusedCall:
         """Return a call of a node that is not durable: it takes a position if it can, and is not recorded."""
         if not strand.is_known:
             # The first call of a task gives its strand a name, and this one is no part of the record. So the calls made
@@ -257,6 +257,9 @@ class Journal:
             nameless = CallBody("", strand.body.parent, "")
             return UnrecordedCall(strand, node, nameless, None, self.parts.parking)
         position = strand.unrecorded.take(attempt, node.name, "", node.key)
+        refusal = self.parts.mismatches.match_unrecorded(position, node.name)
+        if refusal is not None:
+            return RefusedCall(strand, refusal, position)
         return self._unrecorded(strand, node, position.attempt_key(attempt), position.key, strand.body)
 
     def _unrecorded(

@@ -17,7 +17,7 @@ from railtracks.durable._replay.context import RecordedContext
 from railtracks.durable._replay.order import Order
 from railtracks.durable._replay.recorded import RecordedSession
 from railtracks.durable._replay.recorded_calls import RecordedCall
-from railtracks.durable._replay.strands import Strand
+from railtracks.durable._replay.strands import Position, Strand
 from railtracks.durable._store.schema import ROOT, CallRow
 from railtracks.durable._values.alike import Given
 from railtracks.durable._values.values import Values, as_store_error
@@ -138,6 +138,19 @@ class Mismatches:
                 if is_here and given.is_alike(row.arguments, row.fingerprint):
                     return row.fingerprint
         return fingerprint
+
+    def match_unrecorded(self, position: Position, node: str) -> ReplayMismatchError | None:
+        """Return the error that a call is recorded where the code makes one that is not; `None` if none is.
+
+        Args:
+            position: Where the code makes it.
+            node: The name of its node.
+        """
+        if self._is_new:
+            return None
+        is_single = position.place < 0
+        there = self._record.at(position.strand, position.number) if is_single else self._record.calls.get(position.key)
+        return None if there is None else self._error(self._named_row(there.row), f"{node!r} with durable=False")
 
     def match_start(self, asked: AskedCall, args: Args, kwargs: Kwargs) -> bool:
         """Return whether the start of a background call is recorded, and claim it. Arguments: as of `match`.
