@@ -192,15 +192,16 @@ def test_a_write_after_a_cut_is_newer_than_what_another_call_had_written_before_
 
 def test_a_call_that_is_cut_off_before_an_earlier_outcome_is_handed_over(store: rt.DurableStore) -> None:
     async def main() -> Any:
-        async with rt.open_group() as group:
-            group.start_soon(slowly)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(slowly)
             await cut_now(noting)
             return_of.append(rt.context.get("found", None))
         await rt.call(add, 3)
         return rt.context.get("found")
 
-    @rt.function_node
     async def slowly() -> None:
+        if not is_first:
+            await trio.sleep(0.2)
         await rt.call(add, 1)
 
     async def cut_now(node: Any) -> None:

@@ -10,7 +10,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Final, NamedTuple
+
+import trio
 
 from railtracks._nodes.signature import ANYTHING
 from railtracks._records.known_secrets import KnownSecrets
@@ -26,6 +30,8 @@ from railtracks.durable._values.values import Values
 _FRACTION: Final = 2**-20
 # No session has as many outcomes: a larger number, or one that is none, is damaged.
 _MOST: Final = 2**32
+# In so many steps of the scheduler the code has done what it does after an outcome: the end of a group takes three.
+_STEPS: Final = 32
 
 
 class Write(NamedTuple):
@@ -112,6 +118,34 @@ class RecordedContext:
         self.apply(order.turns.before_cut(row.seq))
         # The code around had seen these outcomes: what it writes now is newer than they are.
         order.handed = max(order.handed, order.turns.handed_before_cut(row.seq))
+
+    def deliver_rest(self) -> None:
+        """Have applied what was written after the last turn, once that is over.
+
+        Raises:
+            DurableValueError: If it cannot be read.
+        """
+        rest = self._order.turns.rest
+        if rest is not None:
+            # Read now: where the turn comes, no call is there to raise the error.
+            for _ in newest_writes(rest.before, self._values, {}):
+                pass
+            rest.call_when_next(partial(self._deliver_after, _STEPS, rest))
+            self._order.turns.ready(rest)
+
+    def _deliver_after(self, steps: int, rest: Turn) -> None:
+        """Apply what was written after the last turn, after some steps of the scheduler.
+
+        What the code does after the last outcome it did before this was written: see how long a commit takes.
+        """
+        # It is called once.
+        rest.is_ready = False
+        if steps:
+            with suppress(trio.RunFinishedError):
+                trio.lowlevel.current_trio_token().run_sync_soon(self._deliver_after, steps - 1, rest)
+        else:
+            self.apply(rest.before)
+            self._order.hand_over(rest, rest.seq or 0)
 
     def apply(self, rows: Iterable[CallRow]) -> None:
         """Apply the writes of some rows: each only if it is not older than what the context has."""

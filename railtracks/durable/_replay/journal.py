@@ -172,8 +172,8 @@ class Journal:
             record.recall(self._began_at)
         self.parts.context.attach(record.values, record.secrets)
         with as_store_error(self.session_id):
-            # No later outcome brings these: see `Turns.rest`.
-            self.parts.context.apply(self.parts.order.turns.rest)
+            # No later outcome brings this: see `Turns.rest`.
+            self.parts.context.deliver_rest()
 
     # Calls.
 

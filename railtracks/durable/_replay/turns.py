@@ -15,7 +15,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Final
 
@@ -58,13 +58,13 @@ class Turn:
         seq: int | None = None,
         number: int = -1,
         *,
-        before: Sequence[CallRow] = (),
+        before: list[CallRow] | None = None,
         is_over: bool = False,
         wake: Callable[[], None] | None = None,
     ) -> None:
         self.seq = seq
         self.number = number
-        self.before = before
+        self.before = [] if before is None else before
         self.is_ready = False
         self.is_over = is_over
         self._wake = wake
@@ -100,8 +100,9 @@ class Turns:
     Attributes:
         progress: Counts what has happened, so that a task that waits can see whether anything has.
         recorded: How many recorded outcomes were not handed over yet, those included that never will be.
-        rest: The recorded outcomes after the last turn that have written to the context: of background calls whose
-            starter no code repeats, or of a call that goes on.
+        rest: The turn of the recorded outcomes after the last other turn that have written to the context, see
+            `Turn.before`: of background calls whose starter no code repeats, or of a call that goes on. `None` if there
+            are none.
     """
 
     def __init__(self, record: RecordedSession, pauses: Pauses | None = None) -> None:
@@ -116,8 +117,9 @@ class Turns:
         # The turns of recorded calls that code has asked for, and the new ones, which come after all recorded ones.
         self._asked: dict[int, Turn] = {}
         self._new: deque[Turn] = deque()
-        self.rest = self._queue_recorded(pauses)
-        self.recorded = len(self._queue)
+        rest = self._queue_recorded(pauses)
+        self.rest = Turn(rest[-1].seq, before=rest) if rest else None
+        self.recorded = len(self._queue) + bool(rest)
         # The recorded calls that code is going to ask for, in the order in which they first began.
         calls = record.calls
         early = [
@@ -167,7 +169,7 @@ class Turns:
             found += _taken(self._before.get(index, []), seq)
             if self._record.rows.seq(index) > seq:
                 return found
-        return found + _taken(self.rest, seq)
+        return found if self.rest is None else found + _taken(self.rest.before, seq)
 
     def handed_before_cut(self, seq: int) -> int:
         """Return the number of the last outcome before the row of a cancelled call.
@@ -195,7 +197,7 @@ class Turns:
         if turn is not None or not notes & _HAS_TURN:
             return turn
         index, is_over = self._record.calls.last[number], bool(notes & _OVER)
-        before = self._before.get(index, ())
+        before = self._before.get(index)
         turn = Turn(self._record.rows.seq(index), number, before=before, is_over=is_over)
         if not is_over:
             self._asked[number] = turn
@@ -205,7 +207,7 @@ class Turns:
         """Return whether an outcome may be handed over now."""
         if not turn.is_ready:
             return False
-        if self._head == len(self._queue) and turn.seq is None:
+        if not self.recorded and turn.seq is None:
             # After the replay, which is where calls spend their time.
             return bool(self._new) and turn is self._new[0]
         return turn is self._first() and self._is_reached(turn)
@@ -214,6 +216,8 @@ class Turns:
         """Return the turn at the head of the queue; `None` if there is none, or no code has asked for its call yet."""
         if self._head < len(self._queue):
             return self._asked.get(self._record.rows.about[self._queue[self._head]])
+        if self.rest is not None and not self.rest.is_over:
+            return self.rest
         return self._new[0] if self._new else None
 
     def _is_reached(self, turn: Turn) -> bool:
@@ -243,8 +247,9 @@ class Turns:
         return True
 
     def _wake_beginnings(self) -> None:
-        if self._head < len(self._queue):
-            seq = self._record.rows.seq(self._queue[self._head])
+        rest = None if self.rest is None else self.rest.seq
+        seq = self._record.rows.seq(self._queue[self._head]) if self._head < len(self._queue) else rest
+        if self.recorded and seq is not None:
             come = [wake for began_after, wake in self._beginnings if began_after < seq]
             self._beginnings = [each for each in self._beginnings if each[0] >= seq]
             for wake in come:
@@ -308,6 +313,8 @@ class Turns:
             if turn.number >= 0:
                 self._notes[turn.number] |= _OVER
                 self._asked.pop(turn.number, None)
+            elif turn is self.rest:
+                self.recorded -= 1
             self.progress += 1
             self._wake_next()
 
@@ -316,7 +323,7 @@ class Turns:
         queue, new = self._queue, self._new
         while new and new[0].is_over:
             new.popleft()
-        if self._head == len(queue) and not new:
+        if not self.recorded and not new:
             # After the replay: nobody waits.
             return
         about = self._record.rows.about
