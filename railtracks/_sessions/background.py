@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import trio
 
@@ -20,8 +20,6 @@ from railtracks._records.errors import raise_unchanged
 from railtracks.exceptions import ContextError, NodeCreationError
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from railtracks._calls.durable_values import Args, Kwargs
 
 _REASON: Final = "the session ended"
@@ -114,11 +112,8 @@ class Background:
         scope = self._root.scope
         given = scope.node_of(node)
         made, (args, kwargs) = given.core, given.passed(args, kwargs)
-        if made.run_in is not None and _is_elsewhere(made.run_in):
-            raise NodeCreationError(
-                f"{made.name!r} runs in another process, which cannot call task_status.started(): start a node that"
-                " runs in this one"
-            )
+        if made.run_in is not None:
+            _refuse_elsewhere(made)
         if scope.journal is not None:
             frame = frame_in(scope)
             if frame is not None:
@@ -192,11 +187,15 @@ class Background:
             del error, pending
 
 
-def _is_elsewhere(run_in: Literal["process"] | Executor) -> bool:
-    """Return whether a sync node runs in another process."""
+def _refuse_elsewhere(node: Node[..., object]) -> None:
+    """Refuse to start a node that runs in another process."""
     from railtracks._workers.executors import shares_memory  # noqa: PLC0415 - few sessions come here
 
-    return run_in == "process" or not shares_memory(run_in)
+    if node.run_in == "process" or not (node.run_in is None or shares_memory(node.run_in)):
+        raise NodeCreationError(
+            f"{node.name!r} runs in another process, which cannot call task_status.started(): start a node that runs in"
+            " this one"
+        )
 
 
 class _Starting:
