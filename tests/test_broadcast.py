@@ -407,19 +407,19 @@ async def test_system_exit_of_an_async_callback_comes_out_bare() -> None:
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
-async def test_a_callback_that_ends_the_program_is_not_called_again(error: BaseException) -> None:
+async def test_a_callback_that_ends_the_program_at_each_item_ends_it_once(error: BaseException) -> None:
     heard: list[int] = []
 
     def leave(item: int) -> None:
         heard.append(item)
-        raise error
+        raise error if item == 0 else type(error)()
 
     with pytest.raises(type(error)) as caught:
         async with rt.Session(broadcast_callback=leave, save_state=False):
             for item in range(3):
                 await rt.broadcast(item)
     assert caught.value is error
-    assert heard == [0]
+    assert heard == [0, 1, 2]
 
 
 def test_ctrl_c_before_the_coroutine_of_a_plain_callback_is_awaited_closes_it() -> None:

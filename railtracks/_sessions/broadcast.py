@@ -225,16 +225,18 @@ class Broadcaster:
         self._deliverer = trio.lowlevel.current_task()
         # The context is that of the first sender, whose call has nothing to do with the callback.
         leave_calls()
+        has_ended = False
         try:
             with self._scope, self._receive:
                 async for item, key in self._receive:
                     self._is_delivering = True
                     use_identity(self._identity(key))
                     error = await failure_of(self._callback, item)
-                    is_over = error is not None and not is_ordinary(error)
-                    if error is not None and is_over:
-                        # It is to end the program, as Ctrl-C is.
-                        self._fail(error)
+                    if error is not None and not is_ordinary(error):
+                        # It is to end the program, as Ctrl-C is. One that comes again with a further item ends no more.
+                        if not has_ended:
+                            self._fail(error)
+                        has_ended = True
                     elif error is not None:
                         # A callback's failure is logged and changes nothing.
                         with trio.CancelScope(shield=True):
@@ -243,9 +245,6 @@ class Broadcaster:
                     if key is not None and self._journal is not None:
                         await self._journal.broadcasts.delivered(key)
                     self._is_delivering = False
-                    if is_over:
-                        # No further item is handed to it.
-                        break
         finally:
             self._deliverer = None
             self._done.set()
