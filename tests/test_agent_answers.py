@@ -92,10 +92,11 @@ async def test_an_answer_that_does_not_fit_is_sent_back(mode: str, bad: Entry, g
     assert (await rt.call(made, history)).structured == Weather(3.5)
 
 
-async def test_an_answer_with_half_a_character_is_sent_back_like_any_that_is_no_json() -> None:
-    made, model = agent("native", '{"degrees": "\ud83d"}', GOOD)
+async def test_half_a_character_in_an_answer_is_a_question_mark_which_has_to_fit() -> None:
+    made, model = agent("native", '{"degrees": "\ud83d"}', '{"degrees": 3.5\ud83d}', GOOD, schema_retries=2)
     assert (await rt.call(made, "go")).structured == Weather(3.5)
-    assert "surrogates not allowed" in str(model.asked[1].messages[-1].content)
+    assert "Expected `float`, got `str`" in str(model.asked[1].messages[-1].content)
+    assert "JSON is malformed" in str(model.asked[2].messages[-1].content)
 
 
 @pytest.mark.parametrize("text", ['{"degrees": 3.5}', '```json\n{"degrees": 3.5}\n```'])

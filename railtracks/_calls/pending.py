@@ -189,7 +189,7 @@ class PendingCall(Generic[R_co]):
             self._status = status
             if self._ended is not None:
                 self._ended.set()
-            kept = self._error or kept
+            kept = kept if self._error is None else self._error
             # The error's traceback leads to this stack frame, on newer Pythons by way of `f_back`. With the error in
             # it, or with this call, which holds the error, that would be a reference cycle.
             del error, self

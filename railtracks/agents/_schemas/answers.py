@@ -43,7 +43,7 @@ class AnswerSchema(Generic[T]):
         try:
             given: object = msgspec.json.decode(text)
             found = converted(given, self._adapted) if self._holder is None else self._holder.value_in(given)
-        except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        except msgspec.DecodeError as error:
             # The second is for half a character, which no JSON has.
             raise MisfitError(str(error)) from None
         except RecursionError:
