@@ -44,7 +44,6 @@ class AnswerSchema(Generic[T]):
             given: object = msgspec.json.decode(text)
             found = converted(given, self._adapted) if self._holder is None else self._holder.value_in(given)
         except msgspec.DecodeError as error:
-            # The second is for half a character, which no JSON has.
             raise MisfitError(str(error)) from None
         except RecursionError:
             raise MisfitError("it is nested too deeply") from None
