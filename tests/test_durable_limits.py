@@ -232,6 +232,26 @@ async def test_a_crash_amid_a_fan_out_with_a_limit(
     assert status_of(store) == "completed"
 
 
+@pytest.mark.parametrize("shape", [in_batch, in_as_completed])
+async def test_a_fan_out_with_a_limit_in_a_task_of_a_nursery_is_resumed_without_a_stall(
+    store: rt.DurableStore, shape: Shape
+) -> None:
+    async def main() -> int:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(shape, slow, 2)
+        await rt.call(stop)
+        return 9
+
+    flow = flow_of(store, main)
+    BROKEN.add("stop")
+    with pytest.raises(KeyboardInterrupt):
+        await flow.ainvoke(session_id="s")
+    BROKEN.clear()
+    assert ran() != []
+    assert await resume_soon(flow) == 9
+    assert ran() == []
+
+
 async def test_two_tasks_in_a_call_that_runs_again_need_one_slot(store: rt.DurableStore) -> None:
     @rt.function_node
     async def both(what: int) -> int:

@@ -77,14 +77,12 @@ class ReplayedCall(Call):
         if self._recorded.is_cancelled:
             # Before its cancel, which may have come.
             tell_replayed(Replayed(None, None, self._inside))
-        if self._recorded.is_cancelled:
+        if self._parts.commits.is_cut or self._recorded.is_cancelled:
             try:
                 await super().pass_checkpoint(is_new_task=False)
             except trio.Cancelled:
                 self._cut(self._recorded.row)
                 raise
-        elif self._parts.commits.is_cut:
-            await super().pass_checkpoint(is_new_task=False)
         else:
             await trio.lowlevel.cancel_shielded_checkpoint()
 

@@ -247,13 +247,13 @@ class Turns:
         return True
 
     def _wake_beginnings(self) -> None:
-        rest = None if self.rest is None else self.rest.seq
+        # After the last turn none comes.
+        rest = 0 if self.rest is None or self.rest.is_over else self.rest.seq or 0
         seq = self._record.rows.seq(self._queue[self._head]) if self._head < len(self._queue) else rest
-        if self.recorded and seq is not None:
-            come = [wake for began_after, wake in self._beginnings if began_after < seq]
-            self._beginnings = [each for each in self._beginnings if each[0] >= seq]
-            for wake in come:
-                wake()
+        come = [wake for began_after, wake in self._beginnings if began_after < seq]
+        self._beginnings = [each for each in self._beginnings if each[0] >= seq]
+        for wake in come:
+            wake()
 
     def claimed(self, recorded: RecordedCall) -> None:
         """Note that code has asked for a recorded call."""
