@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -11,9 +12,10 @@ import trio
 from trio.testing import MockClock
 
 import railtracks as rt
-from railtracks.durable._sessions.store import access_of
+from railtracks.durable._sessions.store import access_of, store_with
 from railtracks.durable._sessions.wakeups import WAIT
 from railtracks.durable._store.database import now_of
+from railtracks.durable._store.patience import Patience
 from railtracks.durable._store.schema import FINAL, calls, sessions, signals
 
 
@@ -98,3 +100,16 @@ def rows_in(store: rt.DurableStore) -> dict[str, int]:
             name: connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
             for name, table in counts.items()
         }
+
+
+def patient_store(folder: Path) -> rt.DurableStore:
+    """Return a store in which no test passes because a replay has given up the recorded order."""
+    return store_with(rt.DurableStore(folder / "store.db", durability="process"), patience=Patience(order=1000.0))
+
+
+def without_end(store: rt.DurableStore, *nodes: str) -> None:
+    """As if the process had died before these calls came back, and the session ended."""
+    with access_of(store).writing() as (connection, _, _owner):
+        ends = calls.c.status.in_(["completed", "failed"])
+        connection.execute(sa.delete(calls).where(calls.c.node.in_(nodes), ends))
+        connection.execute(sa.update(sessions).values(status="interrupted", failure=None, ended_at=None))

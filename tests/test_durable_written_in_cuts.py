@@ -11,27 +11,16 @@ import pytest
 import sqlalchemy as sa
 import trio
 from durable_nodes import DONE, add, done_fixture, flow_of  # noqa: F401 - one is a fixture
-from stored_sessions import until
+from stored_sessions import patient_store, until, without_end
 
 import railtracks as rt
-from railtracks.durable._sessions.store import access_of, store_with
-from railtracks.durable._store.patience import Patience
-from railtracks.durable._store.schema import calls, sessions
+from railtracks.durable._sessions.store import access_of
+from railtracks.durable._store.schema import calls
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> rt.DurableStore:
-    store = rt.DurableStore(tmp_path / "store.db", durability="process")
-    # No test is to pass because a replay has given up the recorded order.
-    return store_with(store, patience=Patience(order=1000.0))
-
-
-def without_end(store: rt.DurableStore, *nodes: str) -> None:
-    """As if the process had died before these calls came back, and the session ended."""
-    with access_of(store).writing() as (connection, _, _owner):
-        ends = calls.c.status.in_(["completed", "failed"])
-        connection.execute(sa.delete(calls).where(calls.c.node.in_(nodes), ends))
-        connection.execute(sa.update(sessions).values(status="interrupted", failure=None, ended_at=None))
+    return patient_store(tmp_path)
 
 
 @rt.function_node
