@@ -573,7 +573,9 @@ def test_a_resource_that_fails_while_an_invoked_flow_ends_fails_the_flow(resourc
     assert log == ["open a", "close a"]
 
 
-async def test_a_shared_resource_is_opened_by_nobody_once_the_session_has_closed_its_resources(log: list[str]) -> None:
+async def test_a_shared_resource_is_opened_by_nobody_once_the_session_has_closed_its_resources(
+    log: list[str], autojump_clock: MockClock
+) -> None:
     @asynccontextmanager
     async def slow() -> AsyncIterator[None]:
         log.append("open")

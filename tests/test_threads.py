@@ -503,6 +503,13 @@ async def of_a_session() -> int:
     return pending.result()
 
 
+async def of_a_payload_callback() -> int:
+    results: list[int] = []
+    async with rt.Session(payload_callback=lambda _: results.append(LEAF.invoke())):
+        pass
+    return sum(results)
+
+
 async def of_a_drain() -> int:
     async with rt.Session() as session:
         pending = session.start_soon(leaf)
@@ -532,13 +539,15 @@ async def of_a_call_that_has_ended() -> int:
         of_a_shared_resource,
         of_a_flow,
         in_one_go(of_a_session),
+        in_one_go(of_a_payload_callback),
         in_one_go(of_a_drain),
         in_one_go(of_a_group),
         in_one_go(of_a_call_that_has_ended),
     ],
 )
 async def test_sync_nodes_that_hold_every_thread_may_wait_for_what_needs_one(run: Callable[[], int]) -> None:
-    rt.set_config(thread_limit=2)
+    # A cleanup that waits for a thread ends when its timeout cancels it: that would be later than the test waits.
+    rt.set_config(thread_limit=2, cleanup_timeout=2 * PATIENCE)
     with trio.fail_after(PATIENCE):
         async with rt.Session():
             assert await rt.call_batch(rt.function_node(lambda _: run(), name=run.__name__), range(3)) == [3, 3, 3]

@@ -161,8 +161,10 @@ class Lifetime:
         Returns:
             Whether `error` is handled, as from `__aexit__`: then nothing is raised out of the block.
         """
+        unwind = partial(self._unwind, error)
         try:
-            raised = await self._unwind(error)
+            # What ends may need a worker thread, also if the block is in one.
+            raised = await (unwind() if self._root.slot is None else with_slot_lent(unwind))
         finally:
             self._mark_over()
         outer = self._root.outer
@@ -182,7 +184,7 @@ class Lifetime:
             return raised is None
         finally:
             # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
-            del raised, error
+            del raised, error, unwind
 
     async def _unwind(self, error: BaseException | None) -> BaseException | None:
         """End the calls, do the final work, leave the nurseries and the scope, and return what the block raises."""
