@@ -207,6 +207,7 @@ async def of_one_question() -> None:
     await rt.call(ask)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
     "work",
     [

@@ -225,6 +225,7 @@ async def of_an_agent_that_is_not_recorded() -> str:
     return await rt.call(save, f"{text}, {stream.result.text}, {len(stream.history)} messages")
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
     ("entry_point", "expected"),
     [
@@ -474,6 +475,7 @@ async def nested_under_a_budget() -> str:
     return ""
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
     "entry_point",
     [

@@ -134,6 +134,7 @@ async def test_a_worker_that_hangs_holds_up_the_broadcasts_of_no_other_and_is_to
         client.goes_on.set()
 
 
+@pytest.mark.proof
 async def test_a_cluster_without_workers_is_told_of_once_until_one_comes(
     mock_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

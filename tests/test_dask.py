@@ -369,6 +369,7 @@ async def test_a_scheduler_that_has_gone_before_anything_was_sent_is_told(
     assert "the scheduler is gone: " in errors[0]
 
 
+@pytest.mark.proof
 async def test_a_scheduler_that_comes_back_within_seconds_is_waited_for(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

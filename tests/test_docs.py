@@ -43,6 +43,7 @@ def test_the_blocks_for_a_server_run_and_print_what_the_page_says(
     assert len(list(Page(NEEDS_A_SERVER).run())) == 3
 
 
+@pytest.mark.proof
 def test_each_message_in_a_heading_is_one_that_the_code_below_it_prints(page_folder: Path) -> None:
     text = TROUBLES.read_text("utf-8")
     written = [(block.end, ran.output + ran.log) for block, ran in Page(TROUBLES).run()]

@@ -64,6 +64,7 @@ async def parked(flow: rt.Flow[..., Any]) -> None:
     assert waiting.session == "s"
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("how", ["nursery", "call"])
 async def test_a_block_is_parked_with_the_session_around_it_once_that_is_idle(store: rt.DurableStore, how: str) -> None:
     asking = rt.function_node(ask, durable=False)
@@ -149,6 +150,7 @@ async def test_a_block_in_a_flow_inside_is_parked_with_that(store: rt.DurableSto
     assert statuses(store) == ["completed"] * 3
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("where", ["outside", "inside"])
 async def test_a_block_whose_code_runs_keeps_what_waits_from_being_parked(store: rt.DurableStore, where: str) -> None:
     async def busy() -> None:

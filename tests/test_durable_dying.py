@@ -91,6 +91,7 @@ async def free(lock: LockFiles | AdvisoryLocks, seconds: float) -> None:
     lock.let_go(is_forgotten=False)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("by", ["resume", "recover"])
 async def test_who_takes_a_session_waits_until_the_death_of_its_process_is_known(
     store: rt.DurableStore, lock: LockFiles | AdvisoryLocks, by: str, clock: MockClock
@@ -108,6 +109,7 @@ async def test_who_takes_a_session_waits_until_the_death_of_its_process_is_known
     assert trio.current_time() - began_at >= 1
 
 
+@pytest.mark.proof
 async def test_the_time_for_the_death_of_a_process_begins_with_its_death(
     store: rt.DurableStore, lock: LockFiles | AdvisoryLocks
 ) -> None:
@@ -126,6 +128,7 @@ async def test_the_time_for_the_death_of_a_process_begins_with_its_death(
             assert await flow_of(store, work).aresume("s", wait=0.5) == "done"
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("wait", [0, 8])
 async def test_a_lock_that_stays_although_no_process_is_known_is_believed_in_the_end(
     store: rt.DurableStore, lock: LockFiles | AdvisoryLocks, wait: float, clock: MockClock

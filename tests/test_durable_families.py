@@ -252,6 +252,7 @@ async def test_sessions_in_three_stores_are_parked_and_wake_together(stores: tup
     assert await flows.outermost.aresume("s") == "heard"
 
 
+@pytest.mark.proof
 async def test_a_busy_session_goes_on_when_one_deep_inside_in_a_third_store_hears_its_signal(
     stores: tuple[rt.DurableStore, ...],
 ) -> None:

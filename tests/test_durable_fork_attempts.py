@@ -73,6 +73,7 @@ async def test_a_fork_goes_on_with_the_last_attempt_and_pays_nothing_again(
     assert ran() == []
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("fn", [tried, in_the_background])
 @pytest.mark.parametrize("attempt", [1, 2])
 async def test_a_fork_before_a_call_of_an_attempt_runs_it_and_what_came_after(
@@ -86,6 +87,7 @@ async def test_a_fork_before_a_call_of_an_attempt_runs_it_and_what_came_after(
         assert ran() == again
 
 
+@pytest.mark.proof
 async def test_a_fork_of_a_retried_session_goes_on_with_the_attempt_that_was_last(store: rt.DurableStore) -> None:
     flow = flow_of(store, tried)
     await ended(flow)
@@ -100,6 +102,7 @@ async def test_a_fork_of_a_retried_session_goes_on_with_the_attempt_that_was_las
     assert ran() == []
 
 
+@pytest.mark.proof
 async def test_a_fork_of_a_flow_that_passed_in_its_second_attempt_has_that_result(store: rt.DurableStore) -> None:
     @rt.function_node(retry=TWICE)
     async def main() -> str:
@@ -139,6 +142,7 @@ async def test_a_fork_gives_its_open_waits_their_whole_timeout(store: rt.Durable
     assert await flow.aresume(fork) == "on"
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("first", ["good", "bad"])
 async def test_after_retry_a_wait_in_a_later_attempt_is_open_only_once_code_comes_there(
     store: rt.DurableStore, first: str

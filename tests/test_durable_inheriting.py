@@ -96,6 +96,7 @@ def test_a_fork_waits_for_a_transaction(tmp_path: Path) -> None:
         assert flow_of(store, add).invoke(1) == 2
 
 
+@pytest.mark.proof
 def test_a_file_in_which_the_parent_was_at_work_is_refused_in_a_child(tmp_path: Path) -> None:
     store = store_in(tmp_path)
 
@@ -113,6 +114,7 @@ def test_a_file_in_which_the_parent_was_at_work_is_refused_in_a_child(tmp_path: 
     assert flow_of(store, add).invoke(1) == 2
 
 
+@pytest.mark.proof
 def test_what_a_child_does_with_inherited_connections(tmp_path: Path) -> None:
     # As in a child process, where coverage measures nothing: what happens there is proved above.
     files, paths = OpenFiles(), [tmp_path / name for name in ("idle", "at work", "gone")]

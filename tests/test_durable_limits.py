@@ -151,6 +151,7 @@ async def resume_soon(flow: rt.Flow[..., Any]) -> Any:
 LIMITS = pytest.mark.parametrize("limit", [lambda: 1, lambda: 2, user_limit(2)], ids=["1", "2", "limiter"])
 
 
+@pytest.mark.proof
 @LIMITS
 @pytest.mark.parametrize("node", NODES, ids=["slow", "deep", "again"])
 @pytest.mark.parametrize("shape", [in_batch, in_as_completed, in_group, after_a_group_that_is_not_recorded])
@@ -176,6 +177,7 @@ async def test_a_call_that_runs_again_holds_up_no_recorded_one_by_its_slot(
     assert status_of(store) == "completed"
 
 
+@pytest.mark.proof
 @LIMITS
 @pytest.mark.parametrize("node", [slow, deep], ids=["slow", "deep"])
 @pytest.mark.parametrize("shape", [in_batch, in_as_completed, in_group])

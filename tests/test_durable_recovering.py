@@ -64,6 +64,7 @@ def left_in(store: rt.DurableStore, end: str) -> tuple[rt.Flow[..., Any], rt.Flo
     return flow_of(store, outer, "outer", timeout=0.5 if end == "times out" else None), inner, deepest
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
     ("end", "outer"), [("completes", "completed"), ("fails", "failed"), ("times out", "timed_out")]
 )

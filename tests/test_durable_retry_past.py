@@ -176,6 +176,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("is_inside", [False, True], ids=["entry point", "call"])
 @pytest.mark.parametrize("main", WAYS)
 async def test_a_failure_that_the_code_went_on_from_stays_wherever_it_went_on(
@@ -326,6 +327,7 @@ async def part(depth: int, before: int) -> int:
         return await rt.call(all_of, ["last"])
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("where", ["entry point", "call", "task"])
 @pytest.mark.parametrize(("depth", "before"), [(0, 0), (1, 2), (2, 0), (6, 0), (0, 100)])
 async def test_a_failed_block_in_nodes_that_are_not_recorded_is_opened_again(

@@ -110,6 +110,7 @@ async def cut_by_failure(node: Any) -> None:
             group.start_soon(failing)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("way", [cut_call, cut, cut_batch, cut_by_timeout, cut_by_failure])
 @pytest.mark.parametrize("node", [noting, noting_itself, nesting, dropping, dropping_itself])
 def test_what_was_written_before_a_cut_is_there_right_after_it(
@@ -129,6 +130,7 @@ def test_what_was_written_before_a_cut_is_there_right_after_it(
     assert DONE == [1]
 
 
+@pytest.mark.proof
 def test_what_is_written_beside_a_call_that_is_cut_off_is_there_right_after_the_cut(store: rt.DurableStore) -> None:
     @rt.function_node
     async def beside() -> None:

@@ -123,6 +123,7 @@ async def cut_off() -> None:
     await trio.sleep_forever()
 
 
+@pytest.mark.proof
 async def test_what_was_written_in_a_cut_at_the_end_of_the_record_comes_at_the_cut() -> None:
     async def main() -> list[int]:
         rt.context.put("key", 1)

@@ -200,6 +200,7 @@ def expire_soon(function: object, kind: str) -> tuple[str, ...]:
     return trio.run(main)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("kind", ["node", "session"])
 @pytest.mark.parametrize("calls_back", [False, True])
 def test_a_thread_that_cannot_be_stopped_is_named_with_the_time_until_the_expiry(

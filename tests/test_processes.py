@@ -727,6 +727,7 @@ sys.addaudithook(note)
 """
 
 
+@pytest.mark.proof
 def test_the_pool_never_kills_process_0_or_1_or_the_programs_own_group(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(NOTES)
     done = subprocess.run(
