@@ -338,3 +338,14 @@ def test_a_coroutine_is_refused_with_what_to_pass_instead(use: Callable[[Any], o
     # Nothing else is said: the coroutine is closed, so Python does not warn that nobody has awaited it.
     with pytest.raises(rt.NodeCreationError, match=r"pass greet itself in place of greet\(\.\.\.\), and its arguments"):
         use(greet("Ada"))
+
+
+@pytest.mark.parametrize("made", [lambda flow: flow, lambda flow: flow.connect()])
+async def test_who_calls_a_flow_is_told_to_await_it(made: Callable[[rt.Flow[[], None]], Any]) -> None:
+    async def nothing() -> None:
+        pass
+
+    flow = made(rt.Flow("errand", nothing))
+    async with rt.Session():
+        with pytest.raises(rt.NodeCreationError, match=r"await its ainvoke\(\.\.\.\), here or in a function"):
+            await rt.call(flow)

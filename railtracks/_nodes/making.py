@@ -118,13 +118,19 @@ def _node_of(fn: object, options: NodeOptions) -> Node[..., object]:
             f" {fn.__name__}(...), and its arguments separately"
         )
     if not callable(fn):
-        # A property, say, or the method of a class that `functools.singledispatchmethod` made.
-        advice = ": put @rt.function_node above a plain method that uses it" if hasattr(type(fn), "__get__") else ""
-        raise NodeCreationError(f"a node is made of a function, not of {shown(fn)}{advice}")
+        raise NodeCreationError(f"a node is made of a function, not of {shown(fn)}{_advice_on(fn)}")
     # Again, for the function of a static method.
     check_readable(fn)
     refuse_wrapped(fn)
     return AsyncNode(fn, **options) if is_coroutine_function(fn) else SyncNode(fn, **options)
+
+
+def _advice_on(thing: object) -> str:
+    if hasattr(type(thing), "ainvoke"):
+        # A flow, or what another library runs in that way.
+        return ": await its ainvoke(...), here or in a function that is made a node"
+    # A property, say, or the method of a class that `functools.singledispatchmethod` made.
+    return ": put @rt.function_node above a plain method that uses it" if hasattr(type(thing), "__get__") else ""
 
 
 # As for `function_node`: the first signature that fits counts.
