@@ -108,11 +108,27 @@ def test_other_inputs_under_the_same_identifier_are_an_error(store: rt.DurableSt
     assert flow.resume("s") == flow.invoke(1, session_id="s")
 
 
-@pytest.mark.parametrize("change", [{"name": "other"}, {"version": "2"}])
-def test_another_flow_or_version_is_an_error(store: rt.DurableStore, change: dict[str, str]) -> None:
-    flow_of(store, twice).invoke(1, session_id="s")
-    with pytest.raises(rt.ReplayMismatchError):
-        flow_of(store, twice, **change).resume("s")
+def test_of_another_flow_version_or_entry_point_no_fork_is_advised_that_is_refused_too(store: rt.DurableStore) -> None:
+    async def main() -> str:
+        return "done"
+
+    async def other() -> str:
+        return "other"
+
+    flow = flow_of(store, main, version="1")
+    flow.invoke(session_id="s")
+    others = [
+        flow_of(store, main, version="2"),
+        flow_of(store, main, "named", version="1"),
+        flow_of(store, other, version="1"),
+    ]
+    advice = "Resume it, or a fork of it, with a flow of the name, version and entry point that it was begun with"
+    for each in others:
+        for session_id in ("s", store.fork("s")):
+            with pytest.raises(rt.ReplayMismatchError) as caught:
+                each.resume(session_id)
+            assert caught.value.advice == advice
+    assert flow.resume(store.fork("s")) == "done"
 
 
 def test_an_unknown_session_is_an_error(store: rt.DurableStore) -> None:

@@ -19,6 +19,10 @@ from railtracks.exceptions import ReplayMismatchError, SessionUnavailableError, 
 _OTHER_INPUTS: Final = (
     "Give another session_id to run these inputs, or go on with what was begun by flow.resume(session_id)"
 )
+# A fork keeps all three: it would be refused in the same way.
+_OTHER_FLOW: Final = (
+    "Resume it, or a fork of it, with a flow of the name, version and entry point that it was begun with"
+)
 
 
 @define(frozen=True, kw_only=True)
@@ -103,7 +107,7 @@ def refuse_other(found: SessionRow, wanted: Wanted) -> None:
         ("entry point", found.entry_point, wanted.entry_point),
     ):
         if now != then:
-            raise ReplayMismatchError(wanted.session_id, f"{what} {then!r}", f"{what} {now!r}")
+            raise ReplayMismatchError(wanted.session_id, f"{what} {then!r}", f"{what} {now!r}", _OTHER_FLOW)
     inputs = wanted.inputs
     if inputs is None:
         return
