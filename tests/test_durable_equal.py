@@ -298,6 +298,28 @@ def test_parameters_that_changed_places_are_told_from_the_recorded_ones(store: r
     assert DONE == [("a", "b")]
 
 
+def test_a_parameter_that_is_annotated_otherwise_is_not_told_as_one_of_another_name(store: rt.DurableStore) -> None:
+    async def measure(length: int) -> None:
+        DONE.append(length)
+
+    async def measure_now(length: float) -> None:
+        DONE.append(length)
+
+    nodes = iter([measure, measure_now])
+
+    async def main() -> None:
+        await rt.call(rt.function_node(next(nodes), name="measure"), 1)
+        raise KeyboardInterrupt
+
+    flow = flow_of(store, main)
+    with store:
+        with pytest.raises(KeyboardInterrupt):
+            flow.invoke(session_id="s")
+        with pytest.raises(rt.ReplayMismatchError, match=r"'measure' with arguments .* names or annotations"):
+            flow.resume("s")
+    assert DONE == [1]
+
+
 def test_tasks_of_a_nursery_find_their_calls_with_defaults_given_in_another_way(store: rt.DurableStore) -> None:
     keys: list[str] = []
     runs: list[None] = []

@@ -119,7 +119,7 @@ class Mismatches:
                 then, now = self._given(asked, args, kwargs).difference(asked.arguments, row.arguments, secrets)
             if then:
                 return f"{row.node!r} with arguments {then}", f"{row.node!r} with arguments {now}"
-            return f"{self._named_row(row)} of parameters with other names", self.named_call(asked)
+            return f"{self._named_row(row)} of parameters with other names or annotations", self.named_call(asked)
         return self._named_row(row), self.named_call(asked)
 
     def fingerprint(self, strand: Strand, node: Node[..., object], fingerprint: str, args: Args, kwargs: Kwargs) -> str:

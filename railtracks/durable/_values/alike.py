@@ -118,7 +118,7 @@ class Given:
             secrets: The secrets that the session has seen.
 
         Returns:
-            Two empty texts if no argument is other than it was: then the parameters have other names.
+            Two empty texts if no argument is other than it was: then the parameters have other names or annotations.
         """
         secrets = KnownSecrets() if secrets is None else secrets
         then, now = self._seen(recorded, secrets), self._seen(asked, secrets)
