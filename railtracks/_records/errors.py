@@ -103,7 +103,7 @@ def combined(errors: Iterable[BaseException]) -> BaseException | None:
     interrupt = next((each for error in distinct for each in each_in(error) if is_interrupt(each)), None)
     if interrupt is not None or not distinct:
         return interrupt
-    return distinct[0] if len(distinct) == 1 else _group_of("several calls failed", distinct)
+    return distinct[0] if len(distinct) == 1 else _group_of("several errors", distinct)
 
 
 def is_interrupt(error: BaseException | None) -> TypeGuard[KeyboardInterrupt]:
