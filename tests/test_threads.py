@@ -276,6 +276,74 @@ async def test_a_session_is_saved_though_threads_of_another_hold_every_slot(gate
         gate.open()
 
 
+async def test_a_payload_and_the_failure_of_its_callback_need_no_slot_of_sync_nodes(
+    gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    rt.set_config(thread_limit=1)
+
+    async def refuse(payload: dict[str, object]) -> None:
+        raise ValueError(payload["status"])
+
+    async with rt.Session(save_state=False), rt.open_group() as group:
+        group.start_soon(gate.wait)
+        await gate.holds(1)
+        try:
+            with trio.fail_after(PATIENCE):
+                async with rt.Session(save_state=False, payload_callback=refuse):
+                    pass
+            assert gate.inside == 1
+            assert ["completed" in text for text in caplog.messages if "payload_callback failed" in text] == [True]
+        finally:
+            gate.open()
+
+
+async def test_a_call_that_ends_beside_another_of_its_thread_does_not_wait_for_the_slot(gate: Gate) -> None:
+    rt.set_config(thread_limit=1)
+    are_over = trio.Event()
+
+    async def two_calls() -> int:
+        async with rt.open_group() as group:
+            group.start_soon(are_over.wait)
+            await gate.holds(1)
+            quick = group.start_soon(trio.lowlevel.checkpoint)
+            await wait_all_tasks_blocked()
+            status = quick.status
+            gate.open()
+            are_over.set()
+        assert status is rt.Status.COMPLETED
+        return 3
+
+    async with rt.open_group() as group:
+        calling = group.start_soon(in_one_go(two_calls))
+        await wait_all_tasks_blocked()
+        group.start_soon(gate.wait)
+    assert calling.result() == 3
+
+
+async def test_two_calls_of_one_thread_may_both_wait_for_its_slot(gate: Gate) -> None:
+    rt.set_config(thread_limit=1)
+
+    is_taken = trio.Event()
+
+    async def one_after_the_other() -> int:
+        async with rt.open_group() as group:
+            group.start_soon(is_taken.wait)
+            await gate.holds(1)
+            is_taken.set()
+            # Each call has ended by then, and waits for the slot, which another node has.
+            await wait_all_tasks_blocked()
+            group.start_soon(trio.lowlevel.checkpoint)
+            await wait_all_tasks_blocked()
+            gate.open()
+        return 3
+
+    async with rt.open_group() as group:
+        calling = group.start_soon(in_one_go(one_after_the_other))
+        await wait_all_tasks_blocked()
+        group.start_soon(gate.wait)
+    assert calling.result() == 3
+
+
 # Cancelling.
 
 
@@ -510,13 +578,6 @@ async def of_a_payload_callback() -> int:
     return sum(results)
 
 
-async def of_a_drain() -> int:
-    async with rt.Session() as session:
-        pending = session.start_soon(leaf)
-        await session.drain(PATIENCE)
-        return pending.result()
-
-
 async def of_a_group() -> int:
     async with rt.open_group() as group:
         pending = group.start_soon(leaf)
@@ -540,7 +601,6 @@ async def of_a_call_that_has_ended() -> int:
         of_a_flow,
         in_one_go(of_a_session),
         in_one_go(of_a_payload_callback),
-        in_one_go(of_a_drain),
         in_one_go(of_a_group),
         in_one_go(of_a_call_that_has_ended),
     ],
@@ -551,6 +611,24 @@ async def test_sync_nodes_that_hold_every_thread_may_wait_for_what_needs_one(run
     with trio.fail_after(PATIENCE):
         async with rt.Session():
             assert await rt.call_batch(rt.function_node(lambda _: run(), name=run.__name__), range(3)) == [3, 3, 3]
+
+
+async def test_a_sync_node_that_drains_a_session_around_its_own_lends_its_thread_to_the_calls_of_that() -> None:
+    rt.set_config(thread_limit=1)
+
+    async with rt.Session() as outer, rt.Session():
+
+        async def drain() -> rt.PendingCall[int]:
+            # A call of the other session: it does not lend the slot of this thread.
+            pending = outer.start_soon(leaf)
+            await outer.drain(PATIENCE)
+            return pending
+
+        def drain_here() -> rt.PendingCall[int]:
+            return trio.from_thread.run(drain)
+
+        assert (await rt.call(drain_here)).result() == 3
+    assert outer.status is rt.Status.COMPLETED
 
 
 @pytest.mark.parametrize("is_async", [True, False])
