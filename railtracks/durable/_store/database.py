@@ -279,7 +279,8 @@ def backup_refusal(store: str) -> StoreError:
     """Return the error for what a backup does not do."""
     return StoreError(
         f"the store {store} is a backup: it can be looked at, and nothing in it runs or changes while its original may"
-        " go on. If the original is gone, make this an ordinary store: rt.DurableStore(...).restore()"
+        " go on. If the original is gone, make this an ordinary store: rt.DurableStore(...).restore(),"
+        " or railtracks restore FILE"
     )
 
 
