@@ -696,19 +696,21 @@ def test_what_is_no_signature_for_a_model_is_refused() -> None:
         parameters_of(dict)
 
 
-def test_two_classes_of_one_name_are_refused() -> None:
-    def made() -> type:
-        @dataclasses.dataclass
-        class Item:
-            a: int
-
-        return Item
+def test_two_classes_of_one_name_are_told_apart() -> None:
+    def made(kind: type) -> type:
+        return dataclasses.make_dataclass("Item", [("value", kind)])
 
     def fn(a: Any, b: Any) -> None: ...
 
-    fn.__annotations__.update(a=made(), b=made())
-    with pytest.raises(rt.ToolSchemaError, match="different names"):
-        parameters_of(fn)
+    fn.__annotations__.update(a=made(int), b=made(str))
+    schema = parameters_of(fn).schema
+    definitions = {
+        name: schema["$defs"][part["$ref"].rpartition("/")[2]] for name, part in schema["properties"].items()
+    }
+    assert {name: each["properties"]["value"]["type"] for name, each in definitions.items()} == {
+        "a": "integer",
+        "b": "string",
+    }
 
 
 def test_a_bound_of_msgspec_in_a_class_is_checked() -> None:

@@ -36,8 +36,7 @@ def schemas_of(kinds: Sequence[Kind]) -> tuple[list[Schema], Schema]:
         found, components = msgspec.json.schema_components(
             listed, schema_hook=schema_of_custom, ref_template=REFERENCE + "{name}"
         )
-    # A KeyError: two classes have the same name and module.
-    except (TypeError, NotImplementedError, KeyError) as error:
+    except (TypeError, NotImplementedError) as error:
         raise UnservableError(_reason(error)) from None
     for schema, texts in zip(found[len(kinds) :], classes.texts.values(), strict=True):
         _describe(components[schema["$ref"].removeprefix(REFERENCE)], texts)
@@ -58,8 +57,6 @@ def _describe(schema: Schema, texts: Mapping[str, str]) -> None:
 def _reason(error: Exception) -> str:
     """Return why msgspec refuses a kind, in a sentence for those who do not know msgspec."""
     text = str(error)
-    if isinstance(error, KeyError):
-        return f"two of its classes are both {text}: give them different names"
     if "schema_hook" in text:
         kind = text.rpartition("type ")[2].removesuffix(" is not supported")
         return f"JSON has no {kind}: take plain values, a dataclass, an attrs class, a TypedDict or a pydantic model"
