@@ -1,13 +1,17 @@
 """Every block of code of the pages runs and prints what the page says; what pages name is there."""
 
+import asyncio
 import inspect
 import re
 import sys
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
+import trio
 from doc_blocks import LANGUAGES, MARKS, PAGES, ROOT, Page, blocks_of
 from postgres_server import PostgresServer
 from proof_rounds import proved
@@ -155,3 +159,37 @@ def test_a_page_that_loads_from_another_host_is_found(tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text('<a href="https://x"></a><img src="a.png"><script src="//x/a.js"></script>')
     (tmp_path / "a.css").write_text("a{background:url(https://x/a.png)} b{background:url(b.png)}")
     assert len(list(docs_site.foreign(tmp_path))) == 2
+
+
+def test_a_streamed_answer_whose_client_leaves_is_over_when_its_flow_has_cleaned_up() -> None:
+    pytest.importorskip("fastapi")
+    (block,) = (each for each in blocks_of(ROOT / "docs" / "how-to" / "asyncio.md") if each.title == "teller_api.py")
+    page: dict[str, Any] = {}
+    exec(compile(block.code, block.place, "exec"), page)  # noqa: S102 - a block of our own page
+    sent: list[str] = []
+    has_left = asyncio.Event()
+
+    async def tell(_: str) -> None:
+        try:
+            for number in range(1_000):
+                await rt.broadcast(f"{number} ")
+                await trio.sleep(0.01)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(0.1)
+            sent.append("cleaned up")
+
+    async def receive() -> Mapping[str, object]:
+        await has_left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Mapping[str, Any]) -> None:
+        sent.append(message.get("body", b"").decode())
+        if "1 " in sent:
+            has_left.set()
+
+    page["tell"] = tell
+    scope = {"type": "http", "method": "GET", "path": "/tell", "query_string": b"question=x", "headers": []}
+    asyncio.run(page["app"](scope, receive, send))
+    assert sent[1:3] == ["0 ", "1 "]
+    assert sent[-1] == "cleaned up"
