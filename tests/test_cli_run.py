@@ -273,6 +273,7 @@ def test_words_behind_the_target_are_the_flows_whatever_they_look_like(command: 
         (["name=Ada", "name=Bob"], "name= is there twice"),
         (["nme=Ada"], "no parameter 'nme': did you mean name=? A text that begins with nme= is given as name=nme=..."),
         (["Ada", "time=2"], "no parameter 'time': did you mean times=?"),
+        (["Ada", "city=Oslo"], "expected a whole number, not 'city=Oslo'; the flow has no parameter 'city'"),
         (["Ada", "name=Bob"], "multiple values for argument 'name'"),
     ],
 )

@@ -55,11 +55,13 @@ def inputs_from_words(fn: Callable[..., object], words: Sequence[str]) -> Inputs
                 raise CommandError(WRONG_USE, f"{name}= is there twice")
             kwargs[name] = _from_word(text, name, _kind_of(signature, name, str), hint)
         else:
+            why = hint
             if equals and name.isidentifier():
                 _refuse_mistyped(signature, name)
+                why = f"; the flow has no parameter {name!r}{hint}"
             parameter = signature.at(len(args))[0]
             kind = _kind_of(signature, parameter, str)
-            args.append(_from_word(word, parameter or f"argument {len(args) + 1}", kind, hint))
+            args.append(_from_word(word, parameter or f"argument {len(args) + 1}", kind, why))
     _check(fn, args, kwargs, hint, is_quoted=True)
     return args, kwargs
 
