@@ -80,12 +80,14 @@ IN_NO_SCENARIO = {
         ],
     },
     "in a forked process, in a thread": {"_sessions/event_loops.py": ["return await self._work()"]},
+    "in an async generator that is left in the block": {"_sessions/outer_nursery.py": ["await self._clean_up()"]},
+    "in a forked process that leaves the block": {"_sessions/outer_nursery.py": ["await self._has_changed.park()"]},
     "after an error of the library's own, or of an observer": {
         "_calls/nursery.py": ["await CallBlock.__aexit__(self, type(error), error, None)"],
         "_sessions/final_work.py": ['await CallbackFailures(self.record, self.log).report(f"could not {what}"'],
         "_sessions/opening.py": [
             "await inner_nursery.leave(None)",
-            "await outer_nursery.leave(None)",
+            "await outer_nursery.finish(None)",
             "await plan.durable.abandon()",
             "await lifetime.close(error)",
         ],

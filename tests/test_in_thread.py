@@ -248,6 +248,17 @@ def test_the_flow_goes_before_the_configuration_and_that_before_the_environment(
         is_there()
 
 
+def test_a_flow_reads_the_environment_at_its_first_run_and_after_each_configuration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flow = rt.Flow("where", where, save_state=False)
+    assert flow.invoke() != "railtracks: Trio"
+    monkeypatch.setenv("RAILTRACKS_IN_THREAD", "1")
+    assert flow.invoke() != "railtracks: Trio"
+    rt.set_config(in_thread=None)
+    assert flow.invoke() == "railtracks: Trio"
+
+
 def test_at_the_end_of_the_interpreter_it_is_cancelled_and_nothing_begins_any_more() -> None:
     began, ends = threading.Event(), list[str]()
 

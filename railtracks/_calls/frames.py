@@ -6,6 +6,7 @@ that task had open at that moment. From these two facts `railtracks._calls.here`
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator
 from contextvars import ContextVar, Token
 from functools import partial
@@ -138,7 +139,8 @@ class SessionScope:
 
     def close_open_calls(self) -> None:
         """Close the calls that Ctrl-C has left open, and tell observers. Called when no call can run any more."""
-        self.tree.cancel_what_is_open(partial(self.tell_of, EventKind.CALL_CANCELLED))
+        if self.tree.has_open_calls:
+            self.tree.cancel_what_is_open(partial(self.tell_of, EventKind.CALL_CANCELLED))
 
     def tell_of(self, kind: EventKind, call_id: int) -> None:
         """Report an event of a call that no frame here belongs to."""
@@ -321,6 +323,10 @@ class Frame:
         # A task's nurseries are a stack: all above the mark were opened after this frame, and before it was closed.
         owner = nursery.parent_task
         return self.task is owner and nursery in owner.child_nurseries[self.nursery_count :]
+
+    def hold_nothing(self) -> None:
+        """Hold no nursery any more: the calls of the session have ended."""
+        self.nursery_count = sys.maxsize
 
     def is_within(self, scope: SessionScope) -> bool:
         """Return whether this frame is in the session `scope`, or in a session that was opened inside that one."""

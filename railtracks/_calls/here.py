@@ -280,6 +280,14 @@ def _nursery_of(task: Task) -> trio.Nursery | None:
     return task.eventual_parent_nursery or task.parent_nursery
 
 
+def nursery_of_main_task(task: Task) -> trio.Nursery | None:
+    """Return Trio's own nursery around the main task, if a task is directly in it, else `None`."""
+    nursery = task.parent_nursery
+    if nursery is None or nursery.parent_task.parent_nursery is not None:
+        return None
+    return nursery if nursery in _for_main_task(nursery.parent_task) else None
+
+
 def is_system_task(task: Task) -> bool:
     """Return whether a task is a system task, or below one: no nursery of the main task holds it."""
     last, nursery = None, _nursery_of(task)
@@ -290,5 +298,9 @@ def is_system_task(task: Task) -> bool:
 
 def _holds_system_tasks(nursery: trio.Nursery | None) -> bool:
     """Return whether a nursery of Trio's root task is for system tasks; `None` stands for the root task itself."""
+    return nursery is None or nursery not in _for_main_task(nursery.parent_task)
+
+
+def _for_main_task(root: Task) -> list[trio.Nursery]:
     # The root task opens three nurseries, in this order: for its own tasks, for system tasks, for the main task.
-    return nursery is None or nursery not in nursery.parent_task.child_nurseries[2:]
+    return root.child_nurseries[2:]

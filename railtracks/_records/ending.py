@@ -61,7 +61,8 @@ class Ending:
     @property
     def is_cancel(self) -> bool:
         """Whether a cancel has ended the session, and no error, also if it can go on because it is durable."""
-        return self.status is not Status.RUNNING and _STATUS.get(self.kind) is Status.CANCELLED
+        cause = self.cause
+        return cause is not None and self.status is not Status.RUNNING and _STATUS.get(cause.kind) is Status.CANCELLED
 
     def suspend(self, status: Status, kind: CauseKind | None, reason: str | None) -> None:
         """Note that the session can go on, because it is durable, after `decide` has said how it ended here.
@@ -135,14 +136,18 @@ class Ending:
         Args:
             outside: The `Cancelled` of a scope around the session, if one was cancelled before the session had unwound.
         """
+        if outside is None and self.cause is None and not self.errors:
+            self.status = Status.COMPLETED
+            return None
         if outside is not None:
             self.note(EndCause(CauseKind.OUTER_SCOPE))
-        self.status = _STATUS[self.kind]
+        kind = self.kind
+        self.status = _STATUS[kind]
         error = combined(self.errors) if self.errors else None
         # The errors hold the stack frames that they went through, and some of these lead here: a cycle.
         self.errors.clear()
         self._first = None
-        if self.kind is CauseKind.DEADLINE and not is_interrupt(error):
+        if kind is CauseKind.DEADLINE and not is_interrupt(error):
             timeout_error = self._timeout_error()
             if error is not None:
                 set_context(error, timeout_error)
@@ -158,9 +163,10 @@ class Ending:
         """Return the error that the record shows, if any: never a `Cancelled`, whose text quotes other errors."""
         if raised is not None and not is_cancelled(raised):
             return raised
-        if self.cause is not None and self.kind in {CauseKind.CANCEL, CauseKind.SIGTERM}:
-            return SessionCancelledError(self.cause.reason)
-        if self.kind is CauseKind.DEADLINE:
+        cause = self.cause
+        if cause is not None and cause.kind in {CauseKind.CANCEL, CauseKind.SIGTERM}:
+            return SessionCancelledError(cause.reason)
+        if cause is not None and cause.kind is CauseKind.DEADLINE:
             return self._timeout_error()
         # The body has dealt with the error that ended the session, and nothing is raised.
         return self.heard[0] if self.heard else None

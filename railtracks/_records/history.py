@@ -41,6 +41,9 @@ class _Window(Generic[T]):
         self._rows[self._length] = value
         self._length += 1
 
+    def count(self, value: T) -> int:
+        return list(self._rows.values()).count(value)
+
     def forget(self, index: int) -> None:
         del self._rows[index]
 

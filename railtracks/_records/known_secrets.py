@@ -43,22 +43,30 @@ class SecretParameters(Protocol):
 
 
 class KnownSecrets:
-    """The secrets of one session, as texts: each distinct one once.
+    """The secrets of one session, as texts: each distinct one once."""
 
-    Attributes:
-        scrubber: Replaces them in texts.
-    """
-
-    __slots__ = ("_lock", "_texts", "scrubber")
+    __slots__ = ("_lock", "_scrubber", "_texts")
 
     def __init__(self) -> None:
         self._texts: set[str] = set()
         # Secrets are seen in the thread that runs Trio, in worker threads, and in the one that saves the state.
         self._lock = Lock()
-        self.scrubber: Scrubber = Scrubber()
+        # Made when the first text is scrubbed: most sessions scrub none.
+        self._scrubber: Scrubber | None = None
 
     def __len__(self) -> int:
         return len(self._texts)
+
+    @property
+    def scrubber(self) -> Scrubber:
+        """What replaces the secrets in texts."""
+        return self._scrubber or self._made_scrubber()
+
+    def _made_scrubber(self) -> Scrubber:
+        with self._lock:
+            if self._scrubber is None:
+                self._scrubber = Scrubber(self._texts)
+            return self._scrubber
 
     def see(self, name: str | None, value: object) -> None:
         """Look for secrets in a value at once, but not at more than its first parts."""
@@ -96,7 +104,8 @@ class KnownSecrets:
         with self._lock:
             for text in texts - self._texts:
                 self._texts.add(text)
-                self.scrubber.add(text)
+                if self._scrubber is not None:
+                    self._scrubber.add(text)
 
     def text(self, text: str) -> str:
         """Return free text without secrets."""

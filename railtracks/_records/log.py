@@ -18,15 +18,15 @@ from railtracks._options import Settings
 from railtracks._records.error_parts import answer
 from railtracks._records.events import CallEvent, Event, EventKind, LogEvent, now
 from railtracks._records.log_lines import CALL_LINES, ROOT, call_line, level_of, session_level, session_line
-from railtracks._records.observers import NOBODY, Observers, tell, try_to_log
+from railtracks._records.observers import EVERYWHERE, NOBODY, Observers, tell, try_to_log
 from railtracks._records.seen_values import SeenValues
 from railtracks._records.session import SessionRecord
 
 # What is always observed: a logger of the application that is configured later still gets warnings and errors.
-_WARNINGS: Final = tuple(kind for kind, (level, _) in CALL_LINES.items() if level >= logging.WARNING)
+_WARNINGS: Final = tuple(kind.value for kind, (level, _) in CALL_LINES.items() if level >= logging.WARNING)
 # Those whose lines quote errors.
 _ERRORS: Final = (EventKind.CALL_FAILED, EventKind.CALL_RETRIED)
-_ALL: Final = (*CALL_LINES, EventKind.SESSION_OPENED)
+_ALL: Final = tuple(kind.value for kind in (*CALL_LINES, EventKind.SESSION_OPENED))
 
 
 @functools.cache
@@ -42,7 +42,8 @@ class SessionLog:
     def __init__(self, record: SessionRecord, settings: Settings) -> None:
         setting = settings.get("logging_setting")
         self._record = record
-        self._values = SeenValues(record.tree)
+        # Made by the first line that quotes an error.
+        self._values: SeenValues | None = None
         self._has_display = setting is not None
         path = settings.get("log_file")
         self._handlers: list[logging.Handler] = []
@@ -59,10 +60,14 @@ class SessionLog:
             try_to_log(handler.close, f"the end of session {self._record.identifier}")
         self._observers = NOBODY
 
-    def observe(self, observers: Observers) -> None:
-        """Observe the kinds of events whose lines are shown somewhere, and tell these observers of each line."""
-        self._observers = observers
-        observers.add(self, _ALL if self._shows(logging.INFO) else _WARNINGS)
+    def new_observers(self) -> Observers:
+        """Return the observers of the session: those of the process, and this log for what is shown somewhere.
+
+        The observers are told of each line of the log.
+        """
+        kinds = _ALL if self._shows(logging.INFO) else _WARNINGS
+        self._observers = observers = EVERYWHERE.for_session(self, kinds)
+        return observers
 
     def _shows(self, level: int) -> bool:
         """Return whether a record of a level is shown somewhere."""
@@ -95,16 +100,21 @@ class SessionLog:
             level = level_of(event)
             if self._is_wanted(level):
                 if event.kind in _ERRORS:
-                    self._values.see()
+                    self._see_values()
                 line = call_line(event, self._record.secrets.text)
                 self._write(level, line, node_id=event.call_id, run_id=event.run_id)
         else:
             # The beginning is observed where it is shown, and of the end the log is told if it `tells_end`.
             record = self._record
             if record.ending.cause is not None:
-                self._values.see()
+                self._see_values()
             line = session_line(event.kind, record, record.secrets.text)
             self._write(self._level(), line, logger="RT.Session")
+
+    def _see_values(self) -> None:
+        if self._values is None:
+            self._values = SeenValues(self._record.tree)
+        self._values.see()
 
     def _is_wanted(self, level: int) -> bool:
         """Return whether a line of a level is shown somewhere, or is a warning that observers are told of."""

@@ -102,7 +102,7 @@ class Observers:
         audience: Audience = getattr(self, kind)
         return audience
 
-    def add(self, observer: Observer, kinds: Collection[EventKind] = tuple(EventKind)) -> None:
+    def add(self, observer: Observer, kinds: Collection[str] = tuple(EventKind)) -> None:
         """Tell an observer of all events of these kinds from now on; by default of every event."""
         with _changing:
             for kind in kinds:
@@ -126,14 +126,21 @@ class ProcessObservers(Observers):
         # Not a `WeakSet`, which takes ten times as long for each session.
         self._sessions: set[ref[Observers]] = set()
 
-    def for_session(self) -> Observers:
-        """Return the observers for a session that is being opened."""
+    def for_session(self, log: Observer, kinds: Collection[str]) -> Observers:
+        """Return the observers for a session that is being opened.
+
+        Args:
+            log: The log of the session.
+            kinds: The events that it is told of, after the observers of the process. Plain strings take half the time
+                of `EventKind`s.
+        """
         with _changing:
             observers = Observers(self)
+            observers.add(log, kinds)
             self._sessions.add(ref(observers, self._sessions.discard))
         return observers
 
-    def add(self, observer: Observer, kinds: Collection[EventKind] = tuple(EventKind)) -> None:
+    def add(self, observer: Observer, kinds: Collection[str] = tuple(EventKind)) -> None:
         """Tell an observer of all events of these kinds from now on, in every session; by default of every event."""
         with _changing:
             super().add(observer, kinds)

@@ -1,6 +1,7 @@
 """Whether the events of a session are recorded, and where.
 
-Called by each session as it is opened. What records them is imported only then.
+Called where the options of sessions are resolved, and by each session as it is opened. What records events is imported
+only if they are.
 """
 
 from __future__ import annotations
@@ -17,32 +18,34 @@ from railtracks._records.observers import Observers
 from railtracks._records.session import SessionRecord
 
 # What `$RAILTRACKS_EVENTS` may be beside a path.
-_SWITCH: Final[dict[str, RecordEvents | None]] = {
-    "": None,
-    **dict.fromkeys(("0", "false", "no", "off"), False),
+_SWITCH: Final[dict[str, RecordEvents]] = {
+    **dict.fromkeys(("", "0", "false", "no", "off"), False),
     **dict.fromkeys(("1", "true", "yes", "on"), True),
     "names": "names",
 }
 
 
+def chosen_recording(given: RecordEvents | None) -> RecordEvents:
+    """Return whether events are recorded, and where: as given or configured, else as `$RAILTRACKS_EVENTS` says."""
+    if given is not None:
+        return given
+    said = os.environ.get("RAILTRACKS_EVENTS", "")
+    return _SWITCH.get(said.strip().lower(), said)
+
+
 def start_recording(
-    setting: RecordEvents | None, record: SessionRecord, folder: str | None, observers: Observers, log: SessionLog
+    setting: RecordEvents, record: SessionRecord, folder: str | None, observers: Observers, log: SessionLog
 ) -> None:
     """Record the events of a session that is being opened, if that is wanted.
 
     Args:
-        setting: The option `record_events`; `None` leaves it to `$RAILTRACKS_EVENTS`.
+        setting: What `chosen_recording` says.
         record: The record of the session.
         folder: The folder in which the session, or its flow, was made; `None` if there was no current folder.
         observers: The observers of the session.
         log: Its log.
     """
-    if setting is None:
-        given = os.environ.get("RAILTRACKS_EVENTS")
-        if not given:
-            return
-        setting = _SWITCH.get(given.strip().lower(), given)
-    if setting is None or setting is False:
+    if setting is False:
         return
     place = home(folder) if setting is True or setting == "names" else _absolute(setting, folder)
     if place is None:

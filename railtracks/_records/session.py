@@ -130,7 +130,8 @@ class SessionRecord:
         raised = self.ending.decide(outside)
         # The clock may have been set back meanwhile.
         self.ended_at = max(self.started_at or 0.0, time.time())
-        self._tell_of(raised)
+        if self.ending.cause is not None:
+            self._tell_of(raised)
         return raised
 
     def overrule(self, cause: EndCause, raised: BaseException | None) -> BaseException | None:

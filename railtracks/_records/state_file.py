@@ -51,7 +51,8 @@ class StateFile:
         Raises:
             ValueError: As from `is_saved`.
         """
-        self._path = self._find()
+        if self.is_wanted:
+            self._path = self._find()
         if self._path is not None:
             # What saves a state is imported by the first session that does so. Later there may be no file descriptor
             # left, or another folder in the place of this one.
@@ -67,8 +68,8 @@ class StateFile:
         return None if folder is None else folder / state_name(record.identifier, record.name, record.flow_name)
 
     def warn_if_homeless(self, log: SessionLog) -> None:
-        """Log a WARNING if the state is to be saved, and there is no folder for it."""
-        if self._path is None and self.is_wanted and is_saved(setting=True):
+        """Log a WARNING if there is no folder for a state that is to be saved."""
+        if self._path is None and is_saved(setting=True):
             line = f"the state of session {self.record.ending.label!r} will not be saved: {why_no_home()}"
             log.log(logging.WARNING, line, logger=_LOGGER)
 

@@ -159,8 +159,7 @@ class Background:
         return frozenset(service.node_name for service in self._services)
 
     async def wait_for_all(self) -> None:
-        """Cancel the services, and wait until no background call runs."""
-        self.cancel_services()
+        """Wait until no background call runs. A service ends only if it was cancelled before."""
         # While one call is awaited others may be started: so look again each time.
         while self._running or self._starting:
             await next(iter(self._running or self._starting)).wait()

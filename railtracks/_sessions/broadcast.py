@@ -24,6 +24,7 @@ from railtracks._records.error_parts import answer, class_name, shown_name
 from railtracks._records.errors import is_ordinary, raise_cancelled, without_cancelled
 from railtracks._records.log import SessionLog
 from railtracks._records.session import SessionRecord
+from railtracks._sessions.outer_nursery import OuterNursery
 from railtracks._workers.threads import in_thread_or_here, saving_limiter
 from railtracks.exceptions import ContextError
 
@@ -141,7 +142,7 @@ class Broadcaster:
     def __init__(
         self,
         callback: Callback,
-        nursery: trio.Nursery,
+        nursery: OuterNursery,
         failures: CallbackFailures,
         journal: SessionJournal[Frame] | None,
         fail: Callable[[BaseException], object],

@@ -11,6 +11,8 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Never, ParamSpec, TypeVar, cast
 
+from trio.lowlevel import enable_ki_protection
+
 from railtracks._calls.call import call
 from railtracks._calls.frames import Frame
 from railtracks._calls.here import this_task
@@ -265,8 +267,13 @@ class Connection(Generic[P, R]):
             waiting.end()
         raise SessionCancelledError(waiting.reason)
 
-    async def _once(self, work: Callable[[], Coroutine[object, Never, R]], *, is_in_new_task: bool = False) -> R:
-        """Do the work if nothing was begun here yet. In Trio: a start that does not get as far does not count.
+    # No coroutines around that of the session: each one takes time. Protected, because Ctrl-C would leave one behind
+    # that was made and not awaited.
+    @enable_ki_protection
+    def _once(
+        self, work: Callable[[], Coroutine[object, Never, R]], *, is_in_new_task: bool = False
+    ) -> Coroutine[object, Never, R]:
+        """Begin the work if nothing was begun here yet. In Trio: a start that does not get as far does not count.
 
         Args:
             work: The work.
@@ -275,14 +282,15 @@ class Connection(Generic[P, R]):
         Raises:
             RuntimeError: If the connection was used before, or Trio is not running.
         """
-        this_task()
+        if not is_in_new_task:
+            this_task()
         if not self._first_use.acquire(blocking=False):
             raise RuntimeError(
                 f"this connection to flow {self._plan.name!r} was used before, and is one run: make a new one with"
                 " flow.connect()"
             )
         self._is_in_new_task = is_in_new_task
-        return await work()
+        return work()
 
     def _invocation(self, args: Args, kwargs: Kwargs) -> Callable[[], Coroutine[object, Never, R]]:
         """Return the work of an invocation.
@@ -292,12 +300,12 @@ class Connection(Generic[P, R]):
         """
         if self._plan.store is not None and "session_id" in kwargs:
             raise TypeError("session_id is given to flow.connect(session_id=...), not to the connection")
-        return partial(self._invoked, *self._plan.node.passed(args, kwargs))
+        taken = self._plan.node.passed(args, kwargs)
+        return partial(self._run, None, *taken) if self._plan.store is None else partial(self._invoked, *taken)
 
     async def _invoked(self, args: Args, kwargs: Kwargs) -> R:
         plan = self._plan
-        if plan.store is None:
-            return await self._run(None, args, kwargs)
+        assert plan.store is not None  # noqa: S101 - checked before
         result = await durable_wing().run_flow(
             plan.store,
             plan.durable(),
@@ -317,15 +325,19 @@ class Connection(Generic[P, R]):
         )
         return cast("R", result)
 
-    async def _run(self, run: DurableRun[Frame] | None, args: Args, kwargs: Kwargs) -> R:
-        """Run the session. Called by the durable package with a run whose lease was taken."""
+    @enable_ki_protection
+    def _run(self, run: DurableRun[Frame] | None, args: Args, kwargs: Kwargs) -> Coroutine[object, Never, R]:
+        """Make the session, and run it. Called by the durable package with a run whose lease was taken."""
         self._session = session = self._plan.new_session(run, self._plan.context)
         if self._is_in_new_task:
             begin_in_new_task(session)
         if self._is_stopping:
             self._drain_soon()
         work = partial(_call, self._plan.node.core, *args, **kwargs)
-        return cast("R", await result_of(session, work if self._waiting is None else partial(self._in_session, work)))
+        return cast(
+            "Coroutine[object, Never, R]",
+            result_of(session, work if self._waiting is None else partial(self._in_session, work)),
+        )
 
     async def _in_session(self, work: Callable[[], Coroutine[object, Never, object]]) -> object:
         """Do the work in the block of the session, which a shutdown finds from now on."""

@@ -56,9 +56,10 @@ def run_from_sync(
         ContextError: If this is a worker thread that may be left behind (`abandon_on_cancel=True`).
         SessionCancelledError: If this is the main thread, and SIGTERM has come during an earlier run.
     """
-    if is_loop_running():
-        raise RuntimeError("Cannot invoke flow synchronously within an active event loop. Use 'ainvoke' instead.")
-    if in_parents_run():
+    if trio.lowlevel.in_trio_run() or is_asyncio_running():
+        if is_loop_running():
+            raise RuntimeError("Cannot invoke flow synchronously within an active event loop. Use 'ainvoke' instead.")
+        # Trio's mark of a run came along with the fork: the run is that of the parent.
         return _run_in_new_thread(_catching(work)).hand_over()
     # Trio runs nothing for others in the main thread.
     is_main = threading.current_thread() is threading.main_thread()
@@ -73,7 +74,7 @@ def run_from_sync(
 
 def _run_here(async_fn: Callable[[Unpack[Ts]], Coroutine[object, Never, R]], *args: *Ts) -> R:
     """Run the function in a Trio run in this thread. Like `trio.run`, but an error is the same object."""
-    return trio.run(_catching(partial(async_fn, *args))).hand_over()
+    return trio.run(caught_in_scope, partial(async_fn, *args)).hand_over()
 
 
 def is_loop_running() -> bool:

@@ -30,6 +30,7 @@ from railtracks._records.log import SessionLog
 from railtracks._records.session import SessionRecord
 from railtracks._records.state_file import StateFile
 from railtracks._sessions.broadcast import Broadcaster, CallbackFailures, failure_of
+from railtracks._sessions.outer_nursery import OuterNursery
 from railtracks._sessions.resources import Resources
 from railtracks._sessions.run_processes import new_worker_pool
 from railtracks._workers.threads import in_thread_or_here, saving_limiter
@@ -102,14 +103,15 @@ class FinalWork:
             or self.settings.get("payload_callback") is not None
             or self._processes is not None
             or self.durable is not None
-            or self._has_cleanup
+            or self.broadcaster is not None
+            or not self.resources.is_empty
         )
 
     @property
     def _has_cleanup(self) -> bool:
         return self.broadcaster is not None or not self.resources.is_empty
 
-    def open_processes(self, nursery: trio.Nursery) -> WorkerProcesses:
+    def open_processes(self, nursery: OuterNursery) -> WorkerProcesses:
         """Return the worker processes of the session; each one starts on first use.
 
         Args:
@@ -158,10 +160,7 @@ class FinalWork:
         # A scope around the session may be cancelled, or its deadline may pass, in the middle of this.
         with trio.CancelScope(shield=True):
             # First, because a resource that fails to close fails the session.
-            if self._has_cleanup:
-                await self._step("clean up", self._release)
-            if self._processes is not None:
-                await self._step("end the worker processes", self._processes.close)
+            await self.clean_up()
             # After the cleanup, whose errors count, and before the save, which writes how the session ended.
             self.close_record(outside)
             if self.durable is not None:
@@ -180,6 +179,14 @@ class FinalWork:
             decided = [] if self._raised is None else [self._raised]
             self._raised = combined([*decided, *self._exits]) if self._exits else self._raised
             self._exits.clear()
+
+    async def clean_up(self) -> None:
+        """Take the first two steps: after them no task of the session runs but this one. Shielded."""
+        with trio.CancelScope(shield=True):
+            if self._has_cleanup:
+                await self._step("clean up", self._release)
+            if self._processes is not None:
+                await self._step("end the worker processes", self._processes.close)
 
     async def _step(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
         """Take one step of the end. What it raises is logged, and changes neither the result nor the other steps.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Never, ParamSpe
 
 from railtracks._calls.frames import Frame
 from railtracks._checks import check_indexed, check_name, check_storable, exact
-from railtracks._config import chosen_in_thread, configuration, configuration_mark, required, resolve
+from railtracks._config import configuration, configuration_mark, required, resolve
 from railtracks._copying import copied
 from railtracks._nodes.making import made_node
 from railtracks._nodes.node import Node
@@ -62,6 +62,7 @@ class Flow(Generic[P, R]):
         "_background",
         "_entry_point",
         "_folder",
+        "_grace",
         "_name",
         "_node",
         "_options",
@@ -110,6 +111,7 @@ class Flow(Generic[P, R]):
         # For the session of each run, without the context.
         run_options = {name: value for name, value in options.items() if name in _RUN_OPTIONS}
         self._run_options = cast("FlowRunOptions", run_options)
+        self._grace = _grace_of(options.get("stop_on_sigterm"))
         # What each session is given, and the mark of the configuration that it was resolved with.
         self._resolved: tuple[object, Given | None] = None, None
 
@@ -257,14 +259,16 @@ class Flow(Generic[P, R]):
             TypeError: If `session_id` is no string.
         """
         given = self._options.get("context")
-        context = copied(configuration().get("context") if given is None else given) or {}
+        if given is None:
+            given = configuration().get("context")
+        context = {} if given is None else {exact(key): value for key, value in copied(given).items()}
         plan = ConnectionPlan(
             self._name,
             self._node,
             self._store,
             self._grace,
-            chosen_in_thread(self._options.get("in_thread")),
-            {exact(key): value for key, value in context.items()},
+            self._given().in_thread,
+            context,
             self._session,
             self._durable,
         )
@@ -291,14 +295,18 @@ class Flow(Generic[P, R]):
             raise ValueError(not_durable(self._name))
         return self.connect()
 
-    def _session(self, run: DurableRun[Frame] | None, context: dict[str, object]) -> Session:
+    def _given(self) -> Given:
+        """Return what each session of the flow is given, as the configuration of the process is now."""
         mark, given = self._resolved
         if given is None or mark is not configuration_mark():
             # In this order: a `set_config` in another thread meanwhile is met by the next run.
             mark = configuration_mark()
-            given = given_to_flow(self._session_name, self._name, self._run_options)
+            given = given_to_flow(self._session_name, self._name, self._run_options, self._options.get("in_thread"))
             self._resolved = mark, given
-        return session_of(given, context, self._folder, run)
+        return given
+
+    def _session(self, run: DurableRun[Frame] | None, context: dict[str, object]) -> Session:
+        return session_of(self._given(), context, self._folder, run)
 
     def _durable(self) -> DurableFlow:
         """Return what the durable package needs to know of this flow."""
@@ -314,14 +322,6 @@ class Flow(Generic[P, R]):
             background=self._background,
             session_name=self._session_name,
         )
-
-    @property
-    def _grace(self) -> float | None:
-        """The grace in seconds of a drain after SIGTERM, `None` if the signal is not handled."""
-        given = self._options.get("stop_on_sigterm")
-        if given is None or given is True:
-            return _GRACE
-        return None if given is False else given
 
     def update_context(self, values: Mapping[str, Any]) -> Flow[P, R]:
         """Return a new flow with these values merged into the context; this flow stays unchanged.
@@ -407,6 +407,13 @@ def own_timeout_of(flow: Flow[..., object]) -> float:
     """
     seconds = flow._run_options.get("timeout")  # noqa: SLF001 - as said above
     return math.inf if seconds is None else seconds
+
+
+def _grace_of(given: bool | float | None) -> float | None:  # noqa: FBT001 - an option's value
+    """Return the grace in seconds of a drain after SIGTERM, `None` if the signal is not handled."""
+    if given is None or given is True:
+        return _GRACE
+    return None if given is False else given
 
 
 class BoundFlow(Generic[R]):

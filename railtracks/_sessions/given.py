@@ -9,13 +9,14 @@ import math
 from typing import NamedTuple
 
 from railtracks._checks import check_indexed, check_storable, exact, is_text
-from railtracks._config import required, resolve
+from railtracks._config import chosen_in_thread, required, resolve
 from railtracks._option import check_options
 from railtracks._options import DecoratorOptions, FlowRunOptions, SessionOptions, SessionStore, Settings
 from railtracks._records.ending import Ending
 from railtracks._records.files import check_session_id
 from railtracks._records.history import BoundedCallTree
 from railtracks._records.identifiers import new_identifier
+from railtracks._records.recording import chosen_recording
 from railtracks._records.session import SessionRecord
 from railtracks._records.tree import CallTree
 from railtracks._sessions.durable import durable_wing
@@ -35,6 +36,7 @@ class Given(NamedTuple):
         session_id: The identifier that it was given, if it is durable.
         may_be_new: Whether it may begin, and need not be there to be resumed.
         store: The store for its record, if it is durable.
+        in_thread: Of a flow, whether `invoke` runs it on the process's Trio thread; `False` for any other session.
     """
 
     settings: Settings
@@ -47,6 +49,7 @@ class Given(NamedTuple):
     session_id: str | None = None
     may_be_new: bool = True
     store: SessionStore | None = None
+    in_thread: bool = False
 
     def new_record(self, values: dict[str, object], identifier: str | None = None) -> SessionRecord:
         """Return the record of a new session with this context, and with this identifier if it has one already."""
@@ -75,15 +78,27 @@ def given_to_session(options: DecoratorOptions) -> Given:
     )
 
 
-def given_to_flow(session_name: str | None, flow_name: str, options: FlowRunOptions) -> Given:
-    """Return what each session of a flow is given. The options were checked when the flow was made."""
+def given_to_flow(
+    session_name: str | None,
+    flow_name: str,
+    options: FlowRunOptions,
+    in_thread: bool | None,  # noqa: FBT001 - an option's value
+) -> Given:
+    """Return what each session of a flow is given. The options were checked when the flow was made.
+
+    Raises:
+        ValueError: If `$RAILTRACKS_IN_THREAD` counts, and says neither yes nor no.
+    """
     settings = resolve(options)
     # Each run has a copy of its own, and the flow keeps none.
     settings["context"] = None
-    return _given(settings, session_name, flow_name, options.get("flow_id"))
+    given = _given(settings, session_name, flow_name, options.get("flow_id"))
+    return given._replace(in_thread=chosen_in_thread(in_thread))
 
 
 def _given(settings: Settings, name: str | None, flow_name: str | None, flow_id: str | None) -> Given:
+    # The environment is slow to read. It is read once here, and not at each run of a flow.
+    settings["record_events"] = chosen_recording(settings.get("record_events"))
     return Given(
         settings,
         _text(name),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import math
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from contextvars import Token
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -28,6 +29,7 @@ from railtracks._sessions.broadcast import Broadcaster, CallbackFailures
 from railtracks._sessions.cancellation import CancelWatcher
 from railtracks._sessions.drain import Drain
 from railtracks._sessions.final_work import FinalWork
+from railtracks._sessions.outer_nursery import EnteredNursery, OuterNursery
 from railtracks._sessions.plan import OpenNursery, SessionPlan
 from railtracks._sessions.resources import Resources
 from railtracks._sessions.root import root_frame
@@ -46,8 +48,8 @@ class Lifetime:
     """The nurseries, scopes and parts of one open session.
 
     There are two nurseries, and the session's cancel scope is between them. The outer nursery holds the tasks that
-    outlive the calls: resources, broadcasts, the final work. The inner nursery holds the background calls, and the
-    session's cancel reaches it.
+    outlive the calls: resources, broadcasts, the final work. In a main task Trio's own nursery takes its place
+    (`NurseryOfTrio`). The inner nursery holds the background calls, and the session's cancel reaches it.
 
     Implements `SessionControl`, the part that calls use.
 
@@ -78,7 +80,7 @@ class Lifetime:
         plan: SessionPlan,
         log: SessionLog,
         journal: SessionJournal[Frame] | None,
-        outer_nursery: OpenNursery,
+        outer_nursery: OuterNursery,
         inner_nursery: OpenNursery,
         outer: Frame | None,
         task: trio.lowlevel.Task,
@@ -89,17 +91,18 @@ class Lifetime:
         self._outer_nursery = outer_nursery
         self._inner_nursery = inner_nursery
         self._root = root_frame(plan, self, log, journal, outer, task, nursery_count)
-        self.resources = Resources(outer_nursery.nursery, plan.cancellation.fail)
+        self.resources = Resources(outer_nursery, plan.cancellation.fail)
         self.background = Background(inner_nursery.nursery, self._root, plan.cancellation.fail)
         broadcaster: Broadcaster | None = None
         callback = plan.settings.get("broadcast_callback")
         self.is_heard = callback is not None
         if callback is not None:
             failures = CallbackFailures(plan.record, log)
-            broadcaster = Broadcaster(callback, outer_nursery.nursery, failures, journal, plan.cancellation.fail)
+            broadcaster = Broadcaster(callback, outer_nursery, failures, journal, plan.cancellation.fail)
         self._final_work = FinalWork(
             plan.record, plan.settings, plan.state_file, log, self.resources, broadcaster, plan.durable
         )
+        outer_nursery.clean_up_by(self._final_work.clean_up)
         # Made by the first `watch`.
         self._watcher: CancelWatcher | None = None
         cleanup_timeout = required(plan.settings.get("cleanup_timeout"))
@@ -119,7 +122,8 @@ class Lifetime:
             self._resume(plan.durable, journal)
         if observers.session_opened:
             self._tell(EventKind.SESSION_OPENED, observers.session_opened)
-        plan.state_file.warn_if_homeless(self._final_work.log)
+        if plan.state_file.is_wanted:
+            plan.state_file.warn_if_homeless(self._final_work.log)
 
     def _tell(self, kind: EventKind, audience: Audience) -> None:
         """Tell observers that the session was opened or closed."""
@@ -137,6 +141,8 @@ class Lifetime:
         if durable.asked_end is not None:
             # Before any code of the session runs.
             cancellation.cancel(durable.asked_end)
+        # That of a durable session is entered with it.
+        assert isinstance(self._outer_nursery, EnteredNursery)  # noqa: S101 - as just said
         durable.keep(self._outer_nursery.nursery, cancellation.fail, cancellation.cancel)
         self._inner_nursery.nursery.start_soon(journal.watch, name="railtracks: watch the journal")
         try:
@@ -161,10 +167,10 @@ class Lifetime:
         Returns:
             Whether `error` is handled, as from `__aexit__`: then nothing is raised out of the block.
         """
-        unwind = partial(self._unwind, error)
         try:
             # What ends may need a worker thread, also if the block is in one.
-            raised = await (unwind() if self._root.slot is None else with_slot_lent(unwind))
+            is_in_thread = self._root.slot is not None
+            raised = await (with_slot_lent(partial(self._unwind, error)) if is_in_thread else self._unwind(error))
         finally:
             self._mark_over()
         outer = self._root.outer
@@ -184,7 +190,7 @@ class Lifetime:
             return raised is None
         finally:
             # The error's traceback holds this stack frame: without the `del` the two would be a reference cycle.
-            del raised, error, unwind
+            del raised, error
 
     async def _unwind(self, error: BaseException | None) -> BaseException | None:
         """End the calls, do the final work, leave the nurseries and the scope, and return what the block raises."""
@@ -192,7 +198,11 @@ class Lifetime:
         # From here on no call runs, and none can start: a task beside the session gets a `ContextError`.
         self.is_open = False
         self._drain.stop()
+        # The final work makes no calls either, whatever nursery it runs in.
+        self._root.hold_nothing()
+        self.resources.is_closed = True
         final_work, scope = self._final_work, self._root.scope
+        work: Callable[[], Awaitable[None]] | None = None
         try:
             scope.close_open_calls()
         except KeyboardInterrupt as of_observer:
@@ -204,18 +214,18 @@ class Lifetime:
         if self._plan.record.is_inherited:
             # A process that was forked inside the block leaves it: resources, state and store are those of the parent.
             final_work.leave_to_parent()
-            self._outer_nursery.nursery.cancel_scope.cancel()
+            self._outer_nursery.abandon()
             if self._plan.durable is not None:
                 self._plan.durable.leave_to_parent()
             self._plan.state_file.give_up()
             final_work.close_record(outside)
         elif final_work.has_work:
-            self._outer_nursery.nursery.start_soon(final_work.run, outside)
+            work = partial(final_work.run, outside)
         else:
             final_work.close_record(outside)
         # Waits for the final work, resources and broadcasts. Their tasks raise no errors: what comes out of the nursery
         # is `Cancelled`, or a Ctrl-C that struck this task as it waited.
-        rest = await self._outer_nursery.leave(None)
+        rest = await self._outer_nursery.finish(work)
         interrupt = None if rest is None else without_cancelled(rest)
         raised = final_work.take_raised()
         if interrupt is not None:
@@ -238,8 +248,10 @@ class Lifetime:
             self._drain.leave()
             # `reset` refuses a token of another context: an async generator or a fixture may have left the block in
             # another context than it was entered in. There the variable was never set.
-            with suppress(ValueError):
+            try:  # noqa: SIM105 - `suppress` takes longer, at the end of each session
                 self._root.close(self._token)
+            except ValueError:
+                pass
 
     async def _end_calls(self, error: BaseException | None) -> BaseException | None:
         """Wait until no call of the session runs, cancelling the calls if the session fails or was cancelled.
@@ -254,7 +266,8 @@ class Lifetime:
         real = None if error is None else without_cancelled(error)
         if error is None or real is not None:
             self._plan.record.ending.leave_to_body(real)
-        error = await self._wait_for_background() if error is None else error
+        if error is None and self._end_services():
+            error = await self._wait_for_background()
         if error is None:
             # Body and background calls have ended without an error. But the session may have been cancelled, or its
             # deadline passed, since their last checkpoint: note that before the deadline is taken away.
@@ -300,11 +313,15 @@ class Lifetime:
             except FatalError as mismatch:
                 self._plan.cancellation.fail(mismatch)
 
+    def _end_services(self) -> bool:
+        """Cancel the services, and return whether there is a background call to wait for."""
+        self.background.cancel_services()
+        return self.background.is_busy
+
     async def _wait_for_background(self) -> BaseException | None:
         """Wait for the background calls; return what ended the wait early: `Cancelled`, or Ctrl-C in the main task."""
-        if self.background.is_busy:
-            # Nothing but the end of the session cancels services, and nobody else waits for them.
-            _warn_of(self.background.services, self._root.scope, self._final_work.log)
+        # Services that were cancelled only now: nobody else waits for them.
+        _warn_of(self.background.services, self._root.scope, self._final_work.log)
         try:
             await self.background.wait_for_all()
         except BaseException as error:  # noqa: ASYNC103, BLE001 - ends the session like an error of the body
@@ -349,7 +366,7 @@ class Lifetime:
         shared = processes_of_run()
         if shared is not None:
             return shared.pool()
-        return self._final_work.open_processes(self._outer_nursery.nursery)
+        return self._final_work.open_processes(self._outer_nursery)
 
     async def broadcast(self, item: object) -> None:
         """Queue an item for the `broadcast_callback`; without a callback only pass a checkpoint."""

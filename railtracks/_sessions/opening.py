@@ -9,12 +9,13 @@ import math
 
 import trio
 
-from railtracks._calls.frames import Frame
-from railtracks._calls.here import admit_session_in, enclosing_frame, this_task
+from railtracks._calls.frames import Frame, current_frame
+from railtracks._calls.here import admit_session_in, enclosing_frame, nursery_of_main_task, this_task
 from railtracks._extras import import_for_sessions
 from railtracks._nodes.worker_modules import refuse_in_import
 from railtracks._records.log import SessionLog
 from railtracks._sessions.lifetime import Lifetime
+from railtracks._sessions.outer_nursery import EnteredNursery, NurseryOfTrio, OuterNursery
 from railtracks._sessions.plan import OpenNursery, SessionPlan
 from railtracks._sessions.running import refuse_in_shutdown
 from railtracks._sessions.stack_room import check_room
@@ -36,7 +37,9 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
     task = this_task()
     refuse_in_import()
     import_for_sessions()
-    outer = enclosing_frame(task)
+    of_trio = nursery_of_main_task(task)
+    # A main task without a frame is in no session: `enclosing_frame` would find none either, but it takes longer.
+    outer = None if of_trio is not None and current_frame.get() is None else enclosing_frame(task)
     _admit_in(outer)
     journal, timeout = None, plan.record.ending.timeout
     log: SessionLog | None = None
@@ -55,8 +58,13 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
             await plan.durable.abandon()  # noqa: ASYNC102 - shielded in there, and with the deadline of a commit
         raise
     plan.record.open()
-    outer_nursery = await OpenNursery.enter()
-    # Taken after the outer nursery was opened: only nurseries that are opened later belong to the session's root frame
+    # A durable session has a task in its outer nursery from the beginning.
+    outer_nursery: OuterNursery = (
+        EnteredNursery(await OpenNursery.enter())
+        if of_trio is None or outer is not None or plan.durable is not None
+        else NurseryOfTrio(of_trio, task, plan.cancellation.fail)
+    )
+    # Taken after the outer nursery was entered: only nurseries that are opened later belong to the session's root frame
     # (`Frame.holds`). A task in the outer nursery can outlive the session's calls, so it may not make calls.
     nursery_count = len(task.child_nurseries)
     now = trio.current_time()
@@ -72,7 +80,7 @@ async def open_lifetime(plan: SessionPlan) -> Lifetime:
         # Nothing has begun in there: leaving waits for nothing, and raises nothing.
         await inner_nursery.leave(None)  # noqa: ASYNC102 - as just said
         plan.cancellation.leave(None)
-        await outer_nursery.leave(None)  # noqa: ASYNC102 - the same
+        await outer_nursery.finish(None)  # noqa: ASYNC102 - the same
         log.close()
         plan.record.ending.add(error, None)
         plan.record.close(None)

@@ -5,8 +5,9 @@ Called by `Session` and by the lifetime of the session.
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Never
 
 import trio
 
@@ -56,6 +57,6 @@ class OpenNursery(NamedTuple):
         manager = trio.open_nursery()
         return cls(manager, await manager.__aenter__())
 
-    async def leave(self, error: BaseException | None) -> BaseException | None:
+    def leave(self, error: BaseException | None) -> Coroutine[object, Never, BaseException | None]:
         """Leave the nursery with an error or with none, and return the error that comes out of it."""
-        return await leave(self.manager, error)
+        return leave(self.manager, error)

@@ -21,6 +21,7 @@ from railtracks._calls.here import with_slot_lent
 from railtracks._records.error_parts import answer, shown_name
 from railtracks._records.errors import raise_cancelled, raise_unchanged, without_cancelled
 from railtracks._records.value_texts import class_name
+from railtracks._sessions.outer_nursery import OuterNursery
 from railtracks.exceptions import ContextError
 
 T = TypeVar("T")
@@ -128,15 +129,19 @@ class _Struck(AbstractAsyncContextManager[object]):
 
 
 class Resources:
-    """The resources of one session, in the order in which they were opened."""
+    """The resources of one session, in the order in which they were opened.
 
-    def __init__(self, nursery: trio.Nursery, fail: Callable[[BaseException], object]) -> None:
+    Attributes:
+        is_closed: Whether no further resource is opened: nobody would close it, once the final work has begun.
+    """
+
+    def __init__(self, nursery: OuterNursery, fail: Callable[[BaseException], object]) -> None:
         self._nursery = nursery
         self._fail = fail
         self._tasks: dict[_ResourceTask, None] = {}
         self._shared: dict[Hashable, _Shared] = {}
         self._is_abandoned = False
-        self._is_closed = False
+        self.is_closed = False
 
     @property
     def is_empty(self) -> bool:
@@ -158,7 +163,7 @@ class Resources:
         return await with_slot_lent(partial(self._share, key, factory))
 
     async def _enter(self, cm: AbstractAsyncContextManager[T]) -> T:
-        if self._is_closed:
+        if self.is_closed:
             # Whoever opened it now, nobody would close it.
             raise ContextError("the session has ended: open a resource before its block is left")
         task = _ResourceTask(cm, self._fail)
@@ -197,7 +202,6 @@ class Resources:
                 task.scope.cancel()
             await task.closed.wait()
             self._tasks.pop(task, None)
-        self._is_closed = True
 
     def leave_to_parent(self) -> None:
         """Cancel all resources, in a forked process that leaves the block: they are those of its parent."""

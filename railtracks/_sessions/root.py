@@ -11,7 +11,6 @@ from trio.lowlevel import Task
 
 from railtracks._calls.frames import Frame, SessionScope
 from railtracks._records.log import SessionLog
-from railtracks._records.observers import EVERYWHERE
 from railtracks._records.recording import start_recording
 from railtracks._sessions.plan import SessionPlan
 
@@ -40,9 +39,8 @@ def root_frame(  # noqa: PLR0917 - what a session is opened with
         task: The task that opens it.
         nursery_count: How many nurseries that task had open before those of the session's calls.
     """
-    observers = EVERYWHERE.for_session()
-    log.observe(observers)
-    start_recording(plan.settings.get("record_events"), plan.record, plan.state_file.folder, observers, log)
+    observers = log.new_observers()
+    start_recording(plan.settings.get("record_events") or False, plan.record, plan.state_file.folder, observers, log)
     scope = SessionScope(
         record=plan.record,
         end_on_error=bool(plan.settings.get("end_on_error")),
@@ -54,5 +52,6 @@ def root_frame(  # noqa: PLR0917 - what a session is opened with
     depth = max(outer.depth, 0) if outer is not None and outer.task is task else -1 if plan.is_in_new_task else 0
     slot = None if outer is None else outer.slot
     root = Frame(scope, 0, outer, task, depth, nursery_count, 0, slot)
-    root.enter_strand(None if journal is None else journal.strand)
+    if journal is not None:
+        root.enter_strand(journal.strand)
     return root

@@ -12,9 +12,10 @@ import trio
 
 if TYPE_CHECKING:
     from railtracks._calls.session_control import WorkerProcesses
+    from railtracks._workers.processes import StartsTasks
 
 
-def new_worker_pool(nursery: trio.Nursery) -> WorkerProcesses:
+def new_worker_pool(nursery: StartsTasks) -> WorkerProcesses:
     """Return a new pool of worker processes; each one starts on first use.
 
     Args:

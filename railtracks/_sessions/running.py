@@ -133,22 +133,24 @@ def refuse_in_shutdown() -> None:
     """Raise `SessionCancelledError` if a shutdown is under way, or SIGTERM has come to a program that handles it."""
     if _of_sigterm is not None:
         raise SessionCancelledError("SIGTERM")
-    if _living(_shutdowns):
+    if _shutdowns and _living(_shutdowns):
         raise SessionCancelledError("the program is shutting down")
 
 
 def enter(session: OpenSession) -> None:
     """Note that an outermost session was opened. One that no shutdown could find yet begins to end at once."""
     _sessions.add(ref(session, _sessions.discard))
-    for shutdown in _under_way():
-        shutdown.end(session)
+    if _shutdowns or _of_sigterm is not None:
+        for shutdown in _under_way():
+            shutdown.end(session)
 
 
 def leave(session: OpenSession) -> None:
     """Note that an outermost session is over."""
     _sessions.discard(ref(session))
-    for shutdown in _living(_shutdowns):
-        shutdown.look()
+    if _shutdowns:
+        for shutdown in _living(_shutdowns):
+            shutdown.look()
 
 
 def shut_down_for_sigterm(grace: float) -> bool:

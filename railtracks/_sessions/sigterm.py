@@ -125,10 +125,12 @@ class Sigterm:
                 else:
                     _call(previous, signal.SIGTERM, None)
 
-    async def _main(self, work: Callable[[], Coroutine[object, Never, R]]) -> R:
+    @trio.lowlevel.enable_ki_protection
+    def _main(self, work: Callable[[], Coroutine[object, Never, R]]) -> Coroutine[object, Never, R]:
+        # No coroutine around that of `work`: each one takes time.
         self._token = trio.lowlevel.current_trio_token()
         self._deliver()
-        return await work()
+        return work()
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """Count a signal, and have it delivered in the Trio run."""

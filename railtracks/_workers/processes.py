@@ -16,7 +16,7 @@ from functools import partial
 from itertools import islice
 from multiprocessing import current_process
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import Final
+from typing import Final, Protocol, TypeVarTuple, Unpack
 
 import trio
 from attrs import define, field
@@ -38,6 +38,8 @@ from railtracks._workers.messages import JOB, POOL_TASKS, PREPARE, REPLY_BUT_CHI
 from railtracks._workers.pickling import packed, unpacked
 from railtracks._workers.threads import working
 from railtracks.exceptions import WorkerCrashedError
+
+Ts = TypeVarTuple("Ts")
 
 # Seconds that idle workers get at the end of a session, to run what a program runs at its end.
 _GRACE: Final = 0.5
@@ -62,6 +64,14 @@ class _Turn:
     error: Exception | None = None
 
 
+class StartsTasks(Protocol):
+    """A nursery, or what stands for one."""
+
+    def start_soon(self, async_fn: Callable[[Unpack[Ts]], Awaitable[object]], *args: *Ts, name: object = None) -> None:
+        """Start a task."""
+        ...
+
+
 class WorkerPool:
     """The worker processes of one session, and of the sessions inside it.
 
@@ -69,7 +79,7 @@ class WorkerPool:
         nursery: The nursery for the pool's own tasks. It must end after `close`.
     """
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(self, nursery: StartsTasks) -> None:
         self._nursery = nursery
         self._guardian: Guardian | None = None
         self._opening = trio.Lock()

@@ -182,6 +182,8 @@ async def resources() -> None:
         await session.enter_async_context(resource())
         await session.enter_async_context(resource())
         await rt.call(leaf)
+        async with rt.Session() as inner:
+            await inner.enter_async_context(resource())
 
 
 async def heard(item: object) -> None:
@@ -438,7 +440,8 @@ def bridged() -> None:
 async def processes() -> None:
     async with rt.Session() as session:
         await session.start_workers(1)
-        assert await rt.call(worker_functions.double, 2) == 4
+        async with rt.Session():
+            assert await rt.call(worker_functions.double, 2) == 4
 
 
 async def unavailable() -> None:
