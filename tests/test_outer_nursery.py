@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -370,20 +371,76 @@ async def stream():
         await rt.broadcast(1)
         yield 1
 
+async def crashes():
+    raise KeyError("a system task")
+
 async def main():
     kept.append(stream())
     await anext(kept[0])
+    if "crashes" in sys.argv:
+        trio.lowlevel.spawn_system_task(crashes)
+        await trio.sleep_forever()
 
 kept = []
 trio.run(main)
 """
 
 
-def test_a_generator_that_is_left_in_the_block_is_an_error_of_trio_and_the_resources_close(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["returns", "crashes"])
+def test_a_generator_that_is_left_in_the_block_is_an_error_of_trio_and_the_resources_close(
+    how: str, tmp_path: Path
+) -> None:
     # It is kept from the garbage collector until the main task has ended. Nothing else would end the resource.
     done = subprocess.run(
-        [sys.executable, "-c", LEFT], capture_output=True, text=True, timeout=30, check=False, cwd=tmp_path
+        [sys.executable, "-c", LEFT, how], capture_output=True, text=True, timeout=30, check=False, cwd=tmp_path
     )
-    assert done.stdout.splitlines() == ["heard 1", "closed"] or done.stdout.splitlines() == ["closed", "heard 1"]
+    assert sorted(done.stdout.splitlines()) == ["closed", "heard 1"]
     assert done.returncode == 1
-    assert "stack corrupted" in done.stderr
+    assert ("stack corrupted" if how == "returns" else "TrioInternalError") in done.stderr
+
+
+def test_a_start_that_fails_is_not_waited_for() -> None:
+    async def main() -> None:
+        task = trio.lowlevel.current_task()
+
+        async def nothing() -> None:
+            pass
+
+        async with trio.open_nursery() as of_trio:
+            closes = SimpleNamespace(start_soon=of_trio.start_soon)
+            nursery = NurseryOfTrio(closes, task, pytest.fail)  # type: ignore[arg-type]
+            nursery.start_soon(nothing)
+            await wait_all_tasks_blocked()
+            # As Trio's own does when the main task has ended.
+            closes.start_soon = refused
+            with pytest.raises(RuntimeError, match="closed to new arrivals"):
+                nursery.start_soon(nothing)
+            assert await nursery.finish(None) is None
+
+    def refused(*_: object, **__: object) -> None:
+        raise RuntimeError("Nursery is closed to new arrivals")
+
+    trio.run(main)
+
+
+def test_nothing_is_started_for_a_session_whose_task_has_ended() -> None:
+    tasks: list[trio.lowlevel.Task] = []
+
+    async def nothing() -> None:
+        pass
+
+    async def main() -> None:
+        of_trio = nursery_of_main_task(trio.lowlevel.current_task())
+        assert of_trio is not None
+
+        async def ends() -> None:
+            tasks.append(trio.lowlevel.current_task())
+
+        async with trio.open_nursery() as beside:
+            beside.start_soon(ends)
+        nursery = NurseryOfTrio(of_trio, tasks[0], pytest.fail)
+        with pytest.raises(RuntimeError, match="is closed"):
+            nursery.start_soon(nothing)
+        assert await nursery.finish(None) is None
+
+    trio.run(main)

@@ -64,9 +64,9 @@ class KnownSecrets:
 
     def _made_scrubber(self) -> Scrubber:
         with self._lock:
-            if self._scrubber is None:
-                self._scrubber = Scrubber(self._texts)
-            return self._scrubber
+            # Another thread may have made it meanwhile.
+            self._scrubber = scrubber = self._scrubber or Scrubber(self._texts)
+        return scrubber
 
     def see(self, name: str | None, value: object) -> None:
         """Look for secrets in a value at once, but not at more than its first parts."""

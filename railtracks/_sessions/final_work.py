@@ -182,6 +182,8 @@ class FinalWork:
 
     async def clean_up(self) -> None:
         """Take the first two steps: after them no task of the session runs but this one. Shielded."""
+        # Whatever is opened from now on, nobody would close.
+        self.resources.is_closed = True
         with trio.CancelScope(shield=True):
             if self._has_cleanup:
                 await self._step("clean up", self._release)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from functools import partial
-from typing import Any, Protocol, TypeVarTuple, Unpack
+from typing import Any, Final, Protocol, TypeVarTuple, Unpack
 
 import trio
 
@@ -17,6 +17,8 @@ from railtracks._records.errors import raise_cancelled, without_cancelled
 from railtracks._sessions.plan import OpenNursery
 
 Ts = TypeVarTuple("Ts")
+
+_CLOSED: Final = "the outer nursery of this session is closed"
 
 
 class OuterNursery(Protocol):
@@ -118,7 +120,12 @@ class NurseryOfTrio:
     def start_soon(self, async_fn: Callable[[Unpack[Ts]], Awaitable[object]], *args: *Ts, name: object = None) -> None:
         """Start a task."""
         self._begin_one()
-        self._nursery.start_soon(self._run, partial(async_fn, *args), name=name or async_fn)
+        try:
+            self._nursery.start_soon(self._run, partial(async_fn, *args), name=name or async_fn)
+        except RuntimeError:
+            # Trio's nursery is closed: the main task has ended.
+            self._end_one()
+            raise
 
     @trio.lowlevel.enable_ki_protection
     async def start(self, async_fn: Callable[..., Awaitable[object]]) -> Any:
@@ -185,20 +192,31 @@ class NurseryOfTrio:
 
     def _begin_one(self) -> None:
         if self._is_closed:
-            raise RuntimeError("the outer nursery of this session is closed")
-        self._running += 1
+            raise RuntimeError(_CLOSED)
         if self._end_of_task is None and not self._is_watched_no_more:
-            self._end_of_task = trio.lowlevel.ParkingLot()
-            trio.lowlevel.add_parking_lot_breaker(self._task, self._end_of_task)
-            watch = partial(self._watch, self._end_of_task)
-            Context().run(partial(self._nursery.start_soon, watch, name="railtracks: watch the session's task"))
+            self._end_of_task = self._watched()
+        self._running += 1
+
+    def _watched(self) -> trio.lowlevel.ParkingLot:
+        """Start to watch the session's task, and return the lot that Trio breaks when the task ends."""
+        lot = trio.lowlevel.ParkingLot()
+        try:
+            trio.lowlevel.add_parking_lot_breaker(self._task, lot)
+        except trio.BrokenResourceError:
+            # It has ended in the middle of the block.
+            raise RuntimeError(_CLOSED) from None
+        # Without the context of a call: the watch is no part of that.
+        Context().run(partial(self._nursery.start_soon, self._watch, lot, name="railtracks: watch the session's task"))
+        return lot
 
     @trio.lowlevel.enable_ki_protection
     async def _watch(self, end_of_task: trio.lowlevel.ParkingLot) -> None:
         """Clean up if the session's task ends in the middle of the block: an async generator was left there."""
         try:
-            if not self._is_watched_no_more:
-                await end_of_task.park()
+            # Shielded: a system task that crashes cancels everything in Trio's nursery before the session's task ends.
+            with trio.CancelScope(shield=True):
+                if not self._is_watched_no_more:
+                    await end_of_task.park()
         except trio.BrokenResourceError:
             await self._clean_up()
 
