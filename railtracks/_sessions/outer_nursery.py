@@ -172,9 +172,9 @@ class NurseryOfTrio:
             self._is_closed = True
 
     @trio.lowlevel.enable_ki_protection
-    async def _run_started(
+    async def _run_started(  # noqa: ASYNC128 - `async_fn` calls `started`
         self, async_fn: Callable[..., Awaitable[object]], *, task_status: trio.TaskStatus[Any]
-    ) -> None:  # `async_fn` calls `started`.
+    ) -> None:
         self._begin_one()
         await self._run(partial(async_fn, task_status=task_status))
 
@@ -206,7 +206,8 @@ class NurseryOfTrio:
             # It has ended in the middle of the block.
             raise RuntimeError(_CLOSED) from None
         # Without the context of a call: the watch is no part of that.
-        Context().run(partial(self._nursery.start_soon, self._watch, lot, name="railtracks: watch the session's task"))
+        watch = partial(self._watch, lot)
+        Context().run(partial(self._nursery.start_soon, watch, name="railtracks: watch the session's task"))
         return lot
 
     @trio.lowlevel.enable_ki_protection
