@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from functools import partial
-from typing import Any, Final, Protocol, TypeVarTuple, Unpack
+from typing import Any, Final, TypeAlias, TypeVarTuple, Unpack
 
 import trio
 
@@ -19,36 +19,6 @@ from railtracks._sessions.plan import OpenNursery
 Ts = TypeVarTuple("Ts")
 
 _CLOSED: Final = "the outer nursery of this session is closed"
-
-
-class OuterNursery(Protocol):
-    """The outer nursery of one session, as far as it is used."""
-
-    def start_soon(self, async_fn: Callable[[Unpack[Ts]], Awaitable[object]], *args: *Ts, name: object = None) -> None:
-        """Start a task, as `start_soon` of a nursery does."""
-        ...
-
-    async def start(self, async_fn: Callable[..., Awaitable[object]]) -> Any:
-        """Start a task and wait until it calls `task_status.started()`, as `start` of a nursery does."""
-        ...
-
-    def abandon(self) -> None:
-        """Cancel the tasks. Called in a forked process that leaves the block: the tasks are the parent's."""
-        ...
-
-    def clean_up_by(self, clean_up: Callable[[], Awaitable[object]]) -> None:
-        """Have tasks that are shielded ended by an async function, if the task of the session ends before `finish`."""
-        ...
-
-    async def finish(self, work: Callable[[], Awaitable[object]] | None) -> BaseException | None:
-        """Do the last work in a task, wait for all tasks, and return the error that comes out of them, if any.
-
-        That is a Ctrl-C that struck the waiting task, or a `Cancelled`: no task of an outer nursery raises an error.
-
-        Args:
-            work: An async function; `None` if there is nothing left to do but to wait for the other tasks.
-        """
-        ...
 
 
 class EnteredNursery:
@@ -71,14 +41,20 @@ class EnteredNursery:
         return await self.nursery.start(async_fn)
 
     def abandon(self) -> None:
-        """Cancel the tasks."""
+        """Cancel the tasks. Called in a forked process that leaves the block: the tasks are the parent's."""
         self.nursery.cancel_scope.cancel()
 
     def clean_up_by(self, clean_up: Callable[[], Awaitable[object]]) -> None:
         """Do nothing: Trio itself takes care of what is in a nursery that was not left."""
 
     async def finish(self, work: Callable[[], Awaitable[object]] | None) -> BaseException | None:
-        """Do the last work in a task of the nursery, and leave it."""
+        """Do the last work in a task of the nursery, leave it, and return the error that comes out of it, if any.
+
+        That is a Ctrl-C that struck the waiting task, or a `Cancelled`: no task of an outer nursery raises an error.
+
+        Args:
+            work: An async function; `None` if there is nothing left to do but to wait for the other tasks.
+        """
         if work is not None:
             self.nursery.start_soon(work)
         return await self._entered.leave(None)
@@ -147,7 +123,7 @@ class NurseryOfTrio:
     async def finish(self, work: Callable[[], Awaitable[object]] | None) -> BaseException | None:
         """Do the last work in a nursery that is opened for it, and wait there for the other tasks.
 
-        Not a checkpoint if there is nothing to do.
+        Not a checkpoint if there is nothing to do. Arguments and result are those of `EnteredNursery.finish`.
         """
         self._watch_no_more()
         if work is None and not self._running:
@@ -233,3 +209,6 @@ class NurseryOfTrio:
         self._running -= 1
         if self._has_changed is not None:
             self._has_changed.unpark_all()
+
+
+OuterNursery: TypeAlias = EnteredNursery | NurseryOfTrio
