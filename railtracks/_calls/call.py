@@ -121,9 +121,10 @@ async def call(  # noqa: C901, PLR0912, PLR0915 - on the path of every call, whe
             return await _call_in_default_session(node, args, kwargs)
     attempt: Attempt | None = None
     target: Node[..., object]
-    # Not `isinstance`: a proxy around a node says that it is of its class.
+    # Not `isinstance`: a proxy around a node says that it is of its class. And no `cast`, which would be a call of a
+    # function in every call of a node.
     if type(node) in _NODES:
-        target = cast("Node[..., object]", node)
+        target = node  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     elif type(node) is Attempt:
         # `_call_with_retry` calls an attempt in place of its node.
         target, attempt = node.node, node
