@@ -18,6 +18,8 @@ from railtracks._sessions.plan import OpenNursery
 
 Ts = TypeVarTuple("Ts")
 
+# The name of the task that sees whether the task of a session in the main task ends.
+WATCH: Final = "railtracks: watch the session's task"
 _CLOSED: Final = "the outer nursery of this session is closed"
 
 
@@ -183,7 +185,9 @@ class NurseryOfTrio:
             raise RuntimeError(_CLOSED) from None
         # Without the context of a call: the watch is no part of that.
         watch = partial(self._watch, lot)
-        Context().run(partial(self._nursery.start_soon, watch, name="railtracks: watch the session's task"))
+        Context().run(partial(self._nursery.start_soon, watch, name=WATCH))
+        # It counts as the others do: the session is over when it has ended, too.
+        self._running += 1
         return lot
 
     @trio.lowlevel.enable_ki_protection
@@ -196,6 +200,8 @@ class NurseryOfTrio:
                     await end_of_task.park()
         except trio.BrokenResourceError:
             await self._clean_up()
+        finally:
+            self._end_one()
 
     @trio.lowlevel.enable_ki_protection
     def _watch_no_more(self) -> None:

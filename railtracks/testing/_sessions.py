@@ -18,6 +18,7 @@ from railtracks._records.data import ExecutionInfo, Status
 from railtracks._records.events import Event, EventKind, SessionEvent
 from railtracks._records.observers import EVERYWHERE
 from railtracks._sessions import running, sigterm
+from railtracks._sessions.outer_nursery import WATCH
 from railtracks._sessions.session import Session
 from railtracks._workers.messages import POOL_TASKS
 
@@ -114,7 +115,8 @@ def _running(session: Session) -> Iterator[str]:
 def tasks_of_run() -> set[Task]:
     """Return all tasks of this Trio run except those of Trio itself and of pools of worker processes.
 
-    A pool belongs to the outermost session, which may be around the function that is tested.
+    A pool belongs to the outermost session, which may be around the function that is tested. So does the watch over the
+    task of that session, which begins with the pool.
     """
     root = trio.lowlevel.current_root_task()
     found: set[Task] = set()
@@ -124,7 +126,7 @@ def tasks_of_run() -> set[Task]:
         found.add(task)
         for nursery in task.child_nurseries:
             waiting.extend(nursery.child_tasks)
-    others = {task for task in found if not task.name.startswith(POOL_TASKS)}
+    others = {task for task in found if not task.name.startswith((POOL_TASKS, WATCH))}
     return {task for task in others if not (task.name.startswith("trio.") and is_system_task(task))}
 
 
