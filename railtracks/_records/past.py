@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from attrs import evolve
 
@@ -164,10 +164,6 @@ class PastCalls:
         """Drop what is known of a call but that it was taken up."""
         self._numbers.pop(call_id, None)
         self._began_at.pop(call_id, None)
-
-
-# The past calls of a session that no earlier run has begun. All such sessions share it, and nothing is added to it.
-NOTHING_PAST: Final = PastCalls()
 
 
 def recalled(record: CallRecord, past: PastCall, began_at: float, *, is_unseen: bool) -> CallRecord:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeVar
 from railtracks._checks import exact
 from railtracks._records.ends import CallError, Status
 from railtracks._records.known_secrets import KnownSecrets, SecretParameters
-from railtracks._records.past import NOTHING_PAST, PastCall, PastCalls, PastNode, PastRecord, recalled
+from railtracks._records.past import PastCall, PastCalls, PastNode, PastRecord, recalled
 from railtracks._records.secrets import Secret
 
 if TYPE_CHECKING:
@@ -39,11 +39,6 @@ _WITH_ERROR: Final = frozenset((Status.FAILED, Status.LOST))
 _MOST_RUNNING: Final = 100
 # How many calls of earlier runs are taken up before other tasks may run.
 _AT_ONCE: Final = 100
-
-
-# The first row of each column of numbers. To copy an array takes a third of the time of making one.
-_NO_PARENTS: Final = array("q", [0])
-_NO_TIMES: Final = array("d", [0.0])
 
 
 class _Tally:
@@ -130,18 +125,18 @@ class CallTree:
 
     def __init__(self) -> None:
         self._nodes: Column[NodeLike | None] = [None]
-        self._parents: Column[int] = _NO_PARENTS[:]
+        self._parents: Column[int] = array("q", [0])
         rows: list[tuple[object, ...]] = [()]
         self._args: Column[tuple[object, ...]] = rows
         self._kwargs: dict[int, dict[str, object]] = {}
-        self._started_at: Column[float] = _NO_TIMES[:]
+        self._started_at: Column[float] = array("d", [0.0])
         # 0.0 while the call runs.
-        self._ended_at: Column[float] = _NO_TIMES[:]
+        self._ended_at: Column[float] = array("d", [0.0])
         # The result of a completed call, the `CallError` of a failed one.
         self._outcomes: Column[object] = [None]
         self._failed_or_cancelled: dict[int, Status] = {}
         # Calls that an earlier run of a durable session has begun.
-        self._past = NOTHING_PAST
+        self._past = PastCalls()
         # The numbers of attempts, for calls of nodes that are retried.
         self._attempts: dict[int, int] = {}
         self._tally = _Tally()
@@ -207,7 +202,7 @@ class CallTree:
         Yields:
             Nothing, between two pieces of the work, if there is much.
         """
-        self._take_up(call_id, self._parents[call_id], past)
+        self._past.add(call_id, self._parents[call_id], past)
         if past.status is not Status.RUNNING:
             yield from self._add_past(past.record, zip(repeat(call_id), past.record.inside(past.number)))
 
@@ -254,15 +249,10 @@ class CallTree:
             if not count % _AT_ONCE:
                 yield
 
-    def _take_up(self, call_id: int, parent_id: int, past: PastCall) -> None:
-        if self._past is NOTHING_PAST:
-            self._past = PastCalls()
-        self._past.add(call_id, parent_id, past)
-
     def _open_past(self, parent_id: int, past: PastCall) -> int:
         """Add a call that is over, and return its id. Its values are read when they are asked for."""
         call_id = len(self._nodes)
-        self._take_up(call_id, parent_id, past)
+        self._past.add(call_id, parent_id, past)
         self._parents.append(parent_id)
         self._nodes.append(self._past.node(past.node))
         self._args.append(())
@@ -309,8 +299,7 @@ class CallTree:
 
     @property
     def has_open_calls(self) -> bool:
-        """Whether any call is open."""
-        # Row 0 is no call.
+        """Whether any call is open; row 0, which never closes, is none."""
         return self._ended_at.count(0.0) > 1
 
     def cancel_what_is_open(self, closed: Callable[[int], object] | None = None) -> None:
